@@ -1,0 +1,168 @@
+"""Settings from a preset, a YAML file and `--set` overrides, checked; every error is one line.
+
+Precedence, weakest first: schema defaults, preset, file, `--set a.b=c`.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.errors import UserError
+
+Tree = dict[str, Any]
+
+
+def load_config(file: str | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the checked configuration of a run.
+
+    Args:
+        file: a YAML file, or None for schema defaults.
+        overrides: `a.b=c` strings; c is read as YAML, so 0.6, true, null and [1, 2] mean what they look like.
+
+    Raises:
+        UserError: unreadable file, unknown key (naming the nearest right one), wrong type,
+            impossible value or contradictory settings.
+    """
+    file_tree = _read_yaml(Path(file)) if file else {}
+    override_trees = {text: _parse_override(text) for text in overrides}
+    sources = {**{f"--set {text}": tree for text, tree in override_trees.items()}, file or "defaults": file_tree}
+    tree: Tree = merge(file_tree, *override_trees.values())
+    preset = tree.get("preset")
+    if preset is not None:
+        tree = merge(_read_preset(preset, sources), tree)
+    if isinstance(tree.get("stage1"), dict):  # stage 3 is stage 1 with differences
+        own = tree.get("stage3")
+        tree["stage3"] = merge(tree["stage1"], own) if isinstance(own, dict) or own is None else own
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise _one_line(error, sources) from None
+
+
+def merge(*trees: Mapping[str, Any] | None) -> Tree:
+    """Merge nested mappings; later ones win, mapping by mapping."""
+    merged: Tree = {}
+    for tree in trees:
+        for key, value in (tree or {}).items():
+            old = merged.get(key)
+            merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def dump_yaml(config: RunConfig) -> str:
+    """Return the resolved configuration as YAML that `load_config` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def setting_names(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Yield every setting's dotted name."""
+    for name, field in model.model_fields.items():
+        section = _section(field.annotation)
+        if section is None:
+            yield prefix + name
+        else:
+            yield from setting_names(section, f"{prefix}{name}.")
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(filter(None, map(_section, typing.get_args(annotation))), None)
+    return None
+
+
+def _read_yaml(path: Path) -> Tree:
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError("no such config file", where=str(path), fix="the shipped ones are under configs/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read ({error})", where=str(path)) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"is not valid YAML ({error})", where=str(path)) from None
+    if not isinstance(tree, dict | None):
+        raise UserError("must hold settings as 'name: value' lines", where=str(path))
+    return tree or {}
+
+
+def _read_preset(name: Any, sources: Mapping[str, Tree]) -> Tree:
+    folder = resources.files("dpt_ray.config") / "presets"
+    names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(
+            f"unknown preset {name!r}", where=_origin(("preset",), sources), fix=f"{hint}there are: {', '.join(names)}"
+        )
+    return yaml.safe_load((folder / f"{name}.yaml").read_text())
+
+
+def _parse_override(text: str) -> Tree:
+    name, equals, value = text.partition("=")
+    parts = name.strip().split(".")
+    if not equals or not all(parts):
+        raise UserError("is not of the form a.b=value", where=f"--set {text}")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError("its value is not valid YAML", where=f"--set {text}", fix="quote it") from None
+    tree: Tree = {}
+    node = tree
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+    node[parts[-1]] = parsed
+    return tree
+
+
+def _origin(path: Sequence[Any], sources: Mapping[str, Tree]) -> str:
+    """Name the source that set `path`: an override, the file, or (failing both) the preset or defaults."""
+    for source, tree in sources.items():
+        node: Any = tree
+        for part in path:
+            if not isinstance(node, dict) or part not in node:
+                break
+            node = node[part]
+        else:
+            return source
+    return next(reversed(sources))
+
+
+def _one_line(error: ValidationError, sources: Mapping[str, Tree]) -> UserError:
+    # An unknown key is the likeliest cause of whatever else is wrong, so it is told first.
+    details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+    first = details[0]
+    path = tuple(part for part in first["loc"] if isinstance(part, str))
+    where = _origin(path, sources)
+    if path[:1] == ("stage3",) and where == next(reversed(sources)):  # inherited from stage 1
+        where = _origin(("stage1", *path[1:]), sources)
+    name = ".".join(path)
+    more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return UserError(f"unknown setting {name!r}{more}", where=where, fix=_nearest(name))
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return UserError(f"{name + ': ' if name else ''}{reason}{more}", where=where)
+    return UserError(
+        f"{name} = {first['input']!r} is not allowed: {reason[:1].lower() + reason[1:]}{more}", where=where
+    )
+
+
+def _nearest(name: str) -> str:
+    known = list(setting_names())
+    known += sorted({candidate.rpartition(".")[0] for candidate in known} - {""})
+    leaf = name.rpartition(".")[2]
+    same_leaf = [candidate for candidate in known if candidate.rpartition(".")[2] == leaf]
+    leaves = {candidate.rpartition(".")[2]: candidate for candidate in reversed(known)}
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75) or same_leaf
+    if not near:
+        near = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
+    return f"did you mean {near[0]!r}?" if near else "every setting is listed in docs/settings.md"

@@ -1,0 +1,281 @@
+"""Every setting of a run, typed and bounded; `load.py` turns files and overrides into one `RunConfig`.
+
+A docstring under a field says what it means and in which unit. Counts of work are images, never
+steps. `cluster` holds what may change without changing a single result; everything else is part of
+the fingerprint of the steps that it reaches (`pipeline/dpt.py` says which).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    train: str = "digits"
+    """Training images: `digits` (embedded), or the URL of a folder of WebDataset shards."""
+    test: str | None = None
+    """Held-out images in the same form; read by evaluation alone. Embedded data brings its own."""
+    image_size: Count = 8
+    """Height and width in pixels that every image is brought to (short side resized, centre cropped)."""
+    channels: Literal[1, 3] = 3
+    """1 for greyscale, 3 for RGB."""
+    num_classes: Annotated[int, Field(ge=2)] | None = None
+    """Number of classes; found from the labels (largest class id + 1) when not given."""
+    class_names: tuple[str, ...] | None = None
+    """Names in the order of class ids, for people to read in the report."""
+    images_per_shard: Count = 1000
+    """Images in each shard that this package writes from embedded data."""
+    lanes: Count = 8
+    """Fixed number of interleaved streams that make up the data order. Training workers share the
+    lanes, so it must be a multiple of `cluster.workers`; batch sizes are multiples of it."""
+    shuffle_window: Count = 16384
+    """Images that are shuffled together, over all lanes; bounds the memory of a streaming read."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataConfig":
+        if self.class_names is not None and self.num_classes not in (None, len(self.class_names)):
+            raise ValueError(
+                f"num_classes is {self.num_classes} but class_names names {len(self.class_names)} classes; "
+                "make them agree or leave num_classes out"
+            )
+        if self.train != "digits" and self.test is None:
+            raise ValueError("test is needed: give the URL of held-out shards, which only evaluation reads")
+        return self
+
+
+class LabelsConfig(Section):
+    per_class: Count | None = None
+    """Labelled images of every class, drawn by `seed`."""
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of every class that is labelled (at least one image each), drawn by `seed`."""
+    file: str | None = None
+    """URL of a text file that names the labelled images, one key or file name a line."""
+    seed: int = 0
+    """Seed of the draw; for one seed, a smaller subset is contained in a larger one."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "LabelsConfig":
+        given = [name for name in ("per_class", "fraction", "file") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of per_class, fraction, file (now: {', '.join(given) or 'none'})")
+        return self
+
+
+class OptimizerConfig(Section):
+    name: Literal["sgd", "adamw"] = "adamw"
+    """`sgd` is Nesterov momentum."""
+    learning_rate: Positive = 1e-3
+    momentum: Share = 0.9
+    """SGD only."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """AdamW only."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    decay_all_parameters: bool = False
+    """False leaves biases and normalisation parameters without weight decay."""
+    schedule: Literal["constant", "cosine_7_16"] = "constant"
+    """`cosine_7_16` is FixMatch's cos(7 pi k / 16 K)."""
+    warmup_images: Annotated[int, Field(ge=0)] = 0
+    """Images over which the learning rate rises linearly from zero."""
+    gradient_clip: Positive | None = None
+    """Largest gradient norm; none when not given."""
+
+
+class ClassifierModelConfig(Section):
+    name: Literal["small_cnn", "wide_resnet"] = "small_cnn"
+    width: Count = 32
+    """small_cnn: channels of the first block. wide_resnet: the widening factor (2 in WRN-28-2)."""
+    depth: Count = 28
+    """wide_resnet only: layers, 6 n + 4."""
+    mean: tuple[float, ...] = (0.5,)
+    """Channel means of images in [0, 1]; one value serves all channels."""
+    std: tuple[Positive, ...] = (0.5,)
+    """Channel standard deviations of images in [0, 1]; one value serves all channels."""
+
+
+class AugmentationConfig(Section):
+    flip: bool = True
+    """Weak view: mirror half of the images. Off where a mirrored image is another class (digits)."""
+    crop_padding: Annotated[int, Field(ge=0)] = 4
+    """Weak view: reflect-pad by so many pixels, then crop at random."""
+    strong_operations: Annotated[int, Field(ge=0)] = 3
+    """Strong view: RandAugment operations drawn for each image."""
+    cutout: Share = 0.5
+    """Strong view: largest side of the erased square as a share of the image's; 0 erases nothing."""
+    cutout_fill: Annotated[int, Field(ge=0, le=255)] | None = None
+    """Grey level of the erased square; FixMatch's grey (about 120) when not given."""
+
+
+class AlgorithmConfig(Section):
+    name: Literal["freematch", "supervised"] = "freematch"
+    unlabelled_weight: Annotated[float, Field(ge=0)] = 1.0
+    fairness_weight: Annotated[float, Field(ge=0)] = 0.001
+    """Weight of FreeMatch's fairness loss; 0 reproduces the paper's official run, 0.001 is USB's."""
+    statistics_momentum: Share = 0.999
+    """Momentum of FreeMatch's thresholds and class histograms."""
+
+
+class ClassifierConfig(Section):
+    model: ClassifierModelConfig = ClassifierModelConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    optimizer: OptimizerConfig = OptimizerConfig(name="sgd", learning_rate=0.03, weight_decay=5e-4)
+    images: Count = 2_000_000
+    """Images to train on, labelled and unlabelled ones together; repeats count."""
+    labelled_batch: Count = 64
+    """Labelled images in a step, over all workers."""
+    unlabelled_batch: Count = 448
+    """Unlabelled images in a step, over all workers."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay, a step, of the averaged weights that are evaluated and kept."""
+    seed: int = 0
+
+
+class GeneratorModelConfig(Section):
+    name: Literal["uvit"] = "uvit"
+    patch_size: Count = 2
+    dim: Count = 128
+    depth: Annotated[int, Field(ge=2, multiple_of=2)] = 4
+    """Blocks besides the middle one; half of them before it, half after."""
+    heads: Count = 4
+    final_conv: bool = True
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "GeneratorModelConfig":
+        if self.dim % self.heads:
+            raise ValueError(f"heads must divide dim: {self.heads} does not divide {self.dim}")
+        return self
+
+
+class GeneratorConfig(Section):
+    model: GeneratorModelConfig = GeneratorModelConfig()
+    process: Literal["variance_preserving", "edm"] = "variance_preserving"
+    """Noise process and parameterisation: the paper's VP-SDE, or EDM's preconditioning."""
+    label_dropout: Share = 0.15
+    """Share of training images whose label is replaced by the null label; guidance needs it."""
+    flip: bool = True
+    """Mirror half of the training images."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    images: Count = 2_000_000
+    """Images to train on; repeats count."""
+    batch: Count = 256
+    """Images in a step, over all workers."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    seed: int = 0
+
+
+class SamplingConfig(Section):
+    per_class: Count = 100
+    """Pseudo images of every class (the paper's K)."""
+    guidance_scale: Annotated[float, Field(ge=0)] = 0.4
+    """s in eps + s (eps - eps_null), the paper's convention: 0 is no guidance, 0.4 is w = 1.4 elsewhere."""
+    sampler: Literal["euler", "heun", "dpm_solver_pp_2m", "dpm_solver_pp_2m_karras"] = "dpm_solver_pp_2m"
+    steps: Count = 20
+    batch: Count = 100
+    """Images sampled together; bounds memory."""
+    images_per_shard: Count = 250
+    """Pseudo images in an output shard, the unit of work and of resuming."""
+    seed: int = 0
+
+
+class EvaluationConfig(Section):
+    frechet: bool = True
+    """Also measure the Frechet distance of pseudo images in the stage-1 classifier's features."""
+    batch: Count = 256
+    """Images that a classifier labels together in batch inference."""
+
+
+class ClusterConfig(Section):
+    """How the work is spread. Nothing here changes a result beyond floating-point rounding."""
+
+    workers: Count = 1
+    """Training workers (processes, joined by DistributedDataParallel)."""
+    cpus_per_worker: Positive | None = None
+    """CPUs that each training worker reserves; by default an equal share of what readers leave."""
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    inference_workers: Count | None = None
+    """Processes for labelling and sampling; by default one for each GPU, or else for each CPU."""
+    local_cpus: Count | None = None
+    """CPUs of the local Ray that a job starts when RAY_ADDRESS names no cluster; all by default."""
+    keep_mib: Annotated[int, Field(ge=0)] = 1024
+    """A data set whose decoded size is below this is kept decoded in the object store; a larger one streams."""
+    checkpoint_seconds: Positive = 60
+    """Time between two checkpoints of a training."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """Worker failures after which a training step gives up."""
+
+
+class RunConfig(Section):
+    """One run of dual pseudo training."""
+
+    preset: str | None = None
+    """Name of the preset that the other settings refine."""
+    name: str = "run"
+    """Name of the run's folder under `<root>/runs/`."""
+    root: str = "dpt_results"
+    """Folder or object-store URL for all results; artifacts in it are shared between runs."""
+    seed: int = 0
+    """Added to every stage's own seed."""
+    data: DataConfig = DataConfig()
+    labels: LabelsConfig = LabelsConfig(per_class=4)
+    stage1: ClassifierConfig = ClassifierConfig()
+    """Stage 1: the semi-supervised classifier that labels every image."""
+    stage2: GeneratorConfig = GeneratorConfig()
+    """Stage 2: the class-conditional diffusion model trained on pseudo-labels."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Pseudo images drawn from the generator."""
+    stage3: ClassifierConfig = ClassifierConfig()
+    """Stage 3: the classifier retrained on real and pseudo images. A file gives only what differs from stage1."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        lanes = self.data.lanes
+        batches = {
+            "stage1.labelled_batch": self.stage1.labelled_batch,
+            "stage1.unlabelled_batch": self.stage1.unlabelled_batch,
+            "stage2.batch": self.stage2.batch,
+            "stage3.labelled_batch": self.stage3.labelled_batch,
+            "stage3.unlabelled_batch": self.stage3.unlabelled_batch,
+        }
+        for name, size in batches.items():
+            if size % lanes:
+                raise ValueError(f"{name} must be a multiple of data.lanes: {size} is not a multiple of {lanes}")
+        if lanes % self.cluster.workers:
+            raise ValueError(
+                f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {self.cluster.workers}"
+            )
+        patch = self.stage2.model.patch_size
+        if self.data.image_size % patch:
+            raise ValueError(
+                f"stage2.model.patch_size must divide data.image_size: {patch} does not divide {self.data.image_size}"
+            )
+        if self.sampling.guidance_scale > 0 and self.stage2.label_dropout == 0:
+            raise ValueError(
+                "sampling.guidance_scale above 0 needs a generator trained with stage2.label_dropout above 0; "
+                "set sampling.guidance_scale=0 or give stage2.label_dropout (the paper: 0.1 to 0.15)"
+            )
+        for stage in ("stage1", "stage3"):
+            model = getattr(self, stage).model
+            for name in ("mean", "std"):
+                if len(getattr(model, name)) not in (1, self.data.channels):
+                    raise ValueError(f"{stage}.model.{name} needs one value, or one for each of data.channels")
+            if model.name == "wide_resnet" and (model.depth - 4) % 6:
+                raise ValueError(f"{stage}.model.depth must be 6 n + 4 for wide_resnet, not {model.depth}")
+            augmentation = getattr(self, stage).augmentation
+            if augmentation.crop_padding >= self.data.image_size:
+                raise ValueError(
+                    f"{stage}.augmentation.crop_padding must be below data.image_size "
+                    f"({augmentation.crop_padding} >= {self.data.image_size})"
+                )
+        return self

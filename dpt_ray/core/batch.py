@@ -1,0 +1,29 @@
+"""What a training step receives from one image source."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dpt_ray.core.random import RowRandom
+
+UNKNOWN_LABEL = -1
+"""The label of an image whose true class training must not see."""
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """One worker's rows of one step from one source.
+
+    Attributes:
+        images: uint8, (B, C, H, W), values 0..255.
+        labels: int64, (B,); class ids, or `UNKNOWN_LABEL`.
+        random: the rows' own random streams; every draw for these rows (augmentation, noise,
+            label dropout) comes from here.
+    """
+
+    images: Tensor
+    labels: Tensor
+    random: RowRandom
+
+    def __len__(self) -> int:
+        return len(self.labels)

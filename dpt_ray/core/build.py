@@ -1,0 +1,107 @@
+"""From settings to networks and trainings."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from dpt_ray.config.schema import AugmentationConfig, ClassifierConfig, ClassifierModelConfig, GeneratorConfig
+from dpt_ray.core.diffusion.objective import DiffusionObjective
+from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
+from dpt_ray.core.models.small_cnn import SmallCnn
+from dpt_ray.core.models.uvit import UViT
+from dpt_ray.core.models.wide_resnet import WideResNet
+from dpt_ray.core.random import derive_seed
+from dpt_ray.core.semi_supervised.augmentation import Strong, Weak
+from dpt_ray.core.semi_supervised.freematch import FreeMatch
+from dpt_ray.core.semi_supervised.supervised import Supervised
+from dpt_ray.core.training.ema import Ema
+from dpt_ray.core.training.objective import Objective
+from dpt_ray.core.training.optim import build_optimizer
+from dpt_ray.core.training.state import TrainState
+
+
+def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classes: int) -> nn.Module:
+    """Return a classifier with `features(x)` (B, D) and logits (B, num_classes)."""
+    if config.name == "wide_resnet":
+        return WideResNet(config.depth, config.width, channels, num_classes)
+    return SmallCnn(channels, num_classes, config.width)
+
+
+def build_generator(config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int) -> UViT:
+    """Return the network of a class-conditional generator; its label `num_classes` is the null label."""
+    model = config.model
+    return UViT(
+        image_size=image_size,
+        patch_size=model.patch_size,
+        in_channels=channels,
+        dim=model.dim,
+        depth=model.depth,
+        heads=model.heads,
+        num_classes=num_classes,
+        final_conv=model.final_conv,
+    )
+
+
+def build_process(config: GeneratorConfig) -> Process:
+    """Return the diffusion process of a generator."""
+    return EdmPreconditioning() if config.process == "edm" else VariancePreserving()
+
+
+def channel_statistics(config: ClassifierModelConfig, channels: int) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the channel means and deviations that a classifier's input is normalised by."""
+    return _per_channel(config.mean, channels), _per_channel(config.std, channels)
+
+
+def _per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
+    return list(values) * channels if len(values) == 1 else values
+
+
+def classifier_training(config: ClassifierConfig, *, channels: int, num_classes: int, seed: int) -> TrainState:
+    """Return a semi-supervised training before its first step; initial weights are a function of `seed`."""
+    torch.manual_seed(derive_seed("classifier", config.seed, seed))
+    model = build_classifier(config.model, channels=channels, num_classes=num_classes)
+    return _training(model, classifier_objective(config, channels, num_classes), config)
+
+
+def classifier_objective(config: ClassifierConfig, channels: int, num_classes: int) -> Objective:
+    """Return the semi-supervised method that `config.algorithm` names."""
+    mean, std = channel_statistics(config.model, channels)
+    weak = Weak(config.augmentation.flip, config.augmentation.crop_padding)
+    if config.algorithm.name == "supervised":
+        return Supervised(mean, std, weak)
+    return FreeMatch(
+        num_classes,
+        mean,
+        std,
+        weak,
+        strong_augmentation(config.augmentation, weak, channels),
+        momentum=config.algorithm.statistics_momentum,
+        unlabelled_weight=config.algorithm.unlabelled_weight,
+        fairness_weight=config.algorithm.fairness_weight,
+    )
+
+
+def strong_augmentation(config: AugmentationConfig, weak: Weak, channels: int) -> Strong:
+    """Return the strong view that `config` describes."""
+    fill = None if config.cutout_fill is None else (config.cutout_fill,) * channels
+    return Strong(weak, num_operations=config.strong_operations, cutout=config.cutout, cutout_fill=fill)
+
+
+def generator_training(
+    config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int, seed: int
+) -> TrainState:
+    """Return a generator's training before its first step; initial weights are a function of `seed`."""
+    torch.manual_seed(derive_seed("generator", config.seed, seed))
+    model = build_generator(config, image_size=image_size, channels=channels, num_classes=num_classes)
+    objective = DiffusionObjective(
+        build_process(config),
+        null_label=num_classes,
+        label_dropout=config.label_dropout,
+        horizontal_flip=config.flip,
+    )
+    return _training(model, objective, config)
+
+
+def _training(model: nn.Module, objective: Objective, config: ClassifierConfig | GeneratorConfig) -> TrainState:
+    return TrainState(model, Ema(model, config.ema_decay), build_optimizer(model, config.optimizer), objective)

@@ -1,0 +1,170 @@
+"""Samplers: from noise and labels to images, by solving the probability-flow ODE.
+
+In the sigma parameterisation the ODE is dx/dsigma = (x - denoiser(x, sigma)) / sigma (Karras et al.
+2022, eq. 3). A sampler is a function (denoiser, noise, labels, sigmas) -> images, where `sigmas` is
+a decreasing grid of noise levels that ends in 0. It draws no random numbers, so an image is a
+function of its own noise and label and of nothing else in the batch. The state is kept in float64,
+as EDM does, because it adds up many small steps at very different scales.
+
+The last interval of every grid, from sigma_min to 0, returns the denoised image.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from dpt_ray.core.diffusion.denoiser import Denoiser
+
+
+def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
+    """Noise levels evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, eq. 5): steps + 1 values."""
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return [*((high + ramp * (low - high)) ** rho).tolist(), 0.0]
+
+
+def log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
+    """Noise levels evenly spaced in lambda = -log(sigma), then 0 (Lu et al. 2022): steps + 1 values."""
+    lambdas = torch.linspace(-math.log(sigma_max), -math.log(sigma_min), steps, dtype=torch.float64)
+    return [*torch.exp(-lambdas).tolist(), 0.0]
+
+
+@torch.no_grad()
+def sample_euler(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list[float]) -> Tensor:
+    """Euler's method (Karras et al. 2022, algorithm 1 without its second-order correction).
+
+    First order; one evaluation an interval. It is deterministic DDIM (Song et al. 2021, eq. 13-14).
+    """
+    x = sigmas[0] * noise.double()
+    for sigma, next_sigma in pairwise(sigmas):
+        slope = (x - _denoise(denoiser, x, sigma, labels)) / sigma
+        x = x + (next_sigma - sigma) * slope
+    return x.to(noise.dtype)
+
+
+@torch.no_grad()
+def sample_heun(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list[float]) -> Tensor:
+    """Heun's method (Karras et al. 2022, "Elucidating the Design Space ...", algorithm 1).
+
+    Second order; two evaluations an interval, but one in the last, whose end has no slope.
+    """
+    x = sigmas[0] * noise.double()
+    for sigma, next_sigma in pairwise(sigmas):
+        slope = (x - _denoise(denoiser, x, sigma, labels)) / sigma
+        end = x + (next_sigma - sigma) * slope
+        if next_sigma > 0:
+            end_slope = (end - _denoise(denoiser, end, next_sigma, labels)) / next_sigma
+            end = x + (next_sigma - sigma) * (slope + end_slope) / 2
+        x = end
+    return x.to(noise.dtype)
+
+
+@torch.no_grad()
+def sample_dpm_solver_pp_2m(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list[float]) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided Sampling ...", algorithm 2).
+
+    Second order, multistep; one evaluation an interval. The first interval has no previous estimate
+    and the last has infinite length in lambda, so both are first order. The paper's alpha is 1 here:
+    dividing its update by alpha at the end of the interval gives the one below.
+    """
+    x = sigmas[0] * noise.double()
+    previous: Tensor | None = None
+    previous_length = 0.0
+    for sigma, next_sigma in pairwise(sigmas):
+        clean = _denoise(denoiser, x, sigma, labels)
+        if next_sigma == 0:
+            x = clean
+            break
+        length = math.log(sigma / next_sigma)  # of the interval, in lambda
+        estimate = clean
+        if previous is not None:
+            estimate = clean + length / (2 * previous_length) * (clean - previous)
+        x = next_sigma / sigma * x - math.expm1(-length) * estimate
+        previous, previous_length = clean, length
+    return x.to(noise.dtype)
+
+
+def _denoise(denoiser: Denoiser, x: Tensor, sigma: float, labels: Tensor) -> Tensor:
+    return denoiser(x, x.new_full((len(x),), sigma), labels)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler with the grid it runs on.
+
+    Attributes:
+        solve: (denoiser, noise, labels, sigmas) -> images.
+        sigmas: (steps, sigma_min, sigma_max) -> the grid, steps + 1 values.
+        num_evaluations: calls of the denoiser, as a function of steps.
+    """
+
+    solve: Callable[[Denoiser, Tensor, Tensor, list[float]], Tensor]
+    sigmas: Callable[[int, float, float], list[float]]
+    num_evaluations: Callable[[int], int]
+
+
+SAMPLERS = {
+    "euler": Sampler(sample_euler, karras_sigmas, lambda steps: steps),
+    "heun": Sampler(sample_heun, karras_sigmas, lambda steps: 2 * steps - 1),
+    "dpm_solver_pp_2m": Sampler(sample_dpm_solver_pp_2m, log_snr_sigmas, lambda steps: steps),
+    "dpm_solver_pp_2m_karras": Sampler(sample_dpm_solver_pp_2m, karras_sigmas, lambda steps: steps),
+}
+
+
+def num_evaluations(name: str, steps: int) -> int:
+    """Calls of the denoiser that sampler `name` makes; guidance doubles the rows of each, not the calls."""
+    return _sampler(name, steps).num_evaluations(steps)
+
+
+def sample(
+    name: str, denoiser: Denoiser, noise: Tensor, labels: Tensor, steps: int, sigma_min: float, sigma_max: float
+) -> Tensor:
+    """Make an image from each noise and label.
+
+    Args:
+        name: a key of `SAMPLERS`.
+        denoiser: the model, guided or not.
+        noise: (B, C, H, W) standard normal float32; image i is a function of noise i and label i.
+        labels: (B,) int64 class ids, or the network's null label.
+        steps: intervals of the grid, >= 1; see `num_evaluations` for what they cost.
+        sigma_min: last noise level before 0.
+        sigma_max: first noise level; the start is sigma_max * noise.
+
+    Returns:
+        (B, C, H, W) of the dtype of `noise`, nominally in [-1, 1].
+
+    Raises:
+        ValueError: unknown sampler, fewer than one step, or not 0 < sigma_min < sigma_max.
+    """
+    sampler = _sampler(name, steps)
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"need 0 < sigma_min < sigma_max: got sigma_min={sigma_min}, sigma_max={sigma_max}")
+    return sampler.solve(denoiser, noise, labels, sampler.sigmas(steps, sigma_min, sigma_max))
+
+
+def _sampler(name: str, steps: int) -> Sampler:
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
+    if steps < 1:
+        raise ValueError(f"a sampler needs at least 1 step: got {steps}")
+    return SAMPLERS[name]
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """Map pixels 0..255 to float32 in [-1, 1]."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Map [-1, 1] to the nearest pixel of 0..255, uint8, clamping what lies outside; undoes `from_uint8`.
+
+    Raises:
+        ValueError: an image has NaN or infinite pixels, as a diverged network makes.
+    """
+    if not torch.isfinite(images).all():
+        raise ValueError("images have NaN or infinite pixels: the generator that made them has diverged")
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

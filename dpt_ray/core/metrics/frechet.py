@@ -1,0 +1,102 @@
+"""Frechet distance between Gaussians fitted to features (Heusel et al. 2017), in float64.
+
+Any feature network serves; with Inception-v3's pooled features the distance is the FID. Moments
+merge, so that each worker can reduce its own images. Shapes: N images, D features.
+"""
+
+import torch
+from torch import Tensor
+
+
+class GaussianMoments:
+    """Count, mean and covariance of feature vectors, updated batch by batch.
+
+    Deviations are kept around the running mean (Chan, Golub & LeVeque 1979) because sums of raw
+    squares lose the covariance of features with a large mean.
+
+    Args:
+        num_features: D.
+        device: where the sums live; features are moved there.
+
+    Attributes:
+        count: number of vectors seen.
+        mean: float64 (D,); zero while `count` is 0.
+        scatter: float64 (D, D), sum of outer products of deviations from the mean.
+    """
+
+    def __init__(self, num_features: int, device: torch.device | str = "cpu"):
+        self.count = 0
+        self.mean = torch.zeros(num_features, dtype=torch.float64, device=device)
+        self.scatter = torch.zeros(num_features, num_features, dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def update(self, features: Tensor) -> None:
+        """Add feature vectors, (N, D), any float type; N may be 0.
+
+        Raises:
+            ValueError: wrong shape, or a feature is not finite.
+        """
+        if features.ndim != 2 or features.shape[1] != len(self.mean):
+            raise ValueError(f"features must have shape (N, {len(self.mean)}), got {tuple(features.shape)}")
+        if len(features) == 0:
+            return
+        features = features.to(self.mean)
+        if not features.isfinite().all():
+            raise ValueError("features contain values that are not finite; the Frechet distance is undefined")
+        mean = features.mean(0)
+        deviation = features - mean
+        self._add(len(features), mean, deviation.T @ deviation)
+
+    def merge(self, other: "GaussianMoments") -> None:
+        """Add the vectors that `other` has seen; `other` is unchanged.
+
+        Raises:
+            ValueError: the numbers of features differ.
+        """
+        _check_same_size(self, other)
+        if other.count > 0:
+            self._add(other.count, other.mean.to(self.mean), other.scatter.to(self.mean))
+
+    def covariance(self) -> Tensor:
+        """Unbiased covariance, float64 (D, D).
+
+        Raises:
+            ValueError: fewer than two vectors were seen.
+        """
+        if self.count < 2:
+            raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.count}")
+        return self.scatter / (self.count - 1)
+
+    def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        total = self.count + count
+        shift = mean - self.mean
+        self.scatter = self.scatter + scatter + torch.outer(shift, shift) * (self.count * count / total)
+        self.mean = self.mean + shift * (count / total)
+        self.count = total
+
+
+def frechet_distance(a: GaussianMoments, b: GaussianMoments) -> float:
+    """Squared Frechet distance |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) of covariances A and B.
+
+    The trace of (A B)^(1/2) is that of (A^(1/2) B A^(1/2))^(1/2), a symmetric matrix with no negative
+    eigenvalues. So the result is real also for singular covariances (fewer images than features),
+    where a general matrix square root goes astray.
+
+    Raises:
+        ValueError: the numbers of features differ, or either side has fewer than two vectors.
+    """
+    _check_same_size(a, b)
+    A, B = a.covariance(), b.covariance().to(a.mean)
+    values, vectors = torch.linalg.eigh(A)
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    product = root @ B @ root
+    trace_of_root = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
+    squared_means = (a.mean - b.mean.to(a.mean)).square().sum()
+    distance = squared_means + A.trace() + B.trace() - 2 * trace_of_root
+    # Rounding can put the distance of equal Gaussians a hair below zero.
+    return max(0.0, distance.item())
+
+
+def _check_same_size(a: GaussianMoments, b: GaussianMoments) -> None:
+    if len(a.mean) != len(b.mean):
+        raise ValueError(f"moments of {len(a.mean)} and of {len(b.mean)} features cannot be combined")

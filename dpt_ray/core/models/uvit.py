@@ -1,0 +1,182 @@
+"""U-ViT: a vision transformer with long skip connections, for diffusion models.
+
+Written from the description in Bao et al., "All are Worth Words: A ViT Backbone for Diffusion
+Models" (CVPR 2023). In the shapes below N is the number of tokens and D the embedding width.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NUM_EXTRA_TOKENS = 2
+"""The label token and the time token, which stand before the patch tokens."""
+
+MAX_PERIOD = 10_000.0
+
+
+def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
+    """Embed times as cosines, then sines, of geometrically spaced frequencies.
+
+    Args:
+        time: (B,) float, of any range; the longest period is `MAX_PERIOD`.
+        dim: width of the embedding, even.
+
+    Returns:
+        (B, dim) float32.
+    """
+    half = dim // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=time.device) / half
+    # float32 whatever the network runs in: bfloat16 cannot tell time 998 from 999.
+    angles = time.float()[:, None] * torch.exp(-math.log(MAX_PERIOD) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection to queries, keys and values."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.projection = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        # (B, N, 3 D) -> three of (B, heads, N, D / heads)
+        queries, keys, values = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(queries, keys, values)
+        return self.projection(attended.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: attention, then a two-layer perceptron four times as wide."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        tokens = tokens + self.attention(self.attention_norm(tokens))
+        return tokens + self.mlp(self.mlp_norm(tokens))
+
+
+class UViT(nn.Module):
+    """A class-conditional U-ViT (Bao et al. 2023): label, time and image patches are all tokens.
+
+    `depth / 2` blocks, one middle block, `depth / 2` blocks; the output of the i-th block of the
+    first half is joined to the input of the i-th block from the end by a linear layer on both (section
+    3.1 of the paper: the best of the compared ways).
+
+    Args:
+        image_size: height and width of the (latent) image in pixels.
+        patch_size: height and width of a patch in pixels; divides `image_size`.
+        in_channels: channels of the image, going in and coming out.
+        dim: embedding width D, even.
+        depth: number of blocks before and after the middle block, together; even.
+        heads: attention heads; divides `dim`.
+        num_classes: number of classes. The label table has one row more, the last, for "no label".
+        final_conv: end with a 3x3 convolution over the image, which smooths the patch borders.
+
+    Attributes:
+        null_label: the label that means "no label" (`num_classes`).
+
+    Raises:
+        ValueError: a size does not divide another, or is odd where it must be even.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        in_channels: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        num_classes: int,
+        final_conv: bool = True,
+    ):
+        super().__init__()
+        if image_size % patch_size:
+            raise ValueError(f"patch_size must divide image_size: got patch_size={patch_size}, image_size={image_size}")
+        if dim % heads:
+            raise ValueError(f"heads must divide dim: got heads={heads}, dim={dim}")
+        if dim % 2:
+            raise ValueError(f"dim must be even, for the cosine and sine halves of the time token: got dim={dim}")
+        if depth % 2 or depth < 0:
+            raise ValueError(f"depth must be even, half before and half after the middle block: got depth={depth}")
+        self.image_shape = (in_channels, image_size, image_size)
+        self.patch_size = patch_size
+        self.dim = dim
+        self.null_label = num_classes
+
+        num_patches = (image_size // patch_size) ** 2
+        self.patch_embedding = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
+        self.label_embedding = nn.Embedding(num_classes + 1, dim)
+        self.positions = nn.Parameter(torch.zeros(1, NUM_EXTRA_TOKENS + num_patches, dim))
+        self.in_blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth // 2))
+        self.mid_block = Block(dim, heads)
+        self.merges = nn.ModuleList(nn.Linear(2 * dim, dim) for _ in range(depth // 2))
+        self.out_blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth // 2))
+        self.norm = nn.LayerNorm(dim)
+        self.to_pixels = nn.Linear(dim, patch_size**2 * in_channels)
+        self.final_conv = nn.Conv2d(in_channels, in_channels, kernel_size=3, padding=1) if final_conv else nn.Identity()
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Truncated normal of std 0.02 for linear layers and positions; torch's defaults elsewhere."""
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        """Map noisy images to the network's prediction (noise, for a variance-preserving process).
+
+        Args:
+            x: (B, in_channels, image_size, image_size), any float dtype.
+            time: (B,) float; 0..999 or so, see `core.diffusion.processes`.
+            label: (B,) int64 in [0, num_classes]; `null_label` means "no label".
+
+        Returns:
+            (B, in_channels, image_size, image_size).
+
+        Raises:
+            ValueError: the images are not of the size that the network was built for.
+        """
+        if x.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"images must have shape (B, {', '.join(map(str, self.image_shape))}): got {tuple(x.shape)}"
+            )
+        tokens = self._embed(x, time, label)
+        skips = []
+        for block in self.in_blocks:
+            tokens = block(tokens)
+            skips.append(tokens)
+        tokens = self.mid_block(tokens)
+        for merge, block in zip(self.merges, self.out_blocks, strict=True):
+            tokens = block(merge(torch.cat([tokens, skips.pop()], dim=2)))
+        return self.final_conv(self._unpatchify(self.to_pixels(self.norm(tokens))))
+
+    def _embed(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        """Return the tokens [label, time, patches], (B, N, D), with their positions added."""
+        patches = self.patch_embedding(x).flatten(2).transpose(1, 2)
+        label_token = self.label_embedding(label)[:, None]
+        time_token = sinusoidal_embedding(time, self.dim)[:, None].to(label_token.dtype)
+        return torch.cat([label_token, time_token, patches], dim=1) + self.positions
+
+    def _unpatchify(self, tokens: Tensor) -> Tensor:
+        """Drop the extra tokens and lay the patches out: (B, N, P * P * C) -> (B, C, H, W)."""
+        channels, height, _ = self.image_shape
+        side = height // self.patch_size
+        patches = tokens[:, NUM_EXTRA_TOKENS:].unflatten(2, (self.patch_size, self.patch_size, channels))
+        # (B, rows, columns, P, P, C) -> (B, C, rows, P, columns, P)
+        return patches.unflatten(1, (side, side)).permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)

@@ -1,0 +1,27 @@
+"""Reductions over all training workers that are the identity without a process group."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def num_workers() -> int:
+    """Number of training workers; 1 when no process group is running."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@torch.no_grad()
+def mean_over_workers(value: Tensor) -> Tensor:
+    """Mean of `value` over all workers; every worker must call it with the same shape."""
+    workers = num_workers()
+    if workers == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / workers
+
+
+def agree(wish: bool) -> bool:
+    """Whether any worker wishes it: workers whose clocks differ must still do the same."""
+    device = "cuda" if num_workers() > 1 and dist.get_backend() == "nccl" else "cpu"
+    return bool(mean_over_workers(torch.tensor(float(wish), device=device)) > 0)

@@ -1,0 +1,117 @@
+"""The training loop: ordinary torch, with or without other workers."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dpt_ray.config.schema import OptimizerConfig
+from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.training.collective import agree, mean_over_workers
+from dpt_ray.core.training.optim import learning_rate, set_learning_rate
+from dpt_ray.core.training.state import TrainState
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss is not a number; the weights are those before the step."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How far training goes and what happens on the way; counts are images over all workers.
+
+    Attributes:
+        total_images: where training ends (rounded up to a whole step).
+        images_per_step: images of all sources in a step.
+        log_every: images between two history rows.
+        checkpoint_seconds: time between two checkpoints. They are made with a history row only, so that a
+            resumed training has the history of an undisturbed one; the end has none.
+    """
+
+    total_images: int
+    images_per_step: int
+    log_every: int
+    checkpoint_seconds: float
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        return math.ceil(self.total_images / self.images_per_step)
+
+
+def train(
+    state: TrainState,
+    batches: Iterator[Mapping[str, ImageBatch]],
+    schedule: Schedule,
+    optimizer_config: OptimizerConfig,
+    *,
+    model: nn.Module | None = None,
+    on_log: Callable[[TrainState, float], None] = lambda state, images_per_second: None,
+    on_checkpoint: Callable[[TrainState], None] = lambda state: None,
+) -> None:
+    """Train `state` from where it is to the end of the schedule.
+
+    Args:
+        state: changed in place.
+        batches: this worker's batches, the first one that of step `images_seen / images_per_step`.
+        schedule: how far to go.
+        optimizer_config: gives the learning rate and gradient clipping.
+        model: `state.model` as the objective shall call it (wrapped by DistributedDataParallel); itself if None.
+        on_log: called after each new row of `state.history`, on every worker, with images/s over all workers.
+        on_checkpoint: called when a checkpoint is due, on every worker.
+
+    Raises:
+        NonFiniteLossError: before the optimizer moves.
+    """
+    network = state.model if model is None else model
+    network.train()
+    interval: list[dict[str, Tensor]] = []
+    began = checkpointed = time.monotonic()
+    for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
+        set_learning_rate(state.optimizer, learning_rate(optimizer_config, state.images_seen, schedule.total_images))
+        interval.append(train_step(state, network, next(batches), optimizer_config.gradient_clip))
+        before, state.images_seen = state.images_seen, state.images_seen + schedule.images_per_step
+        last = step + 1 == schedule.num_steps
+        if last or _passed(before, state.images_seen, schedule.log_every):
+            state.history.append(_history_row(state.images_seen, interval))
+            on_log(state, len(interval) * schedule.images_per_step / (time.monotonic() - began))
+            due = time.monotonic() - checkpointed >= schedule.checkpoint_seconds
+            if not last and agree(due):
+                on_checkpoint(state)
+                checkpointed = time.monotonic()
+            interval, began = [], time.monotonic()
+
+
+def train_step(
+    state: TrainState, network: nn.Module, batches: Mapping[str, ImageBatch], gradient_clip: float | None
+) -> dict[str, Tensor]:
+    """Do one update and return the step's metrics, of this worker.
+
+    Raises:
+        NonFiniteLossError: some worker's loss is not finite; nothing was updated.
+    """
+    loss, metrics = state.objective(network, batches)
+    if not torch.isfinite(mean_over_workers(loss.detach())):
+        raise NonFiniteLossError(f"the loss is {loss.item()} after {state.images_seen} images")
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if gradient_clip is not None:
+        nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
+    state.optimizer.step()
+    state.ema.update(state.model)
+    return metrics
+
+
+def _passed(before: int, after: int, every: int) -> bool:
+    return before // every != after // every
+
+
+def _history_row(images_seen: int, interval: list[dict[str, Tensor]]) -> dict[str, float]:
+    names = list(interval[0])
+    means = torch.stack([torch.stack([metrics[name].detach().float() for name in names]) for metrics in interval]).mean(
+        0
+    )
+    return {"images": images_seen, **dict(zip(names, mean_over_workers(means).tolist(), strict=True))}

@@ -1,0 +1,42 @@
+"""Optimizer and learning-rate schedule from settings."""
+
+import math
+
+import torch
+from torch import nn
+
+from dpt_ray.config.schema import OptimizerConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Return the optimizer over all parameters of `model`.
+
+    Unless `decay_all_parameters`, one-dimensional parameters (biases, normalisation) have no weight decay.
+    """
+    decayed, plain = [], []
+    for parameter in model.parameters():
+        (decayed if config.decay_all_parameters or parameter.ndim > 1 else plain).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+
+
+def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
+    """Return the learning rate of the step that begins after `images_seen` images.
+
+    `cosine_7_16` is lr cos(7 pi k / 16 K) (Sohn et al. 2020, FixMatch, section 2.4). Warm-up is linear.
+    """
+    rate = config.learning_rate
+    if config.schedule == "cosine_7_16":
+        rate *= math.cos(7 * math.pi * images_seen / (16 * total_images))
+    if images_seen < config.warmup_images:
+        rate *= images_seen / config.warmup_images
+    return rate
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Use `rate` in every parameter group from now on."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

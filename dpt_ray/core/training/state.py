@@ -1,0 +1,96 @@
+"""Everything that training needs to go on from where it was, as tensors and a little JSON.
+
+Random numbers and the order of data are functions of (seed, step) (`core/random.py`, `data/order.py`),
+so `images_seen` is the random state and the data position in one integer.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from dpt_ray.core.training.ema import Ema
+from dpt_ray.core.training.objective import Objective
+
+
+@dataclass
+class TrainState:
+    """A training in progress.
+
+    Attributes:
+        model: the network that trains, not wrapped.
+        ema: its average; the result of training.
+        optimizer: over the parameters of `model`.
+        objective: the method, with its statistics in buffers.
+        images_seen: images trained on so far, over all workers.
+        history: one row of averaged metrics for each logging interval.
+    """
+
+    model: nn.Module
+    ema: Ema
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    images_seen: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def to(self, device: torch.device | str) -> "TrainState":
+        """Move everything to a device, in place; to be called before the first step or a checkpoint is loaded."""
+        for module in (self.model, self.ema.model, self.objective):
+            module.to(device)
+        return self
+
+    def to_bytes(self) -> bytes:
+        """Return a checkpoint: a safetensors file whose metadata holds images seen and history."""
+        tensors: dict[str, Tensor] = {}
+        parts = {"model": self.model, "ema": self.ema.model, "objective": self.objective}
+        for part, module in parts.items():
+            tensors |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{name}/{key}"] = torch.as_tensor(value)
+        metadata = {"images_seen": str(self.images_seen), "history": json.dumps(self.history)}
+        return save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, metadata)
+
+    def load_bytes(self, data: bytes) -> None:
+        """Take over a checkpoint of the same model, optimizer and objective.
+
+        Raises:
+            ValueError: it is damaged or belongs to another model.
+        """
+        try:
+            tensors, metadata = load(data), read_metadata(data)
+            parts = {"model": self.model, "ema": self.ema.model, "objective": self.objective}
+            for part, module in parts.items():
+                module.load_state_dict(_with_prefix(tensors, f"{part}."))
+            self._load_optimizer(_with_prefix(tensors, "optimizer."))
+            self.images_seen = int(metadata["images_seen"])
+            self.history = json.loads(metadata["history"])
+        except (KeyError, RuntimeError, ValueError, SafetensorError) as error:
+            raise ValueError(f"not a checkpoint of this training: {error}") from error
+
+    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        position = {name: index for index, (name, _) in enumerate(self._optimizer_parameters())}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            parameter, _, key = name.rpartition("/")
+            state.setdefault(position[parameter], {})[key] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+    def _optimizer_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Return named parameters in the optimizer's numbering."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        return [(names[p], p) for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def read_metadata(data: bytes) -> dict[str, Any]:
+    """Return the metadata of a safetensors file held in memory."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]).get("__metadata__", {})
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

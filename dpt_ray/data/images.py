@@ -1,0 +1,66 @@
+"""Encoded images to fixed-size uint8 arrays, and back to PNG."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from dpt_ray.errors import UserError
+
+MAX_PIXELS = 64_000_000
+"""An image with more pixels is refused before it is decoded (decompression bombs)."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
+
+
+def decode_image(data: bytes, *, size: int, channels: int, where: str) -> np.ndarray:
+    """Decode an image to uint8, (channels, size, size).
+
+    An image of another size is centre-cropped as in `centre_crop`.
+
+    Raises:
+        UserError: not an image that Pillow reads, or more than `MAX_PIXELS`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are read", where=where)
+            image = ImageOps.exif_transpose(image)
+            image = _convert(image, channels)
+            if image.size != (size, size):
+                image = centre_crop(image, size)
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"is not a readable image ({error})", where=where) from None
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _convert(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow clips 16-bit values instead of scaling them
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """Bring the short side to `size` and crop the centre, as ADM prepares ImageNet.
+
+    The image is halved by box filtering while its short side is at least twice `size`, then resized
+    bicubically (Dhariwal and Nichol 2021, data preparation).
+    """
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encode uint8 (C, H, W), C in {1, 3}, as PNG; equal pixels give equal bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, "PNG")
+    return buffer.getvalue()

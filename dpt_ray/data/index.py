@@ -1,0 +1,114 @@
+"""The index of a shard set: what each shard must hold, so that reading can tell when it does not."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dpt_ray.data import stores
+from dpt_ray.data.sidecars import sidecar_name
+from dpt_ray.errors import UserError
+
+INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One shard: where it is, its length in bytes, checksum and number of samples."""
+
+    url: str
+    bytes: int
+    sha256: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """An indexed shard set.
+
+    Attributes:
+        shards: in the order of their names.
+        class_counts: images of each class id; images without a label are not counted.
+        class_names: names by class id, for people.
+        label_folder: URL of the sidecars with the columns `key` and `label` (-1: none), one a shard.
+    """
+
+    shards: tuple[ShardInfo, ...]
+    class_counts: tuple[int, ...]
+    class_names: tuple[str, ...]
+    label_folder: str
+
+    @property
+    def num_images(self) -> int:
+        """Images in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def label_sidecar(self, position: int) -> str:
+        """URL of the sidecar with the true labels of the shard at `position`.
+
+        Only the choice of labelled images and evaluation may read it.
+        """
+        return stores.join(self.label_folder, sidecar_name(position))
+
+    def to_json(self, folder: str) -> dict[str, Any]:
+        """Return the index as JSON for the artifact in `folder`.
+
+        URLs under the artifacts' common root become relative to it, so that the root can move.
+        """
+        prefix = _root(folder) + "/"
+        shards = [asdict(replace(shard, url=shard.url.removeprefix(prefix))) for shard in self.shards]
+        return {
+            "shards": shards,
+            "class_counts": list(self.class_counts),
+            "class_names": list(self.class_names),
+            "label_folder": self.label_folder.removeprefix(prefix),
+        }
+
+
+def _root(folder: str) -> str:
+    """Return the root of the artifact in `<root>/<step>/<fingerprint>`."""
+    return folder.rstrip("/").rsplit("/", 2)[0]
+
+
+def read_index(folder: str) -> DatasetIndex:
+    """Read the index of the data set artifact in `folder`."""
+    url = stores.join(folder, INDEX_FILE)
+    tree = stores.read_json(url)
+
+    def resolve(path: str) -> str:
+        return path if "://" in path or path.startswith("/") else stores.join(_root(folder), path)
+
+    try:
+        shards = tuple(ShardInfo(**{**shard, "url": resolve(shard["url"])}) for shard in tree["shards"])
+        return DatasetIndex(
+            shards, tuple(tree["class_counts"]), tuple(tree["class_names"]), resolve(tree["label_folder"])
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"is not an index ({error})", where=url) from None
+
+
+def list_shards(url: str) -> list[dict[str, Any]]:
+    """List the shards (`*.tar`) in a folder with name, url, size and what tells a change.
+
+    Raises:
+        UserError: no such folder, or no shard in it, or an empty file among them.
+    """
+    files = stores.list_files(url)
+    shards = [file for file in files if file["name"].endswith(".tar")]
+    if not shards:
+        if not files and not stores.exists(url):
+            raise UserError("does not exist", where=url, fix="give a folder that holds WebDataset shards (*.tar)")
+        raise UserError("holds no shards (*.tar)", where=url, fix="give a folder that holds WebDataset shards (*.tar)")
+    for shard in shards:
+        if shard["size"] == 0:
+            raise UserError("is an empty shard", where=shard["url"], fix="remove it or write it again")
+    return shards
+
+
+def name_classes(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return a name for each class id; its number where none is given."""
+    return tuple(names) if names else tuple(str(i) for i in range(num_classes))

@@ -1,0 +1,88 @@
+"""Which images are labelled: k of every class, a share of every class, or a list of names.
+
+A draw ranks a class's images by a hash of (seed, key). So it does not depend on the order of shards,
+and for one seed every smaller subset is contained in every larger one, as in MSN's published subsets.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dpt_ray.core.random import derive_seed
+from dpt_ray.data.shards import split_name
+from dpt_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image whose true label training may use: its shard (by position), row, key and class id."""
+
+    shard: int
+    row: int
+    key: str
+    label: int
+
+
+def draw_per_class(
+    images: Sequence[LabelledImage], class_names: Sequence[str], counts: Sequence[int], seed: int
+) -> list[LabelledImage]:
+    """Draw `counts[c]` images of each class c.
+
+    Raises:
+        UserError: a class has fewer images than asked for.
+    """
+    chosen = []
+    for label, name in enumerate(class_names):
+        members = [image for image in images if image.label == label]
+        if len(members) < counts[label]:
+            raise UserError(
+                f"{counts[label]} labelled images asked for of class {name!r}, which has {len(members)}",
+                where="labels",
+                fix="lower labels.per_class or add images",
+            )
+        members.sort(key=lambda image: (derive_seed("labelled", seed, image.key), image.key))
+        chosen += members[: counts[label]]
+    return chosen
+
+
+def choose_listed(images: Iterable[LabelledImage], lines: Sequence[str], where: str) -> list[LabelledImage]:
+    """Choose the images that `lines` name by key or file name (`n04235860_14959.JPEG`).
+
+    Raises:
+        UserError: no line at all, or a name that no image has.
+    """
+    wanted = {split_name(line.strip())[0]: line.strip() for line in lines if line.strip()}
+    if not wanted:
+        raise UserError("names no image", where=where)
+    chosen, found = [], set()
+    for image in images:
+        name = image.key if image.key in wanted else image.key.rpartition("/")[2]
+        if name in wanted:
+            found.add(name)
+            chosen.append(image)
+    missing = sorted(set(wanted) - found)
+    if missing:
+        raise UserError(
+            f"names {len(missing)} images that the training data lacks, first {wanted[missing[0]]!r}",
+            where=where,
+            fix="each line must be a sample's key or file name",
+        )
+    return chosen
+
+
+def check_every_class_labelled(chosen: Sequence[LabelledImage], class_names: Sequence[str], where: str) -> None:
+    """Refuse a labelled set that lacks a class, or holds an image without a true label.
+
+    Raises:
+        UserError: naming the classes, or the image.
+    """
+    for image in chosen:
+        if not 0 <= image.label < len(class_names):
+            raise UserError(f"the image {image.key!r} is to be labelled but its shard gives no label", where=where)
+    present = {image.label for image in chosen}
+    absent = [name for label, name in enumerate(class_names) if label not in present]
+    if absent:
+        raise UserError(
+            f"no labelled image of {len(absent)} of {len(class_names)} classes, first {absent[0]!r}",
+            where=where,
+            fix="every class needs at least one labelled image",
+        )

@@ -1,0 +1,149 @@
+"""WebDataset shards: tar files in which consecutive members with one key make a sample.
+
+A shard is handled whole, in memory, so that it can be checked before anything in it is used.
+"""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import webdataset
+
+from dpt_ray.data import stores
+from dpt_ray.errors import UserError
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "gif", "tif", "tiff")
+LABEL_EXTENSION = "cls"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a shard: its key and its files by lower-case extension."""
+
+    key: str
+    files: dict[str, bytes]
+
+    def image_bytes(self, where: str) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+            UserError: the sample has no image file.
+        """
+        for extension in IMAGE_EXTENSIONS:
+            if extension in self.files:
+                return self.files[extension]
+        found = ", ".join(sorted(self.files)) or "nothing"
+        raise UserError(f"has no image file (found: {found})", where=f"{where}: sample {self.key!r}")
+
+    def label(self, where: str) -> int | None:
+        """Return the class id that the shard gives for this sample; None where it gives none.
+
+        Raises:
+            UserError: the label file holds no class id.
+        """
+        text = self.files.get(LABEL_EXTENSION)
+        if text is None:
+            return None
+        try:
+            value = int(text)
+        except ValueError:
+            value = -1
+        if value < 0:
+            raise UserError(
+                f"its .{LABEL_EXTENSION} file must hold a class id >= 0, not {text[:20]!r}",
+                where=f"{where}: sample {self.key!r}",
+            )
+        return value
+
+
+def sha256(data: bytes) -> str:
+    """Return the hexadecimal SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def fetch_shard(url: str, *, size: int | None = None, checksum: str | None = None) -> bytes:
+    """Return a shard's whole content, compared with what its index says.
+
+    Raises:
+        UserError: it is gone, or its length or checksum differ from the index.
+    """
+    data = stores.read_bytes(url)
+    if size is not None and len(data) != size:
+        raise UserError(f"holds {len(data)} bytes but its index says {size}", where=url, fix=_CHANGED)
+    if checksum is not None and sha256(data) != checksum:
+        raise UserError("its content differs from its index (checksum)", where=url, fix=_CHANGED)
+    return data
+
+
+_CHANGED = "the shard changed or was damaged after it was indexed: restore it, or index the data again"
+
+
+def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
+    """Yield a shard's samples in order.
+
+    Args:
+        data: the shard's content.
+        where: its URL, for messages.
+
+    Raises:
+        UserError: truncated or damaged archive, a link, an absolute name or one with `..`,
+            or a key that comes back after another one.
+    """
+    if len(data) < 1024 or data[-1024:].strip(b"\0"):
+        raise UserError("is not a complete tar archive (no end-of-archive mark)", where=where)
+    seen: set[str] = set()
+    key, files = None, {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            for member in archive:
+                if member.isdir():
+                    continue
+                _refuse_unsafe(member, where)
+                new_key, extension = split_name(member.name)
+                if new_key != key:
+                    if key is not None:
+                        yield Sample(key, files)
+                    if new_key in seen:
+                        raise UserError(
+                            "has files of one sample that are not next to each other", where=f"{where}: {new_key!r}"
+                        )
+                    seen.add(new_key)
+                    key, files = new_key, {}
+                if extension in files:
+                    raise UserError(f"has two .{extension} files", where=f"{where}: sample {new_key!r}")
+                content = archive.extractfile(member).read()  # a regular file: extractfile gives a reader
+                if len(content) != member.size:
+                    raise UserError("is truncated", where=where)
+                files[extension] = content
+            # tarfile takes a damaged header after the first member for the end; only zeros may follow.
+            if data[archive.offset :].strip(b"\0"):
+                raise UserError("has a damaged header", where=f"{where}: byte {archive.offset}")
+    except tarfile.TarError as error:
+        raise UserError(f"is not a readable tar archive ({error})", where=where) from None
+    if key is not None:
+        yield Sample(key, files)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split a member name into key and extension at the first dot of its last part, as WebDataset does."""
+    folder, slash, base = name.removeprefix("./").rpartition("/")
+    stem, _, extension = base.partition(".")
+    return folder + slash + stem, extension.lower()
+
+
+def _refuse_unsafe(member: tarfile.TarInfo, where: str) -> None:
+    if not member.isreg():
+        raise UserError("is not a regular file; links and devices are refused", where=f"{where}: {member.name!r}")
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        raise UserError("has an absolute name or one with '..'", where=f"{where}: {member.name!r}")
+
+
+def build_shard(samples: Iterable[Sample]) -> bytes:
+    """Return a shard with these samples; equal samples give equal bytes."""
+    buffer = io.BytesIO()
+    with webdataset.TarWriter(buffer, encoder=False, mtime=0.0, user="dpt", group="dpt", mode=0o444) as writer:
+        for sample in samples:
+            writer.write({"__key__": sample.key, **sample.files})
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+"""Sidecars: what is computed for each image, one Parquet file a shard, rows in the shard's order."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpt_ray.data import stores
+from dpt_ray.errors import UserError
+
+KEY = "key"
+_FACTS = b"facts"
+
+
+def sidecar_name(position: int) -> str:
+    """Return the file name of the sidecar that belongs to the shard at `position` in the index."""
+    return f"{position:05d}.parquet"
+
+
+def encode_sidecar(
+    keys: Sequence[str], columns: Mapping[str, np.ndarray], facts: Mapping[str, Any] | None = None
+) -> bytes:
+    """Return a sidecar's bytes.
+
+    Args:
+        keys: the shard's keys in order.
+        columns: name -> (N,) or (N, D) array.
+        facts: JSON values about the whole shard, kept in the file's metadata.
+    """
+    arrays: dict[str, pa.Array] = {KEY: pa.array(keys, pa.string())}
+    for name, values in columns.items():
+        flat = pa.array(values.reshape(-1))
+        arrays[name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    buffer = io.BytesIO()
+    table = pa.table(arrays).replace_schema_metadata({_FACTS: json.dumps(facts or {})})
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return a sidecar's columns: `key` as a list of str, the others as arrays.
+
+    Raises:
+        UserError: not a sidecar, or a column is missing.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data), columns=None if columns is None else [KEY, *columns])
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UserError(f"is not a readable sidecar ({error})", where=where) from None
+    missing = set(columns or ()) - set(table.column_names)
+    if missing:
+        raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
+    result: dict[str, Any] = {KEY: table.column(KEY).to_pylist()}
+    for name in table.column_names:
+        if name != KEY:
+            column = table.column(name).combine_chunks()
+            if pa.types.is_fixed_size_list(column.type):
+                result[name] = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+            else:
+                result[name] = column.to_numpy()
+    return result
+
+
+def sidecar_facts(data: bytes) -> dict[str, Any]:
+    """Return the facts that `encode_sidecar` put into a sidecar's metadata."""
+    return json.loads(pq.read_schema(io.BytesIO(data)).metadata[_FACTS])
+
+
+def read_sidecar(url: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read a sidecar file; see `decode_sidecar`."""
+    return decode_sidecar(stores.read_bytes(url), url, columns)

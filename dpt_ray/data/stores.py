@@ -1,0 +1,147 @@
+"""Files on any fsspec URL: whole-file reads, and writes that a reader sees complete or not at all."""
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from dpt_ray.errors import UserError
+
+
+def absolute_url(url: str) -> str:
+    """Return `url` with a relative local path made absolute; workers run in other directories."""
+    return url if "://" in url else str(Path(url).expanduser().absolute())
+
+
+def join(url: str, *parts: str) -> str:
+    """Append path parts to a URL."""
+    return "/".join([url.rstrip("/"), *parts])
+
+
+def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the filesystem that serves `url` and the path in it.
+
+    Raises:
+        UserError: no filesystem serves this kind of URL.
+    """
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"no storage is known for this URL ({error})", where=url) from None
+
+
+def read_bytes(url: str) -> bytes:
+    """Return a file's whole content.
+
+    Raises:
+        UserError: it does not exist or may not be read.
+    """
+    fs, path = filesystem(url)
+    try:
+        return fs.cat_file(path)
+    except FileNotFoundError:
+        raise UserError("does not exist", where=url) from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise UserError(f"cannot be read ({type(error).__name__})", where=url) from error
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write a file atomically: readers see the old content or the new, never a part.
+
+    A local file is written beside its place and renamed; on an object store one PUT is atomic.
+
+    Raises:
+        UserError: the place may not be written.
+    """
+    fs, path = filesystem(url)
+    try:
+        if isinstance(fs, LocalFileSystem):
+            _write_local(Path(path), data)
+        else:
+            fs.pipe_file(path, data)
+    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError, OSError) as error:
+        raise UserError(f"cannot be written ({_reason(error)})", where=url) from error
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def exists(url: str) -> bool:
+    """Whether a file or folder is there, as the store says now (never from a listing cache)."""
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    return fs.exists(path)
+
+
+def list_files(url: str) -> list[dict[str, Any]]:
+    """Return the files directly in a folder as dicts with `name`, `url` and `size`, sorted by name; [] if absent."""
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    try:
+        entries = fs.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        raise UserError("may not be listed (permission denied)", where=url) from error
+    files = []
+    for entry in entries:
+        name = entry["name"].rstrip("/").rpartition("/")[2]
+        if entry["type"] == "file":
+            changed = entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or ""
+            files.append({"name": name, "url": join(url, name), "size": entry["size"], "changed": str(changed)})
+    return sorted(files, key=lambda file: file["name"])
+
+
+def remove_tree(url: str) -> None:
+    """Remove a folder and all in it; nothing happens if it is absent."""
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def read_json(url: str) -> Any:
+    """Return a JSON file's content.
+
+    Raises:
+        UserError: absent, unreadable or not JSON.
+    """
+    try:
+        return json.loads(read_bytes(url))
+    except ValueError as error:
+        raise UserError(f"is not valid JSON ({error})", where=url) from None
+
+
+def write_json(url: str, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_bytes(url, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def check_writable(url: str) -> None:
+    """Write and remove a small file, so that an unwritable place is known before any work.
+
+    Raises:
+        UserError: the place may not be written.
+    """
+    probe = join(url, f".writable-{uuid.uuid4().hex}")
+    write_bytes(probe, b"")
+    fs, path = filesystem(probe)
+    fs.rm_file(path)

@@ -1,0 +1,71 @@
+"""One worker's endless stream of batches from an image source, in the order of `data/order.py`."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from dpt_ray.data.order import ImageOrder, Segment
+
+Columns = dict[str, np.ndarray]
+"""Column name -> one row an image: `image` uint8 (N, C, H, W), `label` int64 (N,)."""
+
+ReadSegment = Callable[[Segment], Columns]
+"""Return a segment's rows. Called once for each segment in the order of `segment_sequence`."""
+
+
+class LaneStream:
+    """The images of one lane, window by window."""
+
+    def __init__(self, order: ImageOrder, lane: int, lane_offset: int, read: ReadSegment):
+        self._windows = order.windows(lane, lane_offset)
+        self._read = read
+        self._ready: deque[Columns] = deque()
+        self._num_ready = 0
+
+    def take(self, count: int) -> list[Columns]:
+        """Return the next `count` images, in pieces."""
+        while self._num_ready < count:
+            window, skip = next(self._windows)
+            rows = concatenate([self._read(segment) for segment in window.segments])
+            columns = {name: values[window.permutation[skip:]] for name, values in rows.items()}
+            self._ready.append(columns)
+            self._num_ready += len(window.permutation) - skip
+        pieces = []
+        self._num_ready -= count
+        while count:
+            piece = self._ready.popleft()
+            size = len(piece["label"])
+            if size > count:
+                self._ready.appendleft({name: values[count:] for name, values in piece.items()})
+                piece = {name: values[:count] for name, values in piece.items()}
+            pieces.append(piece)
+            count -= min(size, count)
+        return pieces
+
+
+def batches(
+    order: ImageOrder, read: ReadSegment, *, lanes: Sequence[int], rows_per_lane: int, first_step: int
+) -> Iterator[Columns]:
+    """Yield one worker's rows of every step from `first_step` on.
+
+    Args:
+        order: the source's order.
+        read: gives a segment's rows.
+        lanes: the lanes that this worker holds.
+        rows_per_lane: a step's rows from each lane; the global batch is lanes of all workers times this.
+        first_step: the step to begin with (0 at the start of training).
+
+    Yields:
+        Columns with len(lanes) * rows_per_lane rows, lane by lane.
+    """
+    streams = [LaneStream(order, lane, first_step * rows_per_lane, read) for lane in lanes]
+    while True:
+        yield concatenate([piece for stream in streams for piece in stream.take(rows_per_lane)])
+
+
+def concatenate(pieces: Sequence[Mapping[str, np.ndarray]]) -> Columns:
+    """Join rows; a single piece is returned without a copy."""
+    if len(pieces) == 1:
+        return dict(pieces[0])
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

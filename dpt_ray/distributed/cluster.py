@@ -1,0 +1,135 @@
+"""Connecting to Ray, and how a job's processes share its CPUs and GPUs."""
+
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+
+from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.errors import UserError
+
+READER_CPUS = 0.25
+"""CPUs that a reading task reserves: it waits for storage more than it computes."""
+
+
+def connect(config: ClusterConfig) -> None:
+    """Connect to the cluster that RAY_ADDRESS names, or start a local Ray on the loopback address.
+
+    Does nothing if this process is connected already.
+
+    Raises:
+        UserError: the named cluster cannot be reached.
+    """
+    _set_environment()
+    import ray
+
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    # Errors come back as exceptions, progress through a board.
+    settings = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if address:
+            ray.init(address=address, **settings)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=config.local_cpus or os.cpu_count(),
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **settings,
+            )
+    except ConnectionError as error:
+        raise UserError(
+            f"no Ray cluster can be reached there ({error})",
+            where=f"RAY_ADDRESS={address}",
+            fix="start one with 'ray start --head', or unset RAY_ADDRESS to use this machine",
+        ) from None
+    _configure_data()
+
+
+_ENVIRONMENT = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # Ray Train's controller notices what happens, a report or the end of training, once in so many seconds.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Starting a worker means importing torch, slow where many start at once, and nodes may have to be added.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def _set_environment() -> None:
+    """Set what Ray reads from the environment, here and, by inheritance or by Ray Train, in workers."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module="ray")
+    warnings.filterwarnings("ignore", message=".*will be removed in Ray 2.64")
+
+
+def _configure_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True  # the order of reading is a result (data/order.py)
+    context.execution_options.verbose_progress = False
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one process of a group reserves, and how many there are."""
+
+    processes: int
+    cpus: float
+    gpus: float
+
+    @property
+    def threads(self) -> int:
+        """Threads for a process's own computation on CPUs."""
+        return max(1, round(self.cpus))
+
+
+def training_resources(config: ClusterConfig) -> Resources:
+    """Return what training workers reserve; the rest is left to readers, so that reading never starves.
+
+    Raises:
+        UserError: the cluster has less than is asked for.
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    cpus = config.cpus_per_worker
+    if cpus is None:
+        share = (total.get("CPU", 0) - READER_CPUS) / config.workers
+        # On a GPU machine the workers need few CPUs; without GPUs they compute on them.
+        cpus = min(share, 4.0) if config.gpus_per_worker else share
+        cpus = float(int(cpus)) if cpus >= 2 else round(max(cpus - 0.005, 0.01), 2)
+    _check_fits(total, "CPU", cpus * config.workers + READER_CPUS, "cluster.workers or cluster.cpus_per_worker")
+    _check_fits(total, "GPU", config.gpus_per_worker * config.workers, "cluster.workers or cluster.gpus_per_worker")
+    return Resources(config.workers, cpus, config.gpus_per_worker)
+
+
+def inference_resources(config: ClusterConfig) -> Resources:
+    """Return what batch-inference processes reserve: one CPU each, and a GPU where training uses GPUs.
+
+    Every process computes with one thread, so that results don't depend on how many there are.
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    gpus = min(1.0, config.gpus_per_worker)
+    _check_fits(total, "GPU", gpus, "cluster.gpus_per_worker")
+    fit = int(total.get("GPU", 0) / gpus) if gpus else int(total.get("CPU", 1))
+    processes = max(1, min(config.inference_workers or fit, fit))
+    return Resources(processes, 1.0 if not gpus else 0.5, gpus)
+
+
+def _check_fits(total: dict[str, float], name: str, wanted: float, setting: str) -> None:
+    if wanted > total.get(name, 0) + 1e-6:
+        raise UserError(
+            f"{wanted:g} {name}s are needed but the cluster has {total.get(name, 0):g}",
+            where="cluster",
+            fix=f"lower {setting}, or use a larger cluster",
+        )

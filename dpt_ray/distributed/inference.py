@@ -1,0 +1,127 @@
+"""Distributed batch inference: for every unit of work without its output file, make it.
+
+A unit is a shard, or a range of pseudo images. Its output is one file with a fixed name and content,
+written atomically. So whatever is killed, the same call goes on with the units that are missing, and
+the number of workers changes nothing in any file.
+"""
+
+import json
+import uuid
+from abc import ABC, abstractmethod
+from typing import Any
+
+from dpt_ray.data import stores
+from dpt_ray.data.shards import sha256
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.progress import ProgressLine
+
+
+class UnitWorker(ABC):
+    """Makes the output files of units. One instance serves many units, so it may keep a model."""
+
+    @abstractmethod
+    def output_url(self, unit: Any) -> str:
+        """Return where the unit's file belongs."""
+
+    @abstractmethod
+    def make(self, unit: Any) -> bytes:
+        """Return the content of the unit's file, a function of the worker's settings and the unit alone."""
+
+    @abstractmethod
+    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
+        """Return what the step wants to know of a finished file, including `images`."""
+
+
+class _Runner:
+    """Adopts or makes one unit's file after another; the class that Ray Data's actors run."""
+
+    def __init__(self, worker_class: type[UnitWorker], settings: dict[str, Any], units: list[Any]):
+        import torch
+
+        torch.set_num_threads(1)  # results must not depend on how many processes share the CPUs
+        self._worker = worker_class(**settings)
+        self._units = units
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        unit = self._units[int(batch["unit"][0])]
+        url = self._worker.output_url(unit)
+        content = stores.read_bytes(url) if stores.exists(url) else None
+        if content is None:
+            content = self._worker.make(unit)
+            stores.write_bytes(url, content)
+        facts = {"url": url, "bytes": len(content), "sha256": sha256(content), **self._worker.facts(unit, content)}
+        return {"facts": [json.dumps(facts)]}
+
+
+_ONE_UNIT: dict[str, Any] = {"batch_size": 1, "batch_format": "numpy"}
+_runners: dict[str, _Runner] = {}
+
+
+def _run_in_task(batch: dict[str, Any], job: str, *runner_arguments: Any) -> dict[str, list[str]]:
+    """Run a unit in one of Ray's pooled processes, which serve step after step; it keeps the last step's runner."""
+    if job not in _runners:
+        _runners.clear()
+        _runners[job] = _Runner(*runner_arguments)
+    return _runners[job](batch)
+
+
+def _limit_restarts() -> dict[str, int]:
+    """A unit that kills its process must not be tried for ever, as is Ray Data's default."""
+    return {"max_restarts": 3}
+
+
+def run_units(
+    worker_class: type[UnitWorker],
+    settings: dict[str, Any],
+    units: list[Any],
+    *,
+    resources: Resources,
+    progress: ProgressLine,
+) -> list[dict[str, Any]]:
+    """Make sure that every unit's file exists, and return all units' facts in the units' order.
+
+    Args:
+        worker_class: makes the files.
+        settings: its constructor's arguments, serialisable.
+        units: serialisable values.
+        resources: how many processes, and what each reserves.
+        progress: counts images.
+
+    Raises:
+        UserError: the first one that a worker raised.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+    numbers = ray.data.from_items([{"unit": number} for number in range(len(units))], override_num_blocks=len(units))
+    processes = min(resources.processes, len(units))
+    if resources.gpus:  # an actor gives its GPU memory back when it ends
+        dataset = numbers.map_batches(
+            _Runner,
+            fn_constructor_args=(worker_class, settings, units),
+            compute=ActorPoolStrategy(size=processes),
+            num_gpus=resources.gpus,
+            ray_remote_args_fn=_limit_restarts,
+            num_cpus=resources.cpus,
+            **_ONE_UNIT,
+        )
+    else:
+        dataset = numbers.map_batches(
+            _run_in_task,
+            fn_args=(uuid.uuid4().hex, worker_class, settings, units),
+            compute=TaskPoolStrategy(size=processes),
+            num_cpus=resources.cpus,
+            **_ONE_UNIT,
+        )
+    facts, images = [], 0
+    try:
+        for row in dataset.iter_rows():
+            facts.append(json.loads(row["facts"]))
+            images += facts[-1]["images"]
+            progress.update(images)
+    except Exception as error:
+        raise user_error(error) or error from error
+    if len(facts) != len(units):
+        raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
+    return facts

@@ -1,0 +1,180 @@
+"""Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpt_ray.config.schema import OptimizerConfig
+from dpt_ray.core.random import derive_seed
+from dpt_ray.core.training.loop import NonFiniteLossError, Schedule, train
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.data import stores
+from dpt_ray.data.feed import Feed, training_batches, worker_lanes
+from dpt_ray.data.order import ImageOrder
+from dpt_ray.data.source import ImageSource
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.failures import causes, user_error
+from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
+from dpt_ray.errors import UserError
+
+CHECKPOINT_FILE = "state.safetensors"
+NETWORK_FILE = "network.safetensors"
+HISTORY_FILE = "history.json"
+CHECKPOINT_FOLDER = "checkpoints"
+"""Ray Train's own run folder, inside the artifact's."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A training as its workers need it.
+
+    Attributes:
+        build: returns the state before the first step.
+        finish: returns the file of the trained network.
+        sources: source name -> images and their share of a step's global batch.
+        optimizer: learning rate and clipping.
+        schedule: how far to go.
+        lanes: lanes of the data order.
+        shuffle_window: images that are shuffled together.
+        seed: of the data order and of every random number.
+        folder: URL of the folder that gets the network and the history.
+    """
+
+    build: Callable[[], TrainState]
+    finish: Callable[[TrainState], bytes]
+    sources: dict[str, tuple[ImageSource, int]]
+    optimizer: OptimizerConfig
+    schedule: Schedule
+    lanes: int
+    shuffle_window: int
+    seed: int
+    folder: str
+
+
+def run_training(
+    job: TrainingJob, *, resources: Resources, keep_bytes: int, max_failures: int, progress: ProgressLine
+) -> None:
+    """Train to the end, resuming from the newest checkpoint if the same job was begun before.
+
+    Raises:
+        UserError: damaged data, a loss that is not finite, or workers that keep failing.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from dpt_ray.distributed.reading import open_source
+
+    readers = {name: open_source(source, keep_bytes) for name, (source, _) in job.sources.items()}
+    with BoardWatcher(progress) as watcher:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={
+                "job": job,
+                "readers": readers,
+                "threads": resources.threads,
+                "board": watcher.board,
+                "title": progress.title,
+            },
+            scaling_config=ScalingConfig(
+                num_workers=resources.processes,
+                use_gpu=resources.gpus > 0,
+                resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
+            ),
+            run_config=RunConfig(
+                name=CHECKPOINT_FOLDER,
+                storage_path=job.folder,
+                failure_config=FailureConfig(max_failures=max_failures, controller_failure_limit=3),
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            raise _explain(error, progress.title) from error
+
+
+def _explain(error: Exception, title: str) -> Exception:
+    for cause in causes(error):
+        if isinstance(cause, NonFiniteLossError):
+            return UserError(str(cause), where=title, fix="lower the learning rate or set gradient_clip")
+    return user_error(error) or error
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """One training worker."""
+    import ray.train
+    import torch
+    from ray.train.torch import get_device, prepare_model
+
+    job: TrainingJob = config["job"]
+    torch.set_num_threads(config["threads"])
+    context, device = ray.train.get_context(), get_device()
+    rank, num_workers = context.get_world_rank(), context.get_world_size()
+
+    state = job.build().to(device)
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            state.load_bytes((Path(folder) / CHECKPOINT_FILE).read_bytes())
+    lanes = worker_lanes(job.lanes, rank, num_workers)
+    first_step = state.images_seen // job.schedule.images_per_step
+    board = config["board"] if rank == 0 else None
+
+    def on_log(state: TrainState, images_per_second: float) -> None:
+        if board is not None:
+            row = state.history[-1]
+            board.write.remote(config["title"], {"done": row["images"], "rate": images_per_second, "loss": row["loss"]})
+
+    train(
+        state,
+        training_batches(
+            {
+                name: _open_feed(name, job, config["readers"][name], batch, lanes, first_step)
+                for name, (_, batch) in job.sources.items()
+            },
+            lanes=lanes,
+            seed=job.seed,
+            first_step=first_step,
+            device=device,
+        ),
+        job.schedule,
+        job.optimizer,
+        model=prepare_model(state.model, move_to_device=False) if num_workers > 1 else state.model,
+        on_log=on_log,
+        on_checkpoint=lambda state: _report_checkpoint(state, rank),
+    )
+    if rank == 0:
+        stores.write_json(stores.join(job.folder, HISTORY_FILE), state.history)
+        stores.write_bytes(stores.join(job.folder, NETWORK_FILE), job.finish(state))
+
+
+def _open_feed(name: str, job: TrainingJob, reader: Any, batch: int, lanes: range, first_step: int) -> Feed:
+    order = ImageOrder(
+        job.sources[name][0].counts,
+        seed=derive_seed("order", job.seed, name),
+        lanes=job.lanes,
+        shuffle_window=job.shuffle_window,
+    )
+    read = reader.open(order=order, lanes=lanes, rows_per_lane=batch // job.lanes, first_step=first_step)
+    return Feed(order, read, batch)
+
+
+def _report_checkpoint(state: TrainState, rank: int) -> None:
+    """Hand the state to Ray Train, which stores it while training goes on."""
+    import ray.train
+    from ray.train import Checkpoint, CheckpointUploadMode
+
+    metrics = {"images": state.images_seen}
+    if rank != 0:  # all workers hold the same state; all must report
+        ray.train.report(metrics)
+        return
+    folder = tempfile.mkdtemp(prefix="checkpoint-")
+    (Path(folder) / CHECKPOINT_FILE).write_bytes(state.to_bytes())
+    ray.train.report(
+        metrics,
+        checkpoint=Checkpoint.from_directory(folder),
+        checkpoint_dir_name=f"images_{state.images_seen:015d}",
+        checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+        delete_local_checkpoint_after_upload=True,
+    )

@@ -1,0 +1,21 @@
+"""The one error type that users see: what is wrong, where, and what to do about it, in one line."""
+
+
+class UserError(Exception):
+    """A mistake in settings, data or environment that the person running the job can mend.
+
+    Job scripts print its message as one line and exit with status 2; no traceback is shown.
+    Programming mistakes stay ordinary exceptions.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
+        self.what, self.where, self.fix = what, where, fix
+        message = f"{where}: {what}" if where else what
+        super().__init__(" ".join((message + (f"; {fix}" if fix else "")).split()))
+
+    def __reduce__(self):  # keyword-only arguments do not survive the default pickling between processes
+        return _rebuild, (self.what, self.where, self.fix)
+
+
+def _rebuild(what: str, where: str | None, fix: str | None) -> UserError:
+    return UserError(what, where=where, fix=fix)

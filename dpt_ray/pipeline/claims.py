@@ -1,0 +1,97 @@
+"""Claims: of two jobs that want the same missing artifact, one makes it and the other waits.
+
+A claim is a small file beside the artifact that its holder renews. It spares work; it guards nothing:
+artifacts are written atomically and are functions of their address, so two makers would agree.
+"""
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from dpt_ray.data import stores
+from dpt_ray.errors import UserError
+
+CLAIM_FILE = "claim.json"
+RENEW_SECONDS = 5.0
+STALE_SECONDS = 30.0
+"""A claim not renewed for so long belongs to a holder that is gone."""
+
+
+class Claim:
+    """The right to make what belongs in `folder`; a context manager.
+
+    Entering waits while another living process holds it.
+
+    Args:
+        folder: URL of the artifact's folder.
+        is_done: tells that the artifact exists, which ends the waiting.
+        on_wait: called once with the holder's name if there is a wait.
+    """
+
+    def __init__(self, folder: str, is_done: Callable[[], bool], on_wait: Callable[[str], None]):
+        self._url = stores.join(folder, CLAIM_FILE)
+        self._is_done, self._on_wait = is_done, on_wait
+        self._holder = {"host": socket.gethostname(), "process": os.getpid(), "token": uuid.uuid4().hex}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+
+    def __enter__(self) -> "Claim":
+        self._wait()
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        stores.remove_tree(self._url)
+
+    def _wait(self) -> None:
+        told = False
+        last: dict[str, Any] | None = None
+        unchanged_since = time.monotonic()
+        while not self._is_done():
+            claim = self._read()
+            if claim is None or not _may_be_alive(claim):
+                return
+            if claim != last:  # clocks of hosts differ: staleness is measured on this one
+                last, unchanged_since = claim, time.monotonic()
+            if time.monotonic() - unchanged_since > STALE_SECONDS:
+                return
+            if not told:
+                told = True
+                self._on_wait(f"process {claim.get('process')} on {claim.get('host')}")
+            time.sleep(1.0)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            return stores.read_json(self._url) if stores.exists(self._url) else None
+        except UserError:  # it was removed in between
+            return None
+
+    def _write(self) -> None:
+        stores.write_json(self._url, {**self._holder, "renewed": time.time()})
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            self._write()
+
+
+def _may_be_alive(claim: dict[str, Any]) -> bool:
+    """Whether the holder may still run: certain only for a process of this host."""
+    if claim.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(claim["process"]), 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return int(claim["process"]) != os.getpid()

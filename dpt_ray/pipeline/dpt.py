@@ -1,0 +1,87 @@
+"""Dual pseudo training (You et al., NeurIPS 2023), as a graph of steps.
+
+    labelled + unlabelled images
+        | 1  classifier      learns from few labels and all images
+        |    pseudo-labels   every image gets a label
+        | 2  generator       learns images of a class from pseudo-labels
+        |    pseudo images   K images of every class
+        | 3  classifier      learns again, from labels, all images and pseudo images
+        v    evaluation
+
+Read `build` and you have read the method. Each step is described by what it builds on and by its own
+settings; nothing runs here. `graph.make_all` makes what is missing.
+"""
+
+from dataclasses import dataclass, fields
+
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.steps.classifier import TrainClassifier
+from dpt_ray.pipeline.steps.data import Dataset
+from dpt_ray.pipeline.steps.evaluation import Evaluation
+from dpt_ray.pipeline.steps.generator import TrainGenerator
+from dpt_ray.pipeline.steps.labels import LabelledSubset
+from dpt_ray.pipeline.steps.predictions import Predictions
+from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
+
+
+@dataclass(frozen=True)
+class DualPseudoTraining:
+    """The steps of one run."""
+
+    train_data: Dataset
+    test_data: Dataset
+    labelled: LabelledSubset
+    classifier: TrainClassifier
+    pseudo_labels: Predictions
+    generator: TrainGenerator
+    pseudo_images: PseudoImages
+    retrained: TrainClassifier
+    stage1_predictions: Predictions
+    stage3_predictions: Predictions
+    pseudo_image_predictions: Predictions
+    evaluation: Evaluation
+
+    def steps(self) -> list[Step]:
+        """Return all steps in the order of the method."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+def build(config: RunConfig) -> DualPseudoTraining:
+    """Describe a run.
+
+    Raises:
+        UserError: the data or the label file that `config` names cannot be read.
+    """
+    data, seed, inference = config.data, config.seed, config.evaluation
+    train_data = Dataset("train", data)
+    test_data = Dataset("test", data)
+    labelled = LabelledSubset(config.labels, train_data)
+
+    classifier = TrainClassifier("stage 1 classifier", config.stage1, data, seed, train_data, labelled)
+    pseudo_labels = Predictions("pseudo-labels", data, inference, classifier, train_data, features=inference.frechet)
+
+    generator = TrainGenerator(config.stage2, data, seed, train_data, pseudo_labels)
+    pseudo_images = PseudoImages(config.sampling, data, seed, generator, train_data)
+
+    retrained = TrainClassifier("stage 3 classifier", config.stage3, data, seed, train_data, labelled, pseudo_images)
+
+    stage1 = Predictions("stage 1 on test data", data, inference, classifier, test_data)
+    stage3 = Predictions("stage 3 on test data", data, inference, retrained, test_data)
+    on_pseudo_images = Predictions(
+        "stage 1 on pseudo images", data, inference, classifier, pseudo_images, features=inference.frechet
+    )
+    evaluation = Evaluation(
+        frechet=inference.frechet,
+        train_data=train_data,
+        test_data=test_data,
+        labelled=labelled,
+        pseudo_labels=pseudo_labels,
+        stage1=stage1,
+        stage3=stage3,
+        pseudo_images=on_pseudo_images,
+    )
+    return DualPseudoTraining(
+        train_data, test_data, labelled, classifier, pseudo_labels, generator, pseudo_images, retrained,
+        stage1, stage3, on_pseudo_images, evaluation,
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""`--dry-run`: the plan of a job with what is made already, and what the rest will cost."""
+
+import torch
+
+from dpt_ray.config.schema import ClassifierConfig, RunConfig
+from dpt_ray.core.build import build_classifier, build_generator
+from dpt_ray.core.diffusion.samplers import num_evaluations
+from dpt_ray.data import stores
+from dpt_ray.pipeline.artifacts import ArtifactStore
+from dpt_ray.pipeline.graph import Step, in_order
+from dpt_ray.pipeline.steps.classifier import TrainClassifier
+from dpt_ray.pipeline.steps.generator import TrainGenerator
+from dpt_ray.report.table import text_table
+
+_FLOAT_BYTES = 4
+_COPIES = {"sgd": 4, "adamw": 5}
+"""Weights, average, gradient and the optimizer's one or two moments."""
+
+
+def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) -> str:
+    """Return the plan as text; the models are built without memory, which checks their settings.
+
+    Raises:
+        UserError: results could not be written.
+    """
+    stores.check_writable(store.root)
+    rows = [("step", "state", "what", "address")]
+    steps = in_order(targets)
+    for number, step in enumerate(steps, start=1):
+        artifact = store.find(step.name, step.fingerprint)
+        state, what = ("made", step.summary(artifact.facts)) if artifact else ("to make", step.plan())
+        rows.append((f"{number} {step.title}", state, what, f"{step.name}/{step.fingerprint}"))
+    return "\n".join([f"results: {store.root}", "", text_table(rows), "", *_costs(config, steps)])
+
+
+def _costs(config: RunConfig, steps: list[Step]) -> list[str]:
+    classes = config.data.num_classes or (len(config.data.class_names) if config.data.class_names else None)
+    if classes is None:
+        return ["model sizes: known once the data is indexed (set data.num_classes to know them now)"]
+    lines = []
+    for step in steps:
+        if isinstance(step, TrainClassifier):
+            stage = config.stage3 if "pseudo_images" in step.parents else config.stage1
+            lines.append(_training_cost(step.title, stage, classes, config))
+        elif isinstance(step, TrainGenerator):
+            lines.append(_training_cost(step.title, config.stage2, classes, config))
+    per_image = num_evaluations(config.sampling.sampler, config.sampling.steps)
+    per_image *= 2 if config.sampling.guidance_scale else 1
+    images = config.sampling.per_class * classes
+    pixels = images * config.data.channels * config.data.image_size**2
+    if any(step.name == "pseudo_images" for step in steps):
+        lines.append(
+            f"pseudo images: {images:,} images, {per_image} network evaluations each, at most {_size(pixels)} of pixels"
+        )
+    return lines
+
+
+def _training_cost(title: str, stage, classes: int, config: RunConfig) -> str:
+    channels, size = config.data.channels, config.data.image_size
+    with torch.device("meta"):
+        if isinstance(stage, ClassifierConfig):
+            model = build_classifier(stage.model, channels=channels, num_classes=classes)
+            per_step = stage.labelled_batch + (stage.unlabelled_batch if stage.algorithm.name != "supervised" else 0)
+        else:
+            model = build_generator(stage, image_size=size, channels=channels, num_classes=classes)
+            per_step = stage.batch
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    state = parameters * _FLOAT_BYTES * _COPIES[stage.optimizer.name]
+    steps = -(-stage.images // per_step)
+    return (
+        f"{title}: {parameters:,} parameters, {stage.images:,} images in {steps:,} steps of {per_step}, "
+        f"{_size(state)} of weights and optimizer state in each worker, besides activations"
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

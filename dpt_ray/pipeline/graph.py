@@ -1,0 +1,161 @@
+"""Steps and their graph: a step is a pure description of how an artifact follows from others."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.data import stores
+from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed.progress import ProgressLine, duration
+from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore, fingerprint
+from dpt_ray.pipeline.claims import Claim
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where and with what a step makes its artifact.
+
+    Attributes:
+        folder: URL of the artifact's folder; what an interrupted make left there may be used.
+        parents: the finished artifacts that the step builds on.
+        cluster: how the work is spread.
+        title: what to call the step when talking to people.
+    """
+
+    folder: str
+    parents: Mapping[str, Artifact]
+    cluster: ClusterConfig
+    title: str
+
+    def file(self, *parts: str) -> str:
+        """Return the URL of a file in the artifact's folder."""
+        return stores.join(self.folder, *parts)
+
+    def progress(self, total: int, unit: str = "images") -> ProgressLine:
+        """Return a progress line for the step."""
+        return ProgressLine(self.title, total, unit)
+
+
+class Step(ABC):
+    """One step of the method.
+
+    Args:
+        title: what to call it when talking to people; not part of its address.
+        settings: JSON-like; every setting that changes the artifact and nothing else.
+        parents: the steps whose artifacts it reads.
+    """
+
+    name: ClassVar[str]
+    """Kind of artifact, the first part of its address."""
+    version: ClassVar[int] = 1
+    """Raised when the code changes so that equal settings give another artifact."""
+
+    def __init__(self, title: str, settings: dict[str, Any], parents: "dict[str, Step]"):
+        self.title, self.settings, self.parents = title, settings, parents
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The artifact's address: a hash of everything that it follows from."""
+        return fingerprint(
+            {
+                "step": self.name,
+                "version": self.version,
+                "settings": self.settings,
+                "parents": {role: parent.fingerprint for role, parent in self.parents.items()},
+            }
+        )
+
+    @abstractmethod
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        """Make the artifact's files and return its facts (JSON-like)."""
+
+    def summary(self, facts: Mapping[str, Any]) -> str:
+        """Say in a few words what a finished artifact holds."""
+        return ""
+
+    def plan(self) -> str:
+        """Say in a few words what making the artifact will do."""
+        return ""
+
+
+def in_order(targets: list[Step]) -> list[Step]:
+    """Return the targets and all that they need, each after what it builds on, each address once."""
+
+    steps: dict[tuple[str, str], Step] = {}
+    for target in targets:
+        for step in _with_ancestors(target):
+            steps.setdefault((step.name, step.fingerprint), step)
+    return list(steps.values())
+
+
+def _with_ancestors(step: Step) -> Iterator[Step]:
+    for parent in step.parents.values():
+        yield from _with_ancestors(parent)
+    yield step
+
+
+def make_all(
+    targets: list[Step], store: ArtifactStore, cluster: ClusterConfig, say: Callable[[str], None]
+) -> dict[Step, Artifact]:
+    """Make what is missing of `targets` and of all that they need; return every artifact.
+
+    Ray is started only if something is missing.
+    """
+    steps = in_order(targets)
+    made: dict[tuple[str, str], Artifact] = {}
+    for number, step in enumerate(steps, start=1):
+        label = f"[{number}/{len(steps)}] {step.title}"
+        artifact = store.find(step.name, step.fingerprint)
+        if artifact is not None:
+            say(f"{label}: already made ({step.summary(artifact.facts)})")
+        else:
+            parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
+            artifact = _make(step, store, parents, cluster, label, say)
+        made[step.name, step.fingerprint] = artifact
+    return {step: made[step.name, step.fingerprint] for target in targets for step in _with_ancestors(target)}
+
+
+def _make(
+    step: Step,
+    store: ArtifactStore,
+    parents: Mapping[str, Artifact],
+    cluster: ClusterConfig,
+    label: str,
+    say: Callable[[str], None],
+) -> Artifact:
+    folder = store.folder(step.name, step.fingerprint)
+
+    def find() -> Artifact | None:
+        return store.find(step.name, step.fingerprint)
+
+    with Claim(
+        folder, lambda: find() is not None, lambda holder: say(f"{label}: waiting for {holder}, which makes it")
+    ):
+        if artifact := find():
+            say(f"{label}: made by another job ({step.summary(artifact.facts)})")
+            return artifact
+        ray_cluster.connect(cluster)
+        say(f"{label}: {step.plan()}")
+        began = time.monotonic()
+        facts = step.make(Workshop(folder, parents, cluster, label))
+        seconds = time.monotonic() - began
+        artifact = store.commit(
+            step.name,
+            step.fingerprint,
+            {
+                "version": step.version,
+                "settings": step.settings,
+                "parents": {
+                    role: {"step": p.manifest["step"], "fingerprint": p.manifest["fingerprint"]}
+                    for role, p in parents.items()
+                },
+                "facts": facts,
+                "seconds": round(seconds, 3),
+            },
+        )
+        say(f"{label}: done in {duration(seconds)} ({step.summary(facts)})")
+        return artifact

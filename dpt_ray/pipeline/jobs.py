@@ -1,0 +1,80 @@
+"""What every job script does: read the command line, check everything, make one target, tell the result."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+
+from dpt_ray.config.load import load_config
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.data import stores
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
+from dpt_ray.pipeline.dpt import DualPseudoTraining, build
+from dpt_ray.pipeline.graph import Step, make_all
+
+USER_MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+"""Exit statuses besides 0."""
+
+
+def run_job(
+    description: str,
+    targets: Callable[[DualPseudoTraining], list[Step]],
+    finish: Callable[[RunConfig, DualPseudoTraining, Mapping[Step, Artifact], str], str] | None = None,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run a job script and return its exit status.
+
+    Args:
+        description: what the script does, for `--help`.
+        targets: the steps that the job is for; what they build on is made too.
+        finish: from settings, steps, artifacts and the results' root to the text that ends the job; by default
+            the place of each target.
+        arguments: the command line; `sys.argv` if None.
+    """
+    options = _parse(description, arguments)
+    try:
+        config = load_config(options.config, options.set)
+        run = build(config)
+        store = ArtifactStore(config.root)
+        wanted = targets(run)
+        if options.dry_run:
+            from dpt_ray.pipeline.dry_run import describe_plan
+
+            say(describe_plan(config, wanted, store))
+            return 0
+        stores.check_writable(store.root)
+        artifacts = make_all(wanted, store, config.cluster, say)
+        if finish is not None:
+            say(finish(config, run, artifacts, store.root))
+        else:
+            for step in wanted:
+                say(f"{step.title}: {artifacts[step].url}")
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        print(f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}", file=sys.stderr, flush=True)
+        return FAILURE
+
+
+def say(text: str) -> None:
+    """Print a line now: a job's log is followed while it runs."""
+    print(text, flush=True)
+
+
+def _parse(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=description, epilog="A Ray cluster named by RAY_ADDRESS is used; else a local Ray is started."
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML settings; the shipped ones are under configs/")
+    parser.add_argument(
+        "--set", metavar="a.b=c", action="append", default=[], help="override one setting; may be repeated"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan and stop")
+    return parser.parse_args(arguments)

@@ -1,0 +1,161 @@
+"""The end of a full run: its folder with the resolved settings, the artifacts it is made of, and the report."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dpt_ray.config.load import dump_yaml
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.data import stores
+from dpt_ray.data.images import decode_image
+from dpt_ray.data.index import read_index
+from dpt_ray.data.source import read_shard_samples
+from dpt_ray.pipeline.artifacts import Artifact, fingerprint
+from dpt_ray.pipeline.dpt import DualPseudoTraining
+from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.steps.evaluation import read_metrics
+from dpt_ray.pipeline.steps.labels import read_labelled
+from dpt_ray.pipeline.steps.training import read_history
+from dpt_ray.report.content import ClassAudit, Curve, Figure, Metric, Report, SampleGrid, StepRecord
+from dpt_ray.report.table import format_share, text_table
+
+GRID_CLASSES, GRID_IMAGES = 20, 10
+RUN_FILE, REPORT_FILE, SETTINGS_FILE = "run.json", "report.html", "config.yaml"
+
+Artifacts = Mapping[Step, Artifact]
+
+
+def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, root: str) -> str:
+    """Write the run's folder unless it is there for these very artifacts; return a table for the terminal."""
+    folder = stores.join(root, "runs", config.name)
+    addresses = {step.title: f"{step.name}/{step.fingerprint}" for step in run.steps()}
+    settings = dump_yaml(config)
+    document = {"artifacts": addresses, "settings": fingerprint(settings)}
+    if not _is_written(folder, document):
+        from dpt_ray.report.page import render  # draws: slow to import
+
+        stores.write_bytes(stores.join(folder, SETTINGS_FILE), settings.encode())
+        page = render(describe_run(config, run, artifacts))
+        stores.write_bytes(stores.join(folder, REPORT_FILE), page.encode())
+        stores.write_json(stores.join(folder, RUN_FILE), document)
+    metrics = artifacts[run.evaluation].facts
+    rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
+    rows += [(metric.name, f"{metric.value:.4g}{metric.unit}", "") for metric in _metrics(metrics)[3:]]
+    return f"\n{text_table(rows)}\n\nreport: {stores.join(folder, REPORT_FILE)}"
+
+
+def _is_written(folder: str, document: dict[str, Any]) -> bool:
+    run = stores.join(folder, RUN_FILE)
+    return stores.exists(run) and stores.read_json(run) == document
+
+
+def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> Report:
+    """Gather what the report says of a finished run."""
+    metrics = read_metrics(artifacts[run.evaluation])
+    return Report(
+        title=f"Dual pseudo training: {config.name}",
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        headline=_headline(metrics),
+        metrics=_metrics(metrics),
+        curves=tuple(
+            Curve(step.title, "images trained on", read_history(artifacts[step]))
+            for step in (run.classifier, run.generator, run.retrained)
+        ),
+        grid=_sample_grid(config, artifacts[run.pseudo_images]),
+        classes=_audit(run, artifacts, metrics["per_class"]),
+        steps=tuple(_record(step, artifacts[step]) for step in run.steps()),
+        notes=_notes(run, artifacts),
+        settings_yaml=dump_yaml(config),
+    )
+
+
+def _headline(metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
+    tests = f"on {metrics['test_images']:,} held-out images"
+    gain = metrics["stage3_accuracy"] - metrics["stage1_accuracy"]
+    pseudo = metrics["pseudo_label_accuracy"]
+    figures = [
+        Figure("stage 1 accuracy", format_share(metrics["stage1_accuracy"]), tests),
+        Figure("stage 3 accuracy", format_share(metrics["stage3_accuracy"]), tests),
+        Figure("gain", format_share(gain, signed=True), "stage 3 over stage 1"),
+    ]
+    if pseudo is not None:
+        figures.insert(1, Figure("pseudo-label accuracy", format_share(pseudo), "on unlabelled training images"))
+    return tuple(figures)
+
+
+def _metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
+    known = [
+        ("stage1_accuracy", "stage 1 accuracy", "Share of held-out images that the stage-1 classifier gets right."),
+        ("pseudo_label_accuracy", "pseudo-label accuracy", "Share of unlabelled images that got their true class."),
+        ("stage3_accuracy", "stage 3 accuracy", "Share of held-out images that the retrained classifier gets right."),
+        ("pseudo_image_agreement", "pseudo-image agreement",
+         "Share of pseudo images in which the stage-1 classifier sees the class that was asked for."),
+        ("frechet_distance", "Frechet distance",
+         "Between training and pseudo images in the features of the stage-1 classifier; 0 is equal. "
+         "Not comparable with distances in other features."),
+    ]  # fmt: skip
+    return tuple(
+        Metric(name, metrics[key], "", meaning) for key, name, meaning in known if metrics.get(key) is not None
+    )
+
+
+def _sample_grid(config: RunConfig, artifact: Artifact) -> SampleGrid:
+    """Read the first pseudo images of every class (of some classes, where there are very many)."""
+    index = read_index(artifact.url)
+    per_class = min(GRID_IMAGES, config.sampling.per_class)
+    form = {"size": config.data.image_size, "channels": config.data.channels}
+    kept = [int(label) for label in np.linspace(0, index.num_classes - 1, min(GRID_CLASSES, index.num_classes))]
+    shape = (len(kept), per_class, form["channels"], form["size"], form["size"])
+    images = np.zeros(shape, np.uint8)
+    number = 0
+    for shard in index.shards:
+        if number >= per_class * index.num_classes:
+            break
+        for sample in read_shard_samples(shard):
+            position, label = divmod(number, index.num_classes)
+            if position < per_class and label in kept:
+                encoded = sample.image_bytes(shard.url)
+                images[kept.index(label), position] = decode_image(encoded, where=shard.url, **form)
+            number += 1
+    sampling = config.sampling
+    caption = f"{sampling.sampler}, {sampling.steps} steps, guidance scale {sampling.guidance_scale:g}"
+    return SampleGrid(images, [index.class_names[label] for label in kept], caption)
+
+
+def _audit(run: DualPseudoTraining, artifacts: Artifacts, per_class: Mapping[str, Any]) -> tuple[ClassAudit, ...]:
+    index = read_index(artifacts[run.train_data].url)
+    labelled = np.bincount([i.label for i in read_labelled(artifacts[run.labelled])], minlength=index.num_classes)
+    pseudo_labelled = artifacts[run.pseudo_labels].facts["predicted_per_class"]
+    return tuple(
+        ClassAudit(
+            name=name,
+            images=index.class_counts[label],
+            labelled=int(labelled[label]),
+            pseudo_labelled=pseudo_labelled[label],
+            precision=per_class["pseudo_label_precision"][label],
+            recall=per_class["pseudo_label_recall"][label],
+            stage1_accuracy=per_class["stage1_accuracy"][label],
+            stage3_accuracy=per_class["stage3_accuracy"][label],
+        )
+        for label, name in enumerate(index.class_names)
+    )
+
+
+def _record(step: Step, artifact: Artifact) -> StepRecord:
+    address = f"{step.name}/{step.fingerprint}"
+    return StepRecord(step.title, address, artifact.manifest["seconds"], step.summary(artifact.facts))
+
+
+def _notes(run: DualPseudoTraining, artifacts: Artifacts) -> tuple[str, ...]:
+    names = artifacts[run.train_data].facts["classes"]
+    predicted = artifacts[run.pseudo_labels].facts["predicted_per_class"]
+    empty = [name for name, count in zip(names, predicted, strict=True) if count == 0]
+    if not empty:
+        return ()
+    listed = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
+    return (
+        f"Stage 1 put no image into {len(empty)} of {len(names)} classes ({listed}): "
+        "the generator learned nothing of them, and their pseudo images show something else.",
+    )

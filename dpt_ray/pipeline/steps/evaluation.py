@@ -1,0 +1,153 @@
+"""Evaluation: the only step that reads the true labels of unlabelled and of test images."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpt_ray.core.metrics.classification import accuracy, class_precision, class_recall, confusion_matrix
+from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
+from dpt_ray.data import stores
+from dpt_ray.data.index import DatasetIndex, read_index
+from dpt_ray.data.sidecars import KEY, read_sidecar
+from dpt_ray.data.source import LABEL
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.labels import LabelledSubset, read_labelled
+from dpt_ray.pipeline.steps.predictions import FEATURES, Predictions, read_predictions
+
+METRICS_FILE = "metrics.json"
+
+
+class Evaluation(Step):
+    """All figures of a run.
+
+    Args:
+        train_data: gives the true labels that pseudo-labels are compared with.
+        test_data: gives the true labels of the held-out images.
+        labelled: images that pseudo-label accuracy leaves out.
+        pseudo_labels: stage 1's predictions for the training images.
+        stage1, stage3: both classifiers' predictions for the held-out images.
+        pseudo_images: stage 1's predictions and features for the pseudo images.
+    """
+
+    name = "evaluation"
+
+    def __init__(
+        self,
+        *,
+        frechet: bool,
+        train_data: Step,
+        test_data: Step,
+        labelled: LabelledSubset,
+        pseudo_labels: Predictions,
+        stage1: Predictions,
+        stage3: Predictions,
+        pseudo_images: Predictions,
+    ):
+        parents: dict[str, Step] = {
+            "train_data": train_data,
+            "test_data": test_data,
+            "labelled": labelled,
+            "pseudo_labels": pseudo_labels,
+            "stage1": stage1,
+            "stage3": stage3,
+            "pseudo_images": pseudo_images,
+        }
+        super().__init__("evaluation", {"frechet": frechet}, parents)
+
+    def plan(self) -> str:
+        return "comparing predictions with true labels"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        parents = workshop.parents
+        train, test = read_index(parents["train_data"].url), read_index(parents["test_data"].url)
+        if test.num_classes != train.num_classes:
+            raise UserError(
+                f"the test data has {test.num_classes} classes, the training data {train.num_classes}",
+                where="data.test",
+                fix="set data.num_classes, and use the same class ids in both",
+            )
+        test_labels = _true_labels(test)
+        stage1 = _predicted(parents["stage1"])
+        stage3 = _predicted(parents["stage3"])
+        unlabelled = _unlabelled(train, parents["labelled"])
+        pseudo, true = _predicted(parents["pseudo_labels"])[unlabelled], _true_labels(train)[unlabelled]
+        asked = torch.arange(parents["pseudo_images"].facts["images"]) % train.num_classes
+        metrics: dict[str, Any] = {
+            "stage1_accuracy": accuracy(*_known(test_labels, stage1)),
+            "pseudo_label_accuracy": _optional_accuracy(*_known(true, pseudo)),
+            "stage3_accuracy": accuracy(*_known(test_labels, stage3)),
+            "pseudo_image_agreement": accuracy(asked, _predicted(parents["pseudo_images"])),
+            "test_images": int((test_labels >= 0).sum()),
+        }
+        if self.settings["frechet"]:
+            metrics["frechet_distance"] = _frechet(parents["pseudo_labels"], parents["pseudo_images"])
+        confusion = confusion_matrix(*_known(true, pseudo), train.num_classes)
+        tests = [confusion_matrix(*_known(test_labels, predicted), train.num_classes) for predicted in (stage1, stage3)]
+        per_class = {
+            "pseudo_label_precision": _known_shares(class_precision(confusion), confusion.sum(0)),
+            "pseudo_label_recall": _known_shares(class_recall(confusion), confusion.sum(1)),
+            "stage1_accuracy": _known_shares(class_recall(tests[0]), tests[0].sum(1)),
+            "stage3_accuracy": _known_shares(class_recall(tests[1]), tests[1].sum(1)),
+        }
+        stores.write_json(workshop.file(METRICS_FILE), {**metrics, "per_class": per_class})
+        return metrics
+
+    def summary(self, facts: Any) -> str:
+        return (
+            f"test accuracy: stage 1 {facts['stage1_accuracy']:.2%}, stage 3 {facts['stage3_accuracy']:.2%}; "
+            f"{facts['test_images']:,} test images"
+        )
+
+
+def read_metrics(artifact: Artifact) -> dict[str, Any]:
+    """Return all figures, `per_class` among them (None where a class has no image)."""
+    return stores.read_json(artifact.file(METRICS_FILE))
+
+
+def _true_labels(index: DatasetIndex) -> torch.Tensor:
+    sidecars = (read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards)))
+    return torch.from_numpy(np.concatenate([sidecar[LABEL] for sidecar in sidecars]))
+
+
+def _predicted(artifact: Artifact) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([columns[LABEL] for columns in read_predictions(artifact, LABEL)]))
+
+
+def _unlabelled(index: DatasetIndex, labelled: Artifact) -> torch.Tensor:
+    """Return which images of a set, in its order, are not labelled."""
+    known = {image.key for image in read_labelled(labelled)}
+    keys = (read_sidecar(index.label_sidecar(number), [])[KEY] for number in range(len(index.shards)))
+    return torch.tensor([key not in known for shard in keys for key in shard])
+
+
+def _known(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leave out images without a true label."""
+    known = labels >= 0
+    return labels[known], predictions[known]
+
+
+def _optional_accuracy(labels: torch.Tensor, predictions: torch.Tensor) -> float | None:
+    return accuracy(labels, predictions) if len(labels) else None
+
+
+def _frechet(real: Artifact, pseudo: Artifact) -> float:
+    return frechet_distance(_moments(read_predictions(real, FEATURES)), _moments(read_predictions(pseudo, FEATURES)))
+
+
+def _moments(sidecars: Iterable[dict[str, Any]]) -> GaussianMoments:
+    moments = None
+    for sidecar in sidecars:
+        features = torch.from_numpy(np.array(sidecar[FEATURES]))
+        moments = moments or GaussianMoments(features.shape[1])
+        moments.update(features)
+    assert moments is not None  # every set has a shard
+    return moments
+
+
+def _known_shares(shares: torch.Tensor, wholes: torch.Tensor) -> list[float | None]:
+    """Return shares, None where there is nothing to have a share of."""
+    return [share if whole > 0 else None for share, whole in zip(shares.tolist(), wholes.tolist(), strict=True)]

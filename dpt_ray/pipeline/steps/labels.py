@@ -1,0 +1,80 @@
+"""The labelled subset: the only place where training's true labels come from."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dpt_ray.config.schema import LabelsConfig
+from dpt_ray.data import stores
+from dpt_ray.data.index import DatasetIndex, read_index
+from dpt_ray.data.labels import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
+from dpt_ray.data.shards import sha256
+from dpt_ray.data.sidecars import KEY, read_sidecar
+from dpt_ray.data.source import LABEL, ImageSource, SourceShard
+from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.data import Dataset
+
+_FILE = "labelled.json"
+
+
+class LabelledSubset(Step):
+    """Which training images are labelled, and their labels."""
+
+    name = "labelled_subset"
+
+    def __init__(self, labels: LabelsConfig, train_data: Dataset):
+        settings = labels.model_dump(mode="json", exclude_none=True)
+        if labels.file is not None:  # the content decides, not where it lies
+            self._lines = stores.read_bytes(stores.absolute_url(labels.file)).decode(errors="replace").splitlines()
+            self._where = labels.file
+            settings = {"listed": sha256("\n".join(self._lines).encode())}
+        super().__init__("labelled subset", settings, {"images": train_data})
+
+    def plan(self) -> str:
+        return "choosing the labelled images"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        index = read_index(workshop.parents["images"].url)
+        images = list(_all_images(index))
+        if "listed" in self.settings:
+            where = self._where
+            chosen = choose_listed(images, self._lines, where)
+        else:
+            where = "labels"
+            chosen = draw_per_class(images, index.class_names, self._counts(index), self.settings["seed"])
+        check_every_class_labelled(chosen, index.class_names, where)
+        chosen.sort(key=lambda image: (image.shard, image.row))
+        stores.write_json(workshop.file(_FILE), [[i.shard, i.row, i.key, i.label] for i in chosen])
+        return {"images": len(chosen), "of": index.num_images}
+
+    def summary(self, facts: Any) -> str:
+        return f"{facts['images']:,} of {facts['of']:,} images"
+
+    def _counts(self, index: DatasetIndex) -> Sequence[int]:
+        if "per_class" in self.settings:
+            return [self.settings["per_class"]] * index.num_classes
+        return [max(1, round(self.settings["fraction"] * count)) for count in index.class_counts]
+
+
+def _all_images(index: DatasetIndex) -> Iterator[LabelledImage]:
+    for position in range(len(index.shards)):
+        sidecar = read_sidecar(index.label_sidecar(position), [LABEL])
+        for row, (key, label) in enumerate(zip(sidecar[KEY], sidecar[LABEL].tolist(), strict=True)):
+            yield LabelledImage(position, row, key, label)
+
+
+def read_labelled(artifact: Artifact) -> list[LabelledImage]:
+    """Return the labelled images of a `LabelledSubset`."""
+    return [LabelledImage(*entry) for entry in stores.read_json(artifact.file(_FILE))]
+
+
+def labelled_source(artifact: Artifact, index: DatasetIndex, image_size: int, channels: int) -> ImageSource:
+    """Return the labelled images with their true labels as an image source."""
+    by_shard: dict[int, list[LabelledImage]] = {}
+    for image in read_labelled(artifact):
+        by_shard.setdefault(image.shard, []).append(image)
+    shards = (
+        SourceShard(index.shards[shard], tuple(i.row for i in images), tuple(i.label for i in images))
+        for shard, images in by_shard.items()
+    )
+    return ImageSource(tuple(shards), image_size, channels)

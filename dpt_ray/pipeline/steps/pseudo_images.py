@@ -1,0 +1,156 @@
+"""Pseudo images: K images of every class, drawn from the generator by distributed batch inference.
+
+Pseudo image i of class c is a function of (generator, sampling settings, c, i), with a random
+generator of its own. The images are numbered index by index through all classes, so every shard
+holds all classes evenly, and a smaller K is a prefix of a larger one.
+"""
+
+from typing import Any
+
+import torch
+
+from dpt_ray.config.schema import DataConfig, SamplingConfig
+from dpt_ray.core.diffusion.guidance import guided
+from dpt_ray.core.diffusion.samplers import num_evaluations, sample, to_uint8
+from dpt_ray.core.random import RowRandom, derive_seed
+from dpt_ray.data import stores
+from dpt_ray.data.images import encode_png
+from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.shards import LABEL_EXTENSION, Sample, build_shard
+from dpt_ray.data.source import ImageSource, SourceShard
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.generator import Generator, TrainGenerator
+
+_SHARDS = "shards"
+
+
+class PseudoImages(Step):
+    """The generator's images of every class, as shards.
+
+    Args:
+        config: how many, and how they are sampled.
+        data: the data set's classes.
+        seed: the run's seed.
+        generator: what draws them.
+        train_data: gives the classes.
+    """
+
+    name = "pseudo_images"
+
+    def __init__(
+        self, config: SamplingConfig, data: DataConfig, seed: int, generator: TrainGenerator, train_data: Step
+    ):
+        self._config = config
+        settings = {**config.model_dump(mode="json"), "seed": derive_seed("sampling", config.seed, seed)}
+        super().__init__("pseudo images", settings, {"generator": generator, "images": train_data})
+
+    def plan(self) -> str:
+        config = self._config
+        return (
+            f"sampling {config.per_class:,} images of every class "
+            f"({config.sampler}, {num_evaluations(config.sampler, config.steps)} evaluations, "
+            f"guidance scale {config.guidance_scale:g})"
+        )
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        classes = read_index(workshop.parents["images"].url)
+        size = self._config.images_per_shard
+        total = self._config.per_class * classes.num_classes
+        resources = inference_resources(workshop.cluster)
+        files = run_units(
+            _SamplingWorker,
+            {
+                "generator": workshop.parents["generator"].url,
+                "folder": workshop.file(_SHARDS),
+                "config": self._config,
+                "seed": self.settings["seed"],
+                "device": "cuda" if resources.gpus else "cpu",
+            },
+            [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
+            resources=resources,
+            progress=workshop.progress(total),
+        )
+        shards = tuple(ShardInfo(file["url"], file["bytes"], file["sha256"], file["images"]) for file in files)
+        counts = (self._config.per_class,) * classes.num_classes
+        index = DatasetIndex(shards, counts, classes.class_names, label_folder="")
+        stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
+        return {"images": total, "classes": classes.num_classes, "files": files}
+
+    def summary(self, facts: Any) -> str:
+        return f"{facts['images']:,} images in {len(facts['files'])} shards"
+
+
+class _SamplingWorker(UnitWorker):
+    def __init__(self, generator: str, folder: str, config: SamplingConfig, seed: int, device: str):
+        self._generator_url, self._folder = generator, folder
+        self._config, self._seed, self._device = config, seed, device
+        self._generator: Generator | None = None
+
+    def output_url(self, unit: Any) -> str:
+        return stores.join(self._folder, f"{unit[0]:05d}.tar")
+
+    def make(self, unit: Any) -> bytes:
+        if self._generator is None:
+            self._generator = Generator(self._generator_url, self._device)
+        _, start, stop = unit
+        samples = []
+        for begin in range(start, stop, self._config.batch):
+            numbers = range(begin, min(begin + self._config.batch, stop))
+            places = [divmod(number, self._generator.num_classes) for number in numbers]
+            images = draw(self._generator, self._config, self._seed, [(label, index) for index, label in places])
+            samples += [
+                Sample(f"{label:05d}-{index:07d}", {"png": encode_png(image), LABEL_EXTENSION: str(label).encode()})
+                for (index, label), image in zip(places, images.numpy(), strict=True)
+            ]
+        return build_shard(samples)
+
+    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
+        return {"images": unit[2] - unit[1]}
+
+
+@torch.inference_mode()
+def draw(
+    generator: Generator, config: SamplingConfig, seed: int, wanted: list[tuple[int, int]], device: str | None = None
+) -> torch.Tensor:
+    """Draw images.
+
+    Args:
+        generator: what draws them.
+        config: sampler, steps and guidance.
+        seed: fixes all images.
+        wanted: (class id, index in the class) of each image.
+
+    Returns:
+        uint8 (len(wanted), C, H, W) on the CPU.
+    """
+    device = device or str(next(generator.network.parameters()).device)
+    random = RowRandom([derive_seed("pseudo image", seed, label, index) for label, index in wanted], device=device)
+    labels = torch.tensor([label for label, _ in wanted], device=device)
+    denoiser = guided(
+        generator.process.denoiser(generator.network), config.guidance_scale, null_label=generator.num_classes
+    )
+    noise = random.normal(*generator.image_shape)
+    images = sample(
+        config.sampler,
+        denoiser,
+        noise,
+        labels,
+        config.steps,
+        generator.process.sigma_min,
+        generator.process.sigma_max,
+    )
+    return to_uint8(images).cpu()
+
+
+def pseudo_image_source(artifact: Artifact, image_size: int, channels: int) -> ImageSource:
+    """Return pseudo images, labelled with the class that was asked of the generator, as an image source."""
+    index = read_index(artifact.url)
+    shards, first = [], 0
+    for shard in index.shards:
+        labels = tuple(number % index.num_classes for number in range(first, first + shard.samples))
+        shards.append(SourceShard(shard, labels=labels))
+        first += shard.samples
+    return ImageSource(tuple(shards), image_size, channels)

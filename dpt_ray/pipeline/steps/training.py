@@ -1,0 +1,84 @@
+"""What the training steps share."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig
+from dpt_ray.core.random import derive_seed
+from dpt_ray.core.training.loop import Schedule
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.data import stores
+from dpt_ray.data.source import ImageSource
+from dpt_ray.distributed.cluster import training_resources
+from dpt_ray.distributed.training import CHECKPOINT_FOLDER, HISTORY_FILE, NETWORK_FILE, TrainingJob, run_training
+from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.graph import Workshop
+
+HISTORY_ROWS = 200
+"""Points of a loss curve."""
+
+
+def train_network(
+    workshop: Workshop,
+    data: DataConfig,
+    config: ClassifierConfig | GeneratorConfig,
+    *,
+    sources: Mapping[str, tuple[ImageSource, int]],
+    build: Callable[[], TrainState],
+    finish: Callable[[TrainState], bytes],
+    seed: int,
+) -> dict[str, Any]:
+    """Train in the workshop's folder and return the facts; its checkpoints are removed at the end."""
+    images_per_step = sum(batch for _, batch in sources.values())
+    log_every = max(images_per_step, config.images // HISTORY_ROWS)
+    job = TrainingJob(
+        build=build,
+        finish=finish,
+        sources=dict(sources),
+        optimizer=config.optimizer,
+        schedule=Schedule(
+            total_images=config.images,
+            images_per_step=images_per_step,
+            log_every=log_every,
+            checkpoint_seconds=workshop.cluster.checkpoint_seconds,
+        ),
+        lanes=data.lanes,
+        shuffle_window=data.shuffle_window,
+        seed=derive_seed(config.seed, seed),
+        folder=workshop.folder,
+    )
+    network = workshop.file(NETWORK_FILE)
+    if not stores.exists(network):  # else it was trained, and stopped before its manifest was written
+        run_training(
+            job,
+            resources=training_resources(workshop.cluster),
+            keep_bytes=workshop.cluster.keep_mib * 2**20,
+            max_failures=workshop.cluster.max_failures,
+            progress=workshop.progress(math.ceil(config.images / images_per_step) * images_per_step),
+        )
+    stores.remove_tree(workshop.file(CHECKPOINT_FOLDER))
+    history = stores.read_json(workshop.file(HISTORY_FILE))
+    return {"images_seen": history[-1]["images"], "loss": history[-1]["loss"], "parameters": _count(network)}
+
+
+def _count(network: str) -> int:
+    from dpt_ray.core.models.weights import load_network
+
+    weights, _ = load_network(stores.read_bytes(network))
+    return sum(value.numel() for value in weights.values() if value.is_floating_point())
+
+
+def read_history(artifact: Artifact) -> list[dict[str, float]]:
+    """Return the loss curve of a trained network: rows with `images` and averaged metrics."""
+    return stores.read_json(artifact.file(HISTORY_FILE))
+
+
+def describe_training(images: int, *names: str) -> str:
+    """Say what a training will do."""
+    return f"training on {images:,} images ({', '.join(names)})"
+
+
+def summarise_training(facts: Mapping[str, Any]) -> str:
+    """Say what a training did."""
+    return f"{facts['images_seen']:,} images, last loss {facts['loss']:.4g}"

@@ -1,0 +1,88 @@
+"""Numbers as people read them, and tables for the terminal."""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+MISSING = "\N{EN DASH}"
+_NUMERIC = frozenset("0123456789.,+-%e ")
+
+
+def format_number(value: float | None) -> str:
+    """Format with four significant digits: 1,797 and 0.9431 and 2.50e-05; a dash for None."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("infinite" if value > 0 else "-infinite")
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if not 1e-3 <= abs(value) < 1e15:
+        return f"{value:.2e}"
+    decimals = max(0, 3 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def format_share(value: float | None, *, signed: bool = False) -> str:
+    """Format a share in [0, 1] as per cent with one decimal; a dash where there is none (None, 0/0)."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    # Adding 0.0 turns the -0.0 that a tiny loss rounds to into 0.0.
+    per_cent = round(100 * value, 1) + 0.0
+    return f"{per_cent:+.1f}" if signed else f"{per_cent:.1f}%"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Format a duration in its two largest units; a dash for None."""
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def text_table(rows: Sequence[Sequence[str]], *, header: bool = False) -> str:
+    """Align `rows` in columns for a terminal; columns of numbers are set to the right.
+
+    Args:
+        rows: cells; a row that is shorter than the longest is filled up. Line breaks and control characters
+            become spaces, so that a class name can't move the cursor.
+        header: the first row names the columns and gets a rule below.
+
+    Returns:
+        Lines without trailing spaces, joined; empty if there are no rows.
+    """
+    width = max((len(row) for row in rows), default=0)
+    table = [[_one_line(cell) for cell in row] + [""] * (width - len(row)) for row in rows]
+    columns = list(zip(*table, strict=True))
+    widths = [max(map(_display_width, column)) for column in columns]
+    to_right = [_is_numeric(column[1:] if header else column) for column in columns]
+    lines = ["  ".join(map(_pad, row, widths, to_right)).rstrip() for row in table]
+    if header and lines:
+        lines.insert(1, "  ".join("-" * column_width for column_width in widths))
+    return "\n".join(lines)
+
+
+def _one_line(cell: str) -> str:
+    printable = "".join(character if character.isprintable() else " " for character in str(cell))
+    return " ".join(printable.split())
+
+
+def _display_width(text: str) -> int:
+    shown = (character for character in text if not unicodedata.combining(character))
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in shown)
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    filled = [cell for cell in cells if cell not in ("", MISSING, "NaN")]
+    return bool(filled) and all(_NUMERIC.issuperset(cell) for cell in filled)
+
+
+def _pad(cell: str, width: int, to_right: bool) -> str:
+    spaces = " " * (width - _display_width(cell))
+    return spaces + cell if to_right else cell + spaces
