@@ -7,7 +7,10 @@ from dpt_ray.errors import UserError
 
 def user_error(error: BaseException) -> UserError | None:
     """Return the `UserError` that caused `error`, wherever Ray's wrappers put it; None if there is none."""
-    return next((cause for cause in causes(error) if isinstance(cause, UserError)), None)
+    from ray.exceptions import RayTaskError  # such an error also passes for what it wraps, with a traceback as its text
+
+    found = (cause for cause in causes(error) if isinstance(cause, UserError) and not isinstance(cause, RayTaskError))
+    return next(found, None)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -13,8 +13,8 @@ from typing import Any
 from dpt_ray.data import stores
 from dpt_ray.data.shards import sha256
 from dpt_ray.distributed.cluster import Resources
-from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.errors import UserError
 
 
 class UnitWorker(ABC):
@@ -44,14 +44,19 @@ class _Runner:
         self._units = units
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        unit = self._units[int(batch["unit"][0])]
+        """Return a row with the unit's facts, or with the complaint that Ray would bring home as mere text."""
+        try:
+            return {"facts": [json.dumps(self._run(self._units[int(batch["unit"][0])]))], "complaint": [""]}
+        except UserError as error:
+            return {"facts": [""], "complaint": [json.dumps([error.what, error.where, error.fix])]}
+
+    def _run(self, unit: Any) -> dict[str, Any]:
         url = self._worker.output_url(unit)
         content = stores.read_bytes(url) if stores.exists(url) else None
         if content is None:
             content = self._worker.make(unit)
             stores.write_bytes(url, content)
-        facts = {"url": url, "bytes": len(content), "sha256": sha256(content), **self._worker.facts(unit, content)}
-        return {"facts": [json.dumps(facts)]}
+        return {"url": url, "bytes": len(content), "sha256": sha256(content), **self._worker.facts(unit, content)}
 
 
 _ONE_UNIT: dict[str, Any] = {"batch_size": 1, "batch_format": "numpy"}
@@ -115,13 +120,13 @@ def run_units(
             **_ONE_UNIT,
         )
     facts, images = [], 0
-    try:
-        for row in dataset.iter_rows():
-            facts.append(json.loads(row["facts"]))
-            images += facts[-1]["images"]
-            progress.update(images)
-    except Exception as error:
-        raise user_error(error) or error from error
+    for row in dataset.iter_rows():
+        if row["complaint"]:
+            what, where, fix = json.loads(row["complaint"])
+            raise UserError(what, where=where, fix=fix)
+        facts.append(json.loads(row["facts"]))
+        images += facts[-1]["images"]
+        progress.update(images)
     if len(facts) != len(units):
         raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
     return facts

@@ -1,0 +1,129 @@
+"""The reference of all settings, generated from the schema: `python -m dpt_ray.config.document > docs/settings.md`."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from dpt_ray.config.schema import RunConfig
+
+COMMAND = "python -m dpt_ray.config.document > docs/settings.md"
+
+_INHERITS = {"stage3": "stage1"}
+"""Sections that take what they don't give from another one (`load.py`)."""
+
+_HEAD = f"""\
+# Settings
+
+Generated from `dpt_ray/config/schema.py`; don't edit it, run `{COMMAND}`.
+
+A setting is given in a YAML file, nested by the dots of its name, or on the command line as `--set name=value`.
+The command line wins over the file, the file over the preset, the preset over the defaults below.
+`null` as a value takes a preset's setting back to "not given".
+"""
+
+Schema = dict[str, Any]
+
+
+def render_settings() -> str:
+    """Return the reference as Markdown: a section for each group of settings, a table row for each setting."""
+    schema = RunConfig.model_json_schema()
+    defaults = RunConfig().model_dump(mode="json")
+    lines = [_HEAD, "## Run", "", *_table(schema, schema["$defs"], "", defaults)]
+    lines += _subsections(schema, schema["$defs"], "", defaults)
+    return "\n".join(lines)
+
+
+def _subsections(section: Schema, definitions: Schema, prefix: str, defaults: Any) -> Iterator[str]:
+    for name, field in section["properties"].items():
+        inner = _section(field, definitions)
+        if inner is None:
+            continue
+        yield from [f"{'##' if not prefix else '###'} `{prefix}{name}`", ""]
+        if about := field.get("description") or inner.get("description"):
+            yield from [_one_line(about), ""]
+        if model := _INHERITS.get(prefix + name):
+            yield from [
+                f"It has every setting of `{model}`, under `{name}`: `{name}.images`, `{name}.optimizer.name`, ...",
+                f"The default of each is its value in `{model}`.",
+                "",
+            ]
+            continue
+        own = (defaults or {}).get(name)
+        yield from _table(inner, definitions, f"{prefix}{name}.", own)
+        yield from _partial_note(inner, own)
+        yield from _subsections(inner, definitions, f"{prefix}{name}.", own)
+
+
+def _table(section: Schema, definitions: Schema, prefix: str, defaults: Any) -> Iterator[str]:
+    rows = [
+        (f"`{prefix}{name}`", _allowed(field), _value((defaults or field).get(name)), field.get("description", ""))
+        for name, field in section["properties"].items()
+        if _section(field, definitions) is None
+    ]
+    if rows:
+        yield from ["| setting | allowed | default | meaning |", "|---|---|---|---|"]
+        for row in rows:
+            yield "| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in row) + " |"
+        yield ""
+
+
+def _section(field: Schema, definitions: Schema) -> Schema | None:
+    """Return the group of settings that a field holds; None for a single setting."""
+    for choice in (field, *field.get("anyOf", ())):
+        if "$ref" in choice:
+            definition = definitions[choice["$ref"].rpartition("/")[2]]
+            return definition if "properties" in definition else None
+    return None
+
+
+def _partial_note(section: Schema, defaults: Schema | None) -> Iterator[str]:
+    """Tell which defaults are lost by giving a group in part, and what stands in their place."""
+    changed = {
+        name: field.get("default")
+        for name, field in section["properties"].items()
+        if defaults and name in defaults and defaults[name] != field.get("default")
+    }
+    if changed:
+        others = ", ".join(f"`{name}` {_value(value)}" for name, value in changed.items())
+        yield f"This holds where nothing of the group is given. Where some of it is, the other defaults are {others}."
+        yield ""
+
+
+def _allowed(field: Schema) -> str:
+    """Say which values a field takes."""
+    if "anyOf" in field:
+        return "; or ".join(_allowed(choice) for choice in field["anyOf"])
+    if "enum" in field or "const" in field:
+        return ", ".join(_value(value) for value in field.get("enum", [field.get("const")]))
+    kind: str = field["type"]
+    if kind == "array":
+        items = field.get("prefixItems")
+        if items:
+            return f"list of {len(items)}: {_allowed(items[0])}"
+        return f"list of: {_allowed(field['items'])}"
+    names = {"null": "`null`", "string": "text", "boolean": "`true`, `false`"}
+    return names.get(kind, kind) + _bounds(field)
+
+
+def _bounds(field: Schema) -> str:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+        "multipleOf": "multiple of",
+    }
+    bounds = [f"{word} {field[key]:g}" for key, word in words.items() if key in field]
+    return f", {', '.join(bounds)}" if bounds else ""
+
+
+def _value(value: Any) -> str:
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    print(render_settings(), end="")

@@ -1,0 +1,23 @@
+"""Fixtures that several kinds of tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """A local Ray with 2 CPUs that serves all tests of the session."""
+    import ray
+
+    from dpt_ray.config.schema import ClusterConfig
+    from dpt_ray.distributed.cluster import connect
+
+    # Workers import the classes that tests hand them from the tests' own folders.
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(TESTS / name) for name in ("distributed", "pipeline"))
+    connect(ClusterConfig(local_cpus=2))
+    yield
+    ray.shutdown()

@@ -1,0 +1,72 @@
+"""Batch inference by units: complete, resumable, independent of workers, honest about failures."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpt_ray.data import stores
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.errors import UserError
+
+UNITS = list(range(6))
+
+
+class Squares(UnitWorker):
+    """Writes a unit's square; misbehaves on unit 3 as told."""
+
+    def __init__(self, folder: str, mischief: str = "none"):
+        self._folder, self._mischief = folder, mischief
+
+    def output_url(self, unit: int) -> str:
+        return stores.join(self._folder, f"{unit}.txt")
+
+    def make(self, unit: int) -> bytes:
+        if unit == 3 and self._mischief == "refuse":
+            raise UserError("cannot be squared", where="unit 3")
+        if unit == 3 and self._mischief == "die once" and not stores.exists(self._folder + "/died"):
+            stores.write_bytes(self._folder + "/died", b"")
+            os._exit(1)
+        return str(unit**2).encode()
+
+    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+        return {"images": 1, "square": int(content)}
+
+
+def _run(folder, processes: int = 2, mischief: str = "none"):
+    return run_units(
+        Squares,
+        {"folder": str(folder), "mischief": mischief},
+        UNITS,
+        resources=Resources(processes, 1.0, 0),
+        progress=ProgressLine("test", len(UNITS), "images"),
+    )
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_unit_gives_its_file_and_facts_in_order(tmp_path, processes):
+    facts = _run(tmp_path, processes)
+    assert [fact["square"] for fact in facts] == [unit**2 for unit in UNITS]
+    assert [Path(fact["url"]).read_bytes() for fact in facts] == [str(unit**2).encode() for unit in UNITS]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_finished_unit_is_adopted_and_not_made_again(tmp_path):
+    (tmp_path / "2.txt").write_text("1234")
+    assert [fact["square"] for fact in _run(tmp_path)] == [0, 1, 1234, 9, 16, 25]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_killed_process_costs_nothing_but_its_unit(tmp_path):
+    assert [fact["square"] for fact in _run(tmp_path, mischief="die once")] == [unit**2 for unit in UNITS]
+    assert (tmp_path / "died").exists()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_workers_complaint_reaches_the_caller_as_it_was_said(tmp_path):
+    with pytest.raises(UserError, match="^unit 3: cannot be squared$"):
+        _run(tmp_path, mischief="refuse")

@@ -1,0 +1,60 @@
+"""Reading through Ray Data: kept or streamed, a worker sees the same rows in the same order."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data import numbered_image, write_numbered_shards
+
+from dpt_ray.data.order import ImageOrder
+from dpt_ray.data.stream import batches
+from dpt_ray.distributed import reading
+from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
+from dpt_ray.errors import UserError
+
+KEEP_ALL, KEEP_NOTHING = 2**30, 0
+
+
+def _rows(reader, order, lanes, first_step, steps):
+    read = reader.open(order=order, lanes=lanes, rows_per_lane=3, first_step=first_step)
+    stream = batches(order, read, lanes=lanes, rows_per_lane=3, first_step=first_step)
+    return list(itertools.islice(stream, steps))
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "SEGMENTS_AHEAD", 7)  # several executions in a few epochs
+    source = write_numbered_shards(str(tmp_path), [10, 3, 17, 1])
+    order = ImageOrder(source.counts, seed=5, lanes=4, shuffle_window=8)
+    kept, streamed = open_source(source, KEEP_ALL), open_source(source, KEEP_NOTHING)
+    assert isinstance(kept, KeptImages)
+    assert isinstance(streamed, StreamedImages)
+    for lanes, first_step in [(range(4), 0), (range(2, 4), 5)]:
+        expected = _rows(kept, order, lanes, first_step, 8)
+        for got, want in zip(_rows(streamed, order, lanes, first_step, 8), expected, strict=True):
+            np.testing.assert_array_equal(got["image"], want["image"])
+            np.testing.assert_array_equal(got["label"], want["label"])
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_an_epoch_gives_every_image_once_with_its_label(tmp_path):
+    source = write_numbered_shards(str(tmp_path), [10, 3, 17, 6])
+    order = ImageOrder(source.counts, seed=0, lanes=4, shuffle_window=100)
+    seen = _rows(open_source(source, KEEP_ALL), order, range(4), 0, 3)  # 3 steps of 4 lanes of 3 rows: 36 images
+    images = {row["image"][i].tobytes(): int(row["label"][i]) for row in seen for i in range(12)}
+    assert images == {numbered_image(n).tobytes(): n % 3 for n in range(36)}
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_shard_that_changed_after_indexing_is_refused_by_name(tmp_path):
+    source = write_numbered_shards(str(tmp_path), [4, 4])
+    damaged = Path(source.shards[1].info.url)
+    content = bytearray(damaged.read_bytes())
+    content[700] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(UserError, match="00001.tar: its content differs from its index"):
+        open_source(source, KEEP_ALL)
+    order = ImageOrder(source.counts, seed=0, lanes=2, shuffle_window=100)
+    with pytest.raises(Exception, match="00001.tar: its content differs from its index"):
+        _rows(open_source(source, KEEP_NOTHING), order, range(2), 0, 3)

@@ -1,0 +1,105 @@
+"""Training with Ray Train: workers, storage form and failures change nothing in the result."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from data import IMAGE_SIZE, write_numbered_shards
+
+from dpt_ray.config.schema import GeneratorConfig
+from dpt_ray.core.build import generator_training
+from dpt_ray.core.models.weights import load_network, save_network
+from dpt_ray.core.training.loop import Schedule
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.data import stores
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.training import HISTORY_FILE, NETWORK_FILE, TrainingJob, run_training
+from dpt_ray.errors import UserError
+
+CONFIG = GeneratorConfig(model={"dim": 16, "depth": 2, "heads": 2}, batch=16, images=640, flip=False, process="edm")
+ONE_WORKER, TWO_WORKERS = Resources(1, 0.8, 0), Resources(2, 0.8, 0)
+
+
+def _build(mischief: Path | None = None) -> TrainState:
+    state = generator_training(CONFIG, image_size=IMAGE_SIZE, channels=1, num_classes=3, seed=0)
+    if mischief is not None:
+        state.objective.register_forward_pre_hook(partial(_die_once_in_the_middle, mischief))
+    return state
+
+
+def _die_once_in_the_middle(flag: Path, objective, arguments) -> None:
+    objective.calls = getattr(objective, "calls", 0) + 1
+    if objective.calls == 30 and not flag.exists():
+        flag.touch()
+        os._exit(1)
+
+
+def _spoiled() -> TrainState:
+    state = _build()
+    with torch.no_grad():
+        next(state.model.parameters()).fill_(float("nan"))
+    return state
+
+
+def _finish(state: TrainState) -> bytes:
+    return save_network(state.ema.model, {"kind": "test"})
+
+
+def _train(tmp_path: Path, name: str, *, build=_build, resources=ONE_WORKER, keep_bytes=2**30):
+    folder = str(tmp_path / name)
+    job = TrainingJob(
+        build=build,
+        finish=_finish,
+        sources={"images": (write_numbered_shards(str(tmp_path / "shards"), [30, 11, 23]), CONFIG.batch)},
+        optimizer=CONFIG.optimizer,
+        schedule=Schedule(CONFIG.images, CONFIG.batch, log_every=64, checkpoint_seconds=0.01),
+        lanes=8,
+        shuffle_window=1000,
+        seed=0,
+        folder=folder,
+    )
+    progress = ProgressLine(name, CONFIG.images, "images")
+    run_training(job, resources=resources, keep_bytes=keep_bytes, max_failures=1, progress=progress)
+    weights, _ = load_network(stores.read_bytes(stores.join(folder, NETWORK_FILE)))
+    return weights, stores.read_json(stores.join(folder, HISTORY_FILE))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(local_ray, tmp_path_factory):
+    return _train(tmp_path_factory.mktemp("undisturbed"), "undisturbed")
+
+
+def test_the_loss_falls_and_the_history_covers_the_training(undisturbed):
+    _, history = undisturbed
+    assert [row["images"] for row in history] == list(range(64, 641, 64))
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_a_killed_worker_resumes_to_bit_identical_weights(undisturbed, tmp_path):
+    flag = tmp_path / "died"
+    weights, history = _train(tmp_path, "killed", build=partial(_build, flag))
+    assert flag.exists()
+    assert history == undisturbed[1]
+    for name, value in weights.items():
+        assert torch.equal(value, undisturbed[0][name]), name
+
+
+def test_a_streamed_source_trains_to_bit_identical_weights(undisturbed, tmp_path):
+    weights, _ = _train(tmp_path, "streamed", keep_bytes=0)
+    for name, value in weights.items():
+        assert torch.equal(value, undisturbed[0][name]), name
+
+
+def test_two_workers_give_the_same_curve_up_to_rounding(undisturbed, tmp_path):
+    _, history = _train(tmp_path, "two", resources=TWO_WORKERS)
+    for row, expected in zip(history, undisturbed[1], strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
+    with pytest.raises(UserError, match="spoiled: the loss is nan after 0 images; lower the learning rate"):
+        _train(tmp_path, "spoiled", build=_spoiled)

@@ -1,0 +1,18 @@
+"""docs/settings.md is generated: it must say what the schema says."""
+
+from pathlib import Path
+
+from dpt_ray.config.document import COMMAND, render_settings
+from dpt_ray.config.load import setting_names
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+def test_document_is_up_to_date():
+    assert DOCUMENT.read_text() == render_settings(), f"docs/settings.md is out of date, run: {COMMAND}"
+
+
+def test_every_setting_has_a_row():
+    text = render_settings()
+    own_rows = [name for name in setting_names() if not name.startswith("stage3.")]  # stage 3 refers to stage 1
+    assert [name for name in own_rows if text.count(f"| `{name}` |") != 1] == []
