@@ -50,7 +50,6 @@ def _subsections(section: Schema, definitions: Schema, prefix: str, defaults: An
             continue
         own = (defaults or {}).get(name)
         yield from _table(inner, definitions, f"{prefix}{name}.", own)
-        yield from _partial_note(inner, own)
         yield from _subsections(inner, definitions, f"{prefix}{name}.", own)
 
 
@@ -74,19 +73,6 @@ def _section(field: Schema, definitions: Schema) -> Schema | None:
             definition = definitions[choice["$ref"].rpartition("/")[2]]
             return definition if "properties" in definition else None
     return None
-
-
-def _partial_note(section: Schema, defaults: Schema | None) -> Iterator[str]:
-    """Tell which defaults are lost by giving a group in part, and what stands in their place."""
-    changed = {
-        name: field.get("default")
-        for name, field in section["properties"].items()
-        if defaults and name in defaults and defaults[name] != field.get("default")
-    }
-    if changed:
-        others = ", ".join(f"`{name}` {_value(value)}" for name, value in changed.items())
-        yield f"This holds where nothing of the group is given. Where some of it is, the other defaults are {others}."
-        yield ""
 
 
 def _allowed(field: Schema) -> str:

@@ -4,6 +4,7 @@ Precedence, weakest first: schema defaults, preset, file, `--set a.b=c`.
 """
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from dpt_ray.config.schema import RunConfig
+from dpt_ray.config.schema import LABEL_CHOICES, RunConfig
 from dpt_ray.errors import UserError
 
 Tree = dict[str, Any]
@@ -32,12 +33,15 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> RunConfig:
             impossible value or contradictory settings.
     """
     file_tree = _read_yaml(Path(file)) if file else {}
-    override_trees = {text: _parse_override(text) for text in overrides}
-    sources = {**{f"--set {text}": tree for text, tree in override_trees.items()}, file or "defaults": file_tree}
-    tree: Tree = merge(file_tree, *override_trees.values())
+    override_trees = [_parse_override(text) for text in overrides]
+    # Strongest first, which is the one to name when something is wrong.
+    sources = {f"--set {text}": tree for text, tree in zip(reversed(overrides), reversed(override_trees), strict=True)}
+    sources[file or "defaults"] = file_tree
+    tree: Tree = merge(file_tree, *override_trees)
     preset = tree.get("preset")
     if preset is not None:
         tree = merge(_read_preset(preset, sources), tree)
+    tree = merge(_defaults(tree), tree)
     if isinstance(tree.get("stage1"), dict):  # stage 3 is stage 1 with differences
         own = tree.get("stage3")
         tree["stage3"] = merge(tree["stage1"], own) if isinstance(own, dict) or own is None else own
@@ -45,6 +49,15 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> RunConfig:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         raise _one_line(error, sources) from None
+
+
+def _defaults(given: Tree) -> Tree:
+    """Return the schema's defaults, without those that `given` settings stand in for."""
+    tree = RunConfig().model_dump(mode="json", exclude={"stage3"})
+    labels = given.get("labels")
+    if isinstance(labels, dict) and not labels.keys().isdisjoint(LABEL_CHOICES):
+        del tree["labels"]
+    return tree
 
 
 def merge(*trees: Mapping[str, Any] | None) -> Tree:
@@ -94,14 +107,16 @@ def _read_yaml(path: Path) -> Tree:
     return tree or {}
 
 
-def _read_preset(name: Any, sources: Mapping[str, Tree]) -> Tree:
+def _read_preset(name: Any, sources: dict[str, Tree]) -> Tree:
     folder = resources.files("dpt_ray.config") / "presets"
     names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(
-            f"unknown preset {name!r}", where=_origin(("preset",), sources), fix=f"{hint}there are: {', '.join(names)}"
+            f"unknown preset {name!r}",
+            where=_origin([("preset",)], sources),
+            fix=f"{hint}there are: {', '.join(names)}",
         )
     return yaml.safe_load((folder / f"{name}.yaml").read_text())
 
@@ -123,36 +138,48 @@ def _parse_override(text: str) -> Tree:
     return tree
 
 
-def _origin(path: Sequence[Any], sources: Mapping[str, Tree]) -> str:
-    """Name the source that set `path`: an override, the file, or (failing both) the preset or defaults."""
+def _origin(paths: Sequence[Sequence[str]], sources: dict[str, Tree]) -> str:
+    """Name the source that set one of `paths`: an override, or else the file (which chose the preset)."""
     for source, tree in sources.items():
-        node: Any = tree
-        for part in path:
-            if not isinstance(node, dict) or part not in node:
-                break
-            node = node[part]
-        else:
+        if any(_sets(tree, path) for path in paths):
             return source
     return next(reversed(sources))
 
 
-def _one_line(error: ValidationError, sources: Mapping[str, Tree]) -> UserError:
+def _sets(tree: Any, path: Sequence[str]) -> bool:
+    return not path or (isinstance(tree, dict) and path[0] in tree and _sets(tree[path[0]], path[1:]))
+
+
+def _named_settings(reason: str, section: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the settings of `section` that a message names, in full or by their names in the section."""
+    words = set(re.findall(r"\w+(?:\.\w+)*", reason))
+    settings = [tuple(name.split(".")) for name in setting_names()]
+    inside = [path for path in settings if path[: len(section)] == section]
+    return [path for path in inside if {".".join(path), ".".join(path[len(section) :])} & words]
+
+
+def _one_line(error: ValidationError, sources: dict[str, Tree]) -> UserError:
     # An unknown key is the likeliest cause of whatever else is wrong, so it is told first.
     details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+    told = [detail["loc"] for detail in details]
+    details = [d for d in details if d["loc"][:1] != ("stage3",) or ("stage1", *d["loc"][1:]) not in told]  # inherited
     first = details[0]
     path = tuple(part for part in first["loc"] if isinstance(part, str))
-    where = _origin(path, sources)
-    if path[:1] == ("stage3",) and where == next(reversed(sources)):  # inherited from stage 1
-        where = _origin(("stage1", *path[1:]), sources)
+    reason = first["msg"].removeprefix("Value error, ")
+    paths = [path]
+    if first["type"] == "value_error":  # settings that contradict each other
+        paths = _named_settings(reason, path) or [path]
+    inherited = [("stage1", *setting[1:]) for setting in paths if setting[:1] == ("stage3",)]
+    where = _origin([*paths, *inherited], sources)
     name = ".".join(path)
     more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
     if first["type"] == "extra_forbidden":
         return UserError(f"unknown setting {name!r}{more}", where=where, fix=_nearest(name))
-    reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return UserError(f"{name + ': ' if name else ''}{reason}{more}", where=where)
+    setting = f"{name} = " if name else ""
     return UserError(
-        f"{name} = {first['input']!r} is not allowed: {reason[:1].lower() + reason[1:]}{more}", where=where
+        f"{setting}{first['input']!r} is not allowed: {reason[:1].lower() + reason[1:]}{more}", where=where
     )
 
 

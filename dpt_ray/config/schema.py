@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -17,7 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """A group of settings: immutable, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
@@ -53,9 +54,13 @@ class DataConfig(Section):
         return self
 
 
+LABEL_CHOICES = ("per_class", "fraction", "file")
+"""The ways to say which images are labelled; one of them is used."""
+
+
 class LabelsConfig(Section):
     per_class: Count | None = None
-    """Labelled images of every class, drawn by `seed`."""
+    """Labelled images of every class, drawn by `seed`. The default holds unless `fraction` or `file` is given."""
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of every class that is labelled (at least one image each), drawn by `seed`."""
     file: str | None = None
@@ -65,9 +70,9 @@ class LabelsConfig(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> "LabelsConfig":
-        given = [name for name in ("per_class", "fraction", "file") if getattr(self, name) is not None]
+        given = [name for name in LABEL_CHOICES if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of per_class, fraction, file (now: {', '.join(given) or 'none'})")
+            raise ValueError(f"give exactly one of {', '.join(LABEL_CHOICES)} (now: {', '.join(given) or 'none'})")
         return self
 
 
@@ -77,7 +82,7 @@ class OptimizerConfig(Section):
     learning_rate: Positive = 1e-3
     momentum: Share = 0.9
     """SGD only."""
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """AdamW only."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     decay_all_parameters: bool = False
@@ -135,7 +140,7 @@ class ClassifierConfig(Section):
     """Labelled images in a step, over all workers."""
     unlabelled_batch: Count = 448
     """Unlabelled images in a step, over all workers."""
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema_decay: Decay = 0.999
     """Decay, a step, of the averaged weights that are evaluated and kept."""
     seed: int = 0
 
@@ -169,7 +174,7 @@ class GeneratorConfig(Section):
     """Images to train on; repeats count."""
     batch: Count = 256
     """Images in a step, over all workers."""
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema_decay: Decay = 0.999
     seed: int = 0
 
 

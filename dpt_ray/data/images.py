@@ -19,7 +19,8 @@ def decode_image(data: bytes, *, size: int, channels: int, where: str) -> np.nda
     An image of another size is centre-cropped as in `centre_crop`.
 
     Raises:
-        UserError: not an image that Pillow reads, or more than `MAX_PIXELS`.
+        UserError: not an image that Pillow reads, floating-point pixels, or more than `MAX_PIXELS`,
+            given or once enlarged.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -36,8 +37,10 @@ def decode_image(data: bytes, *, size: int, channels: int, where: str) -> np.nda
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow clips 16-bit values instead of scaling them
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known")
+    if image.mode.startswith("I"):  # 16-bit values; Pillow clips them instead of scaling
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -54,6 +57,8 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
     width, height = round(image.width * scale), round(image.height * scale)
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"too narrow: its short side would be enlarged {scale:g} times")
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - size) // 2, (height - size) // 2
     return image.crop((left, top, left + size, top + size))

@@ -4,6 +4,7 @@ A draw ranks a class's images by a hash of (seed, key). So it does not depend on
 and for one seed every smaller subset is contained in every larger one, as in MSN's published subsets.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -48,25 +49,38 @@ def choose_listed(images: Iterable[LabelledImage], lines: Sequence[str], where: 
     """Choose the images that `lines` name by key or file name (`n04235860_14959.JPEG`).
 
     Raises:
-        UserError: no line at all, or a name that no image has.
+        UserError: no line at all, a name that no image has, or a file name that several images have.
     """
     wanted = {split_name(line.strip())[0]: line.strip() for line in lines if line.strip()}
     if not wanted:
         raise UserError("names no image", where=where)
-    chosen, found = [], set()
+    by_key, by_name = {}, defaultdict(list)
     for image in images:
-        name = image.key if image.key in wanted else image.key.rpartition("/")[2]
+        name = image.key.rpartition("/")[2]
+        if image.key in wanted:
+            by_key[image.key] = image
         if name in wanted:
-            found.add(name)
-            chosen.append(image)
-    missing = sorted(set(wanted) - found)
+            by_name[name].append(image)
+    chosen, missing = {}, []
+    for name, line in wanted.items():
+        candidates = [by_key[name]] if name in by_key else by_name[name]
+        if len(candidates) > 1:
+            raise UserError(
+                f"names {line!r}, which {len(candidates)} images are called",
+                where=where,
+                fix=f"give their whole keys, such as {candidates[0].key!r}",
+            )
+        if candidates:
+            chosen[candidates[0].key] = candidates[0]
+        else:
+            missing.append(line)
     if missing:
         raise UserError(
-            f"names {len(missing)} images that the training data lacks, first {wanted[missing[0]]!r}",
+            f"names {len(missing)} images that the training data lacks, first {missing[0]!r}",
             where=where,
             fix="each line must be a sample's key or file name",
         )
-    return chosen
+    return list(chosen.values())
 
 
 def check_every_class_labelled(chosen: Sequence[LabelledImage], class_names: Sequence[str], where: str) -> None:

@@ -77,6 +77,8 @@ def fetch_shard(url: str, *, size: int | None = None, checksum: str | None = Non
     return data
 
 
+_END_BYTES = 1024
+_NO_END = "is not a complete tar archive (no end-of-archive mark)"
 _CHANGED = "the shard changed or was damaged after it was indexed: restore it, or index the data again"
 
 
@@ -88,11 +90,11 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
         where: its URL, for messages.
 
     Raises:
-        UserError: truncated or damaged archive, a link, an absolute name or one with `..`,
-            or a key that comes back after another one.
+        UserError: truncated or damaged archive, a link, an absolute name or one with `..`, a name that
+            is not UTF-8 text, or a key that comes back after another one.
     """
-    if len(data) < 1024 or data[-1024:].strip(b"\0"):
-        raise UserError("is not a complete tar archive (no end-of-archive mark)", where=where)
+    if len(data) < _END_BYTES or data[-_END_BYTES:].strip(b"\0"):
+        raise UserError(_NO_END, where=where)
     seen: set[str] = set()
     key, files = None, {}
     try:
@@ -117,10 +119,14 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
                 if len(content) != member.size:
                     raise UserError("is truncated", where=where)
                 files[extension] = content
-            # tarfile takes a damaged header after the first member for the end; only zeros may follow.
-            if data[archive.offset :].strip(b"\0"):
+            # tarfile takes a damaged header after the first member, and the end of the data, for the end of the
+            # archive; two blocks of zeros, and zeros only, must follow.
+            rest = data[archive.offset :]
+            if rest.strip(b"\0"):
                 raise UserError("has a damaged header", where=f"{where}: byte {archive.offset}")
-    except tarfile.TarError as error:
+            if len(rest) < _END_BYTES:
+                raise UserError(_NO_END, where=where)
+    except (tarfile.TarError, OverflowError, ValueError) as error:  # the latter two: absurd numbers in a header
         raise UserError(f"is not a readable tar archive ({error})", where=where) from None
     if key is not None:
         yield Sample(key, files)
@@ -134,10 +140,14 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def _refuse_unsafe(member: tarfile.TarInfo, where: str) -> None:
-    if not member.isreg():
-        raise UserError("is not a regular file; links and devices are refused", where=f"{where}: {member.name!r}")
+    if not member.isreg() or member.issparse():
+        raise UserError(
+            "is not a regular file; links, devices and sparse files are refused", where=f"{where}: {member.name!r}"
+        )
     if member.name.startswith("/") or ".." in member.name.split("/"):
         raise UserError("has an absolute name or one with '..'", where=f"{where}: {member.name!r}")
+    if member.name.encode(errors="replace").decode() != member.name:  # no sidecar could hold such a key
+        raise UserError("has a name that is not UTF-8 text", where=f"{where}: {member.name!r}")
 
 
 def build_shard(samples: Iterable[Sample]) -> bytes:

@@ -51,7 +51,7 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
         table = pq.read_table(io.BytesIO(data), columns=None if columns is None else [KEY, *columns])
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UserError(f"is not a readable sidecar ({error})", where=where) from None
-    missing = set(columns or ()) - set(table.column_names)
+    missing = {KEY, *(columns or ())} - set(table.column_names)
     if missing:
         raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
     result: dict[str, Any] = {KEY: table.column(KEY).to_pylist()}
@@ -59,9 +59,10 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
         if name != KEY:
             column = table.column(name).combine_chunks()
             if pa.types.is_fixed_size_list(column.type):
-                result[name] = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+                values = column.flatten().to_numpy(zero_copy_only=False)
+                result[name] = values.reshape(len(column), column.type.list_size)
             else:
-                result[name] = column.to_numpy()
+                result[name] = column.to_numpy(zero_copy_only=False)
     return result
 
 

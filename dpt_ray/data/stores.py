@@ -3,6 +3,7 @@
 import json
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def read_bytes(url: str) -> bytes:
     fs, path = filesystem(url)
     try:
         return fs.cat_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError("does not exist", where=url) from None
     except (PermissionError, IsADirectoryError) as error:
         raise UserError(f"cannot be read ({type(error).__name__})", where=url) from error
@@ -92,7 +93,13 @@ def exists(url: str) -> bool:
 
 
 def list_files(url: str) -> list[dict[str, Any]]:
-    """Return the files directly in a folder as dicts with `name`, `url` and `size`, sorted by name; [] if absent."""
+    """Return the files directly in a folder as dicts with `name`, `url`, `size` and `changed`, sorted by name.
+
+    There are none if the folder is absent. A link to a file is listed as what it leads to.
+
+    Raises:
+        UserError: the folder may not be listed, or a link in it leads nowhere.
+    """
     fs, path = filesystem(url)
     fs.invalidate_cache()
     try:
@@ -104,7 +111,12 @@ def list_files(url: str) -> list[dict[str, Any]]:
     files = []
     for entry in entries:
         name = entry["name"].rstrip("/").rpartition("/")[2]
-        if entry["type"] == "file":
+        if entry.get("islink"):
+            try:
+                entry = fs.info(entry["name"])
+            except FileNotFoundError:
+                raise UserError("is a link to a file that does not exist", where=join(url, name)) from None
+        if entry["type"] == "file" and entry["name"] != path:  # the "folder" may be a file, which lists itself
             changed = entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or ""
             files.append({"name": name, "url": join(url, name), "size": entry["size"], "changed": str(changed)})
     return sorted(files, key=lambda file: file["name"])
@@ -115,7 +127,8 @@ def remove_tree(url: str) -> None:
     fs, path = filesystem(url)
     fs.invalidate_cache()
     if fs.exists(path):
-        fs.rm(path, recursive=True)
+        with suppress(FileNotFoundError):  # removed by another in between
+            fs.rm(path, recursive=True)
 
 
 def read_json(url: str) -> Any:

@@ -1,6 +1,7 @@
 """Connecting to Ray, and how a job's processes share its CPUs and GPUs."""
 
 import logging
+import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from dpt_ray.errors import UserError
 
 READER_CPUS = 0.25
 """CPUs that a reading task reserves: it waits for storage more than it computes."""
+
+SPARE_CPUS = 1.0
+"""CPUs that training workers leave by default to reading, the driver and Ray itself. Threads that compute
+in step lose far more than a busy core's share when that core is not theirs alone."""
 
 
 def connect(config: ClusterConfig) -> None:
@@ -102,10 +107,10 @@ def training_resources(config: ClusterConfig) -> Resources:
     total = ray.cluster_resources()
     cpus = config.cpus_per_worker
     if cpus is None:
-        share = (total.get("CPU", 0) - READER_CPUS) / config.workers
+        share = max(0.1, total.get("CPU", 0) - SPARE_CPUS) / config.workers
         # On a GPU machine the workers need few CPUs; without GPUs they compute on them.
         cpus = min(share, 4.0) if config.gpus_per_worker else share
-        cpus = float(int(cpus)) if cpus >= 2 else round(max(cpus - 0.005, 0.01), 2)
+        cpus = float(int(cpus)) if cpus >= 1 else math.floor(100 * cpus) / 100
     _check_fits(total, "CPU", cpus * config.workers + READER_CPUS, "cluster.workers or cluster.cpus_per_worker")
     _check_fits(total, "GPU", config.gpus_per_worker * config.workers, "cluster.workers or cluster.gpus_per_worker")
     return Resources(config.workers, cpus, config.gpus_per_worker)

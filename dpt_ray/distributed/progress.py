@@ -35,7 +35,7 @@ class ProgressLine:
             self._began, self._first = now, done
         if self._is_terminal or done >= self.total or now - self._written >= LINE_SECONDS:
             self._written = now
-            self._write(self.describe(done, now - self._began, values), last=done >= self.total)
+            self._write(self.describe(done, now - self._began, values), done)
 
     def describe(self, done: int, seconds: float, values: dict[str, float]) -> str:
         """Return the text for a state of progress."""
@@ -49,18 +49,14 @@ class ProgressLine:
             text += f", {duration((self.total - done) / rate)} left"
         return text
 
-    def _write(self, text: str, *, last: bool) -> None:
+    def _write(self, text: str, done: int) -> None:
         if self._is_terminal:
-            share = self._share(text)
-            self._stream.write(f"\r\x1b[K{share}{text}" + ("\n" if last else ""))
+            filled = round(20 * min(1.0, done / max(1, self.total)))
+            end = "\n" if done >= self.total else ""
+            self._stream.write(f"\r\x1b[K[{'#' * filled}{'.' * (20 - filled)}] {text}{end}")
         else:
             self._stream.write(text + "\n")
         self._stream.flush()
-
-    def _share(self, text: str) -> str:
-        done = int(text.partition(": ")[2].partition(" ")[0].replace(",", ""))
-        filled = round(20 * min(1.0, done / max(1, self.total)))
-        return f"[{'#' * filled}{'.' * (20 - filled)}] "
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -20,12 +21,17 @@ CLAIM_FILE = "claim.json"
 RENEW_SECONDS = 5.0
 STALE_SECONDS = 30.0
 """A claim not renewed for so long belongs to a holder that is gone."""
+SETTLE_SECONDS = 0.3
+"""Between writing a claim and looking whether another one that came at the same moment replaced it."""
+
+_held: set[str] = set()
+"""Tokens of the claims that this process holds or is about to take."""
 
 
 class Claim:
     """The right to make what belongs in `folder`; a context manager.
 
-    Entering waits while another living process holds it.
+    Entering waits while another living holder has it; if the wait ends because the artifact exists, nothing is claimed.
 
     Args:
         folder: URL of the artifact's folder.
@@ -41,34 +47,47 @@ class Claim:
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> "Claim":
-        self._wait()
-        self._write()
-        self._thread.start()
+        _held.add(self._holder["token"])
+        while self._wait():
+            self._write()
+            time.sleep(SETTLE_SECONDS)
+            if self._is_mine():
+                self._thread.start()
+                break
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
-        stores.remove_tree(self._url)
+        if self._thread.ident:  # it was started, so there was a claim
+            self._stop.set()
+            self._thread.join()
+            if self._is_mine():
+                stores.remove_tree(self._url)
+        _held.discard(self._holder["token"])
 
-    def _wait(self) -> None:
+    def _wait(self) -> bool:
+        """Wait until the claim is free, or (False) the artifact exists."""
         told = False
         last: dict[str, Any] | None = None
         unchanged_since = time.monotonic()
         while not self._is_done():
             claim = self._read()
             if claim is None or not _may_be_alive(claim):
-                return
+                return True
             if claim != last:  # clocks of hosts differ: staleness is measured on this one
                 last, unchanged_since = claim, time.monotonic()
             if time.monotonic() - unchanged_since > STALE_SECONDS:
-                return
+                return True
             if not told:
                 told = True
                 self._on_wait(f"process {claim.get('process')} on {claim.get('host')}")
             time.sleep(1.0)
+        return False
+
+    def _is_mine(self) -> bool:
+        claim = self._read()
+        return claim is not None and claim.get("token") == self._holder["token"]
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -81,7 +100,8 @@ class Claim:
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
-            self._write()
+            with suppress(UserError):  # the store may answer again next time
+                self._write()
 
 
 def _may_be_alive(claim: dict[str, Any]) -> bool:
@@ -94,4 +114,4 @@ def _may_be_alive(claim: dict[str, Any]) -> bool:
         return False
     except PermissionError:
         return True
-    return int(claim["process"]) != os.getpid()
+    return int(claim["process"]) != os.getpid() or claim.get("token") in _held
