@@ -20,11 +20,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(VENV)/bin/python jobs/dpt_full.py --config configs/digits.yaml
 
-test: $(INSTALLED)
+test: lint
+	$(VENV)/bin/pytest
+
+lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/pytest -m slow

@@ -50,7 +50,9 @@ class DataConfig(Section):
                 "make them agree or leave num_classes out"
             )
         if self.train != "digits" and self.test is None:
-            raise ValueError("test is needed: give the URL of held-out shards, which only evaluation reads")
+            raise ValueError("test is needed beside train: the URL of held-out shards, which only evaluation reads")
+        if self.train == "digits" and self.test is not None:
+            raise ValueError("test must be left out: the embedded digits bring their own held-out images")
         return self
 
 
@@ -80,11 +82,13 @@ class OptimizerConfig(Section):
     name: Literal["sgd", "adamw"] = "adamw"
     """`sgd` is Nesterov momentum."""
     learning_rate: Positive = 1e-3
+    """Highest learning rate, which the schedule and warm-up scale down."""
     momentum: Share = 0.9
     """SGD only."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """AdamW only."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Added to the gradient (SGD), or decoupled from it (AdamW)."""
     decay_all_parameters: bool = False
     """False leaves biases and normalisation parameters without weight decay."""
     schedule: Literal["constant", "cosine_7_16"] = "constant"
@@ -97,6 +101,7 @@ class OptimizerConfig(Section):
 
 class ClassifierModelConfig(Section):
     name: Literal["small_cnn", "wide_resnet"] = "small_cnn"
+    """`wide_resnet` is the paper's network for CIFAR-10, `small_cnn` one for small images on CPUs."""
     width: Count = 32
     """small_cnn: channels of the first block. wide_resnet: the widening factor (2 in WRN-28-2)."""
     depth: Count = 28
@@ -122,7 +127,9 @@ class AugmentationConfig(Section):
 
 class AlgorithmConfig(Section):
     name: Literal["freematch", "supervised"] = "freematch"
+    """`supervised` learns from labelled images alone, as a baseline."""
     unlabelled_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the loss on unlabelled images."""
     fairness_weight: Annotated[float, Field(ge=0)] = 0.001
     """Weight of FreeMatch's fairness loss; 0 reproduces the paper's official run, 0.001 is USB's."""
     statistics_momentum: Share = 0.999
@@ -143,16 +150,22 @@ class ClassifierConfig(Section):
     ema_decay: Decay = 0.999
     """Decay, a step, of the averaged weights that are evaluated and kept."""
     seed: int = 0
+    """Fixes initial weights, the order of images and augmentation, together with the run's seed."""
 
 
 class GeneratorModelConfig(Section):
     name: Literal["uvit"] = "uvit"
+    """The network: U-ViT, a transformer with skip connections."""
     patch_size: Count = 2
+    """Height and width in pixels of the square that becomes one token; divides the image's."""
     dim: Count = 128
+    """Width of a token."""
     depth: Annotated[int, Field(ge=2, multiple_of=2)] = 4
     """Blocks besides the middle one; half of them before it, half after."""
     heads: Count = 4
+    """Attention heads; they divide `dim`."""
     final_conv: bool = True
+    """End with a 3x3 convolution over the image, as in U-ViT-L."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "GeneratorModelConfig":
@@ -175,7 +188,9 @@ class GeneratorConfig(Section):
     batch: Count = 256
     """Images in a step, over all workers."""
     ema_decay: Decay = 0.999
+    """Decay, a step, of the averaged weights that images are sampled with."""
     seed: int = 0
+    """Fixes initial weights, the order of images and noise, together with the run's seed."""
 
 
 class SamplingConfig(Section):
@@ -184,19 +199,18 @@ class SamplingConfig(Section):
     guidance_scale: Annotated[float, Field(ge=0)] = 0.4
     """s in eps + s (eps - eps_null), the paper's convention: 0 is no guidance, 0.4 is w = 1.4 elsewhere."""
     sampler: Literal["euler", "heun", "dpm_solver_pp_2m", "dpm_solver_pp_2m_karras"] = "dpm_solver_pp_2m"
+    """Solver of the probability-flow equation; `_karras` takes EDM's noise levels instead of uniform log-SNR."""
     steps: Count = 20
-    batch: Count = 100
-    """Images sampled together; bounds memory."""
+    """Steps of the solver: one network evaluation each, two with `heun`; guidance doubles them."""
     images_per_shard: Count = 250
     """Pseudo images in an output shard, the unit of work and of resuming."""
     seed: int = 0
+    """Fixes every image, together with the run's seed."""
 
 
 class EvaluationConfig(Section):
     frechet: bool = True
     """Also measure the Frechet distance of pseudo images in the stage-1 classifier's features."""
-    batch: Count = 256
-    """Images that a classifier labels together in batch inference."""
 
 
 class ClusterConfig(Section):
@@ -207,14 +221,19 @@ class ClusterConfig(Section):
     cpus_per_worker: Positive | None = None
     """CPUs that each training worker reserves; by default an equal share of what readers leave."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    """GPUs that each training worker reserves; above 0, batch inference uses GPUs too."""
     inference_workers: Count | None = None
     """Processes for labelling and sampling; by default one for each GPU, or else for each CPU."""
+    inference_batch: Count = 256
+    """Images that a classifier labels together; bounds memory."""
+    sampling_batch: Count = 100
+    """Images that a generator draws together; bounds memory."""
     local_cpus: Count | None = None
     """CPUs of the local Ray that a job starts when RAY_ADDRESS names no cluster; all by default."""
     keep_mib: Annotated[int, Field(ge=0)] = 1024
     """A data set whose decoded size is below this is kept decoded in the object store; a larger one streams."""
     checkpoint_seconds: Positive = 60
-    """Time between two checkpoints of a training."""
+    """Time between two checkpoints of a training, at least; they fall on points of the loss curve."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures after which a training step gives up."""
 
@@ -229,7 +248,7 @@ class RunConfig(Section):
     root: str = "dpt_results"
     """Folder or object-store URL for all results; artifacts in it are shared between runs."""
     seed: int = 0
-    """Added to every stage's own seed."""
+    """Combined with every stage's own seed; `labels.seed`, which draws the labelled images, stands alone."""
     data: DataConfig = DataConfig()
     labels: LabelsConfig = LabelsConfig(per_class=4)
     stage1: ClassifierConfig = ClassifierConfig()

@@ -14,7 +14,6 @@ from dpt_ray.core.random import derive_seed
 from dpt_ray.data.images import encode_png
 from dpt_ray.data.shards import LABEL_EXTENSION, Sample
 
-DIGIT_NAMES = tuple("0123456789")
 _MAX_INK = 16
 """The original values run from 0 to 16."""
 

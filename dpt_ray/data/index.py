@@ -1,6 +1,5 @@
 """The index of a shard set: what each shard must hold, so that reading can tell when it does not."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,14 +26,12 @@ class DatasetIndex:
 
     Attributes:
         shards: in the order of their names.
-        class_counts: images of each class id; images without a label are not counted.
-        class_names: names by class id, for people.
+        class_counts: images of each class id, one entry for every class; images without a label are not counted.
         label_folder: URL of the sidecars with the columns `key` and `label` (-1: none), one a shard.
     """
 
     shards: tuple[ShardInfo, ...]
     class_counts: tuple[int, ...]
-    class_names: tuple[str, ...]
     label_folder: str
 
     @property
@@ -45,7 +42,7 @@ class DatasetIndex:
     @property
     def num_classes(self) -> int:
         """Number of classes."""
-        return len(self.class_names)
+        return len(self.class_counts)
 
     def label_sidecar(self, position: int) -> str:
         """URL of the sidecar with the true labels of the shard at `position`.
@@ -64,7 +61,6 @@ class DatasetIndex:
         return {
             "shards": shards,
             "class_counts": list(self.class_counts),
-            "class_names": list(self.class_names),
             "label_folder": self.label_folder.removeprefix(prefix),
         }
 
@@ -84,9 +80,7 @@ def read_index(folder: str) -> DatasetIndex:
 
     try:
         shards = tuple(ShardInfo(**{**shard, "url": resolve(shard["url"])}) for shard in tree["shards"])
-        return DatasetIndex(
-            shards, tuple(tree["class_counts"]), tuple(tree["class_names"]), resolve(tree["label_folder"])
-        )
+        return DatasetIndex(shards, tuple(tree["class_counts"]), resolve(tree["label_folder"]))
     except (KeyError, TypeError) as error:
         raise UserError(f"is not an index ({error})", where=url) from None
 
@@ -107,8 +101,3 @@ def list_shards(url: str) -> list[dict[str, Any]]:
         if shard["size"] == 0:
             raise UserError("is an empty shard", where=shard["url"], fix="remove it or write it again")
     return shards
-
-
-def name_classes(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:
-    """Return a name for each class id; its number where none is given."""
-    return tuple(names) if names else tuple(str(i) for i in range(num_classes))

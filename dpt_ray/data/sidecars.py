@@ -37,7 +37,7 @@ def encode_sidecar(
         arrays[name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
     buffer = io.BytesIO()
     table = pa.table(arrays).replace_schema_metadata({_FACTS: json.dumps(facts or {})})
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
@@ -48,12 +48,13 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
         UserError: not a sidecar, or a column is missing.
     """
     try:
-        table = pq.read_table(io.BytesIO(data), columns=None if columns is None else [KEY, *columns])
-    except (pa.ArrowException, OSError, KeyError) as error:
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        missing = {KEY, *(columns or ())} - set(file.schema_arrow.names)
+        if missing:
+            raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
+        table = file.read(columns=None if columns is None else [KEY, *columns])
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"is not a readable sidecar ({error})", where=where) from None
-    missing = {KEY, *(columns or ())} - set(table.column_names)
-    if missing:
-        raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
     result: dict[str, Any] = {KEY: table.column(KEY).to_pylist()}
     for name in table.column_names:
         if name != KEY:

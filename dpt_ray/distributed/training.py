@@ -61,7 +61,7 @@ def run_training(
     Raises:
         UserError: damaged data, a loss that is not finite, or workers that keep failing.
     """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from dpt_ray.distributed.reading import open_source
@@ -84,6 +84,7 @@ def run_training(
             ),
             run_config=RunConfig(
                 name=CHECKPOINT_FOLDER,
+                checkpoint_config=CheckpointConfig(num_to_keep=2),
                 storage_path=job.folder,
                 failure_config=FailureConfig(max_failures=max_failures, controller_failure_limit=3),
             ),

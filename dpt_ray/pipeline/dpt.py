@@ -40,11 +40,13 @@ class DualPseudoTraining:
     stage1_predictions: Predictions
     stage3_predictions: Predictions
     pseudo_image_predictions: Predictions
+    real_features: Predictions | None
     evaluation: Evaluation
 
     def steps(self) -> list[Step]:
         """Return all steps in the order of the method."""
-        return [getattr(self, field.name) for field in fields(self)]
+        steps = [getattr(self, field.name) for field in fields(self)]
+        return [step for step in steps if step is not None]
 
 
 def build(config: RunConfig) -> DualPseudoTraining:
@@ -53,26 +55,26 @@ def build(config: RunConfig) -> DualPseudoTraining:
     Raises:
         UserError: the data or the label file that `config` names cannot be read.
     """
-    data, seed, inference = config.data, config.seed, config.evaluation
+    data, seed, features = config.data, config.seed, config.evaluation.frechet
     train_data = Dataset("train", data)
     test_data = Dataset("test", data)
-    labelled = LabelledSubset(config.labels, train_data)
+    labelled = LabelledSubset(config.labels, data, train_data)
 
     classifier = TrainClassifier("stage 1 classifier", config.stage1, data, seed, train_data, labelled)
-    pseudo_labels = Predictions("pseudo-labels", data, inference, classifier, train_data, features=inference.frechet)
+    pseudo_labels = Predictions("pseudo-labels", data, classifier, train_data)
 
     generator = TrainGenerator(config.stage2, data, seed, train_data, pseudo_labels)
-    pseudo_images = PseudoImages(config.sampling, data, seed, generator, train_data)
+    pseudo_images = PseudoImages(config.sampling, seed, generator, train_data)
 
     retrained = TrainClassifier("stage 3 classifier", config.stage3, data, seed, train_data, labelled, pseudo_images)
 
-    stage1 = Predictions("stage 1 on test data", data, inference, classifier, test_data)
-    stage3 = Predictions("stage 3 on test data", data, inference, retrained, test_data)
-    on_pseudo_images = Predictions(
-        "stage 1 on pseudo images", data, inference, classifier, pseudo_images, features=inference.frechet
-    )
+    stage1 = Predictions("stage 1 on test data", data, classifier, test_data)
+    stage3 = Predictions("stage 3 on test data", data, retrained, test_data)
+    on_pseudo_images = Predictions("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
+    real_features = None
+    if features:
+        real_features = Predictions("stage 1 features of real images", data, classifier, train_data, features=True)
     evaluation = Evaluation(
-        frechet=inference.frechet,
         train_data=train_data,
         test_data=test_data,
         labelled=labelled,
@@ -80,8 +82,9 @@ def build(config: RunConfig) -> DualPseudoTraining:
         stage1=stage1,
         stage3=stage3,
         pseudo_images=on_pseudo_images,
+        real_features=real_features,
     )
     return DualPseudoTraining(
         train_data, test_data, labelled, classifier, pseudo_labels, generator, pseudo_images, retrained,
-        stage1, stage3, on_pseudo_images, evaluation,
+        stage1, stage3, on_pseudo_images, real_features, evaluation,
     )  # fmt: skip

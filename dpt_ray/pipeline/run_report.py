@@ -15,6 +15,7 @@ from dpt_ray.data.source import read_shard_samples
 from dpt_ray.pipeline.artifacts import Artifact, fingerprint
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.steps.data import class_names
 from dpt_ray.pipeline.steps.evaluation import read_metrics
 from dpt_ray.pipeline.steps.labels import read_labelled
 from dpt_ray.pipeline.steps.training import read_history
@@ -64,9 +65,9 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
             for step in (run.classifier, run.generator, run.retrained)
         ),
         grid=_sample_grid(config, artifacts[run.pseudo_images]),
-        classes=_audit(run, artifacts, metrics["per_class"]),
+        classes=_audit(config, run, artifacts, metrics["per_class"]),
         steps=tuple(_record(step, artifacts[step]) for step in run.steps()),
-        notes=_notes(run, artifacts),
+        notes=_notes(config, run, artifacts),
         settings_yaml=dump_yaml(config),
     )
 
@@ -121,10 +122,13 @@ def _sample_grid(config: RunConfig, artifact: Artifact) -> SampleGrid:
             number += 1
     sampling = config.sampling
     caption = f"{sampling.sampler}, {sampling.steps} steps, guidance scale {sampling.guidance_scale:g}"
-    return SampleGrid(images, [index.class_names[label] for label in kept], caption)
+    names = class_names(config.data, index.num_classes)
+    return SampleGrid(images, [names[label] for label in kept], caption)
 
 
-def _audit(run: DualPseudoTraining, artifacts: Artifacts, per_class: Mapping[str, Any]) -> tuple[ClassAudit, ...]:
+def _audit(
+    config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, per_class: Mapping[str, Any]
+) -> tuple[ClassAudit, ...]:
     index = read_index(artifacts[run.train_data].url)
     labelled = np.bincount([i.label for i in read_labelled(artifacts[run.labelled])], minlength=index.num_classes)
     pseudo_labelled = artifacts[run.pseudo_labels].facts["predicted_per_class"]
@@ -139,7 +143,7 @@ def _audit(run: DualPseudoTraining, artifacts: Artifacts, per_class: Mapping[str
             stage1_accuracy=per_class["stage1_accuracy"][label],
             stage3_accuracy=per_class["stage3_accuracy"][label],
         )
-        for label, name in enumerate(index.class_names)
+        for label, name in enumerate(class_names(config.data, index.num_classes))
     )
 
 
@@ -148,9 +152,9 @@ def _record(step: Step, artifact: Artifact) -> StepRecord:
     return StepRecord(step.title, address, artifact.manifest["seconds"], step.summary(artifact.facts))
 
 
-def _notes(run: DualPseudoTraining, artifacts: Artifacts) -> tuple[str, ...]:
-    names = artifacts[run.train_data].facts["classes"]
+def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> tuple[str, ...]:
     predicted = artifacts[run.pseudo_labels].facts["predicted_per_class"]
+    names = class_names(config.data, len(predicted))
     empty = [name for name, count in zip(names, predicted, strict=True) if count == 0]
     if not empty:
         return ()

@@ -68,5 +68,5 @@ def test_a_killed_process_costs_nothing_but_its_unit(tmp_path):
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_workers_complaint_reaches_the_caller_as_it_was_said(tmp_path):
-    with pytest.raises(UserError, match="^unit 3: cannot be squared$"):
+    with pytest.raises(UserError, match=r"^unit 3: cannot be squared$"):
         _run(tmp_path, mischief="refuse")

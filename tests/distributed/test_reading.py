@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data import numbered_image, write_numbered_shards
+from numbered_shards import numbered_image, write_numbered_shards
 
 from dpt_ray.data.order import ImageOrder
 from dpt_ray.data.stream import batches
@@ -53,8 +53,8 @@ def test_a_shard_that_changed_after_indexing_is_refused_by_name(tmp_path):
     content = bytearray(damaged.read_bytes())
     content[700] ^= 1
     damaged.write_bytes(content)
-    with pytest.raises(UserError, match="00001.tar: its content differs from its index"):
+    with pytest.raises(UserError, match=r"00001\.tar: its content differs from its index"):
         open_source(source, KEEP_ALL)
     order = ImageOrder(source.counts, seed=0, lanes=2, shuffle_window=100)
-    with pytest.raises(Exception, match="00001.tar: its content differs from its index"):
+    with pytest.raises(Exception, match=r"00001\.tar: its content differs from its index"):
         _rows(open_source(source, KEEP_NOTHING), order, range(2), 0, 3)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from data import IMAGE_SIZE, write_numbered_shards
+from numbered_shards import IMAGE_SIZE, write_numbered_shards
 
-from dpt_ray.config.schema import GeneratorConfig
-from dpt_ray.core.build import generator_training
+from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig
+from dpt_ray.core.build import classifier_training, generator_training
 from dpt_ray.core.models.weights import load_network, save_network
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
@@ -20,6 +20,7 @@ from dpt_ray.distributed.training import HISTORY_FILE, NETWORK_FILE, TrainingJob
 from dpt_ray.errors import UserError
 
 CONFIG = GeneratorConfig(model={"dim": 16, "depth": 2, "heads": 2}, batch=16, images=640, flip=False, process="edm")
+BATCHES = {"images": CONFIG.batch}
 ONE_WORKER, TWO_WORKERS = Resources(1, 0.8, 0), Resources(2, 0.8, 0)
 
 
@@ -48,20 +49,22 @@ def _finish(state: TrainState) -> bytes:
     return save_network(state.ema.model, {"kind": "test"})
 
 
-def _train(tmp_path: Path, name: str, *, build=_build, resources=ONE_WORKER, keep_bytes=2**30):
+def _train(tmp_path: Path, name: str, *, build=_build, resources=ONE_WORKER, keep_bytes=2**30, batches=BATCHES):
     folder = str(tmp_path / name)
+    source = write_numbered_shards(str(tmp_path / "shards"), [30, 11, 23])
+    per_step = sum(batches.values())
     job = TrainingJob(
         build=build,
         finish=_finish,
-        sources={"images": (write_numbered_shards(str(tmp_path / "shards"), [30, 11, 23]), CONFIG.batch)},
+        sources={name: (source, batch) for name, batch in batches.items()},
         optimizer=CONFIG.optimizer,
-        schedule=Schedule(CONFIG.images, CONFIG.batch, log_every=64, checkpoint_seconds=0.01),
+        schedule=Schedule(40 * per_step, per_step, log_every=4 * per_step, checkpoint_seconds=0.01),
         lanes=8,
         shuffle_window=1000,
         seed=0,
         folder=folder,
     )
-    progress = ProgressLine(name, CONFIG.images, "images")
+    progress = ProgressLine(name, 40 * per_step, "images")
     run_training(job, resources=resources, keep_bytes=keep_bytes, max_failures=1, progress=progress)
     weights, _ = load_network(stores.read_bytes(stores.join(folder, NETWORK_FILE)))
     return weights, stores.read_json(stores.join(folder, HISTORY_FILE))
@@ -103,3 +106,17 @@ def test_two_workers_give_the_same_curve_up_to_rounding(undisturbed, tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
     with pytest.raises(UserError, match="spoiled: the loss is nan after 0 images; lower the learning rate"):
         _train(tmp_path, "spoiled", build=_spoiled)
+
+
+def test_two_workers_train_a_classifier_with_batch_norm_like_one(tmp_path):
+    """Also FreeMatch's thresholds, its fairness loss and batch norm are those of the global batch."""
+    config = ClassifierConfig(model={"width": 8}, augmentation={"flip": False, "crop_padding": 1})
+    build = partial(classifier_training, config, channels=1, num_classes=3, seed=0)
+    batches = {"labelled": 8, "unlabelled": 16}
+    one = _train(tmp_path, "one", build=build, batches=batches)
+    two = _train(tmp_path, "two", build=build, batches=batches, resources=TWO_WORKERS)
+    for row, expected in zip(two[1], one[1], strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=0.02)
+        assert row["threshold"] == pytest.approx(expected["threshold"], rel=0.02)
+    for name, value in two[0].items():
+        assert torch.allclose(value.float(), one[0][name].float(), atol=0.02), name

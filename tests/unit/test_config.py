@@ -163,7 +163,7 @@ def test_unknown_setting_in_a_file_names_the_file(write):
 )
 def test_wrong_types_and_values_name_setting_value_and_source(override, expected):
     message = complaint(None, override)
-    assert message.startswith(f"--set {override}: ".replace("  ", " ").replace("= :", "=:"))
+    assert message.startswith(f"--set {override}: ")
     assert expected in message
 
 
@@ -178,8 +178,8 @@ def test_of_two_overrides_the_one_that_counts_is_blamed():
 
 def test_wrong_value_that_stage3_inherits_is_blamed_on_stage1(write):
     file = write("stage1: {images: 0}\n")
-    assert complaint(file) == complaint(file).removesuffix(")")  # no "(1 more ...)": the inherited one is the same
-    assert complaint(file).startswith(f"{file}: stage1.images = 0")
+    assert complaint(file).startswith(f"{file}: stage1.images = 0 is not allowed")
+    assert "more after this one" not in complaint(file)
 
 
 CONTRADICTIONS = {
@@ -196,7 +196,7 @@ CONTRADICTIONS = {
     "stage1.augmentation.crop_padding must be below data.image_size": "stage1.augmentation.crop_padding=8",
     "stage3.augmentation.crop_padding must be below data.image_size": "stage3.augmentation.crop_padding=8",
     "heads must divide dim": "stage2.model.heads=3",
-    "test is needed": "data.train=s3://bucket/train",
+    "test is needed beside train": "data.train=s3://bucket/train",
     "give exactly one of per_class, fraction, file (now: per_class, file)": "labels.file=names.txt",
     "give exactly one of per_class, fraction, file (now: none)": "labels.per_class=null",
     "num_classes is 10 but class_names names 2 classes": "data.class_names=[a, b]",

@@ -3,13 +3,15 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.models.batch_norm import BatchNorm2d
+
 LEAK = 0.1
 
 
 def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
+        BatchNorm2d(out_channels),
         nn.LeakyReLU(LEAK, inplace=True),
     )
 

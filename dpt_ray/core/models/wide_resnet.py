@@ -6,12 +6,14 @@ Shapes: B images, C channels, H by W pixels, D features.
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.models.batch_norm import BatchNorm2d
+
 LEAK = 0.1
 
 
-def _batch_norm(channels: int) -> nn.BatchNorm2d:
+def _batch_norm(channels: int) -> BatchNorm2d:
     # Slow running statistics suit runs of 10^5 steps and more; a short run wants `SmallCnn`.
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=1e-3)
+    return BatchNorm2d(channels, eps=1e-3, momentum=1e-3)
 
 
 class ResidualBlock(nn.Module):

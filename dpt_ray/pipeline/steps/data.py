@@ -8,8 +8,8 @@ import pandas as pd
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
-from dpt_ray.data.embedded import DIGIT_NAMES, Split, digit_numbers, digit_samples
-from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, list_shards, name_classes
+from dpt_ray.data.embedded import Split, digit_numbers, digit_samples
+from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, list_shards
 from dpt_ray.data.shards import build_shard, fetch_shard, iter_samples, sha256
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.source import LABEL, decode_samples
@@ -82,13 +82,11 @@ class Dataset(Step):
         settings: dict[str, Any] = {
             "image_size": data.image_size,
             "channels": data.channels,
-            "num_classes": data.num_classes,
-            "class_names": data.class_names,
+            "num_classes": data.num_classes or (len(data.class_names) if data.class_names else None),
         }
         parents: dict[str, Step] = {}
         if data.train == "digits":
             parents["shards"] = EmbeddedShards(split, data)
-            settings["class_names"] = data.class_names or DIGIT_NAMES
             self._listing: list[dict[str, Any]] | None = None
         else:
             assert location is not None  # the schema asks for data.test beside data.train
@@ -120,26 +118,24 @@ class Dataset(Step):
             for shard, fact in zip(shards, facts, strict=True)
         ]
         counts = _count_classes(facts)
-        names = self._class_names(counts)
+        num_classes = self._num_classes(counts)
         _refuse_duplicate_keys([fact["url"] for fact in facts], [info.url for info in infos])
-        class_counts = tuple(counts.get(label, 0) for label in range(len(names)))
-        index = DatasetIndex(tuple(infos), class_counts, names, workshop.file(_LABELS))
+        class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
+        index = DatasetIndex(tuple(infos), class_counts, workshop.file(_LABELS))
         stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
         return {
             "images": index.num_images,
             "shards": len(infos),
             "bytes": sum(info.bytes for info in infos),
-            "classes": list(names),
             "images_per_class": list(class_counts),
         }
 
     def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} images of {len(facts['classes'])} classes in {facts['shards']} shards"
+        return f"{facts['images']:,} images of {len(facts['images_per_class'])} classes in {facts['shards']} shards"
 
-    def _class_names(self, counts: Counter[int]) -> tuple[str, ...]:
-        names = self.settings["class_names"]
-        num_classes = self.settings["num_classes"] or (len(names) if names else max(counts, default=-1) + 1)
+    def _num_classes(self, counts: Counter[int]) -> int:
         largest = max(counts, default=-1)
+        num_classes: int = self.settings["num_classes"] or largest + 1
         if largest >= num_classes:
             raise UserError(
                 f"has the class id {largest} but there are {num_classes} classes (ids 0 to {num_classes - 1})",
@@ -152,7 +148,7 @@ class Dataset(Step):
                 where=self.settings.get("location", "data"),
                 fix="set data.num_classes if the labels come from labels.file",
             )
-        return name_classes(num_classes, names)
+        return num_classes
 
 
 class _IndexWorker(UnitWorker):
@@ -209,3 +205,8 @@ def _refuse_duplicate_keys(sidecars: list[str], shards: list[str]) -> None:
         where=shards[holders[0]],
         fix="keys must be unique over all shards: pseudo-labels are joined on them",
     )
+
+
+def class_names(data: DataConfig, num_classes: int) -> tuple[str, ...]:
+    """Return what to call each class: the names that the settings give, or the class ids."""
+    return data.class_names or tuple(map(str, range(num_classes)))

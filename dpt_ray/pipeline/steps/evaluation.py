@@ -30,7 +30,8 @@ class Evaluation(Step):
         labelled: images that pseudo-label accuracy leaves out.
         pseudo_labels: stage 1's predictions for the training images.
         stage1, stage3: both classifiers' predictions for the held-out images.
-        pseudo_images: stage 1's predictions and features for the pseudo images.
+        pseudo_images: stage 1's predictions for the pseudo images, with features if `real_features` are given.
+        real_features: stage 1's features of the training images, for the Frechet distance.
     """
 
     name = "evaluation"
@@ -38,7 +39,6 @@ class Evaluation(Step):
     def __init__(
         self,
         *,
-        frechet: bool,
         train_data: Step,
         test_data: Step,
         labelled: LabelledSubset,
@@ -46,6 +46,7 @@ class Evaluation(Step):
         stage1: Predictions,
         stage3: Predictions,
         pseudo_images: Predictions,
+        real_features: Predictions | None = None,
     ):
         parents: dict[str, Step] = {
             "train_data": train_data,
@@ -56,7 +57,9 @@ class Evaluation(Step):
             "stage3": stage3,
             "pseudo_images": pseudo_images,
         }
-        super().__init__("evaluation", {"frechet": frechet}, parents)
+        if real_features is not None:
+            parents["real_features"] = real_features
+        super().__init__("evaluation", {}, parents)
 
     def plan(self) -> str:
         return "comparing predictions with true labels"
@@ -70,11 +73,12 @@ class Evaluation(Step):
                 where="data.test",
                 fix="set data.num_classes, and use the same class ids in both",
             )
-        test_labels = _true_labels(test)
-        stage1 = _predicted(parents["stage1"])
-        stage3 = _predicted(parents["stage3"])
-        unlabelled = _unlabelled(train, parents["labelled"])
-        pseudo, true = _predicted(parents["pseudo_labels"])[unlabelled], _true_labels(train)[unlabelled]
+        test_keys, test_labels = _true_labels(test)
+        stage1, stage3 = (_predicted(parents[name], test_keys) for name in ("stage1", "stage3"))
+        keys, true = _true_labels(train)
+        labelled = {image.key for image in read_labelled(parents["labelled"])}
+        unlabelled = torch.tensor([key not in labelled for key in keys])
+        pseudo, true = _predicted(parents["pseudo_labels"], keys)[unlabelled], true[unlabelled]
         asked = torch.arange(parents["pseudo_images"].facts["images"]) % train.num_classes
         metrics: dict[str, Any] = {
             "stage1_accuracy": accuracy(*_known(test_labels, stage1)),
@@ -83,8 +87,8 @@ class Evaluation(Step):
             "pseudo_image_agreement": accuracy(asked, _predicted(parents["pseudo_images"])),
             "test_images": int((test_labels >= 0).sum()),
         }
-        if self.settings["frechet"]:
-            metrics["frechet_distance"] = _frechet(parents["pseudo_labels"], parents["pseudo_images"])
+        if "real_features" in parents:
+            metrics["frechet_distance"] = _frechet(parents["real_features"], parents["pseudo_images"])
         confusion = confusion_matrix(*_known(true, pseudo), train.num_classes)
         tests = [confusion_matrix(*_known(test_labels, predicted), train.num_classes) for predicted in (stage1, stage3)]
         per_class = {
@@ -108,20 +112,23 @@ def read_metrics(artifact: Artifact) -> dict[str, Any]:
     return stores.read_json(artifact.file(METRICS_FILE))
 
 
-def _true_labels(index: DatasetIndex) -> torch.Tensor:
-    sidecars = (read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards)))
-    return torch.from_numpy(np.concatenate([sidecar[LABEL] for sidecar in sidecars]))
+def _true_labels(index: DatasetIndex) -> tuple[list[str], torch.Tensor]:
+    """Return a set's keys and true labels, in its order."""
+    return _joined(read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards)))
 
 
-def _predicted(artifact: Artifact) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([columns[LABEL] for columns in read_predictions(artifact, LABEL)]))
+def _predicted(artifact: Artifact, keys: list[str] | None = None) -> torch.Tensor:
+    """Return predicted labels, of these very keys where they are given."""
+    found, labels = _joined(read_predictions(artifact, LABEL))
+    if keys is not None and found != keys:
+        raise UserError("does not list the images that it is compared with", where=artifact.url, fix="remove it")
+    return labels
 
 
-def _unlabelled(index: DatasetIndex, labelled: Artifact) -> torch.Tensor:
-    """Return which images of a set, in its order, are not labelled."""
-    known = {image.key for image in read_labelled(labelled)}
-    keys = (read_sidecar(index.label_sidecar(number), [])[KEY] for number in range(len(index.shards)))
-    return torch.tensor([key not in known for shard in keys for key in shard])
+def _joined(sidecars: Iterable[dict[str, Any]]) -> tuple[list[str], torch.Tensor]:
+    read = list(sidecars)
+    keys = [key for sidecar in read for key in sidecar[KEY]]
+    return keys, torch.from_numpy(np.concatenate([sidecar[LABEL] for sidecar in read]))
 
 
 def _known(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dpt_ray.config.schema import LabelsConfig
+from dpt_ray.config.schema import DataConfig, LabelsConfig
 from dpt_ray.data import stores
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.labels import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
@@ -12,7 +12,7 @@ from dpt_ray.data.sidecars import KEY, read_sidecar
 from dpt_ray.data.source import LABEL, ImageSource, SourceShard
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.data import Dataset
+from dpt_ray.pipeline.steps.data import Dataset, class_names
 
 _FILE = "labelled.json"
 
@@ -22,7 +22,8 @@ class LabelledSubset(Step):
 
     name = "labelled_subset"
 
-    def __init__(self, labels: LabelsConfig, train_data: Dataset):
+    def __init__(self, labels: LabelsConfig, data: DataConfig, train_data: Dataset):
+        self._data = data
         settings = labels.model_dump(mode="json", exclude_none=True)
         if labels.file is not None:  # the content decides, not where it lies
             self._lines = stores.read_bytes(stores.absolute_url(labels.file)).decode(errors="replace").splitlines()
@@ -35,14 +36,14 @@ class LabelledSubset(Step):
 
     def make(self, workshop: Workshop) -> dict[str, Any]:
         index = read_index(workshop.parents["images"].url)
-        images = list(_all_images(index))
+        images, names = list(_all_images(index)), class_names(self._data, index.num_classes)
         if "listed" in self.settings:
             where = self._where
             chosen = choose_listed(images, self._lines, where)
         else:
             where = "labels"
-            chosen = draw_per_class(images, index.class_names, self._counts(index), self.settings["seed"])
-        check_every_class_labelled(chosen, index.class_names, where)
+            chosen = draw_per_class(images, names, self._counts(index), self.settings["seed"])
+        check_every_class_labelled(chosen, names, where)
         chosen.sort(key=lambda image: (image.shard, image.row))
         stores.write_json(workshop.file(_FILE), [[i.shard, i.row, i.key, i.label] for i in chosen])
         return {"images": len(chosen), "of": index.num_images}

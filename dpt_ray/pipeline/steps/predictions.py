@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpt_ray.config.schema import DataConfig, EvaluationConfig
+from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
@@ -31,7 +31,6 @@ class Predictions(Step):
     Args:
         title: what to call it.
         data: the form of images.
-        evaluation: batch size of inference.
         classifier: a `TrainClassifier`.
         images: any step whose artifact is an indexed shard set.
         features: also keep the features.
@@ -43,18 +42,12 @@ class Predictions(Step):
         self,
         title: str,
         data: DataConfig,
-        evaluation: EvaluationConfig,
         classifier: Step,
         images: Step,
         *,
         features: bool = False,
     ):
-        settings = {
-            "image_size": data.image_size,
-            "channels": data.channels,
-            "batch": evaluation.batch,
-            "features": features,
-        }
+        settings = {"image_size": data.image_size, "channels": data.channels, "features": features}
         super().__init__(title, settings, {"classifier": classifier, "images": images})
 
     def plan(self) -> str:
@@ -69,6 +62,7 @@ class Predictions(Step):
                 "index": index,
                 "classifier": workshop.parents["classifier"].url,
                 "folder": workshop.file(SIDECARS),
+                "batch": workshop.cluster.inference_batch,
                 "device": "cuda" if resources.gpus else "cpu",
                 **self.settings,
             },

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dpt_ray.config.schema import DataConfig, SamplingConfig
+from dpt_ray.config.schema import SamplingConfig
 from dpt_ray.core.diffusion.guidance import guided
 from dpt_ray.core.diffusion.samplers import num_evaluations, sample, to_uint8
 from dpt_ray.core.random import RowRandom, derive_seed
@@ -32,7 +32,6 @@ class PseudoImages(Step):
 
     Args:
         config: how many, and how they are sampled.
-        data: the data set's classes.
         seed: the run's seed.
         generator: what draws them.
         train_data: gives the classes.
@@ -40,9 +39,7 @@ class PseudoImages(Step):
 
     name = "pseudo_images"
 
-    def __init__(
-        self, config: SamplingConfig, data: DataConfig, seed: int, generator: TrainGenerator, train_data: Step
-    ):
+    def __init__(self, config: SamplingConfig, seed: int, generator: TrainGenerator, train_data: Step):
         self._config = config
         settings = {**config.model_dump(mode="json"), "seed": derive_seed("sampling", config.seed, seed)}
         super().__init__("pseudo images", settings, {"generator": generator, "images": train_data})
@@ -67,6 +64,7 @@ class PseudoImages(Step):
                 "folder": workshop.file(_SHARDS),
                 "config": self._config,
                 "seed": self.settings["seed"],
+                "batch": workshop.cluster.sampling_batch,
                 "device": "cuda" if resources.gpus else "cpu",
             },
             [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
@@ -75,7 +73,7 @@ class PseudoImages(Step):
         )
         shards = tuple(ShardInfo(file["url"], file["bytes"], file["sha256"], file["images"]) for file in files)
         counts = (self._config.per_class,) * classes.num_classes
-        index = DatasetIndex(shards, counts, classes.class_names, label_folder="")
+        index = DatasetIndex(shards, counts, label_folder="")
         stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
         return {"images": total, "classes": classes.num_classes, "files": files}
 
@@ -84,9 +82,9 @@ class PseudoImages(Step):
 
 
 class _SamplingWorker(UnitWorker):
-    def __init__(self, generator: str, folder: str, config: SamplingConfig, seed: int, device: str):
+    def __init__(self, generator: str, folder: str, config: SamplingConfig, seed: int, batch: int, device: str):
         self._generator_url, self._folder = generator, folder
-        self._config, self._seed, self._device = config, seed, device
+        self._config, self._seed, self._batch, self._device = config, seed, batch, device
         self._generator: Generator | None = None
 
     def output_url(self, unit: Any) -> str:
@@ -97,8 +95,8 @@ class _SamplingWorker(UnitWorker):
             self._generator = Generator(self._generator_url, self._device)
         _, start, stop = unit
         samples = []
-        for begin in range(start, stop, self._config.batch):
-            numbers = range(begin, min(begin + self._config.batch, stop))
+        for begin in range(start, stop, self._batch):
+            numbers = range(begin, min(begin + self._batch, stop))
             places = [divmod(number, self._generator.num_classes) for number in numbers]
             images = draw(self._generator, self._config, self._seed, [(label, index) for index, label in places])
             samples += [

@@ -15,8 +15,8 @@ from dpt_ray.distributed.training import CHECKPOINT_FOLDER, HISTORY_FILE, NETWOR
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Workshop
 
-HISTORY_ROWS = 200
-"""Points of a loss curve."""
+HISTORY_ROWS, STEPS_PER_ROW = 200, 500
+"""A loss curve has so many points, and more where a point would stand for more steps than that."""
 
 
 def train_network(
@@ -31,7 +31,7 @@ def train_network(
 ) -> dict[str, Any]:
     """Train in the workshop's folder and return the facts; its checkpoints are removed at the end."""
     images_per_step = sum(batch for _, batch in sources.values())
-    log_every = max(images_per_step, config.images // HISTORY_ROWS)
+    log_every = max(images_per_step, min(config.images // HISTORY_ROWS, STEPS_PER_ROW * images_per_step))
     job = TrainingJob(
         build=build,
         finish=finish,

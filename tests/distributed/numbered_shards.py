@@ -22,7 +22,8 @@ def write_numbered_shards(folder: str, counts: list[int]) -> ImageSource:
     for position, count in enumerate(counts):
         numbers = range(number, number + count)
         data = build_shard(
-            Sample(f"image-{n:04d}", {"png": encode_png(numbered_image(n)), "cls": str(n % 3).encode()}) for n in numbers
+            Sample(f"image-{n:04d}", {"png": encode_png(numbered_image(n)), "cls": str(n % 3).encode()})
+            for n in numbers
         )
         url = stores.join(folder, f"{position:05d}.tar")
         stores.write_bytes(url, data)

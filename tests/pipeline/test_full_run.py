@@ -1,0 +1,129 @@
+"""The whole method, small: what is made, what is made again and what is not, and that no label leaks."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_runs import artifact, described, files, run_all
+
+from dpt_ray.data import stores
+from dpt_ray.data.shards import Sample, build_shard, iter_samples
+from dpt_ray.pipeline import graph
+from dpt_ray.pipeline.steps.labels import read_labelled
+
+NETWORK = "network.safetensors"
+
+
+@pytest.fixture(scope="module")
+def finished(local_ray, tmp_path_factory):
+    """The root of a finished tiny run."""
+    root = tmp_path_factory.mktemp("results")
+    assert run_all(root) == 0
+    return root
+
+
+def test_a_run_ends_with_a_report_its_settings_and_the_lineage_of_everything(finished):
+    folder = finished / "runs" / "digits"
+    page = (folder / "report.html").read_text()
+    assert "Pseudo images" in page
+    assert "stage 3 accuracy" in page
+    assert "<svg" in page
+    _, run = described(finished)
+    addresses = json.loads((folder / "run.json").read_text())["artifacts"]
+    assert addresses == {step.title: f"{step.name}/{step.fingerprint}" for step in run.steps()}
+    manifest = artifact(finished, run.retrained).manifest
+    assert set(manifest["parents"]) == {"images", "labelled", "pseudo_images"}
+    assert manifest["software"]["ray"]
+    assert "stage3:" in (folder / "config.yaml").read_text()
+
+
+def test_every_class_has_its_pseudo_images_and_every_image_its_pseudo_label(finished):
+    _, run = described(finished)
+    labels = []
+    for name, data in files(artifact(finished, run.pseudo_images), "shards/*.tar").items():
+        labels += [int(sample.files["cls"]) for sample in iter_samples(data, name)]
+    assert np.bincount(labels).tolist() == [12] * 10
+    assert artifact(finished, run.pseudo_labels).facts["images"] == artifact(finished, run.train_data).facts["images"]
+
+
+def test_training_folders_keep_no_checkpoints(finished):
+    assert not list(finished.glob("*/*/checkpoints"))
+    assert not list(finished.glob("*/*/claim.json"))
+
+
+def test_running_again_does_nothing_in_seconds(finished, capsys, monkeypatch):
+    monkeypatch.setattr(graph.ray_cluster, "connect", lambda config: pytest.fail("Ray was started"))
+    began = time.monotonic()
+    assert run_all(finished) == 0
+    assert time.monotonic() - began < 10
+    printed = capsys.readouterr().out
+    assert printed.count("already made") == 14
+    assert "report:" in printed
+
+
+def test_a_sampling_setting_recomputes_from_sampling_on(finished, capsys):
+    assert run_all(finished, "sampling.guidance_scale=1.5", "stage3.images=1600", "name=other") == 0
+    made = [line for line in capsys.readouterr().out.splitlines() if ": done in" in line]
+    assert [line.partition("] ")[2].partition(":")[0] for line in made] == [
+        "pseudo images",
+        "stage 3 classifier",
+        "stage 3 on test data",
+        "stage 1 on pseudo images",
+        "evaluation",
+    ]
+
+
+def test_sampling_with_another_number_of_workers_gives_the_same_bytes(finished, tmp_path):
+    """Only the generator and what it needs are taken over, so the images are drawn anew."""
+    _, run = described(finished)
+    for step in graph.in_order([run.generator]):
+        Path(tmp_path, step.name).mkdir(exist_ok=True)
+        Path(tmp_path, step.name, step.fingerprint).symlink_to(artifact(finished, step).url)
+    config, _ = described(tmp_path, "cluster.inference_workers=1")
+    graph.make_all([run.pseudo_images], graph.ArtifactStore(str(tmp_path)), config.cluster, lambda text: None)
+    one_worker = files(artifact(tmp_path, run.pseudo_images), "shards/*.tar")
+    assert len(one_worker) == 6
+    assert one_worker == files(artifact(finished, run.pseudo_images), "shards/*.tar")
+
+
+def test_the_true_labels_of_unlabelled_images_change_no_weight_label_or_pixel(finished, tmp_path, capsys):
+    """Replace every unlabelled training image's true label by a random one; only evaluation may notice."""
+    _, run = described(finished)
+    labelled = {image.key for image in read_labelled(artifact(finished, run.labelled))}
+    random = np.random.default_rng(0)
+    for split, data in (("train", run.train_data), ("test", run.test_data)):
+        for name, content in files(artifact(finished, data.parents["shards"]), "shards/*.tar").items():
+            samples = list(iter_samples(content, name))
+            if split == "train":
+                samples = [s if s.key in labelled else _with_label(s, random.integers(10)) for s in samples]
+            stores.write_bytes(str(tmp_path / split / name), build_shard(samples))
+    (tmp_path / "labelled.txt").write_text("\n".join(sorted(labelled)))
+    settings = [
+        f"data.train={tmp_path / 'train'}",
+        f"data.test={tmp_path / 'test'}",
+        "data.class_names=" + json.dumps(list("0123456789")),
+        "labels.per_class=null",
+        f"labels.file={tmp_path / 'labelled.txt'}",
+    ]
+    root = tmp_path / "results"
+    assert run_all(root, *settings) == 0
+    _, other = described(root, *settings)
+    for name, pattern in [
+        ("classifier", NETWORK),
+        ("pseudo_labels", "predictions/*.parquet"),
+        ("generator", NETWORK),
+        ("pseudo_images", "shards/*.tar"),
+        ("retrained", NETWORK),
+    ]:
+        original = files(artifact(finished, getattr(run, name)), pattern)
+        assert original, name
+        assert files(artifact(root, getattr(other, name)), pattern) == original, name
+    with_truth, without = (artifact(r, d.evaluation).facts for r, d in ((finished, run), (root, other)))
+    assert with_truth["stage3_accuracy"] == without["stage3_accuracy"]
+    assert with_truth["pseudo_label_accuracy"] != without["pseudo_label_accuracy"]
+
+
+def _with_label(sample: Sample, label: int) -> Sample:
+    return Sample(sample.key, {**sample.files, "cls": str(label).encode()})

@@ -1,0 +1,68 @@
+"""Running jobs in tests: small settings, in this process or in one that can be killed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from dpt_ray.config.load import load_config
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
+from dpt_ray.pipeline.dpt import DualPseudoTraining, build
+from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.jobs import run_job
+from dpt_ray.pipeline.run_report import finish_run
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIG = str(REPOSITORY / "configs" / "digits.yaml")
+
+TINY = [
+    "stage1.model.width=8",
+    "stage1.images=3200",
+    "stage2.model.dim=32",
+    "stage2.images=3200",
+    "sampling.per_class=12",
+    "sampling.steps=4",
+    "sampling.images_per_shard=20",
+    "cluster.local_cpus=2",
+]
+"""Every step of the digits run in seconds; good for the path, not for accuracy."""
+
+
+def arguments(root: Path, *settings: str) -> list[str]:
+    """The command line of a tiny run."""
+    return ["--config", CONFIG] + [word for s in [*TINY, f"root={root}", *settings] for word in ("--set", s)]
+
+
+def run_all(root: Path, *settings: str) -> int:
+    """Run the whole method in this process; return its exit status."""
+    return run_job("test", lambda run: run.steps(), finish_run, arguments(root, *settings))
+
+
+def described(root: Path, *settings: str) -> tuple[RunConfig, DualPseudoTraining]:
+    """The settings and steps of a tiny run."""
+    config = load_config(CONFIG, [*TINY, f"root={root}", *settings])
+    return config, build(config)
+
+
+def artifact(root: Path, step: Step) -> Artifact:
+    """A step's finished artifact."""
+    found = ArtifactStore(str(root)).find(step.name, step.fingerprint)
+    assert found is not None, f"{step.title} was not made"
+    return found
+
+
+def files(found: Artifact, pattern: str) -> dict[str, bytes]:
+    """The content of an artifact's files by name."""
+    return {path.name: path.read_bytes() for path in sorted(Path(found.url).glob(pattern))}
+
+
+def start_job(name: str, root: Path, *settings: str, **environment: str) -> subprocess.Popen:
+    """Start a job script as a process of its own, with a Ray of its own, as a user does."""
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "jobs" / f"{name}.py"), *arguments(root, *settings)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, **environment},
+    )

@@ -1,0 +1,224 @@
+"""Files on any store: whole or not at all, and one clear line where something cannot be done."""
+
+import os
+
+import fsspec
+import pytest
+
+from dpt_ray.data import stores
+from dpt_ray.errors import UserError
+
+
+@pytest.fixture
+def memory():
+    """URL of an empty folder of fsspec's in-memory filesystem."""
+    filesystem = fsspec.filesystem("memory")
+    filesystem.store.clear()
+    filesystem.pseudo_dirs[:] = [""]
+    yield "memory://bucket"
+    filesystem.store.clear()
+    filesystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def root(request, tmp_path, memory) -> str:
+    """URL of an empty folder: a local path, a file:// URL or an in-memory one."""
+    return {"local": str(tmp_path), "file": f"file://{tmp_path}", "memory": memory}[request.param]
+
+
+def names(url: str) -> list[str]:
+    return [entry["name"] for entry in stores.list_files(url)]
+
+
+def test_what_is_written_is_read_replaced_and_listed(root):
+    url = stores.join(root, "deep", "er", "a.bin")
+    assert not stores.exists(url)
+    for content in (b"one", b"", b"three" * 1000):
+        stores.write_bytes(url, content)
+        assert stores.read_bytes(url) == content
+        assert stores.exists(url)
+    stores.write_bytes(stores.join(root, "deep", "er", "A.bin"), b"xy")
+    assert names(stores.join(root, "deep", "er")) == ["A.bin", "a.bin"]
+    assert stores.list_files(stores.join(root, "deep", "er"))[0] | {"changed": ""} == {
+        "name": "A.bin",
+        "url": stores.join(root, "deep", "er", "A.bin"),
+        "size": 2,
+        "changed": "",
+    }
+
+
+def test_listing_leaves_folders_out_and_an_absent_or_plain_file_lists_nothing(root):
+    stores.write_bytes(stores.join(root, "folder", "a"), b"1")
+    stores.write_bytes(stores.join(root, "b"), b"2")
+    assert names(root) == names(root + "/") == ["b"]
+    assert names(stores.join(root, "none")) == []
+    assert names(stores.join(root, "b")) == []
+
+
+def test_missing_files_are_named(root):
+    url = stores.join(root, "none.bin")
+    with pytest.raises(UserError) as caught:
+        stores.read_bytes(url)
+    assert str(caught.value) == f"{url}: does not exist"
+    with pytest.raises(UserError, match="does not exist"):
+        stores.read_json(url)
+
+
+def test_json_comes_back_and_broken_json_is_named(root):
+    url = stores.join(root, "a.json")
+    value = {"b": [1, 2.5, None], "ü": "画像"}
+    stores.write_json(url, value)
+    assert stores.read_json(url) == value
+    assert "ü" in stores.read_bytes(url).decode()
+    for broken in (b"{", b"", b"\xff"):
+        stores.write_bytes(url, broken)
+        with pytest.raises(UserError, match="is not valid JSON"):
+            stores.read_json(url)
+
+
+def test_a_tree_is_removed_with_all_in_it_and_absence_is_fine(root):
+    for name in ("tree/a", "tree/deep/b", "kept"):
+        stores.write_bytes(stores.join(root, name), b"x")
+    stores.remove_tree(stores.join(root, "tree"))
+    stores.remove_tree(stores.join(root, "tree"))
+    assert not stores.exists(stores.join(root, "tree"))
+    assert stores.exists(stores.join(root, "kept"))
+    stores.remove_tree(stores.join(root, "kept"))
+    assert not stores.exists(stores.join(root, "kept"))
+
+
+def test_removing_what_another_removes_at_the_same_moment_is_fine(tmp_path, monkeypatch):
+    url = str(tmp_path / "a")
+    stores.write_bytes(url, b"x")
+    filesystem, path = stores.filesystem(url)
+    remove = type(filesystem).rm
+
+    def removed_before(self, *arguments, **options):
+        os.unlink(path)
+        remove(self, *arguments, **options)
+
+    monkeypatch.setattr(type(filesystem), "rm", removed_before)
+    stores.remove_tree(url)
+    assert not stores.exists(url)
+
+
+def test_a_writable_place_is_left_as_it_was(root):
+    stores.write_bytes(stores.join(root, "a"), b"x")
+    stores.check_writable(root)
+    assert names(root) == ["a"]
+
+
+@pytest.mark.parametrize("culprit", ["fsync", "replace"])
+def test_a_failing_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_path, monkeypatch, culprit):
+    url = str(tmp_path / "a")
+    stores.write_bytes(url, b"old")
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, culprit, fail)
+    with pytest.raises(UserError, match=r"a: cannot be written \(No space left on device\)$"):
+        stores.write_bytes(url, b"new")
+    monkeypatch.undo()
+    assert stores.read_bytes(url) == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_an_interrupted_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    url = str(tmp_path / "a")
+    stores.write_bytes(url, b"old")
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        stores.write_bytes(url, b"new")
+    assert stores.read_bytes(url) == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_the_new_content_is_whole_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    url = str(tmp_path / "a")
+    stores.write_bytes(url, b"old")
+    seen = []
+    replace = os.replace
+
+    def look(partial, path):
+        seen.append((stores.read_bytes(str(partial)), stores.read_bytes(str(path))))
+        replace(partial, path)
+
+    monkeypatch.setattr(os, "replace", look)
+    stores.write_bytes(url, b"new")
+    assert seen == [(b"new", b"old")]
+
+
+def test_unwritable_places_are_refused_in_one_line(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    for url in (str(file / "a"), str(file / "deep" / "a")):
+        with pytest.raises(UserError, match="cannot be written") as caught:
+            stores.write_bytes(url, b"new")
+        assert str(caught.value).startswith(url)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="cannot be written"):
+        stores.check_writable(str(file))
+    with pytest.raises(UserError, match="cannot be written"):
+        stores.write_bytes(str(tmp_path), b"a folder is there")
+    assert file.read_bytes() == b"x"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_paths_below_a_file_do_not_exist(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    url = str(tmp_path / "file" / "a")
+    assert not stores.exists(url)
+    assert names(url) == []
+    with pytest.raises(UserError, match="does not exist"):
+        stores.read_bytes(url)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        stores.read_bytes(str(tmp_path))
+
+
+@pytest.mark.parametrize("call", [stores.read_bytes, stores.exists, stores.list_files, stores.check_writable])
+def test_unknown_kinds_of_url_are_refused(call):
+    with pytest.raises(UserError, match=r"^nowhere://bucket\S*: no storage is known for this URL"):
+        call("nowhere://bucket")
+
+
+def test_links_are_listed_as_what_they_lead_to(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "big").write_bytes(b"12345")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.tar").symlink_to(tmp_path / "data" / "big")
+    (folder / "sub").symlink_to(tmp_path / "data")
+    assert [(entry["name"], entry["size"]) for entry in stores.list_files(str(folder))] == [("a.tar", 5)]
+    (folder / "b.tar").symlink_to(tmp_path / "none")
+    with pytest.raises(UserError, match=r"b\.tar: is a link to a file that does not exist"):
+        stores.list_files(str(folder))
+
+
+def test_a_changed_file_is_told_from_its_former_self(tmp_path):
+    url = str(tmp_path / "a.tar")
+    stores.write_bytes(url, b"1")
+    os.utime(url, (1, 1))
+    before = stores.list_files(str(tmp_path))
+    assert before == stores.list_files(str(tmp_path))
+    os.utime(url, (2, 2))
+    assert before != stores.list_files(str(tmp_path))
+
+
+def test_relative_paths_become_absolute_and_urls_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert stores.absolute_url("a/b") == str(tmp_path / "a" / "b")
+    assert stores.absolute_url("~/a") == "/home/somebody/a"
+    assert stores.absolute_url("s3://bucket/a") == "s3://bucket/a"
+
+
+def test_parts_are_joined_with_single_slashes():
+    assert stores.join("s3://bucket/", "a", "b") == stores.join("s3://bucket", "a", "b") == "s3://bucket/a/b"
