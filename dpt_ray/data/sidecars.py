@@ -53,7 +53,7 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
         if missing:
             raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
         table = file.read(columns=None if columns is None else [KEY, *columns])
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"is not a readable sidecar ({error})", where=where) from None
     result: dict[str, Any] = {KEY: table.column(KEY).to_pylist()}
     for name in table.column_names:

@@ -3,11 +3,15 @@
 import logging
 import math
 import os
+import socket
+import sys
 import warnings
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.errors import UserError
+
+CONNECT_SECONDS = 15.0
 
 READER_CPUS = 0.25
 """CPUs that a reading task reserves: it waits for storage more than it computes."""
@@ -25,32 +29,43 @@ def connect(config: ClusterConfig) -> None:
     Raises:
         UserError: the named cluster cannot be reached.
     """
-    _set_environment()
+    address = os.environ.get("RAY_ADDRESS")
+    _set_environment(local=not address)
     import ray
 
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS")
     # Errors come back as exceptions, progress through a board.
     settings = {"logging_level": logging.ERROR, "log_to_driver": False}
-    try:
-        if address:
+    if address:
+        try:
+            _check_reachable(address)
             ray.init(address=address, **settings)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=config.local_cpus or os.cpu_count(),
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                **settings,
-            )
-    except ConnectionError as error:
-        raise UserError(
-            f"no Ray cluster can be reached there ({error})",
-            where=f"RAY_ADDRESS={address}",
-            fix="start one with 'ray start --head', or unset RAY_ADDRESS to use this machine",
-        ) from None
+        except OSError as error:
+            raise UserError(
+                f"no Ray cluster can be reached there ({error})",
+                where=f"RAY_ADDRESS={address}",
+                fix="start one with 'ray start --head', or unset RAY_ADDRESS to use this machine",
+            ) from None
+    else:
+        ray.init(
+            address="local",
+            num_cpus=config.local_cpus or os.cpu_count(),
+            include_dashboard=False,
+            **settings,
+        )
     _configure_data()
+
+
+def _check_reachable(address: str) -> None:
+    """Try a connection to host:port, since Ray itself waits minutes for a cluster that is not there.
+
+    Raises:
+        OSError: nobody listens there, or no answer came in time.
+    """
+    host, colon, port = address.rpartition("//")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 _ENVIRONMENT = {
@@ -63,8 +78,14 @@ _ENVIRONMENT = {
 }
 
 
-def _set_environment() -> None:
+def _set_environment(*, local: bool) -> None:
     """Set what Ray reads from the environment, here and, by inheritance or by Ray Train, in workers."""
+    if local:
+        # Ray's switch for machines that join no cluster: its node and its servers take the loopback address.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        constants = sys.modules.get("ray._private.ray_constants")
+        if constants is not None:  # Ray was imported already and has read the environment
+            constants.ENABLE_RAY_CLUSTER = False
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module="ray")

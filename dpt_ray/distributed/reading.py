@@ -62,11 +62,11 @@ def _read_block(shard: SourceShard, segment: Segment, image_size: int, channels:
     return [pa.table({"image": images, LABEL: columns[LABEL]})]
 
 
-def _dataset(source: ImageSource, segments: Sequence[Segment]) -> ray.data.Dataset:
+def _dataset(source: ImageSource, segments: Sequence[Segment], cpus: float) -> ray.data.Dataset:
     return ray.data.read_datasource(
         SegmentDatasource(source, segments),
         override_num_blocks=len(segments),
-        num_cpus=READER_CPUS,
+        num_cpus=cpus,
     )
 
 
@@ -102,7 +102,7 @@ class StreamedImages:
         segments = segment_sequence(order, lanes, rows_per_lane, first_step)
         while True:
             wanted = list(islice(segments, SEGMENTS_AHEAD))
-            stream = _dataset(self.source, wanted).iter_batches(
+            stream = _dataset(self.source, wanted, READER_CPUS).iter_batches(
                 batch_size=None, batch_format="numpy", prefetch_batches=1
             )
             pieces = iter(stream)
@@ -146,7 +146,7 @@ def open_source(source: ImageSource, keep_bytes: int) -> KeptImages | StreamedIm
         return StreamedImages(source)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
-        dataset = _dataset(source, whole_shards).materialize()
+        dataset = _dataset(source, whole_shards, cpus=1.0).materialize()  # no training competes for CPUs yet
         references = dataset.to_numpy_refs()
     except Exception as error:
         raise user_error(error) or error from error

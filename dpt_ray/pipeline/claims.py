@@ -91,9 +91,10 @@ class Claim:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            return stores.read_json(self._url) if stores.exists(self._url) else None
+            claim = stores.read_json(self._url) if stores.exists(self._url) else None
         except UserError:  # it was removed in between
             return None
+        return claim if isinstance(claim, dict) else None
 
     def _write(self) -> None:
         stores.write_json(self._url, {**self._holder, "renewed": time.time()})

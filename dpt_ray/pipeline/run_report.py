@@ -23,7 +23,7 @@ from dpt_ray.report.content import ClassAudit, Curve, Figure, Metric, Report, Sa
 from dpt_ray.report.table import format_share, text_table
 
 GRID_CLASSES, GRID_IMAGES = 20, 10
-RUN_FILE, REPORT_FILE, SETTINGS_FILE = "run.json", "report.html", "config.yaml"
+RUN_FILE, REPORT_FILE, SETTINGS_FILE, SAMPLES_FILE = "run.json", "report.html", "config.yaml", "samples.png"
 
 Artifacts = Mapping[Step, Artifact]
 
@@ -35,11 +35,13 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
     settings = dump_yaml(config)
     document = {"artifacts": addresses, "settings": fingerprint(settings)}
     if not _is_written(folder, document):
+        from dpt_ray.report.grid import grid_png
         from dpt_ray.report.page import render  # draws: slow to import
 
+        report = describe_run(config, run, artifacts)
         stores.write_bytes(stores.join(folder, SETTINGS_FILE), settings.encode())
-        page = render(describe_run(config, run, artifacts))
-        stores.write_bytes(stores.join(folder, REPORT_FILE), page.encode())
+        stores.write_bytes(stores.join(folder, SAMPLES_FILE), grid_png(report.grid, with_labels=True))
+        stores.write_bytes(stores.join(folder, REPORT_FILE), render(report).encode())
         stores.write_json(stores.join(folder, RUN_FILE), document)
     metrics = artifacts[run.evaluation].facts
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]

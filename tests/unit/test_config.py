@@ -43,10 +43,10 @@ def test_no_file_and_no_override_gives_the_schema_defaults():
 
 
 def test_override_beats_file_beats_preset_beats_default(write):
-    file = write("preset: digits\nsampling: {steps: 7, batch: 11}\n")
+    file = write("preset: digits\nsampling: {steps: 7, per_class: 11}\n")
     preset = yaml.safe_load((REPOSITORY / "dpt_ray/config/presets/digits.yaml").read_text())
-    config = load_config(file, ["sampling.batch=13"])
-    assert config.sampling.batch == 13
+    config = load_config(file, ["sampling.per_class=13"])
+    assert config.sampling.per_class == 13
     assert config.sampling.steps == 7
     assert config.data.images_per_shard == preset["data"]["images_per_shard"] != RunConfig().data.images_per_shard
     assert config.data.shuffle_window == RunConfig().data.shuffle_window

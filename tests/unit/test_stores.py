@@ -142,15 +142,20 @@ def test_the_new_content_is_whole_on_disk_before_it_takes_the_name(tmp_path, mon
     url = str(tmp_path / "a")
     stores.write_bytes(url, b"old")
     seen = []
-    replace = os.replace
+    replace, fsync = os.replace, os.fsync
 
-    def look(partial, path):
+    def look_at_sync(file):
+        seen.append(("synced bytes", os.fstat(file).st_size))
+        fsync(file)
+
+    def look_at_replace(partial, path):
         seen.append((stores.read_bytes(str(partial)), stores.read_bytes(str(path))))
         replace(partial, path)
 
-    monkeypatch.setattr(os, "replace", look)
+    monkeypatch.setattr(os, "fsync", look_at_sync)
+    monkeypatch.setattr(os, "replace", look_at_replace)
     stores.write_bytes(url, b"new")
-    assert seen == [(b"new", b"old")]
+    assert seen == [("synced bytes", 3), (b"new", b"old")]
 
 
 def test_unwritable_places_are_refused_in_one_line(tmp_path):

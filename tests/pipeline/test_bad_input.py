@@ -1,0 +1,163 @@
+"""Bad input: one clear line within seconds, a failing status, and nothing that passes for finished."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_runs import REPOSITORY, arguments
+
+from dpt_ray.data.images import encode_png
+from dpt_ray.data.shards import Sample, build_shard
+from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
+
+PIXELS = np.zeros((1, 8, 8), np.uint8)
+
+
+def _sample(key: str, label: int | str, image: bytes = encode_png(PIXELS)) -> Sample:
+    return Sample(key, {"png": image, "cls": str(label).encode()})
+
+
+GOOD = [_sample(f"image-{n}", n % 2) for n in range(8)]
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Write training and test shards; return the settings that name them."""
+
+    def write(*train: bytes) -> list[str]:
+        for split, contents in (("train", train), ("test", [build_shard(GOOD)])):
+            (tmp_path / split).mkdir(exist_ok=True)
+            for number, content in enumerate(contents):
+                (tmp_path / split / f"{number}.tar").write_bytes(content)
+        return [f"data.{split}={tmp_path / split}" for split in ("train", "test")] + ["data.num_classes=2"]
+
+    return write
+
+
+def _complaint(capsys, root: Path, *settings: str, target=lambda run: [run.labelled]) -> str:
+    began = time.monotonic()
+    status = run_job("test", target, arguments=arguments(root, *settings))
+    seconds = time.monotonic() - began
+    told = capsys.readouterr().err.strip().splitlines()
+    errors = [line for line in told if line.startswith("error: ")]
+    assert status == USER_MISTAKE, told
+    assert len(errors) == 1, told
+    assert told[-1] == errors[0]
+    assert not any("Traceback" in line for line in told)
+    assert seconds < 20
+    return errors[0]
+
+
+def _nothing_finished(root: Path, step: str) -> bool:
+    return not list(root.glob(f"{step}/*/manifest.json"))
+
+
+def test_a_missing_folder(tmp_path, capsys):
+    told = _complaint(capsys, tmp_path / "r", f"data.train={tmp_path}/nowhere", f"data.test={tmp_path}")
+    assert told.startswith(f"error: {tmp_path}/nowhere: does not exist; give a folder")
+
+
+def test_a_folder_without_shards(tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
+    told = _complaint(capsys, tmp_path / "r", f"data.train={tmp_path}", f"data.test={tmp_path}")
+    assert "holds no shards (*.tar)" in told
+
+
+def test_a_shard_of_no_bytes(tmp_path, capsys, shards):
+    assert "1.tar: is an empty shard" in _complaint(capsys, tmp_path / "r", *shards(build_shard(GOOD), b""))
+
+
+DAMAGED_IMAGE = _sample("broken", 0, image=encode_png(PIXELS)[:40])
+WHOLE = build_shard(GOOD)
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [
+        ([WHOLE, build_shard([])], "1.tar: is an empty shard"),
+        ([WHOLE, WHOLE], "1.tar"),
+        ([WHOLE, build_shard([DAMAGED_IMAGE])], "1.tar: sample 'broken': is not a readable image"),
+        ([WHOLE, build_shard([_sample("x", "cat")])], "1.tar: sample 'x': its .cls file must hold a class id >= 0"),
+        ([WHOLE, build_shard([Sample("x", {"cls": b"1"})])], "1.tar: sample 'x': has no image file (found: cls)"),
+        ([WHOLE, WHOLE[:2048]], "1.tar: is not a complete tar archive"),
+        ([build_shard([*GOOD, _sample("x", 7)])], "has the class id 7 but there are 2 classes"),
+    ],
+    ids=["empty tar", "key in two shards", "unreadable image", "label", "no image", "truncated", "class id"],
+)
+def test_damaged_shards_are_named_and_leave_no_index(tmp_path, capsys, shards, train, expected):
+    root = tmp_path / "results"
+    assert expected in _complaint(capsys, root, *shards(*train))
+    assert _nothing_finished(root, "dataset")
+    # Once the data is mended, the same command works.
+    mended = shards(WHOLE, build_shard([_sample(f"other-{n}", n % 2) for n in range(4)]))
+    settings = [*mended, "labels.per_class=2"]
+    assert run_job("test", lambda run: [run.labelled], arguments=arguments(root, *settings)) == 0
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_key_in_two_shards_is_named_with_both(tmp_path, capsys, shards):
+    told = _complaint(capsys, tmp_path / "r", *shards(WHOLE, build_shard([_sample("y", 0), GOOD[3]])))
+    assert "the key 'image-3' is also in" in told
+    assert "0.tar" in told
+    assert "1.tar" in told
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_labels_that_do_not_exist(tmp_path, capsys, shards):
+    root, settings = tmp_path / "results", shards(WHOLE)
+    told = _complaint(capsys, root, *settings, "labels.per_class=5")
+    assert "5 labelled images asked for of class '0', which has 4; lower labels.per_class" in told
+    listed = tmp_path / "listed.txt"
+    by_file = [*settings, "labels.per_class=null", f"labels.file={listed}"]
+    listed.write_text("image-0\nimage-99\n")
+    assert "names 1 images that the training data lacks, first 'image-99'" in _complaint(capsys, root, *by_file)
+    listed.write_text("image-0\nimage-2\n")
+    told = _complaint(capsys, root, *by_file, "data.class_names=[cat, dog]")
+    assert "no labelled image of 1 of 2 classes, first 'dog'" in told
+    listed.unlink()
+    assert "listed.txt: does not exist" in _complaint(capsys, root, *by_file)
+    assert _nothing_finished(root, "labelled_subset")
+
+
+def test_an_output_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    told = _complaint(capsys, tmp_path / "file" / "results")
+    assert "cannot be written" in told
+
+
+def test_a_cluster_that_cannot_be_reached(tmp_path):
+    import subprocess
+    import sys
+
+    command = [sys.executable, str(REPOSITORY / "jobs" / "prepare_data.py"), *arguments(tmp_path)]
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    began = time.monotonic()
+    job = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert job.returncode == USER_MISTAKE, job.stderr
+    assert job.stderr.strip().splitlines()[-1].startswith("error: RAY_ADDRESS=127.0.0.1:1: no Ray cluster")
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_more_workers_than_the_cluster_has_cpus_for(tmp_path, capsys):
+    told = _complaint(capsys, tmp_path, "cluster.cpus_per_worker=3", target=lambda run: [run.classifier])
+    assert "3.25 CPUs are needed but the cluster has 2; lower cluster.workers" in told
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_shard_that_is_damaged_after_indexing_stops_the_training_and_names_it(tmp_path, capsys, shards):
+    root = tmp_path / "results"
+    settings = [*shards(WHOLE), "labels.per_class=2"]
+    assert run_job("test", lambda run: [run.labelled], arguments=arguments(root, *settings)) == 0
+    shard = tmp_path / "train" / "0.tar"
+    stamp = shard.stat()
+    content = bytearray(shard.read_bytes())
+    content[600] ^= 255
+    shard.write_bytes(content)
+    os.utime(shard, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # as bit rot does, not as an edit
+    told = _complaint(capsys, root, *settings, target=lambda run: [run.classifier])
+    assert "0.tar: its content differs from its index (checksum)" in told
+    assert _nothing_finished(root, "classifier")
