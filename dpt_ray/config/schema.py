@@ -22,7 +22,7 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    train: str = "digits"
+    train: str | None = "digits"
     """Training images: `digits` (embedded), or the URL of a folder of WebDataset shards."""
     test: str | None = None
     """Held-out images in the same form; read by evaluation alone. Embedded data brings its own."""
@@ -49,6 +49,8 @@ class DataConfig(Section):
                 f"num_classes is {self.num_classes} but class_names names {len(self.class_names)} classes; "
                 "make them agree or leave num_classes out"
             )
+        if self.train is None:
+            raise ValueError("train is needed: the URL of a folder of training shards (and test: of held-out ones)")
         if self.train != "digits" and self.test is None:
             raise ValueError("test is needed beside train: the URL of held-out shards, which only evaluation reads")
         if self.train == "digits" and self.test is not None:

@@ -16,14 +16,6 @@ from dpt_ray.pipeline.steps.labels import read_labelled
 NETWORK = "network.safetensors"
 
 
-@pytest.fixture(scope="module")
-def finished(local_ray, tmp_path_factory):
-    """The root of a finished tiny run."""
-    root = tmp_path_factory.mktemp("results")
-    assert run_all(root) == 0
-    return root
-
-
 def test_a_run_ends_with_a_report_its_settings_and_the_lineage_of_everything(finished):
     folder = finished / "runs" / "digits"
     page = (folder / "report.html").read_text()

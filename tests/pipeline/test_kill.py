@@ -1,6 +1,5 @@
 """SIGKILL in training and in sampling: the same command goes on and ends with the same results."""
 
-import shutil
 import signal
 import subprocess
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import artifact, described, files, start_job
 
-LONG_ENOUGH_TO_KILL = ["stage1.images=32000", "sampling.steps=60", "cluster.checkpoint_seconds=0.5"]
+OFTEN_ENOUGH_TO_KILL = "cluster.checkpoint_seconds=0.5"
 DEADLINE_SECONDS = 240
 
 
@@ -23,8 +22,8 @@ def _kill_when(process: subprocess.Popen, happened) -> None:
     process.communicate()
 
 
-def _finish(root: Path, *settings: str) -> str:
-    process = start_job("sample", root, *settings)
+def _finish(root: Path) -> str:
+    process = start_job("sample", root)
     output, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 0, output
     return output
@@ -34,53 +33,42 @@ def _finish(root: Path, *settings: str) -> str:
 def killed_twice(tmp_path_factory):
     """The root of a run that was killed in training and in sampling, and the output of its last, whole attempt."""
     root = tmp_path_factory.mktemp("killed")
-    _, run = described(root, *LONG_ENOUGH_TO_KILL)
+    _, run = described(root)
     training = root / run.classifier.name / run.classifier.fingerprint
     shards = root / run.pseudo_images.name / run.pseudo_images.fingerprint / "shards"
 
-    job = start_job("sample", root, *LONG_ENOUGH_TO_KILL)
+    job = start_job("sample", root, OFTEN_ENOUGH_TO_KILL)
     _kill_when(job, lambda: list(training.glob("checkpoints/images_*/*.safetensors")))
     assert not (training / "manifest.json").exists()
     reached = [int(path.name.removeprefix("images_")) for path in training.glob("checkpoints/images_*")]
 
-    job = start_job("sample", root, *LONG_ENOUGH_TO_KILL)
+    job = start_job("sample", root, OFTEN_ENOUGH_TO_KILL)
     _kill_when(job, lambda: list(shards.glob("*.tar")))
     survivors = {path.name: path.stat().st_mtime_ns for path in shards.glob("*.tar")}
     assert len(survivors) < 6
     assert not (shards.parent / "manifest.json").exists()
 
-    output = _finish(root, *LONG_ENOUGH_TO_KILL)
+    output = _finish(root)
     return root, reached, survivors, output
-
-
-@pytest.fixture(scope="module")
-def undisturbed(killed_twice, tmp_path_factory):
-    """The root of the same run without a kill. What the kills did not touch is taken over."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    killed = killed_twice[0]
-    for name in ("shards", "dataset", "labelled_subset"):
-        shutil.copytree(killed / name, root / name)
-    _finish(root, *LONG_ENOUGH_TO_KILL)
-    return root
 
 
 def test_the_killed_training_went_on_from_a_checkpoint(killed_twice):
     root, reached, _, _ = killed_twice
     assert reached
-    _, run = described(root, *LONG_ENOUGH_TO_KILL)
+    _, run = described(root)
     assert artifact(root, run.classifier).facts["images_seen"] == 32000
 
 
 def test_finished_shards_of_the_killed_sampling_were_kept(killed_twice):
     root, _, survivors, output = killed_twice
-    _, run = described(root, *LONG_ENOUGH_TO_KILL)
+    _, run = described(root)
     shards = Path(artifact(root, run.pseudo_images).url) / "shards"
     assert {name: (shards / name).stat().st_mtime_ns for name in survivors} == survivors
     assert "stage 2 generator: already made" in output
 
 
-def test_the_results_are_those_of_an_undisturbed_run(killed_twice, undisturbed):
-    _, run = described(undisturbed, *LONG_ENOUGH_TO_KILL)
+def test_the_results_are_those_of_an_undisturbed_run(killed_twice, finished):
+    _, run = described(finished)
     for step, pattern in [
         (run.classifier, "network.safetensors"),
         (run.classifier, "history.json"),
@@ -88,6 +76,6 @@ def test_the_results_are_those_of_an_undisturbed_run(killed_twice, undisturbed):
         (run.generator, "network.safetensors"),
         (run.pseudo_images, "shards/*.tar"),
     ]:
-        expected = files(artifact(undisturbed, step), pattern)
+        expected = files(artifact(finished, step), pattern)
         assert expected
         assert files(artifact(killed_twice[0], step), pattern) == expected, (step.title, pattern)

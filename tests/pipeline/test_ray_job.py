@@ -86,7 +86,7 @@ def _submit(head, script: str, *words: str) -> subprocess.CompletedProcess:
 
 
 def test_a_submitted_job_runs_on_the_cluster_and_ends_with_its_report(head, tmp_path):
-    words = arguments(tmp_path, "stage1.images=1600", "stage2.images=1600")
+    words = arguments(tmp_path, "stage1.images=1600", "stage2.images=1600", "stage3.images=1600")
     words[words.index("--config") + 1] = "configs/digits.yaml"  # as the working folder has it
     job = _submit(head, "dpt_full", *words)
     assert job.returncode == 0, job.stdout + job.stderr

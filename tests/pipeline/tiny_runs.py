@@ -18,15 +18,19 @@ CONFIG = str(REPOSITORY / "configs" / "digits.yaml")
 
 TINY = [
     "stage1.model.width=8",
-    "stage1.images=3200",
+    "stage1.images=32000",
     "stage2.model.dim=32",
     "stage2.images=3200",
     "sampling.per_class=12",
-    "sampling.steps=4",
+    "sampling.steps=60",
     "sampling.images_per_shard=20",
+    "stage3.images=3200",
     "cluster.local_cpus=2",
 ]
-"""Every step of the digits run in seconds; good for the path, not for accuracy."""
+"""Every step of the digits run in seconds; good for the path, not for accuracy.
+
+Stage 1 and sampling take some seconds, long enough to kill them in the middle.
+"""
 
 
 def arguments(root: Path, *settings: str) -> list[str]:

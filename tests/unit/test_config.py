@@ -15,6 +15,7 @@ from dpt_ray.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (REPOSITORY / "dpt_ray" / "config" / "presets").glob("*.yaml"))
+WHERE_THE_DATA_IS = {"cifar10": ["data.train=/shards/train", "data.test=/shards/test"]}
 SHIPPED = sorted(path for path in (REPOSITORY / "configs").rglob("*.yaml"))
 
 
@@ -305,14 +306,20 @@ def test_dumped_settings_load_back_to_equal_ones(tmp_path_factory, values):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_loads_and_its_dump_loads_back(preset, write):
-    config = load_config(None, [f"preset={preset}"])
+    config = load_config(None, [f"preset={preset}", *WHERE_THE_DATA_IS.get(preset, [])])
     assert load_config(write(dump_yaml(config))) == config
     assert config.preset == preset
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.name)
 def test_every_shipped_configuration_loads(file):
-    assert isinstance(load_config(str(file)), RunConfig)
+    preset = yaml.safe_load(file.read_text())["preset"]
+    assert isinstance(load_config(str(file), WHERE_THE_DATA_IS.get(preset, [])), RunConfig)
+
+
+def test_a_preset_whose_data_the_user_has_asks_for_it():
+    told = complaint(None, "preset=cifar10")
+    assert told.startswith("--set preset=cifar10: data: train is needed: the URL of a folder of training shards")
 
 
 def test_there_are_presets_and_shipped_configurations():
