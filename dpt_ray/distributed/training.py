@@ -12,6 +12,7 @@ from dpt_ray.core.training.loop import NonFiniteLossError, Schedule, train
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
+from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.order import ImageOrder
 from dpt_ray.data.source import ImageSource
 from dpt_ray.distributed.cluster import Resources
@@ -20,7 +21,6 @@ from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
 from dpt_ray.errors import UserError
 
 CHECKPOINT_FILE = "state.safetensors"
-NETWORK_FILE = "network.safetensors"
 HISTORY_FILE = "history.json"
 CHECKPOINT_FOLDER = "checkpoints"
 """Ray Train's own run folder, inside the artifact's."""

@@ -14,9 +14,10 @@ from dpt_ray.core.models.weights import load_network, save_network
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
+from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.progress import ProgressLine
-from dpt_ray.distributed.training import HISTORY_FILE, NETWORK_FILE, TrainingJob, run_training
+from dpt_ray.distributed.training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.errors import UserError
 
 CONFIG = GeneratorConfig(model={"dim": 16, "depth": 2, "heads": 2}, batch=16, images=640, flip=False, process="edm")

@@ -319,7 +319,7 @@ def test_every_shipped_configuration_loads(file):
 
 def test_a_preset_whose_data_the_user_has_asks_for_it():
     told = complaint(None, "preset=cifar10")
-    assert told.startswith("--set preset=cifar10: data: train is needed: the URL of a folder of training shards")
+    assert "data: train is needed: the URL of a folder of training shards" in told
 
 
 def test_there_are_presets_and_shipped_configurations():

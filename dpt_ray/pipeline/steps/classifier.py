@@ -3,22 +3,14 @@
 from functools import partial
 from typing import Any
 
-import torch
-from torch import nn
-
-from dpt_ray.config.schema import ClassifierConfig, ClassifierModelConfig, DataConfig
-from dpt_ray.core.build import build_classifier, channel_statistics, classifier_training
-from dpt_ray.core.models.weights import load_network, save_network
-from dpt_ray.core.semi_supervised.augmentation import normalise
-from dpt_ray.core.training.state import TrainState
-from dpt_ray.data import stores
+from dpt_ray.config.schema import ClassifierConfig, DataConfig
+from dpt_ray.core.build import classifier_training
 from dpt_ray.data.index import read_index
+from dpt_ray.data.networks import classifier_file
 from dpt_ray.data.source import ImageSource, unlabelled_source
-from dpt_ray.distributed.training import NETWORK_FILE
-from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.labels import LabelledSubset, labelled_source
-from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network
+from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network, training_settings
 
 
 class TrainClassifier(Step):
@@ -50,18 +42,10 @@ class TrainClassifier(Step):
         pseudo_images: Step | None = None,
     ):
         self._config, self._data, self._seed = config, data, seed
-        settings = {
-            "training": config.model_dump(mode="json"),
-            "image_size": data.image_size,
-            "channels": data.channels,
-            "lanes": data.lanes,
-            "shuffle_window": data.shuffle_window,
-            "seed": seed,
-        }
         parents: dict[str, Step] = {"images": train_data, "labelled": labelled}
         if pseudo_images is not None:
             parents["pseudo_images"] = pseudo_images
-        super().__init__(title, settings, parents)
+        super().__init__(title, training_settings(config, data, seed), parents)
 
     def plan(self) -> str:
         return describe_training(self._config.images, self._config.model.name, self._config.algorithm.name)
@@ -90,52 +74,6 @@ class TrainClassifier(Step):
             build=partial(
                 classifier_training, config, channels=data.channels, num_classes=num_classes, seed=self._seed
             ),
-            finish=partial(_finish, config.model, data.channels, num_classes),
+            finish=partial(classifier_file, config.model, data.channels, num_classes),
             seed=self._seed,
         )
-
-
-def _finish(config: ClassifierModelConfig, channels: int, num_classes: int, state: TrainState) -> bytes:
-    description = {
-        "kind": "classifier",
-        "model": config.model_dump(mode="json"),
-        "channels": channels,
-        "num_classes": num_classes,
-    }
-    return save_network(state.ema.model, description)
-
-
-class Classifier:
-    """A trained classifier, ready to label images.
-
-    Args:
-        folder: the artifact of a `TrainClassifier`.
-
-    Raises:
-        UserError: the file there is no classifier's.
-    """
-
-    def __init__(self, folder: str, device: str = "cpu"):
-        url = stores.join(folder, NETWORK_FILE)
-        try:
-            weights, description = load_network(stores.read_bytes(url))
-            if description.get("kind") != "classifier":
-                raise ValueError(f"it holds a {description.get('kind')}")
-            config = ClassifierModelConfig.model_validate(description["model"])
-            channels = description["channels"]
-            self.network: nn.Module = build_classifier(
-                config, channels=channels, num_classes=description["num_classes"]
-            )
-            self.network.load_state_dict(weights)
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise UserError(f"is not a classifier ({error})", where=url) from error
-        self.network.eval().to(device)
-        self._statistics = channel_statistics(config, channels)
-        self._device = device
-
-    @torch.inference_mode()
-    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return class probabilities (B, num_classes) and features (B, D) of uint8 images (B, C, H, W)."""
-        inputs = normalise(images.to(self._device), *self._statistics)
-        features = self.network.features(inputs)
-        return self.network.head(features).float().softmax(dim=1).cpu(), features.float().cpu()

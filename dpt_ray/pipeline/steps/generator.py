@@ -4,19 +4,13 @@ from functools import partial
 from typing import Any
 
 from dpt_ray.config.schema import DataConfig, GeneratorConfig
-from dpt_ray.core.build import build_generator, build_process, generator_training
-from dpt_ray.core.diffusion.processes import Process
-from dpt_ray.core.models.uvit import UViT
-from dpt_ray.core.models.weights import load_network, save_network
-from dpt_ray.core.training.state import TrainState
-from dpt_ray.data import stores
+from dpt_ray.core.build import generator_training
 from dpt_ray.data.index import read_index
+from dpt_ray.data.networks import generator_file
 from dpt_ray.data.source import sidecar_labelled_source
-from dpt_ray.distributed.training import NETWORK_FILE
-from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions
-from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network
+from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network, training_settings
 
 
 class TrainGenerator(Step):
@@ -38,14 +32,7 @@ class TrainGenerator(Step):
         self, config: GeneratorConfig, data: DataConfig, seed: int, train_data: Step, pseudo_labels: Predictions
     ):
         self._config, self._data, self._seed = config, data, seed
-        settings = {
-            "training": config.model_dump(mode="json"),
-            "image_size": data.image_size,
-            "channels": data.channels,
-            "lanes": data.lanes,
-            "shuffle_window": data.shuffle_window,
-            "seed": seed,
-        }
+        settings = training_settings(config, data, seed)
         super().__init__("stage 2 generator", settings, {"images": train_data, "pseudo_labels": pseudo_labels})
 
     def plan(self) -> str:
@@ -67,38 +54,6 @@ class TrainGenerator(Step):
             config,
             sources={"images": (source, config.batch)},
             build=partial(generator_training, config, **description, seed=self._seed),
-            finish=partial(_finish, config, description),
+            finish=partial(generator_file, config, description),
             seed=self._seed,
         )
-
-
-def _finish(config: GeneratorConfig, form: dict[str, int], state: TrainState) -> bytes:
-    return save_network(state.ema.model, {"kind": "generator", "config": config.model_dump(mode="json"), **form})
-
-
-class Generator:
-    """A trained generator, ready to sample.
-
-    Args:
-        folder: the artifact of a `TrainGenerator`.
-
-    Raises:
-        UserError: the file there is no generator's.
-    """
-
-    def __init__(self, folder: str, device: str = "cpu"):
-        url = stores.join(folder, NETWORK_FILE)
-        try:
-            weights, description = load_network(stores.read_bytes(url))
-            if description.pop("kind") != "generator":
-                raise ValueError("it holds another kind of network")
-            config = GeneratorConfig.model_validate(description.pop("config"))
-            self.network: UViT = build_generator(config, **description)
-            self.network.load_state_dict(weights)
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise UserError(f"is not a generator ({error})", where=url) from error
-        self.network.eval().to(device)
-        self.process: Process = build_process(config)
-        self.label_dropout = config.label_dropout
-        self.image_shape = (description["channels"], description["image_size"], description["image_size"])
-        self.num_classes: int = description["num_classes"]

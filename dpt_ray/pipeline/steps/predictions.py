@@ -9,13 +9,13 @@ import torch
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
 from dpt_ray.data.index import DatasetIndex, read_index
+from dpt_ray.data.networks import NETWORK_FILE, Classifier
 from dpt_ray.data.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.source import LABEL, decode_samples, read_shard_samples
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.classifier import Classifier
 
 CONFIDENCE, FEATURES = "confidence", "features"
 SIDECARS = "predictions"
@@ -60,7 +60,7 @@ class Predictions(Step):
             _PredictionWorker,
             {
                 "index": index,
-                "classifier": workshop.parents["classifier"].url,
+                "classifier": workshop.parents["classifier"].file(NETWORK_FILE),
                 "folder": workshop.file(SIDECARS),
                 "batch": workshop.cluster.inference_batch,
                 "device": "cuda" if resources.gpus else "cpu",

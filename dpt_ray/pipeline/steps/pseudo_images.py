@@ -7,22 +7,20 @@ holds all classes evenly, and a smaller K is a prefix of a larger one.
 
 from typing import Any
 
-import torch
-
 from dpt_ray.config.schema import SamplingConfig
-from dpt_ray.core.diffusion.guidance import guided
-from dpt_ray.core.diffusion.samplers import num_evaluations, sample, to_uint8
-from dpt_ray.core.random import RowRandom, derive_seed
+from dpt_ray.core.diffusion.samplers import num_evaluations
+from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
 from dpt_ray.data.images import encode_png
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.networks import NETWORK_FILE, Generator
 from dpt_ray.data.shards import LABEL_EXTENSION, Sample, build_shard
 from dpt_ray.data.source import ImageSource, SourceShard
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.generator import Generator, TrainGenerator
+from dpt_ray.pipeline.steps.generator import TrainGenerator
 
 _SHARDS = "shards"
 
@@ -60,7 +58,7 @@ class PseudoImages(Step):
         files = run_units(
             _SamplingWorker,
             {
-                "generator": workshop.parents["generator"].url,
+                "generator": workshop.parents["generator"].file(NETWORK_FILE),
                 "folder": workshop.file(_SHARDS),
                 "config": self._config,
                 "seed": self.settings["seed"],
@@ -98,7 +96,7 @@ class _SamplingWorker(UnitWorker):
         for begin in range(start, stop, self._batch):
             numbers = range(begin, min(begin + self._batch, stop))
             places = [divmod(number, self._generator.num_classes) for number in numbers]
-            images = draw(self._generator, self._config, self._seed, [(label, index) for index, label in places])
+            images = self._generator.draw(self._config, self._seed, [(label, index) for index, label in places])
             samples += [
                 Sample(f"{label:05d}-{index:07d}", {"png": encode_png(image), LABEL_EXTENSION: str(label).encode()})
                 for (index, label), image in zip(places, images.numpy(), strict=True)
@@ -107,40 +105,6 @@ class _SamplingWorker(UnitWorker):
 
     def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
         return {"images": unit[2] - unit[1]}
-
-
-@torch.inference_mode()
-def draw(
-    generator: Generator, config: SamplingConfig, seed: int, wanted: list[tuple[int, int]], device: str | None = None
-) -> torch.Tensor:
-    """Draw images.
-
-    Args:
-        generator: what draws them.
-        config: sampler, steps and guidance.
-        seed: fixes all images.
-        wanted: (class id, index in the class) of each image.
-
-    Returns:
-        uint8 (len(wanted), C, H, W) on the CPU.
-    """
-    device = device or str(next(generator.network.parameters()).device)
-    random = RowRandom([derive_seed("pseudo image", seed, label, index) for label, index in wanted], device=device)
-    labels = torch.tensor([label for label, _ in wanted], device=device)
-    denoiser = guided(
-        generator.process.denoiser(generator.network), config.guidance_scale, null_label=generator.num_classes
-    )
-    noise = random.normal(*generator.image_shape)
-    images = sample(
-        config.sampler,
-        denoiser,
-        noise,
-        labels,
-        config.steps,
-        generator.process.sigma_min,
-        generator.process.sigma_max,
-    )
-    return to_uint8(images).cpu()
 
 
 def pseudo_image_source(artifact: Artifact, image_size: int, channels: int) -> ImageSource:

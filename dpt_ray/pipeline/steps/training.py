@@ -9,9 +9,10 @@ from dpt_ray.core.random import derive_seed
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
+from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.source import ImageSource
 from dpt_ray.distributed.cluster import training_resources
-from dpt_ray.distributed.training import CHECKPOINT_FOLDER, HISTORY_FILE, NETWORK_FILE, TrainingJob, run_training
+from dpt_ray.distributed.training import CHECKPOINT_FOLDER, HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Workshop
 
@@ -59,14 +60,19 @@ def train_network(
         )
     stores.remove_tree(workshop.file(CHECKPOINT_FOLDER))
     history = stores.read_json(workshop.file(HISTORY_FILE))
-    return {"images_seen": history[-1]["images"], "loss": history[-1]["loss"], "parameters": _count(network)}
+    return {"images_seen": history[-1]["images"], "loss": history[-1]["loss"]}
 
 
-def _count(network: str) -> int:
-    from dpt_ray.core.models.weights import load_network
-
-    weights, _ = load_network(stores.read_bytes(network))
-    return sum(value.numel() for value in weights.values() if value.is_floating_point())
+def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:
+    """Return every setting that changes a trained network."""
+    return {
+        "training": config.model_dump(mode="json"),
+        "image_size": data.image_size,
+        "channels": data.channels,
+        "lanes": data.lanes,
+        "shuffle_window": data.shuffle_window,
+        "seed": seed,
+    }
 
 
 def read_history(artifact: Artifact) -> list[dict[str, float]]:

@@ -1,0 +1,131 @@
+"""Trained networks as files: a classifier that labels images and a generator that draws them, without Ray."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, SamplingConfig
+from dpt_ray.core.build import build_classifier, build_generator, build_process, channel_statistics
+from dpt_ray.core.diffusion.guidance import guided
+from dpt_ray.core.diffusion.samplers import sample, to_uint8
+from dpt_ray.core.models.weights import load_network, save_network
+from dpt_ray.core.random import RowRandom, derive_seed
+from dpt_ray.core.semi_supervised.augmentation import normalise
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.data import stores
+from dpt_ray.errors import UserError
+
+NETWORK_FILE = "network.safetensors"
+"""The trained network in a training step's artifact."""
+
+
+def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: int, state: TrainState) -> bytes:
+    """Return the file of a trained classifier: its averaged weights."""
+    form = {"channels": channels, "num_classes": num_classes}
+    return save_network(state.ema.model, {"kind": "classifier", "model": config.model_dump(mode="json"), **form})
+
+
+def generator_file(config: GeneratorConfig, form: dict[str, int], state: TrainState) -> bytes:
+    """Return the file of a trained generator: its averaged weights. `form`: image_size, channels, num_classes."""
+    return save_network(state.ema.model, {"kind": "generator", "config": config.model_dump(mode="json"), **form})
+
+
+class Classifier:
+    """A trained classifier.
+
+    Args:
+        url: its file.
+        device: where it computes.
+
+    Raises:
+        UserError: the file is damaged or holds something else.
+    """
+
+    def __init__(self, url: str, device: str = "cpu"):
+        weights, description = _read(url, "classifier")
+        try:
+            config = ClassifierModelConfig.model_validate(description["model"])
+            channels, num_classes = description["channels"], description["num_classes"]
+            self.network: nn.Module = build_classifier(config, channels=channels, num_classes=num_classes)
+            self.network.load_state_dict(weights)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"does not fit its own description ({error})", where=url) from error
+        self.network.eval().to(device)
+        self._statistics = channel_statistics(config, channels)
+        self._device = device
+
+    @torch.inference_mode()
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return class probabilities (B, num_classes) and features (B, D) of uint8 images (B, C, H, W)."""
+        features = self.network.features(normalise(images.to(self._device), *self._statistics))
+        return self.network.head(features).float().softmax(dim=1).cpu(), features.float().cpu()
+
+
+class Generator:
+    """A trained class-conditional generator.
+
+    Args:
+        url: its file.
+        device: where it computes.
+
+    Raises:
+        UserError: the file is damaged or holds something else.
+    """
+
+    def __init__(self, url: str, device: str = "cpu"):
+        weights, description = _read(url, "generator")
+        try:
+            config = GeneratorConfig.model_validate(description["config"])
+            form = {name: description[name] for name in ("image_size", "channels", "num_classes")}
+            self.network: nn.Module = build_generator(config, **form)
+            self.network.load_state_dict(weights)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"does not fit its own description ({error})", where=url) from error
+        self.network.eval().to(device)
+        self.process = build_process(config)
+        self.image_shape = (form["channels"], form["image_size"], form["image_size"])
+        self.num_classes = form["num_classes"]
+        self._url, self._device = url, device
+
+    @torch.inference_mode()
+    def draw(self, config: SamplingConfig, seed: int, wanted: list[tuple[int, int]]) -> torch.Tensor:
+        """Draw images; each is a function of the generator, `config`, `seed` and its own entry in `wanted`.
+
+        Args:
+            config: sampler, steps and guidance.
+            seed: fixes all images.
+            wanted: (class id, index in the class) of each image.
+
+        Returns:
+            uint8 (len(wanted), C, H, W) on the CPU.
+
+        Raises:
+            UserError: the images are not finite, as a diverged network makes them.
+        """
+        random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
+        labels = torch.tensor([label for label, _ in wanted], device=self._device)
+        denoiser = guided(self.process.denoiser(self.network), config.guidance_scale, null_label=self.num_classes)
+        images = sample(
+            config.sampler,
+            denoiser,
+            random.normal(*self.image_shape),
+            labels,
+            config.steps,
+            self.process.sigma_min,
+            self.process.sigma_max,
+        )
+        try:
+            return to_uint8(images).cpu()
+        except ValueError as error:
+            raise UserError(str(error), where=self._url, fix="train it with a lower learning rate") from None
+
+
+def _read(url: str, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    try:
+        weights, description = load_network(stores.read_bytes(url))
+    except ValueError as error:
+        raise UserError(str(error), where=url) from error
+    if description.get("kind") != kind:
+        raise UserError(f"holds a {description.get('kind')}, not a {kind}", where=url)
+    return weights, description
