@@ -1,6 +1,9 @@
 # Two commands: `make demo` and `make test`. Both install what they need into .venv first.
 
-PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(if $(shell command -v $(name)),$(name))))
+# The first Python that really runs and is of a version that is supported.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
+	$$name -c '$(FITS)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
@@ -10,8 +13,8 @@ install: $(INSTALLED)
 
 # pip is the only tool needed; every version is pinned in constraints.txt.
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
-		{ echo "error: Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V); set PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' || \
+		{ echo "error: Python 3.11 or 3.12 is needed; name one with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'

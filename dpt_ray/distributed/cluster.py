@@ -54,7 +54,7 @@ def connect(config: ClusterConfig) -> None:
             include_dashboard=False,
             **settings,
         )
-    _configure_data()
+    configure_data()
 
 
 def _check_reachable(address: str) -> None:
@@ -92,13 +92,13 @@ def _set_environment(*, local: bool) -> None:
     warnings.filterwarnings("ignore", message=".*will be removed in Ray 2.64")
 
 
-def _configure_data() -> None:
+def configure_data() -> None:
+    """Set up Ray Data in this process; every process that builds a data set has settings of its own."""
     from ray.data import DataContext
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_options.preserve_order = True  # the order of reading is a result (data/order.py)
-    context.execution_options.verbose_progress = False
+    context.execution_options.preserve_order = True  # results and reading are joined by position
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

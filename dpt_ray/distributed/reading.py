@@ -20,7 +20,7 @@ from ray.data.extensions import ArrowTensorArray
 from dpt_ray.data.order import ImageOrder, Segment
 from dpt_ray.data.source import LABEL, ImageSource, SourceShard, read_rows
 from dpt_ray.data.stream import Columns, ReadSegment, batches
-from dpt_ray.distributed.cluster import READER_CPUS
+from dpt_ray.distributed.cluster import READER_CPUS, configure_data
 from dpt_ray.distributed.failures import user_error
 
 SEGMENTS_AHEAD = 256
@@ -63,6 +63,7 @@ def _read_block(shard: SourceShard, segment: Segment, image_size: int, channels:
 
 
 def _dataset(source: ImageSource, segments: Sequence[Segment], cpus: float) -> ray.data.Dataset:
+    configure_data()  # this may be a training worker
     return ray.data.read_datasource(
         SegmentDatasource(source, segments),
         override_num_blocks=len(segments),

@@ -16,7 +16,7 @@ from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.order import ImageOrder
 from dpt_ray.data.source import ImageSource
 from dpt_ray.distributed.cluster import Resources
-from dpt_ray.distributed.failures import causes, user_error
+from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
 from dpt_ray.errors import UserError
 
@@ -90,20 +90,23 @@ def run_training(
             ),
         )
         try:
-            trainer.fit()
+            complaint = trainer.fit().return_value
         except Exception as error:
-            raise _explain(error, progress.title) from error
+            raise user_error(error) or error from error
+    if complaint:
+        raise UserError(complaint, where=progress.title, fix="lower the learning rate or set gradient_clip")
 
 
-def _explain(error: Exception, title: str) -> Exception:
-    for cause in causes(error):
-        if isinstance(cause, NonFiniteLossError):
-            return UserError(str(cause), where=title, fix="lower the learning rate or set gradient_clip")
-    return user_error(error) or error
+def _worker(config: dict[str, Any]) -> str | None:
+    """One training worker; returns what would only happen again if Ray Train tried again."""
+    try:
+        _train(config)
+    except NonFiniteLossError as error:  # all workers are here, see `train_step`
+        return str(error)
+    return None
 
 
-def _worker(config: dict[str, Any]) -> None:
-    """One training worker."""
+def _train(config: dict[str, Any]) -> None:
     import ray.train
     import torch
     from ray.train.torch import get_device, prepare_model

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from numbered_shards import numbered_image, write_numbered_shards
 
 from dpt_ray.data.order import ImageOrder
@@ -25,6 +26,7 @@ def _rows(reader, order, lanes, first_step, steps):
 @pytest.mark.usefixtures("local_ray")
 def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "SEGMENTS_AHEAD", 7)  # several executions in a few epochs
+    ray.data.DataContext.get_current().execution_options.preserve_order = False  # as in a worker that just started
     source = write_numbered_shards(str(tmp_path), [10, 3, 17, 1])
     order = ImageOrder(source.counts, seed=5, lanes=4, shuffle_window=8)
     kept, streamed = open_source(source, KEEP_ALL), open_source(source, KEEP_NOTHING)
