@@ -101,15 +101,8 @@ def list_files(url: str) -> list[dict[str, Any]]:
         UserError: the folder may not be listed, or a link in it leads nowhere.
     """
     fs, path = filesystem(url)
-    fs.invalidate_cache()
-    try:
-        entries = fs.ls(path, detail=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as error:
-        raise UserError("may not be listed (permission denied)", where=url) from error
     files = []
-    for entry in entries:
+    for entry in _entries(url):
         name = entry["name"].rstrip("/").rpartition("/")[2]
         if entry.get("islink"):
             try:
@@ -120,6 +113,27 @@ def list_files(url: str) -> list[dict[str, Any]]:
             changed = entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or ""
             files.append({"name": name, "url": join(url, name), "size": entry["size"], "changed": str(changed)})
     return sorted(files, key=lambda file: file["name"])
+
+
+def list_folders(url: str) -> list[str]:
+    """Return the names of the folders directly in a folder, sorted; none if it is absent.
+
+    Raises:
+        UserError: the folder may not be listed.
+    """
+    folders = (entry["name"] for entry in _entries(url) if entry["type"] == "directory")
+    return sorted(name.rstrip("/").rpartition("/")[2] for name in folders)
+
+
+def _entries(url: str) -> list[dict[str, Any]]:
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    try:
+        return fs.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        raise UserError("may not be listed (permission denied)", where=url) from error
 
 
 def remove_tree(url: str) -> None:

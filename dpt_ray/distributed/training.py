@@ -1,9 +1,7 @@
 """Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dpt_ray.config.schema import OptimizerConfig
@@ -15,15 +13,18 @@ from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.order import ImageOrder
 from dpt_ray.data.source import ImageSource
+from dpt_ray.distributed.checkpoints import (
+    CHECKPOINT_FOLDER,
+    newest_checkpoint,
+    report_checkpoint,
+    rescue_checkpoint,
+)
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
 from dpt_ray.errors import UserError
 
-CHECKPOINT_FILE = "state.safetensors"
 HISTORY_FILE = "history.json"
-CHECKPOINT_FOLDER = "checkpoints"
-"""Ray Train's own run folder, inside the artifact's."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def run_training(
 
     from dpt_ray.distributed.reading import open_source
 
+    rescue_checkpoint(job.folder)
     readers = {name: open_source(source, keep_bytes) for name, (source, _) in job.sources.items()}
     with BoardWatcher(progress) as watcher:
         trainer = TorchTrainer(
@@ -117,10 +119,9 @@ def _train(config: dict[str, Any]) -> None:
     rank, num_workers = context.get_world_rank(), context.get_world_size()
 
     state = job.build().to(device)
-    checkpoint = ray.train.get_checkpoint()
+    checkpoint = newest_checkpoint(job.folder)
     if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            state.load_bytes((Path(folder) / CHECKPOINT_FILE).read_bytes())
+        state.load_bytes(checkpoint)
     lanes = worker_lanes(job.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
     board = config["board"] if rank == 0 else None
@@ -146,7 +147,7 @@ def _train(config: dict[str, Any]) -> None:
         job.optimizer,
         model=prepare_model(state.model, move_to_device=False) if num_workers > 1 else state.model,
         on_log=on_log,
-        on_checkpoint=lambda state: _report_checkpoint(state, rank),
+        on_checkpoint=lambda state: report_checkpoint(state, rank),
     )
     if rank == 0:
         stores.write_json(stores.join(job.folder, HISTORY_FILE), state.history)
@@ -162,23 +163,3 @@ def _open_feed(name: str, job: TrainingJob, reader: Any, batch: int, lanes: rang
     )
     read = reader.open(order=order, lanes=lanes, rows_per_lane=batch // job.lanes, first_step=first_step)
     return Feed(order, read, batch)
-
-
-def _report_checkpoint(state: TrainState, rank: int) -> None:
-    """Hand the state to Ray Train, which stores it while training goes on."""
-    import ray.train
-    from ray.train import Checkpoint, CheckpointUploadMode
-
-    metrics = {"images": state.images_seen}
-    if rank != 0:  # all workers hold the same state; all must report
-        ray.train.report(metrics)
-        return
-    folder = tempfile.mkdtemp(prefix="checkpoint-")
-    (Path(folder) / CHECKPOINT_FILE).write_bytes(state.to_bytes())
-    ray.train.report(
-        metrics,
-        checkpoint=Checkpoint.from_directory(folder),
-        checkpoint_dir_name=f"images_{state.images_seen:015d}",
-        checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-        delete_local_checkpoint_after_upload=True,
-    )

@@ -50,7 +50,9 @@ def _finish(state: TrainState) -> bytes:
     return save_network(state.ema.model, {"kind": "test"})
 
 
-def _train(tmp_path: Path, name: str, *, build=_build, resources=ONE_WORKER, keep_bytes=2**30, batches=BATCHES):
+def _train(
+    tmp_path: Path, name: str, *, build=_build, resources=ONE_WORKER, keep_bytes=2**30, batches=BATCHES, max_failures=1
+):
     folder = str(tmp_path / name)
     source = write_numbered_shards(str(tmp_path / "shards"), [30, 11, 23])
     per_step = sum(batches.values())
@@ -66,7 +68,7 @@ def _train(tmp_path: Path, name: str, *, build=_build, resources=ONE_WORKER, kee
         folder=folder,
     )
     progress = ProgressLine(name, 40 * per_step, "images")
-    run_training(job, resources=resources, keep_bytes=keep_bytes, max_failures=1, progress=progress)
+    run_training(job, resources=resources, keep_bytes=keep_bytes, max_failures=max_failures, progress=progress)
     weights, _ = load_network(stores.read_bytes(stores.join(folder, NETWORK_FILE)))
     return weights, stores.read_json(stores.join(folder, HISTORY_FILE))
 
@@ -86,6 +88,21 @@ def test_a_killed_worker_resumes_to_bit_identical_weights(undisturbed, tmp_path)
     flag = tmp_path / "died"
     weights, history = _train(tmp_path, "killed", build=partial(_build, flag))
     assert flag.exists()
+    assert history == undisturbed[1]
+    for name, value in weights.items():
+        assert torch.equal(value, undisturbed[0][name]), name
+
+
+def test_a_damaged_list_of_checkpoints_does_not_cost_the_checkpoint(undisturbed, tmp_path):
+    """As left by a kill while Ray Train overwrites its list in place."""
+    build = partial(_build, tmp_path / "died")
+    with pytest.raises(Exception, match="worker"):
+        _train(tmp_path, "damaged", build=build, max_failures=0)
+    folder = tmp_path / "damaged"
+    ray_list = folder / "checkpoints" / "checkpoint_manager_snapshot.json"
+    ray_list.write_bytes(ray_list.read_bytes()[:-20])
+    weights, history = _train(tmp_path, "damaged", build=build, max_failures=0)
+    assert (folder / "rescued.safetensors").exists()
     assert history == undisturbed[1]
     for name, value in weights.items():
         assert torch.equal(value, undisturbed[0][name]), name

@@ -11,8 +11,9 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.source import ImageSource
+from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.cluster import training_resources
-from dpt_ray.distributed.training import CHECKPOINT_FOLDER, HISTORY_FILE, TrainingJob, run_training
+from dpt_ray.distributed.training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Workshop
 
@@ -58,7 +59,7 @@ def train_network(
             max_failures=workshop.cluster.max_failures,
             progress=workshop.progress(math.ceil(config.images / images_per_step) * images_per_step),
         )
-    stores.remove_tree(workshop.file(CHECKPOINT_FOLDER))
+    remove_checkpoints(workshop.folder)
     history = stores.read_json(workshop.file(HISTORY_FILE))
     return {"images_seen": history[-1]["images"], "loss": history[-1]["loss"]}
 
