@@ -13,6 +13,9 @@ from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import Step, make_all
 
+DEFAULT = "digits"
+"""The preset of a job without a config file: embedded data, minutes on a laptop."""
+
 USER_MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
 """Exit statuses besides 0."""
 
@@ -34,7 +37,7 @@ def run_job(
     """
     options = _parse(description, arguments)
     try:
-        config = load_config(options.config, options.set)
+        config = load_config(options.config, options.set if options.config else [f"preset={DEFAULT}", *options.set])
         run = build(config)
         store = ArtifactStore(config.root)
         wanted = targets(run)
@@ -72,7 +75,9 @@ def _parse(description: str, arguments: Sequence[str] | None) -> argparse.Namesp
     parser = argparse.ArgumentParser(
         description=description, epilog="A Ray cluster named by RAY_ADDRESS is used; else a local Ray is started."
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML settings; the shipped ones are under configs/")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML settings, shipped ones under configs/; default: the embedded digits"
+    )
     parser.add_argument(
         "--set", metavar="a.b=c", action="append", default=[], help="override one setting; may be repeated"
     )

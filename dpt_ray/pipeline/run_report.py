@@ -45,7 +45,8 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
         stores.write_json(stores.join(folder, RUN_FILE), document)
     metrics = artifacts[run.evaluation].facts
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
-    rows += [(metric.name, f"{metric.value:.4g}{metric.unit}", "") for metric in _metrics(metrics)[3:]]
+    told = {figure.label for figure in _headline(metrics)}
+    rows += [(metric.name, f"{metric.value:.4g}", "") for metric in _metrics(metrics) if metric.name not in told]
     return f"\n{text_table(rows)}\n\nreport: {stores.join(folder, REPORT_FILE)}"
 
 
