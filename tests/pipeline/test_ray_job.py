@@ -26,7 +26,7 @@ def _free_port() -> int:
 def head(tmp_path_factory):
     """A Ray head of its own on the loopback address, with its job server; its address and environment."""
     folder = tmp_path_factory.mktemp("head")
-    dashboard = _free_port()
+    dashboard, agent = _free_port(), _free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     token = folder / "token"
     token.write_text("0123456789abcdef0123456789abcdef")
@@ -46,12 +46,14 @@ def head(tmp_path_factory):
     # Ray's sockets need a short path.
     ray_folder = Path(f"/tmp/dpt-{os.getpid()}")
     command += [f"--dashboard-port={dashboard}", f"--temp-dir={ray_folder}"]
+    command += [f"--dashboard-agent-listen-port={agent}"]  # another Ray of this machine may have the usual one
     log = folder / "head.log"
     process = subprocess.Popen(
         command, env=environment, stdout=log.open("w"), stderr=subprocess.STDOUT, start_new_session=True
     )
     try:
-        _wait_for(dashboard, process, log)
+        for port in (dashboard, agent):  # the agent is what runs jobs
+            _wait_for(port, process, log)
         yield f"http://127.0.0.1:{dashboard}", environment
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # `ray stop` would stop every Ray of the machine
