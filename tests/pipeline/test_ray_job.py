@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def head(tmp_path_factory):
         "--dashboard-host=127.0.0.1",
     ]
     # Ray's sockets need a short path.
-    ray_folder = Path(f"/tmp/dpt-{os.getpid()}")
+    ray_folder = Path(tempfile.gettempdir(), f"dpt-{os.getpid()}")
     command += [f"--dashboard-port={dashboard}", f"--temp-dir={ray_folder}"]
     command += [f"--dashboard-agent-listen-port={agent}"]  # another Ray of this machine may have the usual one
     log = folder / "head.log"
