@@ -16,6 +16,7 @@ def local_ray():
     from dpt_ray.config.schema import ClusterConfig
     from dpt_ray.distributed.cluster import connect
 
+    os.environ.pop("RAY_ADDRESS", None)  # a cluster of the user's is not for tests
     # Workers import the classes that tests hand them from the tests' own folders.
     os.environ["PYTHONPATH"] = os.pathsep.join(str(TESTS / name) for name in ("distributed", "pipeline"))
     connect(ClusterConfig(local_cpus=2))

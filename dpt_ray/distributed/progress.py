@@ -37,6 +37,11 @@ class ProgressLine:
             self._written = now
             self._write(self.describe(done, now - self._began, values), done)
 
+    def resume(self, done: int) -> None:
+        """Tell that the step goes on from `done` units."""
+        self._stream.write(f"{self.title}: goes on from {done:,} {self.unit}\n")
+        self._stream.flush()
+
     def describe(self, done: int, seconds: float, values: dict[str, float]) -> str:
         """Return the text for a state of progress."""
         rate = (done - self._first) / seconds if seconds > 0 else 0.0
@@ -74,10 +79,19 @@ class Board:
 
     def __init__(self):
         self._states: dict[str, dict[str, Any]] = {}
+        self._resumed: dict[str, int] = {}
 
     def write(self, title: str, state: dict[str, Any]) -> None:
         """Replace a step's state."""
         self._states[title] = state
+
+    def resume(self, title: str, done: int) -> None:
+        """Note that a step goes on from `done` units."""
+        self._resumed[title] = done
+
+    def take_resumed(self, title: str) -> int | None:
+        """Return, once, where a step went on from."""
+        return self._resumed.pop(title, None)
 
     def read(self, title: str) -> dict[str, Any] | None:
         """Return a step's newest state."""
@@ -119,7 +133,10 @@ class BoardWatcher:
     def _show(self) -> None:
         import ray
 
-        state = ray.get(self.board.read.remote(self._line.title))
+        title = self._line.title
+        resumed, state = ray.get([self.board.take_resumed.remote(title), self.board.read.remote(title)])
+        if resumed is not None:
+            self._line.resume(resumed)
         if state and state != self._shown:
             self._shown = dict(state)
             self._line.update(state.pop("done"), **state)

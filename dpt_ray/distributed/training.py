@@ -122,6 +122,8 @@ def _train(config: dict[str, Any]) -> None:
     checkpoint = newest_checkpoint(job.folder)
     if checkpoint is not None:
         state.load_bytes(checkpoint)
+        if rank == 0:
+            config["board"].resume.remote(config["title"], state.images_seen)
     lanes = worker_lanes(job.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
     board = config["board"] if rank == 0 else None

@@ -1,6 +1,7 @@
 """Training with Ray Train: workers, storage form and failures change nothing in the result."""
 
 import os
+import time
 from functools import partial
 from pathlib import Path
 
@@ -25,18 +26,29 @@ BATCHES = {"images": CONFIG.batch}
 ONE_WORKER, TWO_WORKERS = Resources(1, 0.8, 0), Resources(2, 0.8, 0)
 
 
-def _build(mischief: Path | None = None) -> TrainState:
+def _build(dies_in: Path | None = None) -> TrainState:
     state = generator_training(CONFIG, image_size=IMAGE_SIZE, channels=1, num_classes=3, seed=0)
-    if mischief is not None:
-        state.objective.register_forward_pre_hook(partial(_die_once_in_the_middle, mischief))
+    if dies_in is not None:
+        state.objective.register_forward_pre_hook(partial(_die_once_in_the_middle, dies_in))
     return state
 
 
-def _die_once_in_the_middle(flag: Path, objective, arguments) -> None:
+def _die_once_in_the_middle(folder: Path, objective, arguments) -> None:
+    """Die at step 30, as soon as Ray Train has put a checkpoint of the training in `folder` on its list."""
     objective.calls = getattr(objective, "calls", 0) + 1
+    flag = folder.with_name("died")
     if objective.calls == 30 and not flag.exists():
+        deadline = time.monotonic() + 60
+        while "images_" not in _checkpoint_list(folder):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         flag.touch()
         os._exit(1)
+
+
+def _checkpoint_list(folder: Path) -> str:
+    ray_list = folder / "checkpoints" / "checkpoint_manager_snapshot.json"
+    return ray_list.read_text() if ray_list.exists() else ""
 
 
 def _spoiled() -> TrainState:
@@ -84,25 +96,26 @@ def test_the_loss_falls_and_the_history_covers_the_training(undisturbed):
     assert history[-1]["loss"] < history[0]["loss"]
 
 
-def test_a_killed_worker_resumes_to_bit_identical_weights(undisturbed, tmp_path):
-    flag = tmp_path / "died"
-    weights, history = _train(tmp_path, "killed", build=partial(_build, flag))
-    assert flag.exists()
+def test_a_killed_worker_resumes_to_bit_identical_weights(undisturbed, tmp_path, capsys):
+    weights, history = _train(tmp_path, "killed", build=partial(_build, tmp_path / "killed"))
+    assert (tmp_path / "died").exists()
+    assert "killed: goes on from" in capsys.readouterr().err
     assert history == undisturbed[1]
     for name, value in weights.items():
         assert torch.equal(value, undisturbed[0][name]), name
 
 
-def test_a_damaged_list_of_checkpoints_does_not_cost_the_checkpoint(undisturbed, tmp_path):
+def test_a_damaged_list_of_checkpoints_does_not_cost_the_checkpoint(undisturbed, tmp_path, capsys):
     """As left by a kill while Ray Train overwrites its list in place."""
-    build = partial(_build, tmp_path / "died")
+    folder = tmp_path / "damaged"
+    build = partial(_build, folder)
     with pytest.raises(Exception, match="worker"):
         _train(tmp_path, "damaged", build=build, max_failures=0)
-    folder = tmp_path / "damaged"
     ray_list = folder / "checkpoints" / "checkpoint_manager_snapshot.json"
     ray_list.write_bytes(ray_list.read_bytes()[:-20])
     weights, history = _train(tmp_path, "damaged", build=build, max_failures=0)
     assert (folder / "rescued.safetensors").exists()
+    assert "damaged: goes on from" in capsys.readouterr().err
     assert history == undisturbed[1]
     for name, value in weights.items():
         assert torch.equal(value, undisturbed[0][name]), name

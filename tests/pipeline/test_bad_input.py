@@ -12,6 +12,9 @@ from dpt_ray.data.images import encode_png
 from dpt_ray.data.shards import Sample, build_shard
 from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
 
+SOON = 60
+"""Seconds; a quiet machine needs a few, the first use of Ray's worker processes among them."""
+
 PIXELS = np.zeros((1, 8, 8), np.uint8)
 
 
@@ -46,7 +49,7 @@ def _complaint(capsys, root: Path, *settings: str, target=lambda run: [run.label
     assert len(errors) == 1, told
     assert told[-1] == errors[0]
     assert not any("Traceback" in line for line in told)
-    assert seconds < 20
+    assert seconds < SOON
     return errors[0]
 
 
