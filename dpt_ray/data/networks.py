@@ -1,5 +1,6 @@
 """Trained networks as files: a classifier that labels images and a generator that draws them, without Ray."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,16 +44,12 @@ class Classifier:
     """
 
     def __init__(self, url: str, device: str = "cpu"):
-        weights, description = _read(url, "classifier")
-        try:
-            config = ClassifierModelConfig.model_validate(description["model"])
-            channels, num_classes = description["channels"], description["num_classes"]
-            self.network: nn.Module = build_classifier(config, channels=channels, num_classes=num_classes)
-            self.network.load_state_dict(weights)
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise UserError(f"does not fit its own description ({error})", where=url) from error
-        self.network.eval().to(device)
-        self._statistics = channel_statistics(config, channels)
+        def build(description: dict[str, Any]) -> nn.Module:
+            config, channels = ClassifierModelConfig.model_validate(description["model"]), description["channels"]
+            self._statistics = channel_statistics(config, channels)
+            return build_classifier(config, channels=channels, num_classes=description["num_classes"])
+
+        self.network = _load(url, "classifier", build).eval().to(device)
         self._device = device
 
     @torch.inference_mode()
@@ -74,18 +71,15 @@ class Generator:
     """
 
     def __init__(self, url: str, device: str = "cpu"):
-        weights, description = _read(url, "generator")
-        try:
+        def build(description: dict[str, Any]) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
             form = {name: description[name] for name in ("image_size", "channels", "num_classes")}
-            self.network: nn.Module = build_generator(config, **form)
-            self.network.load_state_dict(weights)
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise UserError(f"does not fit its own description ({error})", where=url) from error
-        self.network.eval().to(device)
-        self.process = build_process(config)
-        self.image_shape = (form["channels"], form["image_size"], form["image_size"])
-        self.num_classes = form["num_classes"]
+            self.process = build_process(config)
+            self.image_shape = (form["channels"], form["image_size"], form["image_size"])
+            self.num_classes = form["num_classes"]
+            return build_generator(config, **form)
+
+        self.network = _load(url, "generator", build).eval().to(device)
         self._url, self._device = url, device
 
     @torch.inference_mode()
@@ -121,11 +115,17 @@ class Generator:
             raise UserError(str(error), where=self._url, fix="train it with a lower learning rate") from None
 
 
-def _read(url: str, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _load(url: str, kind: str, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
+    """Build the network that a file describes and give it the file's weights."""
     try:
         weights, description = load_network(stores.read_bytes(url))
     except ValueError as error:
         raise UserError(str(error), where=url) from error
     if description.get("kind") != kind:
         raise UserError(f"holds a {description.get('kind')}, not a {kind}", where=url)
-    return weights, description
+    try:
+        network = build(description)
+        network.load_state_dict(weights)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"does not fit its own description ({error})", where=url) from error
+    return network
