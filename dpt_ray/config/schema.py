@@ -36,6 +36,12 @@ class DataConfig(Section):
     """Names in the order of class ids, for people to read in the report."""
     images_per_shard: Count = 1000
     """Images in each shard that this package writes from embedded data."""
+    max_image_pixels: Count = 64_000_000
+    """An image with more pixels is refused before it is decoded (decompression bombs)."""
+    on_error: Literal["fail", "skip"] = "fail"
+    """What an image, file or shard that cannot be used does: end the job, or be listed and left out."""
+    max_skipped_share: Share = 0.01
+    """With `on_error: skip`: the largest share of a data set's images that may be left out."""
     lanes: Count = 8
     """Fixed number of interleaved streams that make up the data order. Training workers share the
     lanes, so it must be a multiple of `cluster.workers`; batch sizes are multiples of it."""

@@ -22,18 +22,29 @@ def decode_image(data: bytes, *, size: int, channels: int, where: str) -> np.nda
         UserError: not an image that Pillow reads, floating-point pixels, or more than `MAX_PIXELS`,
             given or once enlarged.
     """
+    image = open_image(data, channels=channels, where=where)
+    try:
+        if image.size != (size, size):
+            image = centre_crop(image, size)
+    except ValueError as error:
+        raise UserError(f"is not a readable image ({error})", where=where) from None
+    pixels = np.asarray(image)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def open_image(data: bytes, *, channels: int, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image of any size to 8-bit grey (1 channel) or RGB (3), upright and without transparency.
+
+    Raises:
+        UserError: not an image that Pillow reads, floating-point pixels, or more than `max_pixels`.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are read", where=where)
-            image = ImageOps.exif_transpose(image)
-            image = _convert(image, channels)
-            if image.size != (size, size):
-                image = centre_crop(image, size)
-            pixels = np.asarray(image)
+            if image.width * image.height > max_pixels:
+                raise UserError(f"has {image.width}x{image.height} pixels; at most {max_pixels} are read", where=where)
+            return _convert(ImageOps.exif_transpose(image), channels)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"is not a readable image ({error})", where=where) from None
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

@@ -50,6 +50,21 @@ def read_bytes(url: str) -> bytes:
         raise UserError(f"cannot be read ({type(error).__name__})", where=url) from error
 
 
+def read_range(url: str, start: int, stop: int) -> bytes:
+    """Return bytes [start, stop) of a file, fewer where it ends before.
+
+    Raises:
+        UserError: as `read_bytes`.
+    """
+    fs, path = filesystem(url)
+    try:
+        return fs.cat_file(path, start=start, end=stop)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError("does not exist", where=url) from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise UserError(f"cannot be read ({type(error).__name__})", where=url) from error
+
+
 def write_bytes(url: str, data: bytes) -> None:
     """Write a file atomically: readers see the old content or the new, never a part.
 
@@ -110,8 +125,7 @@ def list_files(url: str) -> list[dict[str, Any]]:
             except FileNotFoundError:
                 raise UserError("is a link to a file that does not exist", where=join(url, name)) from None
         if entry["type"] == "file" and entry["name"] != path:  # the "folder" may be a file, which lists itself
-            changed = entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or ""
-            files.append({"name": name, "url": join(url, name), "size": entry["size"], "changed": str(changed)})
+            files.append({"name": name, "url": join(url, name), "size": entry["size"], "changed": _changed(entry)})
     return sorted(files, key=lambda file: file["name"])
 
 
@@ -123,6 +137,34 @@ def list_folders(url: str) -> list[str]:
     """
     folders = (entry["name"] for entry in _entries(url) if entry["type"] == "directory")
     return sorted(name.rstrip("/").rpartition("/")[2] for name in folders)
+
+
+def list_tree(url: str) -> list[dict[str, Any]]:
+    """Return all files below a folder, in any depth, in the form of `list_files`; `name` is the path below it.
+
+    Raises:
+        UserError: the folder may not be listed.
+    """
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    try:
+        found = fs.find(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        raise UserError("may not be listed (permission denied)", where=url) from error
+    root = path.rstrip("/") + "/"
+    files = []
+    for place, entry in found.items():
+        if place.startswith(root) and entry["type"] == "file":
+            name = place.removeprefix(root)
+            files.append({"name": name, "url": join(url, name), "size": entry["size"], "changed": _changed(entry)})
+    return sorted(files, key=lambda file: file["name"])
+
+
+def _changed(entry: dict[str, Any]) -> str:
+    """Return what tells another content of a listed file."""
+    return str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or "")
 
 
 def _entries(url: str) -> list[dict[str, Any]]:
