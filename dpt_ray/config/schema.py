@@ -23,9 +23,20 @@ class Section(BaseModel):
 
 class DataConfig(Section):
     train: str | None = "digits"
-    """Training images: `digits` (embedded), or the URL of a folder of WebDataset shards."""
+    """Training images: `digits` (embedded), or the URL of a folder or file of any `format`."""
     test: str | None = None
-    """Held-out images in the same form; read by evaluation alone. Embedded data brings its own."""
+    """Held-out images, read by evaluation alone; their class ids are those of `train`. Digits bring their own."""
+    format: Literal["auto", "shards", "class_folders", "csv", "cifar10", "parquet"] = "auto"
+    """What `train` and `test` hold: WebDataset shards, which stay where they are, or something that shards are
+    made from (`docs/preparing-data.md`). `auto` looks."""
+    train_labels: str | None = None
+    """csv: URL of a table with a header, a row for each image below the folder `train`."""
+    test_labels: str | None = None
+    """csv: the same for `test`."""
+    image_column: str | None = None
+    """csv: column with file names, `file` by default. parquet: column with images, found by default."""
+    label_column: str | None = None
+    """csv: column with class names or ids, `label` by default. parquet: the same, found by default."""
     image_size: Count = 8
     """Height and width in pixels that every image is brought to (short side resized, centre cropped)."""
     channels: Literal[1, 3] = 3
@@ -33,9 +44,14 @@ class DataConfig(Section):
     num_classes: Annotated[int, Field(ge=2)] | None = None
     """Number of classes; found from the labels (largest class id + 1) when not given."""
     class_names: tuple[str, ...] | None = None
-    """Names in the order of class ids, for people to read in the report."""
+    """Names in the order of class ids: they number the classes of named data, and the report shows them."""
+    class_file: str | None = None
+    """URL of a text file with the same, one name a line."""
     images_per_shard: Count = 1000
-    """Images in each shard that this package writes from embedded data."""
+    """Images in each shard that this package writes from data of another format."""
+    prepare_size: Count | None = None
+    """Height and width in pixels of images in those shards (short side resized, centre cropped, stored as PNG);
+    images are copied as they are when not given."""
     max_image_pixels: Count = 64_000_000
     """An image with more pixels is refused before it is decoded (decompression bombs)."""
     on_error: Literal["fail", "skip"] = "fail"
@@ -55,13 +71,26 @@ class DataConfig(Section):
                 f"num_classes is {self.num_classes} but class_names names {len(self.class_names)} classes; "
                 "make them agree or leave num_classes out"
             )
+        if self.class_names is not None and self.class_file is not None:
+            raise ValueError("class_names and class_file say the same; give one of them")
         if self.train is None:
-            raise ValueError("train is needed: the URL of a folder of training shards (and test: of held-out ones)")
+            raise ValueError(
+                "train is needed: the URL of a folder of training shards or images (and test: of held-out ones)"
+            )
         if self.train != "digits" and self.test is None:
-            raise ValueError("test is needed beside train: the URL of held-out shards, which only evaluation reads")
+            raise ValueError("test is needed beside train: the URL of held-out images, which only evaluation reads")
         if self.train == "digits" and self.test is not None:
             raise ValueError("test must be left out: the embedded digits bring their own held-out images")
+        self._check_tables()
         return self
+
+    def _check_tables(self) -> None:
+        tables = [name for name in ("train_labels", "test_labels") if getattr(self, name) is not None]
+        if tables and (self.format not in ("auto", "csv") or self.train == "digits"):
+            other = "digits" if self.train == "digits" else self.format
+            raise ValueError(f"{tables[0]} is for data of the format csv; leave it out for {other}")
+        if self.format == "csv" and len(tables) < 2:
+            raise ValueError("train_labels and test_labels are needed for the format csv: URLs of tables of labels")
 
 
 LABEL_CHOICES = ("per_class", "fraction", "file")

@@ -1,0 +1,126 @@
+"""CIFAR-10's binary version: records of one label byte and 32x32 pixels, first all red ones, then green, then blue."""
+
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dpt_ray.data import stores
+from dpt_ray.data.importing.classes import ClassList, ids_of_declared
+from dpt_ray.data.importing.files import FileEntry, hash_listing
+from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, Unread, ranges
+from dpt_ray.data.skipped import Skipped
+from dpt_ray.errors import UserError
+
+BATCHES = {"train": "data_batch_*.bin", "test": "test_batch.bin"}
+NAMES_FILE = "batches.meta.txt"
+CLASSES, SIZE, CHANNELS = 10, 32, 3
+RECORD = 1 + CHANNELS * SIZE * SIZE
+"""Bytes of a record."""
+
+
+@dataclass(frozen=True)
+class Cifar10(ImageSet):
+    """The records of some batches."""
+
+    kind: ClassVar[str] = "cifar10"
+    batches: tuple[tuple[str, int], ...]
+    """Name and number of records of each file."""
+    ids: list[int] | None
+    """Class id of each label, if it is another."""
+
+    def reader_settings(self) -> dict[str, Any]:
+        """Return what `read_cifar10` needs."""
+        return {"location": self.location, "ids": self.ids or list(range(CLASSES))}
+
+    def recipes(self, images_per_shard: int) -> list[Recipe]:
+        """Return ranges of records, none across two files."""
+        return [
+            {"images": stop - start, "file": name, "start": start, "stop": stop}
+            for name, records in self.batches
+            for start, stop in ranges(records, images_per_shard)
+        ]
+
+
+def is_cifar10(name: str) -> bool:
+    """Whether a file name is that of a binary batch."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in BATCHES.values())
+
+
+def refuse_pickled(location: str, names: set[str]) -> None:
+    """Refuse the Python version of CIFAR-10.
+
+    Raises:
+        UserError: these file names are its.
+    """
+    if "batches.meta" in names and names & {"data_batch_1", "test_batch"}:
+        raise UserError(
+            "holds the Python version of CIFAR-10, which consists of pickles; a pickle can run any code when it is "
+            "read, so none is read here",
+            where=location,
+            fix="get cifar-10-binary.tar.gz, the binary version, from the same page",
+        )
+
+
+def describe_cifar10(location: str, split: str, known: ClassList | None) -> Cifar10:
+    """List the batches of a split.
+
+    Args:
+        location: URL of their folder, which may hold both splits.
+        split: `train` or `test`.
+        known: the list that class ids come from, if there is one.
+
+    Raises:
+        UserError: no batches, or a class that the list lacks.
+    """
+    files = stores.list_files(location)
+    refuse_pickled(location, {file["name"] for file in files})
+    batches = [file for file in files if fnmatch.fnmatchcase(file["name"], BATCHES[split])]
+    if not batches:
+        raise UserError(f"holds no {BATCHES[split]} of CIFAR-10's binary version", where=location)
+    declared = _class_names(location, files)
+    return Cifar10(
+        location,
+        hash_listing(batches),
+        known.names if known else declared,
+        tuple((batch["name"], batch["size"] // RECORD) for batch in batches),
+        ids_of_declared(declared, known, location),
+        refused=tuple(
+            Skipped(batch["url"], None, f"ends within record {batch['size'] // RECORD}")
+            for batch in batches
+            if batch["size"] % RECORD
+        ),
+    )
+
+
+def _class_names(location: str, files: list[FileEntry]) -> tuple[str, ...] | None:
+    if NAMES_FILE not in {file["name"] for file in files}:
+        return None
+    url = stores.join(location, NAMES_FILE)
+    names = tuple(stores.read_bytes(url).decode(errors="replace").split())
+    if len(set(names)) != CLASSES:
+        raise UserError(f"must name {CLASSES} classes, one a line", where=url, fix="restore it, or remove it")
+    return names
+
+
+def read_cifar10(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
+    """Yield the images of a range of records in the file's order."""
+    name, start, stop = recipe["file"], recipe["start"], recipe["stop"]
+    url = stores.join(settings["location"], name)
+    try:
+        data = stores.read_range(url, start * RECORD, stop * RECORD)
+    except UserError as error:
+        yield Unread(url, None, f"records {start} to {stop - 1}: {error.what}", stop - start)
+        return
+    whole = len(data) // RECORD
+    if whole < stop - start:
+        yield Unread(url, None, f"became shorter: ends before record {stop - 1}", stop - start - whole)
+    records = np.frombuffer(data, np.uint8, whole * RECORD).reshape(whole, RECORD)
+    for number, record in enumerate(records, start=start):
+        key, label = f"{name.removesuffix('.bin')}-{number:05d}", int(record[0])
+        if label >= CLASSES:
+            yield Skipped(url, key, f"has the label {label}; CIFAR-10 has 0 to {CLASSES - 1}")
+        else:
+            yield RawImage(url, key, record[1:].reshape(CHANNELS, SIZE, SIZE), settings["ids"][label])

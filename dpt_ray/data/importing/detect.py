@@ -1,0 +1,106 @@
+"""Which kind of data lies at a place, its description, and its reader."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dpt_ray.config.schema import DataConfig
+from dpt_ray.data import stores
+from dpt_ray.data.importing.cifar10_binary import Cifar10, describe_cifar10, is_cifar10, read_cifar10, refuse_pickled
+from dpt_ray.data.importing.class_folders import ClassFolders, describe_class_folders
+from dpt_ray.data.importing.classes import ClassList, check_number, given_classes
+from dpt_ray.data.importing.csv_table import CsvTable, describe_csv
+from dpt_ray.data.importing.digits import Digits, Split, describe_digits, read_digits
+from dpt_ray.data.importing.files import read_files
+from dpt_ray.data.importing.keys import has_image_name
+from dpt_ray.data.importing.parquet_table import ENDING, ParquetTables, describe_parquet, read_parquet
+from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe
+from dpt_ray.data.skipped import Skipped
+from dpt_ray.errors import UserError
+
+READERS: dict[str, Callable[[dict[str, Any], Recipe], Iterator[RawImage | Skipped]]] = {
+    ClassFolders.kind: read_files,
+    CsvTable.kind: read_files,
+    Cifar10.kind: read_cifar10,
+    ParquetTables.kind: read_parquet,
+    Digits.kind: read_digits,
+}
+
+SHARDS = "shards"
+_SHARD_ENDING = ".tar"
+
+
+def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> ImageSet | None:
+    """Look at the images of a split; None if they are shards already.
+
+    Args:
+        split: `train` or `test`.
+        data: says where they are.
+        train: the training images if they were looked at before; test images take their classes.
+
+    Raises:
+        UserError: there are no such images, or their classes are not those of the training images.
+    """
+    if data.train == "digits":
+        return describe_digits(split)
+    location = stores.absolute_url((data.train if split == "train" else data.test) or "")
+    table = data.train_labels if split == "train" else data.test_labels
+    kind = data.format if data.format != "auto" else detect(location, table)
+    if kind == SHARDS:
+        return None
+    known = given_classes(data)
+    if split == "test" and known is None:
+        train = train or describe("train", data)
+        if train is not None and train.class_names is not None:
+            known = ClassList(train.class_names, f"the training data's ({train.location})")
+    images = _describe(kind, location, table, data, split, known)
+    if images.class_names is not None:
+        if split == "test" and known is None:
+            raise UserError(
+                "names its classes but the training data numbers them",
+                where=location,
+                fix="list the names in the order of ids in data.class_file, or in data.class_names",
+            )
+        check_number(len(images.class_names), data.num_classes, location)
+    return images
+
+
+def _describe(
+    kind: str, location: str, table: str | None, data: DataConfig, split: Split, known: ClassList | None
+) -> ImageSet:
+    if kind == CsvTable.kind:
+        assert table is not None  # the schema asks for tables beside the format csv
+        return describe_csv(location, stores.absolute_url(table), data.image_column, data.label_column, known)
+    if kind == Cifar10.kind:
+        return describe_cifar10(location, split, known)
+    if kind == ParquetTables.kind:
+        return describe_parquet(location, data.image_column, data.label_column, known)
+    return describe_class_folders(location, known)
+
+
+def detect(location: str, table: str | None) -> str:
+    """Return the kind of data at a URL by the names of what lies there.
+
+    Raises:
+        UserError: nothing that is known, or something that is refused.
+    """
+    if table is not None:
+        return CsvTable.kind
+    if location.lower().endswith(ENDING):
+        return ParquetTables.kind
+    names = {file["name"] for file in stores.list_files(location)}
+    if any(name.endswith(_SHARD_ENDING) for name in names):
+        return SHARDS
+    if any(map(is_cifar10, names)):
+        return Cifar10.kind
+    if any(name.lower().endswith(ENDING) for name in names):
+        return ParquetTables.kind
+    refuse_pickled(location, names)
+    folders = [name for name in stores.list_folders(location) if not name.startswith(".")]
+    if folders or any(map(has_image_name, names)):
+        return ClassFolders.kind
+    return SHARDS  # whose complaint tells what is missing
+
+
+def read(kind: str, settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
+    """Yield what a recipe stands for, in order: images, and what could not be had of them."""
+    return READERS[kind](settings, recipe)

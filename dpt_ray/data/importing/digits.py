@@ -1,0 +1,68 @@
+"""The embedded data: 1,797 real handwritten digits of 8x8 pixels that scikit-learn ships.
+
+Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning
+Repository (its test part). scikit-learn defines no split, so a hash of each image's number holds a
+fifth of them out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from dpt_ray.core.random import derive_seed
+from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, ranges
+from dpt_ray.data.skipped import Skipped
+
+_MAX_INK = 16
+"""The original values run from 0 to 16."""
+
+Split = Literal["train", "test"]
+
+
+@lru_cache(maxsize=1)
+def _load() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return np.round(digits.images * (255 / _MAX_INK)).astype(np.uint8), digits.target
+
+
+def digit_numbers(split: Split) -> list[int]:
+    """Return the numbers of the digits in a split, in an order that mixes the classes."""
+    _, labels = _load()
+    numbers = [n for n in range(len(labels)) if (derive_seed("digits split", n) % 5 == 0) == (split == "test")]
+    return sorted(numbers, key=lambda n: derive_seed("digits order", n))
+
+
+@dataclass(frozen=True)
+class Digits(ImageSet):
+    """One split of the embedded digits."""
+
+    kind: ClassVar[str] = "digits"
+    split: Split
+
+    def reader_settings(self) -> dict[str, Any]:
+        """Return what `read_digits` needs."""
+        return {"split": self.split}
+
+    def recipes(self, images_per_shard: int) -> list[Recipe]:
+        """Return ranges of the split."""
+        return [
+            {"images": stop - start, "start": start, "stop": stop}
+            for start, stop in ranges(len(digit_numbers(self.split)), images_per_shard)
+        ]
+
+
+def describe_digits(split: Split) -> Digits:
+    """Return a split; nothing is read yet."""
+    return Digits("digits", "", None, split)
+
+
+def read_digits(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
+    """Yield the images of a range of a split."""
+    images, labels = _load()
+    for number in digit_numbers(settings["split"])[recipe["start"] : recipe["stop"]]:
+        yield RawImage("digits", f"digit-{number:04d}", images[number][None], int(labels[number]))

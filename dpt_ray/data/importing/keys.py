@@ -1,0 +1,62 @@
+"""Keys from file names, and names as they can be told.
+
+WebDataset takes everything after the first dot of a member's base name for the extension, so a key's last part has
+no dots. `a.b.jpg` becomes `a%2Eb`; no two files get one key, whatever their names.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from dpt_ray.data.shards import IMAGE_EXTENSIONS
+
+_DOT, _PERCENT, _CLASH = "%2E", "%25", "%3A"
+_ESCAPED = re.compile(r"\.|%(?=2E|25|3A)")
+"""Dots, and per cent signs that would read as one of the three codes: so escaping can be undone, hence is injective."""
+
+
+def extension(name: str) -> str:
+    """Return what follows the last dot of a path's last part, in lower case; empty if there is no dot."""
+    return name.rpartition("/")[2].rpartition(".")[2].lower() if "." in name.rpartition("/")[2] else ""
+
+
+def has_image_name(name: str) -> bool:
+    """Whether a path ends as images do."""
+    return extension(name) in IMAGE_EXTENSIONS
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a part of a path begins with a dot, as with `.DS_Store` and the `._a.jpg` of macOS archives."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is proper Unicode; names that are not UTF-8 come with surrogates."""
+    return name.encode(errors="replace").decode() == name
+
+
+def printable(name: str) -> str:
+    """Return a name that can be written as UTF-8 and stays on its line."""
+    text = name.encode(errors="backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def escape_stem(stem: str) -> str:
+    """Return a name without dots; different names stay different."""
+    return _ESCAPED.sub(lambda match: _DOT if match[0] == "." else _PERCENT, stem)
+
+
+def file_key(name: str) -> str:
+    """Return the key of the file with this path: the path without extension, and without dots in its last part."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + escape_stem(base.rpartition(".")[0])
+
+
+def file_keys(names: Sequence[str]) -> list[str]:
+    """Return the keys of files, each once; files that differ in nothing but the extension carry it in the key."""
+    keys = [file_key(name) for name in names]
+    uses = Counter(keys)
+    return [
+        key if uses[key] == 1 else f"{key}{_CLASH}{name.rpartition('.')[2]}"
+        for key, name in zip(keys, names, strict=True)
+    ]
