@@ -12,12 +12,23 @@ INDEX_FILE = "index.json"
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """One shard: where it is, its length in bytes, checksum and number of samples."""
+    """One shard.
+
+    Attributes:
+        url: where it is.
+        bytes: its length.
+        sha256: its checksum, hexadecimal.
+        samples: samples that can be used, at least 1.
+        skipped: which of its samples cannot be used, by place among those that `reliable_samples` finds.
+        number: its place in the listing that was indexed, which names its sidecar of true labels.
+    """
 
     url: str
     bytes: int
     sha256: str
     samples: int
+    skipped: tuple[int, ...] = ()
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class DatasetIndex:
     """An indexed shard set.
 
     Attributes:
-        shards: in the order of their names.
+        shards: in the order of their names, without those of which nothing can be used.
         class_counts: images of each class id, one entry for every class; images without a label are not counted.
         label_folder: URL of the sidecars with the columns `key` and `label` (-1: none), one a shard.
     """
@@ -49,7 +60,7 @@ class DatasetIndex:
 
         Only the choice of labelled images and evaluation may read it.
         """
-        return stores.join(self.label_folder, sidecar_name(position))
+        return stores.join(self.label_folder, sidecar_name(self.shards[position].number))
 
     def to_json(self, folder: str) -> dict[str, Any]:
         """Return the index as JSON for the artifact in `folder`.
@@ -79,7 +90,10 @@ def read_index(folder: str) -> DatasetIndex:
         return path if "://" in path or path.startswith("/") else stores.join(_root(folder), path)
 
     try:
-        shards = tuple(ShardInfo(**{**shard, "url": resolve(shard["url"])}) for shard in tree["shards"])
+        shards = tuple(
+            ShardInfo(**{**shard, "url": resolve(shard["url"]), "skipped": tuple(shard.get("skipped", ()))})
+            for shard in tree["shards"]
+        )
         return DatasetIndex(shards, tuple(tree["class_counts"]), resolve(tree["label_folder"]))
     except (KeyError, TypeError) as error:
         raise UserError(f"is not an index ({error})", where=url) from None
@@ -89,7 +103,7 @@ def list_shards(url: str) -> list[dict[str, Any]]:
     """List the shards (`*.tar`) in a folder with name, url, size and what tells a change.
 
     Raises:
-        UserError: no such folder, or no shard in it, or an empty file among them.
+        UserError: no such folder, or no shard in it.
     """
     files = stores.list_files(url)
     shards = [file for file in files if file["name"].endswith(".tar")]
@@ -97,7 +111,4 @@ def list_shards(url: str) -> list[dict[str, Any]]:
         if not files and not stores.exists(url):
             raise UserError("does not exist", where=url, fix="give a folder that holds WebDataset shards (*.tar)")
         raise UserError("holds no shards (*.tar)", where=url, fix="give a folder that holds WebDataset shards (*.tar)")
-    for shard in shards:
-        if shard["size"] == 0:
-            raise UserError("is an empty shard", where=shard["url"], fix="remove it or write it again")
     return shards

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import webdataset
 
 from dpt_ray.data import stores
+from dpt_ray.data.tar_headers import BLOCK, END_BLOCKS, Member, plain_members
 from dpt_ray.errors import UserError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "gif", "tif", "tiff")
@@ -77,7 +78,7 @@ def fetch_shard(url: str, *, size: int | None = None, checksum: str | None = Non
     return data
 
 
-_END_BYTES = 1024
+_END_BYTES = END_BLOCKS * BLOCK
 _NO_END = "is not a complete tar archive (no end-of-archive mark)"
 _CHANGED = "the shard changed or was damaged after it was indexed: restore it, or index the data again"
 
@@ -93,32 +94,42 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
         UserError: truncated or damaged archive, a link, an absolute name or one with `..`, a name that
             is not UTF-8 text, or a key that comes back after another one.
     """
-    if len(data) < _END_BYTES or data[-_END_BYTES:].strip(b"\0"):
-        raise UserError(_NO_END, where=where)
+    members = plain_members(data)
     seen: set[str] = set()
     key, files = None, {}
+    for name, start, stop in _tarfile_members(data, where) if members is None else members:
+        refuse_unsafe_name(name, where)
+        new_key, extension = split_name(name)
+        if new_key != key:
+            if key is not None:
+                yield Sample(key, files)
+            if new_key in seen:
+                raise UserError(
+                    "has files of one sample that are not next to each other", where=f"{where}: {new_key!r}"
+                )
+            seen.add(new_key)
+            key, files = new_key, {}
+        if extension in files:
+            raise UserError(f"has two .{extension} files", where=f"{where}: sample {new_key!r}")
+        files[extension] = data[start:stop]
+    if key is not None:
+        yield Sample(key, files)
+
+
+def _tarfile_members(data: bytes, where: str) -> Iterator[Member]:
+    """Yield the members of any archive that `tarfile` reads, without believing it blindly."""
+    if len(data) < _END_BYTES or data[-_END_BYTES:].strip(b"\0"):
+        raise UserError(_NO_END, where=where)
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
                 if member.isdir():
                     continue
-                _refuse_unsafe(member, where)
-                new_key, extension = split_name(member.name)
-                if new_key != key:
-                    if key is not None:
-                        yield Sample(key, files)
-                    if new_key in seen:
-                        raise UserError(
-                            "has files of one sample that are not next to each other", where=f"{where}: {new_key!r}"
-                        )
-                    seen.add(new_key)
-                    key, files = new_key, {}
-                if extension in files:
-                    raise UserError(f"has two .{extension} files", where=f"{where}: sample {new_key!r}")
-                content = archive.extractfile(member).read()  # a regular file: extractfile gives a reader
-                if len(content) != member.size:
+                refuse_unsafe_kind(member, where)
+                stop = member.offset_data + member.size
+                if not member.offset_data <= stop <= len(data):  # a size may even be below zero
                     raise UserError("is truncated", where=where)
-                files[extension] = content
+                yield member.name, member.offset_data, stop
             # tarfile takes a damaged header after the first member, and the end of the data, for the end of the
             # archive; two blocks of zeros, and zeros only, must follow.
             rest = data[archive.offset :]
@@ -128,8 +139,6 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
                 raise UserError(_NO_END, where=where)
     except (tarfile.TarError, OverflowError, ValueError) as error:  # the latter two: absurd numbers in a header
         raise UserError(f"is not a readable tar archive ({error})", where=where) from None
-    if key is not None:
-        yield Sample(key, files)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -139,15 +148,28 @@ def split_name(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def _refuse_unsafe(member: tarfile.TarInfo, where: str) -> None:
+def refuse_unsafe_kind(member: tarfile.TarInfo, where: str) -> None:
+    """Refuse what is not a plain file.
+
+    Raises:
+        UserError: a link, a device or a sparse file.
+    """
     if not member.isreg() or member.issparse():
         raise UserError(
             "is not a regular file; links, devices and sparse files are refused", where=f"{where}: {member.name!r}"
         )
-    if member.name.startswith("/") or ".." in member.name.split("/"):
-        raise UserError("has an absolute name or one with '..'", where=f"{where}: {member.name!r}")
-    if member.name.encode(errors="replace").decode() != member.name:  # no sidecar could hold such a key
-        raise UserError("has a name that is not UTF-8 text", where=f"{where}: {member.name!r}")
+
+
+def refuse_unsafe_name(name: str, where: str) -> None:
+    """Refuse a member name that leads out of its archive, or that no sidecar could hold.
+
+    Raises:
+        UserError: an absolute name, one with `..`, or one that is not UTF-8 text.
+    """
+    if name.startswith("/") or (".." in name and ".." in name.split("/")):
+        raise UserError("has an absolute name or one with '..'", where=f"{where}: {name!r}")
+    if not name.isascii() and name.encode(errors="replace").decode() != name:
+        raise UserError("has a name that is not UTF-8 text", where=f"{where}: {name!r}")
 
 
 def build_shard(samples: Iterable[Sample]) -> bytes:

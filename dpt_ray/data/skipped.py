@@ -89,6 +89,9 @@ class SkipPolicy:
         )
 
 
+TOLERATE_NOTHING = SkipPolicy()
+
+
 def _told(entries: list[Skipped]) -> str:
     told = "; ".join(map(str, entries[:LISTED_IN_ERROR]))
     return told + (f"; and {len(entries) - LISTED_IN_ERROR:,} more" if len(entries) > LISTED_IN_ERROR else "")

@@ -4,21 +4,25 @@ Labels never come out of a shard here. A source is given them, as numbers or as 
 without either every label reads as unknown. So a training step cannot see a label by mistake.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from dpt_ray.core.batch import UNKNOWN_LABEL
-from dpt_ray.data.images import decode_image
+from dpt_ray.data.images import ImageForm, decode_images
 from dpt_ray.data.index import DatasetIndex, ShardInfo
-from dpt_ray.data.shards import Sample, fetch_shard, iter_samples
+from dpt_ray.data.order import Segment
+from dpt_ray.data.salvage import reliable_samples
+from dpt_ray.data.shards import Sample, fetch_shard
 from dpt_ray.data.sidecars import KEY, read_sidecar, sidecar_name
+from dpt_ray.data.skipped import Skipped
 from dpt_ray.data.stores import join
+from dpt_ray.data.stream import Columns
 from dpt_ray.errors import UserError
 
-LABEL = "label"
+IMAGE, LABEL = "image", "label"
+"""Columns of what is read."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,7 @@ class ImageSource:
     """An image source of a training step: shards, and the form that images are brought to."""
 
     shards: tuple[SourceShard, ...]
-    image_size: int
-    channels: int
+    form: ImageForm
     num_images: int = field(init=False)
 
     def __post_init__(self):
@@ -63,69 +66,151 @@ class ImageSource:
     @property
     def decoded_bytes(self) -> int:
         """Bytes of all images once decoded."""
-        return self.num_images * self.channels * self.image_size**2
+        return self.num_images * self.form.num_bytes
 
     def __add__(self, other: "ImageSource") -> "ImageSource":
         """The union of two sources."""
-        return ImageSource(self.shards + other.shards, self.image_size, self.channels)
+        return ImageSource(self.shards + other.shards, self.form)
 
 
-def unlabelled_source(index: DatasetIndex, image_size: int, channels: int) -> ImageSource:
+def unlabelled_source(index: DatasetIndex, form: ImageForm) -> ImageSource:
     """Every image of a data set, all labels unknown."""
-    return ImageSource(tuple(SourceShard(shard) for shard in index.shards), image_size, channels)
+    return ImageSource(tuple(SourceShard(shard) for shard in index.shards), form)
 
 
-def sidecar_labelled_source(index: DatasetIndex, folder: str, image_size: int, channels: int) -> ImageSource:
+def sidecar_labelled_source(index: DatasetIndex, folder: str, form: ImageForm) -> ImageSource:
     """Every image of a data set, labelled by the `label` column of the sidecars in `folder`."""
     shards = (
         SourceShard(shard, label_sidecar=join(folder, sidecar_name(position)))
         for position, shard in enumerate(index.shards)
     )
-    return ImageSource(tuple(shards), image_size, channels)
+    return ImageSource(tuple(shards), form)
 
 
 def read_shard_samples(shard: ShardInfo) -> list[Sample]:
-    """Fetch a shard, check it against its index and return its samples.
+    """Fetch a shard, check it against its index and return the samples that can be used.
 
     Raises:
-        UserError: it differs from its index in length, checksum or number of samples, or is damaged.
+        UserError: it is gone, or differs from its index in length, checksum or number of samples.
     """
     data = fetch_shard(shard.url, size=shard.bytes, checksum=shard.sha256)
-    samples = list(iter_samples(data, shard.url))
+    samples, _ = reliable_samples(data, shard.url)
+    if shard.skipped:
+        skipped = set(shard.skipped)
+        samples = [sample for row, sample in enumerate(samples) if row not in skipped]
     if len(samples) != shard.samples:
         raise UserError(f"holds {len(samples)} samples but its index says {shard.samples}", where=shard.url)
     return samples
 
 
-def decode_samples(samples: Sequence[Sample], *, image_size: int, channels: int, where: str) -> np.ndarray:
-    """Decode samples to uint8, (N, channels, image_size, image_size)."""
-    decode = partial(decode_image, size=image_size, channels=channels)
-    images = np.empty((len(samples), channels, image_size, image_size), np.uint8)
-    for image, sample in zip(images, samples, strict=True):
-        image[:] = decode(sample.image_bytes(where), where=f"{where}: sample {sample.key!r}")
-    return images
+def decode_samples(samples: Sequence[Sample], form: ImageForm, where: str) -> np.ndarray:
+    """Decode the samples of the shard `where` to uint8, (N, C, H, W).
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+
+    def complain(row: int, error: UserError) -> None:
+        raise error
+
+    return decode_images([sample.image_bytes(where) for sample in samples], form, _names(samples, where), complain)
 
 
-def read_rows(shard: SourceShard, start: int, stop: int, *, image_size: int, channels: int) -> dict[str, np.ndarray]:
-    """Read rows [start, stop) of a source's shard.
+def try_samples(samples: Sequence[Sample], form: ImageForm, where: str) -> dict[int, Skipped]:
+    """Decode the samples of the shard `where` and return those that cannot be used: row -> what is wrong."""
+    found: dict[int, Skipped] = {}
 
-    Returns:
+    def note(row: int, error: UserError) -> None:
+        found[row] = Skipped(where, samples[row].key, error.what)
+
+    encoded = []
+    for row, sample in enumerate(samples):
+        try:
+            encoded.append((row, sample.image_bytes(where)))
+            sample.label(where)
+        except UserError as error:
+            note(row, error)
+    for start in range(0, len(encoded), _TRIED_TOGETHER):
+        rows, images = zip(*encoded[start : start + _TRIED_TOGETHER], strict=True)
+        decode_images(images, form, lambda place: where, lambda place, error, rows=rows: note(rows[place], error))
+    return found
+
+
+_TRIED_TOGETHER = 256
+"""Bounds the memory for decoded images that are only looked at."""
+
+
+def _names(samples: Sequence[Sample], where: str) -> Callable[[int], str]:
+    return lambda row: f"{where}: sample {samples[row].key!r}"
+
+
+def read_rows(shard: SourceShard, wanted: Sequence[int], form: ImageForm, at_once: int) -> Iterator[Columns]:
+    """Yield some rows of a source's shard, which is fetched once, in pieces.
+
+    Args:
+        shard: the shard as the source uses it.
+        wanted: numbers of rows below `shard.num_rows`, in any order.
+        form: what images are brought to.
+        at_once: rows of each piece but the last.
+
+    Yields:
         `image`: uint8 (N, C, H, W); `label`: int64 (N,), `UNKNOWN_LABEL` where the source gives none.
 
     Raises:
-        UserError: the shard or its sidecar is damaged, differs from its index, or doesn't match.
+        UserError: before the first piece: the shard or its sidecar is damaged, differs from its index, or doesn't
+            match.
     """
     samples = read_shard_samples(shard.info)
-    rows = range(start, stop) if shard.rows is None else shard.rows[start:stop]
-    chosen = [samples[row] for row in rows]
-    images = decode_samples(chosen, image_size=image_size, channels=channels, where=shard.info.url)
+    rows = list(wanted) if shard.rows is None else [shard.rows[row] for row in wanted]
     if shard.label_sidecar is not None:
         sidecar = read_sidecar(shard.label_sidecar, [LABEL])
         if sidecar[KEY] != [sample.key for sample in samples]:
             raise UserError("does not list the samples of its shard", where=shard.label_sidecar)
-        labels = sidecar[LABEL][list(rows)].astype(np.int64)
+        labels = sidecar[LABEL][rows].astype(np.int64)
     elif shard.labels is not None:
-        labels = np.asarray(shard.labels[start:stop], np.int64)
+        labels = np.asarray(shard.labels, np.int64)[list(wanted)]
     else:
-        labels = np.full(len(chosen), UNKNOWN_LABEL, np.int64)
-    return {"image": images, LABEL: labels}
+        labels = np.full(len(rows), UNKNOWN_LABEL, np.int64)
+    for start in range(0, len(rows), at_once):
+        piece = slice(start, start + at_once)
+        images = decode_samples([samples[row] for row in rows[piece]], form, shard.info.url)
+        yield {IMAGE: images, LABEL: labels[piece]}
+
+
+def read_segment(
+    source: ImageSource, segment: Segment, at_once: int, on_unreadable: Callable[[Skipped], None] | None
+) -> Iterator[Columns]:
+    """Yield a segment of a source in pieces; see `read_rows`.
+
+    Args:
+        source: what to read.
+        segment: rows of one of its shards.
+        at_once: rows of each piece but the last.
+        on_unreadable: None lets a shard that cannot be read raise. Otherwise it is told of such a shard, and may
+            raise; the shard's place in the order is taken by rows of the next one that can be read, so that the
+            number of images and the position to resume from stay what they are.
+
+    Raises:
+        UserError: the shard cannot be read, or no shard can.
+    """
+    count = len(source.shards)
+    for number in ((segment.shard + step) % count for step in range(count)):
+        shard = source.shards[number]
+        wanted = [row % shard.num_rows for row in range(segment.start, segment.stop)]
+        pieces = read_rows(shard, wanted, source.form, at_once)
+        try:
+            first = next(pieces)
+        except UserError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(Skipped(shard.info.url, None, _reason(shard, error), shard.num_rows))
+            continue
+        yield first
+        yield from pieces
+        return
+    raise UserError(f"none of {count} shards can be read", where=source.shards[0].info.url)
+
+
+def _reason(shard: SourceShard, error: UserError) -> str:
+    in_shard = error.where is None or error.where.startswith(shard.info.url)
+    return error.what if in_shard else f"{error.where} {error.what}"

@@ -12,9 +12,18 @@ from typing import Any
 
 from dpt_ray.data import stores
 from dpt_ray.data.shards import sha256
+from dpt_ray.data.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy, read_skipped
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
+
+
+class UnusableUnitError(Exception):
+    """Nothing can be made of a unit, because its input cannot be used; the list says why."""
+
+    def __init__(self, skipped: list[Skipped]):
+        super().__init__(skipped)
+        self.skipped = skipped
 
 
 class UnitWorker(ABC):
@@ -26,11 +35,15 @@ class UnitWorker(ABC):
 
     @abstractmethod
     def make(self, unit: Any) -> bytes:
-        """Return the content of the unit's file, a function of the worker's settings and the unit alone."""
+        """Return the content of the unit's file, a function of the worker's settings and the unit alone.
+
+        Raises:
+            UnusableUnitError: it has none. No file is written, so the unit is tried again by the next call.
+        """
 
     @abstractmethod
     def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
-        """Return what the step wants to know of a finished file, including `images`."""
+        """Return what the step wants to know of a finished file: `images` among it, and `skipped` if it has any."""
 
 
 class _Runner:
@@ -54,7 +67,10 @@ class _Runner:
         url = self._worker.output_url(unit)
         content = stores.read_bytes(url) if stores.exists(url) else None
         if content is None:
-            content = self._worker.make(unit)
+            try:
+                content = self._worker.make(unit)
+            except UnusableUnitError as error:
+                return {"images": 0, "skipped": [entry.to_json() for entry in error.skipped]}
             stores.write_bytes(url, content)
         return {"url": url, "bytes": len(content), "sha256": sha256(content), **self._worker.facts(unit, content)}
 
@@ -83,6 +99,7 @@ def run_units(
     *,
     resources: Resources,
     progress: ProgressLine,
+    policy: SkipPolicy = TOLERATE_NOTHING,
 ) -> list[dict[str, Any]]:
     """Make sure that every unit's file exists, and return all units' facts in the units' order.
 
@@ -92,9 +109,15 @@ def run_units(
         units: serialisable values.
         resources: how many processes, and what each reserves.
         progress: counts images.
+        policy: where it tolerates nothing, the first unit that had to leave something out ends the call. What
+            all units together left out is for the step to check.
+
+    Returns:
+        For each unit `url`, `bytes` and `sha256` of its file and what `facts` says of it. A unit of which nothing
+        could be made has no file: `images` is 0, and `skipped` says why.
 
     Raises:
-        UserError: the first one that a worker raised.
+        UserError: the first one that a worker raised, or what the policy says.
     """
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
@@ -125,6 +148,8 @@ def run_units(
             what, where, fix = json.loads(row["complaint"])
             raise UserError(what, where=where, fix=fix)
         facts.append(json.loads(row["facts"]))
+        if policy.allowed_share == 0:
+            policy.check(read_skipped(facts[-1]), images_in=0)
         images += facts[-1]["images"]
         progress.update(images)
     if len(facts) != len(units):

@@ -4,68 +4,75 @@ Both give a worker the same rows in the same order (`data/order.py`); which one 
 the source's size. Each read task fetches one shard whole and decodes the rows that are asked for.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import Datasource, ReadTask
+from ray.data import Datasource, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
 from ray.data.extensions import ArrowTensorArray
 
+from dpt_ray.data.ahead import PlannedRead, plan_reads, segment_sequence
 from dpt_ray.data.order import ImageOrder, Segment
-from dpt_ray.data.source import LABEL, ImageSource, SourceShard, read_rows
-from dpt_ray.data.stream import Columns, ReadSegment, batches
+from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.source import IMAGE, LABEL, ImageSource, read_segment
+from dpt_ray.data.stream import Columns, ReadSegment, concatenate
 from dpt_ray.distributed.cluster import READER_CPUS, configure_data
 from dpt_ray.distributed.failures import user_error
 
-SEGMENTS_AHEAD = 256
+BLOCK_BYTES = 32 * 2**20
+"""Decoded images that a read task hands over at once, at most; a shard that is larger comes in several blocks."""
+
+READS_AHEAD = 1024
 """Read tasks of one Ray Data execution while streaming; the next execution follows it."""
+
+Note = Callable[[Skipped], None]
 
 
 class SegmentDatasource(Datasource):
     """Reads segments of an image source, one read task each, into Arrow blocks of uint8 tensors."""
 
-    def __init__(self, source: ImageSource, segments: Sequence[Segment]):
+    def __init__(self, source: ImageSource, segments: Sequence[Segment], on_unreadable: Note | None):
         super().__init__()
-        self._source, self._segments = source, list(segments)
+        self._source, self._segments, self._on_unreadable = source, list(segments), on_unreadable
 
     def estimate_inmemory_data_size(self) -> int:
         """Return the decoded bytes of all segments."""
-        return sum(map(self._bytes, self._segments))
+        return sum(map(len, self._segments)) * self._source.form.num_bytes
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
         """Return one task for each segment, whatever parallelism is asked for."""
-        return [ReadTask(self._reader(segment), self._metadata(segment)) for segment in self._segments]
-
-    def _reader(self, segment: Segment) -> Callable[[], Iterable[pa.Table]]:
-        source = self._source
-        shard = source.shards[segment.shard]
-        return partial(_read_block, shard, segment, source.image_size, source.channels)
-
-    def _bytes(self, segment: Segment) -> int:
-        return len(segment) * self._source.channels * self._source.image_size**2
+        shared = ray.put((self._source, self._on_unreadable))  # a source may list a hundred thousand shards
+        return [ReadTask(partial(_read_blocks, shared, segment), self._metadata(segment)) for segment in self._segments]
 
     def _metadata(self, segment: Segment) -> BlockMetadata:
-        return BlockMetadata(num_rows=len(segment), size_bytes=self._bytes(segment), input_files=None, exec_stats=None)
+        size = len(segment) * self._source.form.num_bytes
+        return BlockMetadata(num_rows=len(segment), size_bytes=size, input_files=None, exec_stats=None)
 
 
-def _read_block(shard: SourceShard, segment: Segment, image_size: int, channels: int) -> list[pa.Table]:
-    columns = read_rows(shard, segment.start, segment.stop, image_size=image_size, channels=channels)
-    images = ArrowTensorArray.from_numpy(columns["image"])
-    return [pa.table({"image": images, LABEL: columns[LABEL]})]
+def _read_blocks(shared: ray.ObjectRef, segment: Segment) -> Iterable[pa.Table]:
+    source, on_unreadable = ray.get(shared)
+    for columns in read_segment(source, segment, _rows_of_a_block(source), on_unreadable):
+        yield pa.table({IMAGE: ArrowTensorArray.from_numpy(columns[IMAGE]), LABEL: columns[LABEL]})
 
 
-def _dataset(source: ImageSource, segments: Sequence[Segment], cpus: float) -> ray.data.Dataset:
+def _rows_of_a_block(source: ImageSource) -> int:
+    return max(1, BLOCK_BYTES // source.form.num_bytes)
+
+
+def _dataset(
+    source: ImageSource, segments: Sequence[Segment], on_unreadable: Note | None, cpus: float
+) -> ray.data.Dataset:
     configure_data()  # this may be a training worker
     return ray.data.read_datasource(
-        SegmentDatasource(source, segments),
+        SegmentDatasource(source, segments, on_unreadable),
         override_num_blocks=len(segments),
         num_cpus=cpus,
     )
@@ -73,84 +80,115 @@ def _dataset(source: ImageSource, segments: Sequence[Segment], cpus: float) -> r
 
 @dataclass
 class KeptImages:
-    """A source decoded once: an object-store reference for each shard's columns."""
+    """A source decoded once: an object-store reference for each block's columns, in the source's order."""
 
     source: ImageSource
     references: list[ray.ObjectRef]
 
     def open(self, **_: Any) -> ReadSegment:
-        """Return how a worker reads a segment: a slice, without a copy, of what the object store holds."""
-        columns = ray.get(self.references)
-        return lambda segment: {
-            name: values[segment.start : segment.stop] for name, values in columns[segment.shard].items()
-        }
+        """Return how a worker reads a segment: a slice, without a copy where one block holds it."""
+        blocks: dict[int, list[Columns]] = {}
+        remaining = iter(ray.get(self.references))
+        at_once = _rows_of_a_block(self.source)
+        for shard, count in enumerate(self.source.counts):
+            blocks[shard] = list(islice(remaining, -(-count // at_once)))
+
+        def read(segment: Segment) -> Columns:
+            pieces = []
+            for number in range(segment.start // at_once, -(-segment.stop // at_once)):
+                first = number * at_once
+                inside = slice(max(segment.start - first, 0), segment.stop - first)
+                pieces.append({name: values[inside] for name, values in blocks[segment.shard][number].items()})
+            return concatenate(pieces)
+
+        return read
 
 
 @dataclass
 class StreamedImages:
-    """A source that is read again in every epoch."""
+    """A source that is read again in every epoch.
+
+    Attributes:
+        source: what to read.
+        memory: bytes of the object store that one worker's stream may fill.
+        on_unreadable: is told of shards that cannot be read; None lets them raise.
+    """
 
     source: ImageSource
+    memory: int
+    on_unreadable: Note | None = None
 
     def open(self, *, order: ImageOrder, lanes: Sequence[int], rows_per_lane: int, first_step: int) -> ReadSegment:
         """Return how a worker reads its segments: from a Ray Data stream that runs ahead of it, in order."""
-        blocks = self._blocks(order, lanes, rows_per_lane, first_step)
-        return lambda segment: next(blocks)
+        asked = segment_sequence(order, lanes, rows_per_lane, first_step)
+        reads = self._read(plan_reads(asked, longest=_rows_of_a_block(self.source)))
+        held: dict[Segment, deque[Columns]] = defaultdict(deque)
 
-    def _blocks(
-        self, order: ImageOrder, lanes: Sequence[int], rows_per_lane: int, first_step: int
-    ) -> Iterator[Columns]:
-        segments = segment_sequence(order, lanes, rows_per_lane, first_step)
-        while True:
-            wanted = list(islice(segments, SEGMENTS_AHEAD))
-            stream = _dataset(self.source, wanted, READER_CPUS).iter_batches(
-                batch_size=None, batch_format="numpy", prefetch_batches=1
+        def read(segment: Segment) -> Columns:
+            if not held[segment]:
+                for served, columns in next(reads):
+                    held[served].append(columns)
+            columns = held[segment].popleft()
+            if not held[segment]:
+                del held[segment]
+            return columns
+
+        return read
+
+    def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Columns]]]:
+        while reads := list(islice(planned, READS_AHEAD)):
+            dataset = _dataset(self.source, [read.segment for read in reads], self.on_unreadable, READER_CPUS)
+            dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
+                object_store_memory=self.memory
             )
-            pieces = iter(stream)
-            for segment in wanted:
-                yield _take_segment(pieces, len(segment))
+            blocks = iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1))
+            for read in reads:
+                rows = _take_rows(blocks, len(read.segment))
+                first = read.segment.start
+                yield [
+                    (part, {name: values[part.start - first : part.stop - first] for name, values in rows.items()})
+                    for part in read.serves
+                ]
 
 
-def _take_segment(pieces: Iterator[Columns], rows: int) -> Columns:
-    """Join the blocks of one read task: Ray Data cuts a block that is larger than its target size."""
-    taken = [next(pieces)]
+def _take_rows(blocks: Iterator[Columns], rows: int) -> Columns:
+    """Join the blocks of one read task."""
+    taken = [next(blocks)]
     while (have := sum(len(piece[LABEL]) for piece in taken)) < rows:
-        taken.append(next(pieces))
+        taken.append(next(blocks))
     if have != rows:
-        raise RuntimeError(f"a segment of {rows} rows came back with {have}")
-    return taken[0] if len(taken) == 1 else {name: np.concatenate([p[name] for p in taken]) for name in taken[0]}
+        raise RuntimeError(f"a read of {rows} rows came back with {have}")
+    return concatenate(taken)
 
 
-def segment_sequence(order: ImageOrder, lanes: Sequence[int], rows_per_lane: int, first_step: int) -> Iterator[Segment]:
-    """Yield, without end, the segments that a worker will read, in the order in which it asks for them.
-
-    The worker's own reading is played through with rows that are never read.
-    """
-    asked: list[Segment] = []
-
-    def record(segment: Segment) -> Columns:
-        asked.append(segment)
-        return {LABEL: np.zeros(len(segment), np.int8)}
-
-    for _ in batches(order, record, lanes=lanes, rows_per_lane=rows_per_lane, first_step=first_step):
-        yield from asked
-        asked.clear()
-
-
-def open_source(source: ImageSource, keep_bytes: int) -> KeptImages | StreamedImages:
+def open_source(
+    source: ImageSource, keep_bytes: int, *, streams: int = 1, on_unreadable: Note | None = None
+) -> KeptImages | StreamedImages:
     """Decode and keep a source that is small enough; stream a larger one.
+
+    Args:
+        source: what to read.
+        keep_bytes: largest decoded size that is kept.
+        streams: how many readers may stream at the same time on this cluster, and so share its object store.
+        on_unreadable: is told of a shard that cannot be read, and may raise; by default such a shard raises.
 
     Raises:
         UserError: a shard or image that cannot be read.
     """
     if source.decoded_bytes > keep_bytes:
-        return StreamedImages(source)
+        return StreamedImages(source, _stream_memory(streams), on_unreadable)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
-        dataset = _dataset(source, whole_shards, cpus=1.0).materialize()  # no training competes for CPUs yet
-        references = dataset.to_numpy_refs()
+        # No training competes for CPUs yet.
+        dataset = _dataset(source, whole_shards, on_unreadable, cpus=1.0).materialize()
+        return KeptImages(source, dataset.to_numpy_refs())
     except Exception as error:
         raise user_error(error) or error from error
-    if len(references) != len(whole_shards):  # a block was cut: a shard larger than Ray Data's block size
-        return StreamedImages(source)
-    return KeptImages(source, references)
+
+
+STREAM_SHARE = 0.4
+"""Share of the object store for all streams together; kept sources and messages need the rest."""
+
+
+def _stream_memory(streams: int) -> int:
+    return int(STREAM_SHARE * ray.cluster_resources()["object_store_memory"] / max(1, streams))

@@ -12,6 +12,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.order import ImageOrder
+from dpt_ray.data.skipped import TOLERATE_NOTHING, SkipPolicy
 from dpt_ray.data.source import ImageSource
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
@@ -21,6 +22,7 @@ from dpt_ray.distributed.checkpoints import (
 )
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.ledger import open_ledger
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
 from dpt_ray.errors import UserError
 
@@ -55,9 +57,17 @@ class TrainingJob:
 
 
 def run_training(
-    job: TrainingJob, *, resources: Resources, keep_bytes: int, max_failures: int, progress: ProgressLine
+    job: TrainingJob,
+    *,
+    resources: Resources,
+    keep_bytes: int,
+    max_failures: int,
+    progress: ProgressLine,
+    policy: SkipPolicy = TOLERATE_NOTHING,
 ) -> None:
     """Train to the end, resuming from the newest checkpoint if the same job was begun before.
+
+    What could not be read and was tolerated is in the folder's ledger (`ledger.py`).
 
     Raises:
         UserError: damaged data, a loss that is not finite, or workers that keep failing.
@@ -68,7 +78,13 @@ def run_training(
     from dpt_ray.distributed.reading import open_source
 
     rescue_checkpoint(job.folder)
-    readers = {name: open_source(source, keep_bytes) for name, (source, _) in job.sources.items()}
+    images_in = sum(source.num_images for source, _ in job.sources.values())
+    on_unreadable = open_ledger(job.folder, policy, images_in)
+    streams = resources.processes * len(job.sources)
+    readers = {
+        name: open_source(source, keep_bytes, streams=streams, on_unreadable=on_unreadable)
+        for name, (source, _) in job.sources.items()
+    }
     with BoardWatcher(progress) as watcher:
         trainer = TorchTrainer(
             _worker,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data import stores
+from dpt_ray.data.skipped import TOLERATE_NOTHING, SkipPolicy, read_skipped
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.distributed.progress import ProgressLine, duration
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore, fingerprint
@@ -24,12 +25,14 @@ class Workshop:
         parents: the finished artifacts that the step builds on.
         cluster: how the work is spread.
         title: what to call the step when talking to people.
+        policy: how many images may be left out.
     """
 
     folder: str
     parents: Mapping[str, Artifact]
     cluster: ClusterConfig
     title: str
+    policy: SkipPolicy
 
     def file(self, *parts: str) -> str:
         """Return the URL of a file in the artifact's folder."""
@@ -99,11 +102,16 @@ def _with_ancestors(step: Step) -> Iterator[Step]:
 
 
 def make_all(
-    targets: list[Step], store: ArtifactStore, cluster: ClusterConfig, say: Callable[[str], None]
+    targets: list[Step],
+    store: ArtifactStore,
+    cluster: ClusterConfig,
+    say: Callable[[str], None],
+    policy: SkipPolicy = TOLERATE_NOTHING,
 ) -> dict[Step, Artifact]:
     """Make what is missing of `targets` and of all that they need; return every artifact.
 
-    Ray is started only if something is missing.
+    Ray is started only if something is missing. An artifact that left images out is held against the policy
+    whether it is made now or was made before.
     """
     steps = in_order(targets)
     made: dict[tuple[str, str], Artifact] = {}
@@ -111,10 +119,11 @@ def make_all(
         label = f"[{number}/{len(steps)}] {step.title}"
         artifact = store.find(step.name, step.fingerprint)
         if artifact is not None:
+            _check(policy, artifact.facts)
             say(f"{label}: already made ({step.summary(artifact.facts)})")
         else:
             parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
-            artifact = _make(step, store, parents, cluster, label, say)
+            artifact = _make(step, store, parents, cluster, policy, label, say)
         made[step.name, step.fingerprint] = artifact
     return {step: made[step.name, step.fingerprint] for target in targets for step in _with_ancestors(target)}
 
@@ -124,6 +133,7 @@ def _make(
     store: ArtifactStore,
     parents: Mapping[str, Artifact],
     cluster: ClusterConfig,
+    policy: SkipPolicy,
     label: str,
     say: Callable[[str], None],
 ) -> Artifact:
@@ -136,12 +146,14 @@ def _make(
         folder, lambda: find() is not None, lambda holder: say(f"{label}: waiting for {holder}, which makes it")
     ):
         if artifact := find():
+            _check(policy, artifact.facts)
             say(f"{label}: made by another job ({step.summary(artifact.facts)})")
             return artifact
         ray_cluster.connect(cluster)
         say(f"{label}: {step.plan()}")
         began = time.monotonic()
-        facts = step.make(Workshop(folder, parents, cluster, label))
+        facts = step.make(Workshop(folder, parents, cluster, label, policy))
+        _check(policy, facts)
         seconds = time.monotonic() - began
         artifact = store.commit(
             step.name,
@@ -159,3 +171,7 @@ def _make(
         )
         say(f"{label}: done in {duration(seconds)} ({step.summary(facts)})")
         return artifact
+
+
+def _check(policy: SkipPolicy, facts: Mapping[str, Any]) -> None:
+    policy.check(read_skipped(facts), facts.get("images_in", 0))

@@ -6,8 +6,9 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 from dpt_ray.config.load import load_config
-from dpt_ray.config.schema import RunConfig
+from dpt_ray.config.schema import DataConfig, RunConfig
 from dpt_ray.data import stores
+from dpt_ray.data.skipped import SkipPolicy
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
@@ -47,7 +48,7 @@ def run_job(
             say(describe_plan(config, wanted, store))
             return 0
         stores.check_writable(store.root)
-        artifacts = make_all(wanted, store, config.cluster, say)
+        artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data))
         if finish is not None:
             say(finish(config, run, artifacts, store.root))
         else:
@@ -64,6 +65,11 @@ def run_job(
         traceback.print_exc()
         print(f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}", file=sys.stderr, flush=True)
         return FAILURE
+
+
+def skip_policy(data: DataConfig) -> SkipPolicy:
+    """Return how many images the settings allow to be left out."""
+    return SkipPolicy(data.max_skipped_share if data.on_error == "skip" else 0.0)
 
 
 def say(text: str) -> None:

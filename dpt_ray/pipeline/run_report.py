@@ -15,7 +15,7 @@ from dpt_ray.data.source import read_shard_samples
 from dpt_ray.pipeline.artifacts import Artifact, fingerprint
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
-from dpt_ray.pipeline.steps.data import class_names
+from dpt_ray.pipeline.steps.data import class_names, image_form
 from dpt_ray.pipeline.steps.evaluation import read_metrics
 from dpt_ray.pipeline.steps.labels import read_labelled
 from dpt_ray.pipeline.steps.training import read_history
@@ -109,10 +109,9 @@ def _sample_grid(config: RunConfig, artifact: Artifact) -> SampleGrid:
     """Read the first pseudo images of every class (of some classes, where there are very many)."""
     index = read_index(artifact.url)
     per_class = min(GRID_IMAGES, config.sampling.per_class)
-    form = {"size": config.data.image_size, "channels": config.data.channels}
+    form = image_form(config.data)
     kept = [int(label) for label in np.linspace(0, index.num_classes - 1, min(GRID_CLASSES, index.num_classes))]
-    shape = (len(kept), per_class, form["channels"], form["size"], form["size"])
-    images = np.zeros(shape, np.uint8)
+    images = np.zeros((len(kept), per_class, *form.shape), np.uint8)
     number = 0
     for shard in index.shards:
         if number >= per_class * index.num_classes:
@@ -121,7 +120,7 @@ def _sample_grid(config: RunConfig, artifact: Artifact) -> SampleGrid:
             position, label = divmod(number, index.num_classes)
             if position < per_class and label in kept:
                 encoded = sample.image_bytes(shard.url)
-                images[kept.index(label), position] = decode_image(encoded, where=shard.url, **form)
+                images[kept.index(label), position] = decode_image(encoded, form, shard.url)
             number += 1
     sampling = config.sampling
     caption = f"{sampling.sampler}, {sampling.steps} steps, guidance scale {sampling.guidance_scale:g}"

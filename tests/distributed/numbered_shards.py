@@ -3,7 +3,7 @@
 import numpy as np
 
 from dpt_ray.data import stores
-from dpt_ray.data.images import encode_png
+from dpt_ray.data.images import ImageForm, encode_png
 from dpt_ray.data.index import ShardInfo
 from dpt_ray.data.shards import Sample, build_shard, sha256
 from dpt_ray.data.source import ImageSource, SourceShard
@@ -30,4 +30,4 @@ def write_numbered_shards(folder: str, counts: list[int]) -> ImageSource:
         info = ShardInfo(url, len(data), sha256(data), count)
         shards.append(SourceShard(info, labels=tuple(n % 3 for n in numbers)))
         number += count
-    return ImageSource(tuple(shards), IMAGE_SIZE, 1)
+    return ImageSource(tuple(shards), ImageForm(IMAGE_SIZE, 1))

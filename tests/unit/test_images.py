@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpt_ray.data import images as images_module
-from dpt_ray.data.images import MAX_PIXELS, centre_crop, decode_image, encode_png
+from dpt_ray.data.images import MAX_PIXELS, ImageForm, centre_crop, decode_image, encode_png
 from dpt_ray.errors import UserError
 
 WHERE = "00000.tar: sample 'a'"
@@ -28,8 +27,8 @@ def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, channels: int = 3, size: int = SIZE) -> np.ndarray:
-    pixels = decode_image(data, size=size, channels=channels, where=WHERE)
+def decode(data: bytes, channels: int = 3, size: int = SIZE, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    pixels = decode_image(data, ImageForm(size, channels, max_pixels), WHERE)
     assert pixels.shape == (channels, size, size)
     assert pixels.dtype == np.uint8
     return pixels
@@ -227,11 +226,10 @@ def test_a_bomb_is_refused_before_it_is_decoded():
         assert "truncated" not in message
 
 
-def test_a_thin_image_cannot_grow_without_bound(monkeypatch):
-    monkeypatch.setattr(images_module, "MAX_PIXELS", 1000)
+def test_a_thin_image_cannot_grow_without_bound():
     thin = encode(Image.new("L", (200, 1)))
-    assert "too narrow" in complaint(thin, channels=1)
-    assert decode(encode(Image.new("L", (15, 1))), channels=1).max() == 0
+    assert "too narrow" in complaint(thin, channels=1, max_pixels=1000)
+    assert decode(encode(Image.new("L", (15, 1))), channels=1, max_pixels=1000).max() == 0
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF"])

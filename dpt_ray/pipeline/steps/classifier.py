@@ -9,6 +9,7 @@ from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import classifier_file
 from dpt_ray.data.source import ImageSource, unlabelled_source
 from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.labels import LabelledSubset, labelled_source
 from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network, training_settings
 
@@ -56,15 +57,15 @@ class TrainClassifier(Step):
     def make(self, workshop: Workshop) -> dict[str, Any]:
         config, data = self._config, self._data
         index = read_index(workshop.parents["images"].url)
-        form = {"image_size": data.image_size, "channels": data.channels}
-        labelled = labelled_source(workshop.parents["labelled"], index, **form)
+        form = image_form(data)
+        labelled = labelled_source(workshop.parents["labelled"], index, form)
         if "pseudo_images" in workshop.parents:
             from dpt_ray.pipeline.steps.pseudo_images import pseudo_image_source
 
-            labelled = labelled + pseudo_image_source(workshop.parents["pseudo_images"], **form)
+            labelled = labelled + pseudo_image_source(workshop.parents["pseudo_images"], form)
         sources: dict[str, tuple[ImageSource, int]] = {"labelled": (labelled, config.labelled_batch)}
         if config.algorithm.name != "supervised":
-            sources["unlabelled"] = (unlabelled_source(index, **form), config.unlabelled_batch)
+            sources["unlabelled"] = (unlabelled_source(index, form), config.unlabelled_batch)
         num_classes = index.num_classes
         return train_network(
             workshop,

@@ -1,6 +1,7 @@
-"""Shards from embedded data, and the index of a shard set."""
+"""The index of a shard set."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,89 +9,55 @@ import pandas as pd
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
-from dpt_ray.data.embedded import Split, digit_numbers, digit_samples
+from dpt_ray.data.images import ImageForm
+from dpt_ray.data.importing.classes import given_classes
+from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, list_shards
-from dpt_ray.data.shards import build_shard, fetch_shard, iter_samples, sha256
+from dpt_ray.data.salvage import reliable_samples
+from dpt_ray.data.shards import fetch_shard, sha256
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
-from dpt_ray.data.source import LABEL, decode_samples
+from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
+from dpt_ray.data.source import LABEL, try_samples
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import fingerprint
 from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.shards import SHARDS, ImportedShards, import_shards
 
 NO_LABEL = -1
-_SHARDS, _LABELS = "shards", "labels"
-
-
-class EmbeddedShards(Step):
-    """The embedded digits as WebDataset shards."""
-
-    name = "shards"
-
-    def __init__(self, split: Split, data: DataConfig):
-        settings = {"source": "digits", "split": split, "images_per_shard": data.images_per_shard}
-        super().__init__(f"{split} shards", settings, {})
-
-    def plan(self) -> str:
-        return f"writing the embedded digits, {self.settings['split']} split, as shards"
-
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        split, size = self.settings["split"], self.settings["images_per_shard"]
-        total = len(digit_numbers(split))
-        facts = run_units(
-            _DigitsWorker,
-            {"split": split, "folder": workshop.file(_SHARDS)},
-            [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
-            resources=inference_resources(workshop.cluster),
-            progress=workshop.progress(total),
-        )
-        return {"images": total, "files": facts}
-
-    def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} images in {len(facts['files'])} shards"
-
-
-class _DigitsWorker(UnitWorker):
-    def __init__(self, split: Split, folder: str):
-        self._split, self._folder = split, folder
-
-    def output_url(self, unit: Any) -> str:
-        return stores.join(self._folder, f"{unit[0]:05d}.tar")
-
-    def make(self, unit: Any) -> bytes:
-        return build_shard(digit_samples(self._split, *unit[1:]))
-
-    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
-        return {"images": unit[2] - unit[1]}
+_LABELS = "labels"
 
 
 class Dataset(Step):
     """The index of a shard set: each shard's length, checksum and samples, keys, true labels, classes.
 
-    Every image is decoded once, so that an unreadable one is known before anything trains.
+    Every image is decoded once, so that an unreadable one is known, and left out or refused, before anything trains.
 
     Args:
         split: what the set is for.
         data: gives the location and the form of images.
+        train: the training set, for the test set: it spares a second look at the training data for its classes.
     """
 
     name = "dataset"
+    version = 2
 
-    def __init__(self, split: Split, data: DataConfig):
-        location = data.train if split == "train" else data.test
+    def __init__(self, split: Split, data: DataConfig, train: "Dataset | None" = None):
+        self.imported: ImportedShards | None = import_shards(split, data, train.imported if train else None)
         settings: dict[str, Any] = {
             "image_size": data.image_size,
             "channels": data.channels,
-            "num_classes": data.num_classes or (len(data.class_names) if data.class_names else None),
+            "max_pixels": data.max_image_pixels,
+            "num_classes": data.num_classes or _count_named(data, self.imported),
         }
+        self._form = image_form(data)
         parents: dict[str, Step] = {}
-        if data.train == "digits":
-            parents["shards"] = EmbeddedShards(split, data)
+        if self.imported is not None:
+            parents["shards"] = self.imported
             self._listing: list[dict[str, Any]] | None = None
         else:
-            assert location is not None  # the schema asks for data.test beside data.train
-            location = stores.absolute_url(location)
+            location = stores.absolute_url((data.train if split == "train" else data.test) or "")
             self._listing = list_shards(location)
             settings["location"] = location
             settings["listing"] = fingerprint([[s["name"], s["size"], s["changed"]] for s in self._listing])
@@ -100,23 +67,34 @@ class Dataset(Step):
         return f"indexing {self.settings.get('location', 'the shards')}"
 
     def make(self, workshop: Workshop) -> dict[str, Any]:
-        shards = self._listing or list_shards(workshop.parents["shards"].file(_SHARDS))
+        shards = self._listing or list_shards(workshop.parents["shards"].file(SHARDS))
         facts = run_units(
             _IndexWorker,
             {
                 "urls": [shard["url"] for shard in shards],
                 "folder": workshop.file(_LABELS),
-                "image_size": self.settings["image_size"],
-                "channels": self.settings["channels"],
+                "form": self._form,
             },
             list(range(len(shards))),
             resources=inference_resources(workshop.cluster),
             progress=workshop.progress(len(shards), "shards"),
+            policy=workshop.policy,
         )
         infos = [
-            ShardInfo(shard["url"], fact["shard_bytes"], fact["shard_sha256"], fact["samples"])
-            for shard, fact in zip(shards, facts, strict=True)
+            ShardInfo(
+                url=shards[number]["url"],
+                bytes=fact["shard_bytes"],
+                sha256=fact["shard_sha256"],
+                samples=fact["samples"],
+                skipped=tuple(fact["rows_out"]),
+                number=number,
+            )
+            for number, fact in enumerate(facts)
+            if "samples" in fact
         ]
+        skipped = [entry for fact in facts for entry in read_skipped(fact)]
+        workshop.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
+        facts = [fact for fact in facts if "samples" in fact]
         counts = _count_classes(facts)
         num_classes = self._num_classes(counts)
         _refuse_duplicate_keys([fact["url"] for fact in facts], [info.url for info in infos])
@@ -128,10 +106,12 @@ class Dataset(Step):
             "shards": len(infos),
             "bytes": sum(info.bytes for info in infos),
             "images_per_class": list(class_counts),
+            **skip_facts(index.num_images + count_images(skipped), skipped),
         }
 
     def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} images of {len(facts['images_per_class'])} classes in {facts['shards']} shards"
+        text = f"{facts['images']:,} images of {len(facts['images_per_class'])} classes in {facts['shards']} shards"
+        return text + summarise_skipped(facts)
 
     def _num_classes(self, counts: Counter[int]) -> int:
         largest = max(counts, default=-1)
@@ -152,36 +132,50 @@ class Dataset(Step):
 
 
 class _IndexWorker(UnitWorker):
-    """Checks one shard and writes the sidecar with its keys and true labels."""
+    """Checks one shard and writes the sidecar with its usable samples' keys and true labels."""
 
-    def __init__(self, urls: list[str], folder: str, image_size: int, channels: int):
-        self._urls, self._folder = urls, folder
-        self._form = {"image_size": image_size, "channels": channels}
+    def __init__(self, urls: list[str], folder: str, form: ImageForm):
+        self._urls, self._folder, self._form = urls, folder, form
 
     def output_url(self, unit: int) -> str:
         return stores.join(self._folder, sidecar_name(unit))
 
     def make(self, unit: int) -> bytes:
         url = self._urls[unit]
-        data = fetch_shard(url)
-        samples = list(iter_samples(data, url))
-        if not samples:
-            raise UserError("is an empty shard", where=url, fix="remove it or write it again")
-        decode_samples(samples, where=url, **self._form)
-        labels = [sample.label(url) for sample in samples]
+        try:
+            data = fetch_shard(url)
+        except UserError as error:
+            raise UnusableUnitError([Skipped(url, None, error.what)]) from None
+        samples, skipped = reliable_samples(data, url)
+        unusable = try_samples(samples, self._form, url)
+        skipped += unusable.values()
+        usable = [sample for row, sample in enumerate(samples) if row not in unusable]
+        if not usable:
+            raise UnusableUnitError(skipped or [Skipped(url, None, "is an empty shard")])
+        labels = [sample.label(url) for sample in usable]
         return encode_sidecar(
-            [sample.key for sample in samples],
+            [sample.key for sample in usable],
             {LABEL: np.array([NO_LABEL if label is None else label for label in labels], np.int64)},
             facts={
                 "shard_bytes": len(data),
                 "shard_sha256": sha256(data),
-                "samples": len(samples),
+                "samples": len(usable),
+                "rows_out": sorted(unusable),
+                "skipped": [entry.to_json() for entry in skipped],
                 "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
             },
         )
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
         return {"images": 1, **sidecar_facts(content)}
+
+
+def _count_named(data: DataConfig, imported: ImportedShards | None) -> int | None:
+    """Return how many classes are named, by the settings or by the data; None if nobody names them."""
+    if imported is not None and imported.images.class_names is not None:
+        return len(imported.images.class_names)
+    given = given_classes(data)
+    return len(given.names) if given else None
 
 
 def _count_classes(facts: list[dict[str, Any]]) -> Counter[int]:
@@ -210,3 +204,14 @@ def _refuse_duplicate_keys(sidecars: list[str], shards: list[str]) -> None:
 def class_names(data: DataConfig, num_classes: int) -> tuple[str, ...]:
     """Return what to call each class: the names that the settings give, or the class ids."""
     return data.class_names or tuple(map(str, range(num_classes)))
+
+
+def image_form(data: DataConfig) -> ImageForm:
+    """Return what the settings bring every image to."""
+    return ImageForm(data.image_size, data.channels, data.max_image_pixels)
+
+
+def summarise_skipped(facts: Mapping[str, Any]) -> str:
+    """Say how many images an artifact had to leave out; nothing if it had none."""
+    lost = count_images(read_skipped(facts))
+    return f"; {lost:,} of {facts['images_in']:,} left out" if lost else ""

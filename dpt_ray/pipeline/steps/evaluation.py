@@ -11,6 +11,7 @@ from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
 from dpt_ray.data import stores
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.sidecars import KEY, read_sidecar
+from dpt_ray.data.skipped import count_images, read_skipped
 from dpt_ray.data.source import LABEL
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact
@@ -19,6 +20,8 @@ from dpt_ray.pipeline.steps.labels import LabelledSubset, read_labelled
 from dpt_ray.pipeline.steps.predictions import FEATURES, Predictions, read_predictions
 
 METRICS_FILE = "metrics.json"
+_UNREAD = -2
+"""In place of a predicted label."""
 
 
 class Evaluation(Step):
@@ -77,14 +80,15 @@ class Evaluation(Step):
         stage1, stage3 = (_predicted(parents[name], test_keys) for name in ("stage1", "stage3"))
         keys, true = _true_labels(train)
         labelled = {image.key for image in read_labelled(parents["labelled"])}
-        unlabelled = torch.tensor([key not in labelled for key in keys])
+        unlabelled = torch.tensor([key not in labelled for shard in keys for key in shard])
         pseudo, true = _predicted(parents["pseudo_labels"], keys)[unlabelled], true[unlabelled]
-        asked = torch.arange(parents["pseudo_images"].facts["images"]) % train.num_classes
+        seen = _predicted(parents["pseudo_images"])
+        asked = torch.arange(len(seen)) % train.num_classes
         metrics: dict[str, Any] = {
             "stage1_accuracy": accuracy(*_known(test_labels, stage1)),
             "pseudo_label_accuracy": _optional_accuracy(*_known(true, pseudo)),
             "stage3_accuracy": accuracy(*_known(test_labels, stage3)),
-            "pseudo_image_agreement": accuracy(asked, _predicted(parents["pseudo_images"])),
+            "pseudo_image_agreement": accuracy(*_known(asked, seen)),
             "test_images": int((test_labels >= 0).sum()),
         }
         if "real_features" in parents:
@@ -112,28 +116,29 @@ def read_metrics(artifact: Artifact) -> dict[str, Any]:
     return stores.read_json(artifact.file(METRICS_FILE))
 
 
-def _true_labels(index: DatasetIndex) -> tuple[list[str], torch.Tensor]:
-    """Return a set's keys and true labels, in its order."""
-    return _joined(read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards)))
+def _true_labels(index: DatasetIndex) -> tuple[list[list[str]], torch.Tensor]:
+    """Return a set's keys, shard by shard, and its true labels, in its order."""
+    sidecars = [read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards))]
+    labels = np.concatenate([sidecar[LABEL] for sidecar in sidecars])
+    return [sidecar[KEY] for sidecar in sidecars], torch.from_numpy(labels)
 
 
-def _predicted(artifact: Artifact, keys: list[str] | None = None) -> torch.Tensor:
-    """Return predicted labels, of these very keys where they are given."""
-    found, labels = _joined(read_predictions(artifact, LABEL))
-    if keys is not None and found != keys:
-        raise UserError("does not list the images that it is compared with", where=artifact.url, fix="remove it")
-    return labels
-
-
-def _joined(sidecars: Iterable[dict[str, Any]]) -> tuple[list[str], torch.Tensor]:
-    read = list(sidecars)
-    keys = [key for sidecar in read for key in sidecar[KEY]]
-    return keys, torch.from_numpy(np.concatenate([sidecar[LABEL] for sidecar in read]))
+def _predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> torch.Tensor:
+    """Return predicted labels, of these very images where they are given; `_UNREAD` where a shard could not be read."""
+    labels = []
+    for number, sidecar in enumerate(read_predictions(artifact, LABEL)):
+        if sidecar is None:
+            labels.append(np.full(count_images(read_skipped(artifact.facts["files"][number])), _UNREAD))
+        elif keys is not None and sidecar[KEY] != keys[number]:
+            raise UserError("does not list the images that it is compared with", where=artifact.url, fix="remove it")
+        else:
+            labels.append(sidecar[LABEL])
+    return torch.from_numpy(np.concatenate(labels))
 
 
 def _known(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Leave out images without a true label."""
-    known = labels >= 0
+    """Leave out images without a true label or without a prediction."""
+    known = (labels >= 0) & (predictions != _UNREAD)
     return labels[known], predictions[known]
 
 
@@ -145,9 +150,9 @@ def _frechet(real: Artifact, pseudo: Artifact) -> float:
     return frechet_distance(_moments(read_predictions(real, FEATURES)), _moments(read_predictions(pseudo, FEATURES)))
 
 
-def _moments(sidecars: Iterable[dict[str, Any]]) -> GaussianMoments:
+def _moments(sidecars: Iterable[dict[str, Any] | None]) -> GaussianMoments:
     moments = None
-    for sidecar in sidecars:
+    for sidecar in filter(None, sidecars):
         features = torch.from_numpy(np.array(sidecar[FEATURES]))
         moments = moments or GaussianMoments(features.shape[1])
         moments.update(features)

@@ -9,6 +9,7 @@ from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import generator_file
 from dpt_ray.data.source import sidecar_labelled_source
 from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions
 from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network, training_settings
 
@@ -45,9 +46,8 @@ class TrainGenerator(Step):
         config, data = self._config, self._data
         index = read_index(workshop.parents["images"].url)
         labels = workshop.parents["pseudo_labels"].file(SIDECARS)
-        form = {"image_size": data.image_size, "channels": data.channels}
-        source = sidecar_labelled_source(index, labels, **form)
-        description = {**form, "num_classes": index.num_classes}
+        source = sidecar_labelled_source(index, labels, image_form(data))
+        description = {"image_size": data.image_size, "channels": data.channels, "num_classes": index.num_classes}
         return train_network(
             workshop,
             data,

@@ -5,6 +5,7 @@ from typing import Any
 
 from dpt_ray.config.schema import DataConfig, LabelsConfig
 from dpt_ray.data import stores
+from dpt_ray.data.images import ImageForm
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.labels import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
 from dpt_ray.data.shards import sha256
@@ -69,7 +70,7 @@ def read_labelled(artifact: Artifact) -> list[LabelledImage]:
     return [LabelledImage(*entry) for entry in stores.read_json(artifact.file(_FILE))]
 
 
-def labelled_source(artifact: Artifact, index: DatasetIndex, image_size: int, channels: int) -> ImageSource:
+def labelled_source(artifact: Artifact, index: DatasetIndex, form: ImageForm) -> ImageSource:
     """Return the labelled images with their true labels as an image source."""
     by_shard: dict[int, list[LabelledImage]] = {}
     for image in read_labelled(artifact):
@@ -78,4 +79,4 @@ def labelled_source(artifact: Artifact, index: DatasetIndex, image_size: int, ch
         SourceShard(index.shards[shard], tuple(i.row for i in images), tuple(i.label for i in images))
         for shard, images in by_shard.items()
     )
-    return ImageSource(tuple(shards), image_size, channels)
+    return ImageSource(tuple(shards), form)

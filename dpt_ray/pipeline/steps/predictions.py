@@ -8,14 +8,18 @@ import torch
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
+from dpt_ray.data.images import ImageForm
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.networks import NETWORK_FILE, Classifier
 from dpt_ray.data.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
+from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
 from dpt_ray.data.source import LABEL, decode_samples, read_shard_samples
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.data import image_form, summarise_skipped
 
 CONFIDENCE, FEATURES = "confidence", "features"
 SIDECARS = "predictions"
@@ -47,6 +51,7 @@ class Predictions(Step):
         *,
         features: bool = False,
     ):
+        self._form = image_form(data)
         settings = {"image_size": data.image_size, "channels": data.channels, "features": features}
         super().__init__(title, settings, {"classifier": classifier, "images": images})
 
@@ -64,23 +69,30 @@ class Predictions(Step):
                 "folder": workshop.file(SIDECARS),
                 "batch": workshop.cluster.inference_batch,
                 "device": "cuda" if resources.gpus else "cpu",
-                **self.settings,
+                "form": self._form,
+                "features": self.settings["features"],
             },
             list(range(len(index.shards))),
             resources=resources,
             progress=workshop.progress(index.num_images),
+            policy=workshop.policy,
         )
-        counts = np.sum([file.pop("predicted") for file in files], axis=0).tolist()
-        confidence = sum(file.pop("confidence_sum") for file in files) / index.num_images
+        skipped = [entry for file in files for entry in read_skipped(file)]
+        workshop.policy.check(skipped, index.num_images)
+        images = index.num_images - count_images(skipped)
+        counts = np.sum([file.pop("predicted", [0] * index.num_classes) for file in files], axis=0).tolist()
+        confidence = sum(file.pop("confidence_sum", 0.0) for file in files) / max(1, images)
         return {
-            "images": index.num_images,
+            **skip_facts(index.num_images, skipped),
+            "images": images,
             "predicted_per_class": counts,
             "mean_confidence": confidence,
             "files": files,
         }
 
     def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} images, mean confidence {facts['mean_confidence']:.3f}"
+        text = f"{facts['images']:,} images, mean confidence {facts['mean_confidence']:.3f}"
+        return text + summarise_skipped(facts)
 
 
 class _PredictionWorker(UnitWorker):
@@ -90,13 +102,11 @@ class _PredictionWorker(UnitWorker):
         classifier: str,
         folder: str,
         device: str,
-        image_size: int,
-        channels: int,
+        form: ImageForm,
         batch: int,
         features: bool,
     ):
-        self._index, self._folder = index, folder
-        self._form = {"image_size": image_size, "channels": channels}
+        self._index, self._folder, self._form = index, folder, form
         self._batch, self._features = batch, features
         self._classifier_url, self._device = classifier, device
         self._classifier: Classifier | None = None
@@ -108,10 +118,13 @@ class _PredictionWorker(UnitWorker):
         if self._classifier is None:
             self._classifier = Classifier(self._classifier_url, self._device)
         shard = self._index.shards[unit]
-        samples = read_shard_samples(shard)
+        try:
+            samples = read_shard_samples(shard)
+        except UserError as error:
+            raise UnusableUnitError([Skipped(shard.url, None, error.what, shard.samples)]) from None
         probabilities, features = [], []
         for start in range(0, len(samples), self._batch):
-            images = decode_samples(samples[start : start + self._batch], where=shard.url, **self._form)
+            images = decode_samples(samples[start : start + self._batch], self._form, shard.url)
             outputs = self._classifier(torch.from_numpy(images))
             probabilities.append(outputs[0].numpy())
             features.append(outputs[1].numpy())
@@ -130,7 +143,11 @@ class _PredictionWorker(UnitWorker):
         }
 
 
-def read_predictions(artifact: Artifact, *columns: str) -> Iterator[dict[str, Any]]:
-    """Yield the sidecars of a `Predictions` artifact in the order of its shards."""
-    for number in range(len(artifact.facts["files"])):
-        yield read_sidecar(artifact.file(SIDECARS, sidecar_name(number)), list(columns))
+def read_predictions(artifact: Artifact, *columns: str) -> Iterator[dict[str, Any] | None]:
+    """Yield the sidecars of a `Predictions` artifact in the order of its shards; None for one that could not be read.
+
+    Such a shard is listed in the artifact's facts.
+    """
+    for number, file in enumerate(artifact.facts["files"]):
+        made = "sha256" in file
+        yield read_sidecar(artifact.file(SIDECARS, sidecar_name(number)), list(columns)) if made else None

@@ -11,7 +11,7 @@ from dpt_ray.config.schema import SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
-from dpt_ray.data.images import encode_png
+from dpt_ray.data.images import ImageForm, encode_png
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.networks import NETWORK_FILE, Generator
 from dpt_ray.data.shards import LABEL_EXTENSION, Sample, build_shard
@@ -107,7 +107,7 @@ class _SamplingWorker(UnitWorker):
         return {"images": unit[2] - unit[1]}
 
 
-def pseudo_image_source(artifact: Artifact, image_size: int, channels: int) -> ImageSource:
+def pseudo_image_source(artifact: Artifact, form: ImageForm) -> ImageSource:
     """Return pseudo images, labelled with the class that was asked of the generator, as an image source."""
     index = read_index(artifact.url)
     shards, first = [], 0
@@ -115,4 +115,4 @@ def pseudo_image_source(artifact: Artifact, image_size: int, channels: int) -> I
         labels = tuple(number % index.num_classes for number in range(first, first + shard.samples))
         shards.append(SourceShard(shard, labels=labels))
         first += shard.samples
-    return ImageSource(tuple(shards), image_size, channels)
+    return ImageSource(tuple(shards), form)

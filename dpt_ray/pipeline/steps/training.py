@@ -10,12 +10,15 @@ from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.networks import NETWORK_FILE
+from dpt_ray.data.skipped import skip_facts
 from dpt_ray.data.source import ImageSource
 from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.cluster import training_resources
+from dpt_ray.distributed.ledger import read_ledger
 from dpt_ray.distributed.training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Workshop
+from dpt_ray.pipeline.steps.data import summarise_skipped
 
 HISTORY_ROWS, STEPS_PER_ROW = 200, 500
 """A loss curve has so many points, and more where a point would stand for more steps than that."""
@@ -58,10 +61,16 @@ def train_network(
             keep_bytes=workshop.cluster.keep_mib * 2**20,
             max_failures=workshop.cluster.max_failures,
             progress=workshop.progress(math.ceil(config.images / images_per_step) * images_per_step),
+            policy=workshop.policy,
         )
     remove_checkpoints(workshop.folder)
     history = stores.read_json(workshop.file(HISTORY_FILE))
-    return {"images_seen": history[-1]["images"], "loss": history[-1]["loss"]}
+    images_in = sum(source.num_images for source, _ in sources.values())
+    return {
+        "images_seen": history[-1]["images"],
+        "loss": history[-1]["loss"],
+        **skip_facts(images_in, read_ledger(workshop.folder)),
+    }
 
 
 def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:
@@ -88,4 +97,4 @@ def describe_training(images: int, *names: str) -> str:
 
 def summarise_training(facts: Mapping[str, Any]) -> str:
     """Say what a training did."""
-    return f"{facts['images_seen']:,} images, last loss {facts['loss']:.4g}"
+    return f"{facts['images_seen']:,} images, last loss {facts['loss']:.4g}" + summarise_skipped(facts)

@@ -1,0 +1,63 @@
+"""All headers of a plain tar archive at once, with numpy; anything out of the ordinary is left to `tarfile`.
+
+`tarfile` walks some 11,000 members a second, slower than JPEGs of CIFAR's size decode. Here the headers are
+found by their magic word, and then proved to be the archive: each must end where the next begins.
+"""
+
+import numpy as np
+
+BLOCK = 512
+END_BLOCKS = 2
+"""An archive ends with at least so many blocks of zeros."""
+
+_NAME, _SIZE, _CHECKSUM, _MAGIC, _PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(257, 262), 345
+_TYPE = 156
+_PLAIN_FILE = (0, ord("0"))
+
+Member = tuple[str, int, int]
+"""Name, and where in the archive its content begins and ends."""
+
+
+def plain_members(data: bytes) -> list[Member] | None:
+    """Return the members of an archive of plain files in the ustar form, in order.
+
+    None is the answer for everything else, damaged or not: other kinds of members, extended headers (PAX, GNU),
+    numbers in another form than octal, names that are not UTF-8, a wrong checksum, no end mark.
+    """
+    if not data or len(data) % BLOCK:
+        return None
+    blocks = np.frombuffer(data, np.uint8).reshape(-1, BLOCK)
+    places = np.flatnonzero((blocks[:, _MAGIC] == np.frombuffer(b"ustar", np.uint8)).all(1))
+    if len(places) == 0:
+        return None
+    headers = blocks[places]
+    sizes = _octal(headers[:, _SIZE], digits=11)
+    sums = _octal(headers[:, _CHECKSUM], digits=6)
+    if sizes is None or sums is None or not np.isin(headers[:, _TYPE], _PLAIN_FILE).all() or headers[:, _PREFIX].any():
+        return None
+    ends = places + 1 + -(-sizes // BLOCK)
+    chained = places[0] == 0 and (ends[:-1] == places[1:]).all() and ends[-1] + END_BLOCKS <= len(blocks)
+    if not chained or blocks[ends[-1] :].any():
+        return None
+    # A header's checksum is the sum of its bytes, its own field taken as blanks.
+    blank = ord(" ") * 8
+    own = headers[:, _CHECKSUM].sum(1, dtype=np.int64)
+    if (headers.sum(1, dtype=np.int64) - own + blank != sums).any():
+        return None
+    names = np.ascontiguousarray(headers[:, _NAME]).view("S100").ravel().tolist()  # without the zeros at the end
+    try:
+        texts = b"\n".join(names).decode().split("\n")
+    except UnicodeDecodeError:
+        return None
+    starts = (places + 1) * BLOCK
+    if len(texts) != len(names) or any("\0" in name or name.endswith("/") for name in texts):
+        return None
+    return list(zip(texts, starts.tolist(), (starts + sizes).tolist(), strict=True))
+
+
+def _octal(fields: np.ndarray, digits: int) -> np.ndarray | None:
+    """Return the numbers in fields of so many octal digits followed by a zero or a blank; None for another form."""
+    values = fields[:, :digits].astype(np.int64) - ord("0")
+    if ((values < 0) | (values > 7)).any() or not np.isin(fields[:, digits], (0, ord(" "))).all():
+        return None
+    return values @ (8 ** np.arange(digits - 1, -1, -1))
