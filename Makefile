@@ -6,10 +6,12 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	$$name -c '$(FITS)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+STORE_VENV := .venv-object-store
+STORE_INSTALLED := $(STORE_VENV)/.installed
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo test test-slow lint install clean object-store
 
-install: $(INSTALLED)
+install: $(INSTALLED) $(STORE_INSTALLED)
 
 # pip is the only tool needed; every version is pinned in constraints.txt.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -20,10 +22,20 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# The S3 server that tests use, in an environment of its own: it replaces parts of the standard library.
+$(STORE_INSTALLED): infra/object_store/requirements.txt
+	$(PYTHON) -m venv $(STORE_VENV)
+	$(STORE_VENV)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+# A local object store to try out s3:// with; it prints the variables to set.
+object-store: $(STORE_INSTALLED)
+	$(STORE_VENV)/bin/python -W ignore infra/object_store/serve.py object_store_data
+
 demo: $(INSTALLED)
 	$(VENV)/bin/python jobs/dpt_full.py --config configs/digits.yaml
 
-test: lint
+test: lint $(STORE_INSTALLED)
 	$(VENV)/bin/pytest
 
 lint: $(INSTALLED)
@@ -31,8 +43,8 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-test-slow: $(INSTALLED)
+test-slow: $(INSTALLED) $(STORE_INSTALLED)
 	$(VENV)/bin/pytest -m slow
 
 clean:
-	rm -rf $(VENV) dpt_results
+	rm -rf $(VENV) $(STORE_VENV) dpt_results

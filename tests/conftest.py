@@ -7,6 +7,8 @@ import pytest
 
 TESTS = Path(__file__).parent
 
+pytest.register_assert_rewrite("store_contract")  # tests that modules of several folders import
+
 
 @pytest.fixture(scope="session")
 def local_ray():

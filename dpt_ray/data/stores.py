@@ -3,7 +3,8 @@
 import json
 import os
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,47 @@ def join(url: str, *parts: str) -> str:
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the filesystem that serves `url` and the path in it.
 
+    S3 is served by a filesystem of ours, which asks again after faults; see `object_store`.
+
     Raises:
-        UserError: no filesystem serves this kind of URL.
+        UserError: no filesystem serves this kind of URL, or the settings for it are wrong.
     """
+    if url.startswith(_S3):
+        from dpt_ray.data.object_store import ObjectStore  # slow to import, and not needed for local files
+
+        return ObjectStore(), ObjectStore._strip_protocol(url)
     try:
         return fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise UserError(f"no storage is known for this URL ({error})", where=url) from None
+
+
+_S3 = ("s3://", "s3a://")
+_PERMISSIONS_FIX = (
+    "check that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) belong to a user "
+    "who may list, get, put and delete there"
+)
+
+
+@contextmanager
+def _told(url: str, cannot: str) -> Iterator[None]:
+    """Turn a storage error into one line.
+
+    Args:
+        url: what it is about.
+        cannot: says of the file or folder what can't be done.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        fix = _PERMISSIONS_FIX if url.startswith(_S3) else None
+        raise UserError(f"{cannot} (permission denied)", where=url, fix=fix) from error
+    except OSError as error:
+        raise UserError(f"{cannot} ({_reason(error)})", where=url) from error
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
 
 
 def read_bytes(url: str) -> bytes:
@@ -41,13 +76,7 @@ def read_bytes(url: str) -> bytes:
     Raises:
         UserError: it does not exist or may not be read.
     """
-    fs, path = filesystem(url)
-    try:
-        return fs.cat_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError("does not exist", where=url) from None
-    except (PermissionError, IsADirectoryError) as error:
-        raise UserError(f"cannot be read ({type(error).__name__})", where=url) from error
+    return _read(url)
 
 
 def read_range(url: str, start: int, stop: int) -> bytes:
@@ -56,13 +85,16 @@ def read_range(url: str, start: int, stop: int) -> bytes:
     Raises:
         UserError: as `read_bytes`.
     """
+    return _read(url, start=start, end=stop)
+
+
+def _read(url: str, **limits: int) -> bytes:
     fs, path = filesystem(url)
-    try:
-        return fs.cat_file(path, start=start, end=stop)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError("does not exist", where=url) from None
-    except (PermissionError, IsADirectoryError) as error:
-        raise UserError(f"cannot be read ({type(error).__name__})", where=url) from error
+    with _told(url, "cannot be read"):
+        try:
+            return fs.cat_file(path, **limits)
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError("does not exist", where=url) from None
 
 
 def write_bytes(url: str, data: bytes) -> None:
@@ -74,17 +106,11 @@ def write_bytes(url: str, data: bytes) -> None:
         UserError: the place may not be written.
     """
     fs, path = filesystem(url)
-    try:
+    with _told(url, "cannot be written"):
         if isinstance(fs, LocalFileSystem):
             _write_local(Path(path), data)
         else:
             fs.pipe_file(path, data)
-    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError, OSError) as error:
-        raise UserError(f"cannot be written ({_reason(error)})", where=url) from error
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
 
 
 def _write_local(path: Path, data: bytes) -> None:
@@ -101,10 +127,15 @@ def _write_local(path: Path, data: bytes) -> None:
 
 
 def exists(url: str) -> bool:
-    """Whether a file or folder is there, as the store says now (never from a listing cache)."""
+    """Whether a file or folder is there, as the store says now (never from a listing cache).
+
+    Raises:
+        UserError: it may not be asked for. Where files may be read but not listed, a folder counts as absent.
+    """
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    return fs.exists(path)
+    with _told(url, "cannot be looked up"):
+        return fs.exists(path)
 
 
 def list_files(url: str) -> list[dict[str, Any]]:
@@ -147,12 +178,11 @@ def list_tree(url: str) -> list[dict[str, Any]]:
     """
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    try:
-        found = fs.find(path, detail=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as error:
-        raise UserError("may not be listed (permission denied)", where=url) from error
+    with _told(url, "cannot be listed"):
+        try:
+            found = fs.find(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
     root = path.rstrip("/") + "/"
     files = []
     for place, entry in found.items():
@@ -170,20 +200,23 @@ def _changed(entry: dict[str, Any]) -> str:
 def _entries(url: str) -> list[dict[str, Any]]:
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    try:
-        return fs.ls(path, detail=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as error:
-        raise UserError("may not be listed (permission denied)", where=url) from error
+    with _told(url, "cannot be listed"):
+        try:
+            return fs.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def remove_tree(url: str) -> None:
-    """Remove a folder and all in it; nothing happens if it is absent."""
+    """Remove a folder and all in it; nothing happens if it is absent.
+
+    Raises:
+        UserError: it may not be removed.
+    """
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    if fs.exists(path):
-        with suppress(FileNotFoundError):  # removed by another in between
+    with _told(url, "cannot be removed"), suppress(FileNotFoundError):  # removed by another in between
+        if fs.exists(path):
             fs.rm(path, recursive=True)
 
 
@@ -208,9 +241,10 @@ def check_writable(url: str) -> None:
     """Write and remove a small file, so that an unwritable place is known before any work.
 
     Raises:
-        UserError: the place may not be written.
+        UserError: the place may not be written, or what is written there may not be removed.
     """
     probe = join(url, f".writable-{uuid.uuid4().hex}")
     write_bytes(probe, b"")
     fs, path = filesystem(probe)
-    fs.rm_file(path)
+    with _told(probe, "cannot be removed"):
+        fs.rm_file(path)

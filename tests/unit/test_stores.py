@@ -4,6 +4,17 @@ import os
 
 import fsspec
 import pytest
+from store_contract import (  # noqa: F401
+    names,
+    test_a_tree_and_its_folders_are_listed,
+    test_a_tree_is_removed_with_all_in_it_and_absence_is_fine,
+    test_a_writable_place_is_left_as_it_was,
+    test_json_comes_back_and_broken_json_is_named,
+    test_listing_leaves_folders_out_and_an_absent_or_plain_file_lists_nothing,
+    test_missing_files_are_named,
+    test_ranges_are_cut_at_the_end_of_the_file,
+    test_what_is_written_is_read_replaced_and_listed,
+)
 
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
@@ -26,67 +37,6 @@ def root(request, tmp_path, memory) -> str:
     return {"local": str(tmp_path), "file": f"file://{tmp_path}", "memory": memory}[request.param]
 
 
-def names(url: str) -> list[str]:
-    return [entry["name"] for entry in stores.list_files(url)]
-
-
-def test_what_is_written_is_read_replaced_and_listed(root):
-    url = stores.join(root, "deep", "er", "a.bin")
-    assert not stores.exists(url)
-    for content in (b"one", b"", b"three" * 1000):
-        stores.write_bytes(url, content)
-        assert stores.read_bytes(url) == content
-        assert stores.exists(url)
-    stores.write_bytes(stores.join(root, "deep", "er", "A.bin"), b"xy")
-    assert names(stores.join(root, "deep", "er")) == ["A.bin", "a.bin"]
-    assert stores.list_files(stores.join(root, "deep", "er"))[0] | {"changed": ""} == {
-        "name": "A.bin",
-        "url": stores.join(root, "deep", "er", "A.bin"),
-        "size": 2,
-        "changed": "",
-    }
-
-
-def test_listing_leaves_folders_out_and_an_absent_or_plain_file_lists_nothing(root):
-    stores.write_bytes(stores.join(root, "folder", "a"), b"1")
-    stores.write_bytes(stores.join(root, "b"), b"2")
-    assert names(root) == names(root + "/") == ["b"]
-    assert names(stores.join(root, "none")) == []
-    assert names(stores.join(root, "b")) == []
-
-
-def test_missing_files_are_named(root):
-    url = stores.join(root, "none.bin")
-    with pytest.raises(UserError) as caught:
-        stores.read_bytes(url)
-    assert str(caught.value) == f"{url}: does not exist"
-    with pytest.raises(UserError, match="does not exist"):
-        stores.read_json(url)
-
-
-def test_json_comes_back_and_broken_json_is_named(root):
-    url = stores.join(root, "a.json")
-    value = {"b": [1, 2.5, None], "ü": "画像"}
-    stores.write_json(url, value)
-    assert stores.read_json(url) == value
-    assert "ü" in stores.read_bytes(url).decode()
-    for broken in (b"{", b"", b"\xff"):
-        stores.write_bytes(url, broken)
-        with pytest.raises(UserError, match="is not valid JSON"):
-            stores.read_json(url)
-
-
-def test_a_tree_is_removed_with_all_in_it_and_absence_is_fine(root):
-    for name in ("tree/a", "tree/deep/b", "kept"):
-        stores.write_bytes(stores.join(root, name), b"x")
-    stores.remove_tree(stores.join(root, "tree"))
-    stores.remove_tree(stores.join(root, "tree"))
-    assert not stores.exists(stores.join(root, "tree"))
-    assert stores.exists(stores.join(root, "kept"))
-    stores.remove_tree(stores.join(root, "kept"))
-    assert not stores.exists(stores.join(root, "kept"))
-
-
 def test_removing_what_another_removes_at_the_same_moment_is_fine(tmp_path, monkeypatch):
     url = str(tmp_path / "a")
     stores.write_bytes(url, b"x")
@@ -100,12 +50,6 @@ def test_removing_what_another_removes_at_the_same_moment_is_fine(tmp_path, monk
     monkeypatch.setattr(type(filesystem), "rm", removed_before)
     stores.remove_tree(url)
     assert not stores.exists(url)
-
-
-def test_a_writable_place_is_left_as_it_was(root):
-    stores.write_bytes(stores.join(root, "a"), b"x")
-    stores.check_writable(root)
-    assert names(root) == ["a"]
 
 
 @pytest.mark.parametrize("culprit", ["fsync", "replace"])

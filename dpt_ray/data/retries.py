@@ -1,0 +1,186 @@
+"""The one layer that asks an object store again: which failures pass by themselves, how often, and how long to wait.
+
+S3's clients have layers of their own, which multiply each other's waits and are silent. `object_store` turns them
+off and sends every request through `with_retries`.
+"""
+
+import itertools
+import logging
+import random
+import time
+from asyncio import sleep
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiohttp
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from dpt_ray.errors import UserError
+
+ATTEMPTS = 10
+"""How often one request is sent before giving up."""
+
+FIRST_CONTACT_ATTEMPTS = 5
+"""The same while an endpoint that has never answered this process can't be connected to: a wrong address or a server
+that isn't running, most likely, which the user should hear of at once."""
+
+FIRST_WAIT_SECONDS = 0.5
+"""The longest wait after the first failure; it doubles with each further one."""
+
+LONGEST_WAIT_SECONDS = 15.0
+"""The longest wait between two attempts."""
+
+GIVE_UP_SECONDS = 70.0
+"""No attempt begins later than this after the first."""
+
+CONNECT_SECONDS = 5.0
+"""An attempt fails if no connection comes about in this time."""
+
+READ_SECONDS = 15.0
+"""An attempt fails if the server sends nothing for this time. A slow body is no failure."""
+
+SLOWEST_UPLOAD_BYTES_PER_SECOND = 64 * 1024
+"""An attempt fails if its upload is slower, since a server that stops reading sends nothing either."""
+
+_TEMPORARY_STATUS = {408, 425, 429}
+_LASTING_STATUS = {501, 505}
+_TEMPORARY_CODES = {
+    "InternalError",
+    "OperationAborted",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "SlowDownRead",
+    "SlowDownWrite",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "TooManyRequestsException",
+    "XAmzContentSHA256Mismatch",
+}
+_CUT_SHORT = (
+    aiohttp.ClientPayloadError,
+    boto.ChecksumError,
+    boto.FlexibleChecksumError,
+    boto.IncompleteReadError,
+    boto.ResponseStreamingError,
+)
+_CLOSED = (boto.HTTPClientError, boto.ConnectionError, aiohttp.ClientConnectionError, ConnectionError)
+
+_T = TypeVar("_T")
+_log = logging.getLogger("dpt_ray.storage")
+_jitter = random.SystemRandom()  # of its own: processes that were forked must not wait in step
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A failure that may pass by itself.
+
+    Attributes:
+        what: it, in a few words.
+        unreachable: no connection to the server came about.
+    """
+
+    what: str
+    unreachable: bool = False
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def answer(error: BaseException) -> tuple[int, str] | None:
+    """Return the HTTP status and S3's error code that `error` comes from; None if no answer of a server does.
+
+    The answer to a HEAD request has no code but its status.
+    """
+    for cause in causes(error):
+        if isinstance(cause, boto.ClientError):
+            status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            return int(status), str(cause.response.get("Error", {}).get("Code", status))
+    return None
+
+
+def temporary_trouble(error: BaseException) -> Trouble | None:
+    """Return what may pass by itself; None for an error that comes back however often one asks."""
+    answered = answer(error)
+    if answered is not None:
+        status, code = answered
+        temporary = code in _TEMPORARY_CODES or status in _TEMPORARY_STATUS or status >= 500
+        text = f"HTTP status {status}" + (f", {code}" if code != str(status) else "")
+        return Trouble(text) if temporary and status not in _LASTING_STATUS else None
+    chain = list(causes(error))
+    for kinds, trouble in _TROUBLES:
+        if any(isinstance(cause, kinds) for cause in chain):
+            return trouble
+    return None
+
+
+_TROUBLES: tuple[tuple[type | tuple[type, ...], Trouble | None], ...] = (
+    (UserError, None),
+    (boto.SSLError, None),
+    (boto.ConnectTimeoutError, Trouble("no connection in time", unreachable=True)),
+    (boto.ReadTimeoutError, Trouble("no answer in time")),
+    (_CUT_SHORT, Trouble("the answer was cut short")),
+    ((aiohttp.ClientConnectorError, boto.ProxyConnectionError), Trouble("no connection", unreachable=True)),
+    (_CLOSED, Trouble("the connection was closed")),
+    (TimeoutError, Trouble("no answer in time")),
+    (ResponseParserError, Trouble("an answer that cannot be read")),
+)
+"""From the particular to the general: the first row that fits a cause of the error says what it is."""
+
+
+def longest_wait(failures: int) -> float:
+    """Return the most seconds to wait after so many failures of a request; the wait is drawn evenly below it."""
+    return min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (failures - 1))
+
+
+async def with_retries(attempt: Callable[[], Awaitable[_T]], *, where: str, reached: Callable[[], bool]) -> _T:
+    """Return what `attempt` returns, asking again after failures that may pass by themselves.
+
+    Args:
+        attempt: sends one request and takes the whole answer.
+        where: what is asked for, for messages.
+        reached: whether the server has ever answered this process.
+
+    Raises:
+        UserError: it kept failing.
+        Exception: what `attempt` raises otherwise, at once.
+    """
+    start = time.monotonic()
+    for failures in itertools.count(1):
+        try:
+            return await attempt()
+        except Exception as error:
+            trouble = temporary_trouble(error)
+            if trouble is None:
+                raise
+            wait, passed = _jitter.uniform(0, longest_wait(failures)), time.monotonic() - start
+            hopeless = trouble.unreachable and not reached()
+            limit = FIRST_CONTACT_ATTEMPTS if hopeless else ATTEMPTS
+            if failures >= limit or passed + wait > GIVE_UP_SECONDS:
+                raise _given_up(trouble, failures, passed, where) from error
+        if failures > 1:
+            _log.warning("%s: %d attempts failed (%s); the next in %.1f s", where, failures, trouble.what, wait)
+        await sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _given_up(trouble: Trouble, failures: int, seconds: float, where: str) -> UserError:
+    if trouble.unreachable:
+        what, fix = "the object store cannot be reached", "check AWS_ENDPOINT_URL, the network and that it is running"
+    else:
+        what, fix = "the object store keeps failing", "run the same command again later: what is finished is kept"
+    return UserError(
+        f"{what}: gave up after {failures} attempts in {seconds:.0f} s ({trouble.what})", where=where, fix=fix
+    )

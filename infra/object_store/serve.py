@@ -1,0 +1,116 @@
+"""A local object store that speaks S3: all servers of OpenStack Swift in one process.
+
+For tests and for trying out: one copy of everything, in one folder, without Swift's repair services.
+The folder's file system must support extended attributes of users (ext4, xfs and tmpfs do).
+"""
+
+# ruff: noqa: E402 - eventlet must replace parts of the standard library before anything else uses them
+import eventlet
+
+eventlet.monkey_patch()
+
+import argparse
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from eventlet import wsgi
+
+sys.path.insert(0, str(Path(__file__).parent))  # Swift loads memory_cache by its name
+
+from swift_files import KINDS, write_common, write_inner, write_outer
+
+USERS_VARIABLE = "OBJECT_STORE_USERS"
+DEFAULT_USER = "dpt:admin"
+
+
+def main() -> None:
+    """Serve until killed; the line that says where comes when requests are answered."""
+    options = _options()
+    os.umask(0o077)  # the configuration holds the secrets
+    folder = options.folder.resolve()
+    settings = folder / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    _use_settings(settings)
+    users = _users(folder)
+    _start_inner(settings, folder / "data")
+    socket = eventlet.listen((options.bind, options.port))
+    port = socket.getsockname()[1]
+    server = _spawn(socket, write_outer(settings, options.bind, port, options.region, users))
+    print(f"listening on http://{options.bind}:{port} for the data in {folder}", flush=True)
+    if USERS_VARIABLE not in os.environ:
+        _print_variables(f"http://{options.bind}:{port}", options.region, users)
+    server.wait()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="A local object store that speaks S3.",
+        epilog=f"Users come from the variable {USERS_VARIABLE}, as in 'account:admin=secret,account:reader=secret'. "
+        "Without it there is one, whose secret is made up at the first start.",
+    )
+    parser.add_argument("folder", type=Path, help="where everything is kept")
+    parser.add_argument("--port", type=int, default=9120, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--region", default="us-east-1", help="that requests are signed for (default: %(default)s)")
+    return parser.parse_args()
+
+
+def _use_settings(settings: Path) -> None:
+    os.environ["SWIFT_DIR"] = str(settings)
+    from swift.common import storage_policy, utils
+
+    utils.SWIFT_CONF_FILE = str(write_common(settings))
+    storage_policy.reload_storage_policies()
+
+
+def _users(folder: Path) -> dict[str, str]:
+    """Return key -> secret, from the environment or else from a file that is made at the first start."""
+    listed = os.environ.get(USERS_VARIABLE)
+    if listed:
+        return dict(entry.strip().split("=", 1) for entry in listed.split(","))
+    kept = folder / "secret"
+    if not kept.exists():
+        kept.write_text(secrets.token_urlsafe(24))
+    return {DEFAULT_USER: kept.read_text()}
+
+
+def _start_inner(settings: Path, data: Path) -> None:
+    (data / "disk").mkdir(parents=True, exist_ok=True)
+    sockets = {kind: eventlet.listen(("127.0.0.1", 0)) for kind in KINDS}
+    for kind, socket in sockets.items():
+        _spawn(socket, write_inner(settings, kind, socket.getsockname()[1], data))
+
+
+def _spawn(socket, configuration: Path):
+    from swift.common.wsgi import SwiftHttpProtocol, loadapp
+
+    application = loadapp(str(configuration), global_conf={"log_level": "ERROR"})
+    return eventlet.spawn(
+        wsgi.server, socket, application, _silent_log(), protocol=SwiftHttpProtocol, max_size=256, log_output=False
+    )
+
+
+def _silent_log() -> logging.Logger:
+    log = logging.getLogger("object_store.access")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    return log
+
+
+def _print_variables(url: str, region: str, users: dict[str, str]) -> None:
+    (key, secret), *_ = users.items()
+    print("use it with:")
+    for name, value in {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": region,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+    }.items():
+        print(f"  export {name}={value}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

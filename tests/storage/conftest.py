@@ -1,0 +1,85 @@
+"""A real object store for the session, a bucket for each test, and faults on demand."""
+
+import itertools
+import os
+
+import pytest
+from fault_proxy import FaultProxy
+from object_store_server import KEY, REGION, SECRET, ObjectStoreServer
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The object store."""
+    server = ObjectStoreServer(tmp_path_factory.mktemp("object_store"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def session_proxy(server):
+    """The proxy in front of it."""
+    proxy = FaultProxy(server.url)
+    proxy.start()
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    """A client of the store that knows nothing of this package and passes by the proxy."""
+    return server.client()
+
+
+@pytest.fixture
+def proxy(session_proxy):
+    """The proxy without faults and with an empty list of requests."""
+    session_proxy.clear()
+    yield session_proxy
+    session_proxy.clear()
+
+
+def forget_process_state() -> None:
+    """Make this process know as much of its object store as a new one."""
+    from dpt_ray.data.object_store import ObjectStore
+
+    ObjectStore.clear_instance_cache()
+    ObjectStore.reached = False
+
+
+@pytest.fixture
+def no_aws(monkeypatch, tmp_path):
+    """An environment without AWS settings and without AWS files; returns the folder for such files."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    files = tmp_path / "home" / ".aws"
+    files.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(files.parent))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # else the client looks for a machine of Amazon's
+    forget_process_state()
+    yield files
+    forget_process_state()
+
+
+@pytest.fixture
+def aws(no_aws, monkeypatch, proxy):
+    """The environment of a user of the store, by way of the proxy; returns its variables."""
+    variables = {
+        "AWS_ENDPOINT_URL": proxy.url,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+@pytest.fixture
+def bucket(client) -> str:
+    """URL of a new bucket."""
+    name = f"bucket-{next(_numbers):04d}"
+    client.mkdir(name)
+    return f"s3://{name}"
