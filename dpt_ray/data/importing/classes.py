@@ -1,5 +1,6 @@
 """Class ids: from names in sorted order, from a list that the user gives, or from the training data."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ def given_classes(data: DataConfig) -> ClassList | None:
     elif data.class_file is not None:
         url = stores.absolute_url(data.class_file)
         text = stores.read_bytes(url).decode("utf-8-sig", errors="replace")
-        classes = ClassList(tuple(line.strip() for line in text.rstrip().splitlines()), url, from_user=True)
+        classes = ClassList(tuple(line.strip() for line in text.rstrip().split("\n")), url, from_user=True)
     else:
         return None
     if len(classes.names) < 2:
@@ -57,7 +58,7 @@ def check_number(classes: int, num_classes: int | None, where: str) -> None:
         raise UserError(
             f"there are {classes} classes but data.num_classes is {num_classes}",
             where=where,
-            fix="leave data.num_classes out, or make them agree",
+            fix="set data.num_classes to that number, or to null",
         )
 
 
@@ -89,9 +90,11 @@ def ids_of_names(labels: Iterable[str], known: ClassList | None, where: str) -> 
     if known is None:
         return {name: number for number, name in enumerate(sorted_names(labels))}
     ids = {name: number for number, name in enumerate(known.names)}
-    repeated = next((name for name in known.names if known.names.count(name) > 1 and name in labels), None)
-    if repeated is not None:
-        raise UserError(f"lists the class {repeated!r} twice", where=known.origin, fix="give each class its own name")
+    if len(ids) < len(known.names):
+        uses = Counter(known.names)
+        for name in sorted(labels):
+            if uses[name] > 1:
+                raise UserError(f"lists the class {name!r} twice", where=known.origin, fix="name each class once")
     unknown = sorted(labels - ids.keys())
     if unknown and known.from_user and len(unknown) == len(labels) and all(map(is_number, labels)):
         return _ids_of_numbers(labels, known, where)

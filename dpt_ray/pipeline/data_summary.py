@@ -1,0 +1,118 @@
+"""What `prepare_data` ends with: images, sizes, classes, and everything that was left out, for people to read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.data.skipped import count_images, read_skipped
+from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact
+from dpt_ray.pipeline.dpt import DualPseudoTraining
+from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.steps.data import Dataset, class_names
+from dpt_ray.pipeline.steps.shards import LEFT_OUT_FILE, SHARDS
+from dpt_ray.report.table import text_table
+
+TOLD_CLASSES, EXTREMES = 20, 5
+"""So many classes are told one by one; of more, so many of the smallest and of the largest."""
+TOLD_REFUSED, TOLD_IGNORED = 20, 5
+
+Artifacts = Mapping[Step, Artifact]
+Facts = Mapping[str, Any]
+
+
+def summarise_data(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, root: str) -> str:
+    """Return the summary of both splits' data as text for a terminal."""
+    splits = (("training data", run.train_data), ("test data", run.test_data))
+    blocks = [_split(title, step, artifacts, config) for title, step in splits]
+    return "\n" + "\n\n".join([*blocks, _classes(config, run, artifacts)])
+
+
+def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -> str:
+    """Describe one split."""
+    facts = artifacts[step].facts
+    made: Facts = artifacts[step.imported].facts if step.imported is not None else {}
+    rows = [("images", _images(facts, made)), ("shards", f"{facts['shards']:,}, {_bytes(facts['bytes'])} together")]
+    if step.imported is not None:
+        rows += [("from", _origin(step)), ("in", artifacts[step.imported].file(SHARDS))]
+    else:
+        rows.append(("in", str(step.settings["location"])))
+    if made.get("sizes"):
+        rows.append(("width x height", _sizes(made["sizes"], config.data.prepare_size)))
+    lines = [title, *_indent(text_table(rows))]
+    return "\n".join(lines + _refused(step, artifacts) + _ignored(step, artifacts))
+
+
+def _origin(step: Dataset) -> str:
+    images = step.imported.images
+    return "the embedded digits" if images.kind == "digits" else f"{images.location} ({images.kind})"
+
+
+def _images(facts: Facts, made: Facts) -> str:
+    unlabelled = facts["images"] - sum(facts["images_per_class"])
+    return f"{facts['images']:,}" + (f", {unlabelled:,} of them unlabelled" if unlabelled else "")
+
+
+def _sizes(sizes: Facts, prepared: int | None) -> str:
+    smallest, median, largest = ("x".join(map(str, sizes[name])) for name in ("smallest", "median", "largest"))
+    text = smallest if smallest == largest else f"{smallest} to {largest}, median {median}"
+    return text + (f"; brought to {prepared}x{prepared}" if prepared else "")
+
+
+def _refused(step: Dataset, artifacts: Artifacts) -> list[str]:
+    """List what was refused on the way into shards, and what the index refused."""
+    lines: list[str] = []
+    for part, list_file in ((step.imported, LEFT_OUT_FILE), (step, MANIFEST_FILE)):
+        entries = read_skipped(artifacts[part].facts) if part is not None else []
+        if entries:
+            lost, images_in = count_images(entries), artifacts[part].facts["images_in"]
+            lines.append(f"  refused: {lost:,} of {images_in:,} images (listed in {artifacts[part].file(list_file)})")
+            lines += [f"    {entry}" for entry in entries[:TOLD_REFUSED]]
+            if len(entries) > TOLD_REFUSED:
+                lines.append(f"    ... and {len(entries) - TOLD_REFUSED:,} more")
+    return lines
+
+
+def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
+    ignored = artifacts[step.imported].facts["ignored"] if step.imported is not None else {"files": 0}
+    if not ignored["files"]:
+        return []
+    told = [f"    {name}: {reason}" for name, reason in ignored["first"][:TOLD_IGNORED]]
+    if ignored["files"] > len(told):
+        told.append(f"    ... and {ignored['files'] - len(told):,} more")
+    where = artifacts[step.imported].file(LEFT_OUT_FILE)
+    return [f"  ignored: {ignored['files']:,} files (listed in {where})", *told]
+
+
+def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> str:
+    """Return a table of images in each class of both splits; of many classes the smallest and largest."""
+    train, test = (artifacts[step].facts["images_per_class"] for step in (run.train_data, run.test_data))
+    number = max(len(train), len(test))
+    names = _names(config, run, number)
+    counts = [[split[label] if label < len(split) else 0 for split in (train, test)] for label in range(number)]
+    chosen = list(range(number))
+    if number > TOLD_CLASSES:
+        by_size = sorted(chosen, key=lambda label: (counts[label][0], label))
+        chosen = by_size[:EXTREMES] + by_size[-EXTREMES:]
+    rows = [(str(label), names[label], *(f"{count:,}" for count in counts[label])) for label in chosen]
+    if number > TOLD_CLASSES:
+        rows.insert(EXTREMES, ("", f"({number - 2 * EXTREMES:,} classes between)", "", ""))
+    header = ("id", "class", "training", "test")
+    return "\n".join([f"images in each of {number:,} classes", *_indent(text_table([header, *rows], header=True))])
+
+
+def _names(config: RunConfig, run: DualPseudoTraining, number: int) -> Sequence[str]:
+    imported = run.train_data.imported
+    names = imported.images.class_names if imported is not None else None
+    return names or class_names(config.data, number)
+
+
+def _indent(text: str) -> list[str]:
+    return ["  " + line for line in text.splitlines()]
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

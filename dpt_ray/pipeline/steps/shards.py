@@ -1,0 +1,225 @@
+"""Shards from everything that is not shards yet: class folders, tables, CIFAR-10, Parquet, the embedded digits."""
+
+import csv
+import gzip
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from dpt_ray.config.schema import DataConfig
+from dpt_ray.data import stores
+from dpt_ray.data.importing import detect
+from dpt_ray.data.importing.digits import Split
+from dpt_ray.data.importing.plan import Ignored, ImageSet, Unread
+from dpt_ray.data.importing.prepare import Prepared, prepare
+from dpt_ray.data.shards import build_shard, sha256
+from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.graph import Step, Workshop
+
+SHARDS = "shards"
+"""Folder of the shards in the artifact."""
+LEFT_OUT_FILE = "left_out.csv"
+"""Everything that was refused or ignored, a row each."""
+_RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
+_TOLD_IGNORED = 10
+
+
+class ImportedShards(Step):
+    """Images of another format as WebDataset shards.
+
+    Args:
+        split: what the images are for.
+        data: says how they are brought into shards.
+        images: what was found at their place.
+    """
+
+    name = "shards"
+    version = 2
+
+    def __init__(self, split: Split, data: DataConfig, images: ImageSet):
+        self.images = images
+        settings = {
+            "source": images.kind,
+            "split": split,
+            "location": images.location,
+            "listing": images.listing,
+            "reader": images.reader_settings(),
+            "class_names": images.class_names,
+            "images_per_shard": data.images_per_shard,
+            "prepare_size": data.prepare_size,
+            "max_pixels": data.max_image_pixels,
+        }
+        super().__init__(f"{split} shards", settings, {})
+
+    def plan(self) -> str:
+        if self.images.kind == "digits":
+            return f"writing the embedded digits, {self.settings['split']} split, as shards"
+        size = self.settings["prepare_size"]
+        form = f", brought to {size}x{size} pixels" if size else ""
+        return f"writing {self.images.location} ({self.images.kind}) as shards{form}"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        recipes = self.images.recipes(self.settings["images_per_shard"])
+        lines = (json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) for recipe in recipes)
+        plan = "\n".join(lines).encode()
+        stores.write_bytes(workshop.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
+        total = sum(recipe["images"] for recipe in recipes)
+        records = run_units(
+            _ShardWorker,
+            {
+                "folder": workshop.folder,
+                "kind": self.images.kind,
+                "reader_settings": self.settings["reader"],
+                "size": self.settings["prepare_size"],
+                "max_pixels": self.settings["max_pixels"],
+                "give_up_unread": workshop.policy.allowed_share == 0,
+            },
+            list(range(len(recipes))),
+            resources=inference_resources(workshop.cluster),
+            progress=workshop.progress(total),
+            policy=workshop.policy,
+        )
+        skipped = [*self.images.refused, *(entry for record in records for entry in read_skipped(record))]
+        images_in = total + count_images(self.images.refused)
+        self._check(workshop, skipped, images_in, records)
+        stores.write_bytes(workshop.file(LEFT_OUT_FILE), _left_out(skipped, self.images.ignored))
+        return {**self._facts(records), **skip_facts(images_in, skipped)}
+
+    def _check(
+        self, workshop: Workshop, skipped: list[Skipped], images_in: int, records: Sequence[dict[str, Any]]
+    ) -> None:
+        try:
+            workshop.policy.check(skipped, images_in)
+            if images_in == count_images(skipped):
+                raise UserError("holds no image that can be used", where=self.images.location)
+        except UserError:
+            for record in records:  # what could not be fetched may be there when the command is run again
+                if record.get("unread"):
+                    stores.remove_tree(record["url"])
+            raise
+
+    def _facts(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        shards = [record["shard"] for record in records if record.get("shard")]
+        classes: Counter[int] = Counter()
+        sizes: Counter[tuple[int, int]] = Counter()
+        for record in records:
+            classes.update({int(label): count for label, count in record.get("classes", {}).items()})
+            for width, height, count in record.get("sizes", ()):
+                sizes[width, height] += count
+        names, ignored = self.images.class_names, self.images.ignored
+        num_classes = len(names) if names else max(classes, default=-1) + 1
+        images = sum(shard["images"] for shard in shards)
+        return {
+            "images": images,
+            "unlabelled": images - classes.total(),
+            "files": shards,
+            "bytes": sum(shard["bytes"] for shard in shards),
+            "class_names": list(names) if names else None,
+            "images_per_class": [classes[label] for label in range(num_classes)],
+            "sizes": _size_facts(sizes),
+            "ignored": {"files": len(ignored), "first": [[i.name, i.reason] for i in ignored[:_TOLD_IGNORED]]},
+        }
+
+    def summary(self, facts: Any) -> str:
+        text = f"{facts['images']:,} images in {len(facts['files'])} shards"
+        lost = count_images(read_skipped(facts))
+        return text + (f"; {lost:,} of {facts['images_in']:,} refused" if lost else "")
+
+
+def import_shards(split: Split, data: DataConfig, train: ImportedShards | None = None) -> ImportedShards | None:
+    """Describe the shards that a split's images have to be brought into; None if they are shards already.
+
+    Args:
+        split: `train` or `test`.
+        data: says where the images are.
+        train: that of the training images, if there is one: it spares a second look at them for their classes.
+
+    Raises:
+        UserError: there are no such images, or they cannot be used.
+    """
+    images = detect.describe(split, data, train.images if train is not None else None)
+    return ImportedShards(split, data, images) if images is not None else None
+
+
+class _ShardWorker(UnitWorker):
+    """Writes shards. A unit's own file is its record, written after the shard: where it is, the shard is whole.
+
+    The record says what the shard holds and what was left out, so a shard of an earlier, killed run counts
+    without being read. A unit without a single usable image gives a record and no shard.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        kind: str,
+        reader_settings: dict[str, Any],
+        size: int | None,
+        max_pixels: int,
+        give_up_unread: bool,
+    ):
+        self._folder, self._kind, self._reader_settings = folder, kind, reader_settings
+        self._size, self._max_pixels, self._give_up_unread = size, max_pixels, give_up_unread
+        self._recipes = gzip.decompress(stores.read_bytes(stores.join(folder, _PLAN_FILE))).splitlines()
+
+    def output_url(self, unit: int) -> str:
+        return stores.join(self._folder, _RECORDS, f"{unit:05d}.json")
+
+    def make(self, unit: int) -> bytes:
+        recipe = json.loads(self._recipes[unit])
+        prepared: list[Prepared] = []
+        skipped: list[Skipped] = []
+        for found in detect.read(self._kind, self._reader_settings, recipe):
+            result = found if isinstance(found, Skipped) else prepare(found, self._size, self._max_pixels)
+            if isinstance(result, Prepared):
+                prepared.append(result)
+            else:
+                skipped.append(result)
+        unread = count_images(entry for entry in skipped if isinstance(entry, Unread))
+        if unread and self._give_up_unread:
+            raise UnusableUnitError(skipped)
+        record = {
+            "images": recipe["images"],
+            "shard": self._write_shard(unit, prepared) if prepared else None,
+            "classes": dict(sorted(Counter(p.label for p in prepared if p.label is not None).items())),
+            "sizes": sorted([*size, count] for size, count in Counter(p.size for p in prepared).items()),
+            "unread": unread,
+            "skipped": [entry.to_json() for entry in skipped],
+        }
+        return json.dumps(record, ensure_ascii=False).encode()
+
+    def _write_shard(self, unit: int, prepared: list[Prepared]) -> dict[str, Any]:
+        name, content = f"{unit:05d}.tar", build_shard(p.sample for p in prepared)
+        stores.write_bytes(stores.join(self._folder, SHARDS, name), content)
+        return {"name": name, "bytes": len(content), "sha256": sha256(content), "images": len(prepared)}
+
+    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+        return json.loads(content)
+
+
+def _left_out(skipped: Sequence[Skipped], ignored: Sequence[Ignored]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["what", "file", "sample", "images", "reason"])
+    writer.writerows(["refused", entry.where, entry.key, entry.images, entry.reason] for entry in skipped)
+    writer.writerows(["ignored", entry.name, "", "", entry.reason] for entry in ignored)
+    return text.getvalue().encode()
+
+
+def _size_facts(sizes: Counter[tuple[int, int]]) -> dict[str, Any] | None:
+    """Return width and height of the smallest, the median and the largest image by number of pixels."""
+    if not sizes:
+        return None
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    middle, passed = (sizes.total() + 1) // 2, 0
+    median = ordered[0]
+    for size in ordered:
+        passed += sizes[size]
+        if passed >= middle:
+            median = size
+            break
+    return {"smallest": list(ordered[0]), "median": list(median), "largest": list(ordered[-1])}

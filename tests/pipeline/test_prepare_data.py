@@ -1,0 +1,194 @@
+"""From a folder of class folders to an index of shards: both policies, a kill in the middle, and what is told."""
+
+import csv
+import io
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_runs import arguments, artifact, described, files, start_job
+
+from dpt_ray.data.index import read_index
+from dpt_ray.data.skipped import read_skipped
+from dpt_ray.pipeline.data_summary import summarise_data
+from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
+from dpt_ray.pipeline.steps.labels import read_labelled
+
+CLASSES = ("ant", "bee", "cat")
+DEADLINE_SECONDS = 240
+
+
+def write_image(path: Path, size: tuple[int, int], seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def class_folders(root: Path) -> list[str]:
+    """Write 8 training and 2 test images of each class; return the settings that name them."""
+    for split, count in (("train", 8), ("test", 2)):
+        for name in CLASSES:
+            for number in range(count):
+                write_image(root / split / name / f"{name}-{number}.png", (9 + number, 12))
+    return [f"data.{split}={root / split}" for split in ("train", "test")] + SETTINGS
+
+
+SETTINGS = ["data.num_classes=null", "data.images_per_shard=10", "labels.per_class=2"]
+
+
+def prepare(root: Path, *settings: str, target=lambda run: [run.train_data, run.test_data]) -> int:
+    return run_job("test", target, summarise_data, arguments(root, *settings))
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.tar")}
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_class_folders_serve_the_pipeline_straight_away(tmp_path, capsys):
+    settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
+    assert prepare(root, *settings, target=lambda run: [run.labelled, run.test_data]) == 0
+    _, run = described(root, *settings)
+    labelled = read_labelled(artifact(root, run.labelled))
+    assert [image.label for image in sorted(labelled, key=lambda i: i.label)] == [0, 0, 1, 1, 2, 2]
+    assert all(image.key.startswith(f"{CLASSES[image.label]}/") for image in labelled)
+    index = read_index(artifact(root, run.train_data).url)
+    assert [shard.samples for shard in index.shards] == [10, 10, 4]
+    assert index.class_counts == (8, 8, 8)
+    facts = artifact(root, run.train_data.imported).facts
+    assert facts["class_names"] == list(CLASSES)
+    assert facts["images_per_class"] == [8, 8, 8]
+    assert facts["sizes"] == {"smallest": [12, 9], "median": [12, 12], "largest": [12, 16]}
+    told = capsys.readouterr().out
+    for line in ("images          24", "width x height  12x9 to 12x16, median 12x12", "1  bee           8     2"):
+        assert line in told
+    # A second time nothing is made, and the summary is there again.
+    assert prepare(root, *settings) == 0
+    assert "already made (24 images in 3 shards)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_broken_files_end_the_job_or_are_listed(tmp_path, capsys):
+    settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
+    train = tmp_path / "data" / "train"
+    (train / "ant" / "broken.jpg").write_bytes(b"no image")
+    (train / "ant" / "empty.png").write_bytes(b"")
+    (train / "notes.txt").write_text("x")
+
+    assert prepare(root, *settings) == USER_MISTAKE
+    complaint = capsys.readouterr().err.strip().splitlines()[-1]
+    assert complaint.startswith("error: ")
+    assert (
+        f"{train}/ant/broken.jpg: is not a readable image" in complaint
+        or f"{train}/ant/empty.png: is empty" in complaint
+    )
+    assert complaint.endswith("set data.on_error=skip to go on without")
+    assert not list(root.glob("shards/*/manifest.json"))
+
+    skip = [*settings, "data.on_error=skip"]
+    assert prepare(root, *skip, "data.max_skipped_share=0.05") == USER_MISTAKE
+    assert "2 of 26 images cannot be used, more than the share of 0.05" in capsys.readouterr().err
+    assert prepare(root, *skip, "data.max_skipped_share=0.1") == 0
+    told = capsys.readouterr().out
+
+    _, run = described(root, *settings)
+    shards = artifact(root, run.train_data.imported)
+    listed = list(csv.DictReader(io.StringIO((Path(shards.url) / "left_out.csv").read_text())))
+    assert {(row["what"], Path(row["file"]).name) for row in listed} == {
+        ("refused", "broken.jpg"),
+        ("refused", "empty.png"),
+        ("ignored", "notes.txt"),
+    }
+    assert len(read_skipped(shards.facts)) == 2
+    assert "refused: 2 of 26 images (listed in " in told
+    assert f"    {train}/ant/empty.png: is empty" in told
+    assert "    notes.txt: not an image by its name" in told
+
+    # What was made while losses were tolerated is no way around the policy.
+    assert prepare(root, *settings) == USER_MISTAKE
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_images_that_could_not_be_fetched_are_fetched_by_the_next_try(tmp_path, capsys):
+    settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
+    _, run = described(root, *settings)
+    hidden = tmp_path / "data" / "train" / "bee" / "bee-3.png"
+    stamp, content = hidden.stat(), hidden.read_bytes()
+
+    def vanish(run):
+        hidden.unlink(missing_ok=True)  # after the listing
+        return [run.train_data]
+
+    for policy in ([], ["data.on_error=skip", "data.max_skipped_share=0.01"]):
+        assert prepare(root, *settings, *policy, target=vanish) == USER_MISTAKE
+        assert "bee-3.png: does not exist" in capsys.readouterr().err
+        hidden.write_bytes(content)
+        os.utime(hidden, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert prepare(root, *settings) == 0
+    assert artifact(root, run.train_data).facts["images"] == 24
+
+
+def _kill_when(process, happened) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not happened():
+        assert process.poll() is None, f"the job ended before it could be killed:\n{process.stdout.read()}"
+        assert time.monotonic() < deadline, "nothing to kill came about"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(tmp_path):
+    settings = [*class_folders(tmp_path / "data"), "data.images_per_shard=3", "data.prepare_size=8"]
+    large = tmp_path / "large.jpg"
+    write_image(large, (1000, 1000))  # takes a while to decode, so that there is a middle to kill in
+    for name in CLASSES:
+        for number in range(16):
+            (tmp_path / "data" / "train" / name / f"large-{number}.jpg").hardlink_to(large)
+
+    root = tmp_path / "killed"
+    _, run = described(root, *settings)
+    folder = root / "shards" / run.train_data.imported.fingerprint
+    _kill_when(start_job("prepare_data", root, *settings), lambda: len(list(folder.glob("records/*.json"))) >= 2)
+    assert not (folder / "manifest.json").exists()
+    survivors = {path: path.stat().st_mtime_ns for path in folder.glob("records/*.json")}
+    assert 2 <= len(survivors) < 24
+
+    job = start_job("prepare_data", root, *settings, "cluster.inference_workers=1")
+    output, _ = job.communicate(timeout=DEADLINE_SECONDS)
+    assert job.returncode == 0, output
+    assert {path: path.stat().st_mtime_ns for path in survivors} == survivors
+    assert "images in each of 3 classes" in output
+
+    undisturbed = tmp_path / "undisturbed"
+    assert prepare(undisturbed, *settings) == 0
+    assert len(tree(undisturbed)) == 24 + 2
+    assert tree(root) == tree(undisturbed)
+    for split in (run.train_data, run.test_data):
+        one, other = (artifact(place, split.imported) for place in (root, undisturbed))
+        assert one.facts == other.facts
+        assert files(one, "records/*.json") == files(other, "records/*.json")
+
+
+def test_a_dry_run_looks_at_the_data_and_writes_nothing(tmp_path, capsys):
+    settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
+    assert run_job("test", lambda run: [run.train_data], arguments=[*arguments(root, *settings), "--dry-run"]) == 0
+    assert f"writing {tmp_path}/data/train (class_folders) as shards" in capsys.readouterr().out
+    assert not list(root.rglob("*.*"))
+
+
+def test_kinds_of_data_that_are_refused_are_refused_before_ray_starts(tmp_path, capsys):
+    write_image(tmp_path / "loose" / "1.png", (8, 8))
+    (tmp_path / "pickled").mkdir()
+    for name in ("batches.meta", "data_batch_1"):
+        (tmp_path / "pickled" / name).write_text(json.dumps(name))
+    for folder, complaint in (("loose", "holds images but no class folders"), ("pickled", "a pickle can run any code")):
+        place = tmp_path / folder
+        assert prepare(tmp_path / "results", f"data.train={place}", f"data.test={place}") == USER_MISTAKE
+        assert complaint in capsys.readouterr().err
