@@ -145,3 +145,22 @@ def test_a_place_that_does_not_exist_is_named(root):
     with pytest.raises(UserError, match="does not exist; give a folder with a folder for each class"):
         describe("train", settings(root, format="class_folders"))
     assert describe("train", settings(root)) is None  # taken for shards, which the index will miss
+
+
+def test_links_count_as_what_they_lead_to(tmp_path):
+    write(str(tmp_path / "all"), CATS_AND_DOGS)
+    root = tmp_path / "chosen"
+    (root / "pet").mkdir(parents=True)
+    (root / "cat").symlink_to(tmp_path / "all" / "cat")
+    (root / "pet" / "one.png").symlink_to(tmp_path / "all" / "dog" / "1.png")
+    (root / "pet" / "none.png").symlink_to(tmp_path / "none.png")
+    (root / "pet" / "up").symlink_to(root)  # leads round in a circle
+    images = describe("train", settings(str(root)))
+    assert images.class_names == ("cat", "pet")
+    shards, skipped = shards_of(images)
+    assert {sample.key for shard in shards for sample in shard} == {"cat/1", "cat/deep/er/2", "pet/one"}
+    assert [(e.where, e.reason) for e in skipped] == [
+        (f"{root}/pet/none.png", "is a link to a file that does not exist")
+    ]
+    (root / "pet").rename(tmp_path / "pet")
+    assert describe("train", settings(str(root))).class_names == ("cat",)  # nothing but links to folders

@@ -224,3 +224,15 @@ def test_metadata_of_another_form_is_left_aside(root):
     for features in ([1], {"image": 3}, "x"):
         found = describe("train", settings(write(root, {"a.parquet": table({"image": images(1)}, features)})))
         assert len(labels_of(found)) == 1
+
+
+def test_where_the_store_does_not_answer_nothing_is_taken_for_lost(root, monkeypatch):
+    data = settings(write(root, {"a.parquet": hub_table(4)}))
+    found = describe("train", data)
+
+    def fail(url: str):
+        raise UserError("the store does not answer", where=url)
+
+    monkeypatch.setattr(stores, "filesystem", fail)
+    with pytest.raises(UserError, match="the store does not answer"):
+        shards_of(found)

@@ -9,8 +9,9 @@ import numpy as np
 
 from dpt_ray.data import stores
 from dpt_ray.data.importing.classes import ClassList, ids_of_declared
-from dpt_ray.data.importing.files import FileEntry, hash_listing
-from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, Unread, ranges
+from dpt_ray.data.importing.files import hash_listing, unread
+from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, ranges
+from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
@@ -112,11 +113,11 @@ def read_cifar10(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage 
     try:
         data = stores.read_range(url, start * RECORD, stop * RECORD)
     except UserError as error:
-        yield Unread(url, None, f"records {start} to {stop - 1}: {error.what}", stop - start)
+        yield unread(url, f"records {start} to {stop - 1}: {error.what}", stop - start)
         return
     whole = len(data) // RECORD
     if whole < stop - start:
-        yield Unread(url, None, f"became shorter: ends before record {stop - 1}", stop - start - whole)
+        yield unread(url, f"became shorter: ends before record {stop - 1}", stop - start - whole)
     records = np.frombuffer(data, np.uint8, whole * RECORD).reshape(whole, RECORD)
     for number, record in enumerate(records, start=start):
         key, label = f"{name.removesuffix('.bin')}-{number:05d}", int(record[0])

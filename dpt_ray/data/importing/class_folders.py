@@ -6,6 +6,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.importing.classes import ClassList, ids_of_names, sorted_names
 from dpt_ray.data.importing.files import FileSet, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.plan import Ignored
+from dpt_ray.data.importing.tree import list_tree
 from dpt_ray.errors import UserError
 
 SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
@@ -28,7 +29,7 @@ def describe_class_folders(location: str, known: ClassList | None) -> ClassFolde
     Raises:
         UserError: no images in class folders, or a class that the list lacks.
     """
-    images, refused, ignored = sort_out(stores.list_tree(location))
+    images, refused, ignored = sort_out(list_tree(location))
     classed = [entry for entry in images if "/" in entry["name"]]
     ignored += [Ignored(entry["name"], "lies in no class folder") for entry in images if "/" not in entry["name"]]
     folders = [entry["name"].partition("/")[0] for entry in classed]

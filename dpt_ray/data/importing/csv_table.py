@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from dpt_ray.data import stores
 from dpt_ray.data.importing.classes import ClassList, ids_of_names, is_number, sorted_names
-from dpt_ray.data.importing.files import FileEntry, FileSet, hash_listing, label_files, sort_out
+from dpt_ray.data.importing.files import FileSet, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.keys import has_image_name, printable
 from dpt_ray.data.importing.plan import Ignored
+from dpt_ray.data.importing.tree import FileEntry, list_tree
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
@@ -48,7 +49,7 @@ def describe_csv(
         UserError: the table cannot be read, lacks a column or lists nothing, or a class that `known` lacks.
     """
     rows = read_rows(table, file_column or FILE_COLUMN, label_column or LABEL_COLUMN)
-    tree = [entry for entry in stores.list_tree(location) if entry["url"] != table]
+    tree = [entry for entry in list_tree(location) if entry["url"] != table]
     if not tree and not stores.exists(location):
         raise UserError("does not exist", where=location, fix=f"give the folder of the images that {table} lists")
     images, unusable, ignored = sort_out(tree)

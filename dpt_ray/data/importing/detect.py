@@ -14,6 +14,7 @@ from dpt_ray.data.importing.files import read_files
 from dpt_ray.data.importing.keys import has_image_name
 from dpt_ray.data.importing.parquet_table import ENDING, ParquetTables, describe_parquet, read_parquet
 from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe
+from dpt_ray.data.importing.tree import list_folders
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
@@ -95,7 +96,7 @@ def detect(location: str, table: str | None) -> str:
     if any(name.lower().endswith(ENDING) for name in names):
         return ParquetTables.kind
     refuse_pickled(location, names)
-    folders = [name for name in stores.list_folders(location) if not name.startswith(".")]
+    folders = [name for name in list_folders(location) if not name.startswith(".")]
     if folders or any(map(has_image_name, names)):
         return ClassFolders.kind
     return SHARDS  # whose complaint tells what is missing

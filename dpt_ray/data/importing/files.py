@@ -9,15 +9,13 @@ from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
 from dpt_ray.data.importing.keys import extension, file_keys, has_image_name, is_hidden, is_text, printable
 from dpt_ray.data.importing.plan import Ignored, ImageSet, RawImage, Recipe, Unread, ranges
+from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.shards import sha256
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
 _READ_TOGETHER = 16
 """Files that a worker fetches at the same time: stores answer slowly, and images are small."""
-
-FileEntry = dict[str, Any]
-"""A file as `stores.list_tree` tells it."""
 
 
 class LabelledFile(NamedTuple):
@@ -62,6 +60,8 @@ def sort_out(entries: Sequence[FileEntry]) -> tuple[list[FileEntry], list[Skippe
             ignored.append(Ignored(printable(name), "hidden"))
         elif not has_image_name(name):
             ignored.append(Ignored(printable(name), "not an image by its name"))
+        elif entry.get("broken"):
+            refused.append(Skipped(printable(entry["url"]), None, "is a link to a file that does not exist"))
         elif not is_text(name):
             refused.append(Skipped(printable(entry["url"]), None, "has a name that is not UTF-8 text"))
         elif "" in name.split("/") or "\0" in name:
@@ -89,7 +89,17 @@ def _read_file(folder: str, file: LabelledFile) -> RawImage | Skipped:
     try:
         data = stores.read_bytes(url)
     except UserError as error:
-        return Unread(printable(url), None, error.what)
+        return unread(url, error.what)
     if file.size is not None and len(data) != file.size:  # some stores don't tell sizes
-        return Unread(printable(url), None, f"held {file.size} bytes when listed, {len(data)} when read")
+        return unread(url, f"held {file.size} bytes when listed, {len(data)} when read")
     return RawImage(printable(url), file.key, data, file.label, extension(file.name), own_file=True)
+
+
+def unread(url: str, reason: str, images: int = 1) -> Unread:
+    """Return the entry for what could not be fetched of a file.
+
+    Raises:
+        UserError: the whole store does not answer; then nothing is known of the images in it.
+    """
+    stores.exists(url)
+    return Unread(printable(url), None, reason, images)

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from dpt_ray.data import stores
 from dpt_ray.data.importing.class_folders import SPLIT_NAMES
 from dpt_ray.data.importing.classes import ClassList, ids_of_declared, ids_of_names, sorted_names
-from dpt_ray.data.importing.files import FileEntry, hash_listing
+from dpt_ray.data.importing.files import hash_listing, unread
 from dpt_ray.data.importing.keys import escape_stem
 from dpt_ray.data.importing.parquet_schema import BYTES, Columns, find_columns, is_name_type
-from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, Unread, ranges
+from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, ranges
+from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
@@ -182,7 +183,7 @@ def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage 
                     done += 1
                 row += len(batch)
     except (pa.ArrowException, OSError, KeyError) as error:  # pyarrow tells damage by OSError, too
-        yield Unread(url, None, f"rows {done} to {stop - 1}: {_reason(error)}", stop - done)
+        yield unread(url, f"rows {done} to {stop - 1}: {_reason(error)}", stop - done)
 
 
 def _raw_image(
