@@ -3,7 +3,9 @@
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError
 from safetensors.torch import load
 
@@ -17,6 +19,20 @@ CHECKPOINT_FOLDER = "checkpoints"
 CHECKPOINT_FILE = "state.safetensors"
 _RAY_LIST = "checkpoint_manager_snapshot.json"
 _RESCUED_FILE = "rescued.safetensors"
+
+
+def run_storage(folder: str) -> dict[str, Any]:
+    """Return Ray Train's settings for where a run's checkpoints go.
+
+    A local folder is named as it is. For any other, Ray Train gets the filesystem that all else here uses, so
+    that checkpoints have the same credentials, retries and timeouts.
+    """
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    filesystem, path = stores.filesystem(folder)
+    if isinstance(filesystem, LocalFileSystem):
+        return {"storage_path": path}
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(filesystem))}
 
 
 def report_checkpoint(state: TrainState, rank: int) -> None:

@@ -19,8 +19,9 @@ from dpt_ray.distributed.checkpoints import (
     newest_checkpoint,
     report_checkpoint,
     rescue_checkpoint,
+    run_storage,
 )
-from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.cluster import Resources, reader_cpus
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.ledger import open_ledger
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
@@ -82,7 +83,9 @@ def run_training(
     on_unreadable = open_ledger(job.folder, policy, images_in)
     streams = resources.processes * len(job.sources)
     readers = {
-        name: open_source(source, keep_bytes, streams=streams, on_unreadable=on_unreadable)
+        name: open_source(
+            source, keep_bytes, streams=streams, cpus=reader_cpus(resources), on_unreadable=on_unreadable
+        )
         for name, (source, _) in job.sources.items()
     }
     with BoardWatcher(progress) as watcher:
@@ -103,7 +106,7 @@ def run_training(
             run_config=RunConfig(
                 name=CHECKPOINT_FOLDER,
                 checkpoint_config=CheckpointConfig(num_to_keep=2),
-                storage_path=job.folder,
+                **run_storage(job.folder),
                 failure_config=FailureConfig(max_failures=max_failures, controller_failure_limit=3),
             ),
         )

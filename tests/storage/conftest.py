@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
@@ -41,7 +42,7 @@ def proxy(session_proxy):
     session_proxy.clear()
 
 
-def forget_process_state() -> None:
+def _forget() -> None:
     """Make this process know as much of its object store as a new one."""
     from dpt_ray.data.object_store import ObjectStore
 
@@ -49,32 +50,47 @@ def forget_process_state() -> None:
     ObjectStore.reached = False
 
 
-@pytest.fixture
-def no_aws(monkeypatch, tmp_path):
-    """An environment without AWS settings and without AWS files; returns the folder for such files."""
+def _clear_environment(monkeypatch, home: Path) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    files = tmp_path / "home" / ".aws"
-    files.mkdir(parents=True)
-    monkeypatch.setenv("HOME", str(files.parent))
+    (home / ".aws").mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # else the client looks for a machine of Amazon's
-    forget_process_state()
-    yield files
-    forget_process_state()
 
 
 @pytest.fixture
-def aws(no_aws, monkeypatch, proxy):
-    """The environment of a user of the store, by way of the proxy; returns its variables."""
-    variables = {
-        "AWS_ENDPOINT_URL": proxy.url,
+def no_aws(monkeypatch, tmp_path):
+    """An environment without AWS settings, in a process that used none before; returns the folder for AWS files."""
+    _clear_environment(monkeypatch, tmp_path)
+    _forget()
+    yield tmp_path / ".aws"
+    _forget()
+
+
+@pytest.fixture
+def variables(session_proxy) -> dict[str, str]:
+    """The environment of a user of the store, by way of the proxy."""
+    return {
+        "AWS_ENDPOINT_URL": session_proxy.url,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET,
     }
+
+
+@pytest.fixture
+def aws(monkeypatch, tmp_path_factory, proxy, variables):
+    """This process has that environment; tests with this fixture share a connection."""
+    _clear_environment(monkeypatch, tmp_path_factory.getbasetemp())
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return variables
+
+
+@pytest.fixture(scope="session")
+def shared_bucket(client) -> str:
+    """URL of a bucket that tests share."""
+    client.mkdir("shared")
+    return "s3://shared"
 
 
 @pytest.fixture

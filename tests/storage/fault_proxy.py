@@ -95,7 +95,7 @@ class FaultProxy:
     async def _serve(self) -> None:
         connector, timeout = TCPConnector(limit=0), ClientTimeout(total=None)
         async with ClientSession(auto_decompress=False, timeout=timeout, connector=connector) as self._session:
-            application = web.Application()
+            application = web.Application(client_max_size=2**30)
             application.router.add_route("*", "/{path:.*}", self._handle)
             runner = web.AppRunner(
                 application, auto_decompress=False, handler_cancellation=True, access_log=None, shutdown_timeout=0.1
