@@ -6,9 +6,6 @@ from torch import Tensor
 
 from dpt_ray.core.random import RowRandom
 
-UNKNOWN_LABEL = -1
-"""The label of an image whose true class training must not see."""
-
 
 @dataclass(frozen=True)
 class ImageBatch:

@@ -9,7 +9,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 
-from dpt_ray.data.shards import Sample, iter_samples, refuse_unsafe_kind, refuse_unsafe_name, split_name
+from dpt_ray.data.shards import SCATTERED, Sample, iter_samples, refuse_unsafe_kind, refuse_unsafe_name, split_name
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.data.tar_headers import BLOCK, END_BLOCKS
 from dpt_ray.errors import UserError
@@ -64,7 +64,7 @@ class _Salvage:
             return
         key, extension = split_name(member.name)
         if key != self._last_key and key in self._files:
-            self._complaints[key] = "has files of one sample that are not next to each other"
+            self._complaints[key] = SCATTERED
         if self._after_damage:
             self._complaints.setdefault(key, _NEIGHBOUR)
         self._last_key, self._after_damage = key, False

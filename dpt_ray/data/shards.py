@@ -9,8 +9,6 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import webdataset
-
 from dpt_ray.data import stores
 from dpt_ray.data.tar_headers import BLOCK, END_BLOCKS, Member, plain_members
 from dpt_ray.errors import UserError
@@ -78,6 +76,7 @@ def fetch_shard(url: str, *, size: int | None = None, checksum: str | None = Non
     return data
 
 
+SCATTERED = "has files of one sample that are not next to each other"
 _END_BYTES = END_BLOCKS * BLOCK
 _NO_END = "is not a complete tar archive (no end-of-archive mark)"
 _CHANGED = "the shard changed or was damaged after it was indexed: restore it, or index the data again"
@@ -174,6 +173,8 @@ def refuse_unsafe_name(name: str, where: str) -> None:
 
 def build_shard(samples: Iterable[Sample]) -> bytes:
     """Return a shard with these samples; equal samples give equal bytes."""
+    import webdataset  # loads torch, which readers need not do
+
     buffer = io.BytesIO()
     with webdataset.TarWriter(buffer, encoder=False, mtime=0.0, user="dpt", group="dpt", mode=0o444) as writer:
         for sample in samples:

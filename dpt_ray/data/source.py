@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dpt_ray.core.batch import UNKNOWN_LABEL
+from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.data.images import ImageForm, decode_images
 from dpt_ray.data.index import DatasetIndex, ShardInfo
 from dpt_ray.data.order import Segment

@@ -13,8 +13,8 @@ from dpt_ray.errors import UserError
 
 CONNECT_SECONDS = 15.0
 
-READER_CPUS = 0.25
-"""CPUs that a reading task reserves: it waits for storage more than it computes."""
+READER_CPUS, LEAST_READER_CPUS = 1.0, 0.25
+"""CPUs that a reading task reserves: it decodes. Where training leaves less, readers share what there is."""
 
 SPARE_CPUS = 1.0
 """CPUs that training workers leave by default to reading, the driver and Ray itself. Threads that compute
@@ -133,9 +133,18 @@ def training_resources(config: ClusterConfig) -> Resources:
         # On a GPU machine the workers need few CPUs; without GPUs they compute on them.
         cpus = min(share, 4.0) if config.gpus_per_worker else share
         cpus = float(int(cpus)) if cpus >= 1 else math.floor(100 * cpus) / 100
-    _check_fits(total, "CPU", cpus * config.workers + READER_CPUS, "cluster.workers or cluster.cpus_per_worker")
+    _check_fits(total, "CPU", cpus * config.workers + LEAST_READER_CPUS, "cluster.workers or cluster.cpus_per_worker")
     _check_fits(total, "GPU", config.gpus_per_worker * config.workers, "cluster.workers or cluster.gpus_per_worker")
     return Resources(config.workers, cpus, config.gpus_per_worker)
+
+
+def reader_cpus(training: Resources) -> float:
+    """Return what a reading task reserves beside a training, so that it fits on every node."""
+    import ray
+
+    left = ray.cluster_resources().get("CPU", 0) - training.processes * training.cpus
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    return READER_CPUS if left / nodes >= READER_CPUS else LEAST_READER_CPUS
 
 
 def inference_resources(config: ClusterConfig) -> Resources:

@@ -28,8 +28,9 @@ from dpt_ray.distributed.failures import user_error
 BLOCK_BYTES = 32 * 2**20
 """Decoded images that a read task hands over at once, at most; a shard that is larger comes in several blocks."""
 
-READS_AHEAD = 1024
-"""Read tasks of one Ray Data execution while streaming; the next execution follows it."""
+FIRST_READS, MOST_READS = 32, 1024
+"""Read tasks of one Ray Data execution while streaming. Executions follow one another, each of twice as many reads as
+the one before: the first batch comes soon, and pauses between executions become rare."""
 
 Note = Callable[[Skipped], None]
 
@@ -111,11 +112,13 @@ class StreamedImages:
     Attributes:
         source: what to read.
         memory: bytes of the object store that one worker's stream may fill.
+        cpus: what a reading task reserves.
         on_unreadable: is told of shards that cannot be read; None lets them raise.
     """
 
     source: ImageSource
     memory: int
+    cpus: float = READER_CPUS
     on_unreadable: Note | None = None
 
     def open(self, *, order: ImageOrder, lanes: Sequence[int], rows_per_lane: int, first_step: int) -> ReadSegment:
@@ -136,8 +139,10 @@ class StreamedImages:
         return read
 
     def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Columns]]]:
-        while reads := list(islice(planned, READS_AHEAD)):
-            dataset = _dataset(self.source, [read.segment for read in reads], self.on_unreadable, READER_CPUS)
+        count = FIRST_READS
+        while reads := list(islice(planned, count)):
+            count = min(2 * count, MOST_READS)
+            dataset = _dataset(self.source, [read.segment for read in reads], self.on_unreadable, self.cpus)
             dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
                 object_store_memory=self.memory
             )
@@ -162,7 +167,12 @@ def _take_rows(blocks: Iterator[Columns], rows: int) -> Columns:
 
 
 def open_source(
-    source: ImageSource, keep_bytes: int, *, streams: int = 1, on_unreadable: Note | None = None
+    source: ImageSource,
+    keep_bytes: int,
+    *,
+    streams: int = 1,
+    cpus: float = READER_CPUS,
+    on_unreadable: Note | None = None,
 ) -> KeptImages | StreamedImages:
     """Decode and keep a source that is small enough; stream a larger one.
 
@@ -170,17 +180,18 @@ def open_source(
         source: what to read.
         keep_bytes: largest decoded size that is kept.
         streams: how many readers may stream at the same time on this cluster, and so share its object store.
+        cpus: what a reading task reserves while streaming.
         on_unreadable: is told of a shard that cannot be read, and may raise; by default such a shard raises.
 
     Raises:
         UserError: a shard or image that cannot be read.
     """
     if source.decoded_bytes > keep_bytes:
-        return StreamedImages(source, _stream_memory(streams), on_unreadable)
+        return StreamedImages(source, _stream_memory(streams), cpus, on_unreadable)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
         # No training competes for CPUs yet.
-        dataset = _dataset(source, whole_shards, on_unreadable, cpus=1.0).materialize()
+        dataset = _dataset(source, whole_shards, on_unreadable, READER_CPUS).materialize()
         return KeptImages(source, dataset.to_numpy_refs())
     except Exception as error:
         raise user_error(error) or error from error

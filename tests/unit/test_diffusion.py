@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from dpt_ray.core.batch import UNKNOWN_LABEL, ImageBatch
+from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.diffusion.guidance import guided
 from dpt_ray.core.diffusion.objective import DiffusionObjective
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, VariancePreserving

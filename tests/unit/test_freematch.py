@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from dpt_ray.core.batch import UNKNOWN_LABEL, ImageBatch
+from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.random import RowRandom
 from dpt_ray.core.semi_supervised import freematch as freematch_module
 from dpt_ray.core.semi_supervised.augmentation import Strong, Weak

@@ -2,6 +2,7 @@
 
 import io
 import random
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.core.batch import UNKNOWN_LABEL
-from dpt_ray.data.images import encode_png
+from dpt_ray.core.labels import UNKNOWN_LABEL
+from dpt_ray.data.images import ImageForm, encode_png
 from dpt_ray.data.index import DatasetIndex, ShardInfo, list_shards, read_index
 from dpt_ray.data.labels import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
 from dpt_ray.data.shards import Sample, build_shard, sha256
@@ -235,7 +236,7 @@ def test_every_class_needs_a_labelled_image_with_a_true_label():
 
 # Reading
 
-FORM = {"image_size": 8, "channels": 1}
+FORM = ImageForm(8, 1)
 
 
 def picture(number: int) -> np.ndarray:
@@ -250,6 +251,10 @@ def store_shard(url: str, samples: list[Sample], claimed: int | None = None) -> 
     data = build_shard(samples)
     write_bytes(url, data)
     return ShardInfo(url, len(data), sha256(data), len(samples) if claimed is None else claimed)
+
+
+def rows_of(shard: SourceShard, start: int, stop: int) -> dict[str, np.ndarray]:
+    return next(read_rows(shard, range(start, stop), FORM, at_once=100))
 
 
 @pytest.fixture
@@ -270,7 +275,7 @@ def sidecar(tmp_path):
 
 
 def test_labels_in_a_shard_are_never_returned(shard):
-    rows = read_rows(SourceShard(shard), 0, 6, **FORM)
+    rows = rows_of(SourceShard(shard), 0, 6)
     assert rows.keys() == {"image", "label"}
     assert rows["label"].tolist() == [UNKNOWN_LABEL] * 6
     assert rows["label"].dtype == np.int64
@@ -280,21 +285,21 @@ def test_labels_in_a_shard_are_never_returned(shard):
 def test_given_labels_are_returned_though_the_shard_says_otherwise(shard):
     source = SourceShard(shard, rows=(5, 0, 2), labels=(7, 8, 9))
     assert source.num_rows == 3
-    rows = read_rows(source, 1, 3, **FORM)
+    rows = rows_of(source, 1, 3)
     assert rows["label"].tolist() == [8, 9]
     assert (rows["image"] == np.stack([picture(0), picture(2)])).all()
 
 
 def test_chosen_rows_without_labels_are_unknown(shard):
-    assert read_rows(SourceShard(shard, rows=(1, 4)), 0, 2, **FORM)["label"].tolist() == [UNKNOWN_LABEL] * 2
+    assert rows_of(SourceShard(shard, rows=(1, 4)), 0, 2)["label"].tolist() == [UNKNOWN_LABEL] * 2
 
 
 def test_sidecar_labels_are_joined_row_by_row(shard, sidecar):
     names = [f"image-{n}" for n in range(6)]
     url = sidecar(names, [10, 11, 12, 13, 14, 15])
-    assert read_rows(SourceShard(shard, label_sidecar=url), 2, 5, **FORM)["label"].tolist() == [12, 13, 14]
+    assert rows_of(SourceShard(shard, label_sidecar=url), 2, 5)["label"].tolist() == [12, 13, 14]
     chosen = SourceShard(shard, rows=(5, 1, 0), label_sidecar=url)
-    rows = read_rows(chosen, 0, 2, **FORM)
+    rows = rows_of(chosen, 0, 2)
     assert rows["label"].tolist() == [15, 11]
     assert rows["label"].dtype == np.int64
 
@@ -303,19 +308,19 @@ def test_sidecar_labels_are_joined_row_by_row(shard, sidecar):
 def test_a_sidecar_of_other_images_is_refused(shard, sidecar, numbers):
     url = sidecar([f"image-{n}" for n in numbers], [0] * len(numbers))
     with pytest.raises(UserError, match=r"\.parquet: does not list the samples of its shard"):
-        read_rows(SourceShard(shard, label_sidecar=url), 0, 2, **FORM)
+        rows_of(SourceShard(shard, label_sidecar=url), 0, 2)
 
 
 def test_a_missing_sidecar_is_refused(shard, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        read_rows(SourceShard(shard, label_sidecar=str(tmp_path / "none.parquet")), 0, 1, **FORM)
+        rows_of(SourceShard(shard, label_sidecar=str(tmp_path / "none.parquet")), 0, 1)
 
 
 @pytest.mark.parametrize("claimed", [5, 7])
 def test_a_shard_with_another_number_of_samples_is_refused(tmp_path, claimed):
     info = store_shard(str(tmp_path / "a.tar"), shard_samples(range(6)), claimed)
     with pytest.raises(UserError, match=f"holds 6 samples but its index says {claimed}"):
-        read_rows(SourceShard(info), 0, 1, **FORM)
+        rows_of(SourceShard(info), 0, 1)
 
 
 def test_a_changed_shard_is_refused(shard, tmp_path):
@@ -328,17 +333,17 @@ def test_an_unreadable_image_is_named_by_shard_and_sample(tmp_path):
     samples = [*shard_samples(range(2)), Sample("broken", {"png": b"no image"})]
     info = store_shard(str(tmp_path / "a.tar"), samples)
     with pytest.raises(UserError, match=r"a\.tar: sample 'broken': is not a readable image"):
-        read_rows(SourceShard(info), 0, 3, **FORM)
-    assert len(read_rows(SourceShard(info), 0, 2, **FORM)["label"]) == 2
+        rows_of(SourceShard(info), 0, 3)
+    assert len(rows_of(SourceShard(info), 0, 2)["label"]) == 2
 
 
 def test_sources_count_their_images_and_add_up(shard):
     index = DatasetIndex((shard, shard), class_counts=(4, 4, 4), label_folder="memory://true-labels")
-    everything = unlabelled_source(index, **FORM)
+    everything = unlabelled_source(index, FORM)
     assert (everything.num_images, everything.counts, everything.decoded_bytes) == (12, [6, 6], 12 * 64)
-    few = ImageSource((SourceShard(shard, rows=(1, 2), labels=(0, 1)),), **FORM)
+    few = ImageSource((SourceShard(shard, rows=(1, 2), labels=(0, 1)),), FORM)
     assert (few + everything).counts == [2, 6, 6]
-    joined = sidecar_labelled_source(index, "memory://labels", **FORM)
+    joined = sidecar_labelled_source(index, "memory://labels", FORM)
     assert [s.label_sidecar for s in joined.shards] == [
         "memory://labels/00000.parquet",
         "memory://labels/00001.parquet",
@@ -349,10 +354,12 @@ def test_an_index_moves_with_its_root(tmp_path):
     old, new = str(tmp_path / "old"), str(tmp_path / "new")
     own = ShardInfo(f"{old}/shards/ab/00000.tar", 10, "00", 3)
     foreign = ShardInfo("s3://bucket/00001.tar", 11, "11", 4)
+    foreign = replace(foreign, number=1, skipped=(2, 5))
     index = DatasetIndex((own, foreign), class_counts=(3, 4), label_folder=f"{old}/dataset/cd/labels")
     write_json(f"{new}/dataset/cd/index.json", index.to_json(f"{old}/dataset/cd"))
     moved = read_index(f"{new}/dataset/cd")
     assert [s.url for s in moved.shards] == [f"{new}/shards/ab/00000.tar", "s3://bucket/00001.tar"]
+    assert moved.shards[1] == foreign
     assert moved.label_sidecar(1) == f"{new}/dataset/cd/labels/00001.parquet"
     assert (moved.num_images, moved.num_classes, moved.class_counts) == (7, 2, (3, 4))
 
@@ -376,7 +383,5 @@ def test_folders_without_usable_shards_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no shards"):
         list_shards(str(tmp_path))
     (tmp_path / "a.tar").touch()
-    with pytest.raises(UserError, match=r"a\.tar: is an empty shard"):
-        list_shards(str(tmp_path))
     with pytest.raises(UserError, match="give a folder"):
         list_shards(str(tmp_path / "a.tar"))

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dpt_ray.core.batch import UNKNOWN_LABEL, ImageBatch
+from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.diffusion.denoiser import per_image
 from dpt_ray.core.diffusion.processes import Process
 from dpt_ray.core.diffusion.samplers import from_uint8

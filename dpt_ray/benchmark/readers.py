@@ -1,0 +1,130 @@
+"""Ways to bring the images of shards, decoded, into one process: ours and the usual ones.
+
+Every contestant delivers uint8 batches of `BATCH` images in the same form to the calling process, from the same
+list of shards, with the same number of CPUs.
+"""
+
+import io
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dpt_ray.benchmark.contest import Contestant
+from dpt_ray.data.images import ImageForm, centre_crop, decode_images
+from dpt_ray.data.order import ImageOrder
+from dpt_ray.data.shards import IMAGE_EXTENSIONS, fetch_shard, iter_samples
+from dpt_ray.data.source import ImageSource
+from dpt_ray.data.stream import ReadSegment, batches
+from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
+
+BATCH, LANES, SHUFFLE_WINDOW = 256, 8, 16384
+"""A batch of usual size, in the order that is the default of settings."""
+
+
+def decode_fast(encoded: Sequence[bytes], form: ImageForm) -> np.ndarray:
+    """Decode as this package does: uint8 (N, C, H, W)."""
+
+    def fail(row: int, error: Exception) -> None:
+        raise error
+
+    return decode_images(encoded, form, str, fail)
+
+
+def decode_with_pillow(encoded: Sequence[bytes], form: ImageForm) -> np.ndarray:
+    """Decode to the same pixels with Pillow alone, as `read_webdataset` does by itself."""
+    images = []
+    for data in encoded:
+        image = Image.open(io.BytesIO(data)).convert("RGB" if form.channels == 3 else "L")
+        if image.size != (form.size, form.size):
+            image = centre_crop(image, form.size)
+        images.append(np.asarray(image).reshape(form.size, form.size, form.channels))
+    return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
+
+
+def decode_only(source: ImageSource, cpus: int) -> Contestant:
+    """The ceiling: every CPU decodes images that lie in its memory, and throws the pixels away."""
+    import ray
+
+    @ray.remote(num_cpus=0)
+    class Decoder:
+        def __init__(self, urls: list[str], form: ImageForm):
+            self._form = form
+            self._encoded = [sample.image_bytes(url) for url in urls for sample in iter_samples(fetch_shard(url), url)]
+
+        def decode(self) -> int:
+            for start in range(0, len(self._encoded), BATCH):
+                decode_fast(self._encoded[start : start + BATCH], self._form)
+            return len(self._encoded)
+
+    urls = [shard.info.url for shard in source.shards]
+    decoders = [Decoder.remote(urls[rank::cpus], source.form) for rank in range(cpus)]
+    return lambda: sum(ray.get([decoder.decode.remote() for decoder in decoders]))
+
+
+def stock_ray(source: ImageSource, decode: Any) -> Contestant:
+    """`ray.data.read_webdataset`, decoding in tasks of Ray Data."""
+    import ray
+
+    urls = [shard.info.url for shard in source.shards]
+
+    def decode_rows(rows: dict[str, Any]) -> dict[str, Any]:
+        column = next(name for name in rows if name in IMAGE_EXTENSIONS)
+        return {"image": decode(list(rows[column]), source.form)}
+
+    def run() -> int:
+        rows = ray.data.read_webdataset(urls, decoder=None, override_num_blocks=len(urls))
+        decoded = rows.map_batches(decode_rows, batch_size=BATCH, batch_format="numpy")
+        return sum(len(batch["image"]) for batch in decoded.iter_batches(batch_size=BATCH, batch_format="numpy"))
+
+    return run
+
+
+def web_loader(source: ImageSource, decode: Any, cpus: int) -> Contestant:
+    """`webdataset.WebLoader`, with a worker process for each CPU that lives through all rounds."""
+    import webdataset
+
+    # Shards are split between workers in turns, so all get equally many where their number is a multiple of cpus.
+    dataset = webdataset.WebDataset([s.info.url for s in source.shards], shardshuffle=False, empty_check=False)
+    pairs = dataset.map(_encoded_image).batched(BATCH, collation_fn=list).map(partial(_decode_batch, decode, source.form))
+    loader = webdataset.WebLoader(pairs, batch_size=None, num_workers=cpus, persistent_workers=True)
+    return lambda: sum(len(batch) for batch in loader)
+
+
+def _encoded_image(sample: dict[str, Any]) -> bytes:
+    return next(sample[name] for name in IMAGE_EXTENSIONS if name in sample)
+
+
+def _decode_batch(decode: Any, form: ImageForm, encoded: list[bytes]) -> Any:
+    import torch
+
+    return torch.from_numpy(decode(encoded, form))
+
+
+def ours_cold(source: ImageSource) -> Contestant:
+    """Our stream: every round fetches, checks and decodes all shards, in training's shuffled order."""
+
+    def run() -> int:
+        reader = open_source(source, keep_bytes=0)
+        assert isinstance(reader, StreamedImages)
+        return _consume(source, reader)
+
+    return run
+
+
+def ours_kept(source: ImageSource) -> Contestant:
+    """Our kept form: images decoded once, before the race, in the same order as the stream's."""
+    reader = open_source(source, keep_bytes=source.decoded_bytes)
+    assert isinstance(reader, KeptImages)
+    return lambda: _consume(source, reader)
+
+
+def _consume(source: ImageSource, reader: KeptImages | StreamedImages) -> int:
+    order = ImageOrder(source.counts, seed=0, lanes=LANES, shuffle_window=SHUFFLE_WINDOW)
+    rows = BATCH // LANES
+    read: ReadSegment = reader.open(order=order, lanes=range(LANES), rows_per_lane=rows, first_step=0)
+    stream = batches(order, read, lanes=range(LANES), rows_per_lane=rows, first_step=0)
+    return sum(len(batch["image"]) for batch in islice(stream, source.num_images // BATCH))
