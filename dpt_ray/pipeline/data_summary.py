@@ -33,7 +33,7 @@ def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -
     made: Facts = artifacts[step.imported].facts if step.imported is not None else {}
     rows = [("images", _images(facts, made)), ("shards", f"{facts['shards']:,}, {_bytes(facts['bytes'])} together")]
     if step.imported is not None:
-        rows += [("from", _origin(step)), ("in", artifacts[step.imported].file(SHARDS))]
+        rows += [("from", _origin(step, config)), ("in", artifacts[step.imported].file(SHARDS))]
     else:
         rows.append(("in", str(step.settings["location"])))
     if made.get("sizes"):
@@ -42,9 +42,10 @@ def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -
     return "\n".join(lines + _refused(step, artifacts) + _ignored(step, artifacts))
 
 
-def _origin(step: Dataset) -> str:
-    images = step.imported.images
-    return "the embedded digits" if images.kind == "digits" else f"{images.location} ({images.kind})"
+def _origin(step: Dataset, config: RunConfig) -> str:
+    settings = step.imported.settings
+    given = config.data.train if settings["split"] == "train" else config.data.test
+    return "the embedded digits" if settings["source"] == "digits" else f"{given} ({settings['source']})"
 
 
 def _images(facts: Facts, made: Facts) -> str:
@@ -80,7 +81,8 @@ def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
     if ignored["files"] > len(told):
         told.append(f"    ... and {ignored['files'] - len(told):,} more")
     where = artifacts[step.imported].file(LEFT_OUT_FILE)
-    return [f"  ignored: {ignored['files']:,} files (listed in {where})", *told]
+    count = "1 file" if ignored["files"] == 1 else f"{ignored['files']:,} files"
+    return [f"  ignored: {count} (listed in {where})", *told]
 
 
 def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> str:

@@ -144,7 +144,13 @@ def test_folders_that_hold_something_else_are_refused_with_the_remedy(root, file
 def test_a_place_that_does_not_exist_is_named(root):
     with pytest.raises(UserError, match="does not exist; give a folder with a folder for each class"):
         describe("train", settings(root, format="class_folders"))
-    assert describe("train", settings(root)) is None  # taken for shards, which the index will miss
+    with pytest.raises(UserError, match="does not exist; give a folder of WebDataset shards, of class folders, "):
+        describe("train", settings(root))
+    write(root, {"notes.txt": "x"})
+    with pytest.raises(UserError, match=r"holds no shards \(\*\.tar\) nor anything that shards are made from"):
+        describe("train", settings(root))
+    write(root, {"1.tar": "x"})
+    assert describe("train", settings(root)) is None
 
 
 def test_links_count_as_what_they_lead_to(tmp_path):

@@ -99,7 +99,15 @@ def detect(location: str, table: str | None) -> str:
     folders = [name for name in list_folders(location) if not name.startswith(".")]
     if folders or any(map(has_image_name, names)):
         return ClassFolders.kind
-    return SHARDS  # whose complaint tells what is missing
+    if not names and not stores.exists(location):
+        raise UserError("does not exist", where=location, fix=_KINDS)
+    raise UserError("holds no shards (*.tar) nor anything that shards are made from", where=location, fix=_KINDS)
+
+
+_KINDS = (
+    "give a folder of WebDataset shards, of class folders, of Parquet files or of CIFAR-10's binary batches, "
+    "or a folder of images with a table of labels (data.train_labels, data.test_labels)"
+)
 
 
 def read(kind: str, settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
