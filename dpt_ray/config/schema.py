@@ -72,7 +72,7 @@ class DataConfig(Section):
                 "make them agree or leave num_classes out"
             )
         if self.class_names is not None and self.class_file is not None:
-            raise ValueError("class_names and class_file say the same; give one of them")
+            raise ValueError("class_names and class_file say the same; give one of them, and null for the other")
         if self.train is None:
             raise ValueError(
                 "train is needed: the URL of a folder of training shards or images (and test: of held-out ones)"
@@ -82,6 +82,11 @@ class DataConfig(Section):
         if self.train == "digits" and self.test is not None:
             raise ValueError("test must be left out: the embedded digits bring their own held-out images")
         self._check_tables()
+        if self.prepare_size is not None and self.prepare_size < self.image_size:
+            raise ValueError(
+                f"prepare_size must not be below image_size, to which images would be enlarged again: "
+                f"{self.prepare_size} < {self.image_size}"
+            )
         return self
 
     def _check_tables(self) -> None:

@@ -41,8 +41,11 @@ def class_folders(root: Path) -> list[str]:
 SETTINGS = ["data.num_classes=null", "data.images_per_shard=10", "labels.per_class=2"]
 
 
-def prepare(root: Path, *settings: str, target=lambda run: [run.train_data, run.test_data]) -> int:
-    return run_job("test", target, summarise_data, arguments(root, *settings))
+def prepare(root: Path, *settings: str, target=None) -> int:
+    """Run `prepare_data`, or another target, in this process; return the exit status."""
+    if target is not None:
+        return run_job("test", target, arguments=arguments(root, *settings))
+    return run_job("test", lambda run: [run.train_data, run.test_data], summarise_data, arguments(root, *settings))
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -52,7 +55,7 @@ def tree(root: Path) -> dict[str, bytes]:
 @pytest.mark.usefixtures("local_ray")
 def test_class_folders_serve_the_pipeline_straight_away(tmp_path, capsys):
     settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
-    assert prepare(root, *settings, target=lambda run: [run.labelled, run.test_data]) == 0
+    assert prepare(root, *settings, target=lambda run: [run.labelled]) == 0
     _, run = described(root, *settings)
     labelled = read_labelled(artifact(root, run.labelled))
     assert [image.label for image in sorted(labelled, key=lambda i: i.label)] == [0, 0, 1, 1, 2, 2]
@@ -64,12 +67,12 @@ def test_class_folders_serve_the_pipeline_straight_away(tmp_path, capsys):
     assert facts["class_names"] == list(CLASSES)
     assert facts["images_per_class"] == [8, 8, 8]
     assert facts["sizes"] == {"smallest": [12, 9], "median": [12, 12], "largest": [12, 16]}
+    capsys.readouterr()
+    assert prepare(root, *settings) == 0
     told = capsys.readouterr().out
     for line in ("images          24", "width x height  12x9 to 12x16, median 12x12", "1  bee           8     2"):
         assert line in told
-    # A second time nothing is made, and the summary is there again.
-    assert prepare(root, *settings) == 0
-    assert "already made (24 images in 3 shards)" in capsys.readouterr().out
+    assert "already made (24 images in 3 shards)" in told
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -131,6 +134,30 @@ def test_images_that_could_not_be_fetched_are_fetched_by_the_next_try(tmp_path, 
         os.utime(hidden, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert prepare(root, *settings) == 0
     assert artifact(root, run.train_data).facts["images"] == 24
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_shard_that_was_removed_before_the_end_is_written_again(tmp_path):
+    settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
+    assert prepare(root, *settings) == 0
+    _, run = described(root, *settings)
+    before = tree(root)
+    made = Path(artifact(root, run.train_data.imported).url)
+    (made / "manifest.json").unlink()
+    (made / "shards" / "00001.tar").unlink()
+    (made / "shards" / "00002.tar").write_bytes(b"cut")
+    assert prepare(root, *settings) == 0
+    assert tree(root) == before
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_shard_that_is_missing_at_the_end_is_missed_by_the_index(tmp_path, capsys):
+    settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
+    assert prepare(root, *settings, target=lambda run: [run.train_data.imported]) == 0
+    _, run = described(root, *settings)
+    (Path(artifact(root, run.train_data.imported).url) / "shards" / "00001.tar").unlink()
+    assert prepare(root, *settings) == USER_MISTAKE
+    assert "00001.tar: does not exist" in capsys.readouterr().err
 
 
 def _kill_when(process, happened) -> None:

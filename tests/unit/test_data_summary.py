@@ -1,4 +1,4 @@
-"""The summary of prepared data: all of few classes, the extremes of many; of long lists the first, and how many more."""
+"""The summary of prepared data: all of few classes, the extremes of many; the first entries of long lists."""
 
 from dpt_ray.config.load import load_config
 from dpt_ray.data.skipped import Skipped, skip_facts
@@ -60,7 +60,7 @@ def test_image_sizes_are_told_with_what_they_were_brought_to(tmp_path):
     sizes = {"smallest": [3, 4], "median": [8, 8], "largest": [30, 20]}
     for settings, expected in (
         ((), "3x4 to 30x20, median 8x8\n"),
-        (("data.prepare_size=6",), "median 8x8; brought to 6x6"),
+        (("data.prepare_size=9",), "median 8x8; brought to 9x9"),
     ):
         assert expected in summary(tmp_path, [1] * 10, [1] * 10, *settings, facts={"sizes": sizes, "ignored": nothing})
     equal = {name: [8, 8] for name in sizes}

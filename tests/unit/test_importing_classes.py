@@ -102,3 +102,9 @@ def test_names_of_test_data_mean_nothing_where_training_data_has_numbers(root):
 def test_the_same_classes_said_twice_are_refused():
     with pytest.raises(ValueError, match="class_names and class_file say the same"):
         settings("x", class_names=("a", "b"), class_file="names.txt")
+
+
+def test_a_prepared_size_that_would_be_enlarged_again_is_refused():
+    with pytest.raises(ValueError, match="prepare_size must not be below image_size"):
+        settings("x", image_size=32, prepare_size=31)
+    assert settings("x", image_size=32, prepare_size=32).prepare_size == 32

@@ -1,6 +1,8 @@
 """A folder of images and a table of labels: each image under its row's label, everything else listed."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from importing_data import encoded, labels_of, new_place, settings, shards_of, write
 
 from dpt_ray.config.schema import DataConfig
@@ -112,3 +114,26 @@ def test_a_table_beside_another_format_is_refused():
             settings("x", train_labels="labels.csv", **others)
     with pytest.raises(ValueError, match="train_labels and test_labels are needed for the format csv"):
         settings("x", format="csv", train_labels="labels.csv")
+
+
+FILES = st.sampled_from([f"{number}.png" for number in range(8)])
+
+
+@given(
+    files=st.dictionaries(FILES, st.booleans(), min_size=1),
+    rows=st.lists(st.tuples(FILES, st.sampled_from(["cat", "dog", ""])), min_size=1, max_size=10),
+)
+def test_every_image_and_every_row_is_in_a_shard_or_listed(files, rows):
+    root = new_place("memory", None)
+    write(root, {name: encoded() if good else b"bad" for name, good in files.items()})
+    write(root, {"labels.csv": "file,label\n" + "".join(f"{name},{label}\n" for name, label in rows)})
+    images = describe("train", settings(root, train_labels=f"{root}/labels.csv"))
+    shards, skipped = shards_of(images)
+    labels = {name: {label for row, label in rows if row == name} for name, _ in rows}
+    kept = {f"{sample.key}.png": sample.label("x") for shard in shards for sample in shard}
+    assert set(kept) == {name for name, good in files.items() if good and len(labels.get(name, ())) == 1}
+    names = images.class_names or ()
+    assert all(labels[name] == {names[label] if label is not None else ""} for name, label in kept.items())
+    refused = {entry.key or entry.where.rpartition("/")[2] for entry in skipped}
+    assert refused == set(labels) - set(kept)
+    assert {entry.name for entry in images.ignored if entry.reason == "not in the table"} == set(files) - set(labels)

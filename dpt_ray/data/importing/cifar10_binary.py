@@ -15,7 +15,7 @@ from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
-BATCHES = {"train": "data_batch_*.bin", "test": "test_batch.bin"}
+BATCHES = {"train": "data_batch_[1-5].bin", "test": "test_batch.bin"}
 NAMES_FILE = "batches.meta.txt"
 CLASSES, SIZE, CHANNELS = 10, 32, 3
 RECORD = 1 + CHANNELS * SIZE * SIZE

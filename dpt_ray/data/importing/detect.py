@@ -43,7 +43,7 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
     """
     if data.train == "digits":
         return describe_digits(split)
-    location = stores.absolute_url((data.train if split == "train" else data.test) or "")
+    location = stores.absolute_url((data.train if split == "train" else data.test) or "").rstrip("/")
     table = data.train_labels if split == "train" else data.test_labels
     kind = data.format if data.format != "auto" else detect(location, table)
     if kind == SHARDS:

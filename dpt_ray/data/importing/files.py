@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dpt_ray.core.random import derive_seed
@@ -80,8 +81,13 @@ def hash_listing(entries: Iterable[FileEntry], *others: Any) -> str:
 def read_files(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
     """Yield the images of a recipe in its order; a file that is gone or has changed is listed."""
     folder = settings["location"]
-    with ThreadPoolExecutor(_READ_TOGETHER) as pool:
-        yield from pool.map(lambda file: _read_file(folder, LabelledFile(*file)), recipe["files"])
+    yield from _pool().map(lambda file: _read_file(folder, LabelledFile(*file)), recipe["files"])
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """Return the process's own threads for reading; each keeps its connection to an object store."""
+    return ThreadPoolExecutor(_READ_TOGETHER, thread_name_prefix="read")
 
 
 def _read_file(folder: str, file: LabelledFile) -> RawImage | Skipped:

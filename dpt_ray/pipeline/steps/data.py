@@ -23,9 +23,10 @@ from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_uni
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import fingerprint
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.shards import SHARDS, ImportedShards, import_shards
+from dpt_ray.pipeline.steps.shards import ImportedShards, import_shards, written_shards
 
 NO_LABEL = -1
+_EMPTY = "is an empty shard"
 _LABELS = "labels"
 
 
@@ -67,7 +68,7 @@ class Dataset(Step):
         return f"indexing {self.settings.get('location', 'the shards')}"
 
     def make(self, workshop: Workshop) -> dict[str, Any]:
-        shards = self._listing or list_shards(workshop.parents["shards"].file(SHARDS))
+        shards = self._listing or written_shards(workshop.parents["shards"])
         facts = run_units(
             _IndexWorker,
             {
@@ -146,12 +147,14 @@ class _IndexWorker(UnitWorker):
             data = fetch_shard(url)
         except UserError as error:
             raise UnusableUnitError([Skipped(url, None, error.what)]) from None
+        if not data:
+            raise UnusableUnitError([Skipped(url, None, _EMPTY)])
         samples, skipped = reliable_samples(data, url)
         unusable = try_samples(samples, self._form, url)
         skipped += unusable.values()
         usable = [sample for row, sample in enumerate(samples) if row not in unusable]
         if not usable:
-            raise UnusableUnitError(skipped or [Skipped(url, None, "is an empty shard")])
+            raise UnusableUnitError(skipped or [Skipped(url, None, _EMPTY)])
         labels = [sample.label(url) for sample in usable]
         return encode_sidecar(
             [sample.key for sample in usable],
@@ -203,7 +206,8 @@ def _refuse_duplicate_keys(sidecars: list[str], shards: list[str]) -> None:
 
 def class_names(data: DataConfig, num_classes: int) -> tuple[str, ...]:
     """Return what to call each class: the names that the settings give, or the class ids."""
-    return data.class_names or tuple(map(str, range(num_classes)))
+    given = given_classes(data)
+    return given.names if given else tuple(map(str, range(num_classes)))
 
 
 def image_form(data: DataConfig) -> ImageForm:

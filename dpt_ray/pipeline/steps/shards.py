@@ -19,6 +19,7 @@ from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 
 SHARDS = "shards"
@@ -69,7 +70,20 @@ class ImportedShards(Step):
         plan = "\n".join(lines).encode()
         stores.write_bytes(workshop.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
         total = sum(recipe["images"] for recipe in recipes)
-        records = run_units(
+        images_in = total + count_images(self.images.refused)
+        workshop.policy.check(list(self.images.refused), images_in)
+        records = self._write_shards(workshop, len(recipes), total)
+        if lost := self._lost(workshop, records):
+            for record in lost:
+                stores.remove_tree(record["url"])
+            records = self._write_shards(workshop, len(recipes), total)
+        skipped = [*self.images.refused, *(entry for record in records for entry in read_skipped(record))]
+        self._check(workshop, skipped, images_in, records)
+        stores.write_bytes(workshop.file(LEFT_OUT_FILE), _left_out(skipped, self.images.ignored))
+        return {**self._facts(records), **skip_facts(images_in, skipped)}
+
+    def _write_shards(self, workshop: Workshop, shards: int, images: int) -> list[dict[str, Any]]:
+        return run_units(
             _ShardWorker,
             {
                 "folder": workshop.folder,
@@ -79,16 +93,17 @@ class ImportedShards(Step):
                 "max_pixels": self.settings["max_pixels"],
                 "give_up_unread": workshop.policy.allowed_share == 0,
             },
-            list(range(len(recipes))),
+            list(range(shards)),
             resources=inference_resources(workshop.cluster),
-            progress=workshop.progress(total),
+            progress=workshop.progress(images),
             policy=workshop.policy,
         )
-        skipped = [*self.images.refused, *(entry for record in records for entry in read_skipped(record))]
-        images_in = total + count_images(self.images.refused)
-        self._check(workshop, skipped, images_in, records)
-        stores.write_bytes(workshop.file(LEFT_OUT_FILE), _left_out(skipped, self.images.ignored))
-        return {**self._facts(records), **skip_facts(images_in, skipped)}
+
+    def _lost(self, workshop: Workshop, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the records whose shards are not there any more, or not in their full length."""
+        there = {file["name"]: file["size"] for file in stores.list_files(workshop.file(SHARDS))}
+        written = [record for record in records if record.get("shard")]
+        return [record for record in written if there.get(record["shard"]["name"]) != record["shard"]["bytes"]]
 
     def _check(
         self, workshop: Workshop, skipped: list[Skipped], images_in: int, records: Sequence[dict[str, Any]]
@@ -144,6 +159,11 @@ def import_shards(split: Split, data: DataConfig, train: ImportedShards | None =
     """
     images = detect.describe(split, data, train.images if train is not None else None)
     return ImportedShards(split, data, images) if images is not None else None
+
+
+def written_shards(artifact: Artifact) -> list[dict[str, Any]]:
+    """Return the shards of a finished `ImportedShards` in their order, with their URLs."""
+    return [{**shard, "url": artifact.file(SHARDS, shard["name"])} for shard in artifact.facts["files"]]
 
 
 class _ShardWorker(UnitWorker):
