@@ -89,8 +89,9 @@ def web_loader(source: ImageSource, decode: Any, cpus: int) -> Contestant:
 
     # Shards are split between workers in turns, so all get equally many where their number is a multiple of cpus.
     dataset = webdataset.WebDataset([s.info.url for s in source.shards], shardshuffle=False, empty_check=False)
-    pairs = dataset.map(_encoded_image).batched(BATCH, collation_fn=list).map(partial(_decode_batch, decode, source.form))
-    loader = webdataset.WebLoader(pairs, batch_size=None, num_workers=cpus, persistent_workers=True)
+    encoded = dataset.map(_encoded_image).batched(BATCH, collation_fn=list)
+    decoded = encoded.map(partial(_decode_batch, decode, source.form))
+    loader = webdataset.WebLoader(decoded, batch_size=None, num_workers=cpus, persistent_workers=True)
     return lambda: sum(len(batch) for batch in loader)
 
 

@@ -48,7 +48,8 @@ class _Salvage:
             if not member.isdir():
                 self._add(member)
         if data[end:].strip(b"\0") or len(data) - end < END_BLOCKS * BLOCK:
-            self._note_damage(f"ends early or is damaged from byte {min(end, len(data))} on")
+            place = min(end, len(data))
+            self._note_damage(f"is not a complete tar archive: it ends early or is damaged from byte {place} on")
 
     def result(self, error: UserError) -> tuple[list[Sample], list[Skipped]]:
         """Return samples and complaints; `error` is the first complaint of the strict reading."""

@@ -176,7 +176,14 @@ def build_shard(samples: Iterable[Sample]) -> bytes:
     import webdataset  # loads torch, which readers need not do
 
     buffer = io.BytesIO()
-    with webdataset.TarWriter(buffer, encoder=False, mtime=0.0, user="dpt", group="dpt", mode=0o444) as writer:
+    with webdataset.TarWriter(
+        buffer,
+        encoder=False,
+        mtime=0,  # a float would need an extended header
+        user="dpt",
+        group="dpt",
+        mode=0o444,
+    ) as writer:
         for sample in samples:
             writer.write({"__key__": sample.key, **sample.files})
     return buffer.getvalue()

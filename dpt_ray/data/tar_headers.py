@@ -12,7 +12,8 @@ END_BLOCKS = 2
 
 _NAME, _SIZE, _CHECKSUM, _MAGIC, _PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(257, 262), 345
 _TYPE = 156
-_PLAIN_FILE = (0, ord("0"))
+_PLAIN_FILE, _EXTENDED = (0, ord("0")), ord("x")
+_TIMES = {b"mtime", b"atime", b"ctime"}
 
 Member = tuple[str, int, int]
 """Name, and where in the archive its content begins and ends."""
@@ -21,7 +22,8 @@ Member = tuple[str, int, int]
 def plain_members(data: bytes) -> list[Member] | None:
     """Return the members of an archive of plain files in the ustar form, in order.
 
-    None is the answer for everything else, damaged or not: other kinds of members, extended headers (PAX, GNU),
+    Extended headers (PAX) may give times, as those that `webdataset.TarWriter` writes before every member. None is
+    the answer for everything else, damaged or not: other kinds of members or of extended headers (PAX, GNU),
     numbers in another form than octal, names that are not UTF-8, a wrong checksum, no end mark.
     """
     if not data or len(data) % BLOCK:
@@ -33,7 +35,10 @@ def plain_members(data: bytes) -> list[Member] | None:
     headers = blocks[places]
     sizes = _octal(headers[:, _SIZE], digits=11)
     sums = _octal(headers[:, _CHECKSUM], digits=6)
-    if sizes is None or sums is None or not np.isin(headers[:, _TYPE], _PLAIN_FILE).all() or headers[:, _PREFIX].any():
+    kinds = headers[:, _TYPE]
+    if sizes is None or sums is None or not np.isin(kinds, (*_PLAIN_FILE, _EXTENDED)).all():
+        return None
+    if headers[:, _PREFIX].any():
         return None
     ends = places + 1 + -(-sizes // BLOCK)
     chained = places[0] == 0 and (ends[:-1] == places[1:]).all() and ends[-1] + END_BLOCKS <= len(blocks)
@@ -44,6 +49,15 @@ def plain_members(data: bytes) -> list[Member] | None:
     own = headers[:, _CHECKSUM].sum(1, dtype=np.int64)
     if (headers.sum(1, dtype=np.int64) - own + blank != sums).any():
         return None
+    extended = kinds == _EXTENDED
+    if extended.any():
+        if (
+            not _only_times(data, places[extended], sizes[extended])
+            or (extended[:-1] & extended[1:]).any()
+            or extended[-1]
+        ):
+            return None
+        headers, places, sizes = headers[~extended], places[~extended], sizes[~extended]
     names = np.ascontiguousarray(headers[:, _NAME]).view("S100").ravel().tolist()  # without the zeros at the end
     try:
         texts = b"\n".join(names).decode().split("\n")
@@ -53,6 +67,15 @@ def plain_members(data: bytes) -> list[Member] | None:
     if len(texts) != len(names) or any("\0" in name or name.endswith("/") for name in texts):
         return None
     return list(zip(texts, starts.tolist(), (starts + sizes).tolist(), strict=True))
+
+
+def _only_times(data: bytes, places: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether these extended headers hold nothing but times: records of the form `28 mtime=1795448149.85`."""
+    for start, size in zip(((places + 1) * BLOCK).tolist(), sizes.tolist(), strict=True):
+        for record in data[start : start + size].split(b"\n")[:-1]:
+            if record.partition(b" ")[2].partition(b"=")[0] not in _TIMES:
+                return False
+    return True
 
 
 def _octal(fields: np.ndarray, digits: int) -> np.ndarray | None:

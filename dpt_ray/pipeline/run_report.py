@@ -11,15 +11,16 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.data import stores
 from dpt_ray.data.images import decode_image
 from dpt_ray.data.index import read_index
+from dpt_ray.data.skipped import read_skipped
 from dpt_ray.data.source import read_shard_samples
 from dpt_ray.pipeline.artifacts import Artifact, fingerprint
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.graph import Step, in_order
 from dpt_ray.pipeline.steps.data import class_names, image_form
 from dpt_ray.pipeline.steps.evaluation import read_metrics
 from dpt_ray.pipeline.steps.labels import read_labelled
 from dpt_ray.pipeline.steps.training import read_history
-from dpt_ray.report.content import ClassAudit, Curve, Figure, Metric, Report, SampleGrid, StepRecord
+from dpt_ray.report.content import ClassAudit, Curve, Figure, LeftOut, Metric, Report, SampleGrid, StepRecord
 from dpt_ray.report.table import format_share, text_table
 
 GRID_CLASSES, GRID_IMAGES = 20, 10
@@ -70,6 +71,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         grid=_sample_grid(config, artifacts[run.pseudo_images]),
         classes=_audit(config, run, artifacts, metrics["per_class"]),
         steps=tuple(_record(step, artifacts[step]) for step in run.steps()),
+        left_out=_left_out(run, artifacts),
         notes=_notes(config, run, artifacts),
         settings_yaml=dump_yaml(config),
     )
@@ -152,6 +154,14 @@ def _audit(
 def _record(step: Step, artifact: Artifact) -> StepRecord:
     address = f"{step.name}/{step.fingerprint}"
     return StepRecord(step.title, address, artifact.manifest["seconds"], step.summary(artifact.facts))
+
+
+def _left_out(run: DualPseudoTraining, artifacts: Artifacts) -> tuple[LeftOut, ...]:
+    return tuple(
+        LeftOut(step.title, entry.where, entry.key or "", entry.reason, entry.images)
+        for step in in_order(run.steps())
+        for entry in read_skipped(artifacts[step].facts)
+    )
 
 
 def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> tuple[str, ...]:

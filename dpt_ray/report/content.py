@@ -144,6 +144,25 @@ class StepRecord:
     summary: str
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that a step could not use.
+
+    Attributes:
+        step: the step's title.
+        where: the shard or file.
+        image: its key; empty where a whole file or a part of it was lost.
+        reason: what was wrong.
+        images: images that are lost with it, as far as is known.
+    """
+
+    step: str
+    where: str
+    image: str
+    reason: str
+    images: int
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """All of a run report.
@@ -157,6 +176,7 @@ class Report:
         grid: pseudo images; None if the run made none.
         classes: one audit a class.
         steps: in the order in which they depend on each other.
+        left_out: all that steps could not use.
         notes: warnings and limits that the reader has to know.
         settings_yaml: the resolved settings.
     """
@@ -169,6 +189,7 @@ class Report:
     grid: SampleGrid | None = None
     classes: Sequence[ClassAudit] = ()
     steps: Sequence[StepRecord] = ()
+    left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
     settings_yaml: str = ""
 

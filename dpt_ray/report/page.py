@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from string import Template
 
-from dpt_ray.report.content import ClassAudit, Curve, Report, is_known, most_changed, worst_first
+from dpt_ray.report.content import ClassAudit, Curve, LeftOut, Report, is_known, most_changed, worst_first
 from dpt_ray.report.figures import Panel, accuracy_panel, curve_panels, has_nonfinite
 from dpt_ray.report.grid import grid_png
 from dpt_ray.report.table import MISSING, format_number, format_seconds, format_share
@@ -15,6 +15,7 @@ from dpt_ray.report.table import MISSING, format_number, format_seconds, format_
 MAX_GRID_ROWS = 20
 MAX_GRID_COLUMNS = 10
 MAX_OPEN_CLASSES = 20
+LEFT_OUT_ROWS = 100
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #fbfbf9; --card: #fff; --text: #1d2329; --muted: #59636e; --line: #d3d7d2;
@@ -98,6 +99,7 @@ def render(report: Report) -> str:
         _metrics(report),
         _classes(report.classes),
         _steps(report),
+        _left_out(report.left_out),
         _settings(report.settings_yaml),
     )
     body = "\n".join(section for section in sections if section)
@@ -236,6 +238,25 @@ def _steps(report: Report) -> str:
         "so a step whose address already exists is reused, and its time is that of its making."
     )
     return _section("steps", "Steps", lead, _table("Steps", columns, rows)) if rows else ""
+
+
+def _left_out(entries: Sequence[LeftOut]) -> str:
+    columns = (
+        Column("Step", "name"),
+        Column("Shard or file", "code"),
+        Column("Image", "code"),
+        Column("Reason", "text"),
+        Column("Images", "number"),
+    )
+    rows = [
+        (entry.step, entry.where, entry.image, entry.reason, f"{entry.images:,}") for entry in entries[:LEFT_OUT_ROWS]
+    ]
+    lead = (
+        f"{sum(entry.images for entry in entries):,} images could not be used, and the settings allow to go on "
+        "without them. Every step counts its own; its manifest lists all of them"
+    )
+    lead += f", the first {LEFT_OUT_ROWS} stand here." if len(entries) > LEFT_OUT_ROWS else "."
+    return _section("left-out", "Left out", lead, _table("Left out", columns, rows)) if rows else ""
 
 
 def _settings(settings_yaml: str) -> str:

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.diffusion.guidance import guided
 from dpt_ray.core.diffusion.objective import DiffusionObjective
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, VariancePreserving
@@ -22,6 +21,7 @@ from dpt_ray.core.diffusion.samplers import (
     sample_dpm_solver_pp_2m,
     to_uint8,
 )
+from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.random import RowRandom
 

@@ -13,6 +13,7 @@ from dpt_ray.report.content import (
     ClassAudit,
     Curve,
     Figure,
+    LeftOut,
     Metric,
     Report,
     SampleGrid,
@@ -22,7 +23,7 @@ from dpt_ray.report.content import (
 )
 from dpt_ray.report.figures import MAX_POINTS, accuracy_panel, curve_panels
 from dpt_ray.report.grid import GAP_PIXELS, grid_png
-from dpt_ray.report.page import render
+from dpt_ray.report.page import LEFT_OUT_ROWS, render
 from dpt_ray.report.table import format_number, format_seconds, format_share, text_table
 
 HOSTILE = """<script>alert("x")</script> 'q' & $\\alpha$"""
@@ -87,6 +88,7 @@ def make_report(num_classes: int = 3, name: str = "") -> Report:
         grid=make_grid(num_classes, name=name),
         classes=make_classes(num_classes, name),
         steps=(StepRecord("Evaluate", "evaluation/0123abcd", 61.0, f"computed{name}"),),
+        left_out=(LeftOut(f"train data{name}", f"s3://b/{name}.tar", name, f"is broken{name}", 2),),
         notes=(f"A note.{name}",),
         settings_yaml=f"seed: 0  # {name}\n",
     )
@@ -290,3 +292,12 @@ def test_text_table_aligns_columns():
 def test_importing_the_report_loads_neither_ray_nor_torch():
     code = "import sys, dpt_ray.report.page; sys.exit(bool({'ray', 'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_was_left_out_is_listed_and_counted_and_nothing_is_said_where_nothing_was():
+    entries = tuple(LeftOut("train data", "a.tar", f"image-{n}", "is broken", 3) for n in range(LEFT_OUT_ROWS + 5))
+    text = render(Report("r", "2026-11-03", left_out=entries))
+    assert f"{3 * len(entries)} images could not be used" in text
+    assert f"the first {LEFT_OUT_ROWS} stand here" in text
+    assert text.count("is broken") == LEFT_OUT_ROWS
+    assert "Left out" not in render(Report("r", "2026-11-03"))

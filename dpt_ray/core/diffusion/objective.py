@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.diffusion.denoiser import per_image
 from dpt_ray.core.diffusion.processes import Process
 from dpt_ray.core.diffusion.samplers import from_uint8
+from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.random import RowRandom
 from dpt_ray.core.training.objective import Objective
 
