@@ -19,6 +19,11 @@ def absolute_url(url: str) -> str:
     return url if "://" in url else str(Path(url).expanduser().absolute())
 
 
+def is_remote(url: str) -> bool:
+    """Whether a file is not on a disk of this machine."""
+    return not isinstance(filesystem(url)[0], LocalFileSystem)
+
+
 def join(url: str, *parts: str) -> str:
     """Append path parts to a URL."""
     return "/".join([url.rstrip("/"), *parts])

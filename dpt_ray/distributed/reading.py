@@ -21,6 +21,7 @@ from dpt_ray.data.ahead import PlannedRead, plan_reads, segment_sequence
 from dpt_ray.data.order import ImageOrder, Segment
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.data.source import IMAGE, LABEL, ImageSource, read_segment
+from dpt_ray.data.stores import is_remote
 from dpt_ray.data.stream import Columns, ReadSegment, concatenate
 from dpt_ray.distributed.cluster import READER_CPUS, configure_data
 from dpt_ray.distributed.failures import user_error
@@ -31,6 +32,9 @@ BLOCK_BYTES = 32 * 2**20
 FIRST_READS, MOST_READS = 32, 1024
 """Read tasks of one Ray Data execution while streaming. Executions follow one another, each of twice as many reads as
 the one before: the first batch comes soon, and pauses between executions become rare."""
+
+REMOTE_READERS = 2
+"""Readers for each CPU where shards come over a network: one fetches while another decodes."""
 
 Note = Callable[[Skipped], None]
 
@@ -149,11 +153,18 @@ class StreamedImages:
             blocks = iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1))
             for read in reads:
                 rows = _take_rows(blocks, len(read.segment))
-                first = read.segment.start
-                yield [
-                    (part, {name: values[part.start - first : part.stop - first] for name, values in rows.items()})
-                    for part in read.serves
-                ]
+                yield [(part, _part(rows, part, read.segment)) for part in read.serves]
+
+
+def _part(rows: Columns, part: Segment, whole: Segment) -> Columns:
+    """Return what a read holds of one of its segments.
+
+    It is copied unless it is all: a slice would keep the whole block in the object store until the last part is used.
+    """
+    if part == whole:
+        return rows
+    inside = slice(part.start - whole.start, part.stop - whole.start)
+    return {name: values[inside].copy() for name, values in rows.items()}
 
 
 def _take_rows(blocks: Iterator[Columns], rows: int) -> Columns:
@@ -187,6 +198,8 @@ def open_source(
         UserError: a shard or image that cannot be read.
     """
     if source.decoded_bytes > keep_bytes:
+        if is_remote(source.shards[0].info.url):
+            cpus /= REMOTE_READERS
         return StreamedImages(source, _stream_memory(streams), cpus, on_unreadable)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:

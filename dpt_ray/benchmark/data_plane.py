@@ -1,0 +1,128 @@
+"""The benchmark of reading: this package against decoding alone, Ray's own reader and webdataset's loader."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dpt_ray.benchmark import readers
+from dpt_ray.benchmark.contest import Result, run_contest
+from dpt_ray.benchmark.memory import StreamMemory, measure_stream_memory
+from dpt_ray.benchmark.photos import write_photo_shards
+from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.data import stores
+from dpt_ray.data.images import ImageForm
+from dpt_ray.data.index import ShardInfo, list_shards
+from dpt_ray.data.salvage import reliable_samples
+from dpt_ray.data.shards import fetch_shard, sha256
+from dpt_ray.data.source import ImageSource, SourceShard
+from dpt_ray.distributed.cluster import connect
+
+PHOTOS = "photos"
+"""In place of a URL: photographs are made for the benchmark."""
+
+CEILING, STOCK, STOCK_FAST = "a: decoding alone", "b: read_webdataset, Pillow", "b+: read_webdataset, our decoder"
+LOADER, LOADER_FAST = "c: WebLoader, Pillow", "c+: WebLoader, our decoder"
+COLD, KEPT = "d: ours, cold", "d: ours, kept"
+PHOTO_SHARDS, PHOTOS_PER_SHARD = 8, 150
+
+
+def measure(
+    url: str, *, image_size: int, images: int, rounds: int, cpus: int, store_mib: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Run the contest and the memory run; return all figures as JSON.
+
+    Args:
+        url: a folder of shards, or `PHOTOS`.
+        image_size: what images are brought to, pixels.
+        images: the least number of images of a round; the list of shards is repeated until it has them.
+        rounds: timed rounds of each contestant.
+        cpus: CPUs of the local Ray, and workers of the loader.
+        store_mib: object store's limit in the memory run.
+        say: is told each figure as it comes.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if url == PHOTOS:
+            url = write_photo_shards(Path(folder), PHOTO_SHARDS, PHOTOS_PER_SHARD)
+        source = _index(stores.absolute_url(url), ImageForm(image_size, 3))
+        repeats = max(1, -(-images // source.num_images))
+        longer = ImageSource(source.shards * repeats, source.form)
+        connect(ClusterConfig(local_cpus=cpus))
+        fast, pillow = readers.decode_fast, readers.decode_with_pillow
+        results = run_contest(
+            {
+                CEILING: readers.decode_only(longer, cpus),
+                STOCK: readers.stock_ray(longer, pillow),
+                STOCK_FAST: readers.stock_ray(longer, fast),
+                LOADER: readers.web_loader(longer, pillow, cpus),
+                LOADER_FAST: readers.web_loader(longer, fast, cpus),
+                COLD: readers.ours_cold(longer),
+                KEPT: readers.ours_kept(longer),
+            },
+            rounds,
+            say,
+        )
+        memory = measure_stream_memory(source, cpus, store_mib)
+    return {
+        "images": longer.num_images,
+        "shards": len(source.shards),
+        "repeats": repeats,
+        "image_size": image_size,
+        "cpus": cpus,
+        "machine_cpus": os.cpu_count(),
+        "rounds": rounds,
+        "images_per_second": {name: result.rates for name, result in results.items()},
+        "median": {name: result.median for name, result in results.items()},
+        "ratios": _ratios(results),
+        "memory": memory.to_json(),
+    }
+
+
+def _index(url: str, form: ImageForm) -> ImageSource:
+    shards = []
+    for file in list_shards(url):
+        data = fetch_shard(file["url"])
+        samples, _ = reliable_samples(data, file["url"])
+        shards.append(SourceShard(ShardInfo(file["url"], len(data), sha256(data), len(samples))))
+    return ImageSource(tuple(shards), form)
+
+
+def _ratios(results: dict[str, Result]) -> dict[str, float]:
+    cold = results[COLD].median
+    others = (CEILING, STOCK, STOCK_FAST, LOADER, LOADER_FAST)
+    return {
+        **{f"cold / {name}": cold / results[name].median for name in others},
+        "kept / cold": results[KEPT].median / cold,
+    }
+
+
+def tables(figures: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    rates = figures["images_per_second"]
+    lines = [
+        f"{figures['images']:,} images a round ({figures['shards']} shards, listed {figures['repeats']} times), "
+        f"{figures['image_size']}x{figures['image_size']} RGB, {figures['cpus']} CPUs, "
+        f"{figures['rounds']} rounds after one for warming up, contestants in turns.",
+        "",
+        "| contestant | images/s, median | slowest and fastest round | ours cold against it |",
+        "|---|---|---|---|",
+    ]
+    for name, median in figures["median"].items():
+        ratio = figures["ratios"].get(f"cold / {name}")
+        told = (
+            f"{ratio:.2f}"
+            if ratio
+            else (f"kept is {figures['ratios']['kept / cold']:.1f} times" if name == KEPT else "")
+        )
+        lines.append(f"| {name} | {median:,.0f} | {min(rates[name]):,.0f} to {max(rates[name]):,.0f} | {told} |")
+    memory = StreamMemory(**figures["memory"])
+    peaks = ", ".join(f"{peak:,.0f}" for peak in memory.peaks_mib)
+    lines += [
+        "",
+        "| streaming, object store of | decoded images streamed | peak memory in each third, all processes | spilled |",
+        "|---|---|---|---|",
+        f"| {memory.store_mib:,.0f} MiB | {memory.streamed_mib:,.0f} MiB | {peaks} MiB "
+        f"| {memory.spilled_mib:,.0f} MiB |",
+    ]
+    return "\n".join(lines)
