@@ -223,3 +223,13 @@ def test_batches_hold_the_rows_that_were_asked_for():
     assert batch["labelled"].images.shape == (2, 1, 1, 1)
     assert batch["unlabelled"].labels.shape == (6,)
     assert len(batch["unlabelled"].random) == 6
+
+
+@given(order=orders(lanes=[4, 8]), rows=st.integers(1, 5), before=st.integers(0, 9), worlds=st.permutations([1, 2, 4]))
+def test_a_run_goes_on_with_another_number_of_workers_where_it_stopped(order, rows, before, worlds):
+    def images(world: int, first: int, count: int) -> list[list[int]]:
+        ranks = [steps(order, worker_lanes(order.lanes, rank, world), rows, first, count) for rank in range(world)]
+        return [list(chain(*step)) for step in zip(*ranks, strict=True)]
+
+    straight = images(1, 0, before + 4)
+    assert images(worlds[0], 0, before) + images(worlds[1], before, 4) == straight
