@@ -137,6 +137,17 @@ def test_images_that_could_not_be_fetched_are_fetched_by_the_next_try(tmp_path, 
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_a_table_that_names_none_of_the_images_is_refused(tmp_path, capsys):
+    settings, root, table = class_folders(tmp_path / "data"), tmp_path / "results", tmp_path / "labels.csv"
+    table.write_text("file,label\nnone.png,ant\n")
+    by_table = [*settings, f"data.train_labels={table}", f"data.test_labels={table}"]
+    assert prepare(root, *by_table) == USER_MISTAKE
+    assert f"{table}: sample 'none.png': line 2 names a file that does not exist" in capsys.readouterr().err
+    assert prepare(root, *by_table, "data.on_error=skip", "data.max_skipped_share=1") == USER_MISTAKE
+    assert "holds no image that can be used" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_a_shard_that_was_removed_before_the_end_is_written_again(tmp_path):
     settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
     assert prepare(root, *settings) == 0

@@ -92,6 +92,14 @@ def test_tables_that_cannot_be_read_are_refused_by_name(root, text, complaint):
         describe("train", table(root, text))
 
 
+def test_numbers_that_cannot_be_class_ids_are_refused(root):
+    with pytest.raises(UserError, match=r"labels\.csv: has the class id 1000000; class ids count from 0, to 999999"):
+        describe("train", table(root, "file,label\n1.png,1\n2.png,1000000\n"))
+    write(root, {"a.png": encoded(), "b.png": encoded()})
+    with pytest.raises(UserError, match=r"has the class id -1; .*leave the cells of unlabelled images empty"):
+        describe("train", table(root, "file,label\na.png,1\nb.png,-1\n"))
+
+
 def test_missing_tables_and_folders_are_named(root):
     with pytest.raises(UserError, match=r"none\.csv: does not exist"):
         describe("train", settings(root, train_labels=f"{root}/none.csv"))

@@ -148,7 +148,7 @@ def test_rows_that_cannot_be_used_are_listed(root):
         "a-00001": "has no image",
         "a-00002": "is empty",
         "a-00003": "is not a readable image (cannot identify image file)",
-        "a-00004": "has the class id 9, but there are 2 classes",
+        "a-00004": "has the class id 9; here they are 0 to 1",
     }
     assert {entry.where for entry in skipped} == {f"{root}/a.parquet"}
 

@@ -10,6 +10,9 @@ from dpt_ray.errors import UserError
 
 _FIX = "list every class in data.class_file (one name a line, in the order of ids), or in data.class_names"
 
+LARGEST_ID = 999_999
+"""A larger number is no class id: every id from 0 to the largest stands for a class."""
+
 
 @dataclass(frozen=True)
 class ClassList:

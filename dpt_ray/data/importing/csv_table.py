@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dpt_ray.data import stores
-from dpt_ray.data.importing.classes import ClassList, ids_of_names, is_number, sorted_names
+from dpt_ray.data.importing.classes import LARGEST_ID, ClassList, ids_of_names, is_number, sorted_names
 from dpt_ray.data.importing.files import FileSet, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.keys import has_image_name, printable
 from dpt_ray.data.importing.plan import Ignored
@@ -130,7 +130,15 @@ def _why_absent(row: Row) -> str:
 def _ids(labels: Sequence[str], known: ClassList | None, table: str) -> tuple[dict[str, int], tuple[str, ...] | None]:
     """Return the id of each label and the names of the classes; an empty label has no id."""
     found = {label for label in labels if label}
-    if known is None and all(map(is_number, found)):
-        return {label: int(label) for label in found}, None
+    if known is None and all(is_number(label.removeprefix("-")) for label in found):
+        ids = {label: int(label) for label in found}
+        for extreme in (min(ids.values(), default=0), max(ids.values(), default=0)):
+            if not 0 <= extreme <= LARGEST_ID:
+                raise UserError(
+                    f"has the class id {extreme}; class ids count from 0, to {LARGEST_ID} at most",
+                    where=table,
+                    fix="leave the cells of unlabelled images empty, or set data.label_column to the classes' column",
+                )
+        return ids, None
     names = known.names if known else sorted_names(found)
     return ids_of_names(found, known, table), names

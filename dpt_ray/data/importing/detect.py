@@ -12,7 +12,8 @@ from dpt_ray.data.importing.csv_table import CsvTable, describe_csv
 from dpt_ray.data.importing.digits import Digits, Split, describe_digits, read_digits
 from dpt_ray.data.importing.files import read_files
 from dpt_ray.data.importing.keys import has_image_name
-from dpt_ray.data.importing.parquet_table import ENDING, ParquetTables, describe_parquet, read_parquet
+from dpt_ray.data.importing.parquet_files import ENDING
+from dpt_ray.data.importing.parquet_table import ParquetTables, describe_parquet, read_parquet
 from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe
 from dpt_ray.data.importing.tree import list_folders
 from dpt_ray.data.skipped import Skipped

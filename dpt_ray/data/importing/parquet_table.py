@@ -1,6 +1,5 @@
 """Parquet tables with encoded images in a column, as the Hugging Face hub serves data sets."""
 
-import fnmatch
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,17 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpt_ray.data import stores
-from dpt_ray.data.importing.class_folders import SPLIT_NAMES
-from dpt_ray.data.importing.classes import ClassList, ids_of_declared, ids_of_names, sorted_names
+from dpt_ray.data.importing.classes import LARGEST_ID, ClassList, ids_of_declared, ids_of_names, sorted_names
 from dpt_ray.data.importing.files import hash_listing, unread
 from dpt_ray.data.importing.keys import escape_stem
+from dpt_ray.data.importing.parquet_files import ENDING, list_parquet
 from dpt_ray.data.importing.parquet_schema import BYTES, Columns, find_columns, is_name_type
 from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, ranges
-from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
-ENDING = ".parquet"
 _ROWS_TOGETHER = 64
 """Rows that a worker decodes at the same time; bounds its memory."""
 _FOOTERS_TOGETHER = 8
@@ -69,32 +66,6 @@ def _touched(groups: Groups, start: int, stop: int) -> dict[str, Any]:
             touched.append(number)
         row += rows
     return {"groups": touched, "first_row": first_row}
-
-
-def list_parquet(location: str) -> tuple[str, list[FileEntry]]:
-    """Return the folder and the tables that a URL stands for: a file, a folder, or a pattern such as `train-*.parquet`.
-
-    Raises:
-        UserError: there are none, or those of several splits.
-    """
-    folder, _, last = location.rstrip("/").rpartition("/")
-    if "*" in last or last.lower().endswith(ENDING):
-        files = [file for file in stores.list_files(folder) if fnmatch.fnmatchcase(file["name"], last)]
-        if not files and "*" not in last and not stores.list_files(location):
-            raise UserError("does not exist", where=location, fix="give a Parquet file, or a folder of them")
-        if files:
-            return folder, files
-    files = [file for file in stores.list_files(location) if file["name"].lower().endswith(ENDING)]
-    if not files:
-        raise UserError(f"holds no Parquet files (*{ENDING})", where=location)
-    splits = {file["name"].partition("-")[0] for file in files}
-    if len(splits) > 1 and splits <= SPLIT_NAMES:
-        raise UserError(
-            f"holds Parquet files of several splits ({', '.join(sorted(splits))})",
-            where=location,
-            fix=f"name one of them, such as {stores.join(location, min(splits))}-*{ENDING}",
-        )
-    return location, files
 
 
 def describe_parquet(
@@ -201,9 +172,9 @@ def _raw_image(
         return RawImage(url, key, image, None)
     if isinstance(ids, dict):
         return RawImage(url, key, image, ids[label])
-    known = len(ids) if ids else classes
-    if label < 0 or (known is not None and label >= known):
-        return Skipped(url, key, f"has the class id {label}, but there are {known} classes")
+    known = len(ids) if ids else classes or LARGEST_ID + 1
+    if not 0 <= label < known:
+        return Skipped(url, key, f"has the class id {label}; here they are 0 to {known - 1}")
     return RawImage(url, key, image, ids[label] if ids else label)
 
 

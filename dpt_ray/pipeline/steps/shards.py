@@ -1,8 +1,6 @@
 """Shards from everything that is not shards yet: class folders, tables, CIFAR-10, Parquet, the embedded digits."""
 
-import csv
 import gzip
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +10,8 @@ from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.digits import Split
-from dpt_ray.data.importing.plan import Ignored, ImageSet, Unread
+from dpt_ray.data.importing.facts import left_out_table, size_facts
+from dpt_ray.data.importing.plan import ImageSet, Unread
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.data.shards import build_shard, sha256
 from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
@@ -71,7 +70,7 @@ class ImportedShards(Step):
         stores.write_bytes(workshop.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
         total = sum(recipe["images"] for recipe in recipes)
         images_in = total + count_images(self.images.refused)
-        workshop.policy.check(list(self.images.refused), images_in)
+        self._check(workshop, list(self.images.refused), images_in, ())
         records = self._write_shards(workshop, len(recipes), total)
         if lost := self._lost(workshop, records):
             for record in lost:
@@ -79,7 +78,7 @@ class ImportedShards(Step):
             records = self._write_shards(workshop, len(recipes), total)
         skipped = [*self.images.refused, *(entry for record in records for entry in read_skipped(record))]
         self._check(workshop, skipped, images_in, records)
-        stores.write_bytes(workshop.file(LEFT_OUT_FILE), _left_out(skipped, self.images.ignored))
+        stores.write_bytes(workshop.file(LEFT_OUT_FILE), left_out_table(skipped, self.images.ignored))
         return {**self._facts(records), **skip_facts(images_in, skipped)}
 
     def _write_shards(self, workshop: Workshop, shards: int, images: int) -> list[dict[str, Any]]:
@@ -136,7 +135,7 @@ class ImportedShards(Step):
             "bytes": sum(shard["bytes"] for shard in shards),
             "class_names": list(names) if names else None,
             "images_per_class": [classes[label] for label in range(num_classes)],
-            "sizes": _size_facts(sizes),
+            "sizes": size_facts(sizes),
             "ignored": {"files": len(ignored), "first": [[i.name, i.reason] for i in ignored[:_TOLD_IGNORED]]},
         }
 
@@ -219,27 +218,3 @@ class _ShardWorker(UnitWorker):
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
         return json.loads(content)
-
-
-def _left_out(skipped: Sequence[Skipped], ignored: Sequence[Ignored]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["what", "file", "sample", "images", "reason"])
-    writer.writerows(["refused", entry.where, entry.key, entry.images, entry.reason] for entry in skipped)
-    writer.writerows(["ignored", entry.name, "", "", entry.reason] for entry in ignored)
-    return text.getvalue().encode()
-
-
-def _size_facts(sizes: Counter[tuple[int, int]]) -> dict[str, Any] | None:
-    """Return width and height of the smallest, the median and the largest image by number of pixels."""
-    if not sizes:
-        return None
-    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    middle, passed = (sizes.total() + 1) // 2, 0
-    median = ordered[0]
-    for size in ordered:
-        passed += sizes[size]
-        if passed >= middle:
-            median = size
-            break
-    return {"smallest": list(ordered[0]), "median": list(median), "largest": list(ordered[-1])}

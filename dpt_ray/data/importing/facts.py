@@ -1,0 +1,35 @@
+"""What is kept of an import for people: image sizes, and the list of everything that was left out."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from dpt_ray.data.importing.plan import Ignored
+from dpt_ray.data.skipped import Skipped
+
+
+def left_out_table(skipped: Sequence[Skipped], ignored: Sequence[Ignored]) -> bytes:
+    """Return a CSV table with a row for everything that was refused or ignored."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["what", "file", "sample", "images", "reason"])
+    writer.writerows(["refused", entry.where, entry.key, entry.images, entry.reason] for entry in skipped)
+    writer.writerows(["ignored", entry.name, "", "", entry.reason] for entry in ignored)
+    return text.getvalue().encode()
+
+
+def size_facts(sizes: Counter[tuple[int, int]]) -> dict[str, Any] | None:
+    """Return width and height of the smallest, the median and the largest image by number of pixels."""
+    if not sizes:
+        return None
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    middle, passed = (sizes.total() + 1) // 2, 0
+    median = ordered[0]
+    for size in ordered:
+        passed += sizes[size]
+        if passed >= middle:
+            median = size
+            break
+    return {"smallest": list(ordered[0]), "median": list(median), "largest": list(ordered[-1])}
