@@ -26,6 +26,8 @@ _log = logging.getLogger("dpt_ray.storage")
 CREDENTIALS_FIX = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 _REGION_FIX = "set AWS_REGION to the bucket's region"
 _BUCKET_FIX = "create the bucket, or correct its name or AWS_ENDPOINT_URL"
+_UNUSABLE = "the object store cannot be used"
+_SETTINGS_FIX = "check AWS_ENDPOINT_URL (it begins with http:// or https://), AWS_REGION and the AWS files"
 _MISTAKES: dict[str, tuple[str, str]] = {
     "SignatureDoesNotMatch": ("the object store refuses the key or its secret", CREDENTIALS_FIX),
     "InvalidAccessKeyId": ("the object store does not know the key", CREDENTIALS_FIX),
@@ -103,12 +105,18 @@ class ObjectStore(S3FileSystem):
         try:
             return await retries.with_retries(attempt, where=where, reached=lambda: ObjectStore.reached)
         except Exception as error:
-            raise _mistake(error, where) or error from error.__cause__
+            mistake = _mistake(error, where)
+            if mistake is None:
+                raise
+            raise mistake from error
 
     call_s3 = sync_wrapper(_call_s3)
 
     async def _send(self, method: str, *defaults: dict[str, Any], **parameters: Any) -> Any:
-        await self.set_session()
+        try:
+            await self.set_session()
+        except ValueError as error:  # how the client refuses an endpoint or a region
+            raise UserError(_UNUSABLE, where=_where(parameters), fix=_SETTINGS_FIX) from error
         answer = await super()._call_s3(method, *defaults, **parameters)
         if method == "get_object":
             answer["Body"] = await _whole_body(answer)
@@ -118,11 +126,8 @@ class ObjectStore(S3FileSystem):
 
     async def _completed_before(self, parameters: dict[str, Any], error: Exception) -> dict[str, Any]:
         """Return what is there if an earlier attempt finished this upload although its answer was lost."""
-        parts = parameters["MultipartUpload"]["Parts"]
-        digests = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
-        expected = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
         found = await self._send("head_object", Bucket=parameters["Bucket"], Key=parameters["Key"])
-        if found["ETag"].strip('"') != expected:
+        if found["ETag"].strip('"') != _joint_etag(parameters["MultipartUpload"]["Parts"]):
             raise error
         return found
 
@@ -170,6 +175,15 @@ class ObjectStore(S3FileSystem):
         """Do nothing: an object needs no folder, and nobody wants a bucket from a misspelt URL."""
 
     mkdir = sync_wrapper(_mkdir)
+
+
+def _joint_etag(parts: list[dict[str, Any]]) -> str | None:
+    """Return the ETag that S3 gives to an object of these parts; None if theirs are no digests."""
+    try:
+        digests = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
+    except ValueError:
+        return None
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 class _Body:
@@ -249,7 +263,6 @@ def _mistake(error: Exception, where: str) -> UserError | None:
         return UserError("no secure connection to the object store", where=where, fix=fix)
     if isinstance(error, boto.ParamValidationError):
         return UserError("that is no name for a bucket or an object", where=where, fix="correct the URL")
-    if isinstance(error, boto.BotoCoreError | ValueError) and not isinstance(error, UserError):
-        fix = "check AWS_ENDPOINT_URL (it begins with http:// or https://), AWS_REGION and the AWS files"
-        return UserError(f"the object store cannot be used ({type(error).__name__})", where=where, fix=fix)
+    if isinstance(error, boto.BotoCoreError):
+        return UserError(f"{_UNUSABLE} ({type(error).__name__})", where=where, fix=_SETTINGS_FIX)
     return None

@@ -10,7 +10,7 @@ import struct
 import threading
 from dataclasses import dataclass
 
-from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
 
 _HOP_BY_HOP = {"transfer-encoding", "connection", "keep-alive", "expect"}
@@ -123,15 +123,16 @@ class FaultProxy:
         signed = re.search(r"Credential=([^,]+)", request.headers.get("Authorization", ""))
         key, _, region, *_ = signed[1].rsplit("/", 4) if signed else ("", "", "")
         self.seen.append(Seen(line, key, region, fault and fault.kind))
-        if fault is None:
-            return await self._forward(request, Fault("", "none"))
-        if fault.kind == "status":
+        if fault is not None and fault.kind == "status":
             return await _error(request, fault)
-        if fault.kind == "hang":
+        if fault is not None and fault.kind == "hang":
             await asyncio.sleep(fault.seconds)
-        if fault.kind in ("hang", "reset"):
+        if fault is not None and fault.kind in ("hang", "reset"):
             return _reset(request)
-        return await self._forward(request, fault)
+        try:
+            return await self._forward(request, fault or Fault("", "none"))
+        except (ClientError, OSError):  # one side has gone
+            return _reset(request)
 
     async def _forward(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP]

@@ -1,0 +1,154 @@
+"""The whole method with data and results on object storage that fails, slows down and is cut off.
+
+The job is killed on its way and begun again. Its results are those of the same run on local folders.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fault_proxy import Fault
+from object_store_server import REPOSITORY, SECRET
+
+from dpt_ray.config.load import load_config
+from dpt_ray.data import stores
+from dpt_ray.data.images import encode_png
+from dpt_ray.data.shards import Sample, build_shard
+from dpt_ray.pipeline.artifacts import ArtifactStore
+from dpt_ray.pipeline.dpt import build
+
+CONFIG = str(REPOSITORY / "configs" / "digits.yaml")
+SETTINGS = [
+    "data.num_classes=3",
+    "stage1.model.width=8",
+    "stage1.images=24000",
+    "stage2.model.dim=32",
+    "stage2.images=640",
+    "sampling.per_class=4",
+    "sampling.steps=4",
+    "sampling.images_per_shard=6",
+    "stage3.images=1600",
+    "cluster.local_cpus=2",
+    "cluster.checkpoint_seconds=0.3",
+]
+FAULTS = [
+    Fault("GET .*train/.*tar", "reset_body", after=2000, times=3),
+    Fault("GET .*train/.*tar", "cut_body", after=2000, times=2, skip=4),
+    Fault("GET .*list-type", "status", times=3, skip=2),
+    Fault("GET .*network", "status", times=2, status=500, code="InternalError"),
+    Fault("GET .*checkpoints/", "reset", times=2),
+    Fault("PUT .*checkpoints/", "status", times=3, skip=1),
+    Fault("PUT .*checkpoints/", "lost", times=1, skip=4),
+    Fault("PUT .*network", "lost"),
+    Fault("PUT .*tar", "reset", times=2),
+    Fault("PUT .*parquet", "status", times=2, status=429, code="TooManyRequests"),
+    Fault("HEAD", "status", times=4, skip=10),
+    Fault("POST|DELETE", "status", times=2),
+    Fault("", "slow", rate=100_000, times=20, skip=30),
+]
+DEADLINE_SECONDS = 150
+
+
+def settings(base: str, results: str) -> list[str]:
+    return [*SETTINGS, f"data.train={base}/train", f"data.test={base}/test", f"root={results}"]
+
+
+def write_data(base: str) -> None:
+    """Write images of three classes, told apart by where they are bright."""
+    generator = np.random.default_rng(0)
+    for split, shards in (("train", 3), ("test", 1)):
+        for shard in range(shards):
+            samples = []
+            for row in range(24):
+                pixels = generator.integers(0, 60, (1, 8, 8), dtype=np.uint8)
+                pixels[0, :, 3 * (row % 3) : 3 * (row % 3) + 2] += 150
+                files = {"png": encode_png(pixels), "cls": str(row % 3).encode()}
+                samples.append(Sample(f"image-{shard}-{row:02d}", files))
+            stores.write_bytes(f"{base}/{split}/{shard}.tar", build_shard(samples))
+
+
+def start(base: str, results: str, ray_folder: str) -> subprocess.Popen:
+    """Start the job as a user does: a process with the AWS variables in its environment."""
+    words = [word for setting in settings(base, results) for word in ("--set", setting)]
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "jobs" / "dpt_full.py"), "--config", CONFIG, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, "RAY_TMPDIR": ray_folder},
+    )
+
+
+def finish(job: subprocess.Popen) -> str:
+    output, _ = job.communicate(timeout=DEADLINE_SECONDS)
+    assert job.returncode == 0, output
+    return output
+
+
+def results_of(base: str, results: str) -> dict[str, bytes]:
+    """The content of every file that must be equal, by step and name."""
+    run = build(load_config(CONFIG, settings(base, results)))
+    found = {}
+    for step, folder in [
+        (run.classifier, ""),
+        (run.pseudo_labels, "predictions"),
+        (run.generator, ""),
+        (run.pseudo_images, "shards"),
+        (run.retrained, ""),
+    ]:
+        artifact = ArtifactStore(results).find(step.name, step.fingerprint)
+        assert artifact is not None, step.title
+        for file in stores.list_files(artifact.file(folder) if folder else artifact.url):
+            if not file["name"].endswith(".json") or file["name"] == "history.json":
+                found[f"{step.title}: {file['name']}"] = stores.read_bytes(file["url"])
+    return found
+
+
+@pytest.fixture
+def ray_folder():
+    """A folder of short path for Ray's sockets and logs."""
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill_at_a_checkpoint(job: subprocess.Popen, client, bucket: str) -> str:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    pattern = f"{bucket}/results/*/*/checkpoints/checkpoint_manager_snapshot.json"
+    while not any(b"images_" in client.cat_file(path) for path in client.glob(pattern)):
+        assert job.poll() is None, job.stdout.read()
+        assert time.monotonic() < deadline, "there never was a checkpoint"
+        time.sleep(0.2)
+    job.send_signal(signal.SIGKILL)
+    return job.communicate()[0]
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_killed_run_on_a_failing_store_ends_as_one_on_local_folders(bucket, client, proxy, tmp_path, ray_folder):
+    local, results = str(tmp_path), str(tmp_path / "results")
+    write_data(local)
+    write_data(bucket)
+    local_output = finish(start(local, results, ray_folder))
+
+    proxy.inject(*FAULTS)
+    killed_output = kill_at_a_checkpoint(start(bucket, f"{bucket}/results", ray_folder), client, bucket)
+    output = finish(start(bucket, f"{bucket}/results", ray_folder))
+    assert "stage 1 classifier: goes on from" in output
+
+    expected = results_of(local, results)
+    assert len(expected) >= 3 * 2 + 3 + 2
+    assert results_of(bucket, f"{bucket}/results") == expected
+    met = {request.fault for request in proxy.seen}
+    assert met >= {"status", "reset", "reset_body", "cut_body", "lost", "slow"}
+    assert not [place for place in client.find(bucket) if SECRET.encode() in client.cat_file(place)]
+    assert SECRET not in killed_output + output + local_output
+    logs = [path for path in Path(ray_folder).rglob("*") if path.is_file()]
+    assert logs
+    assert not [path for path in logs if SECRET.encode() in path.read_bytes()]
