@@ -5,6 +5,7 @@ images. Everything else, and every JPEG that is out of the ordinary, goes throug
 """
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -156,7 +157,11 @@ def open_image(data: bytes, *, channels: int, where: str, max_pixels: int = MAX_
                 raise UserError(f"has {image.width}x{image.height} pixels; at most {max_pixels} are read", where=where)
             return _convert(ImageOps.exif_transpose(image), channels)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"is not a readable image ({error})", where=where) from None
+        raise UserError(f"is not a readable image ({_ADDRESS.sub('', str(error))})", where=where) from None
+
+
+_ADDRESS = re.compile(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>")
+"""Pillow names the object that it read: noise to people, and another one in every process."""
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

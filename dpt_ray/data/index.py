@@ -39,11 +39,13 @@ class DatasetIndex:
         shards: in the order of their names, without those of which nothing can be used.
         class_counts: images of each class id, one entry for every class; images without a label are not counted.
         label_folder: URL of the sidecars with the columns `key` and `label` (-1: none), one a shard.
+        class_names: what the data calls its classes, in the order of ids; None if it has only ids.
     """
 
     shards: tuple[ShardInfo, ...]
     class_counts: tuple[int, ...]
     label_folder: str
+    class_names: tuple[str, ...] | None = None
 
     @property
     def num_images(self) -> int:
@@ -73,6 +75,7 @@ class DatasetIndex:
             "shards": shards,
             "class_counts": list(self.class_counts),
             "label_folder": self.label_folder.removeprefix(prefix),
+            "class_names": self.class_names,
         }
 
 
@@ -94,7 +97,8 @@ def read_index(folder: str) -> DatasetIndex:
             ShardInfo(**{**shard, "url": resolve(shard["url"]), "skipped": tuple(shard.get("skipped", ()))})
             for shard in tree["shards"]
         )
-        return DatasetIndex(shards, tuple(tree["class_counts"]), resolve(tree["label_folder"]))
+        names = tuple(tree["class_names"]) if tree.get("class_names") else None
+        return DatasetIndex(shards, tuple(tree["class_counts"]), resolve(tree["label_folder"]), names)
     except (KeyError, TypeError) as error:
         raise UserError(f"is not an index ({error})", where=url) from None
 

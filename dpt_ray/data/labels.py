@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dpt_ray.core.random import derive_seed
+from dpt_ray.data.importing.keys import file_key
 from dpt_ray.data.shards import split_name
 from dpt_ray.errors import UserError
 
@@ -51,19 +52,21 @@ def choose_listed(images: Iterable[LabelledImage], lines: Sequence[str], where: 
     Raises:
         UserError: no line at all, a name that no image has, or a file name that several images have.
     """
-    wanted = {split_name(line.strip())[0]: line.strip() for line in lines if line.strip()}
+    wanted = {line: _possible_keys(line) for line in map(str.strip, lines) if line}
     if not wanted:
         raise UserError("names no image", where=where)
+    names = {name for possible in wanted.values() for name in possible}
     by_key, by_name = {}, defaultdict(list)
     for image in images:
         name = image.key.rpartition("/")[2]
-        if image.key in wanted:
+        if image.key in names:
             by_key[image.key] = image
-        if name in wanted:
+        if name in names:
             by_name[name].append(image)
     chosen, missing = {}, []
-    for name, line in wanted.items():
-        candidates = [by_key[name]] if name in by_key else by_name[name]
+    for line, possible in wanted.items():
+        candidates = [by_key[name] for name in possible if name in by_key]
+        candidates = candidates or [image for name in possible for image in by_name[name]]
         if len(candidates) > 1:
             raise UserError(
                 f"names {line!r}, which {len(candidates)} images are called",
@@ -81,6 +84,11 @@ def choose_listed(images: Iterable[LabelledImage], lines: Sequence[str], where: 
             fix="each line must be a sample's key or file name",
         )
     return list(chosen.values())
+
+
+def _possible_keys(line: str) -> tuple[str, ...]:
+    """Return what a listed image may be called: as WebDataset cuts its name, or as this package wrote it."""
+    return tuple(dict.fromkeys((split_name(line)[0], file_key(line) if "." in line else line)))
 
 
 def check_every_class_labelled(chosen: Sequence[LabelledImage], class_names: Sequence[str], where: str) -> None:

@@ -100,8 +100,9 @@ def configure_data() -> None:
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True  # results and reading are joined by position
     context.target_max_block_size = None  # blocks are cut where they are read
-    for name in ("ray.data", "ray.train", "ray.tune"):
+    for name in ("ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs what it also raises
 
 
 @dataclass(frozen=True)

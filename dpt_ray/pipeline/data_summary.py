@@ -1,6 +1,6 @@
 """What `prepare_data` ends with: images, sizes, classes, and everything that was left out, for people to read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from dpt_ray.config.schema import RunConfig
@@ -89,7 +89,8 @@ def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -
     """Return a table of images in each class of both splits; of many classes the smallest and largest."""
     train, test = (artifacts[step].facts["images_per_class"] for step in (run.train_data, run.test_data))
     number = max(len(train), len(test))
-    names = _names(config, run, number)
+    names = class_names(config.data, number, artifacts[run.train_data].facts["class_names"])
+    names += tuple(map(str, range(len(names), number)))  # classes of the test data alone
     counts = [[split[label] if label < len(split) else 0 for split in (train, test)] for label in range(number)]
     chosen = list(range(number))
     if number > TOLD_CLASSES:
@@ -100,12 +101,6 @@ def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -
         rows.insert(EXTREMES, ("", f"({number - 2 * EXTREMES:,} classes between)", "", ""))
     header = ("id", "class", "training", "test")
     return "\n".join([f"images in each of {number:,} classes", *_indent(text_table([header, *rows], header=True))])
-
-
-def _names(config: RunConfig, run: DualPseudoTraining, number: int) -> Sequence[str]:
-    imported = run.train_data.imported
-    names = imported.images.class_names if imported is not None else None
-    return names or class_names(config.data, number)
 
 
 def _indent(text: str) -> list[str]:

@@ -57,7 +57,7 @@ def build(config: RunConfig) -> DualPseudoTraining:
     """
     data, seed, features = config.data, config.seed, config.evaluation.frechet
     train_data = Dataset("train", data)
-    test_data = Dataset("test", data)
+    test_data = Dataset("test", data, train_data)
     labelled = LabelledSubset(config.labels, data, train_data)
 
     classifier = TrainClassifier("stage 1 classifier", config.stage1, data, seed, train_data, labelled)

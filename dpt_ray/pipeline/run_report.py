@@ -68,7 +68,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
             Curve(step.title, "images trained on", read_history(artifacts[step]))
             for step in (run.classifier, run.generator, run.retrained)
         ),
-        grid=_sample_grid(config, artifacts[run.pseudo_images]),
+        grid=_sample_grid(config, artifacts[run.pseudo_images], artifacts[run.train_data]),
         classes=_audit(config, run, artifacts, metrics["per_class"]),
         steps=tuple(_record(step, artifacts[step]) for step in run.steps()),
         left_out=_left_out(run, artifacts),
@@ -107,7 +107,7 @@ def _metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
     )
 
 
-def _sample_grid(config: RunConfig, artifact: Artifact) -> SampleGrid:
+def _sample_grid(config: RunConfig, artifact: Artifact, train_data: Artifact) -> SampleGrid:
     """Read the first pseudo images of every class (of some classes, where there are very many)."""
     index = read_index(artifact.url)
     per_class = min(GRID_IMAGES, config.sampling.per_class)
@@ -126,7 +126,7 @@ def _sample_grid(config: RunConfig, artifact: Artifact) -> SampleGrid:
             number += 1
     sampling = config.sampling
     caption = f"{sampling.sampler}, {sampling.steps} steps, guidance scale {sampling.guidance_scale:g}"
-    names = class_names(config.data, index.num_classes)
+    names = class_names(config.data, index.num_classes, read_index(train_data.url).class_names)
     return SampleGrid(images, [names[label] for label in kept], caption)
 
 
@@ -147,7 +147,7 @@ def _audit(
             stage1_accuracy=per_class["stage1_accuracy"][label],
             stage3_accuracy=per_class["stage3_accuracy"][label],
         )
-        for label, name in enumerate(class_names(config.data, index.num_classes))
+        for label, name in enumerate(class_names(config.data, index.num_classes, index.class_names))
     )
 
 
@@ -166,7 +166,8 @@ def _left_out(run: DualPseudoTraining, artifacts: Artifacts) -> tuple[LeftOut, .
 
 def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> tuple[str, ...]:
     predicted = artifacts[run.pseudo_labels].facts["predicted_per_class"]
-    names = class_names(config.data, len(predicted))
+    index = read_index(artifacts[run.train_data].url)
+    names = class_names(config.data, index.num_classes, index.class_names)
     empty = [name for name, count in zip(names, predicted, strict=True) if count == 0]
     if not empty:
         return ()

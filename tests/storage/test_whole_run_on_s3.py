@@ -36,8 +36,8 @@ SETTINGS = [
     "sampling.images_per_shard=6",
     "stage3.images=1600",
     "cluster.local_cpus=2",
-    "cluster.checkpoint_seconds=0.3",
 ]
+OFTEN_ENOUGH_TO_KILL = "cluster.checkpoint_seconds=0.3"
 FAULTS = [
     Fault("GET .*train/.*tar", "reset_body", after=2000, times=3),
     Fault("GET .*train/.*tar", "cut_body", after=2000, times=2, skip=4),
@@ -53,7 +53,7 @@ FAULTS = [
     Fault("POST|DELETE", "status", times=2),
     Fault("", "slow", rate=100_000, times=20, skip=30),
 ]
-DEADLINE_SECONDS = 150
+DEADLINE_SECONDS = 300
 
 
 def settings(base: str, results: str) -> list[str]:
@@ -74,9 +74,9 @@ def write_data(base: str) -> None:
             stores.write_bytes(f"{base}/{split}/{shard}.tar", build_shard(samples))
 
 
-def start(base: str, results: str, ray_folder: str) -> subprocess.Popen:
+def start(base: str, results: str, ray_folder: str, *more: str) -> subprocess.Popen:
     """Start the job as a user does: a process with the AWS variables in its environment."""
-    words = [word for setting in settings(base, results) for word in ("--set", setting)]
+    words = [word for setting in [*settings(base, results), *more] for word in ("--set", setting)]
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / "jobs" / "dpt_full.py"), "--config", CONFIG, *words],
         stdout=subprocess.PIPE,
@@ -121,8 +121,10 @@ def ray_folder():
 
 def kill_at_a_checkpoint(job: subprocess.Popen, client, bucket: str) -> str:
     deadline = time.monotonic() + DEADLINE_SECONDS
-    pattern = f"{bucket}/results/*/*/checkpoints/checkpoint_manager_snapshot.json"
-    while not any(b"images_" in client.cat_file(path) for path in client.glob(pattern)):
+    while not any(
+        path.endswith("checkpoints/checkpoint_manager_snapshot.json") and b"images_" in client.cat_file(path)
+        for path in client.find(bucket)
+    ):
         assert job.poll() is None, job.stdout.read()
         assert time.monotonic() < deadline, "there never was a checkpoint"
         time.sleep(0.2)
@@ -135,10 +137,11 @@ def test_a_killed_run_on_a_failing_store_ends_as_one_on_local_folders(bucket, cl
     local, results = str(tmp_path), str(tmp_path / "results")
     write_data(local)
     write_data(bucket)
-    local_output = finish(start(local, results, ray_folder))
-
     proxy.inject(*FAULTS)
-    killed_output = kill_at_a_checkpoint(start(bucket, f"{bucket}/results", ray_folder), client, bucket)
+    undisturbed = start(local, results, ray_folder)
+    disturbed = start(bucket, f"{bucket}/results", ray_folder, OFTEN_ENOUGH_TO_KILL)
+    killed_output = kill_at_a_checkpoint(disturbed, client, bucket)
+    local_output = finish(undisturbed)
     output = finish(start(bucket, f"{bucket}/results", ray_folder))
     assert "stage 1 classifier: goes on from" in output
 

@@ -19,7 +19,13 @@ def summary(tmp_path, train_classes: list[int], test_classes: list[int], *settin
     run = build(config)
     artifacts = {}
     for step, counts in ((run.train_data, train_classes), (run.test_data, test_classes)):
-        found = {"images": sum(counts) + 2, "shards": 1, "bytes": 3 * 2**20, "images_per_class": counts}
+        found = {
+            "images": sum(counts) + 2,
+            "shards": 1,
+            "bytes": 3 * 2**20,
+            "images_per_class": counts,
+            "class_names": None,
+        }
         lost = list(skipped) if step is run.train_data else []
         artifacts[step] = Artifact("root/dataset/1", {"facts": {**found, **skip_facts(sum(counts) + len(lost), lost)}})
         if step.imported is not None:

@@ -1,7 +1,6 @@
 """From an image as its source gives it to the sample that a shard holds."""
 
 import io
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,6 @@ _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "PPM":
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 _ORIENTATION = 0x0112
 """The EXIF tag; 1 is upright."""
-_ADDRESS = re.compile(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>")
-"""Pillow names the object that it read: noise to people, and another one in every process."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def prepare(raw: RawImage, size: int | None, max_pixels: int) -> Prepared | Skip
         if size is not None and not found.is_plain(size):
             data, extension = found.cropped(size, max_pixels), "png"
     except UserError as error:
-        return raw.refuse(_ADDRESS.sub("", error.what))
+        return raw.refuse(error.what)
     files = {extension: data}
     if raw.label is not None:
         files[LABEL_EXTENSION] = str(raw.label).encode()

@@ -1,7 +1,7 @@
 """The index of a shard set."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,13 +100,15 @@ class Dataset(Step):
         num_classes = self._num_classes(counts)
         _refuse_duplicate_keys([fact["url"] for fact in facts], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
-        index = DatasetIndex(tuple(infos), class_counts, workshop.file(_LABELS))
+        names = self.imported.images.class_names if self.imported else None
+        index = DatasetIndex(tuple(infos), class_counts, workshop.file(_LABELS), names)
         stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
         return {
             "images": index.num_images,
             "shards": len(infos),
             "bytes": sum(info.bytes for info in infos),
             "images_per_class": list(class_counts),
+            "class_names": list(names) if names else None,
             **skip_facts(index.num_images + count_images(skipped), skipped),
         }
 
@@ -204,10 +206,10 @@ def _refuse_duplicate_keys(sidecars: list[str], shards: list[str]) -> None:
     )
 
 
-def class_names(data: DataConfig, num_classes: int) -> tuple[str, ...]:
-    """Return what to call each class: the names that the settings give, or the class ids."""
+def class_names(data: DataConfig, num_classes: int, found: Sequence[str] | None) -> tuple[str, ...]:
+    """Return what to call each class: the names that the settings give, or those `found` in the data, or the ids."""
     given = given_classes(data)
-    return given.names if given else tuple(map(str, range(num_classes)))
+    return given.names if given else tuple(found or map(str, range(num_classes)))
 
 
 def image_form(data: DataConfig) -> ImageForm:

@@ -37,7 +37,7 @@ class LabelledSubset(Step):
 
     def make(self, workshop: Workshop) -> dict[str, Any]:
         index = read_index(workshop.parents["images"].url)
-        images, names = list(_all_images(index)), class_names(self._data, index.num_classes)
+        images, names = list(_all_images(index)), class_names(self._data, index.num_classes, index.class_names)
         if "listed" in self.settings:
             where = self._where
             chosen = choose_listed(images, self._lines, where)
