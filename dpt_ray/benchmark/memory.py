@@ -106,6 +106,7 @@ def _total_mib() -> float:
 
 
 def _spilled_bytes() -> int:
+    import ray
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-    return get_memory_info_reply(get_state_from_address()).store_stats.spilled_bytes_total
+    return get_memory_info_reply(get_state_from_address(ray.get_runtime_context().gcs_address)).store_stats.spilled_bytes_total

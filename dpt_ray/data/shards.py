@@ -7,7 +7,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dpt_ray.data import stores
 from dpt_ray.data.tar_headers import BLOCK, END_BLOCKS, Member, plain_members
@@ -17,8 +17,7 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "gif", "tif", "t
 LABEL_EXTENSION = "cls"
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One sample of a shard: its key and its files by lower-case extension."""
 
     key: str
@@ -95,23 +94,23 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
     """
     members = plain_members(data)
     seen: set[str] = set()
-    key, files = None, {}
+    key, prefix, files = "", "", {}
     for name, start, stop in _tarfile_members(data, where) if members is None else members:
-        refuse_unsafe_name(name, where)
-        new_key, extension = split_name(name)
-        if new_key != key:
-            if key is not None:
-                yield Sample(key, files)
-            if new_key in seen:
-                raise UserError(
-                    "has files of one sample that are not next to each other", where=f"{where}: {new_key!r}"
-                )
-            seen.add(new_key)
-            key, files = new_key, {}
+        extension = name[len(prefix) :]
+        if not (prefix and name.startswith(prefix)) or "/" in extension:  # else it is one more file of the sample
+            new_key, extension = split_name(name)
+            if new_key != key or not files:
+                if files:
+                    yield Sample(key, files)
+                if new_key in seen:
+                    raise UserError(SCATTERED, where=f"{where}: {new_key!r}")
+                seen.add(new_key)
+                key, prefix, files = new_key, new_key + ".", {}
+        extension = extension.lower()
         if extension in files:
-            raise UserError(f"has two .{extension} files", where=f"{where}: sample {new_key!r}")
+            raise UserError(f"has two .{extension} files", where=f"{where}: sample {key!r}")
         files[extension] = data[start:stop]
-    if key is not None:
+    if files:
         yield Sample(key, files)
 
 
@@ -125,6 +124,7 @@ def _tarfile_members(data: bytes, where: str) -> Iterator[Member]:
                 if member.isdir():
                     continue
                 refuse_unsafe_kind(member, where)
+                refuse_unsafe_name(member.name, where)
                 stop = member.offset_data + member.size
                 if not member.offset_data <= stop <= len(data):  # a size may even be below zero
                     raise UserError("is truncated", where=where)

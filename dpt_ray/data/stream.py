@@ -27,9 +27,8 @@ class LaneStream:
         """Return the next `count` images, in pieces."""
         while self._num_ready < count:
             window, skip = next(self._windows)
-            rows = concatenate([self._read(segment) for segment in window.segments])
-            columns = {name: values[window.permutation[skip:]] for name, values in rows.items()}
-            self._ready.append(columns)
+            rows = _shuffled((self._read(segment) for segment in window.segments), window.permutation)
+            self._ready.append({name: values[skip:] for name, values in rows.items()})
             self._num_ready += len(window.permutation) - skip
         pieces = []
         self._num_ready -= count
@@ -42,6 +41,22 @@ class LaneStream:
             pieces.append(piece)
             count -= min(size, count)
         return pieces
+
+
+def _shuffled(pieces: Iterator[Columns], permutation: np.ndarray) -> Columns:
+    """Join pieces in the order that `permutation` gives; each row is copied once, as soon as its piece is there."""
+    places = np.empty(len(permutation), np.int64)
+    places[permutation] = np.arange(len(permutation))
+    rows: Columns = {}
+    start = 0
+    for piece in pieces:
+        stop = start + len(piece["label"])
+        for name, values in piece.items():
+            if name not in rows:
+                rows[name] = np.empty((len(permutation), *values.shape[1:]), values.dtype)
+            rows[name][places[start:stop]] = values
+        start = stop
+    return rows
 
 
 def batches(

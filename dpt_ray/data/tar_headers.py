@@ -13,6 +13,8 @@ END_BLOCKS = 2
 _NAME, _SIZE, _CHECKSUM, _MAGIC, _PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(257, 262), 345
 _TYPE = 156
 _PLAIN_FILE, _EXTENDED = (0, ord("0")), ord("x")
+_ODD = ("\0", "/\n", "\n/", "..", "\n./", "\n\n")
+"""Among names, each on its line: a zero, a folder, an absolute name, one that may lead out, one with `./`, none."""
 _TIMES = {b"mtime", b"atime", b"ctime"}
 
 Member = tuple[str, int, int]
@@ -24,7 +26,7 @@ def plain_members(data: bytes) -> list[Member] | None:
 
     Extended headers (PAX) may give times, as those that `webdataset.TarWriter` writes before every member. None is
     the answer for everything else, damaged or not: other kinds of members or of extended headers (PAX, GNU),
-    numbers in another form than octal, names that are not UTF-8, a wrong checksum, no end mark.
+    numbers in another form than octal, names that are not UTF-8 or lead out, a wrong checksum, no end mark.
     """
     if not data or len(data) % BLOCK:
         return None
@@ -64,7 +66,8 @@ def plain_members(data: bytes) -> list[Member] | None:
     except UnicodeDecodeError:
         return None
     starts = (places + 1) * BLOCK
-    if len(texts) != len(names) or any("\0" in name or name.endswith("/") for name in texts):
+    everything = "\n".join(["", *texts, ""])
+    if len(texts) != len(names) or any(odd in everything for odd in _ODD):
         return None
     return list(zip(texts, starts.tolist(), (starts + sizes).tolist(), strict=True))
 
