@@ -109,4 +109,5 @@ def _spilled_bytes() -> int:
     import ray
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-    return get_memory_info_reply(get_state_from_address(ray.get_runtime_context().gcs_address)).store_stats.spilled_bytes_total
+    state = get_state_from_address(ray.get_runtime_context().gcs_address)
+    return get_memory_info_reply(state).store_stats.spilled_bytes_total

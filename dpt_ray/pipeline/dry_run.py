@@ -9,6 +9,7 @@ from dpt_ray.data import stores
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.pipeline.graph import Step, in_order
 from dpt_ray.pipeline.steps.classifier import TrainClassifier
+from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.generator import TrainGenerator
 from dpt_ray.report.table import text_table
 
@@ -34,7 +35,7 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) 
 
 
 def _costs(config: RunConfig, steps: list[Step]) -> list[str]:
-    classes = config.data.num_classes or (len(config.data.class_names) if config.data.class_names else None)
+    classes = next((step.settings["num_classes"] for step in steps if isinstance(step, Dataset)), None)
     if classes is None:
         return ["model sizes: known once the data is indexed (set data.num_classes to know them now)"]
     lines = []

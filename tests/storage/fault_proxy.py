@@ -84,9 +84,10 @@ class FaultProxy:
         self._faults.clear()
         self.seen.clear()
 
-    def count(self, match: str = "") -> int:
-        """Return how many requests were seen whose line matches."""
-        return sum(bool(re.search(match, request.line)) for request in list(self.seen))
+    def count(self, match: str = "", *, unharmed: bool = False) -> int:
+        """Return how many requests were seen whose line matches, or only those that met no fault."""
+        seen = [request for request in list(self.seen) if not (unharmed and request.fault)]
+        return sum(bool(re.search(match, request.line)) for request in seen)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -1,6 +1,6 @@
 """The whole method with data and results on object storage that fails, slows down and is cut off.
 
-The job is killed on its way and begun again. Its results are those of the same run on local folders.
+Its results are those of the same run on local folders, also if the job is killed on its way and begun again.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_proxy import Fault
+from fault_proxy import Fault, FaultProxy
 from object_store_server import REPOSITORY, SECRET
 
 from dpt_ray.config.load import load_config
@@ -23,6 +23,8 @@ from dpt_ray.data.images import encode_png
 from dpt_ray.data.shards import Sample, build_shard
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.pipeline.dpt import build
+from dpt_ray.pipeline.jobs import run_job
+from dpt_ray.pipeline.run_report import finish_run
 
 CONFIG = str(REPOSITORY / "configs" / "digits.yaml")
 SETTINGS = [
@@ -60,6 +62,12 @@ def settings(base: str, results: str) -> list[str]:
     return [*SETTINGS, f"data.train={base}/train", f"data.test={base}/test", f"root={results}"]
 
 
+def arguments(base: str, results: str, *more: str) -> list[str]:
+    """The command line of a run."""
+    words = [word for setting in [*settings(base, results), *more] for word in ("--set", setting)]
+    return ["--config", CONFIG, *words]
+
+
 def write_data(base: str) -> None:
     """Write images of three classes, told apart by where they are bright."""
     generator = np.random.default_rng(0)
@@ -72,18 +80,6 @@ def write_data(base: str) -> None:
                 files = {"png": encode_png(pixels), "cls": str(row % 3).encode()}
                 samples.append(Sample(f"image-{shard}-{row:02d}", files))
             stores.write_bytes(f"{base}/{split}/{shard}.tar", build_shard(samples))
-
-
-def start(base: str, results: str, ray_folder: str, *more: str) -> subprocess.Popen:
-    """Start the job as a user does: a process with the AWS variables in its environment."""
-    words = [word for setting in [*settings(base, results), *more] for word in ("--set", setting)]
-    return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "jobs" / "dpt_full.py"), "--config", CONFIG, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, "RAY_TMPDIR": ray_folder},
-    )
 
 
 def finish(job: subprocess.Popen) -> str:
@@ -119,39 +115,62 @@ def ray_folder():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def kill_at_a_checkpoint(job: subprocess.Popen, client, bucket: str) -> str:
+def kill_at_a_checkpoint(job: subprocess.Popen, proxy: FaultProxy) -> str:
+    """Kill the job when Ray Train puts the second checkpoint on its list, so that the first one is there."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not any(
-        path.endswith("checkpoints/checkpoint_manager_snapshot.json") and b"images_" in client.cat_file(path)
-        for path in client.find(bucket)
-    ):
+    while proxy.count("PUT .*/checkpoint_manager_snapshot.json", unharmed=True) < 2:
         assert job.poll() is None, job.stdout.read()
         assert time.monotonic() < deadline, "there never was a checkpoint"
-        time.sleep(0.2)
+        time.sleep(0.1)
     job.send_signal(signal.SIGKILL)
     return job.communicate()[0]
 
 
-@pytest.mark.usefixtures("aws")
-def test_a_killed_run_on_a_failing_store_ends_as_one_on_local_folders(bucket, client, proxy, tmp_path, ray_folder):
-    local, results = str(tmp_path), str(tmp_path / "results")
-    write_data(local)
-    write_data(bucket)
-    proxy.inject(*FAULTS)
-    undisturbed = start(local, results, ray_folder)
-    disturbed = start(bucket, f"{bucket}/results", ray_folder, OFTEN_ENOUGH_TO_KILL)
-    killed_output = kill_at_a_checkpoint(disturbed, client, bucket)
-    local_output = finish(undisturbed)
-    output = finish(start(bucket, f"{bucket}/results", ray_folder))
-    assert "stage 1 classifier: goes on from" in output
+@pytest.fixture
+def start(ray_folder):
+    """Start the job as a user does: a process with the AWS variables in its environment. None outlives the test."""
+    jobs = []
 
-    expected = results_of(local, results)
+    def start(base: str, results: str, *more: str) -> subprocess.Popen:
+        job = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "jobs" / "dpt_full.py"), *arguments(base, results, *more)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, "RAY_TMPDIR": ray_folder},
+        )
+        jobs.append(job)
+        return job
+
+    yield start
+    for job in jobs:
+        job.kill()
+        job.wait()
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "killed"])
+def test_a_run_on_a_failing_store_ends_as_one_on_local_folders(
+    local_ray, bucket, client, proxy, tmp_path, ray_folder, start, killed
+):
+    local, remote, results = str(tmp_path), bucket, f"{bucket}/results"
+    write_data(local)
+    write_data(remote)
+    proxy.inject(*FAULTS)
+    outputs = []
+    if killed:
+        outputs.append(kill_at_a_checkpoint(start(remote, results, OFTEN_ENOUGH_TO_KILL), proxy))
+    job = start(remote, results)
+    assert run_job("test", lambda run: run.steps(), finish_run, arguments(local, f"{local}/results")) == 0
+    outputs.append(finish(job))
+    assert ("stage 1 classifier: goes on from" in outputs[-1]) == killed
+
+    expected = results_of(local, f"{local}/results")
     assert len(expected) >= 3 * 2 + 3 + 2
-    assert results_of(bucket, f"{bucket}/results") == expected
-    met = {request.fault for request in proxy.seen}
-    assert met >= {"status", "reset", "reset_body", "cut_body", "lost", "slow"}
+    assert results_of(remote, results) == expected
+    assert {request.fault for request in proxy.seen} >= {fault.kind for fault in FAULTS}
     assert not [place for place in client.find(bucket) if SECRET.encode() in client.cat_file(place)]
-    assert SECRET not in killed_output + output + local_output
+    assert not [output for output in outputs if SECRET in output]
     logs = [path for path in Path(ray_folder).rglob("*") if path.is_file()]
     assert logs
     assert not [path for path in logs if SECRET.encode() in path.read_bytes()]
