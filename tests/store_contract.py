@@ -1,4 +1,4 @@
-"""What every kind of storage must do; a module that imports these tests gives them a fixture `root`, an empty folder."""
+"""What every kind of storage must do; who imports these tests has a fixture `root`, the URL of an empty folder."""
 
 import pytest
 
