@@ -17,8 +17,8 @@ def main() -> int:
         "--shards", required=True, help=f"folder of shards, or '{PHOTOS}' for photographs made on the spot"
     )
     data.add_argument("--size", type=int, default=32, help="height and width that images are brought to, pixels")
-    data.add_argument("--images", type=int, default=100_000, help="least images a round; shards are listed repeatedly")
     data.add_argument("--rounds", type=int, default=5, help="timed rounds of each contestant")
+    data.add_argument("--seconds", type=float, default=6.0, help="how long a contestant's turn takes at least")
     data.add_argument("--cpus", type=int, default=2, help="CPUs for every contestant")
     data.add_argument("--store-mib", type=int, default=100, help="object store's limit in the memory run, MiB")
     data.add_argument("--output", default="dpt_results/benchmarks/data", help="where to write .json and .md, any URL")
@@ -27,8 +27,8 @@ def main() -> int:
         figures = measure(
             options.shards,
             image_size=options.size,
-            images=options.images,
             rounds=options.rounds,
+            seconds=options.seconds,
             cpus=options.cpus,
             store_mib=options.store_mib,
             say=lambda text: print(text, file=sys.stderr, flush=True),

@@ -29,15 +29,15 @@ PHOTO_SHARDS, PHOTOS_PER_SHARD = 8, 150
 
 
 def measure(
-    url: str, *, image_size: int, images: int, rounds: int, cpus: int, store_mib: int, say: Callable[[str], None]
+    url: str, *, image_size: int, rounds: int, seconds: float, cpus: int, store_mib: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run the contest and the memory run; return all figures as JSON.
 
     Args:
         url: a folder of shards, or `PHOTOS`.
         image_size: what images are brought to, pixels.
-        images: the least number of images of a round; the list of shards is repeated until it has them.
         rounds: timed rounds of each contestant.
+        seconds: how long each contestant's turn takes at least.
         cpus: CPUs of the local Ray, and workers of the loader.
         store_mib: object store's limit in the memory run.
         say: is told each figure as it comes.
@@ -46,32 +46,31 @@ def measure(
         if url == PHOTOS:
             url = write_photo_shards(Path(folder), PHOTO_SHARDS, PHOTOS_PER_SHARD)
         source = _index(stores.absolute_url(url), ImageForm(image_size, 3))
-        repeats = max(1, -(-images // source.num_images))
-        longer = ImageSource(source.shards * repeats, source.form)
         connect(ClusterConfig(local_cpus=cpus))
         fast, pillow = readers.decode_fast, readers.decode_with_pillow
         results = run_contest(
             {
-                CEILING: readers.decode_only(longer, cpus),
-                STOCK: readers.stock_ray(longer, pillow),
-                STOCK_FAST: readers.stock_ray(longer, fast),
-                LOADER: readers.web_loader(longer, pillow, cpus),
-                LOADER_FAST: readers.web_loader(longer, fast, cpus),
-                COLD: readers.ours_cold(longer),
-                KEPT: readers.ours_kept(longer),
+                CEILING: readers.decode_only(source, cpus),
+                STOCK: readers.stock_ray(source, pillow),
+                STOCK_FAST: readers.stock_ray(source, fast),
+                LOADER: readers.web_loader(source, pillow, cpus),
+                LOADER_FAST: readers.web_loader(source, fast, cpus),
+                COLD: readers.ours_cold(source),
+                KEPT: readers.ours_kept(source),
             },
             rounds,
+            seconds,
             say,
         )
         memory = measure_stream_memory(source, cpus, store_mib)
     return {
-        "images": longer.num_images,
+        "images": source.num_images,
         "shards": len(source.shards),
-        "repeats": repeats,
         "image_size": image_size,
         "cpus": cpus,
         "machine_cpus": os.cpu_count(),
         "rounds": rounds,
+        "seconds": seconds,
         "images_per_second": {name: result.rates for name, result in results.items()},
         "median": {name: result.median for name, result in results.items()},
         "ratios": _ratios(results),
@@ -101,9 +100,9 @@ def tables(figures: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     rates = figures["images_per_second"]
     lines = [
-        f"{figures['images']:,} images a round ({figures['shards']} shards, listed {figures['repeats']} times), "
-        f"{figures['image_size']}x{figures['image_size']} RGB, {figures['cpus']} CPUs, "
-        f"{figures['rounds']} rounds after one for warming up, contestants in turns.",
+        f"{figures['images']:,} images in {figures['shards']} shards, {figures['image_size']}x{figures['image_size']} "
+        f"RGB, {figures['cpus']} CPUs. {figures['rounds']} rounds after one for warming up, contestants in turns, each "
+        f"with as many passes over the images as take {figures['seconds']:g} s.",
         "",
         "| contestant | images/s, median | slowest and fastest round | ours cold against it |",
         "|---|---|---|---|",

@@ -55,12 +55,13 @@ def measure_stream_memory(source: ImageSource, cpus: int, store_mib: int) -> Str
         logging_level="ERROR",
     )
     configure_data()
-    repeats = -(-TIMES_LARGER * store_mib * MIB // source.decoded_bytes)
-    longer = ImageSource(source.shards * int(repeats), source.form)
-    ours_cold(source)()  # starts the readers
+    # The same shards again and again are as many different ones to the stream.
+    repeats = int(-(-TIMES_LARGER * store_mib * MIB // source.decoded_bytes))
+    longer = ImageSource(source.shards * repeats, source.form)
+    ours_cold(source)(1)  # starts the readers
     with _Sampler() as sampler:
         began = time.perf_counter()
-        images = ours_cold(longer)()
+        images = ours_cold(longer)(1)
         seconds = time.perf_counter() - began
     spilled = _spilled_bytes()
     ray.shutdown()

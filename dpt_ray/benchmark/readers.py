@@ -55,14 +55,15 @@ def decode_only(source: ImageSource, cpus: int) -> Contestant:
             self._form = form
             self._encoded = [sample.image_bytes(url) for url in urls for sample in iter_samples(fetch_shard(url), url)]
 
-        def decode(self) -> int:
-            for start in range(0, len(self._encoded), BATCH):
-                decode_fast(self._encoded[start : start + BATCH], self._form)
-            return len(self._encoded)
+        def decode(self, passes: int) -> int:
+            for _ in range(passes):
+                for start in range(0, len(self._encoded), BATCH):
+                    decode_fast(self._encoded[start : start + BATCH], self._form)
+            return passes * len(self._encoded)
 
     urls = [shard.info.url for shard in source.shards]
     decoders = [Decoder.remote(urls[rank::cpus], source.form) for rank in range(cpus)]
-    return lambda: sum(ray.get([decoder.decode.remote() for decoder in decoders]))
+    return lambda passes: sum(ray.get([decoder.decode.remote(passes) for decoder in decoders]))
 
 
 def stock_ray(source: ImageSource, decode: Any) -> Contestant:
@@ -75,8 +76,8 @@ def stock_ray(source: ImageSource, decode: Any) -> Contestant:
         column = next(name for name in rows if name in IMAGE_EXTENSIONS)
         return {"image": decode(list(rows[column]), source.form)}
 
-    def run() -> int:
-        rows = ray.data.read_webdataset(urls, decoder=None, override_num_blocks=len(urls))
+    def run(passes: int) -> int:
+        rows = ray.data.read_webdataset(urls * passes, decoder=None, override_num_blocks=len(urls) * passes)
         decoded = rows.map_batches(decode_rows, batch_size=BATCH, batch_format="numpy")
         return sum(len(batch["image"]) for batch in decoded.iter_batches(batch_size=BATCH, batch_format="numpy"))
 
@@ -84,15 +85,18 @@ def stock_ray(source: ImageSource, decode: Any) -> Contestant:
 
 
 def web_loader(source: ImageSource, decode: Any, cpus: int) -> Contestant:
-    """`webdataset.WebLoader`, with a worker process for each CPU that lives through all rounds."""
+    """`webdataset.WebLoader`, with a worker process for each CPU; shards are dealt to them in turns."""
     import webdataset
 
-    # Shards are split between workers in turns, so all get equally many where their number is a multiple of cpus.
-    dataset = webdataset.WebDataset([s.info.url for s in source.shards], shardshuffle=False, empty_check=False)
-    encoded = dataset.map(_encoded_image).batched(BATCH, collation_fn=list)
-    decoded = encoded.map(partial(_decode_batch, decode, source.form))
-    loader = webdataset.WebLoader(decoded, batch_size=None, num_workers=cpus, persistent_workers=True)
-    return lambda: sum(len(batch) for batch in loader)
+    urls = [shard.info.url for shard in source.shards]
+
+    def run(passes: int) -> int:
+        dataset = webdataset.WebDataset(urls * passes, shardshuffle=False, empty_check=False)
+        encoded = dataset.map(_encoded_image).batched(BATCH, collation_fn=list)
+        decoded = encoded.map(partial(_decode_batch, decode, source.form))
+        return sum(len(batch) for batch in webdataset.WebLoader(decoded, batch_size=None, num_workers=cpus))
+
+    return run
 
 
 def _encoded_image(sample: dict[str, Any]) -> bytes:
@@ -106,12 +110,12 @@ def _decode_batch(decode: Any, form: ImageForm, encoded: list[bytes]) -> Any:
 
 
 def ours_cold(source: ImageSource) -> Contestant:
-    """Our stream: every round fetches, checks and decodes all shards, in training's shuffled order."""
+    """Our stream: every pass fetches, checks and decodes all shards, in training's shuffled order."""
 
-    def run() -> int:
+    def run(passes: int) -> int:
         reader = open_source(source, keep_bytes=0)
         assert isinstance(reader, StreamedImages)
-        return _consume(source, reader)
+        return _consume(source, reader, passes)
 
     return run
 
@@ -120,12 +124,13 @@ def ours_kept(source: ImageSource) -> Contestant:
     """Our kept form: images decoded once, before the race, in the same order as the stream's."""
     reader = open_source(source, keep_bytes=source.decoded_bytes)
     assert isinstance(reader, KeptImages)
-    return lambda: _consume(source, reader)
+    return partial(_consume, source, reader)
 
 
-def _consume(source: ImageSource, reader: KeptImages | StreamedImages) -> int:
+def _consume(source: ImageSource, reader: KeptImages | StreamedImages, passes: int) -> int:
     order = ImageOrder(source.counts, seed=0, lanes=LANES, shuffle_window=SHUFFLE_WINDOW)
     rows = BATCH // LANES
-    read: ReadSegment = reader.open(order=order, lanes=range(LANES), rows_per_lane=rows, first_step=0)
+    steps = passes * source.num_images // BATCH
+    read: ReadSegment = reader.open(order=order, lanes=range(LANES), rows_per_lane=rows, first_step=0, stop_step=steps)
     stream = batches(order, read, lanes=range(LANES), rows_per_lane=rows, first_step=0)
-    return sum(len(batch["image"]) for batch in islice(stream, source.num_images // BATCH))
+    return sum(len(batch["image"]) for batch in islice(stream, steps))

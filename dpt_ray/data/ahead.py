@@ -5,33 +5,40 @@ else the shard would be fetched and checked again for each of them.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-
-import numpy as np
+from heapq import merge
+from itertools import islice, starmap
+from operator import itemgetter
+from typing import TypeVar
 
 from dpt_ray.data.order import ImageOrder, Segment
-from dpt_ray.data.stream import Columns, batches
+
+_Item = TypeVar("_Item")
 
 LOOK_AHEAD = 512
 """Segments among which those are sought that follow each other in a shard."""
 
 
-def segment_sequence(order: ImageOrder, lanes: Sequence[int], rows_per_lane: int, first_step: int) -> Iterator[Segment]:
-    """Yield, without end, the segments that a worker will read, in the order in which it asks for them.
+def segment_sequence(
+    order: ImageOrder, lanes: Sequence[int], rows_per_lane: int, first_step: int, stop_step: int | None = None
+) -> Iterator[Segment]:
+    """Yield the segments that a worker will read, in the order in which it asks for them.
 
-    The worker's own reading is played through with rows that are never read.
+    It ends before `stop_step`, so that nothing is read that no step uses; without one it is endless.
     """
-    asked: list[Segment] = []
 
-    def record(segment: Segment) -> Columns:
-        asked.append(segment)
-        return {"label": np.zeros(len(segment), np.int8)}
+    def lane_reads(place: int, lane: int) -> Iterator[tuple[tuple[int, int], tuple[Segment, ...]]]:
+        """Yield what a lane reads, and when: at which step, and after how many of the worker's lanes."""
+        rows = 0
+        for window, skip in order.windows(lane, first_step * rows_per_lane):
+            yield (first_step + rows // rows_per_lane, place), window.segments
+            rows += len(window) - skip
 
-    for _ in batches(order, record, lanes=lanes, rows_per_lane=rows_per_lane, first_step=first_step):
-        yield from asked
-        asked.clear()
+    for (step, _), segments in merge(*starmap(lane_reads, enumerate(lanes)), key=itemgetter(0)):
+        if stop_step is not None and step >= stop_step:
+            return
+        yield from segments
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def plan_reads(asked: Iterator[Segment], longest: int) -> Iterator[PlannedRead]:
     """Yield reads in the order in which their first rows are asked for; together they serve every segment once.
 
     Args:
-        asked: segments in the order in which a worker asks for them, without end.
+        asked: segments in the order in which a worker asks for them.
         longest: most rows of a read that serves several segments.
     """
     waiting: deque[Segment | None] = deque()
@@ -76,3 +83,24 @@ def _take_following(waiting: deque[Segment | None], serves: list[Segment], longe
             return
         serves.append(candidate)
         waiting[place] = None
+
+
+def cut(items: Iterable[_Item], most: Iterable[int], size: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Cut a sequence into runs of at most so many rows together; a longer item is a run of its own.
+
+    Args:
+        items: what to cut.
+        most: rows of the first run, of the second one, and so on.
+        size: gives an item's rows.
+    """
+    run: list[_Item] = []
+    total, limits = 0, iter(most)
+    limit = next(limits)
+    for item in items:
+        if run and total + size(item) > limit:
+            yield run
+            run, total, limit = [], 0, next(limits)
+        run.append(item)
+        total += size(item)
+    if run:
+        yield run

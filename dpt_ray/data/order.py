@@ -12,9 +12,9 @@ range in windows. So
 - the place to resume is one integer, the images seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -37,11 +37,19 @@ class Window:
 
     Attributes:
         segments: what to read, in reading order.
-        permutation: for each image handed out, its place in the concatenated segments.
+        shuffle: makes `permutation`.
     """
 
     segments: tuple[Segment, ...]
-    permutation: np.ndarray
+    shuffle: Callable[[int], np.ndarray]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.segments))
+
+    @cached_property
+    def permutation(self) -> np.ndarray:
+        """For each image handed out, its place in the concatenated segments."""
+        return self.shuffle(len(self))
 
 
 class ImageOrder:
@@ -85,9 +93,9 @@ class ImageOrder:
             epoch, skip = epoch + 1, 0
 
     def _window(self, lane: int, epoch: int, begin: int, end: int) -> Window:
-        permutation = self._generator(epoch, 1 + lane, begin).permutation(end - begin)
         earlier_lanes = sum(self.lane_share(other, epoch)[1] for other in range(lane))
-        return Window(tuple(self._segments(epoch, earlier_lanes + begin, earlier_lanes + end)), permutation)
+        segments = tuple(self._segments(epoch, earlier_lanes + begin, earlier_lanes + end))
+        return Window(segments, lambda size: self._generator(epoch, 1 + lane, begin).permutation(size))
 
     def _segments(self, epoch: int, begin: int, end: int) -> Iterator[Segment]:
         """Yield what lies in [begin, end) of the epoch's permuted shard sequence."""

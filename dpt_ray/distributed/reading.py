@@ -1,14 +1,15 @@
 """Image sources through Ray Data: kept decoded in the object store, or streamed.
 
 Both give a worker the same rows in the same order (`data/order.py`); which one is used follows from
-the source's size. Each read task fetches one shard whole and decodes the rows that are asked for.
+the source's size. A read task fetches shards whole and decodes the rows that are asked for.
 """
 
+from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import accumulate, chain, islice, repeat
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from ray.data import Datasource, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
 from ray.data.extensions import ArrowTensorArray
 
-from dpt_ray.data.ahead import PlannedRead, plan_reads, segment_sequence
+from dpt_ray.data.ahead import PlannedRead, cut, plan_reads, segment_sequence
 from dpt_ray.data.order import ImageOrder, Segment
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.data.source import IMAGE, LABEL, ImageSource, read_segment
@@ -27,11 +28,14 @@ from dpt_ray.distributed.cluster import READER_CPUS, configure_data
 from dpt_ray.distributed.failures import user_error
 
 BLOCK_BYTES = 32 * 2**20
-"""Decoded images that a read task hands over at once, at most; a shard that is larger comes in several blocks."""
+"""Decoded images that a read task hands over at once, at most: several small shards, or a part of a large one."""
 
-FIRST_READS, MOST_READS = 32, 1024
-"""Read tasks of one Ray Data execution while streaming. Executions follow one another, each of twice as many reads as
-the one before: the first batch comes soon, and pauses between executions become rare."""
+BLOCKS_OF_A_TASK, TASKS_AT_ONCE = 4, 4
+"""A streaming read task makes so many blocks, since between two tasks a CPU idles for some ten milliseconds. Blocks are
+smaller where those of so many tasks would not fit into the stream's share of the object store."""
+
+TASKS_AHEAD = 256
+"""Read tasks of one Ray Data execution while streaming; the next execution follows it after a pause of a second."""
 
 REMOTE_READERS = 2
 """Readers for each CPU where shards come over a network: one fetches while another decodes."""
@@ -40,47 +44,78 @@ Note = Callable[[Skipped], None]
 
 
 class SegmentDatasource(Datasource):
-    """Reads segments of an image source, one read task each, into Arrow blocks of uint8 tensors."""
+    """Reads segments of an image source, in order, into Arrow blocks of uint8 tensors; a read task for each group."""
 
-    def __init__(self, source: ImageSource, segments: Sequence[Segment], on_unreadable: Note | None):
+    def __init__(
+        self, source: ImageSource, groups: Sequence[Sequence[Segment]], block_rows: int, on_unreadable: Note | None
+    ):
         super().__init__()
-        self._source, self._segments, self._on_unreadable = source, list(segments), on_unreadable
+        self._source, self._groups = source, groups
+        self._block_rows, self._on_unreadable = block_rows, on_unreadable
 
     def estimate_inmemory_data_size(self) -> int:
         """Return the decoded bytes of all segments."""
-        return sum(map(len, self._segments)) * self._source.form.num_bytes
+        return sum(len(segment) for group in self._groups for segment in group) * self._source.form.num_bytes
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
-        """Return one task for each segment, whatever parallelism is asked for."""
-        shared = ray.put((self._source, self._on_unreadable))  # a source may list a hundred thousand shards
-        return [ReadTask(partial(_read_blocks, shared, segment), self._metadata(segment)) for segment in self._segments]
+        """Return one task for each group of segments, whatever parallelism is asked for."""
+        shared = ray.put(
+            (self._source, self._block_rows, self._on_unreadable)
+        )  # a source may list a hundred thousand shards
+        return [ReadTask(partial(_read_blocks, shared, group), self._metadata(group)) for group in self._groups]
 
-    def _metadata(self, segment: Segment) -> BlockMetadata:
-        size = len(segment) * self._source.form.num_bytes
-        return BlockMetadata(num_rows=len(segment), size_bytes=size, input_files=None, exec_stats=None)
-
-
-def _read_blocks(shared: ray.ObjectRef, segment: Segment) -> Iterable[pa.Table]:
-    source, on_unreadable = ray.get(shared)
-    for columns in read_segment(source, segment, _rows_of_a_block(source), on_unreadable):
-        yield pa.table({IMAGE: ArrowTensorArray.from_numpy(columns[IMAGE]), LABEL: columns[LABEL]})
+    def _metadata(self, group: Sequence[Segment]) -> BlockMetadata:
+        rows = sum(map(len, group))
+        size = rows * self._source.form.num_bytes
+        return BlockMetadata(num_rows=rows, size_bytes=size, input_files=None, exec_stats=None)
 
 
-def _rows_of_a_block(source: ImageSource) -> int:
-    return max(1, BLOCK_BYTES // source.form.num_bytes)
+def _read_blocks(shared: ray.ObjectRef, group: Sequence[Segment]) -> Iterator[pa.Table]:
+    """Yield a group's rows in blocks: several segments together where they fit, parts of a long one."""
+    source, block_rows, on_unreadable = ray.get(shared)
+    for together in cut(group, repeat(block_rows), len):
+        pieces = (piece for segment in together for piece in read_segment(source, segment, block_rows, on_unreadable))
+        for columns in pieces if len(together) == 1 else [concatenate(list(pieces))]:
+            yield pa.table({IMAGE: ArrowTensorArray.from_numpy(columns[IMAGE]), LABEL: columns[LABEL]})
+
+
+def _rows_of(num_bytes: int, source: ImageSource) -> int:
+    """Return how many of a source's images have so many bytes once decoded; no more than there are."""
+    return max(1, min(num_bytes // source.form.num_bytes, source.num_images))
 
 
 def _dataset(
-    source: ImageSource, segments: Sequence[Segment], on_unreadable: Note | None, cpus: float
+    source: ImageSource,
+    groups: Sequence[Sequence[Segment]],
+    block_rows: int,
+    on_unreadable: Note | None,
+    cpus: float,
 ) -> ray.data.Dataset:
     configure_data()  # this may be a training worker
-    return ray.data.read_datasource(
-        SegmentDatasource(source, segments, on_unreadable),
-        override_num_blocks=len(segments),
-        num_cpus=cpus,
-    )
+    datasource = SegmentDatasource(source, groups, block_rows, on_unreadable)
+    return ray.data.read_datasource(datasource, override_num_blocks=len(groups), num_cpus=cpus)
+
+
+class _Rows:
+    """The rows of blocks that come one after another, taken in order."""
+
+    def __init__(self, blocks: Iterator[Columns]):
+        self._blocks = blocks
+        self._rest: Columns = {}
+
+    def take(self, count: int) -> Columns:
+        """Return the next rows, without a copy where one block holds them."""
+        pieces = []
+        while count:
+            block = self._rest or next(self._blocks)
+            here = min(count, len(block[LABEL]))
+            pieces.append({name: values[:here] for name, values in block.items()})
+            left = len(block[LABEL]) - here
+            self._rest = {name: values[here:] for name, values in block.items()} if left else {}
+            count -= here
+        return concatenate(pieces)
 
 
 @dataclass
@@ -92,18 +127,18 @@ class KeptImages:
 
     def open(self, **_: Any) -> ReadSegment:
         """Return how a worker reads a segment: a slice, without a copy where one block holds it."""
-        blocks: dict[int, list[Columns]] = {}
-        remaining = iter(ray.get(self.references))
-        at_once = _rows_of_a_block(self.source)
-        for shard, count in enumerate(self.source.counts):
-            blocks[shard] = list(islice(remaining, -(-count // at_once)))
+        blocks: list[Columns] = ray.get(self.references)
+        block_starts = [0, *accumulate(len(block[LABEL]) for block in blocks)]
+        shard_starts = [0, *accumulate(self.source.counts)]
 
         def read(segment: Segment) -> Columns:
+            place, stop = (shard_starts[segment.shard] + row for row in (segment.start, segment.stop))
             pieces = []
-            for number in range(segment.start // at_once, -(-segment.stop // at_once)):
-                first = number * at_once
-                inside = slice(max(segment.start - first, 0), segment.stop - first)
-                pieces.append({name: values[inside] for name, values in blocks[segment.shard][number].items()})
+            while place < stop:
+                number = bisect_right(block_starts, place) - 1
+                inside = slice(place - block_starts[number], stop - block_starts[number])
+                pieces.append({name: values[inside] for name, values in blocks[number].items()})
+                place = block_starts[number + 1]
             return concatenate(pieces)
 
         return read
@@ -125,10 +160,21 @@ class StreamedImages:
     cpus: float = READER_CPUS
     on_unreadable: Note | None = None
 
-    def open(self, *, order: ImageOrder, lanes: Sequence[int], rows_per_lane: int, first_step: int) -> ReadSegment:
-        """Return how a worker reads its segments: from a Ray Data stream that runs ahead of it, in order."""
-        asked = segment_sequence(order, lanes, rows_per_lane, first_step)
-        reads = self._read(plan_reads(asked, longest=_rows_of_a_block(self.source)))
+    def open(
+        self,
+        *,
+        order: ImageOrder,
+        lanes: Sequence[int],
+        rows_per_lane: int,
+        first_step: int,
+        stop_step: int | None = None,
+    ) -> ReadSegment:
+        """Return how a worker reads its segments: from a Ray Data stream that runs ahead of it, in order.
+
+        The arguments are those of `segment_sequence`.
+        """
+        asked = segment_sequence(order, lanes, rows_per_lane, first_step, stop_step)
+        reads = self._read(plan_reads(asked, longest=self._block_rows))
         held: dict[Segment, deque[Columns]] = defaultdict(deque)
 
         def read(segment: Segment) -> Columns:
@@ -143,38 +189,36 @@ class StreamedImages:
         return read
 
     def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Columns]]]:
-        count = FIRST_READS
-        while reads := list(islice(planned, count)):
-            count = min(2 * count, MOST_READS)
-            dataset = _dataset(self.source, [read.segment for read in reads], self.on_unreadable, self.cpus)
+        sizes = chain(  # the first come soon
+            repeat(self._block_rows, TASKS_AT_ONCE), repeat(self._block_rows * BLOCKS_OF_A_TASK)
+        )
+        groups = cut(planned, sizes, lambda read: len(read.segment))
+        while tasks := list(islice(groups, TASKS_AHEAD)):
+            segments = [[read.segment for read in group] for group in tasks]
+            dataset = _dataset(self.source, segments, self._block_rows, self.on_unreadable, self.cpus)
             dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
                 object_store_memory=self.memory
             )
-            blocks = iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1))
-            for read in reads:
-                rows = _take_rows(blocks, len(read.segment))
+            stream = _Rows(iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)))
+            for read in chain.from_iterable(tasks):
+                rows = stream.take(len(read.segment))
                 yield [(part, _part(rows, part, read.segment)) for part in read.serves]
+
+    @property
+    def _block_rows(self) -> int:
+        """Rows of a block: fewer where the blocks of several tasks would not fit into the stream's memory."""
+        return _rows_of(min(BLOCK_BYTES, self.memory // (TASKS_AT_ONCE * BLOCKS_OF_A_TASK)), self.source)
 
 
 def _part(rows: Columns, part: Segment, whole: Segment) -> Columns:
     """Return what a read holds of one of its segments.
 
-    It is copied unless it is all: a slice would keep the whole block in the object store until the last part is used.
+    It is copied unless it is all: a slice would keep its block in the object store until the last part is used.
     """
     if part == whole:
         return rows
     inside = slice(part.start - whole.start, part.stop - whole.start)
     return {name: values[inside].copy() for name, values in rows.items()}
-
-
-def _take_rows(blocks: Iterator[Columns], rows: int) -> Columns:
-    """Join the blocks of one read task."""
-    taken = [next(blocks)]
-    while (have := sum(len(piece[LABEL]) for piece in taken)) < rows:
-        taken.append(next(blocks))
-    if have != rows:
-        raise RuntimeError(f"a read of {rows} rows came back with {have}")
-    return concatenate(taken)
 
 
 def open_source(
@@ -204,7 +248,9 @@ def open_source(
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
         # No training competes for CPUs yet.
-        dataset = _dataset(source, whole_shards, on_unreadable, READER_CPUS).materialize()
+        block_rows = _rows_of(BLOCK_BYTES, source)
+        groups = list(cut(whole_shards, repeat(block_rows), len))
+        dataset = _dataset(source, groups, block_rows, on_unreadable, READER_CPUS).materialize()
         return KeptImages(source, dataset.to_numpy_refs())
     except Exception as error:
         raise user_error(error) or error from error
@@ -213,6 +259,10 @@ def open_source(
 STREAM_SHARE = 0.4
 """Share of the object store for all streams together; kept sources and messages need the rest."""
 
+MOST_AHEAD = 2**30
+"""Bytes that one stream holds ahead of its worker at most; more would only be read too early."""
+
 
 def _stream_memory(streams: int) -> int:
-    return int(STREAM_SHARE * ray.cluster_resources()["object_store_memory"] / max(1, streams))
+    share = STREAM_SHARE * ray.cluster_resources()["object_store_memory"] / max(1, streams)
+    return int(min(share, MOST_AHEAD))

@@ -83,9 +83,7 @@ def run_training(
     on_unreadable = open_ledger(job.folder, policy, images_in)
     streams = resources.processes * len(job.sources)
     readers = {
-        name: open_source(
-            source, keep_bytes, streams=streams, cpus=reader_cpus(resources), on_unreadable=on_unreadable
-        )
+        name: open_source(source, keep_bytes, streams=streams, cpus=reader_cpus(resources), on_unreadable=on_unreadable)
         for name, (source, _) in job.sources.items()
     }
     with BoardWatcher(progress) as watcher:
@@ -182,5 +180,11 @@ def _open_feed(name: str, job: TrainingJob, reader: Any, batch: int, lanes: rang
         lanes=job.lanes,
         shuffle_window=job.shuffle_window,
     )
-    read = reader.open(order=order, lanes=lanes, rows_per_lane=batch // job.lanes, first_step=first_step)
+    read = reader.open(
+        order=order,
+        lanes=lanes,
+        rows_per_lane=batch // job.lanes,
+        first_step=first_step,
+        stop_step=job.schedule.num_steps,
+    )
     return Feed(order, read, batch)

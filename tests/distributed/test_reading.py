@@ -25,7 +25,7 @@ def _rows(reader, order, lanes, first_step, steps):
 
 @pytest.mark.usefixtures("local_ray")
 def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "FIRST_READS", 3)  # several executions in a few epochs
+    monkeypatch.setattr(reading, "TASKS_AHEAD", 2)  # several executions in a few epochs
     ray.data.DataContext.get_current().execution_options.preserve_order = False  # as in a worker that just started
     source = write_numbered_shards(str(tmp_path), [10, 3, 17, 1])
     order = ImageOrder(source.counts, seed=5, lanes=4, shuffle_window=8)
