@@ -14,8 +14,12 @@ class UserError(Exception):
         super().__init__(" ".join((message + (f"; {fix}" if fix else "")).split()))
 
     def __reduce__(self):  # keyword-only arguments do not survive the default pickling between processes
-        return _rebuild, (self.what, self.where, self.fix)
+        return _rebuild, (type(self), self.what, self.where, self.fix)
 
 
-def _rebuild(what: str, where: str | None, fix: str | None) -> UserError:
-    return UserError(what, where=where, fix=fix)
+class StoreFailureError(UserError):
+    """A store does not answer. That says nothing of the data in it, so nothing is left out for it."""
+
+
+def _rebuild(kind: type[UserError], what: str, where: str | None, fix: str | None) -> UserError:
+    return kind(what, where=where, fix=fix)

@@ -17,6 +17,7 @@ def main() -> int:
         "--shards", required=True, help=f"folder of shards, or '{PHOTOS}' for photographs made on the spot"
     )
     data.add_argument("--size", type=int, default=32, help="height and width that images are brought to, pixels")
+    data.add_argument("--shuffle-window", type=int, default=16384, help="data.shuffle_window of our readers, images")
     data.add_argument("--rounds", type=int, default=5, help="timed rounds of each contestant")
     data.add_argument("--seconds", type=float, default=6.0, help="how long a contestant's turn takes at least")
     data.add_argument("--cpus", type=int, default=2, help="CPUs for every contestant")
@@ -27,6 +28,7 @@ def main() -> int:
         figures = measure(
             options.shards,
             image_size=options.size,
+            shuffle_window=options.shuffle_window,
             rounds=options.rounds,
             seconds=options.seconds,
             cpus=options.cpus,

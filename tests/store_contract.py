@@ -1,4 +1,4 @@
-"""What every kind of storage must do; who imports these tests has a fixture `root`, the URL of an empty folder."""
+"""What every kind of storage must do; modules that import these tests give them a fixture `root`, an empty folder."""
 
 import pytest
 

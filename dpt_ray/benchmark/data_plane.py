@@ -29,13 +29,22 @@ PHOTO_SHARDS, PHOTOS_PER_SHARD = 8, 150
 
 
 def measure(
-    url: str, *, image_size: int, rounds: int, seconds: float, cpus: int, store_mib: int, say: Callable[[str], None]
+    url: str,
+    *,
+    image_size: int,
+    shuffle_window: int,
+    rounds: int,
+    seconds: float,
+    cpus: int,
+    store_mib: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Run the contest and the memory run; return all figures as JSON.
 
     Args:
         url: a folder of shards, or `PHOTOS`.
         image_size: what images are brought to, pixels.
+        shuffle_window: images that our readers shuffle together, as in the setting of that name.
         rounds: timed rounds of each contestant.
         seconds: how long each contestant's turn takes at least.
         cpus: CPUs of the local Ray, and workers of the loader.
@@ -55,18 +64,19 @@ def measure(
                 STOCK_FAST: readers.stock_ray(source, fast),
                 LOADER: readers.web_loader(source, pillow, cpus),
                 LOADER_FAST: readers.web_loader(source, fast, cpus),
-                COLD: readers.ours_cold(source),
-                KEPT: readers.ours_kept(source),
+                COLD: readers.ours_cold(source, shuffle_window),
+                KEPT: readers.ours_kept(source, shuffle_window),
             },
             rounds,
             seconds,
             say,
         )
-        memory = measure_stream_memory(source, cpus, store_mib)
+        memory = measure_stream_memory(source, shuffle_window, cpus, store_mib)
     return {
         "images": source.num_images,
         "shards": len(source.shards),
         "image_size": image_size,
+        "shuffle_window": shuffle_window,
         "cpus": cpus,
         "machine_cpus": os.cpu_count(),
         "rounds": rounds,
@@ -101,7 +111,7 @@ def tables(figures: dict[str, Any]) -> str:
     rates = figures["images_per_second"]
     lines = [
         f"{figures['images']:,} images in {figures['shards']} shards, {figures['image_size']}x{figures['image_size']} "
-        f"RGB, {figures['cpus']} CPUs. {figures['rounds']} rounds after one for warming up, contestants in turns, each "
+        f"RGB, shuffle window {figures['shuffle_window']:,}, {figures['cpus']} CPUs. {figures['rounds']} rounds after one for warming up, contestants in turns, each "
         f"with as many passes over the images as take {figures['seconds']:g} s.",
         "",
         "| contestant | images/s, median | slowest and fastest round | ours cold against it |",

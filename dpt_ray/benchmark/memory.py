@@ -39,7 +39,7 @@ class StreamMemory:
         return asdict(self)
 
 
-def measure_stream_memory(source: ImageSource, cpus: int, store_mib: int) -> StreamMemory:
+def measure_stream_memory(source: ImageSource, shuffle_window: int, cpus: int, store_mib: int) -> StreamMemory:
     """Stream at least `TIMES_LARGER` times the object store's limit, on a local Ray started for it."""
     import ray
 
@@ -58,10 +58,10 @@ def measure_stream_memory(source: ImageSource, cpus: int, store_mib: int) -> Str
     # The same shards again and again are as many different ones to the stream.
     repeats = int(-(-TIMES_LARGER * store_mib * MIB // source.decoded_bytes))
     longer = ImageSource(source.shards * repeats, source.form)
-    ours_cold(source)(1)  # starts the readers
+    ours_cold(source, shuffle_window)(1)  # starts the readers
     with _Sampler() as sampler:
         began = time.perf_counter()
-        images = ours_cold(longer)(1)
+        images = ours_cold(longer, shuffle_window)(1)
         seconds = time.perf_counter() - began
     spilled = _spilled_bytes()
     ray.shutdown()

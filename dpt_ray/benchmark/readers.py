@@ -21,8 +21,8 @@ from dpt_ray.data.source import ImageSource
 from dpt_ray.data.stream import ReadSegment, batches
 from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
 
-BATCH, LANES, SHUFFLE_WINDOW = 256, 8, 16384
-"""A batch of usual size, in the order that is the default of settings."""
+BATCH, LANES = 256, 8
+"""A batch of usual size, from as many lanes as is the default of settings."""
 
 
 def decode_fast(encoded: Sequence[bytes], form: ImageForm) -> np.ndarray:
@@ -109,26 +109,26 @@ def _decode_batch(decode: Any, form: ImageForm, encoded: list[bytes]) -> Any:
     return torch.from_numpy(decode(encoded, form))
 
 
-def ours_cold(source: ImageSource) -> Contestant:
+def ours_cold(source: ImageSource, shuffle_window: int) -> Contestant:
     """Our stream: every pass fetches, checks and decodes all shards, in training's shuffled order."""
 
     def run(passes: int) -> int:
         reader = open_source(source, keep_bytes=0)
         assert isinstance(reader, StreamedImages)
-        return _consume(source, reader, passes)
+        return _consume(source, reader, shuffle_window, passes)
 
     return run
 
 
-def ours_kept(source: ImageSource) -> Contestant:
+def ours_kept(source: ImageSource, shuffle_window: int) -> Contestant:
     """Our kept form: images decoded once, before the race, in the same order as the stream's."""
     reader = open_source(source, keep_bytes=source.decoded_bytes)
     assert isinstance(reader, KeptImages)
-    return partial(_consume, source, reader)
+    return partial(_consume, source, reader, shuffle_window)
 
 
-def _consume(source: ImageSource, reader: KeptImages | StreamedImages, passes: int) -> int:
-    order = ImageOrder(source.counts, seed=0, lanes=LANES, shuffle_window=SHUFFLE_WINDOW)
+def _consume(source: ImageSource, reader: KeptImages | StreamedImages, shuffle_window: int, passes: int) -> int:
+    order = ImageOrder(source.counts, seed=0, lanes=LANES, shuffle_window=shuffle_window)
     rows = BATCH // LANES
     steps = passes * source.num_images // BATCH
     read: ReadSegment = reader.open(order=order, lanes=range(LANES), rows_per_lane=rows, first_step=0, stop_step=steps)

@@ -85,21 +85,14 @@ def _take_following(waiting: deque[Segment | None], serves: list[Segment], longe
         waiting[place] = None
 
 
-def cut(items: Iterable[_Item], most: Iterable[int], size: Callable[[_Item], int]) -> Iterator[list[_Item]]:
-    """Cut a sequence into runs of at most so many rows together; a longer item is a run of its own.
-
-    Args:
-        items: what to cut.
-        most: rows of the first run, of the second one, and so on.
-        size: gives an item's rows.
-    """
+def cut(items: Iterable[_Item], most: int, size: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Cut a sequence into runs of at most `most` rows together; a longer item is a run of its own."""
     run: list[_Item] = []
-    total, limits = 0, iter(most)
-    limit = next(limits)
+    total = 0
     for item in items:
-        if run and total + size(item) > limit:
+        if run and total + size(item) > most:
             yield run
-            run, total, limit = [], 0, next(limits)
+            run, total = [], 0
         run.append(item)
         total += size(item)
     if run:

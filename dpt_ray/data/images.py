@@ -92,6 +92,8 @@ def decode_images(
 
 def _decode_into(data: bytes, form: ImageForm, out: np.ndarray, where: Callable[[int], str], row: int) -> None:
     """Decode one image into `out`, uint8 (H, W, C)."""
+    if _decode_usual_jpeg(data, form, out):
+        return
     pixels = _decode_jpeg(data, form, out)
     if pixels is out:
         return
@@ -107,6 +109,23 @@ def _decode_into(data: bytes, form: ImageForm, out: np.ndarray, where: Callable[
         except ValueError as error:
             raise UserError(f"is not a readable image ({error})", where=name or where(row)) from None
     out[:] = np.asarray(image).reshape(out.shape)
+
+
+_COLOUR_FRAME, _APPLICATION_1 = b"\xff\xc0\x00\x11\x08", b"\xe1"
+"""JPEG markers: a baseline frame of three components and 8 bits, and the segment before it that holds EXIF."""
+
+
+def _decode_usual_jpeg(data: bytes, form: ImageForm, out: np.ndarray) -> bool:
+    """Decode a baseline colour JPEG of the very size into `out`, if it is one; its header is not parsed twice."""
+    if form.channels != 3 or data[:3] != b"\xff\xd8\xff":
+        return False
+    frame = data.find(_COLOUR_FRAME)
+    if frame < 0 or data.find(_APPLICATION_1, 2, frame) >= 0:  # the latter may turn the image
+        return False
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", buffer=out).shape == out.shape
+    except ValueError:  # larger than `out`, or damaged
+        return False
 
 
 def _decode_jpeg(data: bytes, form: ImageForm, out: np.ndarray) -> np.ndarray | None:

@@ -17,7 +17,7 @@ import aiohttp
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 
 ATTEMPTS = 10
 """How often one request is sent before giving up."""
@@ -154,7 +154,7 @@ async def with_retries(attempt: Callable[[], Awaitable[_T]], *, where: str, reac
         reached: whether the server has ever answered this process.
 
     Raises:
-        UserError: it kept failing.
+        StoreFailureError: it kept failing.
         Exception: what `attempt` raises otherwise, at once.
     """
     start = time.monotonic()
@@ -176,11 +176,11 @@ async def with_retries(attempt: Callable[[], Awaitable[_T]], *, where: str, reac
     raise AssertionError("unreachable")
 
 
-def _given_up(trouble: Trouble, failures: int, seconds: float, where: str) -> UserError:
+def _given_up(trouble: Trouble, failures: int, seconds: float, where: str) -> StoreFailureError:
     if trouble.unreachable:
         what, fix = "the object store cannot be reached", "check AWS_ENDPOINT_URL, the network and that it is running"
     else:
         what, fix = "the object store keeps failing", "run the same command again later: what is finished is kept"
-    return UserError(
+    return StoreFailureError(
         f"{what}: gave up after {failures} attempts in {seconds:.0f} s ({trouble.what})", where=where, fix=fix
     )

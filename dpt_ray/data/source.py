@@ -19,7 +19,7 @@ from dpt_ray.data.sidecars import KEY, read_sidecar, sidecar_name
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.data.stores import join
 from dpt_ray.data.stream import Columns
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 
 IMAGE, LABEL = "image", "label"
 """Columns of what is read."""
@@ -191,7 +191,7 @@ def read_segment(
             number of images and the position to resume from stay what they are.
 
     Raises:
-        UserError: the shard cannot be read, or no shard can.
+        UserError: the shard cannot be read, or no shard can, or the store does not answer.
     """
     count = len(source.shards)
     for number in ((segment.shard + step) % count for step in range(count)):
@@ -200,6 +200,8 @@ def read_segment(
         pieces = read_rows(shard, wanted, source.form, at_once)
         try:
             first = next(pieces)
+        except StoreFailureError:
+            raise
         except UserError as error:
             if on_unreadable is None:
                 raise

@@ -13,8 +13,9 @@ from dpt_ray.errors import UserError
 
 CONNECT_SECONDS = 15.0
 
-READER_CPUS, LEAST_READER_CPUS = 1.0, 0.25
-"""CPUs that a reading task reserves: it decodes. Where training leaves less, readers share what there is."""
+READER_CPUS, LEAST_READER_CPUS = 0.66, 0.25
+"""CPUs that a reading task reserves: it decodes, and a third one for two CPUs works while another is being started.
+Where training leaves less, readers share what there is."""
 
 SPARE_CPUS = 1.0
 """CPUs that training workers leave by default to reading, the driver and Ray itself. Threads that compute

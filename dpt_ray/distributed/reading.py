@@ -6,96 +6,34 @@ the source's size. A read task fetches shards whole and decodes the rows that ar
 
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate, chain, islice, repeat
+from itertools import accumulate, chain, islice
 from typing import Any
 
-import pyarrow as pa
 import ray
-from ray.data import Datasource, ExecutionResources, ReadTask
-from ray.data.block import BlockMetadata
-from ray.data.extensions import ArrowTensorArray
+from ray.data import ExecutionResources
 
 from dpt_ray.data.ahead import PlannedRead, cut, plan_reads, segment_sequence
 from dpt_ray.data.order import ImageOrder, Segment
-from dpt_ray.data.skipped import Skipped
-from dpt_ray.data.source import IMAGE, LABEL, ImageSource, read_segment
+from dpt_ray.data.source import LABEL, ImageSource
 from dpt_ray.data.stores import is_remote
 from dpt_ray.data.stream import Columns, ReadSegment, concatenate
-from dpt_ray.distributed.cluster import READER_CPUS, configure_data
+from dpt_ray.distributed.cluster import READER_CPUS
+from dpt_ray.distributed.datasource import Note, rows_of, segment_dataset
 from dpt_ray.distributed.failures import user_error
 
 BLOCK_BYTES = 32 * 2**20
-"""Decoded images that a read task hands over at once, at most: several small shards, or a part of a large one."""
+"""Decoded images of a block, at most: a read task reads several small shards into one, or a large one into several."""
 
-BLOCKS_OF_A_TASK, TASKS_AT_ONCE = 4, 4
-"""A streaming read task makes so many blocks, since between two tasks a CPU idles for some ten milliseconds. Blocks are
-smaller where those of so many tasks would not fit into the stream's share of the object store."""
+BLOCKS_AT_ONCE = 8
+"""Blocks are smaller where so many would not fit into the stream's share of the object store."""
 
 TASKS_AHEAD = 256
 """Read tasks of one Ray Data execution while streaming; the next execution follows it after a pause of a second."""
 
 REMOTE_READERS = 2
 """Readers for each CPU where shards come over a network: one fetches while another decodes."""
-
-Note = Callable[[Skipped], None]
-
-
-class SegmentDatasource(Datasource):
-    """Reads segments of an image source, in order, into Arrow blocks of uint8 tensors; a read task for each group."""
-
-    def __init__(
-        self, source: ImageSource, groups: Sequence[Sequence[Segment]], block_rows: int, on_unreadable: Note | None
-    ):
-        super().__init__()
-        self._source, self._groups = source, groups
-        self._block_rows, self._on_unreadable = block_rows, on_unreadable
-
-    def estimate_inmemory_data_size(self) -> int:
-        """Return the decoded bytes of all segments."""
-        return sum(len(segment) for group in self._groups for segment in group) * self._source.form.num_bytes
-
-    def get_read_tasks(
-        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
-    ) -> list[ReadTask]:
-        """Return one task for each group of segments, whatever parallelism is asked for."""
-        shared = ray.put(
-            (self._source, self._block_rows, self._on_unreadable)
-        )  # a source may list a hundred thousand shards
-        return [ReadTask(partial(_read_blocks, shared, group), self._metadata(group)) for group in self._groups]
-
-    def _metadata(self, group: Sequence[Segment]) -> BlockMetadata:
-        rows = sum(map(len, group))
-        size = rows * self._source.form.num_bytes
-        return BlockMetadata(num_rows=rows, size_bytes=size, input_files=None, exec_stats=None)
-
-
-def _read_blocks(shared: ray.ObjectRef, group: Sequence[Segment]) -> Iterator[pa.Table]:
-    """Yield a group's rows in blocks: several segments together where they fit, parts of a long one."""
-    source, block_rows, on_unreadable = ray.get(shared)
-    for together in cut(group, repeat(block_rows), len):
-        pieces = (piece for segment in together for piece in read_segment(source, segment, block_rows, on_unreadable))
-        for columns in pieces if len(together) == 1 else [concatenate(list(pieces))]:
-            yield pa.table({IMAGE: ArrowTensorArray.from_numpy(columns[IMAGE]), LABEL: columns[LABEL]})
-
-
-def _rows_of(num_bytes: int, source: ImageSource) -> int:
-    """Return how many of a source's images have so many bytes once decoded; no more than there are."""
-    return max(1, min(num_bytes // source.form.num_bytes, source.num_images))
-
-
-def _dataset(
-    source: ImageSource,
-    groups: Sequence[Sequence[Segment]],
-    block_rows: int,
-    on_unreadable: Note | None,
-    cpus: float,
-) -> ray.data.Dataset:
-    configure_data()  # this may be a training worker
-    datasource = SegmentDatasource(source, groups, block_rows, on_unreadable)
-    return ray.data.read_datasource(datasource, override_num_blocks=len(groups), num_cpus=cpus)
 
 
 class _Rows:
@@ -189,13 +127,10 @@ class StreamedImages:
         return read
 
     def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Columns]]]:
-        sizes = chain(  # the first come soon
-            repeat(self._block_rows, TASKS_AT_ONCE), repeat(self._block_rows * BLOCKS_OF_A_TASK)
-        )
-        groups = cut(planned, sizes, lambda read: len(read.segment))
+        groups = cut(planned, self._block_rows, lambda read: len(read.segment))
         while tasks := list(islice(groups, TASKS_AHEAD)):
             segments = [[read.segment for read in group] for group in tasks]
-            dataset = _dataset(self.source, segments, self._block_rows, self.on_unreadable, self.cpus)
+            dataset = segment_dataset(self.source, segments, self._block_rows, self.on_unreadable, self.cpus)
             dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
                 object_store_memory=self.memory
             )
@@ -206,8 +141,8 @@ class StreamedImages:
 
     @property
     def _block_rows(self) -> int:
-        """Rows of a block: fewer where the blocks of several tasks would not fit into the stream's memory."""
-        return _rows_of(min(BLOCK_BYTES, self.memory // (TASKS_AT_ONCE * BLOCKS_OF_A_TASK)), self.source)
+        """Rows of a block."""
+        return rows_of(min(BLOCK_BYTES, self.memory // BLOCKS_AT_ONCE), self.source)
 
 
 def _part(rows: Columns, part: Segment, whole: Segment) -> Columns:
@@ -248,9 +183,9 @@ def open_source(
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
         # No training competes for CPUs yet.
-        block_rows = _rows_of(BLOCK_BYTES, source)
-        groups = list(cut(whole_shards, repeat(block_rows), len))
-        dataset = _dataset(source, groups, block_rows, on_unreadable, READER_CPUS).materialize()
+        block_rows = rows_of(BLOCK_BYTES, source)
+        groups = list(cut(whole_shards, block_rows, len))
+        dataset = segment_dataset(source, groups, block_rows, on_unreadable, READER_CPUS).materialize()
         return KeptImages(source, dataset.to_numpy_refs())
     except Exception as error:
         raise user_error(error) or error from error

@@ -1,6 +1,7 @@
 """A shard that vanished or changed after it was indexed: its place is taken by others, and it is listed."""
 
 import itertools
+import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dpt_ray.data.stream import batches
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.ledger import LEDGER_FILE, open_ledger, read_ledger
 from dpt_ray.distributed.reading import open_source
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 
 COUNTS = [10, 3, 17, 6]
 KEEP_ALL, KEEP_NOTHING = 2**30, 0
@@ -75,6 +76,20 @@ def test_nothing_is_tolerated_by_default(source, tmp_path):
     assert not (tmp_path / LEDGER_FILE).exists()
     with pytest.raises(UserError, match=r"00001\.tar: does not exist"):
         next(read_segment(source, Segment(1, 0, 3), 100, None))
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_damage(source, monkeypatch):
+    def fail(info):
+        raise StoreFailureError("the object store keeps failing", where=info.url)
+
+    monkeypatch.setattr("dpt_ray.data.source.read_shard_samples", fail)
+    told = []
+    with pytest.raises(StoreFailureError, match="keeps failing"):
+        next(read_segment(source, Segment(0, 0, 3), 100, told.append))
+    assert told == []
+    error = StoreFailureError("a", where="b", fix="c")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (StoreFailureError, str(error))
 
 
 def test_a_source_of_which_nothing_can_be_read_ends(source):

@@ -13,7 +13,7 @@ from dpt_ray.data.importing.plan import Ignored, ImageSet, RawImage, Recipe, Unr
 from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.shards import sha256
 from dpt_ray.data.skipped import Skipped
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 
 _READ_TOGETHER = 16
 """Files that a worker fetches at the same time: stores answer slowly, and images are small."""
@@ -94,6 +94,8 @@ def _read_file(folder: str, file: LabelledFile) -> RawImage | Skipped:
     url = stores.join(folder, file.name)
     try:
         data = stores.read_bytes(url)
+    except StoreFailureError:
+        raise
     except UserError as error:
         return unread(url, error.what)
     if file.size is not None and len(data) != file.size:  # some stores don't tell sizes

@@ -20,7 +20,7 @@ from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
 from dpt_ray.data.source import LABEL, try_samples
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.artifacts import fingerprint
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.shards import ImportedShards, import_shards, written_shards
@@ -147,6 +147,8 @@ class _IndexWorker(UnitWorker):
         url = self._urls[unit]
         try:
             data = fetch_shard(url)
+        except StoreFailureError:
+            raise
         except UserError as error:
             raise UnusableUnitError([Skipped(url, None, error.what)]) from None
         if not data:

@@ -16,7 +16,7 @@ from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
 from dpt_ray.data.source import LABEL, decode_samples, read_shard_samples
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.data import image_form, summarise_skipped
@@ -120,6 +120,8 @@ class _PredictionWorker(UnitWorker):
         shard = self._index.shards[unit]
         try:
             samples = read_shard_samples(shard)
+        except StoreFailureError:
+            raise
         except UserError as error:
             raise UnusableUnitError([Skipped(shard.url, None, error.what, shard.samples)]) from None
         probabilities, features = [], []
