@@ -110,9 +110,9 @@ def tables(figures: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     rates = figures["images_per_second"]
     lines = [
-        f"{figures['images']:,} images in {figures['shards']} shards, {figures['image_size']}x{figures['image_size']} RGB, "
-        f"shuffle window {figures['shuffle_window']:,}, {figures['cpus']} CPUs. {figures['rounds']} rounds after one for "
-        f"warming up, contestants in turns, each with as many passes over the images as take {figures['seconds']:g} s.",
+        f"{figures['images']:,} images in {figures['shards']} shards, {figures['image_size']}x{figures['image_size']} "
+        f"RGB, shuffle window {figures['shuffle_window']:,}, {figures['cpus']} CPUs. {figures['rounds']} rounds after one "
+        f"for warming up, contestants in turns, each with as many passes over the images as take {figures['seconds']:g} s.",
         "",
         "| contestant | images/s, median | slowest and fastest round | ours cold against it |",
         "|---|---|---|---|",
