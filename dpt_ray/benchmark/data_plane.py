@@ -110,9 +110,9 @@ def tables(figures: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     rates = figures["images_per_second"]
     lines = [
-        f"{figures['images']:,} images in {figures['shards']} shards, {figures['image_size']}x{figures['image_size']} "
-        f"RGB, shuffle window {figures['shuffle_window']:,}, {figures['cpus']} CPUs. {figures['rounds']} rounds after one "
-        f"for warming up, contestants in turns, each with as many passes over the images as take {figures['seconds']:g} s.",
+        "{images:,} images in {shards} shards, {image_size}x{image_size} RGB, shuffle window {shuffle_window:,}, {cpus}"
+        " CPUs. {rounds} rounds after one for warming up, contestants in turns, each with as many passes over the"
+        " images as take {seconds:g} s.".format(**figures),
         "",
         "| contestant | images/s, median | slowest and fastest round | ours cold against it |",
         "|---|---|---|---|",
