@@ -53,11 +53,8 @@ def plain_members(data: bytes) -> list[Member] | None:
         return None
     extended = kinds == _EXTENDED
     if extended.any():
-        if (
-            not _only_times(data, places[extended], sizes[extended])
-            or (extended[:-1] & extended[1:]).any()
-            or extended[-1]
-        ):
+        orphaned = extended[-1] or (extended[:-1] & extended[1:]).any()  # not followed by its member
+        if orphaned or not _only_times(data, places[extended], sizes[extended]):
             return None
         headers, places, sizes = headers[~extended], places[~extended], sizes[~extended]
     names = np.ascontiguousarray(headers[:, _NAME]).view("S100").ravel().tolist()  # without the zeros at the end

@@ -10,7 +10,7 @@ from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.steps.data import Dataset, class_names
 from dpt_ray.pipeline.steps.shards import LEFT_OUT_FILE, SHARDS
-from dpt_ray.report.table import text_table
+from dpt_ray.report.table import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5
 """So many classes are told one by one; of more, so many of the smallest and of the largest."""
@@ -31,7 +31,10 @@ def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -
     """Describe one split."""
     facts = artifacts[step].facts
     made: Facts = artifacts[step.imported].facts if step.imported is not None else {}
-    rows = [("images", _images(facts, made)), ("shards", f"{facts['shards']:,}, {_bytes(facts['bytes'])} together")]
+    rows = [
+        ("images", _images(facts, made)),
+        ("shards", f"{facts['shards']:,}, {format_bytes(facts['bytes'])} together"),
+    ]
     if step.imported is not None:
         rows += [("from", _origin(step, config)), ("in", artifacts[step.imported].file(SHARDS))]
     else:
@@ -105,11 +108,3 @@ def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -
 
 def _indent(text: str) -> list[str]:
     return ["  " + line for line in text.splitlines()]
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024 or unit == "TiB":
-            break
-        count /= 1024
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

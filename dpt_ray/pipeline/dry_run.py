@@ -11,7 +11,7 @@ from dpt_ray.pipeline.graph import Step, in_order
 from dpt_ray.pipeline.steps.classifier import TrainClassifier
 from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.generator import TrainGenerator
-from dpt_ray.report.table import text_table
+from dpt_ray.report.table import format_bytes, text_table
 
 _FLOAT_BYTES = 4
 _COPIES = {"sgd": 4, "adamw": 5}
@@ -51,7 +51,7 @@ def _costs(config: RunConfig, steps: list[Step]) -> list[str]:
     pixels = images * config.data.channels * config.data.image_size**2
     if any(step.name == "pseudo_images" for step in steps):
         lines.append(
-            f"pseudo images: {images:,} images, {per_image} network evaluations each, at most {_size(pixels)} of pixels"
+            f"pseudo images: {images:,} images, {per_image} network evaluations each, at most {format_bytes(pixels)} of pixels"
         )
     return lines
 
@@ -70,13 +70,5 @@ def _training_cost(title: str, stage, classes: int, config: RunConfig) -> str:
     steps = -(-stage.images // per_step)
     return (
         f"{title}: {parameters:,} parameters, {stage.images:,} images in {steps:,} steps of {per_step}, "
-        f"{_size(state)} of weights and optimizer state in each worker, besides activations"
+        f"{format_bytes(state)} of weights and optimizer state in each worker, besides activations"
     )
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024 or unit == "TiB":
-            break
-        count /= 1024
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -31,6 +31,15 @@ def format_share(value: float | None, *, signed: bool = False) -> str:
     return f"{per_cent:+.1f}" if signed else f"{per_cent:.1f}%"
 
 
+def format_bytes(count: float) -> str:
+    """Format a number of bytes in the largest unit that leaves it at least 1."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
 def format_seconds(seconds: float | None) -> str:
     """Format a duration in its two largest units; a dash for None."""
     if seconds is None or not math.isfinite(seconds):
