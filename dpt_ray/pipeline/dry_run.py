@@ -51,7 +51,8 @@ def _costs(config: RunConfig, steps: list[Step]) -> list[str]:
     pixels = images * config.data.channels * config.data.image_size**2
     if any(step.name == "pseudo_images" for step in steps):
         lines.append(
-            f"pseudo images: {images:,} images, {per_image} network evaluations each, at most {format_bytes(pixels)} of pixels"
+            f"pseudo images: {images:,} images, {per_image} network evaluations each, "
+            f"at most {format_bytes(pixels)} of pixels"
         )
     return lines
 
