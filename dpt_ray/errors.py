@@ -18,7 +18,7 @@ class UserError(Exception):
 
 
 class StoreFailureError(UserError):
-    """A store does not answer. That says nothing of the data in it, so nothing is left out for it."""
+    """A store does not answer, or refuses this user. That says nothing of its data, so none is left out for it."""
 
 
 def _rebuild(kind: type[UserError], what: str, where: str | None, fix: str | None) -> UserError:

@@ -19,7 +19,7 @@ from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
 from dpt_ray.data import retries
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError
 
 _log = logging.getLogger("dpt_ray.storage")
 
@@ -83,7 +83,7 @@ class ObjectStore(S3FileSystem):
         The content of an object is read here, so that an answer cut short counts as a failed attempt.
 
         Raises:
-            UserError: it kept failing, or settings, credentials or the bucket are wrong.
+            StoreFailureError: it kept failing, or settings, credentials or the bucket are wrong.
             OSError: any other answer that is an error, as s3fs translates it.
         """
         where = _where(parameters)
@@ -116,7 +116,7 @@ class ObjectStore(S3FileSystem):
         try:
             await self.set_session()
         except ValueError as error:  # how the client refuses an endpoint or a region
-            raise UserError(_UNUSABLE, where=_where(parameters), fix=_SETTINGS_FIX) from error
+            raise StoreFailureError(_UNUSABLE, where=_where(parameters), fix=_SETTINGS_FIX) from error
         answer = await super()._call_s3(method, *defaults, **parameters)
         if method == "get_object":
             answer["Body"] = await _whole_body(answer)
@@ -248,21 +248,25 @@ def _where(parameters: dict[str, Any]) -> str:
     return f"s3://{parameters.get('Bucket', '')}" + (f"/{key}" if key else "")
 
 
-def _mistake(error: Exception, where: str) -> UserError | None:
+def _mistake(error: Exception, where: str) -> StoreFailureError | None:
     """Return what to tell the user if settings, credentials or the bucket are wrong; None for other errors."""
     _, code = retries.answer(error) or (0, "")
     if code in _MISTAKES:
         what, fix = _MISTAKES[code]
-        return UserError(f"{what} ({code})", where=where, fix=fix)
+        return StoreFailureError(f"{what} ({code})", where=where, fix=fix)
     if isinstance(error, _CREDENTIAL_ERRORS):
-        return UserError(f"there are no usable credentials ({type(error).__name__})", where=where, fix=CREDENTIALS_FIX)
+        return StoreFailureError(
+            f"there are no usable credentials ({type(error).__name__})", where=where, fix=CREDENTIALS_FIX
+        )
     if isinstance(error, boto.ProfileNotFound):
-        return UserError("AWS_PROFILE names no profile of the AWS files", where=where, fix="correct AWS_PROFILE")
+        return StoreFailureError(
+            "AWS_PROFILE names no profile of the AWS files", where=where, fix="correct AWS_PROFILE"
+        )
     if isinstance(error, boto.SSLError):
         fix = "set AWS_CA_BUNDLE to the server's certificate, or use http:// for a server without TLS"
-        return UserError("no secure connection to the object store", where=where, fix=fix)
+        return StoreFailureError("no secure connection to the object store", where=where, fix=fix)
     if isinstance(error, boto.ParamValidationError):
-        return UserError("that is no name for a bucket or an object", where=where, fix="correct the URL")
+        return StoreFailureError("that is no name for a bucket or an object", where=where, fix="correct the URL")
     if isinstance(error, boto.BotoCoreError):
-        return UserError(f"{_UNUSABLE} ({type(error).__name__})", where=where, fix=_SETTINGS_FIX)
+        return StoreFailureError(f"{_UNUSABLE} ({type(error).__name__})", where=where, fix=_SETTINGS_FIX)
     return None
