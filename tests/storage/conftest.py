@@ -86,6 +86,13 @@ def aws(monkeypatch, tmp_path_factory, proxy, variables):
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture
+def other_credentials():
+    """For a test that changes its credentials on the way: those after it must not get its connection."""
+    yield
+    _forget()
+
+
 @pytest.fixture(scope="session")
 def shared_bucket(client) -> str:
     """URL of a bucket that tests share."""

@@ -84,7 +84,7 @@ def test_fsspec_configuration_of_the_user_is_kept(bucket, proxy, monkeypatch):
     assert SECRET.encode() not in pickle.dumps(filesystem)
 
 
-@pytest.mark.usefixtures("aws")
+@pytest.mark.usefixtures("aws", "other_credentials")
 def test_no_credentials_are_pickled_and_the_other_process_uses_its_own(bucket, client, proxy, monkeypatch):
     round_trip(bucket)
     pickled = pickle.dumps([stores.filesystem(bucket)[0], run_storage(bucket)["storage_filesystem"]])
