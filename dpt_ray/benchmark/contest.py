@@ -21,11 +21,6 @@ class Result:
         """Median of the rounds."""
         return statistics.median(self.rates)
 
-    @property
-    def spread(self) -> tuple[float, float]:
-        """Slowest and fastest round."""
-        return min(self.rates), max(self.rates)
-
 
 def run_contest(
     contestants: Mapping[str, Contestant],

@@ -55,18 +55,19 @@ def decode_image(data: bytes, form: ImageForm, where: str) -> np.ndarray:
     Raises:
         UserError: it cannot be read.
     """
+    return decode_images([data], form, lambda row: where)[0]
 
-    def complain(row: int, error: UserError) -> None:
-        raise error
 
-    return decode_images([data], form, lambda row: where, complain)[0]
+def raise_error(row: int, error: UserError) -> None:
+    """Let the first image that cannot be read end a call of `decode_images`."""
+    raise error
 
 
 def decode_images(
     encoded: Sequence[bytes],
     form: ImageForm,
     where: Callable[[int], str],
-    on_error: Callable[[int, UserError], None],
+    on_error: Callable[[int, UserError], None] = raise_error,
 ) -> np.ndarray:
     """Decode images to uint8, (N, C, H, W); an image of another size is centre-cropped as in `centre_crop`.
 
@@ -153,13 +154,13 @@ def _is_upright(data: bytes) -> bool:
         return True
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            return image.getexif().get(_ORIENTATION, 1) == 1
+            return image.getexif().get(ORIENTATION, 1) == 1
     except (OSError, SyntaxError, ValueError):
         return False
 
 
-_ORIENTATION = 0x0112
-"""The EXIF tag."""
+ORIENTATION = 0x0112
+"""The EXIF tag; 1 is upright."""
 
 
 def open_image(data: bytes, *, channels: int, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -109,11 +109,7 @@ def decode_samples(samples: Sequence[Sample], form: ImageForm, where: str) -> np
     Raises:
         UserError: one of them cannot be read.
     """
-
-    def complain(row: int, error: UserError) -> None:
-        raise error
-
-    return decode_images([sample.image_bytes(where) for sample in samples], form, _names(samples, where), complain)
+    return decode_images([sample.image_bytes(where) for sample in samples], form, _names(samples, where))
 
 
 def try_samples(samples: Sequence[Sample], form: ImageForm, where: str) -> dict[int, Skipped]:

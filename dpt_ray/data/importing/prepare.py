@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dpt_ray.data.images import FORMATS, centre_crop, encode_png, open_image
+from dpt_ray.data.images import FORMATS, ORIENTATION, centre_crop, encode_png, open_image
 from dpt_ray.data.importing.plan import RawImage
 from dpt_ray.data.shards import LABEL_EXTENSION, Sample
 from dpt_ray.data.skipped import Skipped
@@ -14,8 +14,6 @@ from dpt_ray.errors import UserError
 
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "PPM": "ppm", "GIF": "gif", "TIFF": "tif"}
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
-_ORIENTATION = 0x0112
-"""The EXIF tag; 1 is upright."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class _Found:
             self.extension = _EXTENSIONS[image.format or "PNG"]
             self._grey = image.mode in _GREY
             self._opaque_8_bit = image.mode in ("L", "RGB") and "transparency" not in image.info
-            self._turned = image.getexif().get(_ORIENTATION, 1) != 1
+            self._turned = image.getexif().get(ORIENTATION, 1) != 1
 
     def is_plain(self, size: int) -> bool:
         """Whether the image can be used as it is where images of this size are wanted."""
