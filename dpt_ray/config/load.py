@@ -61,13 +61,21 @@ def _defaults(given: Tree) -> Tree:
 
 
 def merge(*trees: Mapping[str, Any] | None) -> Tree:
-    """Merge nested mappings; later ones win, mapping by mapping."""
+    """Merge nested mappings; later ones win, mapping by mapping.
+
+    Another algorithm's settings mean nothing to this one: a new `algorithm.name` drops them.
+    """
     merged: Tree = {}
     for tree in trees:
         for key, value in (tree or {}).items():
             old = merged.get(key)
-            merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+            nested = isinstance(old, dict) and isinstance(value, dict)
+            merged[key] = merge(old, value) if nested and not _renames_algorithm(key, old, value) else value
     return merged
+
+
+def _renames_algorithm(key: str, old: Any, value: Any) -> bool:
+    return key == "algorithm" and "name" in value and value["name"] != old.get("name")
 
 
 def dump_yaml(config: RunConfig) -> str:

@@ -168,19 +168,62 @@ class AugmentationConfig(Section):
 
 
 class AlgorithmConfig(Section):
-    name: Literal["freematch", "supervised"] = "freematch"
-    """`supervised` learns from labelled images alone, as a baseline."""
-    unlabelled_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the loss on unlabelled images."""
-    fairness_weight: Annotated[float, Field(ge=0)] = 0.001
-    """Weight of FreeMatch's fairness loss; 0 reproduces the paper's official run, 0.001 is USB's."""
-    statistics_momentum: Share = 0.999
-    """Momentum of FreeMatch's thresholds and class histograms."""
+    """The semi-supervised method. Its own settings stand beside `name`, and are checked by the algorithm."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "freematch"
+    """A file of `dpt_ray/core/semi_supervised/algorithms/`: `freematch` is the paper's."""
+
+
+class MixingConfig(Section):
+    """How stage 3 joins pseudo images to the labelled ones. The defaults are the paper's way."""
+
+    real_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of a step's labelled images that are real ones, each kind in its own order. When not given, images are
+    drawn uniformly from real and pseudo images together."""
+    pseudo_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the loss on a pseudo image, where a real image's is 1."""
+    only_agreeing: bool = False
+    """Leave out pseudo images in which the stage-1 classifier sees another class than was asked for."""
+    least_confidence: Share = 0.0
+    """With `only_agreeing`: also those in which it sees the class with less confidence."""
+    separate_statistics: bool = False
+    """Batch norm normalises pseudo images by statistics of their own; needs `real_share`."""
+    unlabelled: bool = False
+    """Pseudo images are also among the unlabelled images."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MixingConfig":
+        if self.separate_statistics and self.real_share is None:
+            raise ValueError("separate_statistics needs real_share, which keeps a step's pseudo images apart")
+        if self.least_confidence > 0 and not self.only_agreeing:
+            raise ValueError("least_confidence has an effect with only_agreeing alone; set only_agreeing=true")
+        return self
+
+    def split(self, labelled_batch: int, lanes: int) -> tuple[int, int]:
+        """Return how many real and how many pseudo images of a stratified step are labelled ones.
+
+        Both are multiples of `lanes`, the nearest to the wanted share, and never none.
+
+        Raises:
+            ValueError: there are fewer than two lanes' worth.
+        """
+        assert self.real_share is not None
+        parts = labelled_batch // lanes
+        if parts < 2:
+            raise ValueError(
+                f"mixing.real_share needs a labelled_batch of at least 2 data.lanes: {labelled_batch} < {2 * lanes}"
+            )
+        real = min(parts - 1, max(1, round(self.real_share * parts)))
+        return real * lanes, (parts - real) * lanes
 
 
 class ClassifierConfig(Section):
     model: ClassifierModelConfig = ClassifierModelConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
+    mixing: MixingConfig = MixingConfig()
+    """Stage 3 only."""
     augmentation: AugmentationConfig = AugmentationConfig()
     optimizer: OptimizerConfig = OptimizerConfig(name="sgd", learning_rate=0.03, weight_decay=5e-4)
     images: Count = 2_000_000
@@ -317,6 +360,8 @@ class RunConfig(Section):
         for name, size in batches.items():
             if size % lanes:
                 raise ValueError(f"{name} must be a multiple of data.lanes: {size} is not a multiple of {lanes}")
+        if self.stage3.mixing.real_share is not None:
+            self.stage3.mixing.split(self.stage3.labelled_batch, lanes)
         if lanes % self.cluster.workers:
             raise ValueError(
                 f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {self.cluster.workers}"

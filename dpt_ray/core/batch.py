@@ -14,12 +14,14 @@ class ImageBatch:
     Attributes:
         images: uint8, (B, C, H, W), values 0..255.
         labels: int64, (B,); class ids, or `UNKNOWN_LABEL`.
+        index: int64, (B,); each image's place in its source, the same in every epoch.
         random: the rows' own random streams; every draw for these rows (augmentation, noise,
             label dropout) comes from here.
     """
 
     images: Tensor
     labels: Tensor
+    index: Tensor
     random: RowRandom
 
     def __len__(self) -> int:

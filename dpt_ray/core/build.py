@@ -1,5 +1,6 @@
 """From settings to networks and trainings."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,9 +13,10 @@ from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.models.wide_resnet import WideResNet
 from dpt_ray.core.random import derive_seed
+from dpt_ray.core.semi_supervised.algorithm import Task
 from dpt_ray.core.semi_supervised.augmentation import Strong, Weak
-from dpt_ray.core.semi_supervised.freematch import FreeMatch
-from dpt_ray.core.semi_supervised.supervised import Supervised
+from dpt_ray.core.semi_supervised.menu import algorithm_class, algorithm_settings
+from dpt_ray.core.semi_supervised.objective import SemiSupervised
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.optim import build_optimizer
@@ -57,28 +59,52 @@ def _per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
     return list(values) * channels if len(values) == 1 else values
 
 
-def classifier_training(config: ClassifierConfig, *, channels: int, num_classes: int, seed: int) -> TrainState:
-    """Return a semi-supervised training before its first step; initial weights are a function of `seed`."""
+def classifier_training(
+    config: ClassifierConfig,
+    *,
+    channels: int,
+    num_classes: int,
+    num_unlabelled: int = 0,
+    num_real: int | None = None,
+    seed: int,
+) -> TrainState:
+    """Return a semi-supervised training before its first step; initial weights are a function of `seed`.
+
+    Args:
+        config: the stage's settings.
+        channels: of the images.
+        num_classes: C.
+        num_unlabelled: images of the source "unlabelled"; some algorithms keep a statistic of each.
+        num_real: images of the source "labelled" that come before pseudo images; None where it has none of those.
+        seed: the run's seed.
+    """
     torch.manual_seed(derive_seed("classifier", config.seed, seed))
     model = build_classifier(config.model, channels=channels, num_classes=num_classes)
-    return _training(model, classifier_objective(config, channels, num_classes), config)
+    task = Task(num_classes, num_unlabelled, math.ceil(config.images / images_per_step(config)))
+    return _training(model, _classifier_objective(config, channels, task, num_real), config)
 
 
-def classifier_objective(config: ClassifierConfig, channels: int, num_classes: int) -> Objective:
-    """Return the semi-supervised method that `config.algorithm` names."""
-    mean, std = channel_statistics(config.model, channels)
+def images_per_step(config: ClassifierConfig) -> int:
+    """Return the images of a training step, labelled and unlabelled, over all workers."""
+    return config.labelled_batch + (config.unlabelled_batch if uses_unlabelled(config) else 0)
+
+
+def uses_unlabelled(config: ClassifierConfig) -> bool:
+    """Whether the algorithm learns from unlabelled images."""
+    return algorithm_class(config.algorithm.name).student != "none"
+
+
+def _classifier_objective(config: ClassifierConfig, channels: int, task: Task, num_real: int | None) -> SemiSupervised:
     weak = Weak(config.augmentation.flip, config.augmentation.crop_padding)
-    if config.algorithm.name == "supervised":
-        return Supervised(mean, std, weak)
-    return FreeMatch(
-        num_classes,
-        mean,
-        std,
+    algorithm = algorithm_class(config.algorithm.name)(algorithm_settings(config.algorithm), task)
+    return SemiSupervised(
+        algorithm,
+        *channel_statistics(config.model, channels),
         weak,
         strong_augmentation(config.augmentation, weak, channels),
-        momentum=config.algorithm.statistics_momentum,
-        unlabelled_weight=config.algorithm.unlabelled_weight,
-        fairness_weight=config.algorithm.fairness_weight,
+        num_real=num_real,
+        pseudo_weight=config.mixing.pseudo_weight,
+        separate_statistics=config.mixing.separate_statistics,
     )
 
 

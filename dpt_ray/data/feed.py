@@ -63,6 +63,7 @@ def training_batches(
             batch[name] = ImageBatch(
                 images=torch.from_numpy(values["image"]).to(device, non_blocking=True),
                 labels=torch.from_numpy(values["label"]).to(device, non_blocking=True),
+                index=torch.from_numpy(values["index"]).to(device, non_blocking=True),
                 random=RowRandom([derive_seed(seed, name, step, lane) for lane in lanes], rows[name], device),
             )
         yield batch

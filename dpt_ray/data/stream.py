@@ -10,16 +10,22 @@ from dpt_ray.data.order import ImageOrder, Segment
 Columns = dict[str, np.ndarray]
 """Column name -> one row an image: `image` uint8 (N, C, H, W), `label` int64 (N,)."""
 
+INDEX = "index"
+
 ReadSegment = Callable[[Segment], Columns]
 """Return a segment's rows. Called once for each segment in the order of `segment_sequence`."""
 
 
 class LaneStream:
-    """The images of one lane, window by window."""
+    """The images of one lane, window by window, with a column `index`: each image's planned place in the source.
+
+    A shard that could not be read and whose place another one took keeps its own indices.
+    """
 
     def __init__(self, order: ImageOrder, lane: int, lane_offset: int, read: ReadSegment):
         self._windows = order.windows(lane, lane_offset)
         self._read = read
+        self._first_of_shard = np.cumsum(order.counts) - order.counts
         self._ready: deque[Columns] = deque()
         self._num_ready = 0
 
@@ -27,7 +33,7 @@ class LaneStream:
         """Return the next `count` images, in pieces."""
         while self._num_ready < count:
             window, skip = next(self._windows)
-            rows = _shuffled((self._read(segment) for segment in window.segments), window.permutation)
+            rows = _shuffled((self._numbered(segment) for segment in window.segments), window.permutation)
             self._ready.append({name: values[skip:] for name, values in rows.items()})
             self._num_ready += len(window.permutation) - skip
         pieces = []
@@ -41,6 +47,10 @@ class LaneStream:
             pieces.append(piece)
             count -= min(size, count)
         return pieces
+
+    def _numbered(self, segment: Segment) -> Columns:
+        first = self._first_of_shard[segment.shard]
+        return {**self._read(segment), INDEX: np.arange(first + segment.start, first + segment.stop)}
 
 
 def _shuffled(pieces: Iterator[Columns], permutation: np.ndarray) -> Columns:
@@ -72,7 +82,7 @@ def batches(
         first_step: the step to begin with (0 at the start of training).
 
     Yields:
-        Columns with len(lanes) * rows_per_lane rows, lane by lane.
+        Columns with len(lanes) * rows_per_lane rows, lane by lane; besides what is read, `index` int64 (N,).
     """
     streams = [LaneStream(order, lane, first_step * rows_per_lane, read) for lane in lanes]
     while True:

@@ -60,17 +60,19 @@ def build(config: RunConfig) -> DualPseudoTraining:
     test_data = Dataset("test", data, train_data)
     labelled = LabelledSubset(config.labels, data, train_data)
 
-    classifier = TrainClassifier("stage 1 classifier", config.stage1, data, seed, train_data, labelled)
+    classifier = TrainClassifier("stage1", config.stage1, data, seed, train_data, labelled)
     pseudo_labels = Predictions("pseudo-labels", data, classifier, train_data)
 
     generator = TrainGenerator(config.stage2, data, seed, train_data, pseudo_labels)
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data)
 
-    retrained = TrainClassifier("stage 3 classifier", config.stage3, data, seed, train_data, labelled, pseudo_images)
+    on_pseudo_images = Predictions("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
+    retrained = TrainClassifier(
+        "stage3", config.stage3, data, seed, train_data, labelled, pseudo_images, on_pseudo_images
+    )
 
     stage1 = Predictions("stage 1 on test data", data, classifier, test_data)
     stage3 = Predictions("stage 3 on test data", data, retrained, test_data)
-    on_pseudo_images = Predictions("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
     real_features = None
     if features:
         real_features = Predictions("stage 1 features of real images", data, classifier, train_data, features=True)

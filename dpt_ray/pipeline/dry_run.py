@@ -3,7 +3,7 @@
 import torch
 
 from dpt_ray.config.schema import ClassifierConfig, RunConfig
-from dpt_ray.core.build import build_classifier, build_generator
+from dpt_ray.core.build import build_classifier, build_generator, images_per_step
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.data import stores
 from dpt_ray.pipeline.artifacts import ArtifactStore
@@ -62,7 +62,7 @@ def _training_cost(title: str, stage, classes: int, config: RunConfig) -> str:
     with torch.device("meta"):
         if isinstance(stage, ClassifierConfig):
             model = build_classifier(stage.model, channels=channels, num_classes=classes)
-            per_step = stage.labelled_batch + (stage.unlabelled_batch if stage.algorithm.name != "supervised" else 0)
+            per_step = images_per_step(stage)
         else:
             model = build_generator(stage, image_size=size, channels=channels, num_classes=classes)
             per_step = stage.batch

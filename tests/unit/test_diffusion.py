@@ -363,7 +363,7 @@ class Recorder(nn.Module):
 
 
 def image_batch(images, labels, seed=0):
-    return {"images": ImageBatch(images, labels, RowRandom([seed], len(labels)))}
+    return {"images": ImageBatch(images, labels, torch.arange(len(labels)), RowRandom([seed], len(labels)))}
 
 
 def test_loss_is_zero_for_the_network_that_knows_the_noise():
@@ -436,7 +436,7 @@ def test_loss_of_a_row_does_not_depend_on_its_batch(process):
     def losses(lanes):  # two rows a lane
         rows = slice(2 * lanes[0], 2 * lanes[-1] + 2)
         random = RowRandom([50 + lane for lane in lanes], rows_per_stream=2)
-        return objective(network, {"images": ImageBatch(images[rows], labels[rows], random)})[0]
+        return objective(network, {"images": ImageBatch(images[rows], labels[rows], torch.arange(8)[rows], random)})[0]
 
     torch.testing.assert_close((losses([0, 1]) + losses([2, 3])) / 2, losses([0, 1, 2, 3]), rtol=1e-4, atol=0)
     assert not torch.allclose(losses([0, 1]), losses([2, 3]), rtol=1e-2)

@@ -4,50 +4,26 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from semi_supervised_batches import FixedLogits, logits_of, make_batch, make_objective
 
-from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.labels import UNKNOWN_LABEL
-from dpt_ray.core.random import RowRandom
-from dpt_ray.core.semi_supervised import freematch as freematch_module
-from dpt_ray.core.semi_supervised.augmentation import Strong, Weak
-from dpt_ray.core.semi_supervised.freematch import FreeMatch
-from dpt_ray.core.semi_supervised.supervised import Supervised
-
-WEAK = Weak(flip=False, crop_padding=0)
-STRONG = Strong(WEAK, num_operations=0, cutout=0)
+from dpt_ray.core.semi_supervised.algorithm import Task
+from dpt_ray.core.semi_supervised.algorithms import freematch as freematch_module
+from dpt_ray.core.semi_supervised.algorithms.freematch import FreeMatch
+from dpt_ray.core.semi_supervised.objective import SemiSupervised
 
 
 def make_freematch(num_classes: int = 3, **settings) -> FreeMatch:
-    return FreeMatch(num_classes, mean=(0.0,), std=(1.0,), weak=WEAK, strong=STRONG, **settings)
+    return FreeMatch(FreeMatch.Settings(**settings), Task(num_classes, num_unlabelled=100, total_steps=10))
 
 
-def make_batch(count: int, labels: list[int] | None = None, first_seed: int = 0) -> ImageBatch:
-    images = torch.randint(256, (count, 1, 8, 8), generator=torch.Generator().manual_seed(first_seed))
-    label_tensor = torch.tensor(labels if labels is not None else [UNKNOWN_LABEL] * count)
-    return ImageBatch(images.to(torch.uint8), label_tensor, RowRandom(range(first_seed, first_seed + count)))
-
-
-class FixedLogits(nn.Module):
-    """A model that answers each call with given logits, as a differentiable parameter."""
-
-    def __init__(self, *blocks: list[list[float]]):
-        super().__init__()
-        self.logits = nn.Parameter(torch.cat([torch.tensor(block) for block in blocks]))
-        self.calls = 0
-
-    def forward(self, images):
-        assert len(images) == len(self.logits)
-        self.calls += 1
-        return self.logits
-
-
-def logits_of(*probabilities: list[float]) -> list[list[float]]:
-    return [[math.log(p) for p in row] for row in probabilities]
+def freematch_objective(num_classes: int = 3, **settings) -> tuple[SemiSupervised, FreeMatch]:
+    algorithm = make_freematch(num_classes, **settings)
+    return make_objective(algorithm), algorithm
 
 
 def test_statistics_and_thresholds_after_one_update():
-    objective = make_freematch(momentum=0.9)
+    objective = make_freematch(statistics_momentum=0.9)
     objective.update(torch.tensor([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1]]))
     assert objective.tau.item() == pytest.approx(0.9 / 3 + 0.1 * 0.7)
     torch.testing.assert_close(objective.p_tilde, torch.tensor([0.3 + 0.07, 0.3 + 0.02, 0.3 + 0.01]))
@@ -69,7 +45,7 @@ def test_mask_compares_with_the_threshold_of_the_predicted_class():
 def test_update_comes_before_the_mask():
     # Before the step tau is 1/2 and the row's 0.7 would count; after it tau is 0.6 and still does;
     # a second row at 0.55 would count before the update only.
-    objective = make_freematch(num_classes=2, momentum=0.0, fairness_weight=0)
+    objective, _ = freematch_objective(num_classes=2, statistics_momentum=0.0, fairness_weight=0)
     weak = logits_of([0.7, 0.3], [0.55, 0.45])
     model = FixedLogits([[0.0, 0.0]], weak, [[0.0, 0.0], [0.0, 0.0]])
     _, metrics = objective(model, {"labelled": make_batch(1, [0]), "unlabelled": make_batch(2, first_seed=9)})
@@ -78,8 +54,8 @@ def test_update_comes_before_the_mask():
 
 
 def test_loss_and_gradient_on_a_hand_made_batch():
-    objective = make_freematch(momentum=1.0, unlabelled_weight=2.0, fairness_weight=0)
-    objective.tau.fill_(0.75)
+    objective, algorithm = freematch_objective(statistics_momentum=1.0, unlabelled_weight=2.0, fairness_weight=0)
+    algorithm.tau.fill_(0.75)
     weak = logits_of([0.8, 0.1, 0.1], [0.2, 0.7, 0.1])  # only the first row passes 0.75
     strong = logits_of([0.5, 0.25, 0.25], [0.25, 0.5, 0.25])
     model = FixedLogits(logits_of([0.2, 0.4, 0.4]), weak, strong)
@@ -105,7 +81,7 @@ def test_unlabelled_labels_are_never_read():
     losses = []
     for label in (UNKNOWN_LABEL, 1):
         batches = {"labelled": make_batch(1, [1]), "unlabelled": make_batch(1, [label], first_seed=9)}
-        losses.append(make_freematch(num_classes=2)(model, batches)[0].item())
+        losses.append(freematch_objective(num_classes=2)[0](model, batches)[0].item())
     assert losses[0] == losses[1]
 
 
@@ -166,10 +142,3 @@ def test_statistics_are_in_the_state_dict():
     objective = make_freematch()
     assert set(objective.state_dict()) == {"tau", "p_tilde", "h_tilde"}
     assert not list(objective.parameters())
-
-
-def test_supervised_loss_uses_the_labelled_batch_alone():
-    model = FixedLogits(logits_of([0.2, 0.8], [0.5, 0.5]))
-    loss, metrics = Supervised(mean=(0.0,), std=(1.0,), weak=WEAK)(model, {"labelled": make_batch(2, [1, 0])})
-    assert loss.item() == pytest.approx(-(math.log(0.8) + math.log(0.5)) / 2)
-    assert set(metrics) == {"loss", "labelled_loss"}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dpt_ray.config.document import COMMAND, render_settings
 from dpt_ray.config.load import setting_names
+from dpt_ray.report.settings_document import COMMAND, render_settings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 

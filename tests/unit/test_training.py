@@ -167,7 +167,7 @@ def test_a_checkpoint_holds_model_average_optimizer_statistics_images_and_histor
     kept = {f"optimizer.{name}/{key}" for name in parameters for key in ("step", "exp_avg", "exp_avg_sq")}
     assert {name for name in names if name.startswith("optimizer.")} == kept
     assert {name for name in names if name.startswith("objective.")} == {
-        f"objective.{name}" for name in ("tau", "p_tilde", "h_tilde")
+        f"objective.algorithm.{name}" for name in ("tau", "p_tilde", "h_tilde")
     }
     metadata = read_metadata(data)
     assert metadata["images_seen"] == str(STEPS * training.images_per_step)

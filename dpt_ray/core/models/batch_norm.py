@@ -4,6 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional
 
 from dpt_ray.core.training.collective import num_workers
 
@@ -13,23 +14,39 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     So the number of workers changes a classifier by rounding only. torch's own SyncBatchNorm runs on
     GPUs alone. Workers must hold equally many rows; without other workers this is `nn.BatchNorm2d`.
+
+    Attributes:
+        rows_apart: in training, so many last rows of a batch are normalised by statistics of their own, which do not
+            enter the running ones; see `set_rows_apart`.
     """
 
     momentum: float
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
+    rows_apart: int = 0
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Normalise (B, C, H, W) by the mean and variance of each channel."""
-        workers = num_workers()
-        if not self.training or workers == 1:
+        if not self.training:
             return super().forward(x_BCHW)
+        if not self.rows_apart:
+            return self._normalise(x_BCHW, track=True)
+        together, apart = x_BCHW.tensor_split([len(x_BCHW) - self.rows_apart])
+        return torch.cat([self._normalise(together, track=True), self._normalise(apart, track=False)])
+
+    def _normalise(self, x_BCHW: Tensor, *, track: bool) -> Tensor:
+        workers = num_workers()
+        if workers == 1:
+            if track:
+                return super().forward(x_BCHW)
+            return functional.batch_norm(x_BCHW, None, None, self.weight, self.bias, training=True, eps=self.eps)
         x = x_BCHW.float()
         moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]) / workers
         mean, square = all_reduce(moments, op=dist.ReduceOp.SUM)
         variance = square - mean.square()
-        self._update_running(mean.detach(), variance.detach(), x.numel() // x.shape[1] * workers)
+        if track:
+            self._update_running(mean.detach(), variance.detach(), x.numel() // x.shape[1] * workers)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         return (x * scale[:, None, None] + shift[:, None, None]).to(x_BCHW.dtype)
@@ -39,3 +56,10 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+
+
+def set_rows_apart(model: nn.Module, rows: int) -> None:
+    """Make every `BatchNorm2d` of `model` treat the last `rows` rows of training batches apart."""
+    for module in model.modules():
+        if isinstance(module, BatchNorm2d):
+            module.rows_apart = rows

@@ -21,6 +21,17 @@ def mean_over_workers(value: Tensor) -> Tensor:
     return total / workers
 
 
+@torch.no_grad()
+def gather_from_workers(value: Tensor) -> Tensor:
+    """Rows of `value`, (B, ...), of all workers, one after another; workers hold equally many rows."""
+    if num_workers() == 1:
+        return value
+    value = value.contiguous()
+    parts = [torch.empty_like(value) for _ in range(num_workers())]
+    dist.all_gather(parts, value)
+    return torch.cat(parts)
+
+
 def agree(wish: bool) -> bool:
     """Whether any worker wishes it: workers whose clocks differ must still do the same."""
     device = "cuda" if num_workers() > 1 and dist.get_backend() == "nccl" else "cpu"

@@ -5,12 +5,14 @@ from typing import Any
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.build import classifier_training
+from dpt_ray.core.semi_supervised.menu import algorithm_settings
 from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import classifier_file
-from dpt_ray.data.source import ImageSource, unlabelled_source
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.data import image_form
-from dpt_ray.pipeline.steps.labels import LabelledSubset, labelled_source
+from dpt_ray.pipeline.steps.labels import LabelledSubset
+from dpt_ray.pipeline.steps.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
+from dpt_ray.pipeline.steps.predictions import Predictions
+from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
 from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network, training_settings
 
 
@@ -18,63 +20,73 @@ class TrainClassifier(Step):
     """Train a classifier on labelled and unlabelled images.
 
     Stage 3 is stage 1 from scratch, with pseudo images joined to the labelled ones; the unlabelled
-    images are all real ones in both (reference: the paper's CIFAR-10 recipe).
+    images are all real ones in both (reference: the paper's CIFAR-10 recipe), unless `config.mixing` says otherwise.
 
     Args:
-        title: what to call it.
+        stage: the stage's section in the settings.
         config: the stage's settings.
         data: the form of images and the order's lanes.
         seed: the run's seed.
         train_data: all real training images, labels unseen.
         labelled: which of them are labelled.
         pseudo_images: images of known class from the generator (stage 3).
+        pseudo_predictions: what stage 1 sees in them; read if `config.mixing` leaves some out.
+
+    Raises:
+        UserError: unknown algorithm, or a setting that it does not have.
     """
 
     name = "classifier"
+    version = 2
 
     def __init__(
         self,
-        title: str,
+        stage: str,
         config: ClassifierConfig,
         data: DataConfig,
         seed: int,
         train_data: Step,
         labelled: LabelledSubset,
-        pseudo_images: Step | None = None,
+        pseudo_images: PseudoImages | None = None,
+        pseudo_predictions: Predictions | None = None,
     ):
         self._config, self._data, self._seed = config, data, seed
+        settings = training_settings(config, data, seed)
+        algorithm = algorithm_settings(config.algorithm, f"{stage}.algorithm")
+        settings["training"]["algorithm"] = {"name": config.algorithm.name, **algorithm.model_dump(mode="json")}
         parents: dict[str, Step] = {"images": train_data, "labelled": labelled}
-        if pseudo_images is not None:
-            parents["pseudo_images"] = pseudo_images
-        super().__init__(title, training_settings(config, data, seed), parents)
+        if pseudo_images is None:
+            del settings["training"]["mixing"]
+        else:
+            parents[PSEUDO_IMAGES] = pseudo_images
+            if config.mixing.only_agreeing and pseudo_predictions is not None:
+                parents[PSEUDO_PREDICTIONS] = pseudo_predictions
+        super().__init__(f"stage {stage[-1]} classifier", settings, parents)
 
     def plan(self) -> str:
         return describe_training(self._config.images, self._config.model.name, self._config.algorithm.name)
 
     def summary(self, facts: Any) -> str:
-        return summarise_training(facts)
+        used = facts.get("pseudo_images_used_per_class")
+        mixed = f", {sum(used):,} of {facts['pseudo_images']:,} pseudo images" if used else ""
+        return summarise_training(facts) + mixed
 
     def make(self, workshop: Workshop) -> dict[str, Any]:
         config, data = self._config, self._data
         index = read_index(workshop.parents["images"].url)
-        form = image_form(data)
-        labelled = labelled_source(workshop.parents["labelled"], index, form)
-        if "pseudo_images" in workshop.parents:
-            from dpt_ray.pipeline.steps.pseudo_images import pseudo_image_source
-
-            labelled = labelled + pseudo_image_source(workshop.parents["pseudo_images"], form)
-        sources: dict[str, tuple[ImageSource, int]] = {"labelled": (labelled, config.labelled_batch)}
-        if config.algorithm.name != "supervised":
-            sources["unlabelled"] = (unlabelled_source(index, form), config.unlabelled_batch)
-        num_classes = index.num_classes
-        return train_network(
-            workshop,
-            data,
+        mixed = mix(workshop, config, data, index)
+        unlabelled, _ = mixed.sources.get("unlabelled", (None, 0))
+        build = partial(
+            classifier_training,
             config,
-            sources=sources,
-            build=partial(
-                classifier_training, config, channels=data.channels, num_classes=num_classes, seed=self._seed
-            ),
-            finish=partial(classifier_file, config.model, data.channels, num_classes),
+            channels=data.channels,
+            num_classes=index.num_classes,
+            num_unlabelled=unlabelled.num_images if unlabelled else 0,
+            num_real=mixed.num_real,
             seed=self._seed,
         )
+        finish = partial(classifier_file, config.model, data.channels, index.num_classes)
+        trained = train_network(
+            workshop, data, config, sources=mixed.sources, build=build, finish=finish, seed=self._seed
+        )
+        return {**trained, **mixed.facts}

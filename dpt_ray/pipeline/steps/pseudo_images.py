@@ -7,18 +7,18 @@ holds all classes evenly, and a smaller K is a prefix of a larger one.
 
 from typing import Any
 
+import numpy as np
+
 from dpt_ray.config.schema import SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
-from dpt_ray.data.images import ImageForm, encode_png
+from dpt_ray.data.images import encode_png
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.networks import NETWORK_FILE, Generator
 from dpt_ray.data.shards import LABEL_EXTENSION, Sample, build_shard
-from dpt_ray.data.source import ImageSource, SourceShard
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
-from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.generator import TrainGenerator
 
@@ -108,12 +108,9 @@ class _SamplingWorker(UnitWorker):
         return {"images": unit[2] - unit[1]}
 
 
-def pseudo_image_source(artifact: Artifact, form: ImageForm) -> ImageSource:
-    """Return pseudo images, labelled with the class that was asked of the generator, as an image source."""
-    index = read_index(artifact.url)
-    shards, first = [], 0
-    for shard in index.shards:
-        labels = tuple(number % index.num_classes for number in range(first, first + shard.samples))
-        shards.append(SourceShard(shard, labels=labels))
-        first += shard.samples
-    return ImageSource(tuple(shards), form)
+def asked_labels(index: DatasetIndex) -> list[np.ndarray]:
+    """Return the class that was asked of the generator for each pseudo image of each shard, int64."""
+    ends = np.cumsum([shard.samples for shard in index.shards])
+    return [
+        np.arange(end - shard.samples, end) % index.num_classes for shard, end in zip(index.shards, ends, strict=True)
+    ]

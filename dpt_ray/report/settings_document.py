@@ -1,12 +1,15 @@
-"""The reference of all settings, generated from the schema: `python -m dpt_ray.config.document > docs/settings.md`."""
+"""The reference of all settings, generated from the schema and the algorithms; `COMMAND` writes it."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from dpt_ray.config.schema import RunConfig
+from pydantic import BaseModel
 
-COMMAND = "python -m dpt_ray.config.document > docs/settings.md"
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.core.semi_supervised.menu import algorithm_class, algorithm_names
+
+COMMAND = "python -m dpt_ray.report.settings_document > docs/settings.md"
 
 _INHERITS = {"stage3": "stage1"}
 """Sections that take what they don't give from another one (`load.py`)."""
@@ -14,7 +17,7 @@ _INHERITS = {"stage3": "stage1"}
 _HEAD = f"""\
 # Settings
 
-Generated from `dpt_ray/config/schema.py`; don't edit it, run `{COMMAND}`.
+Generated from `dpt_ray/config/schema.py` and from the algorithms; don't edit it, run `{COMMAND}`.
 
 A setting is given in a YAML file, nested by the dots of its name, or on the command line as `--set name=value`.
 The command line wins over the file, the file over the preset, the preset over the defaults below.
@@ -50,12 +53,28 @@ def _subsections(section: Schema, definitions: Schema, prefix: str, defaults: An
             continue
         own = (defaults or {}).get(name)
         yield from _table(inner, definitions, f"{prefix}{name}.", own)
+        if name == "algorithm":
+            yield from _algorithms(f"{prefix}{name}.")
         yield from _subsections(inner, definitions, f"{prefix}{name}.", own)
+
+
+def _algorithms(prefix: str) -> Iterator[str]:
+    """Yield a table of the settings of each algorithm on the menu."""
+    for name in algorithm_names():
+        settings: type[BaseModel] = algorithm_class(name).Settings
+        yield from [f"With `{prefix}name: {name}`" + (":" if settings.model_fields else ": nothing else."), ""]
+        schema = settings.model_json_schema()
+        yield from _table(schema, schema.get("$defs", {}), prefix, None)
 
 
 def _table(section: Schema, definitions: Schema, prefix: str, defaults: Any) -> Iterator[str]:
     rows = [
-        (f"`{prefix}{name}`", _allowed(field), _value((defaults or field).get(name)), field.get("description", ""))
+        (
+            f"`{prefix}{name}`",
+            _allowed(field),
+            _value(defaults[name] if defaults else field.get("default")),
+            field.get("description", ""),
+        )
         for name, field in section["properties"].items()
         if _section(field, definitions) is None
     ]

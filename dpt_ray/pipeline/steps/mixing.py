@@ -1,0 +1,91 @@
+"""How stage 3 joins pseudo images to the labelled and unlabelled ones (`stage3.mixing`)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpt_ray.config.schema import ClassifierConfig, DataConfig
+from dpt_ray.core.build import uses_unlabelled
+from dpt_ray.data.index import DatasetIndex, read_index
+from dpt_ray.data.source import LABEL, ImageSource, SourceShard, unlabelled_source
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.graph import Workshop
+from dpt_ray.pipeline.steps.data import image_form
+from dpt_ray.pipeline.steps.labels import labelled_source
+from dpt_ray.pipeline.steps.predictions import CONFIDENCE, read_predictions
+from dpt_ray.pipeline.steps.pseudo_images import asked_labels
+
+PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"
+"""Roles of parents: the generator's images, and what stage 1 sees in them."""
+
+
+@dataclass(frozen=True)
+class MixedSources:
+    """What a classifier trains on.
+
+    Attributes:
+        sources: name -> images and their number in a step.
+        num_real: real images in the source "labelled", which come before its pseudo images; None without those.
+        facts: what to note of pseudo images.
+    """
+
+    sources: dict[str, tuple[ImageSource, int]]
+    num_real: int | None
+    facts: dict[str, Any]
+
+
+def mix(workshop: Workshop, config: ClassifierConfig, data: DataConfig, index: DatasetIndex) -> MixedSources:
+    """Gather the sources of a training from the workshop's parents.
+
+    Raises:
+        UserError: no pseudo image is left.
+    """
+    form = image_form(data)
+    labelled = labelled_source(workshop.parents["labelled"], index, form)
+    unlabelled = unlabelled_source(index, form)
+    sources, num_real, facts = {"labelled": (labelled, config.labelled_batch)}, None, {}
+    if PSEUDO_IMAGES in workshop.parents:
+        pseudo, facts = _pseudo_images(workshop, config, form, index.num_classes)
+        if config.mixing.real_share is None:
+            num_real = labelled.num_images
+            sources["labelled"] = (labelled + pseudo, config.labelled_batch)
+        else:
+            real_batch, pseudo_batch = config.mixing.split(config.labelled_batch, data.lanes)
+            sources = {"labelled": (labelled, real_batch), "pseudo": (pseudo, pseudo_batch)}
+        if config.mixing.unlabelled:
+            unlabelled = unlabelled + ImageSource(tuple(SourceShard(s.info, s.rows) for s in pseudo.shards), form)
+    if uses_unlabelled(config):
+        sources["unlabelled"] = (unlabelled, config.unlabelled_batch)
+    return MixedSources(sources, num_real, facts)
+
+
+def _pseudo_images(
+    workshop: Workshop, config: ClassifierConfig, form: Any, num_classes: int
+) -> tuple[ImageSource, dict[str, Any]]:
+    """Return the pseudo images that are used, labelled with the class that was asked of the generator."""
+    index = read_index(workshop.parents[PSEUDO_IMAGES].url)
+    asked = asked_labels(index)
+    used = [np.ones(len(labels), bool) for labels in asked]
+    if config.mixing.only_agreeing:
+        predictions = read_predictions(workshop.parents[PSEUDO_PREDICTIONS], LABEL, CONFIDENCE)
+        for number, (seen, labels) in enumerate(zip(predictions, asked, strict=True)):
+            used[number] = (
+                np.zeros(len(labels), bool)
+                if seen is None
+                else (seen[LABEL] == labels) & (seen[CONFIDENCE] >= config.mixing.least_confidence)
+            )
+    shards = [
+        SourceShard(info, tuple(np.flatnonzero(rows).tolist()), tuple(labels[rows].tolist()))
+        for info, labels, rows in zip(index.shards, asked, used, strict=True)
+        if rows.any()
+    ]
+    if not shards:
+        raise UserError(
+            "stage 1 sees another class than was asked for in every pseudo image, so none is left",
+            where="stage3.mixing.only_agreeing",
+            fix="set it to false, lower least_confidence, or train the generator longer",
+        )
+    source = ImageSource(tuple(shards), form)
+    kept = np.bincount(np.concatenate([s.labels for s in shards]), minlength=num_classes).tolist()
+    return source, {"pseudo_images": index.num_images, "pseudo_images_used_per_class": kept}
