@@ -479,5 +479,5 @@ def test_losses_of_the_tiny_trainings_are_finite_and_statistics_move():
     state = training.state()
     metrics = [train_step(state, state.model, batch, None) for batch in islice(training.batches(), 3)]
     assert all(torch.isfinite(value).all() for step in metrics for value in step.values())
-    assert state.objective.tau != pytest.approx(1 / CLASSES)
-    assert state.objective.p_tilde.sum().item() == pytest.approx(1, rel=1e-5)
+    assert state.objective.algorithm.tau != pytest.approx(1 / CLASSES)
+    assert state.objective.algorithm.p_tilde.sum().item() == pytest.approx(1, rel=1e-5)

@@ -1,0 +1,105 @@
+"""Two workers, real processes, train a classifier like one: same curve and weights up to rounding."""
+
+import socket
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+
+from dpt_ray.config.schema import (
+    AlgorithmConfig,
+    AugmentationConfig,
+    ClassifierConfig,
+    ClassifierModelConfig,
+    MixingConfig,
+    OptimizerConfig,
+)
+from dpt_ray.core.build import classifier_training
+from dpt_ray.core.semi_supervised.menu import algorithm_class, algorithm_names
+from dpt_ray.core.training.loop import train_step
+from dpt_ray.data.feed import Feed, training_batches, worker_lanes
+from dpt_ray.data.order import ImageOrder, Segment
+
+CLASSES, SIZE, LANES, STEPS = 3, 8, 4, 6
+ROWS = {"labelled": 9, "pseudo": 15, "unlabelled": 21}
+UNIFORM, STRATIFIED = MixingConfig(), MixingConfig(real_share=0.5, pseudo_weight=0.5, separate_statistics=True)
+QUICK = {"statistics_momentum": 0.5, "threshold": 0.45, "warmup_share": 0.1, "fairness_weight": 0.1}
+"""Settings with which few steps move statistics and masks far enough for a difference to show."""
+CASES = [(name, UNIFORM) for name in algorithm_names()] + [("freematch", STRATIFIED)]
+
+
+def read(source: str, segment: Segment) -> dict[str, np.ndarray]:
+    """Images that are a function of their row: a brighter third of the image for each class."""
+    rows = np.arange(segment.start, segment.stop)
+    noise = np.random.default_rng(len(source)).integers(0, 120, (ROWS[source], 1, SIZE, SIZE))[rows]
+    lines = (np.arange(SIZE) * CLASSES // SIZE == (rows % CLASSES)[:, None])[:, None, :, None]
+    return {"image": (noise + 120 * lines).astype(np.uint8), "label": rows % CLASSES}
+
+
+def curve(algorithm: str, mixing: MixingConfig, rank: int, workers: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Train some steps; return this worker's metrics, (steps, metrics), and all averaged weights, flat."""
+    known = algorithm_class(algorithm).Settings.model_fields
+    config = ClassifierConfig(
+        model=ClassifierModelConfig(width=4),
+        algorithm=AlgorithmConfig(name=algorithm, **{k: QUICK[k] for k in QUICK if k in known}),
+        augmentation=AugmentationConfig(crop_padding=1),
+        optimizer=OptimizerConfig(name="sgd", learning_rate=0.05),
+        mixing=mixing,
+        labelled_batch=8,
+        unlabelled_batch=8,
+        ema_decay=0.5,
+    )
+    state = classifier_training(config, channels=1, num_classes=CLASSES, num_unlabelled=ROWS["unlabelled"], seed=0)
+    batches = {"labelled": 8, "unlabelled": 8}
+    if mixing.real_share is not None:
+        batches["labelled"], batches["pseudo"] = mixing.split(8, LANES)
+    feeds = {
+        name: Feed(
+            ImageOrder([ROWS[name]], seed=1, lanes=LANES, shuffle_window=100),
+            lambda segment, name=name: read(name, segment),
+            batch,
+        )
+        for name, batch in batches.items()
+    }
+    lanes = worker_lanes(LANES, rank, workers)
+    network = DistributedDataParallel(state.model) if workers > 1 else state.model
+    network.train()
+    metrics = [
+        torch.stack(list(train_step(state, network, batch, None).values()))
+        for batch in islice(training_batches(feeds, lanes=lanes, seed=2), STEPS)
+    ]
+    weights = torch.cat([value.flatten().float() for value in state.ema.model.state_dict().values()])
+    return torch.stack(metrics), weights
+
+
+def worker(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.save([curve(*case, rank, 2) for case in CASES], Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+    folder = tmp_path_factory.mktemp("workers")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(worker, (port, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize(
+    "number", range(len(CASES)), ids=lambda n: CASES[n][0] + ("" if CASES[n][1] == UNIFORM else "-mixed")
+)
+def test_two_workers_give_the_curve_and_the_weights_of_one(two_workers, number):
+    metrics, weights = curve(*CASES[number], rank=0, workers=1)
+    (first, first_weights), (second, second_weights) = (worker[number] for worker in two_workers)
+    torch.testing.assert_close((first + second) / 2, metrics, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(first_weights, weights, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(second_weights, first_weights, rtol=0, atol=0)
