@@ -77,6 +77,12 @@ def text_table(rows: Sequence[Sequence[str]], *, header: bool = False) -> str:
     return "\n".join(lines)
 
 
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a Markdown table; the first one is the header."""
+    header, *body = [f"| {' | '.join(map(_one_line, row))} |" for row in rows]
+    return "\n".join([header, "|" + "---|" * len(rows[0]), *body])
+
+
 def _one_line(cell: str) -> str:
     printable = "".join(character if character.isprintable() else " " for character in str(cell))
     return " ".join(printable.split())

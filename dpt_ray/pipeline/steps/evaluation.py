@@ -1,6 +1,6 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,19 @@ class Evaluation(Step):
 def read_metrics(artifact: Artifact) -> dict[str, Any]:
     """Return all figures, `per_class` among them (None where a class has no image)."""
     return stores.read_json(artifact.file(METRICS_FILE))
+
+
+def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()) -> float:
+    """Return the share of a data set's images that were given their true class.
+
+    Args:
+        data: a `Dataset`.
+        predictions: `Predictions` of a classifier for it.
+        leave_out: keys of images that don't count.
+    """
+    keys, true = _true_labels(read_index(data.url))
+    counts = torch.tensor([key not in leave_out for shard in keys for key in shard])
+    return accuracy(*_known(true[counts], _predicted(predictions, keys)[counts]))
 
 
 def _true_labels(index: DatasetIndex) -> tuple[list[list[str]], torch.Tensor]:

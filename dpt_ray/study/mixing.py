@@ -1,0 +1,87 @@
+"""What stage 3 adds to stage 1, by labels a class and by how pseudo images are mixed in."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.pipeline.dpt import DualPseudoTraining
+from dpt_ray.pipeline.steps.evaluation import classifier_accuracy
+from dpt_ray.pipeline.steps.labels import read_labelled
+from dpt_ray.pipeline.steps.predictions import Predictions
+from dpt_ray.report.table import markdown_table
+from dpt_ray.study.menu import seeded
+from dpt_ray.study.runs import Make, measure_all
+from dpt_ray.study.statistics import mean_and_deviation, paired_interval
+
+MIXINGS: dict[str, tuple[str, ...]] = {
+    "official": (),
+    "half real": ("real_share=0.5",),
+    "quarter real": ("real_share=0.25",),
+    "quarter real, own statistics": ("real_share=0.25", "separate_statistics=true"),
+    "weight 0.3": ("pseudo_weight=0.3",),
+    "agreeing": ("only_agreeing=true",),
+    "agreeing from 0.9": ("only_agreeing=true", "least_confidence=0.9"),
+    "quarter real, agreeing": ("real_share=0.25", "only_agreeing=true"),
+    "also unlabelled": ("unlabelled=true",),
+}
+"""Ways to mix, as settings of `stage3.mixing`."""
+
+
+def gains_of_stage3(
+    *,
+    config: str,
+    root: str,
+    per_class: Sequence[int],
+    mixings: Sequence[str],
+    seeds: Sequence[int],
+    processes: int,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Run the method for all combinations; return a row of accuracies for each, in the order of the arguments."""
+    cells = [(labels, mixing, seed) for labels in per_class for seed in seeds for mixing in mixings]
+    runs = {
+        f"{labels} a class, seed {seed}, {mixing}": [
+            f"root={root}", f"labels.per_class={labels}", *seeded(seed),
+            *(f"stage3.mixing.{setting}" for setting in MIXINGS[mixing]),
+        ]
+        for labels, mixing, seed in cells
+    }  # fmt: skip
+    figures = measure_all(runs, _accuracies, config=config, processes=processes, say=say)
+    return [
+        {"per_class": labels, "mixing": mixing, "seed": seed, **measured}
+        for (labels, mixing, seed), measured in zip(cells, figures.values(), strict=True)
+    ]
+
+
+def _accuracies(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
+    """Return both classifiers' accuracies on held-out images and on the unlabelled training images."""
+    on_train = Predictions("stage 3 on training data", config.data, run.retrained, run.train_data)
+    made = make(
+        [run.test_data, run.stage1_predictions, run.stage3_predictions, run.labelled, run.pseudo_labels, on_train]
+    )
+    labelled = {image.key for image in read_labelled(made[run.labelled])}
+    train, test = made[run.train_data], made[run.test_data]
+    return {
+        "stage1_test": classifier_accuracy(test, made[run.stage1_predictions]),
+        "stage3_test": classifier_accuracy(test, made[run.stage3_predictions]),
+        "stage1_unlabelled": classifier_accuracy(train, made[run.pseudo_labels], labelled),
+        "stage3_unlabelled": classifier_accuracy(train, made[on_train], labelled),
+    }
+
+
+def gains_table(rows: Sequence[dict[str, Any]], on: str) -> str:
+    """Return gains as Markdown, with 95 % confidence intervals of the paired differences.
+
+    Args:
+        rows: of `gains_of_stage3`.
+        on: "test" or "unlabelled": the images that accuracy is of.
+    """
+    table = [("labels a class", "mixing", "stage 1", "stage 3", "gain, points", "95 % interval", "seed by seed")]
+    for labels, mixing in dict.fromkeys((row["per_class"], row["mixing"]) for row in rows):
+        cell = [row for row in rows if (row["per_class"], row["mixing"]) == (labels, mixing)]
+        before, after = ([row[f"{stage}_{on}"] for row in cell] for stage in ("stage1", "stage3"))
+        mean, low, high = (100 * value for value in paired_interval(before, after))
+        each = ", ".join(f"{100 * (b - a):+.1f}" for a, b in zip(before, after, strict=True))
+        scores = [f"{mean:.2%} ± {deviation:.2%}" for mean, deviation in map(mean_and_deviation, (before, after))]
+        table.append((str(labels), mixing, *scores, f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", each))
+    return markdown_table(table)

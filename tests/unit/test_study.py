@@ -1,0 +1,55 @@
+"""Figures of studies over seeds, and the settings that they run."""
+
+import math
+
+import pytest
+
+from dpt_ray.config.load import load_config
+from dpt_ray.core.semi_supervised.menu import algorithm_names, algorithm_settings
+from dpt_ray.study import menu, mixing
+from dpt_ray.study.statistics import mean_and_deviation, paired_interval
+
+
+def test_mean_and_deviation():
+    assert mean_and_deviation([1.0, 2.0, 3.0]) == (2.0, 1.0)
+    mean, deviation = mean_and_deviation([1.0])
+    assert mean == 1.0
+    assert math.isnan(deviation)
+
+
+def test_the_paired_interval_is_students():
+    # Differences 1, 2, 3: mean 2, deviation 1, and t(0.975, 2) = 4.3027.
+    mean, low, high = paired_interval([0.0, 0.0, 0.0], [1.0, 2.0, 3.0])
+    assert mean == pytest.approx(2)
+    assert (mean - low, high - mean) == pytest.approx([4.302653 / math.sqrt(3)] * 2)
+    with pytest.raises(ValueError, match="two pairs"):
+        paired_interval([0.0], [1.0])
+
+
+@pytest.mark.parametrize("name", mixing.MIXINGS)
+def test_every_way_to_mix_is_a_valid_setting(name):
+    config = load_config(None, ["preset=digits", *(f"stage3.mixing.{setting}" for setting in mixing.MIXINGS[name])])
+    changed = config.stage3.mixing.model_dump(exclude_defaults=True)
+    assert len(changed) == len(mixing.MIXINGS[name])
+
+
+def test_every_algorithm_runs_with_valid_settings():
+    for name in algorithm_names():
+        config = load_config(None, ["preset=digits", *menu._settings(name)])
+        settings = algorithm_settings(config.stage1.algorithm)
+        assert getattr(settings, "statistics_momentum", menu.MOMENTUM) == menu.MOMENTUM
+
+
+def test_gains_are_told_by_labels_and_mixing():
+    rows = [
+        {"per_class": 1, "mixing": "official", "seed": seed, "stage1_test": 0.8, "stage3_test": 0.8 + gain}
+        for seed, gain in enumerate((0.01, 0.02, 0.03))
+    ]
+    table = mixing.gains_table(rows, "test").splitlines()
+    assert len(table) == 3
+    assert "| 80.00% ± 0.00% | 82.00% ± 1.00% | +2.00 | -0.48 to +4.48 | +1.0, +2.0, +3.0 |" in table[2]
+
+
+def test_algorithms_are_told_best_first():
+    table = menu.menu_table({"test_accuracy": {"a": [0.5, 0.6], "b": [0.9, 0.9]}})
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| b", "| a"]
