@@ -1,0 +1,66 @@
+"""Stage 3's ways to mix pseudo images, through the whole pipeline: what is used, shared and told."""
+
+import numpy as np
+import pytest
+from tiny_runs import artifact, described, run_all
+
+from dpt_ray.data.index import read_index
+from dpt_ray.pipeline.steps.predictions import CONFIDENCE, read_predictions
+from dpt_ray.pipeline.steps.pseudo_images import asked_labels
+
+SHORT = "stage3.images=1600"
+
+
+def test_stratified_mixing_with_own_statistics_and_pseudo_images_among_the_unlabelled(finished):
+    settings = [SHORT, "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"]
+    settings += ["stage3.mixing.pseudo_weight=0.5", "stage3.mixing.unlabelled=true", "name=stratified"]
+    assert run_all(finished, *settings) == 0
+    _, run = described(finished, *settings)
+    facts = artifact(finished, run.retrained).facts
+    assert facts["pseudo_images"] == 120
+    assert facts["pseudo_images_used_per_class"] == [12] * 10
+    # 40 labelled, 120 pseudo, and all 1,442 real and 120 pseudo images unlabelled.
+    assert facts["images_in"] == 40 + 120 + artifact(finished, run.train_data).facts["images"] + 120
+
+
+def test_only_agreeing_pseudo_images_are_used_and_counted(finished, capsys):
+    settings = [SHORT, "stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.3", "name=agreeing"]
+    assert run_all(finished, *settings) == 0
+    _, run = described(finished, *settings)
+    seen = list(read_predictions(artifact(finished, run.pseudo_image_predictions), "label", CONFIDENCE))
+    asked = np.concatenate(asked_labels(read_index(artifact(finished, run.pseudo_images).url)))
+    used = (np.concatenate([s["label"] for s in seen]) == asked) & (
+        np.concatenate([s[CONFIDENCE] for s in seen]) >= 0.3
+    )
+    facts = artifact(finished, run.retrained).facts
+    assert facts["pseudo_images_used_per_class"] == np.bincount(asked[used], minlength=10).tolist()
+    assert 0 < used.sum() < 120
+    assert f"{used.sum()} of 120 pseudo images" in capsys.readouterr().out
+
+
+def test_no_pseudo_image_left_is_one_line(finished, capsys):
+    assert run_all(finished, SHORT, "stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=1") == 2
+    assert "none is left" in capsys.readouterr().err
+
+
+def test_mixing_changes_stage_3_alone(finished):
+    _, plain = described(finished)
+    _, mixed = described(finished, "stage3.mixing.pseudo_weight=0.5", "stage1.mixing.pseudo_weight=0.5")
+    assert mixed.classifier.fingerprint == plain.classifier.fingerprint
+    assert mixed.pseudo_images.fingerprint == plain.pseudo_images.fingerprint
+    assert mixed.retrained.fingerprint != plain.retrained.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["stage1.algorithm.name=fixmach"], "did you mean 'fixmatch'?"),
+        (["stage3.algorithm.treshold=0.9"], "unknown setting 'treshold' of freematch"),
+    ],
+)
+def test_mistakes_in_an_algorithm_are_told_before_anything_runs(tmp_path, capsys, settings, told):
+    assert run_all(tmp_path, *settings) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
