@@ -15,13 +15,11 @@ from dpt_ray.study.statistics import mean_and_deviation, paired_interval
 
 MIXINGS: dict[str, tuple[str, ...]] = {
     "official": (),
-    "half real": ("real_share=0.5",),
     "quarter real": ("real_share=0.25",),
     "quarter real, own statistics": ("real_share=0.25", "separate_statistics=true"),
     "weight 0.3": ("pseudo_weight=0.3",),
-    "agreeing": ("only_agreeing=true",),
-    "agreeing from 0.9": ("only_agreeing=true", "least_confidence=0.9"),
-    "quarter real, agreeing": ("real_share=0.25", "only_agreeing=true"),
+    "agreeing": ("only_agreeing=true", "least_confidence=0.9"),
+    "quarter real, agreeing": ("real_share=0.25", "only_agreeing=true", "least_confidence=0.9"),
     "also unlabelled": ("unlabelled=true",),
 }
 """Ways to mix, as settings of `stage3.mixing`."""
@@ -37,8 +35,9 @@ def gains_of_stage3(
     processes: int,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Run the method for all combinations; return a row of accuracies for each, in the order of the arguments."""
-    cells = [(labels, mixing, seed) for labels in per_class for seed in seeds for mixing in mixings]
+    """Run the method for all combinations; return a row of accuracies for each."""
+    # Runs of one seed share stages 1 and 2. They come far apart, or the later one would wait for the earlier one's.
+    cells = [(labels, mixing, seed) for mixing in mixings for labels in per_class for seed in seeds]
     runs = {
         f"{labels} a class, seed {seed}, {mixing}": [
             f"root={root}", f"labels.per_class={labels}", *seeded(seed),
@@ -47,10 +46,11 @@ def gains_of_stage3(
         for labels, mixing, seed in cells
     }  # fmt: skip
     figures = measure_all(runs, _accuracies, config=config, processes=processes, say=say)
-    return [
+    rows = [
         {"per_class": labels, "mixing": mixing, "seed": seed, **measured}
         for (labels, mixing, seed), measured in zip(cells, figures.values(), strict=True)
     ]
+    return sorted(rows, key=lambda row: row["per_class"])
 
 
 def _accuracies(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
