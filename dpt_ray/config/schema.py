@@ -234,6 +234,9 @@ class ClassifierConfig(Section):
     """Unlabelled images in a step, over all workers."""
     ema_decay: Decay = 0.999
     """Decay, a step, of the averaged weights that are evaluated and kept."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16`: the network computes in it where that is safe (autocast), and weights, losses and statistics stay
+    float32. For GPUs that have it; CPUs only emulate it."""
     seed: int = 0
     """Fixes initial weights, the order of images and augmentation, together with the run's seed."""
 
@@ -274,6 +277,9 @@ class GeneratorConfig(Section):
     """Images in a step, over all workers."""
     ema_decay: Decay = 0.999
     """Decay, a step, of the averaged weights that images are sampled with."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16`: the network computes in it where that is safe (autocast), and weights, losses and statistics stay
+    float32. For GPUs that have it; CPUs only emulate it."""
     seed: int = 0
     """Fixes initial weights, the order of images and noise, together with the run's seed."""
 
@@ -307,6 +313,10 @@ class ClusterConfig(Section):
     """CPUs that each training worker reserves; by default an equal share of what readers leave."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
     """GPUs that each training worker reserves; above 0, batch inference uses GPUs too."""
+    channels_last: bool = False
+    """Training keeps images and convolutions channels last in memory, which is faster on recent GPUs."""
+    compile: bool = False
+    """Compile networks for training (`torch.compile`): a minute at the start, faster steps. Needs a C++ compiler."""
     inference_workers: Count | None = None
     """Processes for labelling and sampling; by default one for each GPU, or else for each CPU."""
     inference_batch: Count = 256

@@ -6,7 +6,15 @@ from typing import Any
 
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.random import derive_seed
-from dpt_ray.core.training.loop import NonFiniteLossError, Schedule, train
+from dpt_ray.core.training.compute import (
+    FLOAT32,
+    Precision,
+    check_precision,
+    compile_network,
+    keep_channels_last,
+)
+from dpt_ray.core.training.finite import NonFiniteLossError
+from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
@@ -44,6 +52,9 @@ class TrainingJob:
         shuffle_window: images that are shuffled together.
         seed: of the data order and of every random number.
         folder: URL of the folder that gets the network and the history.
+        precision: what the network computes in.
+        channels_last: keep convolutions channels last in memory.
+        compile: compile the network.
     """
 
     build: Callable[[], TrainState]
@@ -55,6 +66,9 @@ class TrainingJob:
     shuffle_window: int
     seed: int
     folder: str
+    precision: Precision = FLOAT32
+    channels_last: bool = False
+    compile: bool = False
 
 
 def run_training(
@@ -113,15 +127,18 @@ def run_training(
         except Exception as error:
             raise user_error(error) or error from error
     if complaint:
-        raise UserError(complaint, where=progress.title, fix="lower the learning rate or set gradient_clip")
+        what, fix = complaint
+        raise UserError(what, where=progress.title, fix=fix)
 
 
-def _worker(config: dict[str, Any]) -> str | None:
-    """One training worker; returns what would only happen again if Ray Train tried again."""
+def _worker(config: dict[str, Any]) -> tuple[str, str | None] | None:
+    """One training worker; returns what would only happen again if Ray Train tried again, and its remedy."""
     try:
         _train(config)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
-        return str(error)
+        return str(error), "lower the learning rate or set gradient_clip"
+    except UserError as error:
+        return error.what, error.fix
     return None
 
 
@@ -135,7 +152,12 @@ def _train(config: dict[str, Any]) -> None:
     context, device = ray.train.get_context(), get_device()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
 
+    check_precision(job.precision, device)
     state = job.build().to(device)
+    if job.channels_last:
+        keep_channels_last(state)
+    if job.compile:
+        compile_network(state.model)
     checkpoint = newest_checkpoint(job.folder)
     if checkpoint is not None:
         state.load_bytes(checkpoint)
@@ -165,6 +187,7 @@ def _train(config: dict[str, Any]) -> None:
         job.schedule,
         job.optimizer,
         model=prepare_model(state.model, move_to_device=False) if num_workers > 1 else state.model,
+        precision=job.precision,
         on_log=on_log,
         on_checkpoint=lambda state: report_checkpoint(state, rank),
     )

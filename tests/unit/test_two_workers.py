@@ -21,6 +21,7 @@ from dpt_ray.config.schema import (
 )
 from dpt_ray.core.build import classifier_training
 from dpt_ray.core.semi_supervised.menu import algorithm_class, algorithm_names
+from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
 from dpt_ray.core.training.loop import train_step
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.order import ImageOrder, Segment
@@ -81,7 +82,15 @@ def worker(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.save([curve(*case, rank, 2) for case in CASES], Path(folder) / f"{rank}.pt")
+    complaint = _complaint(loss=float("nan") if rank == 1 else 1.0)
+    (Path(folder) / f"{rank}.txt").write_text(complaint)
     dist.destroy_process_group()
+
+
+def _complaint(loss: float) -> str:
+    with pytest.raises(NonFiniteLossError) as caught:
+        check_finite(torch.tensor(loss), torch.tensor(1.0), {"labelled_loss": torch.tensor(1.0)})
+    return str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +100,7 @@ def two_workers(tmp_path_factory) -> list[list[tuple[torch.Tensor, torch.Tensor]
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     multiprocessing.spawn(worker, (port, str(folder)), nprocs=2)
+    assert {(folder / f"{rank}.txt").read_text() for rank in range(2)} == {"loss is not finite on worker 1 of 2"}
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.training.collective import agree, mean_over_workers
+from dpt_ray.core.training.compute import FLOAT32, Precision, mixed_precision
+from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
 from dpt_ray.core.training.optim import learning_rate, set_learning_rate
 from dpt_ray.core.training.state import TrainState
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss is not a number; the weights are those before the step."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ def train(
     optimizer_config: OptimizerConfig,
     *,
     model: nn.Module | None = None,
+    precision: Precision = FLOAT32,
     on_log: Callable[[TrainState, float], None] = lambda state, images_per_second: None,
     on_checkpoint: Callable[[TrainState], None] = lambda state: None,
 ) -> None:
@@ -60,11 +59,12 @@ def train(
         schedule: how far to go.
         optimizer_config: gives the learning rate and gradient clipping.
         model: `state.model` as the objective shall call it (wrapped by DistributedDataParallel); itself if None.
+        precision: what the network computes in.
         on_log: called after each new row of `state.history`, on every worker, with images/s over all workers.
         on_checkpoint: called when a checkpoint is due, on every worker.
 
     Raises:
-        NonFiniteLossError: before the optimizer moves.
+        NonFiniteLossError: before the optimizer moves; it says which step and what.
     """
     network = state.model if model is None else model
     network.train()
@@ -72,8 +72,12 @@ def train(
     began = checkpointed = time.monotonic()
     for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
         set_learning_rate(state.optimizer, learning_rate(optimizer_config, state.images_seen, schedule.total_images))
-        interval.append(train_step(state, network, next(batches), optimizer_config.gradient_clip))
-        before, state.images_seen = state.images_seen, state.images_seen + schedule.images_per_step
+        before, after = state.images_seen, state.images_seen + schedule.images_per_step
+        try:
+            interval.append(train_step(state, network, next(batches), optimizer_config.gradient_clip, precision))
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(f"{error} in step {step + 1:,} (images {before + 1:,} to {after:,})") from None
+        state.images_seen = after
         last = step + 1 == schedule.num_steps
         if last or _passed(before, state.images_seen, schedule.log_every):
             state.history.append(_history_row(state.images_seen, interval))
@@ -86,20 +90,26 @@ def train(
 
 
 def train_step(
-    state: TrainState, network: nn.Module, batches: Mapping[str, ImageBatch], gradient_clip: float | None
+    state: TrainState,
+    network: nn.Module,
+    batches: Mapping[str, ImageBatch],
+    gradient_clip: float | None,
+    precision: Precision = FLOAT32,
 ) -> dict[str, Tensor]:
     """Do one update and return the step's metrics, of this worker.
 
     Raises:
-        NonFiniteLossError: some worker's loss is not finite; nothing was updated.
+        NonFiniteLossError: some worker's loss, or the gradient, is not finite; no weight was updated.
     """
-    loss, metrics = state.objective(network, batches)
-    if not torch.isfinite(mean_over_workers(loss.detach())):
-        raise NonFiniteLossError(f"the loss is {loss.item()} after {state.images_seen} images")
     state.optimizer.zero_grad(set_to_none=True)
+    with mixed_precision(precision, state.device):
+        loss, metrics = state.objective(network, batches)
     loss.backward()
+    # Workers hold the same gradient by now, and so the same norm.
+    norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
+    check_finite(loss.detach(), norm, metrics)
     if gradient_clip is not None:
-        nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
+        nn.utils.clip_grads_with_norm_(state.model.parameters(), gradient_clip, norm)
     state.optimizer.step()
     state.ema.update(state.model)
     return metrics

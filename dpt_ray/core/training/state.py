@@ -37,6 +37,11 @@ class TrainState:
     images_seen: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def device(self) -> torch.device:
+        """Where training computes."""
+        return next(self.model.parameters()).device
+
     def to(self, device: torch.device | str) -> "TrainState":
         """Move everything to a device, in place; to be called before the first step or a checkpoint is loaded."""
         for module in (self.model, self.ema.model, self.objective):

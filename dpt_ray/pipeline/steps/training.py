@@ -52,6 +52,9 @@ def train_network(
         shuffle_window=data.shuffle_window,
         seed=derive_seed(config.seed, seed),
         folder=workshop.folder,
+        precision=config.precision,
+        channels_last=workshop.cluster.channels_last,
+        compile=workshop.cluster.compile,
     )
     network = workshop.file(NETWORK_FILE)
     if not stores.exists(network):  # else it was trained, and stopped before its manifest was written
