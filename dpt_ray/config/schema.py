@@ -142,8 +142,10 @@ class OptimizerConfig(Section):
 
 
 class ClassifierModelConfig(Section):
-    name: Literal["small_cnn", "wide_resnet"] = "small_cnn"
-    """`wide_resnet` is the paper's network for CIFAR-10, `small_cnn` one for small images on CPUs."""
+    name: Literal["small_cnn", "wide_resnet", "linear_probe"] = "small_cnn"
+    """`wide_resnet` is the paper's network for CIFAR-10, `small_cnn` one for small images on CPUs. `linear_probe` is
+    the paper's for ImageNet: logistic regression on features of a frozen encoder; it reads the section `probe` and no
+    other setting of the stage."""
     width: Count = 32
     """small_cnn: channels of the first block. wide_resnet: the widening factor (2 in WRN-28-2)."""
     depth: Count = 28
@@ -152,6 +154,30 @@ class ClassifierModelConfig(Section):
     """Channel means of images in [0, 1]; one value serves all channels."""
     std: tuple[Positive, ...] = (0.5,)
     """Channel standard deviations of images in [0, 1]; one value serves all channels."""
+
+
+class ProbeConfig(Section):
+    encoder: str = "facebook/vit-msn-base-4"
+    """A vision transformer: a name on the Hugging Face hub, or the URL of a folder with `config.json` and
+    `model.safetensors`. The paper's are `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
+    resize: Count = 256
+    """Height and width in pixels that images are brought to first (short side resized, centre cropped)."""
+    crop: Count = 224
+    """Height and width in pixels of the centre that is encoded, a multiple of the encoder's patch size."""
+    blocks: Count = 1
+    """Last blocks of the encoder whose class tokens are joined."""
+    regularisation: Positive = 0.0025
+    """Weight of |W|^2 / 2, divided by the number of images that are fitted."""
+    tolerance: Positive = 1e-6
+    """Largest entry of the gradient at which the fit ends."""
+    max_evaluations: Count = 1000
+    """Passes over the features after which the fit ends in any case; the report then says so."""
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "ProbeConfig":
+        if self.crop > self.resize:
+            raise ValueError(f"crop must not be above resize: {self.crop} > {self.resize}")
+        return self
 
 
 class AugmentationConfig(Section):
@@ -221,6 +247,8 @@ class MixingConfig(Section):
 
 class ClassifierConfig(Section):
     model: ClassifierModelConfig = ClassifierModelConfig()
+    probe: ProbeConfig = ProbeConfig()
+    """With `model.name: linear_probe`."""
     algorithm: AlgorithmConfig = AlgorithmConfig()
     mixing: MixingConfig = MixingConfig()
     """Stage 3 only."""
@@ -284,6 +312,21 @@ class GeneratorConfig(Section):
     """Fixes initial weights, the order of images and noise, together with the run's seed."""
 
 
+class PseudoLabelsConfig(Section):
+    top_k: Count = 5
+    """Most probable classes that are kept for every image, with their probabilities; no more than there are classes."""
+    views: Annotated[int, Field(ge=0)] = 0
+    """Average confidence over so many weak views of an image (stage 1's augmentation); 0 takes the image as it is. The
+    label itself is that of the image as it is."""
+    assignment: Literal["argmax", "balanced"] = "argmax"
+    """`argmax`: the most probable class, as published. `balanced`: labels whose counts follow `class_shares`
+    (Sinkhorn), for when one label a class leaves classes nearly empty."""
+    class_shares: tuple[Positive, ...] | None = None
+    """balanced: share of the images that each class has, in the order of ids; equal shares when not given."""
+    sharpness: Positive = 10.0
+    """balanced: exponent of the probabilities; higher ones move fewer labels."""
+
+
 class SamplingConfig(Section):
     per_class: Count = 100
     """Pseudo images of every class (the paper's K)."""
@@ -321,6 +364,8 @@ class ClusterConfig(Section):
     """Processes for labelling and sampling; by default one for each GPU, or else for each CPU."""
     inference_batch: Count = 256
     """Images that a classifier labels together; bounds memory."""
+    encoding_batch: Count = 16
+    """Images that a frozen encoder encodes together; bounds memory."""
     sampling_batch: Count = 100
     """Images that a generator draws together; bounds memory."""
     local_cpus: Count | None = None
@@ -348,6 +393,8 @@ class RunConfig(Section):
     labels: LabelsConfig = LabelsConfig(per_class=4)
     stage1: ClassifierConfig = ClassifierConfig()
     """Stage 1: the semi-supervised classifier that labels every image."""
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
+    """What stage 1 says of every training image."""
     stage2: GeneratorConfig = GeneratorConfig()
     """Stage 2: the class-conditional diffusion model trained on pseudo-labels."""
     sampling: SamplingConfig = SamplingConfig()
@@ -376,6 +423,9 @@ class RunConfig(Section):
             raise ValueError(
                 f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {self.cluster.workers}"
             )
+        shares, classes = self.pseudo_labels.class_shares, self.data.num_classes
+        if shares is not None and classes is not None and len(shares) != classes:
+            raise ValueError(f"pseudo_labels.class_shares needs a share for each class: {len(shares)} for {classes}")
         patch = self.stage2.model.patch_size
         if self.data.image_size % patch:
             raise ValueError(

@@ -6,15 +6,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, SamplingConfig
+from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, ProbeConfig, SamplingConfig
 from dpt_ray.core.build import build_classifier, build_generator, build_process, channel_statistics
 from dpt_ray.core.diffusion.guidance import guided
 from dpt_ray.core.diffusion.samplers import sample, to_uint8
+from dpt_ray.core.models.encoders import FrozenEncoder
 from dpt_ray.core.models.weights import load_network, save_network
+from dpt_ray.core.probe.features import normalise_rows
 from dpt_ray.core.random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.augmentation import normalise
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
+from dpt_ray.data.encoders import open_encoder
 from dpt_ray.errors import UserError
 
 NETWORK_FILE = "network.safetensors"
@@ -30,6 +33,56 @@ def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: i
 def generator_file(config: GeneratorConfig, form: dict[str, int], state: TrainState) -> bytes:
     """Return the file of a trained generator: its averaged weights. `form`: image_size, channels, num_classes."""
     return save_network(state.ema.model, {"kind": "generator", "config": config.model_dump(mode="json"), **form})
+
+
+def probe_file(probe: ProbeConfig, num_classes: int, temperature: float, weight: torch.Tensor) -> bytes:
+    """Return the file of a fitted linear probe: its weight (C, D), and what features it is for."""
+    head = nn.Linear(weight.shape[1], num_classes, bias=False)
+    head.load_state_dict({"weight": weight.float()})
+    description = {
+        "kind": "probe",
+        "probe": probe.model_dump(mode="json"),
+        "num_features": weight.shape[1],
+        "num_classes": num_classes,
+        "temperature": temperature,
+    }
+    return save_network(head, description)
+
+
+class Probe:
+    """A fitted linear probe.
+
+    Args:
+        url: its file.
+        device: where it computes.
+
+    Raises:
+        UserError: the file is damaged or holds something else.
+    """
+
+    def __init__(self, url: str, device: str = "cpu"):
+        def build(description: dict[str, Any]) -> nn.Module:
+            self.config = ProbeConfig.model_validate(description["probe"])
+            self.temperature = float(description["temperature"])
+            return nn.Linear(description["num_features"], description["num_classes"], bias=False)
+
+        self._head = _load(url, "probe", build).to(device)
+        self._device = device
+        self._encoder: FrozenEncoder | None = None
+
+    @torch.inference_mode()
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Return class probabilities (B, num_classes) of an encoder's features (B, D)."""
+        logits = self._head(normalise_rows(features.to(self._device)))
+        return (logits / self.temperature).softmax(dim=1).cpu()
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return probabilities (B, num_classes) and features (B, D) of uint8 RGB images, `resize` pixels on a side."""
+        if self._encoder is None:
+            config = self.config
+            self._encoder = open_encoder(config.encoder, crop=config.crop, blocks=config.blocks, device=self._device)
+        features = self._encoder(images).cpu()
+        return self.classify(features), features
 
 
 class Classifier:

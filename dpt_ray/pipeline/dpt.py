@@ -16,13 +16,14 @@ from dataclasses import dataclass, fields
 
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.pipeline.graph import Step
-from dpt_ray.pipeline.steps.classifier import TrainClassifier
+from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.evaluation import Evaluation
 from dpt_ray.pipeline.steps.generator import TrainGenerator
 from dpt_ray.pipeline.steps.labels import LabelledSubset
 from dpt_ray.pipeline.steps.predictions import Predictions
 from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
+from dpt_ray.pipeline.steps.recipes import Classifier, learn, predict
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class DualPseudoTraining:
     train_data: Dataset
     test_data: Dataset
     labelled: LabelledSubset
-    classifier: TrainClassifier
-    pseudo_labels: Predictions
+    classifier: Classifier
+    pseudo_labels: Predictions | BalancedLabels
     generator: TrainGenerator
     pseudo_images: PseudoImages
-    retrained: TrainClassifier
+    retrained: Classifier
     stage1_predictions: Predictions
     stage3_predictions: Predictions
     pseudo_image_predictions: Predictions
@@ -60,22 +61,22 @@ def build(config: RunConfig) -> DualPseudoTraining:
     test_data = Dataset("test", data, train_data)
     labelled = LabelledSubset(config.labels, data, train_data)
 
-    classifier = TrainClassifier("stage1", config.stage1, data, seed, train_data, labelled)
-    pseudo_labels = Predictions("pseudo-labels", data, classifier, train_data)
+    classifier = learn("stage1", config.stage1, data, seed, train_data, labelled)
+    pseudo_labels = predict("pseudo-labels", data, classifier, train_data, details=config.pseudo_labels)
+    if config.pseudo_labels.assignment == "balanced":
+        pseudo_labels = BalancedLabels(config.pseudo_labels, pseudo_labels, train_data)
 
     generator = TrainGenerator(config.stage2, data, seed, train_data, pseudo_labels)
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data)
 
-    on_pseudo_images = Predictions("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
-    retrained = TrainClassifier(
-        "stage3", config.stage3, data, seed, train_data, labelled, pseudo_images, on_pseudo_images
-    )
+    on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
+    retrained = learn("stage3", config.stage3, data, seed, train_data, labelled, pseudo_images, on_pseudo_images)
 
-    stage1 = Predictions("stage 1 on test data", data, classifier, test_data)
-    stage3 = Predictions("stage 3 on test data", data, retrained, test_data)
+    stage1 = predict("stage 1 on test data", data, classifier, test_data)
+    stage3 = predict("stage 3 on test data", data, retrained, test_data)
     real_features = None
     if features:
-        real_features = Predictions("stage 1 features of real images", data, classifier, train_data, features=True)
+        real_features = predict("stage 1 features of real images", data, classifier, train_data, features=True)
     evaluation = Evaluation(
         train_data=train_data,
         test_data=test_data,

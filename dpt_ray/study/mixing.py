@@ -7,7 +7,7 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.steps.evaluation import classifier_accuracy
 from dpt_ray.pipeline.steps.labels import read_labelled
-from dpt_ray.pipeline.steps.predictions import Predictions
+from dpt_ray.pipeline.steps.recipes import predict
 from dpt_ray.report.table import markdown_table
 from dpt_ray.study.menu import seeded
 from dpt_ray.study.runs import Make, measure_all
@@ -55,7 +55,7 @@ def gains_of_stage3(
 
 def _accuracies(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
     """Return both classifiers' accuracies on held-out images and on the unlabelled training images."""
-    on_train = Predictions("stage 3 on training data", config.data, run.retrained, run.train_data)
+    on_train = predict("stage 3 on training data", config.data, run.retrained, run.train_data)
     made = make(
         [run.test_data, run.stage1_predictions, run.stage3_predictions, run.labelled, run.pseudo_labels, on_train]
     )

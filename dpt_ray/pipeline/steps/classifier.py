@@ -51,6 +51,7 @@ class TrainClassifier(Step):
         pseudo_predictions: Predictions | None = None,
     ):
         self._config, self._data, self._seed = config, data, seed
+        self.augmentation = config.augmentation
         settings = training_settings(config, data, seed)
         algorithm = algorithm_settings(config.algorithm, f"{stage}.algorithm")
         settings["training"]["algorithm"] = {"name": config.algorithm.name, **algorithm.model_dump(mode="json")}

@@ -14,10 +14,10 @@ from dpt_ray.data.importing.classes import given_classes
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, list_shards
 from dpt_ray.data.salvage import reliable_samples
-from dpt_ray.data.shards import fetch_shard, sha256
+from dpt_ray.data.shards import Sample, fetch_shard, sha256
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
-from dpt_ray.data.source import LABEL, try_samples
+from dpt_ray.data.source import LABEL, read_shard_samples, try_samples
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import StoreFailureError, UserError
@@ -217,6 +217,21 @@ def class_names(data: DataConfig, num_classes: int, found: Sequence[str] | None)
 def image_form(data: DataConfig) -> ImageForm:
     """Return what the settings bring every image to."""
     return ImageForm(data.image_size, data.channels, data.max_image_pixels)
+
+
+def read_unit_samples(shard: ShardInfo) -> list[Sample]:
+    """Return a shard's usable samples, for a unit of batch inference.
+
+    Raises:
+        UnusableUnitError: it is gone or damaged.
+        StoreFailureError: the store does not answer.
+    """
+    try:
+        return read_shard_samples(shard)
+    except StoreFailureError:
+        raise
+    except UserError as error:
+        raise UnusableUnitError([Skipped(shard.url, None, error.what, shard.samples)]) from None
 
 
 def summarise_skipped(facts: Mapping[str, Any]) -> str:

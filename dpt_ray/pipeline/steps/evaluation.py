@@ -16,8 +16,9 @@ from dpt_ray.data.source import LABEL
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.features import FEATURES
 from dpt_ray.pipeline.steps.labels import LabelledSubset, read_labelled
-from dpt_ray.pipeline.steps.predictions import FEATURES, Predictions, read_predictions
+from dpt_ray.pipeline.steps.predictions import Predictions, read_predictions
 
 METRICS_FILE = "metrics.json"
 _UNREAD = -2

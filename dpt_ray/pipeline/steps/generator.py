@@ -9,6 +9,7 @@ from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import generator_file
 from dpt_ray.data.source import sidecar_labelled_source
 from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions
 from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network, training_settings
@@ -30,7 +31,12 @@ class TrainGenerator(Step):
     name = "generator"
 
     def __init__(
-        self, config: GeneratorConfig, data: DataConfig, seed: int, train_data: Step, pseudo_labels: Predictions
+        self,
+        config: GeneratorConfig,
+        data: DataConfig,
+        seed: int,
+        train_data: Step,
+        pseudo_labels: Predictions | BalancedLabels,
     ):
         self._config, self._data, self._seed = config, data, seed
         settings = training_settings(config, data, seed)

@@ -13,7 +13,8 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Workshop
 from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.labels import labelled_source
-from dpt_ray.pipeline.steps.predictions import CONFIDENCE, read_predictions
+from dpt_ray.pipeline.steps.prediction_worker import CONFIDENCE
+from dpt_ray.pipeline.steps.predictions import read_predictions
 from dpt_ray.pipeline.steps.pseudo_images import asked_labels
 
 PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"

@@ -4,43 +4,46 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 
-from dpt_ray.config.schema import DataConfig
-from dpt_ray.data import stores
-from dpt_ray.data.images import ImageForm
-from dpt_ray.data.index import DatasetIndex, read_index
-from dpt_ray.data.networks import NETWORK_FILE, Classifier
-from dpt_ray.data.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
-from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
-from dpt_ray.data.source import LABEL, decode_samples, read_shard_samples
+from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsConfig
+from dpt_ray.core.random import derive_seed
+from dpt_ray.data.index import read_index
+from dpt_ray.data.networks import NETWORK_FILE
+from dpt_ray.data.sidecars import read_sidecar, sidecar_name
+from dpt_ray.data.skipped import count_images, read_skipped, skip_facts
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
-from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.data import image_form, summarise_skipped
+from dpt_ray.pipeline.steps.features import EncodeImages, features_url
+from dpt_ray.pipeline.steps.prediction_worker import PredictionWorker, Views
 
-CONFIDENCE, FEATURES = "confidence", "features"
 SIDECARS = "predictions"
 
 
 class Predictions(Step):
     """The class that a classifier predicts for every image of a set: one sidecar a shard.
 
-    Columns: `label` int64, the most probable class; `confidence` float32, its probability; and
-    with `features`, the classifier's features, float32 (N, D). The label is the hard argmax of every
-    image, without a confidence filter, labelled images included (reference: the paper's S1).
+    Columns: `label` int64, the most probable class; `confidence` float32, its probability; with `features`, the
+    classifier's features, float32 (N, D); with `details`, `top_classes` int32 and `top_probabilities` float32, (N, k)
+    from the most probable down, and if labels are to be balanced `probabilities` float16 (N, C).
+    The label is the hard argmax of every image, without a confidence filter, labelled images included (reference: the
+    paper's S1).
 
     Args:
         title: what to call it.
         data: the form of images.
-        classifier: a `TrainClassifier`.
+        classifier: a `TrainClassifier`, or a `FitProbe`.
         images: any step whose artifact is an indexed shard set.
         features: also keep the features.
+        details: what else to keep, and how confidence is taken; for pseudo-labels.
+        augmentation: of the views that confidence is averaged over.
+        encoded: features of `images`, of which a `FitProbe` predicts.
     """
 
     name = "predictions"
+    version = 2
 
     def __init__(
         self,
@@ -50,10 +53,21 @@ class Predictions(Step):
         images: Step,
         *,
         features: bool = False,
+        details: PseudoLabelsConfig | None = None,
+        augmentation: AugmentationConfig | None = None,
+        encoded: EncodeImages | None = None,
     ):
-        self._form = image_form(data)
-        settings = {"image_size": data.image_size, "channels": data.channels, "features": features}
-        super().__init__(title, settings, {"classifier": classifier, "images": images})
+        self._form, self._details = image_form(data), details
+        self._views = _views(details, augmentation) if encoded is None else None
+        settings: dict[str, Any] = {"image_size": data.image_size, "channels": data.channels, "features": features}
+        if details is not None:
+            settings |= {"top_k": details.top_k, "probabilities": details.assignment == "balanced"}
+        if self._views is not None:
+            settings["views"] = [self._views.count, self._views.flip, self._views.crop_padding]
+        parents: dict[str, Step] = {"classifier": classifier, "images": images}
+        if encoded is not None:
+            parents["encoded"] = encoded
+        super().__init__(title, settings, parents)
 
     def plan(self) -> str:
         return "labelling every image"
@@ -61,87 +75,53 @@ class Predictions(Step):
     def make(self, workshop: Workshop) -> dict[str, Any]:
         index = read_index(workshop.parents["images"].url)
         resources = inference_resources(workshop.cluster)
+        encoded = workshop.parents.get("encoded")
         files = run_units(
-            _PredictionWorker,
+            PredictionWorker,
             {
                 "index": index,
                 "classifier": workshop.parents["classifier"].file(NETWORK_FILE),
+                "encoded": None if encoded is None else [features_url(encoded, n) for n in range(len(index.shards))],
                 "folder": workshop.file(SIDECARS),
                 "batch": workshop.cluster.inference_batch,
                 "device": "cuda" if resources.gpus else "cpu",
                 "form": self._form,
                 "features": self.settings["features"],
+                "top_k": self.settings.get("top_k", 0),
+                "probabilities": self.settings.get("probabilities", False),
+                "views": self._views,
             },
             list(range(len(index.shards))),
             resources=resources,
             progress=workshop.progress(index.num_images),
             policy=workshop.policy,
         )
-        skipped = [entry for file in files for entry in read_skipped(file)]
-        images = index.num_images - count_images(skipped)
-        counts = np.sum([file.pop("predicted", [0] * index.num_classes) for file in files], axis=0).tolist()
-        confidence = sum(file.pop("confidence_sum", 0.0) for file in files) / max(1, images)
-        return {
-            **skip_facts(index.num_images, skipped),
-            "images": images,
-            "predicted_per_class": counts,
-            "mean_confidence": confidence,
-            "files": files,
-        }
+        return summarise_predictions(files, index.num_images, index.num_classes)
 
     def summary(self, facts: Any) -> str:
         text = f"{facts['images']:,} images, mean confidence {facts['mean_confidence']:.3f}"
         return text + summarise_skipped(facts)
 
 
-class _PredictionWorker(UnitWorker):
-    def __init__(
-        self,
-        index: DatasetIndex,
-        classifier: str,
-        folder: str,
-        device: str,
-        form: ImageForm,
-        batch: int,
-        features: bool,
-    ):
-        self._index, self._folder, self._form = index, folder, form
-        self._batch, self._features = batch, features
-        self._classifier_url, self._device = classifier, device
-        self._classifier: Classifier | None = None
+def _views(details: PseudoLabelsConfig | None, augmentation: AugmentationConfig | None) -> Views | None:
+    if details is None or augmentation is None or details.views == 0:
+        return None
+    return Views(details.views, augmentation.flip, augmentation.crop_padding, derive_seed("pseudo-label views"))
 
-    def output_url(self, unit: int) -> str:
-        return stores.join(self._folder, sidecar_name(unit))
 
-    def make(self, unit: int) -> bytes:
-        if self._classifier is None:
-            self._classifier = Classifier(self._classifier_url, self._device)
-        shard = self._index.shards[unit]
-        try:
-            samples = read_shard_samples(shard)
-        except StoreFailureError:
-            raise
-        except UserError as error:
-            raise UnusableUnitError([Skipped(shard.url, None, error.what, shard.samples)]) from None
-        probabilities, features = [], []
-        for start in range(0, len(samples), self._batch):
-            images = decode_samples(samples[start : start + self._batch], self._form, shard.url)
-            outputs = self._classifier(torch.from_numpy(images))
-            probabilities.append(outputs[0].numpy())
-            features.append(outputs[1].numpy())
-        probability = np.concatenate(probabilities)
-        columns = {LABEL: probability.argmax(1).astype(np.int64), CONFIDENCE: probability.max(1)}
-        if self._features:
-            columns[FEATURES] = np.concatenate(features)
-        return encode_sidecar([sample.key for sample in samples], columns)
-
-    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
-        columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
-        return {
-            "images": len(columns[KEY]),
-            "predicted": np.bincount(columns[LABEL], minlength=self._index.num_classes).tolist(),
-            "confidence_sum": float(columns[CONFIDENCE].sum(dtype=np.float64)),
-        }
+def summarise_predictions(files: list[dict[str, Any]], images_in: int, num_classes: int) -> dict[str, Any]:
+    """Return the facts of predictions from those of their files."""
+    skipped = [entry for file in files for entry in read_skipped(file)]
+    images = images_in - count_images(skipped)
+    counts = np.sum([file.pop("predicted", [0] * num_classes) for file in files], axis=0).tolist()
+    confidence = sum(file.pop("confidence_sum", 0.0) for file in files) / max(1, images)
+    return {
+        **skip_facts(images_in, skipped),
+        "images": images,
+        "predicted_per_class": counts,
+        "mean_confidence": confidence,
+        "files": files,
+    }
 
 
 def read_predictions(artifact: Artifact, *columns: str) -> Iterator[dict[str, Any] | None]:

@@ -79,7 +79,7 @@ def train_network(
 def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:
     """Return every setting that changes a trained network."""
     return {
-        "training": config.model_dump(mode="json"),
+        "training": config.model_dump(mode="json", exclude={"probe"}),
         "image_size": data.image_size,
         "channels": data.channels,
         "lanes": data.lanes,

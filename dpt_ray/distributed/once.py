@@ -1,0 +1,31 @@
+"""Run one function on the cluster, where a GPU may be, and bring home what it returns."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.failures import user_error
+
+_Result = TypeVar("_Result")
+
+
+def run_once(function: Callable[..., _Result], *arguments: Any, resources: Resources) -> _Result:
+    """Call a function in one process that reserves what `resources` says of one.
+
+    Raises:
+        UserError: the one that the function raised.
+    """
+    import ray
+
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=3)(_limited)
+    try:
+        return ray.get(task.remote(resources.threads, function, *arguments))
+    except Exception as error:
+        raise user_error(error) or error from error
+
+
+def _limited(threads: int, function: Callable[..., _Result], *arguments: Any) -> _Result:
+    import torch
+
+    torch.set_num_threads(threads)
+    return function(*arguments)

@@ -1,0 +1,53 @@
+"""The paper's two kinds of classifier behind one door: trained from scratch, or a probe on a frozen encoder."""
+
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, ProbeConfig, PseudoLabelsConfig
+from dpt_ray.data.encoders import located
+from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.steps.classifier import TrainClassifier
+from dpt_ray.pipeline.steps.features import EncodeImages
+from dpt_ray.pipeline.steps.labels import LabelledSubset
+from dpt_ray.pipeline.steps.predictions import Predictions
+from dpt_ray.pipeline.steps.probe import FitProbe
+from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
+
+Classifier = TrainClassifier | FitProbe
+
+
+def learn(
+    stage: str,
+    config: ClassifierConfig,
+    data: DataConfig,
+    seed: int,
+    train_data: Step,
+    labelled: LabelledSubset,
+    pseudo_images: PseudoImages | None = None,
+    pseudo_predictions: Predictions | None = None,
+) -> Classifier:
+    """Return the step that learns a stage's classifier; see `TrainClassifier` and `FitProbe`."""
+    if config.model.name != "linear_probe":
+        return TrainClassifier(stage, config, data, seed, train_data, labelled, pseudo_images, pseudo_predictions)
+    probe = located(config.probe)
+    encoded = _encode(probe, data, train_data)
+    encoded_pseudo = _encode(probe, data, pseudo_images) if pseudo_images is not None else None
+    return FitProbe(stage, probe, train_data, labelled, encoded, pseudo_images, encoded_pseudo)
+
+
+def predict(
+    title: str,
+    data: DataConfig,
+    classifier: Classifier,
+    images: Step,
+    *,
+    features: bool = False,
+    details: PseudoLabelsConfig | None = None,
+) -> Predictions:
+    """Return the step that predicts the class of every image of a set; see `Predictions`."""
+    if isinstance(classifier, FitProbe):
+        encoded = _encode(classifier.probe, data, images)
+        return Predictions(title, data, classifier, images, features=features, details=details, encoded=encoded)
+    augmentation = classifier.augmentation
+    return Predictions(title, data, classifier, images, features=features, details=details, augmentation=augmentation)
+
+
+def _encode(probe: ProbeConfig, data: DataConfig, images: Step) -> EncodeImages:
+    return EncodeImages(f"features of {images.title}", probe, data, images)

@@ -1,0 +1,68 @@
+"""Balanced assignment against exact solutions."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from dpt_ray.core.semi_supervised.sinkhorn import balanced_classes, class_log_scales
+
+EQUAL = torch.ones(3)
+
+
+def probabilities(rows: int, classes: int = 3, seed: int = 0, bias: float = 0.0) -> torch.Tensor:
+    logits = torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed))
+    logits[:, 0] += bias
+    return logits.softmax(1)
+
+
+def assign(p: torch.Tensor, shares: torch.Tensor = EQUAL, sharpness: float = 10.0) -> torch.Tensor:
+    return balanced_classes(p, class_log_scales(p, shares, sharpness=sharpness), sharpness=sharpness)
+
+
+@pytest.mark.parametrize("shares", [[1, 1, 1], [0.5, 0.3, 0.2]])
+def test_the_plan_has_the_wanted_columns_and_equal_rows(shares):
+    p, shares = probabilities(400, bias=2.0), torch.tensor(shares, dtype=torch.float64)
+    scales = class_log_scales(p, shares, sharpness=2.0, tolerance=1e-6)
+    plan = (2.0 * p.double().log() + scales).softmax(1) / len(p)  # scaled so that every row is 1 / N
+    torch.testing.assert_close(plan.sum(0), shares / shares.sum(), rtol=1e-5, atol=0)
+
+
+def test_sharp_assignment_is_the_optimal_one():
+    p = probabilities(30, bias=1.5)
+    costs = -np.repeat(p.double().log().numpy(), 10, axis=1)  # ten places in each class
+    _, places = linear_sum_assignment(costs)
+    ours = class_log_scales(p, EQUAL, sharpness=200.0, tolerance=1e-9, max_iterations=20_000)
+    assert balanced_classes(p, ours, sharpness=200.0).tolist() == (places // 10).tolist()
+
+
+def test_a_class_that_is_never_the_most_probable_gets_images():
+    p = probabilities(3000, bias=-8.0)
+    assert (p.argmax(1) == 0).sum() < 10
+    counts = assign(p).bincount(minlength=3)
+    assert (counts - 1000).abs().max() < 60
+
+
+def test_images_in_balance_keep_their_most_probable_class():
+    p = torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])
+    assert assign(p).tolist() == [0, 1, 2]
+
+
+def test_the_scales_do_not_depend_on_the_order_of_images():
+    p = probabilities(200, bias=1.0)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(
+        class_log_scales(p, EQUAL, sharpness=10.0), class_log_scales(p[order], EQUAL, sharpness=10.0)
+    )
+
+
+def test_scales_of_a_sample_serve_all_images():
+    p = probabilities(20_000, bias=2.0)
+    scales = class_log_scales(p[::10], EQUAL, sharpness=10.0)
+    counts = balanced_classes(p, scales, sharpness=10.0).bincount(minlength=3)
+    assert (counts / len(p) - 1 / 3).abs().max() < 0.03
+
+
+def test_zeros_of_half_precision_are_no_infinite_cost():
+    p = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    assert class_log_scales(p, torch.ones(2), sharpness=10.0).isfinite().all()
