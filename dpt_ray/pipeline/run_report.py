@@ -8,6 +8,7 @@ import numpy as np
 
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.schema import RunConfig
+from dpt_ray.core.metrics.calibration import ReliabilityBin
 from dpt_ray.data import stores
 from dpt_ray.data.images import decode_image
 from dpt_ray.data.index import read_index
@@ -69,6 +70,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
             for step in (run.classifier, run.generator, run.retrained)
         ),
         grid=_sample_grid(config, artifacts[run.pseudo_images], artifacts[run.train_data]),
+        reliability=tuple(ReliabilityBin(**entry) for entry in metrics["reliability"]),
         classes=_audit(config, run, artifacts, metrics["per_class"]),
         steps=tuple(_record(step, artifacts[step]) for step in run.steps()),
         left_out=_left_out(run, artifacts),
@@ -95,11 +97,14 @@ def _metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
     known = [
         ("stage1_accuracy", "stage 1 accuracy", "Share of held-out images that the stage-1 classifier gets right."),
         ("pseudo_label_accuracy", "pseudo-label accuracy", "Share of unlabelled images that got their true class."),
+        ("pseudo_label_calibration_error", "pseudo-label calibration error",
+         "Mean distance between confidence and accuracy of pseudo-labels on unlabelled images; 0 is calibrated."),
         ("stage3_accuracy", "stage 3 accuracy", "Share of held-out images that the retrained classifier gets right."),
         ("pseudo_image_agreement", "pseudo-image agreement",
          "Share of pseudo images in which the stage-1 classifier sees the class that was asked for."),
         ("frechet_distance", "Frechet distance",
-         "Between training and pseudo images in the features of the stage-1 classifier; 0 is equal. "
+         "Between training and pseudo images in the features of the stage-1 classifier (of its encoder, for a probe); "
+         "0 is equal. "
          "Not comparable with distances in other features."),
     ]  # fmt: skip
     return tuple(
@@ -165,14 +170,25 @@ def _left_out(run: DualPseudoTraining, artifacts: Artifacts) -> tuple[LeftOut, .
 
 
 def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> tuple[str, ...]:
-    predicted = artifacts[run.pseudo_labels].facts["predicted_per_class"]
+    facts = artifacts[run.pseudo_labels].facts
     index = read_index(artifacts[run.train_data].url)
     names = class_names(config.data, index.num_classes, index.class_names)
-    empty = [name for name, count in zip(names, predicted, strict=True) if count == 0]
-    if not empty:
-        return ()
-    listed = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
-    return (
-        f"Stage 1 put no image into {len(empty)} of {len(names)} classes ({listed}): "
-        "the generator learned nothing of them, and their pseudo images show something else.",
-    )
+    notes = []
+    empty = [name for name, count in zip(names, facts["predicted_per_class"], strict=True) if count == 0]
+    if empty:
+        listed = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
+        notes.append(
+            f"Stage 1 put no image into {len(empty)} of {len(names)} classes ({listed}): "
+            "the generator learned nothing of them, and their pseudo images show something else. "
+            "pseudo_labels.assignment=balanced gives every class its share."
+        )
+    if "moved" in facts:
+        share = format_share(facts["moved"] / max(1, facts["images"]))
+        notes.append(f"Balancing gave {share} of the images another class than the most probable one.")
+    for step in (run.classifier, run.retrained):
+        fit = artifacts[step].facts
+        if fit.get("converged") is False:
+            notes.append(
+                f"The fit of the {step.title} ended before its tolerance, at a gradient of {fit['gradient']:.1e}."
+            )
+    return tuple(notes)

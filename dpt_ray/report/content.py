@@ -7,8 +7,12 @@ does not have); NaN stands for "computed, and not a number".
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # the core loads torch, which a report does without
+    from dpt_ray.core.metrics.calibration import ReliabilityBin
 
 IMAGES_COLUMN = "images"
 
@@ -174,6 +178,7 @@ class Report:
         metrics: all numbers.
         curves: one a training.
         grid: pseudo images; None if the run made none.
+        reliability: of pseudo-labels on unlabelled images; empty where no true label is known.
         classes: one audit a class.
         steps: in the order in which they depend on each other.
         left_out: all that steps could not use.
@@ -187,6 +192,7 @@ class Report:
     metrics: Sequence[Metric] = ()
     curves: Sequence[Curve] = ()
     grid: SampleGrid | None = None
+    reliability: "Sequence[ReliabilityBin]" = ()
     classes: Sequence[ClassAudit] = ()
     steps: Sequence[StepRecord] = ()
     left_out: Sequence[LeftOut] = ()

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -18,6 +19,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from dpt_ray.report.content import ClassAudit, Curve
 from dpt_ray.report.table import format_number
+
+if TYPE_CHECKING:
+    from dpt_ray.core.metrics.calibration import ReliabilityBin
 
 MAX_POINTS = 400
 PANEL_INCHES = (4.8, 2.7)
@@ -89,6 +93,28 @@ def accuracy_panel(classes: Sequence[ClassAudit]) -> Panel:
     gained = int((after > before).sum())
     alt = f"Accuracy by class: {gained} of the {len(classes)} classes shown gained from stage 1 to stage 3."
     return Panel(_to_svg(figure, salt="accuracy"), alt)
+
+
+def reliability_panel(bins: "Sequence[ReliabilityBin]") -> Panel:
+    """Draw the accuracy of pseudo-labels over their confidence, one dot a bin, its area the share of images."""
+    confidence, accuracy = (np.array([getattr(bin, name) for bin in bins]) for name in ("confidence", "accuracy"))
+    shares = np.array([bin.images for bin in bins]) / sum(bin.images for bin in bins)
+    figure, axes = _canvas(*PANEL_INCHES)
+    axes.plot([0, 1], [0, 1], "--", color=_TEXT_COLOR, linewidth=1, label="calibrated")
+    axes.scatter(confidence, accuracy, s=12 + 240 * shares, color=SERIES_COLORS[0], label="pseudo-labels", zorder=3)
+    axes.set_xlim(0, 1.03)
+    axes.set_ylim(0, 1.05)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda share, _: f"{round(100 * share, 2):g}%")
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("right", color=_TEXT_COLOR, size=9)
+    _legend(axes, columns=2)
+    worst = max(bins, key=lambda bin: bin.images * abs(bin.accuracy - bin.confidence))
+    alt = (
+        f"Accuracy of pseudo-labels over their confidence. Where they differ most, {worst.images:,} images have "
+        f"a confidence of {worst.confidence:.0%} and {worst.accuracy:.0%} of their labels are right."
+    )
+    return Panel(_to_svg(figure, salt="reliability"), alt)
 
 
 def _kind(name: str) -> str:

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from string import Template
+from typing import TYPE_CHECKING
 
 from dpt_ray.report.content import ClassAudit, Curve, LeftOut, Report, is_known, most_changed, worst_first
-from dpt_ray.report.figures import Panel, accuracy_panel, curve_panels, has_nonfinite
+from dpt_ray.report.figures import Panel, accuracy_panel, curve_panels, has_nonfinite, reliability_panel
 from dpt_ray.report.grid import grid_png
 from dpt_ray.report.table import MISSING, format_number, format_seconds, format_share
+
+if TYPE_CHECKING:
+    from dpt_ray.core.metrics.calibration import ReliabilityBin
 
 MAX_GRID_ROWS = 20
 MAX_GRID_COLUMNS = 10
@@ -97,6 +101,7 @@ def render(report: Report) -> str:
         _samples(report),
         _curves(report.curves),
         _metrics(report),
+        _reliability(report.reliability),
         _classes(report.classes),
         _steps(report),
         _left_out(report.left_out),
@@ -185,6 +190,17 @@ def _metrics(report: Report) -> str:
     columns = (Column("Metric", "name"), Column("Value", "number"), Column("Meaning", "text"))
     lead = "Every number that the evaluation measured, and what it means."
     return _section("metrics", "Metrics", lead, _table("Metrics", columns, rows)) if rows else ""
+
+
+def _reliability(bins: "Sequence[ReliabilityBin]") -> str:
+    if not bins:
+        return ""
+    lead = "Whether the confidence of pseudo-labels means what it says, on unlabelled images whose class is known."
+    caption = "Dots below the line are overconfident. A dot's area is its share of the images."
+    figure = (
+        f'<figure class="comparison">{_picture(reliability_panel(bins))}<figcaption>{caption}</figcaption></figure>'
+    )
+    return _section("reliability", "Confidence of pseudo-labels", lead, figure)
 
 
 def _classes(classes: Sequence[ClassAudit]) -> str:

@@ -1,11 +1,13 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
+from dpt_ray.core.metrics.calibration import ReliabilityBin, expected_calibration_error, reliability
 from dpt_ray.core.metrics.classification import accuracy, class_precision, class_recall, confusion_matrix
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
 from dpt_ray.data import stores
@@ -18,6 +20,7 @@ from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.features import FEATURES
 from dpt_ray.pipeline.steps.labels import LabelledSubset, read_labelled
+from dpt_ray.pipeline.steps.prediction_worker import CONFIDENCE
 from dpt_ray.pipeline.steps.predictions import Predictions, read_predictions
 
 METRICS_FILE = "metrics.json"
@@ -39,6 +42,7 @@ class Evaluation(Step):
     """
 
     name = "evaluation"
+    version = 2
 
     def __init__(
         self,
@@ -82,12 +86,15 @@ class Evaluation(Step):
         keys, true = _true_labels(train)
         labelled = {image.key for image in read_labelled(parents["labelled"])}
         unlabelled = torch.tensor([key not in labelled for shard in keys for key in shard])
+        confidence = _confidence(parents["pseudo_labels"])[unlabelled]
         pseudo, true = _predicted(parents["pseudo_labels"], keys)[unlabelled], true[unlabelled]
+        bins = _reliability(true, pseudo, confidence)
         seen = _predicted(parents["pseudo_images"])
         asked = torch.arange(len(seen)) % train.num_classes
         metrics: dict[str, Any] = {
             "stage1_accuracy": accuracy(*_known(test_labels, stage1)),
             "pseudo_label_accuracy": _optional_accuracy(*_known(true, pseudo)),
+            "pseudo_label_calibration_error": expected_calibration_error(bins) if bins else None,
             "stage3_accuracy": accuracy(*_known(test_labels, stage3)),
             "pseudo_image_agreement": accuracy(*_known(asked, seen)),
             "test_images": int((test_labels >= 0).sum()),
@@ -102,7 +109,8 @@ class Evaluation(Step):
             "stage1_accuracy": _known_shares(class_recall(tests[0]), tests[0].sum(1)),
             "stage3_accuracy": _known_shares(class_recall(tests[1]), tests[1].sum(1)),
         }
-        stores.write_json(workshop.file(METRICS_FILE), {**metrics, "per_class": per_class})
+        details = {"per_class": per_class, "reliability": [asdict(bin) for bin in bins]}
+        stores.write_json(workshop.file(METRICS_FILE), {**metrics, **details})
         return metrics
 
     def summary(self, facts: Any) -> str:
@@ -113,7 +121,7 @@ class Evaluation(Step):
 
 
 def read_metrics(artifact: Artifact) -> dict[str, Any]:
-    """Return all figures, `per_class` among them (None where a class has no image)."""
+    """Return all figures, `per_class` (None where a class has no image) and `reliability` of pseudo-labels."""
     return stores.read_json(artifact.file(METRICS_FILE))
 
 
@@ -148,6 +156,22 @@ def _predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> torch
         else:
             labels.append(sidecar[LABEL])
     return torch.from_numpy(np.concatenate(labels))
+
+
+def _confidence(artifact: Artifact) -> torch.Tensor:
+    """Return the confidence of predicted labels; nan where a shard could not be read."""
+    values = []
+    for number, sidecar in enumerate(read_predictions(artifact, CONFIDENCE)):
+        if sidecar is None:
+            values.append(np.full(count_images(read_skipped(artifact.facts["files"][number])), np.nan, np.float32))
+        else:
+            values.append(sidecar[CONFIDENCE])
+    return torch.from_numpy(np.concatenate(values))
+
+
+def _reliability(true: torch.Tensor, predicted: torch.Tensor, confidence: torch.Tensor) -> list[ReliabilityBin]:
+    known = (true >= 0) & (predicted != _UNREAD)
+    return reliability(confidence[known], true[known] == predicted[known]) if known.any() else []
 
 
 def _known(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,51 @@
+"""Whether confidence means what it says: of images labelled with confidence 0.8, 80 % should be right."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The images whose confidence lies in one of equally wide intervals.
+
+    Attributes:
+        images: how many, at least 1.
+        confidence: their mean confidence.
+        accuracy: share of them whose label is right.
+    """
+
+    images: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> list[ReliabilityBin]:
+    """Return the bins that hold images, lowest confidence first.
+
+    Args:
+        confidence: (N,) in [0, 1].
+        correct: bool (N,).
+        bins: intervals of equal width; a value on an edge belongs to the lower one.
+
+    Raises:
+        ValueError: shapes differ, or there is no image.
+    """
+    if confidence.shape != correct.shape or confidence.ndim != 1 or len(confidence) == 0:
+        raise ValueError("confidence and correct must be vectors of one length, with at least one image")
+    number = (confidence.double() * bins).ceil().long().clamp(1, bins) - 1
+    images = number.bincount(minlength=bins)
+    confidences = number.bincount(confidence.double(), minlength=bins)
+    right = number.bincount(correct.double(), minlength=bins)
+    return [
+        ReliabilityBin(int(n), float(c / n), float(r / n))
+        for n, c, r in zip(images, confidences, right, strict=True)
+        if n > 0
+    ]
+
+
+def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
+    """Mean over images of |accuracy - confidence| of their bin (Naeini et al. 2015; Guo et al. 2017, equation 5)."""
+    gaps = torch.tensor([bin.images * abs(bin.accuracy - bin.confidence) for bin in bins], dtype=torch.float64)
+    return float(gaps.sum() / sum(bin.images for bin in bins))
