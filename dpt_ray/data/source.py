@@ -202,7 +202,8 @@ def read_segment(
     count = len(source.shards)
     for number in ((segment.shard + step) % count for step in range(count)):
         shard = source.shards[number]
-        wanted = [row % shard.num_rows for row in range(segment.start, segment.stop)]
+        rows = shard.num_rows
+        wanted = [row % rows for row in range(segment.start, segment.stop)]
         pieces = read_rows(shard, wanted, source.form, at_once, out)
         try:
             first = next(pieces)
