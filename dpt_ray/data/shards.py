@@ -94,7 +94,8 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
     """
     members = plain_members(data)
     seen: set[str] = set()
-    key, files = "", {}
+    key = ""
+    files: dict[str, bytes] = {}
     for name, start, stop in _tarfile_members(data, where) if members is None else members:
         if "/" in name:
             new_key, extension = split_name(name)
