@@ -19,7 +19,7 @@ def main() -> int:
     data.add_argument("--size", type=int, default=32, help="height and width that images are brought to, pixels")
     data.add_argument("--shuffle-window", type=int, default=16384, help="data.shuffle_window of our readers, images")
     data.add_argument("--rounds", type=int, default=5, help="timed rounds of each contestant")
-    data.add_argument("--seconds", type=float, default=6.0, help="how long a contestant's turn takes at least")
+    data.add_argument("--seconds", type=float, default=6.0, help="about how long a contestant's turn takes")
     data.add_argument("--cpus", type=int, default=2, help="CPUs for every contestant")
     data.add_argument("--store-mib", type=int, default=100, help="object store's limit in the memory run, MiB")
     data.add_argument("--output", default="dpt_results/benchmarks/data", help="where to write .json and .md, any URL")

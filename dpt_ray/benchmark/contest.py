@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+LEAST_SHARE = 0.5
+"""A turn's passes are reckoned from a warm-up turn of at least this share of its length."""
+
 Contestant = Callable[[int], int]
 """Passes over the images so many times, as one piece of work, and returns how many it delivered."""
 
@@ -34,25 +37,37 @@ def run_contest(
 
     Args:
         contestants: name -> what to time.
-        rounds: timed rounds after one for warming up.
-        seconds: how long a turn takes at least; it decides how many passes each contestant makes, so that
+        rounds: timed rounds, after warming up.
+        seconds: about how long a turn takes; it decides how many passes each contestant makes, so that
             starting up weighs as much, or as little, for all of them.
         say: is told each figure as it comes.
     """
     results = {name: Result() for name in contestants}
     names, passes = list(contestants), dict.fromkeys(contestants, 1)
-    for round_number in range(rounds + 1):
-        first = round_number % len(names)
+
+    def time_turn(name: str, title: str) -> tuple[float, float]:
+        began = time.perf_counter()
+        images = contestants[name](passes[name])
+        taken = time.perf_counter() - began
+        say(f"{title}: {name}: {images:,} images in {taken:.1f} s, {images / taken:,.0f} images/s")
+        return taken, images / taken
+
+    for name in names:
+        contestants[name](1)
+        taken, _ = time_turn(name, "warm-up")
+        while taken < LEAST_SHARE * seconds:  # a short turn is mostly starting, and says too little of a long one
+            passes[name] = _passes_for(LEAST_SHARE * seconds, passes[name], taken)
+            taken, _ = time_turn(name, "warm-up")
+        passes[name] = _passes_for(seconds, passes[name], taken)
+    for round_number in range(rounds):
+        first = (1 + round_number) % len(names)
         for name in names[first:] + names[:first]:
-            if round_number:
-                contestants[name](1)
-            began = time.perf_counter()
-            images = contestants[name](passes[name])
-            taken = time.perf_counter() - began
-            if round_number:
-                results[name].rates.append(images / taken)
-            else:
-                passes[name] = max(1, math.ceil(seconds / taken))
-            title = f"round {round_number}" if round_number else "warm-up"
-            say(f"{title}: {name}: {images:,} images in {taken:.1f} s, {images / taken:,.0f} images/s")
+            contestants[name](1)
+            _, rate = time_turn(name, f"round {1 + round_number}")
+            results[name].rates.append(rate)
     return results
+
+
+def _passes_for(seconds: float, passes: int, taken: float) -> int:
+    """Return how many passes fill so many seconds, since `passes` took `taken`."""
+    return max(passes, math.ceil(passes * seconds / taken))

@@ -46,7 +46,7 @@ def measure(
         image_size: what images are brought to, pixels.
         shuffle_window: images that our readers shuffle together, as in the setting of that name.
         rounds: timed rounds of each contestant.
-        seconds: how long each contestant's turn takes at least.
+        seconds: about how long each contestant's turn takes.
         cpus: CPUs of the local Ray, and workers of the loader.
         store_mib: object store's limit in the memory run.
         say: is told each figure as it comes.
@@ -111,8 +111,8 @@ def tables(figures: dict[str, Any]) -> str:
     rates = figures["images_per_second"]
     lines = [
         "{images:,} images in {shards} shards, {image_size}x{image_size} RGB, shuffle window {shuffle_window:,}, {cpus}"
-        " CPUs. {rounds} rounds after one for warming up, contestants in turns, each with as many passes over the"
-        " images as take {seconds:g} s.".format(**figures),
+        " CPUs. {rounds} rounds after warming up, contestants in turns, each with as many passes over the"
+        " images as take about {seconds:g} s.".format(**figures),
         "",
         "| contestant | images/s, median | slowest and fastest round | ours cold against it |",
         "|---|---|---|---|",

@@ -20,8 +20,8 @@ MAX_PIXELS = 64_000_000
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
 
-_TOGETHER = 64
-"""Images whose colour planes are separated together, while a processor's cache holds them."""
+_TOGETHER_BYTES = 200_000
+"""Decoded images whose colour planes are separated together, while a processor's cache holds them."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def decode_images(
     form: ImageForm,
     where: Callable[[int], str],
     on_error: Callable[[int, UserError], None] = raise_error,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Decode images to uint8, (N, C, H, W); an image of another size is centre-cropped as in `centre_crop`.
 
@@ -76,14 +77,17 @@ def decode_images(
         form: what they are brought to.
         where: gives an image's name for messages.
         on_error: is told the number of an image that cannot be read, and why; its pixels are then left undefined.
+        out: where to put the images, of the shape that is returned; by default a new array.
     """
-    images = np.empty((len(encoded), *form.shape), np.uint8)
-    staging = np.empty((min(_TOGETHER, len(encoded)), form.size, form.size, form.channels), np.uint8)
-    for start in range(0, len(encoded), _TOGETHER):
-        together = encoded[start : start + _TOGETHER]
+    images = np.empty((len(encoded), *form.shape), np.uint8) if out is None else out
+    at_once = max(1, _TOGETHER_BYTES // form.num_bytes)
+    staging = np.empty((min(at_once, len(encoded)), form.size, form.size, form.channels), np.uint8)
+    scratch = _Scratch()
+    for start in range(0, len(encoded), at_once):
+        together = encoded[start : start + at_once]
         for place, data in enumerate(together):
             try:
-                _decode_into(data, form, staging[place], where, start + place)
+                _decode_into(data, form, staging[place], scratch, where, start + place)
             except UserError as error:
                 on_error(start + place, error)
         for channel in range(form.channels):
@@ -91,11 +95,25 @@ def decode_images(
     return images
 
 
-def _decode_into(data: bytes, form: ImageForm, out: np.ndarray, where: Callable[[int], str], row: int) -> None:
+class _Scratch:
+    """Room for a decoded image of any size, used again: touching fresh memory takes half as long as decoding."""
+
+    def __init__(self) -> None:
+        self._room = bytearray()
+
+    def room_for(self, num_bytes: int) -> bytearray:
+        if len(self._room) < num_bytes:
+            self._room = bytearray(num_bytes)
+        return self._room
+
+
+def _decode_into(
+    data: bytes, form: ImageForm, out: np.ndarray, scratch: _Scratch, where: Callable[[int], str], row: int
+) -> None:
     """Decode one image into `out`, uint8 (H, W, C)."""
     if _decode_usual_jpeg(data, form, out):
         return
-    pixels = _decode_jpeg(data, form, out)
+    pixels = _decode_jpeg(data, form, out, scratch)
     if pixels is out:
         return
     if pixels is None:
@@ -129,8 +147,8 @@ def _decode_usual_jpeg(data: bytes, form: ImageForm, out: np.ndarray) -> bool:
         return False
 
 
-def _decode_jpeg(data: bytes, form: ImageForm, out: np.ndarray) -> np.ndarray | None:
-    """Decode an ordinary JPEG to uint8 (H, W, C), into `out` if it has its size; None for all else.
+def _decode_jpeg(data: bytes, form: ImageForm, out: np.ndarray, scratch: _Scratch) -> np.ndarray | None:
+    """Decode an ordinary JPEG to uint8 (H, W, C), into `out` if it has its size, or `scratch`; None for all else.
 
     Ordinary is: upright, without a fault, within the limit of pixels, grey or in three colours, and of as many
     channels as are wanted (grey also serves as RGB).
@@ -142,11 +160,12 @@ def _decode_jpeg(data: bytes, form: ImageForm, out: np.ndarray) -> np.ndarray | 
         fits = colours in ("YCbCr", "RGB", "Gray") and (form.channels == 3 or colours == "Gray")
         if not fits or height * width > form.max_pixels or not _is_upright(data):
             return None
-        buffer = out if height == width == form.size else None
+        fitting = height == width == form.size
+        buffer = out if fitting else scratch.room_for(height * width * form.channels)
         pixels = simplejpeg.decode_jpeg(data, "RGB" if form.channels == 3 else "GRAY", buffer=buffer)
     except ValueError:  # Pillow decides whether it can be read after all
         return None
-    return pixels if buffer is None else out
+    return out if fitting else pixels
 
 
 def _is_upright(data: bytes) -> bool:

@@ -94,20 +94,22 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
     """
     members = plain_members(data)
     seen: set[str] = set()
-    key, prefix, files = "", "", {}
+    key = ""
+    files: dict[str, bytes] = {}
     for name, start, stop in _tarfile_members(data, where) if members is None else members:
-        extension = name[len(prefix) :]
-        if not (prefix and name.startswith(prefix)) or "/" in extension:  # else it is one more file of the sample
+        if "/" in name:
             new_key, extension = split_name(name)
-            if new_key != key or not files:
-                if files:
-                    yield Sample(key, files)
-                if new_key in seen:
-                    raise UserError(SCATTERED, where=f"{where}: {new_key!r}")
-                seen.add(new_key)
-                key, prefix, files = new_key, new_key + ".", {}
-        extension = extension.lower()
-        if extension in files:
+        else:  # without the call, which costs as much as the rest of this loop
+            new_key, _, extension = name.partition(".")
+            extension = extension.lower()
+        if new_key != key or not files:
+            if files:
+                yield Sample(key, files)
+            if new_key in seen:
+                raise UserError(SCATTERED, where=f"{where}: {new_key!r}")
+            seen.add(new_key)
+            key, files = new_key, {}
+        elif extension in files:
             raise UserError(f"has two .{extension} files", where=f"{where}: sample {key!r}")
         files[extension] = data[start:stop]
     if files:

@@ -103,13 +103,14 @@ def read_shard_samples(shard: ShardInfo) -> list[Sample]:
     return samples
 
 
-def decode_samples(samples: Sequence[Sample], form: ImageForm, where: str) -> np.ndarray:
-    """Decode the samples of the shard `where` to uint8, (N, C, H, W).
+def decode_samples(samples: Sequence[Sample], form: ImageForm, where: str, out: np.ndarray | None = None) -> np.ndarray:
+    """Decode the samples of the shard `where` to uint8, (N, C, H, W), in `out` if it is given.
 
     Raises:
         UserError: one of them cannot be read.
     """
-    return decode_images([sample.image_bytes(where) for sample in samples], form, _names(samples, where))
+    encoded = [sample.image_bytes(where) for sample in samples]
+    return decode_images(encoded, form, _names(samples, where), out=out)
 
 
 def try_samples(samples: Sequence[Sample], form: ImageForm, where: str) -> dict[int, Skipped]:
@@ -140,7 +141,9 @@ def _names(samples: Sequence[Sample], where: str) -> Callable[[int], str]:
     return lambda row: f"{where}: sample {samples[row].key!r}"
 
 
-def read_rows(shard: SourceShard, wanted: Sequence[int], form: ImageForm, at_once: int) -> Iterator[Columns]:
+def read_rows(
+    shard: SourceShard, wanted: Sequence[int], form: ImageForm, at_once: int, out: np.ndarray | None = None
+) -> Iterator[Columns]:
     """Yield some rows of a source's shard, which is fetched once, in pieces.
 
     Args:
@@ -148,6 +151,7 @@ def read_rows(shard: SourceShard, wanted: Sequence[int], form: ImageForm, at_onc
         wanted: numbers of rows below `shard.num_rows`, in any order.
         form: what images are brought to.
         at_once: rows of each piece but the last.
+        out: where to put the images of all wanted rows; by default every piece is a new array.
 
     Yields:
         `image`: uint8 (N, C, H, W); `label`: int64 (N,), `UNKNOWN_LABEL` where the source gives none.
@@ -169,12 +173,17 @@ def read_rows(shard: SourceShard, wanted: Sequence[int], form: ImageForm, at_onc
         labels = np.full(len(rows), UNKNOWN_LABEL, np.int64)
     for start in range(0, len(rows), at_once):
         piece = slice(start, start + at_once)
-        images = decode_samples([samples[row] for row in rows[piece]], form, shard.info.url)
+        place = None if out is None else out[piece]
+        images = decode_samples([samples[row] for row in rows[piece]], form, shard.info.url, place)
         yield {IMAGE: images, LABEL: labels[piece]}
 
 
 def read_segment(
-    source: ImageSource, segment: Segment, at_once: int, on_unreadable: Callable[[Skipped], None] | None
+    source: ImageSource,
+    segment: Segment,
+    at_once: int,
+    on_unreadable: Callable[[Skipped], None] | None,
+    out: np.ndarray | None = None,
 ) -> Iterator[Columns]:
     """Yield a segment of a source in pieces; see `read_rows`.
 
@@ -185,6 +194,7 @@ def read_segment(
         on_unreadable: None lets a shard that cannot be read raise. Otherwise it is told of such a shard, and may
             raise; the shard's place in the order is taken by rows of the next one that can be read, so that the
             number of images and the position to resume from stay what they are.
+        out: see `read_rows`.
 
     Raises:
         UserError: the shard cannot be read, or no shard can, or the store does not answer.
@@ -192,8 +202,9 @@ def read_segment(
     count = len(source.shards)
     for number in ((segment.shard + step) % count for step in range(count)):
         shard = source.shards[number]
-        wanted = [row % shard.num_rows for row in range(segment.start, segment.stop)]
-        pieces = read_rows(shard, wanted, source.form, at_once)
+        rows = shard.num_rows
+        wanted = [row % rows for row in range(segment.start, segment.stop)]
+        pieces = read_rows(shard, wanted, source.form, at_once, out)
         try:
             first = next(pieces)
         except StoreFailureError:

@@ -1,9 +1,12 @@
 """The read tasks of Ray Data: segments of an image source, decoded, in blocks of a chosen size."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import Datasource, ReadTask
@@ -13,7 +16,6 @@ from ray.data.extensions import ArrowTensorArray
 from dpt_ray.data.order import Segment
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.data.source import IMAGE, LABEL, ImageSource, read_segment
-from dpt_ray.data.stream import concatenate
 from dpt_ray.distributed.cluster import configure_data
 
 Note = Callable[[Skipped], None]
@@ -50,9 +52,22 @@ class SegmentDatasource(Datasource):
 def _read_blocks(shared: ray.ObjectRef, group: Sequence[Segment]) -> Iterator[pa.Table]:
     """Yield the rows of a group: one block for several segments, which fit into one, or parts of a single long one."""
     source, block_rows, on_unreadable = ray.get(shared)
-    pieces = (piece for segment in group for piece in read_segment(source, segment, block_rows, on_unreadable))
-    for columns in pieces if len(group) == 1 else [concatenate(list(pieces))]:
-        yield pa.table({IMAGE: ArrowTensorArray.from_numpy(columns[IMAGE]), LABEL: columns[LABEL]})
+    if gc.get_freeze_count() == 0:
+        gc.freeze()  # else Ray's and its libraries' objects are walked again and again, while samples come and go
+    if len(group) == 1:
+        for columns in read_segment(source, group[0], block_rows, on_unreadable):
+            yield _block(columns[IMAGE], columns[LABEL])
+    else:
+        images = np.empty((sum(map(len, group)), *source.form.shape), np.uint8)
+        labels = []
+        for segment, stop in zip(group, accumulate(map(len, group)), strict=True):
+            place = images[stop - len(segment) : stop]
+            labels += [piece[LABEL] for piece in read_segment(source, segment, block_rows, on_unreadable, place)]
+        yield _block(images, np.concatenate(labels))
+
+
+def _block(images: np.ndarray, labels: np.ndarray) -> pa.Table:
+    return pa.table({IMAGE: ArrowTensorArray.from_numpy(images), LABEL: labels})
 
 
 def rows_of(num_bytes: int, source: ImageSource) -> int:

@@ -40,7 +40,7 @@ def test_it_agrees_with_tarfile_or_stands_back(format, members):
     except ValueError:  # a name that this form cannot hold
         return
     found = plain_members(data)
-    assert found is None or found == with_tarfile(data)
+    assert found is None or list(found) == with_tarfile(data)
 
 
 def webdataset_shard(**options) -> bytes:
@@ -63,7 +63,7 @@ def webdataset_shard(**options) -> bytes:
     ids=["webdataset", "webdataset, fixed time", "webdataset, whole seconds", "ours", "GNU tar"],
 )
 def test_usual_shards_go_the_quick_way(data):
-    assert plain_members(data) == with_tarfile(data)
+    assert list(plain_members(data)) == with_tarfile(data)
 
 
 @pytest.mark.parametrize(
@@ -93,5 +93,5 @@ def test_an_extended_header_cannot_rename_on_the_quick_way():
     data = archive(tarfile.PAX_FORMAT, ("a.jpg", b"x", 1.5))
     forged = data.replace(b"13 mtime=1.5\n", b"13 path=b.jp\n")
     assert forged != data
-    assert plain_members(data) == with_tarfile(data)
+    assert list(plain_members(data)) == with_tarfile(data)
     assert plain_members(forged) is None
