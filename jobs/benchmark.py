@@ -2,47 +2,131 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import Any
 
+from dpt_ray.benchmark.contest import limited_threads
 from dpt_ray.benchmark.data_plane import PHOTOS, measure, tables
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
 
+Run = Callable[[argparse.Namespace], tuple[dict[str, Any], str]]
+
 
 def main() -> int:
     """Run the benchmark that the command line names; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    data = commands.add_parser("data", help="reading shards: images/s and memory")
-    data.add_argument(
-        "--shards", required=True, help=f"folder of shards, or '{PHOTOS}' for photographs made on the spot"
-    )
-    data.add_argument("--size", type=int, default=32, help="height and width that images are brought to, pixels")
-    data.add_argument("--shuffle-window", type=int, default=16384, help="data.shuffle_window of our readers, images")
-    data.add_argument("--rounds", type=int, default=5, help="timed rounds of each contestant")
-    data.add_argument("--seconds", type=float, default=6.0, help="about how long a contestant's turn takes")
-    data.add_argument("--cpus", type=int, default=2, help="CPUs for every contestant")
-    data.add_argument("--store-mib", type=int, default=100, help="object store's limit in the memory run, MiB")
-    data.add_argument("--output", default="dpt_results/benchmarks/data", help="where to write .json and .md, any URL")
-    options = parser.parse_args()
+    options = _parse()
+    run: Run = options.run
     try:
-        figures = measure(
-            options.shards,
-            image_size=options.size,
-            shuffle_window=options.shuffle_window,
-            rounds=options.rounds,
-            seconds=options.seconds,
-            cpus=options.cpus,
-            store_mib=options.store_mib,
-            say=lambda text: print(text, file=sys.stderr, flush=True),
-        )
-        text = tables(figures)
-        stores.write_json(f"{options.output}.json", figures)
-        stores.write_bytes(f"{options.output}.md", (text + "\n").encode())
+        with limited_threads(getattr(options, "threads", None)):
+            figures, text = run(options)
+        output = options.output or f"dpt_results/benchmarks/{options.command}"
+        stores.write_json(f"{output}.json", figures)
+        stores.write_bytes(f"{output}.md", (text + "\n").encode())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(text)
     return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _data(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    figures = measure(
+        options.shards,
+        image_size=options.size,
+        shuffle_window=options.shuffle_window,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        cpus=options.cpus,
+        store_mib=options.store_mib,
+        say=_say,
+    )
+    return figures, tables(figures)
+
+
+def _train(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from dpt_ray.benchmark.training import classifier_table, measure_classifier
+
+    figures = measure_classifier(
+        model=options.model,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        device=options.device,
+        precision=options.precision,
+        compiled=options.compile,
+        channels_last=options.channels_last,
+        say=_say,
+    )
+    return figures, classifier_table(figures)
+
+
+def _augment(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from dpt_ray.benchmark.augmentation import augmentation_table, measure_augmentation
+
+    figures = measure_augmentation(rounds=options.rounds, seconds=options.seconds, say=_say)
+    return figures, augmentation_table(figures)
+
+
+def _probe(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from dpt_ray.benchmark.probe import measure_probe, probe_table
+
+    figures = measure_probe(
+        rows=options.rows,
+        features=options.features,
+        classes=options.classes,
+        decay=options.decay,
+        rounds=options.rounds,
+        say=_say,
+    )
+    return figures, probe_table(figures)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run: Run, rounds: int, seconds: float | None, about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about)
+        added.set_defaults(run=run)
+        added.add_argument("--output", help="where to write .json and .md, any URL without its ending")
+        added.add_argument("--rounds", type=int, default=rounds, help="timed rounds of each contestant")
+        if seconds is not None:
+            added.add_argument("--seconds", type=float, default=seconds, help="about how long a turn takes")
+        if name != "data":  # threads in step lose far more than their share where a core is not theirs alone
+            added.add_argument("--threads", type=int, default=1, help="CPU threads of every contestant")
+        return added
+
+    data = command("data", _data, 5, 6.0, "reading shards: images/s and memory")
+    data.add_argument(
+        "--shards", required=True, help=f"folder of shards, or '{PHOTOS}' for photographs made on the spot"
+    )
+    data.add_argument("--size", type=int, default=32, help="height and width that images are brought to, pixels")
+    data.add_argument("--shuffle-window", type=int, default=16384, help="data.shuffle_window of our readers, images")
+    data.add_argument("--cpus", type=int, default=2, help="CPUs for every contestant")
+    data.add_argument("--store-mib", type=int, default=100, help="object store's limit in the memory run, MiB")
+
+    train = command("train", _train, 3, 30.0, "a training step against an ordinary torch loop")
+    train.add_argument("--stage", choices=["classifier"], default="classifier", help="which network trains")
+    train.add_argument(
+        "--model", choices=["wide_resnet", "small_cnn"], default="wide_resnet", help="WRN-28-2, or small"
+    )
+    train.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where it trains")
+    train.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="what it computes in")
+    train.add_argument("--compile", action="store_true", help="compile both networks")
+    train.add_argument("--channels-last", action="store_true", help="keep both networks channels last")
+
+    command("augment", _augment, 5, 3.0, "strong views against Pillow and kornia")
+
+    probe = command("probe", _probe, 3, None, "the linear probe's fit against scikit-learn")
+    probe.add_argument("--rows", type=int, default=20_000, help="images that are fitted")
+    probe.add_argument("--features", type=int, default=384, help="features of each")
+    probe.add_argument("--classes", type=int, default=200, help="classes")
+    probe.add_argument("--decay", type=float, default=1.0, help="a in the spectrum k^-a of the features' covariance")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

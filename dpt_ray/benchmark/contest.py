@@ -3,7 +3,8 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 LEAST_SHARE = 0.5
@@ -66,6 +67,24 @@ def run_contest(
             _, rate = time_turn(name, f"round {1 + round_number}")
             results[name].rates.append(rate)
     return results
+
+
+@contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Let torch, and what numpy and scikit-learn multiply with, use so many threads; None changes nothing."""
+    if threads is None:
+        yield
+        return
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _passes_for(seconds: float, passes: int, taken: float) -> int:
