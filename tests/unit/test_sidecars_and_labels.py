@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.data.images import ImageForm, encode_png
+from dpt_ray.data.importing.keys import file_key
 from dpt_ray.data.index import DatasetIndex, ShardInfo, list_shards, read_index
 from dpt_ray.data.labels import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
 from dpt_ray.data.shards import Sample, build_shard, sha256
@@ -385,3 +386,18 @@ def test_folders_without_usable_shards_are_refused(tmp_path):
     (tmp_path / "a.tar").touch()
     with pytest.raises(UserError, match="give a folder"):
         list_shards(str(tmp_path / "a.tar"))
+
+
+def test_the_official_subset_files_load_as_they_are():
+    """One file name a line, `<class>_<number>.JPEG`; the images lie in folders of the classes (ImageNet's layout)."""
+    wnids = ["n01440764", "n02123045", "n04235860"]
+    paths = [f"{wnid}/{wnid}_{number}.JPEG" for wnid in wnids for number in range(1, 8)]
+    images = [
+        LabelledImage(0, row, file_key(path), wnids.index(path.partition("/")[0])) for row, path in enumerate(paths)
+    ]
+    for count in (1, 2, 5):
+        lines = "".join(f"{wnid}_{number}.JPEG\n" for wnid in wnids for number in range(1, count + 1)).splitlines()
+        chosen = choose_listed(images, lines, f"{count}imgs_class.txt")
+        assert [image.label for image in chosen] == [label for label in range(3) for _ in range(count)]
+        assert {image.key for image in chosen} == {f"{wnid}/{wnid}_{n}" for wnid in wnids for n in range(1, count + 1)}
+        check_every_class_labelled(chosen, wnids, "subset")
