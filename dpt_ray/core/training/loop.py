@@ -101,7 +101,7 @@ def train_step(
     if gradient_clip is not None:
         nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
     state.optimizer.step()
-    state.ema.update(state.model)
+    state.ema.update(state.model, state.images_seen)
     return metrics
 
 
