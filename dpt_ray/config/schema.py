@@ -279,8 +279,8 @@ class GeneratorModelConfig(Section):
         factor = 2 ** (len(self.multipliers) - 1)
         if self.name == "ddpmpp" and size % factor:
             raise ValueError(
-                f"stage2.model.multipliers has {len(self.multipliers)} levels, so {factor} must divide data.image_size: "
-                f"it does not divide {size}"
+                f"stage2.model.multipliers has {len(self.multipliers)} levels, so {factor} must divide "
+                f"data.image_size: it does not divide {size}"
             )
 
 

@@ -31,7 +31,11 @@ def import_uvit(url: str, *, heads: int | None = None, process: str = "variance_
         weights = our_names(read_tensors(url))
         sizes = uvit_sizes(weights)
         config = _config(sizes, heads, process)
-        form = {"image_size": sizes["image_size"], "channels": sizes["in_channels"], "num_classes": sizes["num_classes"]}
+        form = {
+            "image_size": sizes["image_size"],
+            "channels": sizes["in_channels"],
+            "num_classes": sizes["num_classes"],
+        }
         with torch.device("meta"):
             network = build_generator(config, **form)
         if complaint := misfits(weights, network.state_dict()):

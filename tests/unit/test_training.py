@@ -24,7 +24,7 @@ from dpt_ray.config.schema import (
 )
 from dpt_ray.core.build import classifier_training, generator_training
 from dpt_ray.core.models.weights import load_network, save_network
-from dpt_ray.core.training.ema import Ema
+from dpt_ray.core.training.ema import Ema, HalfLife
 from dpt_ray.core.training.loop import NonFiniteLossError, Schedule, train, train_step
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.optim import build_optimizer, learning_rate
@@ -67,7 +67,7 @@ def no_labels(rows: np.ndarray) -> np.ndarray:
 
 SGD = OptimizerConfig(name="sgd", learning_rate=0.03, weight_decay=5e-4, schedule="cosine_7_16", warmup_images=24)
 ADAMW = OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.01, gradient_clip=1.0)
-OPTIMIZERS = {"sgd": SGD, "adamw": ADAMW}
+OPTIMIZERS = {"sgd": SGD, "adamw": ADAMW, "adam": ADAMW.model_copy(update={"name": "adam"})}
 
 
 class Classifier:
@@ -112,6 +112,17 @@ class Generator:
         return training_batches(feeds, lanes=range(LANES), seed=3, first_step=first_step)
 
 
+class DroppingGenerator(Generator):
+    """A tiny training as EDM's: augmentation, dropout, and an average by half-life."""
+
+    def __init__(self, optimizer: OptimizerConfig):
+        model = GeneratorModelConfig(name="ddpmpp", channels=8, multipliers=(1, 1), blocks=1, dropout=0.5)
+        optimizer = optimizer.model_copy(update={"gradient_clip": 1.0})  # EDM's loss is a sum over pixels
+        self.config = GeneratorConfig(
+            model=model, process="edm", augmentation=0.5, optimizer=optimizer, batch=8, ema_half_life=16, ema_ramp=0.5
+        )
+
+
 def schedule(training, steps: int = STEPS, log_every_steps: int = 2, checkpoint_seconds: float = 1e-9) -> Schedule:
     images = training.images_per_step
     return Schedule(steps * images, images, log_every_steps * images, checkpoint_seconds)
@@ -139,7 +150,7 @@ def run(training, state: TrainState, batches, **options) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("kind", [Classifier, Generator])
+@pytest.mark.parametrize("kind", [Classifier, Generator, DroppingGenerator])
 def test_resuming_at_a_checkpoint_is_bit_equal_to_the_straight_run(kind, optimizer):
     training = kind(OPTIMIZERS[optimizer])
     straight = training.state()
@@ -367,6 +378,18 @@ def test_sgd_is_nesterov_momentum_with_weight_decay():
         assert state.model.weight.item() == pytest.approx(weight, rel=1e-5)
 
 
+def test_adam_adds_weight_decay_to_the_gradient():
+    config = OptimizerConfig(name="adam", learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.5)
+    state = pulled([1.0], config)
+    weight, first, second = 1.0, 0.0, 0.0
+    for step in range(1, 5):
+        train_step(state, state.model, {}, None)
+        gradient = 1.0 + 0.5 * weight
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        weight -= 0.1 * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        assert state.model.weight.item() == pytest.approx(weight, rel=1e-5)
+
+
 def test_biases_and_normalisation_have_no_weight_decay_unless_asked_for():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
 
@@ -393,6 +416,32 @@ def test_average_of_constant_weights_approaches_them_geometrically(decay):
     for step in range(1, 8):
         ema.update(model)
         torch.testing.assert_close(ema.model.weight, torch.full((1, 2), 1 - decay**step))
+
+
+def test_half_life_is_that_of_a_weight_in_images():
+    decay = HalfLife(images=100, images_per_step=25)
+    assert decay(0) ** 4 == decay(10**9) ** 4 == pytest.approx(0.5)
+
+
+def test_half_life_grows_with_the_images_seen_up_to_its_own():
+    decay = HalfLife(images=100, images_per_step=25, ramp=0.1)
+    assert decay(0) == 0.0  # what was there before the first step is forgotten
+    assert decay(250) == pytest.approx(0.5)
+    assert decay(500) == pytest.approx(0.5**0.5)
+    assert decay(1000) == decay(5000) == pytest.approx(0.5**0.25)
+
+
+def test_average_follows_the_half_life_of_the_images_seen():
+    state = pulled([1.0], PLAIN)
+    state.ema = Ema(state.model, HalfLife(images=20, images_per_step=10, ramp=0.5))
+    average, weight = 1.0, 1.0
+    for seen in (0, 10, 20, 40):
+        state.images_seen = seen
+        train_step(state, state.model, {}, None)
+        weight -= 0.1
+        kept = 0.5 ** (10 / min(20, 0.5 * seen)) if seen else 0.0
+        average = kept * average + (1 - kept) * weight
+        assert state.ema.model.weight.item() == pytest.approx(average, rel=1e-5)
 
 
 def test_average_of_changing_weights_is_the_weighted_sum():
