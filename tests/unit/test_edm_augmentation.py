@@ -32,7 +32,7 @@ def grid(size=32):
 def draws(rows=1, **given):
     zeros = torch.zeros(rows)
     names = ["flip_x", "flip_y", "scale", "rotation", "stretch_direction", "stretch"]
-    return _Draws(**{name: zeros for name in names} | {"shift": torch.zeros(rows, 2)} | given)
+    return _Draws(**dict.fromkeys(names, zeros) | {"shift": torch.zeros(rows, 2)} | given)
 
 
 def test_filter_is_orthonormal_with_six_vanishing_moments():

@@ -1,5 +1,7 @@
 """Power-function averages: the formulas in closed form, and averages chosen after training."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_widths_of_the_paper():
     for exponent in (0.1, 1.0, 6.94, 300.0):
         assert exponent_of_width(width_of_exponent(exponent)) == pytest.approx(exponent, rel=1e-8)
     for impossible in (0, -0.1, 0.29):
-        with pytest.raises(ValueError, match="sigma_rel must be above 0 and below 0.2887"):
+        with pytest.raises(ValueError, match=r"sigma_rel must be above 0 and below 0\.2887"):
             exponent_of_width(impossible)
 
 
@@ -114,7 +116,7 @@ def test_a_tracked_average_comes_back_alone():
 @pytest.mark.parametrize("width", [0.03, 0.075, 0.15])
 def test_other_widths_are_met_the_better_the_more_snapshots(width):
     errors = [relative_error(snapshots(number), Profile.of_width(width, END)) for number in (2, 4, 8, 16, 32)]
-    assert all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(errors))
     assert errors[-1] < 0.02
 
 
