@@ -307,6 +307,9 @@ class GeneratorConfig(Section):
     """The same as a half-life in images, in the place of `ema_decay` (EDM on CIFAR-10: 500,000)."""
     ema_ramp: Positive | None = None
     """With `ema_half_life`: it is at most this share of the images seen so far (EDM: 0.05); no limit if not given."""
+    ema_snapshots: Annotated[int, Field(ge=0)] = 0
+    """How often, at equal distances up to the end, two further averages are stored, of which `sampling.ema_width`
+    makes others; each time takes twice the network's size of storage. 8 to 16 are plenty."""
     seed: int = 0
     """Fixes initial weights, the order of images and noise, together with the run's seed."""
 
@@ -328,6 +331,9 @@ class SamplingConfig(Section):
     """Solver of the probability-flow equation; `_karras` takes EDM's noise levels instead of uniform log-SNR."""
     steps: Count = 20
     """Steps of the solver: one network evaluation each, two with `heun`; guidance doubles them."""
+    ema_width: Annotated[float, Field(gt=0, lt=0.28)] | None = None
+    """Draw with weights averaged by a power function of this relative width (0.05: over about the last 5 % of the
+    training) instead of with stage 2's own average; needs `stage2.ema_snapshots`, and no new training."""
     images_per_shard: Count = 250
     """Pseudo images in an output shard, the unit of work and of resuming."""
     seed: int = 0
@@ -416,6 +422,8 @@ class RunConfig(Section):
                 "sampling.guidance_scale above 0 needs a generator trained with stage2.label_dropout above 0; "
                 "set sampling.guidance_scale=0 or give stage2.label_dropout (the paper: 0.1 to 0.15)"
             )
+        if self.sampling.ema_width is not None and not self.stage2.ema_snapshots:
+            raise ValueError("sampling.ema_width needs stage2.ema_snapshots above 0, of which it makes its average")
         for stage in ("stage1", "stage3"):
             model = getattr(self, stage).model
             for name in ("mean", "std"):

@@ -22,6 +22,7 @@ from dpt_ray.core.semi_supervised.objective import SemiSupervised
 from dpt_ray.core.training.ema import Ema, HalfLife
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.optim import build_optimizer
+from dpt_ray.core.training.power_ema import TRACKED, PowerEma
 from dpt_ray.core.training.state import TrainState
 
 
@@ -151,7 +152,10 @@ def generator_training(
         augmentation=Augmentation(config.augmentation, config.flip) if config.augmentation > 0 else None,
         dropout=config.model.dropout > 0,
     )
-    return _training(model, objective, config, _generator_decay(config))
+    state = _training(model, objective, config, _generator_decay(config))
+    if config.ema_snapshots:
+        state.power_averages = tuple(PowerEma(model, width) for width in TRACKED)
+    return state
 
 
 def _generator_decay(config: GeneratorConfig) -> float | HalfLife:

@@ -199,6 +199,7 @@ CONTRADICTIONS = {
     "heads must divide dim": "stage2.model.heads=3",
     "dropout has an effect with name: ddpmpp alone": "stage2.model.dropout=0.1",
     "augmentation needs a network that is told of it": "stage2.augmentation=0.1",
+    "sampling.ema_width needs stage2.ema_snapshots above 0": "sampling.ema_width=0.05",
     "ema_ramp limits ema_half_life, which is not given": "stage2.ema_ramp=0.1",
     "test is needed beside train": "data.train=s3://bucket/train",
     "give exactly one of per_class, fraction, file (now: per_class, file)": "labels.file=names.txt",

@@ -28,6 +28,7 @@ from dpt_ray.core.training.ema import Ema, HalfLife
 from dpt_ray.core.training.loop import NonFiniteLossError, Schedule, train, train_step
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.optim import build_optimizer, learning_rate
+from dpt_ray.core.training.power_ema import PowerEma, exponent_of_width
 from dpt_ray.core.training.state import TrainState, read_metadata
 from dpt_ray.data.feed import Feed, training_batches
 from dpt_ray.data.order import ImageOrder
@@ -119,7 +120,14 @@ class DroppingGenerator(Generator):
         model = GeneratorModelConfig(name="ddpmpp", channels=8, multipliers=(1, 1), blocks=1, dropout=0.5)
         optimizer = optimizer.model_copy(update={"gradient_clip": 1.0})  # EDM's loss is a sum over pixels
         self.config = GeneratorConfig(
-            model=model, process="edm", augmentation=0.5, optimizer=optimizer, batch=8, ema_half_life=16, ema_ramp=0.5
+            model=model,
+            process="edm",
+            augmentation=0.5,
+            optimizer=optimizer,
+            batch=8,
+            ema_half_life=16,
+            ema_ramp=0.5,
+            ema_snapshots=3,
         )
 
 
@@ -318,6 +326,23 @@ def test_history_has_means_of_each_interval_and_a_row_at_the_end():
     assert [row["call"] for row in state.history] == [2.0, 5.0, 7.0]
     assert seen == [(30, True), (60, True), (70, True)]
     assert state.images_seen == 70  # rounded up to whole steps
+
+
+@pytest.mark.parametrize(("snapshots", "at"), [(0, []), (1, [70]), (2, [40, 70]), (3, [30, 50, 70])])
+def test_snapshots_come_at_equal_distances_and_at_the_end(snapshots, at):
+    state, seen = pulled([0.0], PLAIN), []
+    plan = Schedule(70, 10, 10, 1e9, snapshots)
+    train(state, endless(), plan, PLAIN, on_snapshot=lambda state: seen.append(state.images_seen))
+    assert seen == at
+
+
+def test_power_averages_follow_the_training():
+    state = pulled([1.0], PLAIN)
+    state.power_averages = (PowerEma(state.model, 0.2),)
+    train(state, endless(), Schedule(40, 10, 10, 1e9), PLAIN)
+    shares = np.diff(np.linspace(0, 1, 5) ** (exponent_of_width(0.2) + 1))
+    expected = (shares * [0.9, 0.8, 0.7, 0.6]).sum()
+    assert state.power_averages[0].model.weight.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_finished_training_takes_no_further_step():

@@ -29,17 +29,23 @@ class Schedule:
         log_every: images between two history rows.
         checkpoint_seconds: time between two checkpoints. They are made with a history row only, so that a
             resumed training has the history of an undisturbed one; the end has none.
+        snapshots: how often, at equal distances up to the end, the state's further averages are stored.
     """
 
     total_images: int
     images_per_step: int
     log_every: int
     checkpoint_seconds: float
+    snapshots: int = 0
 
     @property
     def num_steps(self) -> int:
         """Steps of the whole training."""
         return math.ceil(self.total_images / self.images_per_step)
+
+    def snapshot_due(self, step: int) -> bool:
+        """Whether averages are stored after a step, numbered from 0."""
+        return (step + 1) * self.snapshots // self.num_steps > step * self.snapshots // self.num_steps
 
 
 def train(
@@ -51,6 +57,7 @@ def train(
     model: nn.Module | None = None,
     on_log: Callable[[TrainState, float], None] = lambda state, images_per_second: None,
     on_checkpoint: Callable[[TrainState], None] = lambda state: None,
+    on_snapshot: Callable[[TrainState], None] = lambda state: None,
 ) -> None:
     """Train `state` from where it is to the end of the schedule.
 
@@ -62,6 +69,7 @@ def train(
         model: `state.model` as the objective shall call it (wrapped by DistributedDataParallel); itself if None.
         on_log: called after each new row of `state.history`, on every worker, with images/s over all workers.
         on_checkpoint: called when a checkpoint is due, on every worker.
+        on_snapshot: called when the further averages are to be stored, on every worker.
 
     Raises:
         NonFiniteLossError: before the optimizer moves.
@@ -74,6 +82,10 @@ def train(
         set_learning_rate(state.optimizer, learning_rate(optimizer_config, state.images_seen, schedule.total_images))
         interval.append(train_step(state, network, next(batches), optimizer_config.gradient_clip))
         before, state.images_seen = state.images_seen, state.images_seen + schedule.images_per_step
+        for average in state.power_averages:
+            average.update(state.model, before, state.images_seen)
+        if schedule.snapshot_due(step):
+            on_snapshot(state)
         last = step + 1 == schedule.num_steps
         if last or _passed(before, state.images_seen, schedule.log_every):
             state.history.append(_history_row(state.images_seen, interval))

@@ -76,7 +76,7 @@ class PowerEma:
     """
 
     def __init__(self, model: nn.Module, sigma_rel: float):
-        self.exponent = exponent_of_width(sigma_rel)
+        self.sigma_rel, self.exponent = sigma_rel, exponent_of_width(sigma_rel)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
