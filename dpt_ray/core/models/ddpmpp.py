@@ -6,8 +6,9 @@ the embedding of noise level, label and augmentation.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Literal, TypeVar
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -166,32 +167,20 @@ class DdpmPlusPlus(nn.Module):
             _initialised(nn.Linear(embedding, embedding)), nn.SiLU(),
         )  # fmt: skip
 
+        places = count()
+
+        def block(width: int, out_width: int, **options: Any) -> Block:
+            return Block(width, out_width, embedding, place=next(places), dropout=dropout, **options)
+
+        widths = [channels * multiplier for multiplier in multipliers]
+        attentive = [image_size // 2**level in attention_sizes for level in range(levels)]
         self.first = _initialised(nn.Conv2d(in_channels, channels, 3, padding=1))
-        self.encoder, self.bottom, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        skips, width, places = [channels], channels, iter(range(1_000))
-
-        def block(width: int, channels: int, **options) -> Block:
-            return Block(width, channels, embedding, place=next(places), dropout=dropout, **options)
-
-        sizes = [image_size // 2**level for level in range(levels)]
-        for level, size in enumerate(sizes):
-            if level > 0:
-                self.encoder.append(block(width, width, resample="down"))
-                skips.append(width)
-            for _ in range(blocks):
-                self.encoder.append(block(width, channels * multipliers[level], attention=size in attention_sizes))
-                width = channels * multipliers[level]
-                skips.append(width)
-        self.bottom.extend([block(width, width, attention=True), block(width, width)])
-        for level, size in reversed(list(enumerate(sizes))):
-            if level < levels - 1:
-                self.decoder.append(block(width, width, resample="up"))
-            for number in range(blocks + 1):
-                attention = number == blocks and size in attention_sizes
-                self.decoder.append(block(width + skips.pop(), channels * multipliers[level], attention=attention))
-                width = channels * multipliers[level]
-        self.norm = _group_norm(width)
-        self.last = _initialised(nn.Conv2d(width, in_channels, 3, padding=1), FIRST_STEP)
+        self.encoder, skips = _encoder(block, channels, widths, attentive, blocks)
+        width = widths[-1]
+        self.bottom = nn.ModuleList([block(width, width, attention=True), block(width, width)])
+        self.decoder = _decoder(block, skips, widths, attentive, blocks + 1)
+        self.norm = _group_norm(widths[0])
+        self.last = _initialised(nn.Conv2d(widths[0], in_channels, 3, padding=1), FIRST_STEP)
 
     def forward(
         self,
@@ -246,8 +235,39 @@ class DdpmPlusPlus(nn.Module):
         return self.embedding(embedding)
 
 
+def _encoder(
+    block: Callable[..., Block], width: int, widths: list[int], attentive: list[bool], blocks: int
+) -> tuple[nn.ModuleList, list[int]]:
+    """Return the way down and the widths that it hands over, that of the first convolution included."""
+    modules, skips = nn.ModuleList(), [width]
+    for level, level_width in enumerate(widths):
+        if level > 0:
+            modules.append(block(width, width, resample="down"))
+            skips.append(width)
+        for _ in range(blocks):
+            modules.append(block(width, level_width, attention=attentive[level]))
+            width = level_width
+            skips.append(width)
+    return modules, skips
+
+
+def _decoder(
+    block: Callable[..., Block], skips: list[int], widths: list[int], attentive: list[bool], blocks: int
+) -> nn.ModuleList:
+    """Return the way up, which takes over `skips`, the last one first."""
+    modules, width = nn.ModuleList(), widths[-1]
+    for level in reversed(range(len(widths))):
+        if level < len(widths) - 1:
+            modules.append(block(width, width, resample="up"))
+        for number in range(blocks):
+            attention = attentive[level] and number == blocks - 1
+            modules.append(block(width + skips.pop(), widths[level], attention=attention))
+            width = widths[level]
+    return modules
+
+
 def _group_norm(channels: int) -> nn.GroupNorm:
-    """At most 32 groups of at least 4 channels."""
+    """At most 32 groups, of at least 4 channels; fewer where they would not be equal."""
     groups = min(32, channels // 4)
     while channels % groups:
         groups -= 1
