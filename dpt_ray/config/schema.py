@@ -309,7 +309,8 @@ class GeneratorConfig(Section):
     """With `ema_half_life`: it is at most this share of the images seen so far (EDM: 0.05); no limit if not given."""
     ema_snapshots: Annotated[int, Field(ge=0)] = 0
     """How often, at equal distances up to the end, two further averages are stored, of which `sampling.ema_width`
-    makes others; each time takes twice the network's size of storage. 8 to 16 are plenty."""
+    makes others; each time takes twice the network's size of storage. With 8, widths from 0.06 to 0.12 are met to
+    within 1.3 %."""
     seed: int = 0
     """Fixes initial weights, the order of images and noise, together with the run's seed."""
 

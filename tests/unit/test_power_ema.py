@@ -120,6 +120,11 @@ def test_other_widths_are_met_the_better_the_more_snapshots(width):
     assert errors[-1] < 0.02
 
 
+@pytest.mark.parametrize("width", [0.06, 0.075, 0.09, 0.12])
+def test_eight_snapshots_meet_widths_as_the_settings_say(width):
+    assert relative_error(snapshots(8), Profile.of_width(width, END)) < 0.013
+
+
 def test_averages_between_two_snapshots_are_met_too():
     wanted = Profile.of_width(0.10, 850)
     assert relative_error(snapshots(10), wanted) > relative_error(snapshots(40), wanted)

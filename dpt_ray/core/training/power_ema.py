@@ -3,7 +3,7 @@
 From the formulas of Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (2024,
 section 3 and appendix C). The average at time t with exponent g weighs the weights of time s <= t by its *profile*
 
-    p(s) = (g + 1) s^g / t^(g + 1)                                                     (eq. 1)
+    p(s) = (g + 1) s^g / t^(g + 1)
 
 Its relative width, the standard deviation of s / t, stands for g: sigma_rel, 0.05 say, averages over about the last
 5 % of a training, however long that is. Two such averages are kept up while training goes on, and copies of them,
@@ -36,7 +36,7 @@ def exponent_of_width(sigma_rel: float) -> float:
 
 
 def width_of_exponent(exponent: float) -> float:
-    """Return the standard deviation of s / t under the profile (eq. 2)."""
+    """Return the standard deviation of s / t under the profile."""
     return ((exponent + 1) / ((exponent + 2) ** 2 * (exponent + 3))) ** 0.5
 
 
@@ -81,7 +81,7 @@ class PowerEma:
 
     @torch.no_grad()
     def update(self, model: nn.Module, images_before: int, images_after: int) -> None:
-        """Take in the weights after a step that brought the images seen from one count to another (eq. 3)."""
+        """Take in the weights after a step that brought the images seen from one count to another."""
         decay = (images_before / images_after) ** (self.exponent + 1)
         averages, values = self.model.state_dict(keep_vars=True), model.state_dict(keep_vars=True)
         floating = [name for name, value in values.items() if value.is_floating_point()]
