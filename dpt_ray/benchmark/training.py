@@ -130,7 +130,7 @@ def _ours(
             "step": _seconds(lambda: run(1), device),
             "feed": _seconds(lambda: next(batches), device),
             "augmentation": _seconds(views, device),
-            "average": _seconds(lambda: state.ema.update(state.model), device),
+            "average": _seconds(lambda: state.ema.update(state.model, state.images_seen), device),
         }
 
     return run, parts

@@ -21,6 +21,7 @@ from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.order import ImageOrder
 from dpt_ray.data.skipped import TOLERATE_NOTHING, SkipPolicy
+from dpt_ray.data.snapshots import write_snapshots
 from dpt_ray.data.source import ImageSource
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
@@ -172,6 +173,10 @@ def _train(config: dict[str, Any]) -> None:
             row = state.history[-1]
             board.write.remote(config["title"], {"done": row["images"], "rate": images_per_second, "loss": row["loss"]})
 
+    def on_snapshot(state: TrainState) -> None:
+        if rank == 0:  # all workers hold the same averages
+            write_snapshots(job.folder, state.power_averages, state.images_seen)
+
     train(
         state,
         training_batches(
@@ -190,6 +195,7 @@ def _train(config: dict[str, Any]) -> None:
         precision=job.precision,
         on_log=on_log,
         on_checkpoint=lambda state: report_checkpoint(state, rank),
+        on_snapshot=on_snapshot,
     )
     if rank == 0:
         stores.write_json(stores.join(job.folder, HISTORY_FILE), state.history)
