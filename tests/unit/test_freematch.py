@@ -142,20 +142,3 @@ def test_statistics_are_in_the_state_dict():
     objective = make_freematch()
     assert set(objective.state_dict()) == {"tau", "p_tilde", "h_tilde"}
     assert not list(objective.parameters())
-
-
-def test_without_the_fairness_loss_the_rest_stays_what_it_is():
-    """Weight 0 is the official run; the term is added to the same losses."""
-    batches = {"labelled": make_batch(1, [2]), "unlabelled": make_batch(2, first_seed=9)}
-    weak, strong = logits_of([0.8, 0.1, 0.1], [0.2, 0.7, 0.1]), logits_of([0.5, 0.3, 0.2], [0.25, 0.5, 0.25])
-    losses = {}
-    for weight in (0.0, 0.5):
-        objective, algorithm = freematch_objective(fairness_weight=weight)
-        model = FixedLogits(logits_of([0.2, 0.4, 0.4]), weak, strong)
-        loss, metrics = objective(model, batches)
-        losses[weight] = loss.item()
-        plain = metrics["labelled_loss"] + metrics["unlabelled_loss"]
-        mask, _ = algorithm.mask(torch.tensor(weak).softmax(1))
-        expected = plain + weight * algorithm.fairness_loss(model.logits[-2:], mask)
-        assert loss.item() == pytest.approx(expected.item())
-    assert losses[0.0] != losses[0.5]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.training.collective import agree, mean_over_workers
-from dpt_ray.core.training.compute import FLOAT32, Precision, mixed_precision
+from dpt_ray.core.training.compute import FLOAT32, Precision, in_precision
 from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
 from dpt_ray.core.training.optim import learning_rate, set_learning_rate
 from dpt_ray.core.training.state import TrainState
@@ -114,8 +114,7 @@ def train_step(
         NonFiniteLossError: some worker's loss, or the gradient, is not finite; no weight was updated.
     """
     state.optimizer.zero_grad(set_to_none=True)
-    with mixed_precision(precision, state.device):
-        loss, metrics = state.objective(network, batches)
+    loss, metrics = state.objective(in_precision(network, precision, state.device), batches)
     loss.backward()
     # Workers hold the same gradient by now, and so the same norm.
     norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
