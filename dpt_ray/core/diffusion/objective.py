@@ -9,6 +9,7 @@ from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.diffusion.denoiser import per_image
 from dpt_ray.core.diffusion.processes import Process
 from dpt_ray.core.diffusion.samplers import from_uint8
+from dpt_ray.core.diffusion.weighting import Weighting
 from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.random import RowRandom
 from dpt_ray.core.training.objective import Objective
@@ -26,12 +27,21 @@ class DiffusionObjective(Objective):
         label_dropout: probability in [0, 1] that a label is replaced by `null_label` (the paper's
             p_uncond); 0 for a model that will be sampled without guidance.
         horizontal_flip: mirror each image with probability 1/2. Not for digits or text.
+        weighting: weight of each noise level in the loss; the process's own when not given.
 
     Raises:
         ValueError: `label_dropout` is not a probability or `null_label` is negative.
     """
 
-    def __init__(self, process: Process, *, null_label: int, label_dropout: float = 0.0, horizontal_flip: bool = False):
+    def __init__(
+        self,
+        process: Process,
+        *,
+        null_label: int,
+        label_dropout: float = 0.0,
+        horizontal_flip: bool = False,
+        weighting: Weighting | None = None,
+    ):
         super().__init__()
         if not 0 <= label_dropout <= 1:
             raise ValueError(f"label_dropout must be a probability in [0, 1]: got {label_dropout}")
@@ -41,6 +51,7 @@ class DiffusionObjective(Objective):
         self.null_label = null_label
         self.label_dropout = label_dropout
         self.horizontal_flip = horizontal_flip
+        self.weighting = weighting
 
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss over this worker's images, and it again as the metric "loss"."""
@@ -49,7 +60,7 @@ class DiffusionObjective(Objective):
         images = from_uint8(batch.images)
         if self.horizontal_flip:
             images = flip_half(images, batch.random)
-        loss = self.process.loss(model, images, labels, batch.random).mean()
+        loss = self.process.loss(model, images, labels, batch.random, self.weighting).mean()
         return loss, {"loss": loss.detach()}
 
     def drop_labels(self, labels: Tensor, random: RowRandom) -> Tensor:
