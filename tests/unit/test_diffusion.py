@@ -245,7 +245,9 @@ def test_single_step_solvers_are_exact_where_their_model_value_is_constant(name)
     for steps in (1, 2, 3, 5):
         if name == "dpm_solver_fast":
             expected = start + (0.3 - 9.0) * constant
-            actual = sample(name, lambda x, s, y: x - images_shape(s) * constant, noise, torch.zeros(1), steps, 0.3, 9.0)
+            actual = sample(
+                name, lambda x, s, y: x - images_shape(s) * constant, noise, torch.zeros(1), steps, 0.3, 9.0
+            )
         else:
             expected = constant + 0.3 / 9.0 * (start - constant)
             actual = sample(name, lambda x, s, y: constant, noise, torch.zeros(1), steps, 0.3, 9.0, TIMES)
