@@ -317,8 +317,20 @@ class GeneratorModelConfig(Section):
 
 class GeneratorConfig(Section):
     model: GeneratorModelConfig = GeneratorModelConfig()
-    process: Literal["variance_preserving", "edm"] = "variance_preserving"
-    """Noise process and parameterisation: the paper's VP-SDE, or EDM's preconditioning."""
+    process: Literal["variance_preserving", "discrete_variance_preserving", "edm", "flow_matching"] = (
+        "variance_preserving"
+    )
+    """Noise process and what the network predicts. `variance_preserving`: the noise, at continuous times (the paper's
+    U-ViT-L). `discrete_variance_preserving`: the noise, in Stable Diffusion's 1000 steps (the paper's U-ViT-H).
+    `edm`: EDM's preconditioning. `flow_matching`: the velocity on the straight line from image to noise."""
+    flow_times: Literal["uniform", "logit_normal"] = "uniform"
+    """flow_matching only: how times are drawn in training; `logit_normal` has most of them in the middle."""
+    loss_weighting: Literal["published", "min_snr", "edm"] = "published"
+    """Weight of a noise level in the loss. `published`: 1 on what the network predicts, as the process was published.
+    `min_snr`: min(SNR, `min_snr_gamma`) on the denoised image, SNR = 1 / sigma^2. `edm`: EDM's weight on the
+    denoised image, which for `edm` is the published one."""
+    min_snr_gamma: Positive = 5.0
+    """min_snr only: the largest weight."""
     label_dropout: Share = 0.15
     """Share of training images whose label is replaced by the null label; guidance needs it."""
     flip: bool = True
@@ -377,10 +389,19 @@ class SamplingConfig(Section):
     """Pseudo images of every class (the paper's K)."""
     guidance_scale: Annotated[float, Field(ge=0)] = 0.4
     """s in eps + s (eps - eps_null), the paper's convention: 0 is no guidance, 0.4 is w = 1.4 elsewhere."""
-    sampler: Literal["euler", "heun", "dpm_solver_pp_2m", "dpm_solver_pp_2m_karras"] = "dpm_solver_pp_2m"
-    """Solver of the probability-flow equation; `_karras` takes EDM's noise levels instead of uniform log-SNR."""
+    guidance_interval: tuple[Annotated[float, Field(ge=0)], Positive] | None = None
+    """[low, high]: guide only at noise levels from low to high, which saves evaluations and keeps diversity. A level is
+    the noise's standard deviation over that of a clean image's weight (sigma; t / (1 - t) in flow matching). All levels
+    when not given."""
+    sampler: Literal[
+        "euler", "heun", "dpm_solver_pp_2m", "dpm_solver_pp_2m_karras", "dpm_solver_fast", "dpm_solver_pp_fast"
+    ] = "dpm_solver_pp_2m"
+    """Solver of the probability-flow equation; `_karras` takes EDM's noise levels instead of uniform log-SNR. `_fast`
+    are the paper's, of third order and without a last denoising: `dpm_solver_fast` for U-ViT-L (uniform log-SNR) and
+    `dpm_solver_pp_fast` for U-ViT-H (uniform time, which `edm` does not have), both with 50 steps."""
     steps: Count = 20
-    """Steps of the solver: one network evaluation each, two with `heun`; guidance doubles them."""
+    """Intervals between the solver's noise levels: one network evaluation each, two with `heun` in all but the last.
+    `_fast` solvers join three at a time to a step of third order. Guidance doubles the evaluations."""
     ema_width: Annotated[float, Field(gt=0, lt=0.28)] | None = None
     """Draw with weights averaged by a power function of this relative width (0.05: over about the last 5 % of the
     training) instead of with stage 2's own average; needs `stage2.ema_snapshots`, and no new training."""
@@ -388,6 +409,13 @@ class SamplingConfig(Section):
     """Pseudo images in an output shard, the unit of work and of resuming."""
     seed: int = 0
     """Fixes every image, together with the run's seed."""
+
+    @model_validator(mode="after")
+    def _interval_is_one(self) -> "SamplingConfig":
+        if self.guidance_interval is not None and self.guidance_interval[0] >= self.guidance_interval[1]:
+            low, high = self.guidance_interval
+            raise ValueError(f"guidance_interval must be [low, high] with low < high: got [{low:g}, {high:g}]")
+        return self
 
 
 class EvaluationConfig(Section):
@@ -485,6 +513,11 @@ class RunConfig(Section):
             )
         if self.sampling.ema_width is not None and not self.stage2.ema_snapshots:
             raise ValueError("sampling.ema_width needs stage2.ema_snapshots above 0, of which it makes its average")
+        if self.sampling.sampler == "dpm_solver_pp_fast" and self.stage2.process == "edm":
+            raise ValueError(
+                "sampling.sampler=dpm_solver_pp_fast steps uniformly in time, but stage2.process=edm has noise levels "
+                "only; set sampling.sampler=heun, or another process"
+            )
         for stage in ("stage1", "stage3"):
             model = getattr(self, stage).model
             for name in ("mean", "std"):

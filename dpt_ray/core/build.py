@@ -6,10 +6,22 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from dpt_ray.config.schema import AugmentationConfig, ClassifierConfig, ClassifierModelConfig, GeneratorConfig
+from dpt_ray.config.schema import (
+    AugmentationConfig,
+    ClassifierConfig,
+    ClassifierModelConfig,
+    GeneratorConfig,
+    SamplingConfig,
+)
+from dpt_ray.core.diffusion import weighting
 from dpt_ray.core.diffusion.augmentation import NUM_CONDITIONS, Augmentation
+from dpt_ray.core.diffusion.denoiser import Denoiser
+from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
+from dpt_ray.core.diffusion.flow_matching import FlowMatching
+from dpt_ray.core.diffusion.guidance import between, guided, guided_levels
 from dpt_ray.core.diffusion.objective import DiffusionObjective
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
+from dpt_ray.core.diffusion.samplers import SAMPLERS, sampling_grid
 from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
 from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.uvit import UViT
@@ -64,7 +76,38 @@ def build_generator(
 
 def build_process(config: GeneratorConfig) -> Process:
     """Return the diffusion process of a generator."""
-    return EdmPreconditioning() if config.process == "edm" else VariancePreserving()
+    if config.process == "flow_matching":
+        return FlowMatching(times=config.flow_times)
+    return {
+        "variance_preserving": VariancePreserving,
+        "discrete_variance_preserving": DiscreteVariancePreserving,
+        "edm": EdmPreconditioning,
+    }[config.process]()
+
+
+def build_weighting(config: GeneratorConfig) -> weighting.Weighting | None:
+    """Return the weight of each noise level in a generator's loss; None for the process's own."""
+    if config.loss_weighting == "min_snr":
+        return weighting.min_snr(config.min_snr_gamma)
+    return weighting.edm() if config.loss_weighting == "edm" else None
+
+
+def build_guidance(config: SamplingConfig, denoiser: Denoiser, null_label: int) -> Denoiser:
+    """Return a denoiser guided as `config` says."""
+    inside = guided(denoiser, config.guidance_scale, null_label)
+    if config.guidance_interval is None:
+        return inside
+    return between(inside, denoiser, *config.guidance_interval)
+
+
+def evaluations_per_image(config: SamplingConfig, process: Process) -> int:
+    """Return how often the network is evaluated for an image; a guided evaluation counts twice."""
+    grid = sampling_grid(config.sampler, config.steps, process.sigma_min, process.sigma_max, process.schedule)
+    levels = SAMPLERS[config.sampler].evaluated(grid)
+    if config.guidance_scale == 0:
+        return len(levels)
+    low, high = config.guidance_interval or (0, math.inf)
+    return len(levels) + guided_levels(levels, low, high)
 
 
 def channel_statistics(config: ClassifierModelConfig, channels: int) -> tuple[Sequence[float], Sequence[float]]:
@@ -151,6 +194,7 @@ def generator_training(
         horizontal_flip=config.flip,
         augmentation=Augmentation(config.augmentation, config.flip) if config.augmentation > 0 else None,
         dropout=config.model.dropout > 0,
+        weighting=build_weighting(config),
     )
     state = _training(model, objective, config, _generator_decay(config))
     if config.ema_snapshots:

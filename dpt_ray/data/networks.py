@@ -7,8 +7,13 @@ import torch
 from torch import nn
 
 from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, ProbeConfig, SamplingConfig
-from dpt_ray.core.build import build_classifier, build_generator, build_process, channel_statistics
-from dpt_ray.core.diffusion.guidance import guided
+from dpt_ray.core.build import (
+    build_classifier,
+    build_generator,
+    build_guidance,
+    build_process,
+    channel_statistics,
+)
 from dpt_ray.core.diffusion.samplers import sample, to_uint8
 from dpt_ray.core.models.encoders import FrozenEncoder
 from dpt_ray.core.models.weights import load_network, save_network
@@ -158,7 +163,7 @@ class Generator:
         """
         random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
         labels = torch.tensor([label for label, _ in wanted], device=self._device)
-        denoiser = guided(self.process.denoiser(self.network), config.guidance_scale, null_label=self.num_classes)
+        denoiser = build_guidance(config, self.process.denoiser(self.network), null_label=self.num_classes)
         images = sample(
             config.sampler,
             denoiser,
@@ -167,6 +172,7 @@ class Generator:
             config.steps,
             self.process.sigma_min,
             self.process.sigma_max,
+            self.process.schedule,
         )
         try:
             return to_uint8(images).cpu()

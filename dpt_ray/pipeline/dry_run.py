@@ -3,8 +3,13 @@
 import torch
 
 from dpt_ray.config.schema import ClassifierConfig, RunConfig
-from dpt_ray.core.build import build_classifier, build_generator, images_per_step
-from dpt_ray.core.diffusion.samplers import num_evaluations
+from dpt_ray.core.build import (
+    build_classifier,
+    build_generator,
+    build_process,
+    evaluations_per_image,
+    images_per_step,
+)
 from dpt_ray.data import stores
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.pipeline.graph import Step, in_order
@@ -45,8 +50,7 @@ def _costs(config: RunConfig, steps: list[Step]) -> list[str]:
             lines.append(_training_cost(step.title, stage, classes, config))
         elif isinstance(step, TrainGenerator):
             lines.append(_training_cost(step.title, config.stage2, classes, config))
-    per_image = num_evaluations(config.sampling.sampler, config.sampling.steps)
-    per_image *= 2 if config.sampling.guidance_scale else 1
+    per_image = evaluations_per_image(config.sampling, build_process(config.stage2))
     images = config.sampling.per_class * classes
     pixels = images * config.data.channels * config.data.image_size**2
     if any(step.name == "pseudo_images" for step in steps):

@@ -20,6 +20,7 @@ from dpt_ray.pipeline.graph import Step, in_order
 from dpt_ray.pipeline.steps.data import class_names, image_form
 from dpt_ray.pipeline.steps.evaluation import read_metrics
 from dpt_ray.pipeline.steps.labels import read_labelled
+from dpt_ray.pipeline.steps.pseudo_images import describe_guidance
 from dpt_ray.pipeline.steps.training import read_history
 from dpt_ray.report.content import ClassAudit, Curve, Figure, LeftOut, Metric, Report, SampleGrid, StepRecord
 from dpt_ray.report.table import format_share, text_table
@@ -130,7 +131,7 @@ def _sample_grid(config: RunConfig, artifact: Artifact, train_data: Artifact) ->
                 images[kept.index(label), position] = decode_image(encoded, form, shard.url)
             number += 1
     sampling = config.sampling
-    caption = f"{sampling.sampler}, {sampling.steps} steps, guidance scale {sampling.guidance_scale:g}"
+    caption = f"{sampling.sampler}, {sampling.steps} steps, {describe_guidance(sampling)}"
     names = class_names(config.data, index.num_classes, read_index(train_data.url).class_names)
     return SampleGrid(images, [names[label] for label in kept], caption)
 

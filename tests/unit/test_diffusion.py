@@ -9,17 +9,19 @@ from torch import nn
 
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.diffusion.augmentation import Augmentation
+from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
+from dpt_ray.core.diffusion.flow_matching import FlowMatching
+from dpt_ray.core.diffusion.grids import karras_sigmas, log_snr_sigmas, singlestep_orders
 from dpt_ray.core.diffusion.guidance import guided
 from dpt_ray.core.diffusion.objective import DiffusionObjective
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, VariancePreserving
 from dpt_ray.core.diffusion.samplers import (
     SAMPLERS,
     from_uint8,
-    karras_sigmas,
-    log_snr_sigmas,
     num_evaluations,
     sample,
     sample_dpm_solver_pp_2m,
+    sampling_grid,
     to_uint8,
 )
 from dpt_ray.core.labels import UNKNOWN_LABEL
@@ -27,9 +29,11 @@ from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.random import RowRandom
 
-PROCESSES = [VariancePreserving(), EdmPreconditioning()]
+PROCESSES = [VariancePreserving(), DiscreteVariancePreserving(), EdmPreconditioning(), FlowMatching()]
+TIMES = VariancePreserving()  # for samplers whose grid is uniform in time
 MEANS = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)  # of the "images" of labels 0, 1, 2
 STD = 0.4  # of each pixel
+UNDENOISED = {"dpm_solver_fast", "dpm_solver_pp_fast"}
 HALF_PIXEL = 1 / 255  # half of a step of 8-bit pixels, in [-1, 1]
 
 
@@ -65,32 +69,48 @@ def tiny_network():
 # --- Samplers ---
 
 
+def exact(noise, labels, sigmas):
+    """The limit of many steps: the ODE's solution at sigma_min, denoised where the grid goes on to 0.
+
+    Solvers that stop at sigma_min start and end in the variance-preserving state, x / sqrt(1 + sigma^2).
+    """
+    sigma_max = sigmas[0]
+    if sigmas[-1] == 0:
+        level = sigmas[-2]
+        x = gaussian_ode(sigma_max * noise, sigma_max, level, labels)
+        return gaussian_denoiser(x, torch.full((len(x),), level, dtype=torch.float64), labels)
+    x = gaussian_ode(math.hypot(1, sigma_max) * noise, sigma_max, sigmas[-1], labels)
+    return x / math.hypot(1, sigmas[-1])
+
+
 def solve_error(solve, sigmas):
-    """Largest distance from the ODE's solution at sigma_min, denoised, which is the limit of many steps."""
-    sigma_max, sigma_min = sigmas[0], sigmas[-2]
+    """Largest distance from the exact solution."""
     labels = torch.arange(3).repeat(4)
     noise = torch.randn(12, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    at_sigma_min = gaussian_ode(sigma_max * noise, sigma_max, sigma_min, labels)
-    limit = gaussian_denoiser(at_sigma_min, torch.full((12,), sigma_min, dtype=torch.float64), labels)
-    return (solve(gaussian_denoiser, noise, labels, sigmas) - limit).abs().max().item()
+    return (solve(gaussian_denoiser, noise, labels, sigmas) - exact(noise, labels, sigmas)).abs().max().item()
 
 
 def sampler_error(name, steps):
-    return solve_error(SAMPLERS[name].solve, SAMPLERS[name].sigmas(steps, 0.01, 20.0))
+    # Evenly spaced times are far apart in lambda near t = 0, where their error takes very many steps to show its order.
+    sigma_min = 0.1 if SAMPLERS[name].sigmas is None else 0.01
+    return solve_error(SAMPLERS[name].solve, sampling_grid(name, steps, sigma_min, 20.0, TIMES))
 
 
 @pytest.mark.parametrize(
-    ("name", "order", "error_at_64"),
+    ("name", "order", "largest_error", "steps"),
     [
-        ("euler", 1, 0.1),
-        ("heun", 2, HALF_PIXEL),
-        ("dpm_solver_pp_2m", 2, HALF_PIXEL),
-        ("dpm_solver_pp_2m_karras", 2, HALF_PIXEL),
+        ("euler", 1, 0.1, (64, 128, 256, 512)),
+        ("heun", 2, HALF_PIXEL, (64, 128, 256, 512)),
+        ("dpm_solver_pp_2m", 2, HALF_PIXEL, (64, 128, 256, 512)),
+        ("dpm_solver_pp_2m_karras", 2, HALF_PIXEL, (64, 128, 256, 512)),
+        # Each doubles the number of third-order steps, with one of second order last: 17, 34, 68, 136.
+        ("dpm_solver_fast", 3, HALF_PIXEL, (50, 101, 203, 407)),
+        ("dpm_solver_pp_fast", 3, HALF_PIXEL, (50, 101, 203, 407)),
     ],
 )
-def test_sampler_converges_at_its_order(name, order, error_at_64):
-    errors = [sampler_error(name, steps) for steps in (64, 128, 256, 512)]
-    assert errors[0] < error_at_64
+def test_sampler_converges_at_its_order(name, order, largest_error, steps):
+    errors = [sampler_error(name, count) for count in steps]
+    assert errors[0] < largest_error
     measured = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert measured[-1] == pytest.approx(order, abs=0.15)
     assert measured == pytest.approx([order] * 3, abs=0.5)
@@ -124,7 +144,7 @@ def test_dpm_solver_pp_2m_uses_the_midpoint_of_an_estimate_linear_in_lambda():
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samples_have_the_target_distribution(name):
     labels = torch.arange(3).repeat_interleave(2000)
-    images = sample(name, gaussian_denoiser, torch.randn(6000, 1, 2, 2), labels, 64, 0.002, 80.0)
+    images = sample(name, gaussian_denoiser, torch.randn(6000, 1, 2, 2), labels, 64, 0.002, 80.0, TIMES)
     for label in range(3):
         pixels = images[labels == label]
         assert pixels.mean().item() == pytest.approx(MEANS[label].item(), abs=0.03)
@@ -140,11 +160,15 @@ def test_number_of_evaluations_is_as_documented(name, steps):
         calls.append(sigma.unique().item())
         return gaussian_denoiser(x, sigma, label)
 
-    sample(name, counting, torch.randn(2, 1, 2, 2), torch.zeros(2, dtype=torch.long), steps, 0.01, 10.0)
+    sample(name, counting, torch.randn(2, 1, 2, 2), torch.zeros(2, dtype=torch.long), steps, 0.01, 10.0, TIMES)
     assert len(calls) == num_evaluations(name, steps) == (2 * steps - 1 if name == "heun" else steps)
-    assert calls[0] == pytest.approx(10.0)
-    assert min(calls) == pytest.approx(0.01 if steps > 1 else 10.0)
+    grid = sampling_grid(name, steps, 0.01, 10.0, TIMES)
+    assert calls == SAMPLERS[name].evaluated(grid)
     assert calls == sorted(calls, reverse=True)
+    assert len(grid) == steps + 1
+    assert grid[0] == pytest.approx(10.0)
+    assert grid[-1] == (pytest.approx(0.01) if name in UNDENOISED else 0)
+    assert name in UNDENOISED or steps == 1 or grid[-2] == pytest.approx(0.01)
 
 
 def test_edm_uses_35_evaluations_for_18_steps():
@@ -155,9 +179,13 @@ def test_edm_uses_35_evaluations_for_18_steps():
 def test_a_perfectly_known_image_is_returned(name):
     clean = torch.rand(2, 1, 2, 2)
     noise = torch.randn(2, 1, 2, 2)
-    images = sample(name, lambda x, sigma, label: clean.double(), noise, torch.zeros(2), 5, 0.002, 80.0)
+    images = sample(name, lambda x, sigma, label: clean.double(), noise, torch.zeros(2), 5, 0.002, 80.0, TIMES)
     assert images.dtype == torch.float32
-    assert torch.equal(images, clean)
+    if name in UNDENOISED:  # the noise of the last level is left, and the state is scaled
+        clean = (clean + 0.002 * (math.hypot(1, 80) * noise - clean) / 80) / math.hypot(1, 0.002)
+        torch.testing.assert_close(images, clean)
+    else:
+        assert torch.equal(images, clean)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -168,7 +196,7 @@ def test_an_image_does_not_depend_on_its_batch(name, process):
 
     def run(rows):
         noise = RowRandom([100 + row for row in rows]).normal(2, 8, 8)
-        return sample(name, denoiser, noise, labels[list(rows)], 4, process.sigma_min, process.sigma_max)
+        return sample(name, denoiser, noise, labels[list(rows)], 4, process.sigma_min, process.sigma_max, TIMES)
 
     whole = run(range(5))
     torch.testing.assert_close(torch.cat([run(range(2)), run(range(2, 5))]), whole, atol=1e-4, rtol=1e-4)
@@ -186,8 +214,52 @@ def test_sigma_grids_have_their_spacing():
 
 
 @pytest.mark.parametrize(
+    ("steps", "orders"), [(1, [1]), (2, [2]), (3, [2, 1]), (4, [3, 1]), (6, [3, 2, 1]), (50, [3] * 16 + [2])]
+)
+def test_evaluations_are_split_into_steps_of_third_order(steps, orders):
+    assert singlestep_orders(steps) == orders
+
+
+def test_dpm_solver_fast_has_the_papers_grid():
+    """17 intervals of equal length in lambda; a third-order one is cut at 1/3 and 2/3, the last at 1/2."""
+    process = VariancePreserving()
+    grid = sampling_grid("dpm_solver_fast", 50, process.sigma_min, process.sigma_max)
+    lengths = -torch.tensor(grid, dtype=torch.float64).log().diff()
+    interval = math.log(process.sigma_max / process.sigma_min) / 17
+    expected = torch.tensor([interval / 3] * 48 + [interval / 2] * 2, dtype=torch.float64)
+    torch.testing.assert_close(lengths, expected)
+
+
+@pytest.mark.parametrize("process", [DiscreteVariancePreserving(), FlowMatching()])
+def test_dpm_solver_pp_fast_has_the_papers_grid(process):
+    """50 intervals of equal length in time."""
+    sigmas = sampling_grid("dpm_solver_pp_fast", 50, process.sigma_min, process.sigma_max, process)
+    assert (sigmas[0], sigmas[-1]) == (process.sigma_max, process.sigma_min)
+    times = process.time_of_sigma(torch.tensor(sigmas, dtype=torch.float64))
+    torch.testing.assert_close(times, torch.linspace(times[0], 0.001, 51, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", sorted(UNDENOISED))
+def test_single_step_solvers_are_exact_where_their_model_value_is_constant(name):
+    """One step of any order: constant noise for DPM-Solver, a constant clean image for DPM-Solver++."""
+    constant, noise = torch.rand(1, 1, 2, 2).double(), torch.randn(1, 1, 2, 2).double()
+    start = math.hypot(1, 9.0) * noise
+    for steps in (1, 2, 3, 5):
+        if name == "dpm_solver_fast":
+            expected = start + (0.3 - 9.0) * constant
+            actual = sample(
+                name, lambda x, s, y: x - images_shape(s) * constant, noise, torch.zeros(1), steps, 0.3, 9.0
+            )
+        else:
+            expected = constant + 0.3 / 9.0 * (start - constant)
+            actual = sample(name, lambda x, s, y: constant, noise, torch.zeros(1), steps, 0.3, 9.0, TIMES)
+        torch.testing.assert_close(actual, expected / math.hypot(1, 0.3))
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("dpm_solver_pp_fast", 10, 0.01, 10.0), "uniformly in time"),
         (("ddpm", 10, 0.01, 10.0), "heun"),
         (("heun", 0, 0.01, 10.0), "at least 1 step"),
         (("heun", 10, 0.0, 10.0), "sigma_min"),
@@ -335,6 +407,8 @@ def test_loss_is_the_papers_weighted_denoising_error(process):
     error = (process.denoiser(network)(x, sigma.double(), labels) - images).square()
     if isinstance(process, EdmPreconditioning):
         expected = (sigma**2 + 0.25) / (0.5 * sigma) ** 2 * error.sum(dim=(1, 2, 3))
+    elif isinstance(process, FlowMatching):
+        expected = error.mean(dim=(1, 2, 3)) / (sigma / (1 + sigma)) ** 2
     else:
         expected = error.mean(dim=(1, 2, 3)) / sigma**2
     torch.testing.assert_close(actual.double(), expected, rtol=1e-3, atol=1e-6)

@@ -76,6 +76,11 @@ def call_network(network: Network, coefficients: Coefficients, x: Tensor, label:
     return network(scaled.to(torch.float32), coefficients.time.to(torch.float32), label).to(torch.float32)
 
 
+def denoise_at(denoiser: Denoiser, x: Tensor, sigma: float, label: Tensor) -> Tensor:
+    """Estimate the clean images of `x` (B, C, H, W), all at one noise level."""
+    return denoiser(x, x.new_full((len(x),), sigma), label)
+
+
 def preconditioned(network: Network, coefficients_at: Callable[[Tensor], Coefficients]) -> Denoiser:
     """Make a denoiser from a network.
 

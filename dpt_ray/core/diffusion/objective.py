@@ -11,6 +11,7 @@ from dpt_ray.core.diffusion.augmentation import Augmentation
 from dpt_ray.core.diffusion.denoiser import per_image
 from dpt_ray.core.diffusion.processes import Process
 from dpt_ray.core.diffusion.samplers import from_uint8
+from dpt_ray.core.diffusion.weighting import Weighting
 from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.random import RowRandom
 from dpt_ray.core.training.objective import Objective
@@ -31,6 +32,7 @@ class DiffusionObjective(Objective):
         augmentation: changes images and tells the network how, by its argument `augmentation`; in the place of
             `horizontal_flip`.
         dropout: give the network seeds for its dropout, by its argument `dropout_seed`.
+        weighting: weight of each noise level in the loss; the process's own when not given.
 
     Raises:
         ValueError: `label_dropout` is not a probability or `null_label` is negative.
@@ -45,6 +47,7 @@ class DiffusionObjective(Objective):
         horizontal_flip: bool = False,
         augmentation: Augmentation | None = None,
         dropout: bool = False,
+        weighting: Weighting | None = None,
     ):
         super().__init__()
         if not 0 <= label_dropout <= 1:
@@ -57,6 +60,7 @@ class DiffusionObjective(Objective):
         self.horizontal_flip = horizontal_flip
         self.augmentation = augmentation
         self.dropout = dropout
+        self.weighting = weighting
 
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss over this worker's images, and it again as the metric "loss"."""
@@ -70,7 +74,7 @@ class DiffusionObjective(Objective):
             images = flip_half(images, batch.random)
         if self.dropout:
             told["dropout_seed"] = batch.random.integers(2**31)
-        loss = self.process.loss(partial(model, **told), images, labels, batch.random).mean()
+        loss = self.process.loss(partial(model, **told), images, labels, batch.random, self.weighting).mean()
         return loss, {"loss": loss.detach()}
 
     def drop_labels(self, labels: Tensor, random: RowRandom) -> Tensor:

@@ -6,7 +6,8 @@ A process defines three things; the training loss and the denoiser follow from t
 - `coefficients`: how the network is wrapped into a denoiser;
 - `target`: what the network should output.
 
-Sigma always means the standard deviation in x = clean + sigma * noise; see `denoiser`.
+Sigma always means the standard deviation in x = clean + sigma * noise; see `denoiser`. Two further
+processes have files of their own: `discrete_schedule` and `flow_matching`.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dpt_ray.core.diffusion.denoiser import Coefficients, Denoiser, Network, call_network, per_image, preconditioned
+from dpt_ray.core.diffusion.weighting import LEAST_SIGMA, Weighting
 from dpt_ray.core.random import RowRandom
 
 
@@ -31,6 +33,11 @@ class Process(ABC):
     @abstractmethod
     def sigma_max(self) -> float:
         """The noise level at which sampling starts from pure noise."""
+
+    @property
+    def schedule(self) -> "TimedProcess | None":
+        """The process itself where its noise levels are a function of time, or None."""
+        return None
 
     @abstractmethod
     def draw_sigma(self, random: RowRandom) -> Tensor:
@@ -48,7 +55,14 @@ class Process(ABC):
     def reduce(self, squared_error: Tensor) -> Tensor:
         """Reduce the network's squared errors (B, C, H, W) to one loss per image, (B,)."""
 
-    def loss(self, network: Network, images: Tensor, labels: Tensor, random: RowRandom) -> Tensor:
+    def loss(
+        self,
+        network: Network,
+        images: Tensor,
+        labels: Tensor,
+        random: RowRandom,
+        weighting: Weighting | None = None,
+    ) -> Tensor:
         """Return the denoising loss of each image; calls the network once.
 
         Args:
@@ -56,6 +70,8 @@ class Process(ABC):
             images: (B, C, H, W) float32 clean images in [-1, 1].
             labels: (B,) int64 class ids, or the network's null label.
             random: the rows' random streams, for the noise levels and the noise.
+            weighting: weight of each noise level; when not given, the process's own: 1 for every level in
+                terms of the network's output.
 
         Returns:
             (B,) float32, differentiable.
@@ -64,58 +80,47 @@ class Process(ABC):
         noise = random.normal(*images.shape[1:])
         x = images + per_image(sigma) * noise
         output = call_network(network, self.coefficients(sigma), x, labels)
-        return self.reduce((output - self.target(images, noise, sigma)).square())
+        losses = self.reduce((output - self.target(images, noise, sigma)).square())
+        if weighting is None:
+            return losses
+        level = sigma.clamp(min=LEAST_SIGMA)
+        return weighting(level, self.coefficients(level).output) * losses
 
     def denoiser(self, network: Network) -> Denoiser:
         """Make a denoiser from a network that was trained with this process."""
         return preconditioned(network, self.coefficients)
 
 
-@dataclass(frozen=True)
-class VariancePreserving(Process):
-    """The continuous variance-preserving SDE with a noise-predicting network.
+class TimedProcess(Process):
+    """A process whose noise levels are a function of a time in [0, 1], rising from clean images to noise."""
 
-    State at time t in [0, 1]: alpha(t) * clean + sigma'(t) * noise, alpha^2 + sigma'^2 = 1,
-    alpha^2 = exp(-B(t)) with B the integral of beta(t) = beta_min + (beta_max - beta_min) * t
-    (Song et al. 2021, "Score-Based Generative Modeling through SDEs", eq. 32-33). Time is uniform
-    in training, the loss is the mean over C, H, W of (noise - network)^2 (Ho et al. 2020, eq. 14),
-    and the network is told `time_scale` * t.
+    @abstractmethod
+    def sigma_of_time(self, time: Tensor) -> Tensor:
+        """Noise levels at times in [0, 1], of the shape and dtype of `time`."""
 
-    Attributes:
-        beta_min: beta at t = 0.
-        beta_max: beta at t = 1.
-        time_scale: what t = 1 is to the network.
-        end_time: t at which sampling stops; 0 itself is never reached.
+    @abstractmethod
+    def time_of_sigma(self, sigma: Tensor) -> Tensor:
+        """Inverse of `sigma_of_time`."""
+
+    @property
+    def schedule(self) -> "TimedProcess":
+        return self
+
+    def _sigma_at(self, time: float) -> float:
+        return self.sigma_of_time(torch.tensor(time, dtype=torch.float64)).item()
+
+
+class NoisePrediction(TimedProcess):
+    """A variance-preserving process whose network predicts the noise.
+
+    State: alpha * clean + sigma' * noise, alpha^2 + sigma'^2 = 1. The loss is the mean over C, H, W of
+    (noise - network)^2 (Ho et al. 2020, eq. 14).
     """
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    time_scale: float = 999.0
-    end_time: float = 1e-4
-
     @property
-    def sigma_min(self) -> float:
-        return self.sigma_of_time(torch.tensor(self.end_time, dtype=torch.float64)).item()
-
-    @property
-    def sigma_max(self) -> float:
-        return self.sigma_of_time(torch.tensor(1.0, dtype=torch.float64)).item()
-
-    def sigma_of_time(self, time: Tensor) -> Tensor:
-        """Noise-to-signal ratio sigma' / alpha = sqrt(exp(B(t)) - 1) at times in [0, 1]."""
-        integral = self.beta_min * time + 0.5 * (self.beta_max - self.beta_min) * time.square()
-        return torch.expm1(integral).sqrt()
-
-    def time_of_sigma(self, sigma: Tensor) -> Tensor:
-        """Inverse of `sigma_of_time`: the positive root t of B(t) = log(1 + sigma^2)."""
-        integral = torch.log1p(sigma.square())
-        slope = self.beta_max - self.beta_min
-        # The usual root formula with its fraction inverted: it subtracts nothing, so it is accurate near t = 0.
-        return 2 * integral / (self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt())
-
-    def draw_sigma(self, random: RowRandom) -> Tensor:
-        """Noise levels of uniform times in [0, 1), (B,)."""
-        return self.sigma_of_time(random.uniform())
+    @abstractmethod
+    def time_scale(self) -> float:
+        """What time 1 is to the network."""
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
         """Clean = x - sigma * predicted noise; the network sees alpha * x, of unit variance scale."""
@@ -133,6 +138,51 @@ class VariancePreserving(Process):
     def reduce(self, squared_error: Tensor) -> Tensor:
         """Mean over C, H, W."""
         return squared_error.mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class VariancePreserving(NoisePrediction):
+    """The continuous variance-preserving SDE with a noise-predicting network.
+
+    At time t, alpha^2 = exp(-B(t)) with B the integral of beta(t) = beta_min + (beta_max - beta_min) * t
+    (Song et al. 2021, "Score-Based Generative Modeling through SDEs", eq. 32-33). Time is uniform
+    in training, and the network is told `time_scale` * t.
+
+    Attributes:
+        beta_min: beta at t = 0.
+        beta_max: beta at t = 1.
+        time_scale: what t = 1 is to the network.
+        end_time: t at which sampling stops; 0 itself is never reached.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    time_scale: float = 999.0
+    end_time: float = 1e-4
+
+    @property
+    def sigma_min(self) -> float:
+        return self._sigma_at(self.end_time)
+
+    @property
+    def sigma_max(self) -> float:
+        return self._sigma_at(1.0)
+
+    def sigma_of_time(self, time: Tensor) -> Tensor:
+        """Noise-to-signal ratio sigma' / alpha = sqrt(exp(B(t)) - 1) at times in [0, 1]."""
+        integral = self.beta_min * time + 0.5 * (self.beta_max - self.beta_min) * time.square()
+        return torch.expm1(integral).sqrt()
+
+    def time_of_sigma(self, sigma: Tensor) -> Tensor:
+        """Inverse of `sigma_of_time`: the positive root t of B(t) = log(1 + sigma^2)."""
+        integral = torch.log1p(sigma.square())
+        slope = self.beta_max - self.beta_min
+        # The usual root formula with its fraction inverted: it subtracts nothing, so it is accurate near t = 0.
+        return 2 * integral / (self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt())
+
+    def draw_sigma(self, random: RowRandom) -> Tensor:
+        """Noise levels of uniform times in [0, 1), (B,)."""
+        return self.sigma_of_time(random.uniform())
 
 
 @dataclass(frozen=True)

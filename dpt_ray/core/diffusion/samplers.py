@@ -2,11 +2,12 @@
 
 In the sigma parameterisation the ODE is dx/dsigma = (x - denoiser(x, sigma)) / sigma (Karras et al.
 2022, eq. 3). A sampler is a function (denoiser, noise, labels, sigmas) -> images, where `sigmas` is
-a decreasing grid of noise levels that ends in 0. It draws no random numbers, so an image is a
+a decreasing grid of noise levels (`grids`). It draws no random numbers, so an image is a
 function of its own noise and label and of nothing else in the batch. The state is kept in float64,
 as EDM does, because it adds up many small steps at very different scales.
 
-The last interval of every grid, from sigma_min to 0, returns the denoised image.
+The last interval of a grid goes from sigma_min to 0 and returns the denoised image, except for the
+solvers in `singlestep`, which end at sigma_min.
 """
 
 import math
@@ -17,20 +18,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dpt_ray.core.diffusion.denoiser import Denoiser
-
-
-def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
-    """Noise levels evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, eq. 5): steps + 1 values."""
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return [*((high + ramp * (low - high)) ** rho).tolist(), 0.0]
-
-
-def log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
-    """Noise levels evenly spaced in lambda = -log(sigma), then 0 (Lu et al. 2022): steps + 1 values."""
-    lambdas = torch.linspace(-math.log(sigma_max), -math.log(sigma_min), steps, dtype=torch.float64)
-    return [*torch.exp(-lambdas).tolist(), 0.0]
+from dpt_ray.core.diffusion.denoiser import Denoiser, denoise_at
+from dpt_ray.core.diffusion.grids import (
+    TimeSchedule,
+    karras_sigmas,
+    log_snr_sigmas,
+    singlestep_log_snr_sigmas,
+    uniform_time_sigmas,
+)
+from dpt_ray.core.diffusion.singlestep import sample_dpm_solver_fast, sample_dpm_solver_pp_fast
 
 
 @torch.no_grad()
@@ -41,7 +37,7 @@ def sample_euler(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list
     """
     x = sigmas[0] * noise.double()
     for sigma, next_sigma in pairwise(sigmas):
-        slope = (x - _denoise(denoiser, x, sigma, labels)) / sigma
+        slope = (x - denoise_at(denoiser, x, sigma, labels)) / sigma
         x = x + (next_sigma - sigma) * slope
     return x.to(noise.dtype)
 
@@ -54,10 +50,10 @@ def sample_heun(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list[
     """
     x = sigmas[0] * noise.double()
     for sigma, next_sigma in pairwise(sigmas):
-        slope = (x - _denoise(denoiser, x, sigma, labels)) / sigma
+        slope = (x - denoise_at(denoiser, x, sigma, labels)) / sigma
         end = x + (next_sigma - sigma) * slope
         if next_sigma > 0:
-            end_slope = (end - _denoise(denoiser, end, next_sigma, labels)) / next_sigma
+            end_slope = (end - denoise_at(denoiser, end, next_sigma, labels)) / next_sigma
             end = x + (next_sigma - sigma) * (slope + end_slope) / 2
         x = end
     return x.to(noise.dtype)
@@ -75,7 +71,7 @@ def sample_dpm_solver_pp_2m(denoiser: Denoiser, noise: Tensor, labels: Tensor, s
     previous: Tensor | None = None
     previous_length = 0.0
     for sigma, next_sigma in pairwise(sigmas):
-        clean = _denoise(denoiser, x, sigma, labels)
+        clean = denoise_at(denoiser, x, sigma, labels)
         if next_sigma == 0:
             x = clean
             break
@@ -88,40 +84,68 @@ def sample_dpm_solver_pp_2m(denoiser: Denoiser, noise: Tensor, labels: Tensor, s
     return x.to(noise.dtype)
 
 
-def _denoise(denoiser: Denoiser, x: Tensor, sigma: float, labels: Tensor) -> Tensor:
-    return denoiser(x, x.new_full((len(x),), sigma), labels)
-
-
 @dataclass(frozen=True)
 class Sampler:
     """A sampler with the grid it runs on.
 
     Attributes:
         solve: (denoiser, noise, labels, sigmas) -> images.
-        sigmas: (steps, sigma_min, sigma_max) -> the grid, steps + 1 values.
-        num_evaluations: calls of the denoiser, as a function of steps.
+        sigmas: (steps, sigma_min, sigma_max) -> the grid, steps + 1 values; None for a grid that is
+            uniform in the time of the process.
+        evaluations: evaluations at a level inside the grid; the first level is evaluated once, the last never.
     """
 
     solve: Callable[[Denoiser, Tensor, Tensor, list[float]], Tensor]
-    sigmas: Callable[[int, float, float], list[float]]
-    num_evaluations: Callable[[int], int]
+    sigmas: Callable[[int, float, float], list[float]] | None
+    evaluations: int = 1
+
+    def evaluated(self, grid: list[float]) -> list[float]:
+        """Return the noise level of every evaluation on a grid, in their order."""
+        return grid[:1] + [sigma for sigma in grid[1:-1] for _ in range(self.evaluations)]
 
 
 SAMPLERS = {
-    "euler": Sampler(sample_euler, karras_sigmas, lambda steps: steps),
-    "heun": Sampler(sample_heun, karras_sigmas, lambda steps: 2 * steps - 1),
-    "dpm_solver_pp_2m": Sampler(sample_dpm_solver_pp_2m, log_snr_sigmas, lambda steps: steps),
-    "dpm_solver_pp_2m_karras": Sampler(sample_dpm_solver_pp_2m, karras_sigmas, lambda steps: steps),
+    "euler": Sampler(sample_euler, karras_sigmas),
+    "heun": Sampler(sample_heun, karras_sigmas, evaluations=2),
+    "dpm_solver_pp_2m": Sampler(sample_dpm_solver_pp_2m, log_snr_sigmas),
+    "dpm_solver_pp_2m_karras": Sampler(sample_dpm_solver_pp_2m, karras_sigmas),
+    "dpm_solver_fast": Sampler(sample_dpm_solver_fast, singlestep_log_snr_sigmas),
+    "dpm_solver_pp_fast": Sampler(sample_dpm_solver_pp_fast, None),
 }
 
 
 def num_evaluations(name: str, steps: int) -> int:
-    """Calls of the denoiser that sampler `name` makes; guidance doubles the rows of each, not the calls."""
-    return _sampler(name, steps).num_evaluations(steps)
+    """Calls of the denoiser that sampler `name` makes; guidance doubles the rows of some, not the calls."""
+    return len(_sampler(name, steps).evaluated([1.0] * (steps + 1)))
+
+
+def sampling_grid(
+    name: str, steps: int, sigma_min: float, sigma_max: float, schedule: TimeSchedule | None = None
+) -> list[float]:
+    """Return the noise levels that sampler `name` goes through, steps + 1 values; arguments as in `sample`.
+
+    Raises:
+        ValueError: as `sample`.
+    """
+    sampler = _sampler(name, steps)
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"need 0 < sigma_min < sigma_max: got sigma_min={sigma_min}, sigma_max={sigma_max}")
+    if sampler.sigmas is not None:
+        return sampler.sigmas(steps, sigma_min, sigma_max)
+    if schedule is None:
+        raise ValueError(f"{name} steps uniformly in time, but the process has noise levels only")
+    return uniform_time_sigmas(steps, sigma_min, sigma_max, schedule)
 
 
 def sample(
-    name: str, denoiser: Denoiser, noise: Tensor, labels: Tensor, steps: int, sigma_min: float, sigma_max: float
+    name: str,
+    denoiser: Denoiser,
+    noise: Tensor,
+    labels: Tensor,
+    steps: int,
+    sigma_min: float,
+    sigma_max: float,
+    schedule: TimeSchedule | None = None,
 ) -> Tensor:
     """Make an image from each noise and label.
 
@@ -131,19 +155,19 @@ def sample(
         noise: (B, C, H, W) standard normal float32; image i is a function of noise i and label i.
         labels: (B,) int64 class ids, or the network's null label.
         steps: intervals of the grid, >= 1; see `num_evaluations` for what they cost.
-        sigma_min: last noise level before 0.
-        sigma_max: first noise level; the start is sigma_max * noise.
+        sigma_min: last noise level before 0, or last of all.
+        sigma_max: first noise level.
+        schedule: the process's times, for a sampler whose grid is uniform in them.
 
     Returns:
         (B, C, H, W) of the dtype of `noise`, nominally in [-1, 1].
 
     Raises:
-        ValueError: unknown sampler, fewer than one step, or not 0 < sigma_min < sigma_max.
+        ValueError: unknown sampler, fewer than one step, not 0 < sigma_min < sigma_max, or no `schedule`
+            where one is needed.
     """
-    sampler = _sampler(name, steps)
-    if not 0 < sigma_min < sigma_max:
-        raise ValueError(f"need 0 < sigma_min < sigma_max: got sigma_min={sigma_min}, sigma_max={sigma_max}")
-    return sampler.solve(denoiser, noise, labels, sampler.sigmas(steps, sigma_min, sigma_max))
+    grid = sampling_grid(name, steps, sigma_min, sigma_max, schedule)
+    return SAMPLERS[name].solve(denoiser, noise, labels, grid)
 
 
 def _sampler(name: str, steps: int) -> Sampler:

@@ -48,7 +48,7 @@ class PseudoImages(Step):
         return (
             f"sampling {config.per_class:,} images of every class "
             f"({config.sampler}, {num_evaluations(config.sampler, config.steps)} evaluations, "
-            f"guidance scale {config.guidance_scale:g})"
+            f"{describe_guidance(config)})"
         )
 
     def make(self, workshop: Workshop) -> dict[str, Any]:
@@ -106,6 +106,15 @@ class _SamplingWorker(UnitWorker):
 
     def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
         return {"images": unit[2] - unit[1]}
+
+
+def describe_guidance(config: SamplingConfig) -> str:
+    """Return the guidance of a sampling in words."""
+    scale = f"guidance scale {config.guidance_scale:g}"
+    if config.guidance_scale == 0 or config.guidance_interval is None:
+        return scale
+    low, high = config.guidance_interval
+    return f"{scale} at noise levels {low:g} to {high:g}"
 
 
 def asked_labels(index: DatasetIndex) -> list[np.ndarray]:
