@@ -151,7 +151,7 @@ def test_unknown_setting_in_a_file_names_the_file(write):
         ("stage2.optimizer.betas=[0.9, 1.0]", "less than 1"),
         ("stage2.optimizer.betas=[0.9]", "is not allowed"),
         ("data.channels=2", "1 or 3"),
-        ("stage2.process=vp", "'variance_preserving' or 'edm'"),
+        ("stage2.process=vp", "'edm' or 'flow_matching'"),
         ("stage2.model.depth=3", "multiple of 2"),
         ("name=5", "valid string"),
         ("stage1=5", "stage1 = 5 is not allowed"),

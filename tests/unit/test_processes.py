@@ -1,6 +1,7 @@
 """Every process and loss weighting against closed forms, on data whose ideal network is known."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -187,7 +188,7 @@ def test_eulers_method_on_the_flow_is_its_step_in_time():
     noise = torch.randn(2, 1, 3, 3)
     actual = sample_euler(process.denoiser(network), noise, torch.zeros(2), process.sigma_of_time(times).tolist())
     state = times[0] * noise.double()
-    for time, next_time in zip(times[:-1], times[1:], strict=True):
+    for time, next_time in pairwise(times):
         state = state + (next_time - time) * network(state.float(), 999 * time.float().expand(2), None).double()
     torch.testing.assert_close(actual, state.float(), rtol=1e-4, atol=1e-5)
 
