@@ -6,6 +6,7 @@ from typing import Any
 
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
+from dpt_ray.study.confidence import compare_confidence, confidence_table
 from dpt_ray.study.menu import compare_algorithms, menu_table
 from dpt_ray.study.mixing import MIXINGS, gains_of_stage3, gains_table
 
@@ -24,6 +25,9 @@ def main() -> int:
         if options.command == "algorithms":
             figures: Any = compare_algorithms(per_class=options.per_class[0], **common)
             text = menu_table(figures)
+        elif options.command == "confidence":
+            figures = compare_confidence(per_class=options.per_class, **common)
+            text = confidence_table(figures)
         else:
             figures = gains_of_stage3(per_class=options.per_class, mixings=options.mixings, **common)
             text = "\n\n".join(f"On {images} images:\n\n{gains_table(figures, on)}" for on, images in _IMAGES.items())
@@ -44,13 +48,15 @@ def _parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     algorithms = commands.add_parser("algorithms", help="stage 1 with every semi-supervised algorithm of the menu")
     mixing = commands.add_parser("mixing", help="stage 3 against stage 1, by labels a class and by mixing")
-    for command, seeds in ((algorithms, 3), (mixing, 5)):
+    confidence = commands.add_parser("confidence", help="calibration of pseudo-labels, and balanced ones")
+    for command, seeds in ((algorithms, 3), (confidence, 3), (mixing, 5)):
         command.add_argument("--config", default="configs/digits.yaml", help="YAML settings that all runs refine")
         command.add_argument("--root", default="dpt_results/studies", help="folder or URL for the runs' artifacts")
         command.add_argument("--output", default="dpt_results/studies", help="folder or URL for .json and .md")
         command.add_argument("--seeds", type=int, nargs="+", default=list(range(seeds)), help="seeds of the runs")
         command.add_argument("--processes", type=int, default=2, help="runs at the same time, on a CPU each")
     algorithms.add_argument("--per-class", type=int, nargs=1, default=[4], help="labelled images of each class")
+    confidence.add_argument("--per-class", type=int, nargs="+", default=[1, 4], help="labelled images of each class")
     mixing.add_argument("--per-class", type=int, nargs="+", default=[1, 2, 4, 10], help="labelled images of each class")
     mixing.add_argument("--mixings", nargs="+", default=["official"], choices=list(MIXINGS), help="ways to mix")
     return parser.parse_args()

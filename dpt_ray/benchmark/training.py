@@ -17,7 +17,7 @@ from dpt_ray.config.schema import ClassifierConfig, ClassifierModelConfig
 from dpt_ray.core.build import build_classifier, channel_statistics, classifier_training, strong_augmentation
 from dpt_ray.core.random import RowRandom
 from dpt_ray.core.semi_supervised.augmentation import Weak, normalise
-from dpt_ray.core.training.compute import Precision, compile_network, keep_channels_last, mixed_precision
+from dpt_ray.core.training.compute import Precision, compile_network, in_precision, keep_channels_last
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.data.feed import Feed, training_batches
 from dpt_ray.data.order import ImageOrder, Segment
@@ -130,7 +130,7 @@ def _ours(
             "step": _seconds(lambda: run(1), device),
             "feed": _seconds(lambda: next(batches), device),
             "augmentation": _seconds(views, device),
-            "average": _seconds(lambda: state.ema.update(state.model), device),
+            "average": _seconds(lambda: state.ema.update(state.model, state.images_seen), device),
         }
 
     return run, parts
@@ -187,8 +187,7 @@ def _plain(
         nonlocal tau, p_tilde, h_tilde
         x, y, u, one, two = next(stream)
         views = torch.cat([weak(x, one), weak(u, two), strong(u, two)])
-        with mixed_precision(precision, torch.device(device)):
-            logits = model(normalise(views, mean, std)).float()
+        logits = in_precision(model, precision, torch.device(device))(normalise(views, mean, std)).float()
         labelled, of_weak, of_strong = logits.split([len(x), len(u), len(u)])
         q = of_weak.detach().softmax(1)
         confidence, target = q.max(1)

@@ -121,16 +121,16 @@ class LabelsConfig(Section):
 
 
 class OptimizerConfig(Section):
-    name: Literal["sgd", "adamw"] = "adamw"
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
     """`sgd` is Nesterov momentum."""
     learning_rate: Positive = 1e-3
     """Highest learning rate, which the schedule and warm-up scale down."""
     momentum: Share = 0.9
     """SGD only."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """AdamW only."""
+    """Adam and AdamW only."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Added to the gradient (SGD), or decoupled from it (AdamW)."""
+    """Added to the gradient (SGD, Adam), or decoupled from it (AdamW)."""
     decay_all_parameters: bool = False
     """False leaves biases and normalisation parameters without weight decay."""
     schedule: Literal["constant", "cosine_7_16"] = "constant"
@@ -270,24 +270,49 @@ class ClassifierConfig(Section):
 
 
 class GeneratorModelConfig(Section):
-    name: Literal["uvit"] = "uvit"
-    """The network: U-ViT, a transformer with skip connections."""
+    name: Literal["uvit", "ddpmpp"] = "uvit"
+    """The network: U-ViT, a transformer with skip connections; or DDPM++, the convolutional one that EDM uses."""
     patch_size: Count = 2
-    """Height and width in pixels of the square that becomes one token; divides the image's."""
+    """uvit: height and width in pixels of the square that becomes one token; divides the image's."""
     dim: Count = 128
-    """Width of a token."""
+    """uvit: width of a token."""
     depth: Annotated[int, Field(ge=2, multiple_of=2)] = 4
-    """Blocks besides the middle one; half of them before it, half after."""
+    """uvit: blocks besides the middle one; half of them before it, half after."""
     heads: Count = 4
-    """Attention heads; they divide `dim`."""
+    """uvit: attention heads; they divide `dim`."""
     final_conv: bool = True
-    """End with a 3x3 convolution over the image, as in U-ViT-L."""
+    """uvit: end with a 3x3 convolution over the image, as in U-ViT-L."""
+    channels: Annotated[int, Field(ge=8, multiple_of=4)] = 128
+    """ddpmpp: base width."""
+    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (2, 2, 2)
+    """ddpmpp: width of each level in `channels`; the image's sides are halved between levels."""
+    blocks: Count = 4
+    """ddpmpp: residual blocks of a level on the way down; one more on the way up."""
+    attention_sizes: tuple[Count, ...] = (16,)
+    """ddpmpp: image sides in pixels at which pixels attend to each other, besides the coarsest."""
+    dropout: Decay = 0.0
+    """ddpmpp: share of activations dropped in training (EDM on CIFAR-10: 0.13)."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> "GeneratorModelConfig":
-        if self.dim % self.heads:
+    def _consistent(self) -> "GeneratorModelConfig":
+        if self.name == "uvit" and self.dim % self.heads:
             raise ValueError(f"heads must divide dim: {self.heads} does not divide {self.dim}")
+        if self.name == "uvit" and self.dropout > 0:
+            raise ValueError("dropout has an effect with name: ddpmpp alone; set dropout=0")
         return self
+
+    def check_image_size(self, size: int) -> None:
+        """Raise ValueError where images of `size` pixels cannot be cut into patches or halved."""
+        if self.name == "uvit" and size % self.patch_size:
+            raise ValueError(
+                f"stage2.model.patch_size must divide data.image_size: {self.patch_size} does not divide {size}"
+            )
+        factor = 2 ** (len(self.multipliers) - 1)
+        if self.name == "ddpmpp" and size % factor:
+            raise ValueError(
+                f"stage2.model.multipliers has {len(self.multipliers)} levels, so {factor} must divide "
+                f"data.image_size: it does not divide {size}"
+            )
 
 
 class GeneratorConfig(Section):
@@ -310,6 +335,10 @@ class GeneratorConfig(Section):
     """Share of training images whose label is replaced by the null label; guidance needs it."""
     flip: bool = True
     """Mirror half of the training images."""
+    augmentation: Share = 0.0
+    """EDM's augmentation: probability, for an image, of each of mirroring top to bottom, scaling, rotating, stretching
+    and shifting; 0 is none. The network is told what was done, so that pseudo images show nothing of it; with `flip`
+    that holds for left and right as well. ddpmpp only (EDM on CIFAR-10: 0.12)."""
     optimizer: OptimizerConfig = OptimizerConfig()
     images: Count = 2_000_000
     """Images to train on; repeats count."""
@@ -317,11 +346,27 @@ class GeneratorConfig(Section):
     """Images in a step, over all workers."""
     ema_decay: Decay = 0.999
     """Decay, a step, of the averaged weights that images are sampled with."""
+    ema_half_life: Count | None = None
+    """The same as a half-life in images, in the place of `ema_decay` (EDM on CIFAR-10: 500,000)."""
+    ema_ramp: Positive | None = None
+    """With `ema_half_life`: it is at most this share of the images seen so far (EDM: 0.05); no limit if not given."""
+    ema_snapshots: Annotated[int, Field(ge=0)] = 0
+    """How often, at equal distances up to the end, two further averages are stored, of which `sampling.ema_width`
+    makes others; each time takes twice the network's size of storage. With 8, widths from 0.06 to 0.12 are met to
+    within 1.3 %."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16`: the network computes in it where that is safe (autocast), and weights, losses and statistics stay
     float32. For GPUs that have it; CPUs only emulate it."""
     seed: int = 0
     """Fixes initial weights, the order of images and noise, together with the run's seed."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "GeneratorConfig":
+        if self.augmentation > 0 and self.model.name != "ddpmpp":
+            raise ValueError("augmentation needs a network that is told of it; set model.name=ddpmpp or augmentation=0")
+        if self.ema_ramp is not None and self.ema_half_life is None:
+            raise ValueError("ema_ramp limits ema_half_life, which is not given; give both or neither")
+        return self
 
 
 class PseudoLabelsConfig(Section):
@@ -357,6 +402,9 @@ class SamplingConfig(Section):
     steps: Count = 20
     """Intervals between the solver's noise levels: one network evaluation each, two with `heun` in all but the last.
     `_fast` solvers join three at a time to a step of third order. Guidance doubles the evaluations."""
+    ema_width: Annotated[float, Field(gt=0, lt=0.28)] | None = None
+    """Draw with weights averaged by a power function of this relative width (0.05: over about the last 5 % of the
+    training) instead of with stage 2's own average; needs `stage2.ema_snapshots`, and no new training."""
     images_per_shard: Count = 250
     """Pseudo images in an output shard, the unit of work and of resuming."""
     seed: int = 0
@@ -400,6 +448,9 @@ class ClusterConfig(Section):
     """CPUs of the local Ray that a job starts when RAY_ADDRESS names no cluster; all by default."""
     keep_mib: Annotated[int, Field(ge=0)] = 1024
     """A data set whose decoded size is below this is kept decoded in the object store; a larger one streams."""
+    recompute_activations: bool = False
+    """Generators compute the activations of each block anew in the backward pass (activation checkpointing): much less
+    memory for about a third more time."""
     checkpoint_seconds: Positive = 60
     """Time between two checkpoints of a training, at least; they fall on points of the loss curve."""
     max_failures: Annotated[int, Field(ge=0)] = 3
@@ -454,16 +505,14 @@ class RunConfig(Section):
         shares, classes = self.pseudo_labels.class_shares, self.data.num_classes
         if shares is not None and classes is not None and len(shares) != classes:
             raise ValueError(f"pseudo_labels.class_shares needs a share for each class: {len(shares)} for {classes}")
-        patch = self.stage2.model.patch_size
-        if self.data.image_size % patch:
-            raise ValueError(
-                f"stage2.model.patch_size must divide data.image_size: {patch} does not divide {self.data.image_size}"
-            )
+        self.stage2.model.check_image_size(self.data.image_size)
         if self.sampling.guidance_scale > 0 and self.stage2.label_dropout == 0:
             raise ValueError(
                 "sampling.guidance_scale above 0 needs a generator trained with stage2.label_dropout above 0; "
                 "set sampling.guidance_scale=0 or give stage2.label_dropout (the paper: 0.1 to 0.15)"
             )
+        if self.sampling.ema_width is not None and not self.stage2.ema_snapshots:
+            raise ValueError("sampling.ema_width needs stage2.ema_snapshots above 0, of which it makes its average")
         if self.sampling.sampler == "dpm_solver_pp_fast" and self.stage2.process == "edm":
             raise ValueError(
                 "sampling.sampler=dpm_solver_pp_fast steps uniformly in time, but stage2.process=edm has noise levels "

@@ -14,6 +14,7 @@ from dpt_ray.config.schema import (
     SamplingConfig,
 )
 from dpt_ray.core.diffusion import weighting
+from dpt_ray.core.diffusion.augmentation import NUM_CONDITIONS, Augmentation
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
 from dpt_ray.core.diffusion.flow_matching import FlowMatching
@@ -21,6 +22,7 @@ from dpt_ray.core.diffusion.guidance import between, guided, guided_levels
 from dpt_ray.core.diffusion.objective import DiffusionObjective
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
 from dpt_ray.core.diffusion.samplers import SAMPLERS, sampling_grid
+from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
 from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.models.wide_resnet import WideResNet
@@ -29,9 +31,10 @@ from dpt_ray.core.semi_supervised.algorithm import Task
 from dpt_ray.core.semi_supervised.augmentation import Strong, Weak
 from dpt_ray.core.semi_supervised.menu import algorithm_class, algorithm_settings
 from dpt_ray.core.semi_supervised.objective import SemiSupervised
-from dpt_ray.core.training.ema import Ema
+from dpt_ray.core.training.ema import Ema, HalfLife
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.optim import build_optimizer
+from dpt_ray.core.training.power_ema import TRACKED, PowerEma
 from dpt_ray.core.training.state import TrainState
 
 
@@ -42,9 +45,23 @@ def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classe
     return SmallCnn(channels, num_classes, config.width)
 
 
-def build_generator(config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int) -> UViT:
+def build_generator(
+    config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int
+) -> UViT | DdpmPlusPlus:
     """Return the network of a class-conditional generator; its label `num_classes` is the null label."""
     model = config.model
+    if model.name == "ddpmpp":
+        return DdpmPlusPlus(
+            image_size=image_size,
+            in_channels=channels,
+            num_classes=num_classes,
+            channels=model.channels,
+            multipliers=model.multipliers,
+            blocks=model.blocks,
+            attention_sizes=model.attention_sizes,
+            dropout=model.dropout,
+            augmentation_dim=NUM_CONDITIONS if config.augmentation > 0 else 0,
+        )
     return UViT(
         image_size=image_size,
         patch_size=model.patch_size,
@@ -130,7 +147,7 @@ def classifier_training(
     torch.manual_seed(derive_seed("classifier", config.seed, seed))
     model = build_classifier(config.model, channels=channels, num_classes=num_classes)
     task = Task(num_classes, num_unlabelled, math.ceil(config.images / images_per_step(config)))
-    return _training(model, _classifier_objective(config, channels, task, num_real), config)
+    return _training(model, _classifier_objective(config, channels, task, num_real), config, config.ema_decay)
 
 
 def images_per_step(config: ClassifierConfig) -> int:
@@ -164,20 +181,40 @@ def strong_augmentation(config: AugmentationConfig, weak: Weak, channels: int) -
 
 
 def generator_training(
-    config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int, seed: int
+    config: GeneratorConfig,
+    *,
+    image_size: int,
+    channels: int,
+    num_classes: int,
+    seed: int,
+    recompute_activations: bool = False,
 ) -> TrainState:
     """Return a generator's training before its first step; initial weights are a function of `seed`."""
     torch.manual_seed(derive_seed("generator", config.seed, seed))
     model = build_generator(config, image_size=image_size, channels=channels, num_classes=num_classes)
+    model.recompute = recompute_activations
     objective = DiffusionObjective(
         build_process(config),
         null_label=num_classes,
         label_dropout=config.label_dropout,
         horizontal_flip=config.flip,
+        augmentation=Augmentation(config.augmentation, config.flip) if config.augmentation > 0 else None,
+        dropout=config.model.dropout > 0,
         weighting=build_weighting(config),
     )
-    return _training(model, objective, config)
+    state = _training(model, objective, config, _generator_decay(config))
+    if config.ema_snapshots:
+        state.power_averages = tuple(PowerEma(model, width) for width in TRACKED)
+    return state
 
 
-def _training(model: nn.Module, objective: Objective, config: ClassifierConfig | GeneratorConfig) -> TrainState:
-    return TrainState(model, Ema(model, config.ema_decay), build_optimizer(model, config.optimizer), objective)
+def _generator_decay(config: GeneratorConfig) -> float | HalfLife:
+    if config.ema_half_life is None:
+        return config.ema_decay
+    return HalfLife(config.ema_half_life, config.batch, config.ema_ramp)
+
+
+def _training(
+    model: nn.Module, objective: Objective, config: ClassifierConfig | GeneratorConfig, decay: float | HalfLife
+) -> TrainState:
+    return TrainState(model, Ema(model, decay), build_optimizer(model, config.optimizer), objective)

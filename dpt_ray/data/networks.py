@@ -23,6 +23,7 @@ from dpt_ray.core.semi_supervised.augmentation import normalise
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.encoders import open_encoder
+from dpt_ray.data.snapshots import averaged_weights
 from dpt_ray.errors import UserError
 
 NETWORK_FILE = "network.safetensors"
@@ -123,12 +124,14 @@ class Generator:
     Args:
         url: its file.
         device: where it computes.
+        ema_width: relative width of a power-function average to use in the place of the file's weights, made of
+            the snapshots beside it.
 
     Raises:
-        UserError: the file is damaged or holds something else.
+        UserError: the file is damaged or holds something else, or there are no snapshots beside it.
     """
 
-    def __init__(self, url: str, device: str = "cpu"):
+    def __init__(self, url: str, device: str = "cpu", ema_width: float | None = None):
         def build(description: dict[str, Any]) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
             form = {name: description[name] for name in ("image_size", "channels", "num_classes")}
@@ -137,7 +140,10 @@ class Generator:
             self.num_classes = form["num_classes"]
             return build_generator(config, **form)
 
-        self.network = _load(url, "generator", build).eval().to(device)
+        network = _load(url, "generator", build)
+        if ema_width is not None:
+            network.load_state_dict(averaged_weights(url.rpartition("/")[0], ema_width))
+        self.network = network.eval().to(device)
         self._url, self._device = url, device
 
     @torch.inference_mode()

@@ -6,9 +6,11 @@ from typing import Any
 
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.random import derive_seed
+from dpt_ray.core.training.collective import agree
 from dpt_ray.core.training.compute import (
     FLOAT32,
     Precision,
+    check_compiler,
     check_precision,
     compile_network,
     keep_channels_last,
@@ -21,6 +23,7 @@ from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.order import ImageOrder
 from dpt_ray.data.skipped import TOLERATE_NOTHING, SkipPolicy
+from dpt_ray.data.snapshots import write_snapshots
 from dpt_ray.data.source import ImageSource
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
@@ -132,13 +135,34 @@ def run_training(
 
 
 def _worker(config: dict[str, Any]) -> tuple[str, str | None] | None:
-    """One training worker; returns what would only happen again if Ray Train tried again, and its remedy."""
+    """One training worker; returns what would only happen again if Ray Train tried again, and its remedy.
+
+    Only what all workers notice together may be returned: one that left alone would be waited for by the others.
+    """
+    import ray.train
+    from ray.train.torch import get_device
+
+    problem = _unfit(config["job"], get_device())
+    if agree(problem is not None):
+        is_first = ray.train.get_context().get_world_rank() == 0  # what the first one returns is what is told
+        if not agree(is_first and problem is not None) and problem is not None:
+            raise problem
+        return (problem.what, problem.fix) if problem is not None else None
     try:
         _train(config)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), "lower the learning rate or set gradient_clip"
+    return None
+
+
+def _unfit(job: TrainingJob, device: Any) -> UserError | None:
+    """Return why this machine cannot compute as the settings say."""
+    try:
+        check_precision(job.precision, device)
+        if job.compile:
+            check_compiler(device)
     except UserError as error:
-        return error.what, error.fix
+        return error
     return None
 
 
@@ -152,17 +176,16 @@ def _train(config: dict[str, Any]) -> None:
     context, device = ray.train.get_context(), get_device()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
 
-    check_precision(job.precision, device)
     state = job.build().to(device)
-    if job.channels_last:
-        keep_channels_last(state)
-    if job.compile:
-        compile_network(state.model)
     checkpoint = newest_checkpoint(job.folder)
     if checkpoint is not None:
         state.load_bytes(checkpoint)
         if rank == 0:
             config["board"].resume.remote(config["title"], state.images_seen)
+    if job.channels_last:
+        keep_channels_last(state)
+    if job.compile:
+        compile_network(state.model)
     lanes = worker_lanes(job.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
     board = config["board"] if rank == 0 else None
@@ -171,6 +194,10 @@ def _train(config: dict[str, Any]) -> None:
         if board is not None:
             row = state.history[-1]
             board.write.remote(config["title"], {"done": row["images"], "rate": images_per_second, "loss": row["loss"]})
+
+    def on_snapshot(state: TrainState) -> None:
+        if rank == 0:  # all workers hold the same averages
+            write_snapshots(job.folder, state.power_averages, state.images_seen)
 
     train(
         state,
@@ -190,6 +217,7 @@ def _train(config: dict[str, Any]) -> None:
         precision=job.precision,
         on_log=on_log,
         on_checkpoint=lambda state: report_checkpoint(state, rank),
+        on_snapshot=on_snapshot,
     )
     if rank == 0:
         stores.write_json(stores.join(job.folder, HISTORY_FILE), state.history)

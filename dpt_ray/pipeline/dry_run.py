@@ -19,7 +19,7 @@ from dpt_ray.pipeline.steps.generator import TrainGenerator
 from dpt_ray.report.table import format_bytes, text_table
 
 _FLOAT_BYTES = 4
-_COPIES = {"sgd": 4, "adamw": 5}
+_COPIES = {"sgd": 4, "adam": 5, "adamw": 5}
 """Weights, average, gradient and the optimizer's one or two moments."""
 
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageOps
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from dpt_ray.core.random import RowRandom
 from dpt_ray.core.semi_supervised.augmentation import OPERATIONS, PAPER_RANGES, Strong, Weak, normalise
@@ -69,6 +71,44 @@ def test_operation_equals_pillow(name, shape):
     )
     assert result.dtype == torch.uint8
     assert (result.int() - expected.int()).abs().max() <= GREY_LEVELS_OFF.get(name, 0)
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+@settings(max_examples=25)
+@given(
+    place=st.floats(0, 1),
+    height=st.integers(3, 40),
+    width=st.integers(3, 40),
+    channels=st.sampled_from([1, 3]),
+    seed=st.integers(0, 2**32),
+)
+def test_operation_equals_pillow_at_any_size_and_over_the_whole_range(name, place, height, width, channels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(256, (1, channels, height, width), generator=generator).to(torch.uint8)
+    low, high = PAPER_RANGES[name]
+    magnitude = torch.tensor([low + (high - low) * place])  # float32, as views draw it
+    result = OPERATIONS[name](image, magnitude)
+    expected = from_pillow(PILLOW[name](to_pillow(image[0]), magnitude.item()))
+    assert (result[0].int() - expected.int()).abs().max() <= GREY_LEVELS_OFF.get(name, 0)
+
+
+@given(
+    share=st.floats(0, 1),
+    x=st.floats(0, 1, exclude_max=True),
+    y=st.floats(0, 1, exclude_max=True),
+    height=st.integers(3, 40),
+    width=st.integers(3, 40),
+)
+def test_cut_out_paints_pillows_rectangle(share, x, y, height, width):
+    side, x, y = (torch.tensor([value]) for value in (share * width, x * width, y * height))
+    fill = (125, 123, 114)
+    image = Image.new("RGB", (width, height))
+    left, top = (int(max(0.0, (center - side / 2).item())) for center in (x, y))  # whole pixels, as published
+    corner = (min(width, left + side.item()), min(height, top + side.item()))
+    ImageDraw.Draw(image).rectangle((left, top, *corner), fill)
+    blank = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+    result = cut_out(blank, side, x, y, torch.tensor(fill, dtype=torch.uint8))
+    assert torch.equal(result[0], from_pillow(image))
 
 
 def test_the_fourteen_operations_of_the_paper():

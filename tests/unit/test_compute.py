@@ -5,13 +5,27 @@ from itertools import islice
 
 import pytest
 import torch
+from safetensors.torch import load
 from torch import nn
 
-from dpt_ray.config.schema import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig, OptimizerConfig
+from dpt_ray.config.schema import (
+    AlgorithmConfig,
+    ClassifierConfig,
+    ClassifierModelConfig,
+    GeneratorConfig,
+    GeneratorModelConfig,
+    OptimizerConfig,
+)
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.build import classifier_training
+from dpt_ray.core.build import classifier_training, generator_training
 from dpt_ray.core.random import RowRandom
-from dpt_ray.core.training.compute import check_precision, compile_network, keep_channels_last
+from dpt_ray.core.training.compute import (
+    check_compiler,
+    check_precision,
+    compile_network,
+    in_precision,
+    keep_channels_last,
+)
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
 from dpt_ray.core.training.loop import Schedule, train, train_step
@@ -102,11 +116,55 @@ def test_a_compiled_network_trains_alike_under_the_same_names(plain):
     assert torch.equal(flat(other), flat(state))
 
 
-def test_compilation_without_a_compiler_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(UserError, match="no C\\+\\+ compiler"):
-        compile_network(nn.Linear(1, 1))
+def test_compilation_without_a_working_compiler_is_refused(monkeypatch, tmp_path):
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", (None, str(tmp_path / "no-such-compiler")))
+    with pytest.raises(UserError, match=r"^cluster\.compile is set, but .* install a C\+\+ compiler"):
+        check_compiler(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_only_the_network_is_computed_in_bfloat16(precision):
+    network = nn.Linear(4, 4)
+    called = in_precision(network, precision, torch.device("cpu"))
+    assert (called is network) == (precision == "float32")
+    seen = []
+    network.register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    output = called(torch.ones(2, 4))
+    assert seen == [getattr(torch, precision)]
+    assert output.dtype == (output @ output.T).dtype == torch.float32
+    output.sum().backward()
+    assert network.weight.grad.dtype == torch.float32
+    assert list(called.modules())[-1] is network  # what walks over modules finds them
+
+
+def test_augmentation_of_generators_is_not_computed_in_bfloat16():
+    """Its matrices and its filter would lose their digits there."""
+    config = GeneratorConfig(
+        model=GeneratorModelConfig(name="ddpmpp", channels=8, multipliers=(1, 1), blocks=1),
+        process="edm",
+        augmentation=1.0,
+    )
+    losses, noisy = [], []
+    for precision in ("float32", "bfloat16"):
+        state = generator_training(config, image_size=16, channels=3, num_classes=3, seed=0)
+        state.model.register_forward_pre_hook(lambda module, given: noisy.append(given[0].clone()))
+        images = torch.randint(256, (8, 3, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+        batch = ImageBatch(images, torch.arange(8) % 3, torch.arange(8), RowRandom(range(8)))
+        losses.append(train_step(state, state.model.train(), {"images": batch}, None, precision)["loss"].item())
+    assert torch.equal(*noisy)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_moments_of_a_checkpoint_get_the_layout_of_the_weights(plain):
+    state = make_state()
+    state.load_bytes(plain.to_bytes())
+    keep_channels_last(state)
+    for weight in state.model.parameters():
+        assert state.optimizer.state[weight]["momentum_buffer"].stride() == weight.stride()
+    tensors, expected = load(state.to_bytes()), load(plain.to_bytes())
+    assert all(torch.equal(tensors[name], value) for name, value in expected.items())
 
 
 def test_bfloat16_is_refused_where_a_gpu_only_emulates_it(monkeypatch):

@@ -197,6 +197,10 @@ CONTRADICTIONS = {
     "stage1.augmentation.crop_padding must be below data.image_size": "stage1.augmentation.crop_padding=8",
     "stage3.augmentation.crop_padding must be below data.image_size": "stage3.augmentation.crop_padding=8",
     "heads must divide dim": "stage2.model.heads=3",
+    "dropout has an effect with name: ddpmpp alone": "stage2.model.dropout=0.1",
+    "augmentation needs a network that is told of it": "stage2.augmentation=0.1",
+    "sampling.ema_width needs stage2.ema_snapshots above 0": "sampling.ema_width=0.05",
+    "ema_ramp limits ema_half_life, which is not given": "stage2.ema_ramp=0.1",
     "guidance_interval must be [low, high] with low < high: got [2, 1]": "sampling.guidance_interval=[2, 1]",
     "steps uniformly in time, but stage2.process=edm has noise levels only": "sampling.sampler=dpm_solver_pp_fast",
     "test is needed beside train": "data.train=s3://bucket/train",
@@ -327,6 +331,13 @@ def test_a_preset_whose_data_the_user_has_asks_for_it():
 def test_there_are_presets_and_shipped_configurations():
     assert "digits" in PRESETS
     assert REPOSITORY / "configs" / "digits.yaml" in SHIPPED
+
+
+def test_ddpmpp_asks_for_images_that_can_be_halved_and_not_for_patches():
+    ddpmpp = ["stage2.model.name=ddpmpp", "stage2.model.patch_size=3", "stage2.model.heads=3"]
+    load_config(None, [*ddpmpp, "data.image_size=12"])
+    told = complaint(None, *ddpmpp, "data.image_size=10")
+    assert "stage2.model.multipliers has 3 levels, so 4 must divide data.image_size: it does not divide 10" in told
 
 
 def test_settings_cannot_be_changed_after_loading():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.diffusion.augmentation import Augmentation
 from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
 from dpt_ray.core.diffusion.flow_matching import FlowMatching
 from dpt_ray.core.diffusion.grids import karras_sigmas, log_snr_sigmas, singlestep_orders
@@ -24,6 +25,7 @@ from dpt_ray.core.diffusion.samplers import (
     to_uint8,
 )
 from dpt_ray.core.labels import UNKNOWN_LABEL
+from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.random import RowRandom
 
@@ -500,11 +502,43 @@ def test_half_of_the_images_are_mirrored_if_asked(horizontal_flip):
     assert mirrored.float().mean().item() == pytest.approx(0.5 if horizontal_flip else 0.0, abs=0.07)
 
 
+def test_the_network_is_told_of_augmentation_and_dropout():
+    told = []
+
+    class Told(Recorder):
+        def __call__(self, x, time, label, **extras):
+            told.append(extras)
+            return super().__call__(x, time, label)
+
+    batch = image_batch(torch.randint(256, (6, 2, 8, 8), dtype=torch.uint8), torch.arange(6) % 3)
+    augmentation = Augmentation(0.5, horizontal_flip=True)
+    DiffusionObjective(EdmPreconditioning(), null_label=3)(Told(), batch)
+    DiffusionObjective(EdmPreconditioning(), null_label=3, augmentation=augmentation, dropout=True)(Told(), batch)
+    plain, full = told
+    assert plain == {}
+    assert full["augmentation"].shape == (6, 9)
+    assert full["augmentation"].any()
+    assert full["dropout_seed"].dtype == torch.int64
+    assert full["dropout_seed"].unique().numel() == 6
+
+
+def dropping_network():
+    network = DdpmPlusPlus(
+        image_size=8, in_channels=2, num_classes=3, channels=8, multipliers=(1, 1), blocks=1, dropout=0.5,
+        augmentation_dim=9,
+    )  # fmt: skip
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return network
+
+
 @pytest.mark.parametrize("process", PROCESSES)
-def test_loss_of_a_row_does_not_depend_on_its_batch(process):
+@pytest.mark.parametrize("told", [False, True])
+def test_loss_of_a_row_does_not_depend_on_its_batch(process, told):
     """The mean over two workers' halves is the mean of the whole, flips, dropout and noise included."""
-    objective = DiffusionObjective(process, null_label=3, label_dropout=0.3, horizontal_flip=True)
-    network = tiny_network()
+    extras = {"augmentation": Augmentation(0.5, True), "dropout": True} if told else {"horizontal_flip": True}
+    objective = DiffusionObjective(process, null_label=3, label_dropout=0.3, **extras)
+    network = dropping_network() if told else tiny_network()
     images, labels = torch.randint(256, (8, 2, 8, 8), dtype=torch.uint8), torch.arange(8) % 3
 
     def losses(lanes):  # two rows a lane

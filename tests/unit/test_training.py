@@ -24,11 +24,12 @@ from dpt_ray.config.schema import (
 )
 from dpt_ray.core.build import classifier_training, generator_training
 from dpt_ray.core.models.weights import load_network, save_network
-from dpt_ray.core.training.ema import Ema
+from dpt_ray.core.training.ema import Ema, HalfLife
 from dpt_ray.core.training.finite import NonFiniteLossError
 from dpt_ray.core.training.loop import Schedule, train, train_step
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.optim import build_optimizer, learning_rate
+from dpt_ray.core.training.power_ema import PowerEma, exponent_of_width
 from dpt_ray.core.training.state import TrainState, read_metadata
 from dpt_ray.data.feed import Feed, training_batches
 from dpt_ray.data.order import ImageOrder
@@ -68,7 +69,7 @@ def no_labels(rows: np.ndarray) -> np.ndarray:
 
 SGD = OptimizerConfig(name="sgd", learning_rate=0.03, weight_decay=5e-4, schedule="cosine_7_16", warmup_images=24)
 ADAMW = OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=0.01, gradient_clip=1.0)
-OPTIMIZERS = {"sgd": SGD, "adamw": ADAMW}
+OPTIMIZERS = {"sgd": SGD, "adamw": ADAMW, "adam": ADAMW.model_copy(update={"name": "adam"})}
 
 
 class Classifier:
@@ -113,6 +114,24 @@ class Generator:
         return training_batches(feeds, lanes=range(LANES), seed=3, first_step=first_step)
 
 
+class DroppingGenerator(Generator):
+    """A tiny training as EDM's: augmentation, dropout, and an average by half-life."""
+
+    def __init__(self, optimizer: OptimizerConfig):
+        model = GeneratorModelConfig(name="ddpmpp", channels=8, multipliers=(1, 1), blocks=1, dropout=0.5)
+        optimizer = optimizer.model_copy(update={"gradient_clip": 1.0})  # EDM's loss is a sum over pixels
+        self.config = GeneratorConfig(
+            model=model,
+            process="edm",
+            augmentation=0.5,
+            optimizer=optimizer,
+            batch=8,
+            ema_half_life=16,
+            ema_ramp=0.5,
+            ema_snapshots=3,
+        )
+
+
 def schedule(training, steps: int = STEPS, log_every_steps: int = 2, checkpoint_seconds: float = 1e-9) -> Schedule:
     images = training.images_per_step
     return Schedule(steps * images, images, log_every_steps * images, checkpoint_seconds)
@@ -140,7 +159,7 @@ def run(training, state: TrainState, batches, **options) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("kind", [Classifier, Generator])
+@pytest.mark.parametrize("kind", [Classifier, Generator, DroppingGenerator])
 def test_resuming_at_a_checkpoint_is_bit_equal_to_the_straight_run(kind, optimizer):
     training = kind(OPTIMIZERS[optimizer])
     straight = training.state()
@@ -310,6 +329,23 @@ def test_history_has_means_of_each_interval_and_a_row_at_the_end():
     assert state.images_seen == 70  # rounded up to whole steps
 
 
+@pytest.mark.parametrize(("snapshots", "at"), [(0, []), (1, [70]), (2, [40, 70]), (3, [30, 50, 70])])
+def test_snapshots_come_at_equal_distances_and_at_the_end(snapshots, at):
+    state, seen = pulled([0.0], PLAIN), []
+    plan = Schedule(70, 10, 10, 1e9, snapshots)
+    train(state, endless(), plan, PLAIN, on_snapshot=lambda state: seen.append(state.images_seen))
+    assert seen == at
+
+
+def test_power_averages_follow_the_training():
+    state = pulled([1.0], PLAIN)
+    state.power_averages = (PowerEma(state.model, 0.2),)
+    train(state, endless(), Schedule(40, 10, 10, 1e9), PLAIN)
+    shares = np.diff(np.linspace(0, 1, 5) ** (exponent_of_width(0.2) + 1))
+    expected = (shares * [0.9, 0.8, 0.7, 0.6]).sum()
+    assert state.power_averages[0].model.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_finished_training_takes_no_further_step():
     state = pulled([1.0], PLAIN)
     plan = Schedule(20, 10, 10, 1e9)
@@ -368,6 +404,18 @@ def test_sgd_is_nesterov_momentum_with_weight_decay():
         assert state.model.weight.item() == pytest.approx(weight, rel=1e-5)
 
 
+def test_adam_adds_weight_decay_to_the_gradient():
+    config = OptimizerConfig(name="adam", learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.5)
+    state = pulled([1.0], config)
+    weight, first, second = 1.0, 0.0, 0.0
+    for step in range(1, 5):
+        train_step(state, state.model, {}, None)
+        gradient = 1.0 + 0.5 * weight
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        weight -= 0.1 * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        assert state.model.weight.item() == pytest.approx(weight, rel=1e-5)
+
+
 def test_biases_and_normalisation_have_no_weight_decay_unless_asked_for():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
 
@@ -394,6 +442,32 @@ def test_average_of_constant_weights_approaches_them_geometrically(decay):
     for step in range(1, 8):
         ema.update(model)
         torch.testing.assert_close(ema.model.weight, torch.full((1, 2), 1 - decay**step))
+
+
+def test_half_life_is_that_of_a_weight_in_images():
+    decay = HalfLife(images=100, images_per_step=25)
+    assert decay(0) ** 4 == decay(10**9) ** 4 == pytest.approx(0.5)
+
+
+def test_half_life_grows_with_the_images_seen_up_to_its_own():
+    decay = HalfLife(images=100, images_per_step=25, ramp=0.1)
+    assert decay(0) == 0.0  # what was there before the first step is forgotten
+    assert decay(250) == pytest.approx(0.5)
+    assert decay(500) == pytest.approx(0.5**0.5)
+    assert decay(1000) == decay(5000) == pytest.approx(0.5**0.25)
+
+
+def test_average_follows_the_half_life_of_the_images_seen():
+    state = pulled([1.0], PLAIN)
+    state.ema = Ema(state.model, HalfLife(images=20, images_per_step=10, ramp=0.5))
+    average, weight = 1.0, 1.0
+    for seen in (0, 10, 20, 40):
+        state.images_seen = seen
+        train_step(state, state.model, {}, None)
+        weight -= 0.1
+        kept = 0.5 ** (10 / min(20, 0.5 * seen)) if seen else 0.0
+        average = kept * average + (1 - kept) * weight
+        assert state.ema.model.weight.item() == pytest.approx(average, rel=1e-5)
 
 
 def test_average_of_changing_weights_is_the_weighted_sum():

@@ -1,5 +1,6 @@
 """Two workers, real processes, train a classifier like one: same curve and weights up to rounding."""
 
+import json
 import socket
 from itertools import islice
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dpt_ray.config.schema import (
@@ -21,8 +23,11 @@ from dpt_ray.config.schema import (
 )
 from dpt_ray.core.build import classifier_training
 from dpt_ray.core.semi_supervised.menu import algorithm_class, algorithm_names
+from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
-from dpt_ray.core.training.loop import train_step
+from dpt_ray.core.training.loop import Schedule, train, train_step
+from dpt_ray.core.training.objective import Objective
+from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.order import ImageOrder, Segment
 
@@ -84,7 +89,43 @@ def worker(rank: int, port: int, folder: str) -> None:
     torch.save([curve(*case, rank, 2) for case in CASES], Path(folder) / f"{rank}.pt")
     complaint = _complaint(loss=float("nan") if rank == 1 else 1.0)
     (Path(folder) / f"{rank}.txt").write_text(complaint)
+    (Path(folder) / f"{rank}.json").write_text(json.dumps({"clipped": clipped(rank), "stopped": stopped(rank)}))
     dist.destroy_process_group()
+
+
+class Pull(Objective):
+    """A loss with a known gradient: the sum of weights times `factor`."""
+
+    def __init__(self, factor: list[float]):
+        super().__init__()
+        self.factor = torch.tensor([factor])
+
+    def forward(self, model, batches):
+        loss = (model(torch.eye(2)).T * self.factor).sum()
+        return loss, {"loss": loss.detach(), "pull": self.factor.sum()}
+
+
+def pulled(factor: list[float]) -> tuple[TrainState, DistributedDataParallel]:
+    model = nn.Linear(2, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    state = TrainState(model, Ema(model, 0.5), torch.optim.SGD(model.parameters(), lr=1.0), Pull(factor))
+    return state, DistributedDataParallel(model)
+
+
+def clipped(rank: int) -> list[float]:
+    """Return where a step with the gradients (6, 0) and (0, 8) leads from 0."""
+    state, network = pulled([6.0, 0.0] if rank == 0 else [0.0, 8.0])
+    train_step(state, network, {}, 1.0)
+    return state.model.weight.flatten().tolist()
+
+
+def stopped(rank: int) -> list[str]:
+    """Return what is told of gradients that are finite on the first worker alone, and where the weights are."""
+    state, network = pulled([6.0, 0.0] if rank == 0 else [0.0, float("inf")])
+    plan, optimizer = Schedule(10, 10, 10, 1e9), OptimizerConfig(name="sgd")
+    with pytest.raises(NonFiniteLossError) as caught:
+        train(state, iter([{}]), plan, optimizer, model=network)
+    return [str(caught.value), str(state.model.weight.flatten().tolist())]
 
 
 def _complaint(loss: float) -> str:
@@ -94,14 +135,15 @@ def _complaint(loss: float) -> str:
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+def two_workers(tmp_path_factory) -> tuple[list[list[tuple[torch.Tensor, torch.Tensor]]], list[dict]]:
     folder = tmp_path_factory.mktemp("workers")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     multiprocessing.spawn(worker, (port, str(folder)), nprocs=2)
     assert {(folder / f"{rank}.txt").read_text() for rank in range(2)} == {"loss is not finite on worker 1 of 2"}
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    told = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)], told
 
 
 @pytest.mark.parametrize(
@@ -109,7 +151,19 @@ def two_workers(tmp_path_factory) -> list[list[tuple[torch.Tensor, torch.Tensor]
 )
 def test_two_workers_give_the_curve_and_the_weights_of_one(two_workers, number):
     metrics, weights = curve(*CASES[number], rank=0, workers=1)
-    (first, first_weights), (second, second_weights) = (worker[number] for worker in two_workers)
+    (first, first_weights), (second, second_weights) = (worker[number] for worker in two_workers[0])
     torch.testing.assert_close((first + second) / 2, metrics, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(first_weights, weights, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(second_weights, first_weights, rtol=0, atol=0)
+
+
+def test_gradients_are_clipped_by_the_norm_of_their_mean_over_workers(two_workers):
+    # The mean is (3, 4), whose norm is 5; each worker's own norms, 6 and 8, would give something else.
+    for told in two_workers[1]:
+        assert told["clipped"] == pytest.approx([-0.6, -0.8], rel=1e-5)
+
+
+def test_both_workers_stop_at_a_step_that_is_not_finite_on_one(two_workers):
+    first, second = (told["stopped"] for told in two_workers[1])
+    assert first == second
+    assert first == ["loss, pull are not finite on worker 1 of 2 in step 1 (images 1 to 10)", "[0.0, 0.0]"]

@@ -37,6 +37,76 @@ def test_output_has_the_shape_of_the_image(final_conv, patch_size):
     assert UViT(**SMALL | {"patch_size": patch_size}, final_conv=final_conv)(x, time, label).shape == x.shape
 
 
+@pytest.mark.parametrize("final_conv", [True, False])
+def test_parameter_count_of_pixel_models_in_closed_form(final_conv):
+    """Tables and positions, 12 D^2 + 10 D a block with its biases and norms, 2 D^2 + D a merge, and the way out."""
+    d, depth, patch, channels, classes, tokens = 512, 12, 2, 3, 10, 2 + 16**2
+    with torch.device("meta"):
+        model = UViT(
+            image_size=32, patch_size=patch, in_channels=channels, dim=d, depth=depth, heads=8, num_classes=classes,
+            final_conv=final_conv,
+        )  # fmt: skip
+    pixels = patch**2 * channels
+    count = (pixels * d + d) + (classes + 1 + tokens) * d + (depth + 1) * (12 * d**2 + 10 * d)
+    count += depth // 2 * (2 * d**2 + d) + 2 * d + (d * pixels + pixels)
+    count += (9 * channels**2 + channels) if final_conv else 0
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_initial_weights_are_the_papers():
+    model = UViT(**SMALL | {"dim": 64})
+    drawn = torch.cat([m.weight.flatten() for m in model.modules() if isinstance(m, nn.Linear)])
+    assert drawn.std().item() == pytest.approx(0.02, rel=0.02)
+    assert model.positions.std().item() == pytest.approx(0.02, rel=0.1)
+    assert model.label_embedding.weight.std().item() == pytest.approx(1, rel=0.2)
+    assert all(m.eps == 1e-5 for m in model.modules() if isinstance(m, nn.LayerNorm))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            assert (module.bias is None) == name.endswith("qkv")
+            assert module.bias is None or not module.bias.any()
+
+
+def test_tokens_are_label_then_time_then_patches():
+    model = UViT(**SMALL)
+    nn.init.zeros_(model.positions)
+    x, time, label = inputs()
+    tokens = model._embed(x, time, label)
+    assert torch.equal(tokens[:, 0], model.label_embedding.weight[label])
+    assert torch.equal(tokens[:, 1], sinusoidal_embedding(time, 16))  # no network between
+    corner = torch.einsum("dcij,bcij->bd", model.patch_embedding.weight, x[:, :, :2, 2:4])
+    torch.testing.assert_close(tokens[:, 3], corner + model.patch_embedding.bias)  # row by row
+
+
+def test_without_positions_permuted_patches_give_permuted_patches():
+    model = UViT(**SMALL, final_conv=False)
+    nn.init.zeros_(model.positions)
+    x, time, label = inputs()
+
+    def permuted(images):  # patches of 2 x 2: mirror the order of their rows and columns
+        return images.unflatten(3, (4, 2)).unflatten(2, (4, 2)).flip(2, 4).flatten(4, 5).flatten(2, 3)
+
+    torch.testing.assert_close(model(permuted(x), time, label), permuted(model(x, time, label)))
+
+
+def test_a_row_does_not_depend_on_its_batch():
+    model, (x, time, label) = UViT(**SMALL), inputs()
+    whole = model(x, time, label)
+    alone = [model(x[i : i + 1], time[i : i + 1], label[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(torch.cat(alone), whole)
+
+
+def test_recomputing_changes_neither_output_nor_gradients():
+    model, results = UViT(**SMALL), []
+    arguments = inputs()
+    for recompute in (False, True):
+        model.recompute = recompute
+        model.zero_grad()
+        output = model(*arguments)
+        output.square().mean().backward()
+        results.append([output.detach(), *(parameter.grad.clone() for parameter in model.parameters())])
+    assert all(torch.equal(kept, recomputed) for kept, recomputed in zip(*results, strict=True))
+
+
 def test_every_parameter_is_used():
     model = UViT(**SMALL)
     x, time, label = inputs(6)  # every class and the null label

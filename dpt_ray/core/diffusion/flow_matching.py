@@ -20,8 +20,8 @@ class FlowMatching(TimedProcess):
     "Flow Straight and Fast", eq. 1; Ma et al. 2024, "SiT"), and it is told `time_scale` * t.
 
     At t = 1 nothing but noise is left and sigma is infinite, so sampling starts a little before, at
-    `start_time`: sigma 99, about where other processes start. At t = 0 it is 0, and sampling ends as it
-    does for every process: denoised at `end_time`.
+    `start_time`: sigma 99, about where other processes start. At t = 0 it is 0, and sampling ends as it does for
+    every process: denoised at `end_time`.
 
     Attributes:
         times: how times are drawn in training: uniform, or logit-normal, with most of them in the middle

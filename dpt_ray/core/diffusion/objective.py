@@ -1,11 +1,13 @@
 """The training method of stage 2: denoise images whose labels are given, predicted or dropped."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.diffusion.augmentation import Augmentation
 from dpt_ray.core.diffusion.denoiser import per_image
 from dpt_ray.core.diffusion.processes import Process
 from dpt_ray.core.diffusion.samplers import from_uint8
@@ -27,6 +29,9 @@ class DiffusionObjective(Objective):
         label_dropout: probability in [0, 1] that a label is replaced by `null_label` (the paper's
             p_uncond); 0 for a model that will be sampled without guidance.
         horizontal_flip: mirror each image with probability 1/2. Not for digits or text.
+        augmentation: changes images and tells the network how, by its argument `augmentation`; in the place of
+            `horizontal_flip`.
+        dropout: give the network seeds for its dropout, by its argument `dropout_seed`.
         weighting: weight of each noise level in the loss; the process's own when not given.
 
     Raises:
@@ -40,6 +45,8 @@ class DiffusionObjective(Objective):
         null_label: int,
         label_dropout: float = 0.0,
         horizontal_flip: bool = False,
+        augmentation: Augmentation | None = None,
+        dropout: bool = False,
         weighting: Weighting | None = None,
     ):
         super().__init__()
@@ -51,6 +58,8 @@ class DiffusionObjective(Objective):
         self.null_label = null_label
         self.label_dropout = label_dropout
         self.horizontal_flip = horizontal_flip
+        self.augmentation = augmentation
+        self.dropout = dropout
         self.weighting = weighting
 
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -58,9 +67,14 @@ class DiffusionObjective(Objective):
         batch = batches["images"]
         labels = self.drop_labels(batch.labels, batch.random)
         images = from_uint8(batch.images)
-        if self.horizontal_flip:
+        told: dict[str, Tensor] = {}
+        if self.augmentation is not None:
+            images, told["augmentation"] = self.augmentation(images, batch.random)
+        elif self.horizontal_flip:
             images = flip_half(images, batch.random)
-        loss = self.process.loss(model, images, labels, batch.random, self.weighting).mean()
+        if self.dropout:
+            told["dropout_seed"] = batch.random.integers(2**31)
+        loss = self.process.loss(partial(model, **told), images, labels, batch.random, self.weighting).mean()
         return loss, {"loss": loss.detach()}
 
     def drop_labels(self, labels: Tensor, random: RowRandom) -> Tensor:

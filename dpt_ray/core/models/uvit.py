@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.models.recompute import run_block
+
 NUM_EXTRA_TOKENS = 2
 """The label token and the time token, which stand before the patch tokens."""
 
@@ -85,6 +87,7 @@ class UViT(nn.Module):
 
     Attributes:
         null_label: the label that means "no label" (`num_classes`).
+        recompute: compute the blocks' activations anew in the backward pass instead of keeping them (False).
 
     Raises:
         ValueError: a size does not divide another, or is odd where it must be even.
@@ -115,6 +118,7 @@ class UViT(nn.Module):
         self.patch_size = patch_size
         self.dim = dim
         self.null_label = num_classes
+        self.recompute = False
 
         num_patches = (image_size // patch_size) ** 2
         self.patch_embedding = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
@@ -159,11 +163,12 @@ class UViT(nn.Module):
         tokens = self._embed(x, time, label)
         skips = []
         for block in self.in_blocks:
-            tokens = block(tokens)
+            tokens = run_block(block, tokens, recompute=self.recompute)
             skips.append(tokens)
-        tokens = self.mid_block(tokens)
+        tokens = run_block(self.mid_block, tokens, recompute=self.recompute)
         for merge, block in zip(self.merges, self.out_blocks, strict=True):
-            tokens = block(merge(torch.cat([tokens, skips.pop()], dim=2)))
+            tokens = merge(torch.cat([tokens, skips.pop()], dim=2))
+            tokens = run_block(block, tokens, recompute=self.recompute)
         return self.final_conv(self._unpatchify(self.to_pixels(self.norm(tokens))))
 
     def _embed(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:

@@ -1,9 +1,31 @@
 """Exponential moving average of a network's weights."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+
+@dataclass(frozen=True)
+class HalfLife:
+    """The decay of a step, from the images after which a weight counts half as much (EDM's way of giving it).
+
+    Attributes:
+        images: the half-life.
+        images_per_step: images of a step.
+        ramp: the half-life is at most this share of the images seen before the step, so that the first weights are
+            soon forgotten; no limit if None.
+    """
+
+    images: int
+    images_per_step: int
+    ramp: float | None = None
+
+    def __call__(self, images_seen: int) -> float:
+        half_life = self.images if self.ramp is None else min(self.images, self.ramp * images_seen)
+        return 0.5 ** (self.images_per_step / half_life) if half_life > 0 else 0.0
 
 
 class Ema:
@@ -14,21 +36,23 @@ class Ema:
 
     Args:
         model: the network that trains.
-        decay: share of the old average that a step keeps, in [0, 1).
+        decay: share of the old average that a step keeps, in [0, 1); or a function that gives it from the images
+            seen before the step.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
+    def __init__(self, model: nn.Module, decay: float | Callable[[int], float]):
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self, model: nn.Module, images_seen: int = 0) -> None:
         """Move the average towards `model` by 1 - decay."""
+        decay = self.decay(images_seen) if callable(self.decay) else self.decay
         averages = list(self.model.state_dict(keep_vars=True).values())
         values = list(model.state_dict(keep_vars=True).values())
         pairs = list(zip(averages, values, strict=True))
         floating = [(average, value) for average, value in pairs if average.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floating], [v.detach() for _, v in floating], 1 - self.decay)
+        torch._foreach_lerp_([a for a, _ in floating], [v.detach() for _, v in floating], 1 - decay)
         for average, value in pairs:
             if not average.is_floating_point():  # counters
                 average.copy_(value)

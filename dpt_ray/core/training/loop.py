@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.training.collective import agree, mean_over_workers
-from dpt_ray.core.training.compute import FLOAT32, Precision, mixed_precision
+from dpt_ray.core.training.compute import FLOAT32, Precision, in_precision
 from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
 from dpt_ray.core.training.optim import learning_rate, set_learning_rate
 from dpt_ray.core.training.state import TrainState
@@ -27,17 +27,23 @@ class Schedule:
         log_every: images between two history rows.
         checkpoint_seconds: time between two checkpoints. They are made with a history row only, so that a
             resumed training has the history of an undisturbed one; the end has none.
+        snapshots: how often, at equal distances up to the end, the state's further averages are stored.
     """
 
     total_images: int
     images_per_step: int
     log_every: int
     checkpoint_seconds: float
+    snapshots: int = 0
 
     @property
     def num_steps(self) -> int:
         """Steps of the whole training."""
         return math.ceil(self.total_images / self.images_per_step)
+
+    def snapshot_due(self, step: int) -> bool:
+        """Whether averages are stored after a step, numbered from 0."""
+        return (step + 1) * self.snapshots // self.num_steps > step * self.snapshots // self.num_steps
 
 
 def train(
@@ -50,6 +56,7 @@ def train(
     precision: Precision = FLOAT32,
     on_log: Callable[[TrainState, float], None] = lambda state, images_per_second: None,
     on_checkpoint: Callable[[TrainState], None] = lambda state: None,
+    on_snapshot: Callable[[TrainState], None] = lambda state: None,
 ) -> None:
     """Train `state` from where it is to the end of the schedule.
 
@@ -62,6 +69,7 @@ def train(
         precision: what the network computes in.
         on_log: called after each new row of `state.history`, on every worker, with images/s over all workers.
         on_checkpoint: called when a checkpoint is due, on every worker.
+        on_snapshot: called when the further averages are to be stored, on every worker.
 
     Raises:
         NonFiniteLossError: before the optimizer moves; it says which step and what.
@@ -78,6 +86,10 @@ def train(
         except NonFiniteLossError as error:
             raise NonFiniteLossError(f"{error} in step {step + 1:,} (images {before + 1:,} to {after:,})") from None
         state.images_seen = after
+        for average in state.power_averages:
+            average.update(state.model, before, state.images_seen)
+        if schedule.snapshot_due(step):
+            on_snapshot(state)
         last = step + 1 == schedule.num_steps
         if last or _passed(before, state.images_seen, schedule.log_every):
             state.history.append(_history_row(state.images_seen, interval))
@@ -102,8 +114,7 @@ def train_step(
         NonFiniteLossError: some worker's loss, or the gradient, is not finite; no weight was updated.
     """
     state.optimizer.zero_grad(set_to_none=True)
-    with mixed_precision(precision, state.device):
-        loss, metrics = state.objective(network, batches)
+    loss, metrics = state.objective(in_precision(network, precision, state.device), batches)
     loss.backward()
     # Workers hold the same gradient by now, and so the same norm.
     norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
@@ -111,7 +122,7 @@ def train_step(
     if gradient_clip is not None:
         nn.utils.clip_grads_with_norm_(state.model.parameters(), gradient_clip, norm)
     state.optimizer.step()
-    state.ema.update(state.model)
+    state.ema.update(state.model, state.images_seen)
     return metrics
 
 

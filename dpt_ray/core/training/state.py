@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.objective import Objective
+from dpt_ray.core.training.power_ema import PowerEma
 
 
 @dataclass
@@ -28,6 +29,7 @@ class TrainState:
         objective: the method, with its statistics in buffers.
         images_seen: images trained on so far, over all workers.
         history: one row of averaged metrics for each logging interval.
+        power_averages: further averages, whose snapshots are stored.
     """
 
     model: nn.Module
@@ -36,6 +38,7 @@ class TrainState:
     objective: Objective
     images_seen: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    power_averages: tuple[PowerEma, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -44,15 +47,18 @@ class TrainState:
 
     def to(self, device: torch.device | str) -> "TrainState":
         """Move everything to a device, in place; to be called before the first step or a checkpoint is loaded."""
-        for module in (self.model, self.ema.model, self.objective):
+        for module in self._parts().values():
             module.to(device)
         return self
+
+    def _parts(self) -> dict[str, nn.Module]:
+        parts: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model, "objective": self.objective}
+        return parts | {f"power_{average.sigma_rel}": average.model for average in self.power_averages}
 
     def to_bytes(self) -> bytes:
         """Return a checkpoint: a safetensors file whose metadata holds images seen and history."""
         tensors: dict[str, Tensor] = {}
-        parts = {"model": self.model, "ema": self.ema.model, "objective": self.objective}
-        for part, module in parts.items():
+        for part, module in self._parts().items():
             tensors |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -68,8 +74,7 @@ class TrainState:
         """
         try:
             tensors, metadata = load(data), read_metadata(data)
-            parts = {"model": self.model, "ema": self.ema.model, "objective": self.objective}
-            for part, module in parts.items():
+            for part, module in self._parts().items():
                 module.load_state_dict(_with_prefix(tensors, f"{part}."))
             self._load_optimizer(_with_prefix(tensors, "optimizer."))
             self.images_seen = int(metadata["images_seen"])

@@ -138,6 +138,15 @@ def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collec
     return accuracy(*_known(true[counts], _predicted(predictions, keys)[counts]))
 
 
+def classifier_reliability(
+    data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()
+) -> list[ReliabilityBin]:
+    """Return how the confidence of predictions compares with their accuracy; see `classifier_accuracy`."""
+    keys, true = _true_labels(read_index(data.url))
+    counts = torch.tensor([key not in leave_out for shard in keys for key in shard])
+    return _reliability(true[counts], _predicted(predictions, keys)[counts], _confidence(predictions)[counts])
+
+
 def _true_labels(index: DatasetIndex) -> tuple[list[list[str]], torch.Tensor]:
     """Return a set's keys, shard by shard, and its true labels, in its order."""
     sidecars = [read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards))]

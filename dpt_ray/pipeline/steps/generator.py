@@ -59,7 +59,13 @@ class TrainGenerator(Step):
             data,
             config,
             sources={"images": (source, config.batch)},
-            build=partial(generator_training, config, **description, seed=self._seed),
+            build=partial(
+                generator_training,
+                config,
+                **description,
+                seed=self._seed,
+                recompute_activations=workshop.cluster.recompute_activations,
+            ),
             finish=partial(generator_file, config, description),
             seed=self._seed,
         )

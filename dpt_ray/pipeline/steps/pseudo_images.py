@@ -91,7 +91,7 @@ class _SamplingWorker(UnitWorker):
 
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
-            self._generator = Generator(self._generator_url, self._device)
+            self._generator = Generator(self._generator_url, self._device, self._config.ema_width)
         _, start, stop = unit
         samples = []
         for begin in range(start, stop, self._batch):

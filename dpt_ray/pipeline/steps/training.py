@@ -47,6 +47,7 @@ def train_network(
             images_per_step=images_per_step,
             log_every=log_every,
             checkpoint_seconds=workshop.cluster.checkpoint_seconds,
+            snapshots=config.ema_snapshots if isinstance(config, GeneratorConfig) else 0,
         ),
         lanes=data.lanes,
         shuffle_window=data.shuffle_window,

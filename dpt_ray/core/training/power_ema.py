@@ -1,0 +1,160 @@
+"""Power-function averages of weights, whose length can be chosen after training.
+
+From the formulas of Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (2024,
+section 3 and appendix C). The average at time t with exponent g weighs the weights of time s <= t by its *profile*
+
+    p(s) = (g + 1) s^g / t^(g + 1)
+
+Its relative width, the standard deviation of s / t, stands for g: sigma_rel, 0.05 say, averages over about the last
+5 % of a training, however long that is. Two such averages are kept up while training goes on, and copies of them,
+*snapshots*, are stored now and then. Afterwards the average of any width, at any time, is the linear combination of
+snapshots whose profile is nearest to the wanted one. Times are in images seen; only their ratios matter.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+TRACKED = (0.05, 0.10)
+"""The paper's two widths."""
+
+
+def exponent_of_width(sigma_rel: float) -> float:
+    """Return the exponent of a relative width: the largest root of sigma^2 (g + 2)^2 (g + 3) = g + 1.
+
+    Raises:
+        ValueError: no average has the width; an average over everything alike has 0.289.
+    """
+    if not 0 < sigma_rel < width_of_exponent(0):
+        raise ValueError(f"sigma_rel must be above 0 and below {width_of_exponent(0):.4f}: got {sigma_rel}")
+    inverse = sigma_rel**-2
+    return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
+
+
+def width_of_exponent(exponent: float) -> float:
+    """Return the standard deviation of s / t under the profile."""
+    return ((exponent + 1) / ((exponent + 2) ** 2 * (exponent + 3))) ** 0.5
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Which weights an average is made of.
+
+    Attributes:
+        exponent: g, >= 0.
+        images: t, > 0, when the average was taken.
+    """
+
+    exponent: float
+    images: int
+
+    @classmethod
+    def of_width(cls, sigma_rel: float, images: int) -> "Profile":
+        """Return the profile of a relative width."""
+        return cls(exponent_of_width(sigma_rel), images)
+
+    def product(self, other: "Profile") -> float:
+        """Return the integral over time of this profile times another."""
+        early, late = (self, other) if self.images <= other.images else (other, self)
+        factors = (early.exponent + 1) * (late.exponent + 1) / (early.exponent + late.exponent + 1)
+        return factors * (early.images / late.images) ** late.exponent / late.images
+
+
+class PowerEma:
+    """A network's power-function average, updated step by step.
+
+    After every step the average is exact for weights that are constant during a step: those of the step from image
+    a to b have the share of [a, b] under the profile.
+
+    Args:
+        model: the network that trains.
+        sigma_rel: relative width of the average.
+    """
+
+    def __init__(self, model: nn.Module, sigma_rel: float):
+        self.sigma_rel, self.exponent = sigma_rel, exponent_of_width(sigma_rel)
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, images_before: int, images_after: int) -> None:
+        """Take in the weights after a step that brought the images seen from one count to another."""
+        decay = (images_before / images_after) ** (self.exponent + 1)
+        averages, values = self.model.state_dict(keep_vars=True), model.state_dict(keep_vars=True)
+        floating = [name for name, value in values.items() if value.is_floating_point()]
+        torch._foreach_lerp_([averages[n] for n in floating], [values[n].detach() for n in floating], 1 - decay)
+        for name in values.keys() - set(floating):  # counters
+            averages[name].copy_(values[name])
+
+    def profile(self, images: int) -> Profile:
+        """Return the profile of the average after `images`."""
+        return Profile(self.exponent, images)
+
+
+def combination(snapshots: Sequence[Profile], wanted: Profile) -> list[float]:
+    """Return the coefficients with which snapshots come nearest to a wanted profile (least squares).
+
+    Raises:
+        ValueError: there are no snapshots.
+    """
+    return _solve(snapshots, wanted)[0].tolist()
+
+
+def relative_error(snapshots: Sequence[Profile], wanted: Profile) -> float:
+    """Return how far the nearest combination is from the wanted profile: 0 exact, 1 nothing alike.
+
+    Both as root mean squares over time; squares below 1e-12 are rounding.
+
+    Raises:
+        ValueError: there are no snapshots.
+    """
+    coefficients, products = _solve(snapshots, wanted)
+    gram = _products(snapshots, snapshots)
+    square = wanted.product(wanted) - 2 * coefficients @ products + coefficients @ gram @ coefficients
+    return float(np.sqrt(max(square / wanted.product(wanted), 0.0)))
+
+
+def reconstruct(
+    snapshots: Sequence[Profile], load: Callable[[int], Mapping[str, Tensor]], wanted: Profile
+) -> dict[str, Tensor]:
+    """Return the average with the wanted profile, or the nearest one that the snapshots give.
+
+    Args:
+        snapshots: their profiles.
+        load: from the place of a snapshot in that list to its tensors; one is held at a time. Tensors that are not
+            floating point (counters) are those of the last snapshot.
+        wanted: exponent and time of the average.
+
+    Raises:
+        ValueError: there are no snapshots.
+    """
+    total: dict[str, Tensor] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    for place, coefficient in enumerate(combination(snapshots, wanted)):
+        for name, value in load(place).items():
+            dtypes[name] = value.dtype
+            if not value.is_floating_point():
+                total[name] = value
+            elif name in total:
+                total[name] += coefficient * value.double()
+            else:
+                total[name] = coefficient * value.double()
+    return {name: value.to(dtypes[name]) for name, value in total.items()}
+
+
+def _solve(snapshots: Sequence[Profile], wanted: Profile) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coefficients, and the products of the snapshots with the wanted profile."""
+    if not snapshots:
+        raise ValueError("an average is made of snapshots, and there are none")
+    products = _products(snapshots, [wanted])[:, 0]
+    # Profiles of unit length, so that early ones, which are short and high, weigh no more than late ones.
+    lengths = np.sqrt([profile.product(profile) for profile in snapshots])
+    gram = _products(snapshots, snapshots) / np.outer(lengths, lengths)
+    return np.linalg.lstsq(gram, products / lengths, rcond=1e-13)[0] / lengths, products
+
+
+def _products(first: Sequence[Profile], second: Sequence[Profile]) -> np.ndarray:
+    return np.array([[one.product(other) for other in second] for one in first], dtype=np.float64)

@@ -1,0 +1,87 @@
+"""Published U-ViT weights as a generator's file of ours."""
+
+import io
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.core.build import build_generator
+from dpt_ray.core.models.uvit_names import PUBLISHED_HEADS, misfits, our_names, uvit_sizes
+from dpt_ray.core.models.weights import save_network
+from dpt_ray.data import stores
+from dpt_ray.errors import UserError
+
+
+def import_uvit(url: str, *, heads: int | None = None, process: str = "variance_preserving") -> bytes:
+    """Return the file of a generator (`networks.Generator`) with the weights of an official checkpoint.
+
+    Args:
+        url: a torch file that holds a state dict in the names of `core/models/uvit_names.py`.
+        heads: attention heads, which the weights do not show; the published ones of their width if None.
+        process: the `stage2.process` that the network was trained with.
+
+    Raises:
+        UserError: it holds more than tensors, or other weights than a class-conditional U-ViT's.
+    """
+    try:
+        weights = our_names(read_tensors(url))
+        sizes = uvit_sizes(weights)
+        config = _config(sizes, heads, process)
+        form = {
+            "image_size": sizes["image_size"],
+            "channels": sizes["in_channels"],
+            "num_classes": sizes["num_classes"],
+        }
+        with torch.device("meta"):
+            network = build_generator(config, **form)
+        if complaint := misfits(weights, network.state_dict()):
+            raise ValueError(f"not the weights of a U-ViT: {complaint} (in our names)")
+    except ValueError as error:
+        raise UserError(str(error), where=url) from None
+    network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
+    return save_network(network, {"kind": "generator", "config": config.model_dump(mode="json"), **form})
+
+
+def read_tensors(url: str) -> Mapping[str, Tensor]:
+    """Return the named tensors of a torch file. Nothing but tensors is ever built from it.
+
+    Raises:
+        UserError: it cannot be read, or holds anything else.
+    """
+    try:
+        # Weights only: no function or class that the file names is called.
+        content: Any = torch.load(io.BytesIO(stores.read_bytes(url)), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(
+            "not a torch file of tensors alone", where=url, fix="give the state dict (nnet_ema.pth) itself"
+        ) from error
+    tensors = isinstance(content, Mapping) and content
+    if not tensors or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+        raise UserError("holds no named tensors", where=url, fix="give the state dict (nnet_ema.pth) itself")
+    return content
+
+
+def _config(sizes: Mapping[str, Any], heads: int | None, process: str) -> GeneratorConfig:
+    """Return settings of which those that build the network are the checkpoint's.
+
+    Raises:
+        ValueError: the heads are not known or impossible.
+    """
+    dim = sizes["dim"]
+    heads = heads or PUBLISHED_HEADS.get(dim)
+    if heads is None:
+        raise ValueError(f"no published U-ViT is {dim} wide, so the number of attention heads is needed; give --heads")
+    if dim % heads:
+        raise ValueError(f"{heads} attention heads do not divide the width {dim}; give other --heads")
+    if not sizes["depth"]:
+        raise ValueError("no blocks, so this is no U-ViT")
+    model = GeneratorModelConfig(
+        name="uvit",
+        heads=heads,
+        **{name: sizes[name] for name in ("patch_size", "dim", "depth", "final_conv")},
+    )
+    return GeneratorConfig.model_validate({"model": model, "process": process})
