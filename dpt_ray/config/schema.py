@@ -391,8 +391,8 @@ class SamplingConfig(Section):
     """s in eps + s (eps - eps_null), the paper's convention: 0 is no guidance, 0.4 is w = 1.4 elsewhere."""
     guidance_interval: tuple[Annotated[float, Field(ge=0)], Positive] | None = None
     """[low, high]: guide only at noise levels from low to high, which saves evaluations and keeps diversity. A level is
-    the noise's standard deviation over that of a clean image's weight (sigma; t / (1 - t) in flow matching). All levels
-    when not given."""
+    sigma in image + sigma * noise, for images in [-1, 1]; it is t / (1 - t) in flow matching. All levels when not
+    given."""
     sampler: Literal[
         "euler", "heun", "dpm_solver_pp_2m", "dpm_solver_pp_2m_karras", "dpm_solver_fast", "dpm_solver_pp_fast"
     ] = "dpm_solver_pp_2m"

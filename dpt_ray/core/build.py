@@ -100,6 +100,12 @@ def build_guidance(config: SamplingConfig, denoiser: Denoiser, null_label: int) 
     return between(inside, denoiser, *config.guidance_interval)
 
 
+def reaches_guidance(config: SamplingConfig, process: Process) -> bool:
+    """Whether any noise level of a process can lie in the guidance interval."""
+    low, high = config.guidance_interval or (0, math.inf)
+    return low <= process.sigma_max and process.sigma_min <= high
+
+
 def evaluations_per_image(config: SamplingConfig, process: Process) -> int:
     """Return how often the network is evaluated for an image; a guided evaluation counts twice."""
     grid = sampling_grid(config.sampler, config.steps, process.sigma_min, process.sigma_max, process.schedule)

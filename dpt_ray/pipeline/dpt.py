@@ -15,6 +15,8 @@ settings; nothing runs here. `graph.make_all` makes what is missing.
 from dataclasses import dataclass, fields
 
 from dpt_ray.config.schema import RunConfig
+from dpt_ray.core.build import build_process, reaches_guidance
+from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.data import Dataset
@@ -54,8 +56,9 @@ def build(config: RunConfig) -> DualPseudoTraining:
     """Describe a run.
 
     Raises:
-        UserError: the data or the label file that `config` names cannot be read.
+        UserError: the data or the label file that `config` names cannot be read, or nothing would be guided.
     """
+    _check_guidance_interval(config)
     data, seed, features = config.data, config.seed, config.evaluation.frechet
     train_data = Dataset("train", data)
     test_data = Dataset("test", data, train_data)
@@ -91,3 +94,13 @@ def build(config: RunConfig) -> DualPseudoTraining:
         train_data, test_data, labelled, classifier, pseudo_labels, generator, pseudo_images, retrained,
         stage1, stage3, on_pseudo_images, real_features, evaluation,
     )  # fmt: skip
+
+
+def _check_guidance_interval(config: RunConfig) -> None:
+    process = build_process(config.stage2)
+    if not reaches_guidance(config.sampling, process):
+        low, high = config.sampling.guidance_interval or (0, 0)
+        raise UserError(
+            f"sampling.guidance_interval [{low:g}, {high:g}] holds no noise level of {config.stage2.process}",
+            fix=f"they go from {process.sigma_min:.3g} to {process.sigma_max:.3g}",
+        )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
-from dpt_ray.core.build import build_guidance, build_process, evaluations_per_image
+from dpt_ray.core.build import build_guidance, build_process, evaluations_per_image, reaches_guidance
 from dpt_ray.core.diffusion.guidance import autoguided, between, guided
 from dpt_ray.core.diffusion.samplers import SAMPLERS, sample, sampling_grid
 
@@ -123,6 +123,15 @@ def test_an_interval_of_all_levels_changes_nothing_and_one_outside_means_no_guid
     assert torch.equal(images(guidance_interval=(0, 1000)), images())
     assert torch.equal(images(guidance_interval=(500, 1000)), images(guidance_scale=0))
     assert not torch.equal(images(), images(guidance_scale=0))
+
+
+@pytest.mark.parametrize(
+    ("interval", "reached"),
+    [(None, True), ((0.3, 5), True), ((0, 0.001), False), ((80, 90), True), ((81, 90), False)],
+)
+def test_an_interval_without_any_level_of_the_process_is_noticed(interval, reached):
+    process = build_process(GeneratorConfig(process="edm"))
+    assert reaches_guidance(SamplingConfig(guidance_interval=interval), process) is reached
 
 
 def test_cost_of_an_interval_by_hand():
