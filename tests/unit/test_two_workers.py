@@ -141,7 +141,7 @@ def two_workers(tmp_path_factory) -> tuple[list[list[tuple[torch.Tensor, torch.T
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     multiprocessing.spawn(worker, (port, str(folder)), nprocs=2)
-    assert {(folder / f"{rank}.txt").read_text() for rank in range(2)} == {"loss is not finite on worker 1 of 2"}
+    assert {(folder / f"{rank}.txt").read_text() for rank in range(2)} == {"loss is not finite on worker 2 of 2"}
     told = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)], told
 
@@ -166,4 +166,4 @@ def test_gradients_are_clipped_by_the_norm_of_their_mean_over_workers(two_worker
 def test_both_workers_stop_at_a_step_that_is_not_finite_on_one(two_workers):
     first, second = (told["stopped"] for told in two_workers[1])
     assert first == second
-    assert first == ["loss, pull are not finite on worker 1 of 2 in step 1 (images 1 to 10)", "[0.0, 0.0]"]
+    assert first == ["loss, pull are not finite on worker 2 of 2 in step 1 (images 1 to 10)", "[0.0, 0.0]"]

@@ -33,6 +33,6 @@ def check_finite(loss: Tensor, gradient_norm: Tensor, metrics: Mapping[str, Tens
     wrong = [name for name, column in zip(values, finite.T, strict=True) if not column.all()]
     if not wrong:
         raise NonFiniteLossError("the gradient is not finite, though the loss is,")
-    ranks = [str(rank) for rank, row in enumerate(finite) if not row.all()]
+    ranks = [str(rank + 1) for rank, row in enumerate(finite) if not row.all()]
     on = f" on worker {', '.join(ranks)} of {num_workers()}" if num_workers() > 1 else ""
     raise NonFiniteLossError(f"{', '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} not finite{on}")
