@@ -12,31 +12,23 @@ from dpt_ray.pipeline.steps.pseudo_images import asked_labels
 SHORT = "stage3.images=1600"
 
 
-def test_stratified_mixing_with_own_statistics_and_pseudo_images_among_the_unlabelled(finished):
+def test_pseudo_images_are_left_out_weighted_kept_apart_and_unlabelled_too(finished, capsys):
+    """All settings at once; each has a test of its own in `tests/unit/test_mixing_loss.py`."""
     settings = [SHORT, "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"]
-    settings += ["stage3.mixing.pseudo_weight=0.5", "stage3.mixing.unlabelled=true", "name=stratified"]
-    assert run_all(finished, *settings) == 0
-    _, run = described(finished, *settings)
-    facts = artifact(finished, run.retrained).facts
-    assert facts["pseudo_images"] == 120
-    assert facts["pseudo_images_used_per_class"] == [12] * 10
-    # 40 labelled, 120 pseudo, and all 1,442 real and 120 pseudo images unlabelled.
-    assert facts["images_in"] == 40 + 120 + artifact(finished, run.train_data).facts["images"] + 120
-
-
-def test_only_agreeing_pseudo_images_are_used_and_counted(finished, capsys):
-    settings = [SHORT, "stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.3", "name=agreeing"]
+    settings += ["stage3.mixing.pseudo_weight=0.5", "stage3.mixing.unlabelled=true", "name=mixed"]
+    settings += ["stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.3"]
     assert run_all(finished, *settings) == 0
     _, run = described(finished, *settings)
     seen = list(read_predictions(artifact(finished, run.pseudo_image_predictions), "label", CONFIDENCE))
     asked = np.concatenate(asked_labels(read_index(artifact(finished, run.pseudo_images).url)))
-    used = (np.concatenate([s["label"] for s in seen]) == asked) & (
-        np.concatenate([s[CONFIDENCE] for s in seen]) >= 0.3
-    )
+    agrees = np.concatenate([s["label"] for s in seen]) == asked
+    used = agrees & (np.concatenate([s[CONFIDENCE] for s in seen]) >= 0.3)
+    assert 0 < used.sum() < 120
     facts = artifact(finished, run.retrained).facts
     assert facts["pseudo_images_used_per_class"] == np.bincount(asked[used], minlength=10).tolist()
-    assert 0 < used.sum() < 120
     assert f"{used.sum()} of 120 pseudo images" in capsys.readouterr().out
+    # 40 labelled, the used ones as pseudo, and all real images and the used ones as unlabelled.
+    assert facts["images_in"] == 40 + used.sum() + artifact(finished, run.train_data).facts["images"] + used.sum()
 
 
 def test_no_pseudo_image_left_is_one_line(finished, capsys):
