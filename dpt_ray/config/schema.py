@@ -374,7 +374,7 @@ class PseudoLabelsConfig(Section):
     """Most probable classes that are kept for every image, with their probabilities; no more than there are classes."""
     views: Annotated[int, Field(ge=0)] = 0
     """Average confidence over so many weak views of an image (stage 1's augmentation); 0 takes the image as it is. The
-    label itself is that of the image as it is."""
+    label itself is that of the image as it is. Not with a linear probe."""
     assignment: Literal["argmax", "balanced"] = "argmax"
     """`argmax`: the most probable class, as published. `balanced`: labels whose counts follow `class_shares`
     (Sinkhorn), for when one label a class leaves classes nearly empty."""
@@ -382,6 +382,12 @@ class PseudoLabelsConfig(Section):
     """balanced: share of the images that each class has, in the order of ids; equal shares when not given."""
     sharpness: Positive = 10.0
     """balanced: exponent of the probabilities; higher ones move fewer labels."""
+
+    @model_validator(mode="after")
+    def _shares_are_used(self) -> "PseudoLabelsConfig":
+        if self.class_shares is not None and self.assignment != "balanced":
+            raise ValueError("class_shares has an effect with assignment=balanced alone; set assignment=balanced")
+        return self
 
 
 class SamplingConfig(Section):
@@ -501,6 +507,11 @@ class RunConfig(Section):
         if lanes % self.cluster.workers:
             raise ValueError(
                 f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {self.cluster.workers}"
+            )
+        if self.pseudo_labels.views > 0 and self.stage1.model.name == "linear_probe":
+            raise ValueError(
+                "pseudo_labels.views has no effect with stage1.model.name=linear_probe, whose features are of "
+                "the image as it is; set pseudo_labels.views=0"
             )
         shares, classes = self.pseudo_labels.class_shares, self.data.num_classes
         if shares is not None and classes is not None and len(shares) != classes:

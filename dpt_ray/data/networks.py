@@ -106,6 +106,9 @@ class Classifier:
         def build(description: dict[str, Any]) -> nn.Module:
             config, channels = ClassifierModelConfig.model_validate(description["model"]), description["channels"]
             self._statistics = channel_statistics(config, channels)
+            self._temperature = float(description.get("temperature", 1.0))
+            if not self._temperature > 0:
+                raise ValueError(f"temperature {self._temperature:g} is not above 0")
             return build_classifier(config, channels=channels, num_classes=description["num_classes"])
 
         self.network = _load(url, "classifier", build).eval().to(device)
@@ -115,7 +118,8 @@ class Classifier:
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities (B, num_classes) and features (B, D) of uint8 images (B, C, H, W)."""
         features = self.network.features(normalise(images.to(self._device), *self._statistics))
-        return self.network.head(features).float().softmax(dim=1).cpu(), features.float().cpu()
+        logits = self.network.head(features).float()
+        return (logits / self._temperature).softmax(dim=1).cpu(), features.float().cpu()
 
 
 class Generator:

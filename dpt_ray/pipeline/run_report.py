@@ -26,6 +26,8 @@ from dpt_ray.report.content import ClassAudit, Curve, Figure, LeftOut, Metric, R
 from dpt_ray.report.table import format_share, text_table
 
 GRID_CLASSES, GRID_IMAGES = 20, 10
+NOTED_MISS = 0.2
+"""Of a class's share; a balanced class that is off by more is told."""
 RUN_FILE, REPORT_FILE, SETTINGS_FILE, SAMPLES_FILE = "run.json", "report.html", "config.yaml", "samples.png"
 
 Artifacts = Mapping[Step, Artifact]
@@ -98,6 +100,8 @@ def _metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
     known = [
         ("stage1_accuracy", "stage 1 accuracy", "Share of held-out images that the stage-1 classifier gets right."),
         ("pseudo_label_accuracy", "pseudo-label accuracy", "Share of unlabelled images that got their true class."),
+        ("pseudo_label_mean_confidence", "pseudo-label confidence",
+         "Mean confidence of pseudo-labels on unlabelled images; as high as their accuracy if it is calibrated."),
         ("pseudo_label_calibration_error", "pseudo-label calibration error",
          "Mean distance between confidence and accuracy of pseudo-labels on unlabelled images; 0 is calibrated."),
         ("stage3_accuracy", "stage 3 accuracy", "Share of held-out images that the retrained classifier gets right."),
@@ -178,14 +182,19 @@ def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> 
     empty = [name for name, count in zip(names, facts["predicted_per_class"], strict=True) if count == 0]
     if empty:
         listed = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
+        remedy = "" if "moved" in facts else " pseudo_labels.assignment=balanced gives every class its share."
         notes.append(
             f"Stage 1 put no image into {len(empty)} of {len(names)} classes ({listed}): "
-            "the generator learned nothing of them, and their pseudo images show something else. "
-            "pseudo_labels.assignment=balanced gives every class its share."
+            f"the generator learned nothing of them, and their pseudo images show something else.{remedy}"
         )
     if "moved" in facts:
         share = format_share(facts["moved"] / max(1, facts["images"]))
         notes.append(f"Balancing gave {share} of the images another class than the most probable one.")
+        if not facts["converged"]:
+            notes.append(f"Balancing ended before its tolerance, at an error of {facts['error']:.1e}.")
+        if facts["largest_miss"] > NOTED_MISS:
+            missed = format_share(facts["largest_miss"])
+            notes.append(f"Balancing missed a class's share by {missed} of it (see docs/pseudo-labels.md).")
     for step in (run.classifier, run.retrained):
         fit = artifacts[step].facts
         if fit.get("converged") is False:

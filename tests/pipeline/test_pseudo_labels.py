@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tiny_runs import artifact, described, run_all
 
 from dpt_ray.data.index import read_index
 from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.steps.evaluation import read_metrics
+from dpt_ray.pipeline.steps.labels import read_labelled
 from dpt_ray.pipeline.steps.predictions import read_predictions
 
 SHORT = ["stage2.images=1600", "stage3.images=1600", "sampling.steps=5"]
@@ -29,6 +31,10 @@ def test_top_classes_begin_with_the_label(finished):
     np.testing.assert_array_equal(made["top_probabilities"][:, 0], made["confidence"])
     metrics = read_metrics(artifact(finished, run.evaluation))
     assert 0 <= metrics["pseudo_label_calibration_error"] <= 1
+    labelled = {image.key for image in read_labelled(artifact(finished, run.labelled))}
+    sidecars = read_predictions(artifact(finished, run.pseudo_labels), "confidence")
+    unlabelled = [c for s in sidecars for key, c in zip(s["key"], s["confidence"], strict=True) if key not in labelled]
+    assert metrics["pseudo_label_mean_confidence"] == pytest.approx(np.mean(unlabelled), abs=1e-5)
     assert sum(bin["images"] for bin in metrics["reliability"]) == len(made["label"]) - 40
 
 
@@ -57,6 +63,31 @@ def test_balanced_labels_follow_the_shares_and_stand_in_for_the_others(finished)
     assert balanced.generator.parents["pseudo_labels"] is balanced.pseudo_labels
     labels = columns(finished, balanced.pseudo_labels, "label", "confidence", "top_classes", "top_probabilities")
     assert np.bincount(labels["label"]).tolist() == counts.tolist()
+    assert facts["converged"]
+    assert facts["largest_miss"] == pytest.approx(abs(counts / counts.mean() - 1).max())
+
+
+def test_balanced_labels_have_the_confidence_averaged_over_views(finished):
+    config, run = described(finished, "pseudo_labels.assignment=balanced", "pseudo_labels.views=2")
+    graph.make_all([run.pseudo_labels], graph.ArtifactStore(config.root), config.cluster, lambda text: None)
+    given = columns(finished, run.pseudo_labels.parents["predictions"], "label", "confidence", "probabilities")
+    made = columns(finished, run.pseudo_labels, "label", "confidence")
+    kept = made["label"] == given["label"]
+    assert 0 < kept.sum() < len(kept)
+    np.testing.assert_allclose(made["confidence"][kept], given["confidence"][kept], atol=1e-3)  # half precision
+    plain = given["probabilities"][np.arange(len(kept)), made["label"]]
+    assert np.abs(made["confidence"] - plain).max() > 0.1
+
+
+@pytest.mark.slow
+def test_balanced_labels_of_one_label_a_class_reach_every_later_step(local_ray, tmp_path):
+    settings = [*SHORT, "labels.per_class=1", "pseudo_labels.assignment=balanced", "name=balanced"]
+    assert run_all(tmp_path, *settings) == 0
+    _, run = described(tmp_path, *settings)
+    assert artifact(tmp_path, run.pseudo_images).facts["images"] == 120
+    page = (tmp_path / "runs" / "balanced" / "report.html").read_text()
+    assert "another class than the most probable one" in page
+    assert "Confidence of pseudo-labels" in page
 
 
 def test_a_class_without_any_image_is_a_warning_and_a_working_run(finished, capsys):

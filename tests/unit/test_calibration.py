@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from dpt_ray.core.metrics.calibration import ReliabilityBin, expected_calibration_error, reliability
+from dpt_ray.core.metrics.calibration import (
+    ReliabilityBin,
+    expected_calibration_error,
+    mean_confidence,
+    reliability,
+)
 
 
 def test_bins_and_error_of_hand_made_confidences():
@@ -13,6 +18,7 @@ def test_bins_and_error_of_hand_made_confidences():
         ReliabilityBin(1, pytest.approx(0.1), 1.0),
         ReliabilityBin(4, pytest.approx((0.6 + 0.7 + 0.95 + 1.0) / 4), 0.75),
     ]
+    assert mean_confidence(bins) == pytest.approx(confidence.double().mean().item())
     assert expected_calibration_error(bins) == pytest.approx((0.9 + 4 * abs(0.8125 - 0.75)) / 5)
 
 

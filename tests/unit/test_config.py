@@ -360,3 +360,8 @@ def test_merge_does_not_change_what_it_merges():
     first, second = {"a": {"b": 1}}, {"a": {"c": 2}, "d": 3}
     assert load.merge(first, None, second) == {"a": {"b": 1, "c": 2}, "d": 3}
     assert (first, second) == ({"a": {"b": 1}}, {"a": {"c": 2}, "d": 3})
+
+
+def test_pseudo_label_settings_without_an_effect_are_refused():
+    assert "views has no effect" in complaint(None, "pseudo_labels.views=4", "stage1.model.name=linear_probe")
+    assert "set assignment=balanced" in complaint(None, "pseudo_labels.class_shares=[1, 2]")

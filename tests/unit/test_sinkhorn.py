@@ -17,14 +17,16 @@ def probabilities(rows: int, classes: int = 3, seed: int = 0, bias: float = 0.0)
 
 
 def assign(p: torch.Tensor, shares: torch.Tensor = EQUAL, sharpness: float = 10.0) -> torch.Tensor:
-    return balanced_classes(p, class_log_scales(p, shares, sharpness=sharpness), sharpness=sharpness)
+    scales = class_log_scales(p, shares, sharpness=sharpness)
+    assert scales.converged
+    return balanced_classes(p, scales.log, torch.arange(len(p)), sharpness=sharpness)
 
 
 @pytest.mark.parametrize("shares", [[1, 1, 1], [0.5, 0.3, 0.2]])
 def test_the_plan_has_the_wanted_columns_and_equal_rows(shares):
     p, shares = probabilities(400, bias=2.0), torch.tensor(shares, dtype=torch.float64)
     scales = class_log_scales(p, shares, sharpness=2.0, tolerance=1e-6)
-    plan = (2.0 * p.double().log() + scales).softmax(1) / len(p)  # scaled so that every row is 1 / N
+    plan = (2.0 * p.double().log() + scales.log).softmax(1) / len(p)  # scaled so that every row is 1 / N
     torch.testing.assert_close(plan.sum(0), shares / shares.sum(), rtol=1e-5, atol=0)
 
 
@@ -33,7 +35,7 @@ def test_sharp_assignment_is_the_optimal_one():
     costs = -np.repeat(p.double().log().numpy(), 10, axis=1)  # ten places in each class
     _, places = linear_sum_assignment(costs)
     ours = class_log_scales(p, EQUAL, sharpness=200.0, tolerance=1e-9, max_iterations=20_000)
-    assert balanced_classes(p, ours, sharpness=200.0).tolist() == (places // 10).tolist()
+    assert balanced_classes(p, ours.log, torch.arange(30), sharpness=200.0).tolist() == (places // 10).tolist()
 
 
 def test_a_class_that_is_never_the_most_probable_gets_images():
@@ -52,17 +54,40 @@ def test_the_scales_do_not_depend_on_the_order_of_images():
     p = probabilities(200, bias=1.0)
     order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
-        class_log_scales(p, EQUAL, sharpness=10.0), class_log_scales(p[order], EQUAL, sharpness=10.0)
+        class_log_scales(p, EQUAL, sharpness=10.0).log, class_log_scales(p[order], EQUAL, sharpness=10.0).log
     )
 
 
 def test_scales_of_a_sample_serve_all_images():
     p = probabilities(20_000, bias=2.0)
     scales = class_log_scales(p[::10], EQUAL, sharpness=10.0)
-    counts = balanced_classes(p, scales, sharpness=10.0).bincount(minlength=3)
+    counts = balanced_classes(p, scales.log, torch.arange(len(p)), sharpness=10.0).bincount(minlength=3)
     assert (counts / len(p) - 1 / 3).abs().max() < 0.03
 
 
 def test_zeros_of_half_precision_are_no_infinite_cost():
     p = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    assert class_log_scales(p, torch.ones(2), sharpness=10.0).isfinite().all()
+    assert class_log_scales(p, torch.ones(2), sharpness=10.0).log.isfinite().all()
+
+
+def test_images_that_say_nothing_take_turns():
+    turns = torch.randint(2**62, (9000,), generator=torch.Generator().manual_seed(0))
+    p = torch.full((9000, 3), 1 / 3)
+    scales = class_log_scales(p, EQUAL, sharpness=10.0)
+    counts = balanced_classes(p, scales.log, turns, sharpness=10.0).bincount(minlength=3)
+    assert (counts - 3000).abs().max() < 4 * (9000 * 2 / 9) ** 0.5  # four standard deviations
+
+
+def test_turns_choose_among_tied_classes_only():
+    p = torch.tensor([[0.1, 0.45, 0.45]] * 4 + [[0.1, 0.5, 0.4]] * 2)
+    labels = balanced_classes(p, torch.zeros(3), torch.arange(6), sharpness=10.0)
+    assert labels.tolist() == [1, 2, 1, 2, 1, 1]
+
+
+def test_the_error_that_is_told_bounds_that_of_the_plan():
+    p, shares = probabilities(400, bias=4.0), torch.tensor([0.8, 0.1, 0.1], dtype=torch.float64)
+    for iterations in (1, 3, 10):
+        scales = class_log_scales(p, shares, sharpness=10.0, tolerance=1e-12, max_iterations=iterations)
+        columns = (10.0 * p.double().log() + scales.log).softmax(1).mean(0)
+        assert not scales.converged
+        assert (columns.log() - shares.log()).abs().max() <= scales.error

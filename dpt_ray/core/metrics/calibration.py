@@ -45,6 +45,11 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> list[Rel
     ]
 
 
+def mean_confidence(bins: list[ReliabilityBin]) -> float:
+    """Mean over all images."""
+    return sum(bin.images * bin.confidence for bin in bins) / sum(bin.images for bin in bins)
+
+
 def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
     """Mean over images of |accuracy - confidence| of their bin (Naeini et al. 2015; Guo et al. 2017, equation 5)."""
     gaps = torch.tensor([bin.images * abs(bin.accuracy - bin.confidence) for bin in bins], dtype=torch.float64)

@@ -1,12 +1,13 @@
 """Pseudo-labels whose counts follow given class shares, in place of the most probable classes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from dpt_ray.config.schema import PseudoLabelsConfig
+from dpt_ray.core.random import derive_seed
 from dpt_ray.core.semi_supervised.sinkhorn import balanced_classes, class_log_scales
 from dpt_ray.data import stores
 from dpt_ray.data.index import DatasetIndex, read_index
@@ -18,11 +19,17 @@ from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_uni
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.prediction_worker import CONFIDENCE, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
+from dpt_ray.pipeline.steps.prediction_worker import (
+    AVERAGED,
+    CONFIDENCE,
+    PROBABILITIES,
+    TOP_CLASSES,
+    TOP_PROBABILITIES,
+)
 from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions, summarise_predictions
 
 SAMPLED_NUMBERS = 2**24
-"""Probabilities that the driver holds to find the scales, at most; the number of images does not bound its memory."""
+"""Probabilities that the driver holds to find the scales, about; the number of images does not bound its memory."""
 
 
 class BalancedLabels(Step):
@@ -35,6 +42,7 @@ class BalancedLabels(Step):
     """
 
     name = "balanced_labels"
+    version = 2
 
     def __init__(self, config: PseudoLabelsConfig, predictions: Predictions, images: Step):
         settings = {"class_shares": config.class_shares, "sharpness": config.sharpness}
@@ -63,8 +71,9 @@ class BalancedLabels(Step):
                     for number, file in enumerate(predictions.facts["files"])
                 ],
                 "folder": workshop.file(SIDECARS),
-                "log_scales": scales.tolist(),
+                "log_scales": scales.log.tolist(),
                 "sharpness": sharpness,
+                "averaged": predictions.manifest["settings"].get("averaged_probabilities", False),
             },
             list(range(len(index.shards))),
             resources=inference_resources(workshop.cluster),
@@ -72,27 +81,44 @@ class BalancedLabels(Step):
             policy=workshop.policy,
         )
         moved = sum(file.pop("moved", 0) for file in files)
-        return {**summarise_predictions(files, index.num_images, index.num_classes), "moved": moved}
+        facts = summarise_predictions(files, index.num_images, index.num_classes)
+        missed = largest_miss(facts["predicted_per_class"], shares)
+        return {**facts, "moved": moved, "converged": scales.converged, "error": scales.error, "largest_miss": missed}
 
     def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} images, {facts['moved']:,} of them with another label"
+        ended = "" if facts["converged"] else f", NOT converged: error {facts['error']:.1e}"
+        return f"{facts['images']:,} images, {facts['moved']:,} of them with another label{ended}"
+
+
+def largest_miss(counts: list[int], shares: Sequence[float]) -> float:
+    """Return by what part of its wanted number of images a class has too many or too few, at most."""
+    wanted = np.array(shares) / sum(shares) * max(1, sum(counts))
+    return float(np.abs(np.array(counts) / wanted - 1).max())
 
 
 def _sampled(predictions: Artifact, index: DatasetIndex) -> Iterator[np.ndarray]:
-    """Yield the probabilities of every n-th image of every shard."""
+    """Yield the probabilities of one image in n, chosen by their keys: the order of images may follow their classes."""
     stride = -(-index.num_images * index.num_classes // SAMPLED_NUMBERS)
     for number, file in enumerate(predictions.facts["files"]):
         if "sha256" in file:
             sidecar = read_sidecar(predictions.file(SIDECARS, sidecar_name(number)), [PROBABILITIES])
-            yield sidecar[PROBABILITIES][number % stride :: stride].astype(np.float32)
+            chosen = np.array([derive_seed("balancing sample", key) % stride == 0 for key in sidecar[KEY]])
+            yield sidecar[PROBABILITIES][chosen].astype(np.float32)
 
 
 class _BalancingWorker(UnitWorker):
     def __init__(
-        self, index: DatasetIndex, given: list[str | None], folder: str, log_scales: list[float], sharpness: float
+        self,
+        index: DatasetIndex,
+        given: list[str | None],
+        folder: str,
+        log_scales: list[float],
+        sharpness: float,
+        averaged: bool,
     ):
         self._index, self._given, self._folder = index, given, folder
         self._scales, self._sharpness = torch.tensor(log_scales, dtype=torch.float64), sharpness
+        self._confidences = AVERAGED if averaged else PROBABILITIES
 
     def output_url(self, unit: int) -> str:
         return stores.join(self._folder, sidecar_name(unit))
@@ -104,8 +130,11 @@ class _BalancingWorker(UnitWorker):
             raise UnusableUnitError([Skipped(shard.url, None, "has no predictions", shard.samples)])
         given = read_sidecar(url)
         probabilities = given[PROBABILITIES].astype(np.float32)
-        labels = balanced_classes(torch.from_numpy(probabilities), self._scales, sharpness=self._sharpness).numpy()
-        columns = {LABEL: labels, CONFIDENCE: probabilities[np.arange(len(labels)), labels]}
+        turns = torch.tensor([derive_seed("balancing tie", key) for key in given[KEY]])
+        assigned = balanced_classes(torch.from_numpy(probabilities), self._scales, turns, sharpness=self._sharpness)
+        labels = assigned.numpy()
+        confidence = given[self._confidences][np.arange(len(labels)), labels].astype(np.float32)
+        columns = {LABEL: labels, CONFIDENCE: confidence}
         kept = {name: np.array(given[name]) for name in (TOP_CLASSES, TOP_PROBABILITIES)}
         return encode_sidecar(given[KEY], {**columns, **kept}, {"moved": int((labels != given[LABEL]).sum())})
 

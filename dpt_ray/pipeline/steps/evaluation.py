@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpt_ray.core.metrics.calibration import ReliabilityBin, expected_calibration_error, reliability
+from dpt_ray.core.metrics.calibration import (
+    ReliabilityBin,
+    expected_calibration_error,
+    mean_confidence,
+    reliability,
+)
 from dpt_ray.core.metrics.classification import accuracy, class_precision, class_recall, confusion_matrix
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
 from dpt_ray.data import stores
@@ -42,7 +47,7 @@ class Evaluation(Step):
     """
 
     name = "evaluation"
-    version = 2
+    version = 3
 
     def __init__(
         self,
@@ -94,6 +99,7 @@ class Evaluation(Step):
         metrics: dict[str, Any] = {
             "stage1_accuracy": accuracy(*_known(test_labels, stage1)),
             "pseudo_label_accuracy": _optional_accuracy(*_known(true, pseudo)),
+            "pseudo_label_mean_confidence": mean_confidence(bins) if bins else None,
             "pseudo_label_calibration_error": expected_calibration_error(bins) if bins else None,
             "stage3_accuracy": accuracy(*_known(test_labels, stage3)),
             "pseudo_image_agreement": accuracy(*_known(asked, seen)),

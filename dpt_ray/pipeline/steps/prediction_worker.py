@@ -19,7 +19,7 @@ from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError
 from dpt_ray.pipeline.steps.data import read_unit_samples
 from dpt_ray.pipeline.steps.features import FEATURES
 
-CONFIDENCE, PROBABILITIES = "confidence", "probabilities"
+CONFIDENCE, PROBABILITIES, AVERAGED = "confidence", "probabilities", "averaged_probabilities"
 TOP_CLASSES, TOP_PROBABILITIES = "top_classes", "top_probabilities"
 
 
@@ -62,7 +62,7 @@ class PredictionWorker(UnitWorker):
         form: what images are brought to.
         features: keep the features.
         top_k: how many of the most probable classes are kept.
-        probabilities: keep them all.
+        probabilities: keep them all, and those averaged over views if there are views.
         views: what confidence is averaged over.
     """
 
@@ -102,6 +102,8 @@ class PredictionWorker(UnitWorker):
             columns[TOP_PROBABILITIES] = np.take_along_axis(outputs.probabilities, top, axis=1)
         if self._probabilities:
             columns[PROBABILITIES] = outputs.probabilities.astype(np.float16)
+            if self._views is not None:
+                columns[AVERAGED] = outputs.averaged.astype(np.float16)
         if self._features:
             columns[FEATURES] = outputs.features
         return encode_sidecar(outputs.keys, columns)

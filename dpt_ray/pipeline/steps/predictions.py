@@ -27,7 +27,8 @@ class Predictions(Step):
 
     Columns: `label` int64, the most probable class; `confidence` float32, its probability; with `features`, the
     classifier's features, float32 (N, D); with `details`, `top_classes` int32 and `top_probabilities` float32, (N, k)
-    from the most probable down, and if labels are to be balanced `probabilities` float16 (N, C).
+    from the most probable down, and if labels are to be balanced `probabilities` float16 (N, C) and, with views,
+    `averaged_probabilities`, alike.
     The label is the hard argmax of every image, without a confidence filter, labelled images included (reference: the
     paper's S1).
 
@@ -64,6 +65,8 @@ class Predictions(Step):
             settings |= {"top_k": details.top_k, "probabilities": details.assignment == "balanced"}
         if self._views is not None:
             settings["views"] = [self._views.count, self._views.flip, self._views.crop_padding]
+            if settings["probabilities"]:
+                settings["averaged_probabilities"] = True
         parents: dict[str, Step] = {"classifier": classifier, "images": images}
         if encoded is not None:
             parents["encoded"] = encoded

@@ -1,0 +1,34 @@
+"""A classifier's file, read again."""
+
+import pytest
+import torch
+
+from dpt_ray.config.schema import ClassifierModelConfig
+from dpt_ray.core.build import build_classifier
+from dpt_ray.core.models.weights import save_network
+from dpt_ray.data import stores
+from dpt_ray.data.networks import Classifier
+from dpt_ray.errors import UserError
+
+IMAGES = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def probabilities(folder, **described: float) -> torch.Tensor:
+    torch.manual_seed(0)
+    config = ClassifierModelConfig(width=4)
+    network = build_classifier(config, channels=1, num_classes=3)
+    form = {"kind": "classifier", "model": config.model_dump(mode="json"), "channels": 1, "num_classes": 3}
+    stores.write_bytes(f"{folder}/network", save_network(network, {**form, **described}))
+    return Classifier(f"{folder}/network")(IMAGES)[0]
+
+
+def test_a_temperature_divides_the_logits(tmp_path):
+    plain, warm = probabilities(tmp_path), probabilities(tmp_path, temperature=3.0)
+    torch.testing.assert_close(warm, (plain.log() / 3).softmax(1))
+    assert (plain - warm).abs().max() > 1e-3
+    torch.testing.assert_close(probabilities(tmp_path, temperature=1.0), plain, rtol=0, atol=0)
+
+
+def test_a_temperature_of_zero_is_refused(tmp_path):
+    with pytest.raises(UserError, match="temperature 0 is not above 0"):
+        probabilities(tmp_path, temperature=0.0)
