@@ -42,7 +42,7 @@ class BalancedLabels(Step):
     """
 
     name = "balanced_labels"
-    version = 2
+    version = 3
 
     def __init__(self, config: PseudoLabelsConfig, predictions: Predictions, images: Step):
         settings = {"class_shares": config.class_shares, "sharpness": config.sharpness}
