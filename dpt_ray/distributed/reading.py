@@ -26,7 +26,7 @@ from dpt_ray.distributed.failures import user_error
 KEPT_BLOCK_BYTES, STREAMED_BLOCK_BYTES = 32 * 2**20, 64 * 2**20
 """Decoded images of a block, at most: a read task reads several small shards into one, or a large one into several."""
 
-SMALLER_AT_FIRST = (8, 4, 2)
+SMALLER_AT_FIRST = (8, 8, 8, 4, 4, 4, 2, 2, 2)
 """A stream's first tasks take only such a part of a block, so that the first batch does not wait for whole ones."""
 
 BLOCKS_AT_ONCE = 8
