@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from dpt_ray.core.training.collective import whole
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.power_ema import PowerEma
@@ -30,6 +31,7 @@ class TrainState:
         images_seen: images trained on so far, over all workers.
         history: one row of averaged metrics for each logging interval.
         power_averages: further averages, whose snapshots are stored.
+        sharded: each worker holds a part of every tensor (`sharding.py`).
     """
 
     model: nn.Module
@@ -39,6 +41,7 @@ class TrainState:
     images_seen: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     power_averages: tuple[PowerEma, ...] = ()
+    sharded: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -56,7 +59,10 @@ class TrainState:
         return parts | {f"power_{average.sigma_rel}": average.model for average in self.power_averages}
 
     def to_bytes(self) -> bytes:
-        """Return a checkpoint: a safetensors file whose metadata holds images seen and history."""
+        """Return a checkpoint: a safetensors file whose metadata holds images seen and history.
+
+        Of a sharded state all workers must ask for it together.
+        """
         tensors: dict[str, Tensor] = {}
         for part, module in self._parts().items():
             tensors |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
@@ -64,7 +70,9 @@ class TrainState:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}/{key}"] = torch.as_tensor(value)
         metadata = {"images_seen": str(self.images_seen), "history": json.dumps(self.history)}
-        return save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, metadata)
+        # Sorted, so that workers meet: moments that were loaded have another order in every process.
+        gathered = {name: whole(tensors[name].detach()).cpu().contiguous().clone() for name in sorted(tensors)}
+        return save(gathered, metadata)
 
     def load_bytes(self, data: bytes) -> None:
         """Take over a checkpoint of the same model, optimizer and objective.
