@@ -16,8 +16,8 @@ from dpt_ray.core.build import (
 )
 from dpt_ray.core.diffusion.samplers import sample, to_uint8
 from dpt_ray.core.models.encoders import FrozenEncoder
-from dpt_ray.core.models.misfits import misfits
 from dpt_ray.core.models.graphs import ClassifierGraph, ProbeGraph
+from dpt_ray.core.models.misfits import misfits
 from dpt_ray.core.models.weights import load_network, save_network
 from dpt_ray.core.probe.features import normalise_rows
 from dpt_ray.core.random import RowRandom, derive_seed
@@ -78,7 +78,7 @@ class Probe:
             return nn.Linear(description["num_features"], description["num_classes"], bias=False)
 
         head, self.description = _load(url, "probe", build, checksum)
-        self._head = head.to(device)
+        self.head: nn.Linear = head.to(device)
         self._device = device
         self._location = encoder or self.config.encoder
         self._encoder: FrozenEncoder | None = None
@@ -96,13 +96,13 @@ class Probe:
         return self._encoder
 
     def graph(self) -> nn.Module:
-        """Return all of it as one network: uint8 RGB images (B, 3, resize, resize) to probabilities (B, num_classes)."""
-        return ProbeGraph(self.encoder, self._head, self.temperature)
+        """Return it all as one network: uint8 RGB images (B, 3, resize, resize) to probabilities (B, num_classes)."""
+        return ProbeGraph(self.encoder, self.head, self.temperature)
 
     @torch.inference_mode()
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Return class probabilities (B, num_classes) of an encoder's features (B, D)."""
-        logits = self._head(normalise_rows(features.to(self._device)))
+        logits = self.head(normalise_rows(features.to(self._device)))
         return (logits / self.temperature).softmax(dim=1).cpu()
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -200,7 +200,8 @@ class Generator:
         """
         if config.guidance_scale > 0 and not self.knows_null_label:
             raise UserError(
-                f"was trained without label dropout, so a guidance scale of {config.guidance_scale:g} means nothing to it",
+                "was trained without label dropout, so a guidance scale of "
+                f"{config.guidance_scale:g} means nothing to it",
                 where=self._url,
                 fix="sample with guidance_scale=0, or train with stage2.label_dropout above 0",
             )
