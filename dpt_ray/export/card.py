@@ -23,7 +23,7 @@ def model_card(config: Mapping[str, Any], files: Iterable[str], folder: str) -> 
     lines = [
         "---",
         "library_name: dpt_ray",
-        f"pipeline_tag: {'unconditional-image-generation' if generator else 'image-classification'}",
+        *([] if generator else ["pipeline_tag: image-classification"]),
         "tags: [dual-pseudo-training, semi-supervised]",
         "---",
         "",
