@@ -153,7 +153,7 @@ def _worker(config: dict[str, Any]) -> tuple[str, str | None] | None:
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), "lower the learning rate or set gradient_clip"
     except ForeignCheckpointError as error:  # all workers are here: they read the same one, before the first step
-        return f"{config['job'].folder} holds {error}", "remove that folder to train from the start"
+        return f"{config['job'].folder}: {error}", "remove that folder to train from the start"
     return None
 
 

@@ -1,4 +1,4 @@
-"""A finished run as the pipeline leaves it, with untrained networks: what an export reads, in a second and without Ray."""
+"""A finished run as the pipeline leaves it, with untrained networks, in a second and without Ray."""
 
 from pathlib import Path
 from typing import Any
