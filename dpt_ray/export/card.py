@@ -77,7 +77,12 @@ def _model_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _sampled(config: Mapping[str, Any]) -> str:
     if not config["sampled_in_run"]:
         return " (a default: no run has sampled from it)"
-    return ", the paper's convention: 0 is no guidance" if config["sampling"]["guidance_scale"] > 0 else ": no guidance"
+    sampling = config["sampling"]
+    if sampling["guidance_scale"] == 0:
+        return ": no guidance"
+    interval = sampling.get("guidance_interval")
+    where = f" at noise levels {interval[0]:g} to {interval[1]:g}" if interval else ""
+    return f"{where}, in the paper's convention: 0 is no guidance"
 
 
 def _data_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:

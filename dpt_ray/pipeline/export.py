@@ -203,7 +203,7 @@ def _write(destination: str, config: dict[str, Any], files: dict[str, bytes]) ->
 
 def _encoder_files(probe: Probe) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        probe.encoder.model.save_pretrained(folder)
+        probe.encoder.model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `open_encoder` fetches it
         return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
 
 

@@ -14,9 +14,11 @@ from PIL import Image
 
 import dpt_ray
 from dpt_ray.config.schema import ProbeConfig
+from dpt_ray.core.build import generator_training
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
 from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator, Probe, probe_file
+from dpt_ray.data.snapshots import write_snapshots
 from dpt_ray.errors import UserError
 from dpt_ray.export import folder as export_folder
 from dpt_ray.export.folder import CONFIG_FILE, WEIGHTS_FILE
@@ -93,7 +95,27 @@ def test_guidance_of_a_generator_without_label_dropout_is_refused_and_its_card_s
     generator = dpt_ray.load_generator(exported)
     assert "was trained without label dropout" in told(generator.sample, [0], guidance_scale=0.4)
     assert generator.sample([0]).shape == (1, 1, 8, 8)
-    assert "so it cannot be guided" in (tmp_path / "e" / "README.md").read_text()
+    card = (tmp_path / "e" / "README.md").read_text()
+    assert "so it cannot be guided" in card
+    assert "| guidance scale | 0: no guidance |" in card
+
+
+def test_an_average_and_an_interval_that_the_run_sampled_with_are_exported(tmp_path):
+    settings = ("stage2.ema_snapshots=1", "sampling.ema_width=0.1", "sampling.guidance_interval=[0.5, 9]")
+    url, config = write_run(tmp_path / "r", *settings)
+    folder = tmp_path / "r" / "generator" / "g"
+    state = generator_training(config.stage2, image_size=8, channels=1, num_classes=3, seed=1)
+    for average in state.power_averages:
+        average.update(state.model, 0, 1)
+    write_snapshots(str(folder), state.power_averages, 1)
+    averaged = Generator(str(folder / NETWORK_FILE), ema_width=0.1)
+    expected = averaged.draw(config.sampling, derive_seed("sampling", 2, 5), [(1, 0)])
+    exported = export_generator(url, str(tmp_path / "e"))
+    assert torch.equal(dpt_ray.load_generator(exported, "cpu").sample("bee"), expected)
+    assert not torch.equal(
+        Generator(str(folder / NETWORK_FILE)).draw(config.sampling, derive_seed("sampling", 2, 5), [(1, 0)]), expected
+    )
+    assert "| guidance scale | 0.4 at noise levels 0.5 to 9, in the paper" in (tmp_path / "e" / "README.md").read_text()
 
 
 def test_ray_and_torch_stay_out_until_they_are_needed(generator_folder, classifier_folder):
