@@ -143,8 +143,8 @@ def measure_sampling(
 def generator_table(figures: dict[str, Any]) -> str:
     """Return the figures of training or sampling as Markdown."""
     parts = [
-        "{size}, {device}, {threads} threads, {precision}, compiled {compiled}, batch {batch}; {rounds} rounds in turns "
-        "of about {seconds:g} s.".format(**figures)
+        "{size}, {device}, {threads} threads, {precision}, compiled {compiled}, batch {batch}; "
+        "{rounds} rounds in turns of about {seconds:g} s.".format(**figures)
     ]
     rates = figures["images_per_second"]
     rows = [

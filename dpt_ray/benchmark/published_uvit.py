@@ -1,7 +1,7 @@
 """U-ViT and its guided sampling written as the official code computes them, for comparison: eager, in float32.
 
-The arithmetic of You et al. (2023) and Bao et al. (2023), on the weights of our network: queries, keys and values are cast
-one by one before attention; guidance calls the network twice; the average of the weights is taken tensor by tensor.
+The arithmetic of You et al. (2023) and Bao et al. (2023), on the weights of our network: queries, keys and values are
+cast one by one before attention; guidance calls the network twice; weights are averaged tensor by tensor.
 """
 
 import copy

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.build import build_generator
-from dpt_ray.core.models.uvit_names import PUBLISHED_HEADS, misfits, our_names, uvit_sizes
+from dpt_ray.core.models.misfits import misfits
+from dpt_ray.core.models.uvit_names import PUBLISHED_HEADS, our_names, uvit_sizes
 from dpt_ray.core.models.weights import save_network
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError

@@ -18,7 +18,7 @@ from dpt_ray.core.training.compute import (
 from dpt_ray.core.training.finite import NonFiniteLossError
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.core.training.sharding import shard
-from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.networks import NETWORK_FILE
@@ -157,6 +157,8 @@ def _worker(config: dict[str, Any]) -> tuple[str, str | None] | None:
         _train(config)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), "lower the learning rate or set gradient_clip"
+    except ForeignCheckpointError as error:  # all workers are here: they read the same one, before the first step
+        return f"{config['job'].folder}: {error}", "remove that folder to train from the start"
     return None
 
 

@@ -151,6 +151,17 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
         _train(tmp_path, "spoiled", build=_spoiled)
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_a_checkpoint_of_another_network_stops_before_the_first_step_with_one_line(tmp_path):
+    wider = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"dim": 32})})
+    other = generator_training(wider, image_size=IMAGE_SIZE, channels=1, num_classes=3, seed=0)
+    stores.write_bytes(str(tmp_path / "foreign" / "rescued.safetensors"), other.to_bytes())
+    told = r"foreign: \S+foreign: not a checkpoint of this training: its model is with .*; remove that folder"
+    with pytest.raises(UserError, match=told):
+        _train(tmp_path, "foreign")
+    assert not (tmp_path / "foreign" / HISTORY_FILE).exists()
+
+
 def test_two_workers_train_a_classifier_with_batch_norm_like_one(tmp_path):
     """Also FreeMatch's thresholds, its fairness loss and batch norm are those of the global batch."""
     config = ClassifierConfig(model={"width": 8}, augmentation={"flip": False, "crop_padding": 1})

@@ -13,10 +13,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from dpt_ray.core.models.misfits import misfits
 from dpt_ray.core.training.collective import whole
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.power_ema import PowerEma
+
+
+class ForeignCheckpointError(ValueError):
+    """A checkpoint is damaged, or of another training than the one that is to go on from it."""
 
 
 @dataclass
@@ -78,17 +83,21 @@ class TrainState:
         """Take over a checkpoint of the same model, optimizer and objective.
 
         Raises:
-            ValueError: it is damaged or belongs to another model.
+            ForeignCheckpointError: it is damaged or belongs to another model.
         """
         try:
             tensors, metadata = load(data), read_metadata(data)
+            weights = {part: _with_prefix(tensors, f"{part}.") for part in self._parts()}
+            for part, module in self._parts().items():  # before anything is taken over
+                if complaint := misfits(weights[part], module.state_dict()):
+                    raise ValueError(f"its {part} is {complaint}")
             for part, module in self._parts().items():
-                module.load_state_dict(_with_prefix(tensors, f"{part}."))
+                module.load_state_dict(weights[part])
             self._load_optimizer(_with_prefix(tensors, "optimizer."))
             self.images_seen = int(metadata["images_seen"])
             self.history = json.loads(metadata["history"])
         except (KeyError, RuntimeError, ValueError, SafetensorError) as error:
-            raise ValueError(f"not a checkpoint of this training: {error}") from error
+            raise ForeignCheckpointError(f"not a checkpoint of this training: {error}") from error
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
         position = {name: index for index, (name, _) in enumerate(self._optimizer_parameters())}
