@@ -22,7 +22,7 @@ Note = Callable[[Skipped], None]
 
 
 class SegmentDatasource(Datasource):
-    """Reads segments of an image source, in order, into Arrow blocks of uint8 tensors; a read task for each group."""
+    """Reads segments of an image source, in order, into Arrow blocks of tensors; a read task for each group."""
 
     def __init__(
         self, source: ImageSource, groups: Sequence[Sequence[Segment]], block_rows: int, on_unreadable: Note | None
@@ -58,7 +58,7 @@ def _read_blocks(shared: ray.ObjectRef, group: Sequence[Segment]) -> Iterator[pa
         for columns in read_segment(source, group[0], block_rows, on_unreadable):
             yield _block(columns[IMAGE], columns[LABEL])
     else:
-        images = np.empty((sum(map(len, group)), *source.form.shape), np.uint8)
+        images = np.empty((sum(map(len, group)), *source.form.shape), source.form.dtype)
         labels = []
         for segment, stop in zip(group, accumulate(map(len, group)), strict=True):
             place = images[stop - len(segment) : stop]
