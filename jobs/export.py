@@ -1,10 +1,11 @@
 """Bring networks into this package's form, and out of it."""
 
 import argparse
+import math
 import sys
 from typing import get_args
 
-from dpt_ray.config.schema import GeneratorConfig
+from dpt_ray.config.schema import GeneratorConfig, LatentsConfig
 from dpt_ray.data import stores
 from dpt_ray.data.uvit_checkpoint import import_uvit
 from dpt_ray.errors import UserError
@@ -14,13 +15,26 @@ def main() -> int:
     """Run the command that the command line names; return the exit status."""
     options = _parse()
     try:
-        content = import_uvit(options.file, heads=options.heads, process=options.process)
+        content = import_uvit(options.file, heads=options.heads, process=options.process, latents=_latents(options))
         stores.write_bytes(options.output, content)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"generator: {options.output}")
     return 0
+
+
+def _latents(options: argparse.Namespace) -> LatentsConfig | None:
+    if options.autoencoder is None:
+        return None
+    return LatentsConfig(autoencoder=options.autoencoder, scale=options.scale)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
 
 
 def _parse() -> argparse.Namespace:
@@ -36,6 +50,10 @@ def _parse() -> argparse.Namespace:
         choices=get_args(GeneratorConfig.model_fields["process"].annotation),
         help="what it was trained with: U-ViT-L's is variance_preserving",
     )
+    uvit.add_argument(
+        "--autoencoder", help="of its latents: a folder, URL or name on the hub, as stage2.latents.autoencoder"
+    )
+    uvit.add_argument("--scale", type=_positive, help="of its latents; the autoencoder's own if not given")
     return parser.parse_args()
 
 

@@ -51,7 +51,7 @@ def hub_file(location: str, name: str) -> str:
     try:
         return hf_hub_download(f"{owner}/{model}", name, subfolder=folder or None)
     except (OSError, ValueError, HfHubHTTPError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:110]
         raise UserError(
             f"{name} cannot be fetched from the Hugging Face hub ({reason})",
             where=location,

@@ -31,7 +31,6 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.autoencoders import FoundAutoencoder, check_same, find_autoencoder, open_autoencoder
 from dpt_ray.data.encoders import open_encoder
-from dpt_ray.data.latents import LatentForm
 from dpt_ray.data.snapshots import averaged_weights
 from dpt_ray.errors import UserError
 
@@ -57,13 +56,14 @@ def generator_file(config: GeneratorConfig, form: dict[str, Any], state: TrainSt
     return save_network(state.ema.model, {"kind": "generator", "config": settings, **form})
 
 
-def latent_description(found: FoundAutoencoder, form: LatentForm, scale: LatentScale) -> dict[str, Any]:
+def latent_description(found: FoundAutoencoder, config: LatentsConfig) -> dict[str, Any]:
     """Return what a generator's file says of the latents that it draws."""
+    scale = found.scale(config)
     return {
         "latents": {
             "location": found.location,
             "autoencoder": found.checksum,
-            "precision": form.precision,
+            "precision": config.precision,
             "scale": scale.factor,
             "shift": scale.shift,
         }

@@ -97,6 +97,6 @@ class TrainGenerator(Step):
         form = made_form(made)
         found = find_autoencoder(self.config.latents.autoencoder or "")
         check_same(found, form.autoencoder, f"{made.url} holds latents")
-        scale = found.scale(self.config.latents)
+        draw = LatentDraw(found.scale(self.config.latents), form.flips, form.has_variance)
         source = sidecar_latent_source(index, labels, made.file(LATENTS), form)
-        return source, LatentDraw(scale, form.flips, form.has_variance), latent_description(found, form, scale)
+        return source, draw, latent_description(found, self.config.latents)
