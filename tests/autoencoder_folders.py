@@ -6,8 +6,8 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
 
-def save_kl(folder: Path, *, channels: int = 1, seed: int = 0, **settings) -> str:
-    """Save an AutoencoderKL that makes 4x4 latents with 4 channels of 8x8 images; return the folder."""
+def save_kl(folder: Path, *, channels: int = 1, latent_channels: int = 4, seed: int = 0) -> str:
+    """Save an AutoencoderKL that makes 4x4 latents of 8x8 images; return the folder."""
     torch.manual_seed(seed)
     AutoencoderKL(
         in_channels=channels,
@@ -16,10 +16,9 @@ def save_kl(folder: Path, *, channels: int = 1, seed: int = 0, **settings) -> st
         up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(8, 16),
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=latent_channels,
         norm_num_groups=4,
         sample_size=8,
-        **settings,
     ).save_pretrained(folder)
     return str(folder)
 

@@ -68,20 +68,20 @@ def test_pseudo_images_are_decoded_latents_of_the_generator(latent_run):
         assert np.abs(image.astype(int) - drawn[key]).max() <= 1
 
 
-def test_a_new_label_set_or_scale_encodes_nothing_again(latent_run, settings, capsys):
+def test_a_new_label_set_or_scale_encodes_nothing_again(latent_run, settings):
     root, run = latent_run
-    sidecars = files(artifact(root, run.latents), "latents/*.parquet")
-    times = {path: path.stat().st_mtime_ns for path in Path(artifact(root, run.latents).url).rglob("*")}
-    changed = [*settings, "pseudo_labels.assignment=balanced", "stage2.latents.scale=0.7"]
-    assert run_job("test", lambda run: [run.generator], arguments=arguments(root, *changed)) == 0
-    printed = capsys.readouterr().out.splitlines()
-    made = [line.partition("] ")[2].partition(":")[0] for line in printed if ": done in" in line]
-    assert made == ["pseudo-labels", "balanced pseudo-labels", "stage 2 generator"]
-    other = described(root, *changed)[1]
-    assert artifact(root, other.generator).url != artifact(root, run.generator).url
-    assert other.latents.fingerprint == run.latents.fingerprint
-    assert files(artifact(root, other.latents), "latents/*.parquet") == sidecars
-    assert {path: path.stat().st_mtime_ns for path in Path(artifact(root, run.latents).url).rglob("*")} == times
+    store = graph.ArtifactStore(str(root))
+    for changed, missing in [
+        (["labels.seed=7"], ["labelled subset", "stage 1 classifier", "pseudo-labels", "stage 2 generator"]),
+        (["pseudo_labels.top_k=3"], ["pseudo-labels", "stage 2 generator"]),
+        (["stage2.latents.scale=0.7"], ["stage 2 generator"]),
+        (["stage2.latents.storage=float16"], ["latents of train data", "stage 2 generator"]),
+        (["stage2.flip=false"], ["latents of train data", "stage 2 generator"]),
+    ]:
+        other = described(root, *settings, *changed)[1]
+        steps = graph.in_order([other.generator])
+        assert [step.title for step in steps if store.find(step.name, step.fingerprint) is None] == missing
+    assert run.latents.fingerprint in artifact(root, run.generator).manifest["parents"]["latents"].values()
 
 
 @pytest.mark.parametrize(
