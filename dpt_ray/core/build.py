@@ -62,6 +62,7 @@ def build_generator(
             attention_sizes=model.attention_sizes,
             dropout=model.dropout,
             augmentation_dim=NUM_CONDITIONS if config.augmentation > 0 else 0,
+            confidence=config.conditioning.confidence,
         )
     return UViT(
         image_size=image_size,
@@ -72,6 +73,7 @@ def build_generator(
         heads=model.heads,
         num_classes=num_classes,
         final_conv=model.final_conv,
+        confidence=config.conditioning.confidence,
     )
 
 
@@ -214,6 +216,7 @@ def generator_training(
         dropout=config.model.dropout > 0,
         weighting=build_weighting(config),
         latents=latents,
+        confidence=config.conditioning.confidence,
     )
     state = _training(model, objective, config, _generator_decay(config))
     if config.ema_snapshots:

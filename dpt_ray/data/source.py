@@ -22,8 +22,8 @@ from dpt_ray.data.stores import join
 from dpt_ray.data.stream import Columns
 from dpt_ray.errors import StoreFailureError, UserError
 
-IMAGE, LABEL = "image", "label"
-"""Columns of what is read."""
+IMAGE, LABEL, CONFIDENCE = "image", "label", "confidence"
+"""Columns of what is read; the last only where a source asks for it."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class SourceShard:
         info: what the index says of the shard.
         rows: which of its samples; None is all.
         labels: class id of each used row; None if unknown or from a sidecar.
-        label_sidecar: URL of a sidecar whose `label` column labels every sample of the shard.
+        label_sidecar: URL of a sidecar whose `label` column labels every sample of the shard; it has the source's
+            further columns too.
         latent_sidecar: URL of a sidecar whose moments are read in the place of the shard's images.
     """
 
@@ -57,10 +58,17 @@ class SourceShard:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An image source of a training step: shards, and the form that images are brought to or their latents have."""
+    """An image source of a training step.
+
+    Attributes:
+        shards: what is read.
+        form: what images are brought to, or what their latents are.
+        columns: further columns of the shards' sidecars, numbers, that come with the images.
+    """
 
     shards: tuple[SourceShard, ...]
     form: ImageForm | LatentForm
+    columns: tuple[str, ...] = ()
     num_images: int = field(init=False)
 
     def __post_init__(self):
@@ -78,7 +86,7 @@ class ImageSource:
 
     def __add__(self, other: "ImageSource") -> "ImageSource":
         """The union of two sources."""
-        return ImageSource(self.shards + other.shards, self.form)
+        return ImageSource(self.shards + other.shards, self.form, self.columns)
 
 
 def unlabelled_source(index: DatasetIndex, form: ImageForm) -> ImageSource:
@@ -86,16 +94,20 @@ def unlabelled_source(index: DatasetIndex, form: ImageForm) -> ImageSource:
     return ImageSource(tuple(SourceShard(shard) for shard in index.shards), form)
 
 
-def sidecar_labelled_source(index: DatasetIndex, folder: str, form: ImageForm) -> ImageSource:
-    """Every image of a data set, labelled by the `label` column of the sidecars in `folder`."""
+def sidecar_labelled_source(
+    index: DatasetIndex, folder: str, form: ImageForm, columns: tuple[str, ...] = ()
+) -> ImageSource:
+    """Every image of a data set, labelled by the `label` column of the sidecars in `folder`, with others of them."""
     shards = (
         SourceShard(shard, label_sidecar=join(folder, sidecar_name(position)))
         for position, shard in enumerate(index.shards)
     )
-    return ImageSource(tuple(shards), form)
+    return ImageSource(tuple(shards), form, columns)
 
 
-def sidecar_latent_source(index: DatasetIndex, labels: str, latents: str, form: LatentForm) -> ImageSource:
+def sidecar_latent_source(
+    index: DatasetIndex, labels: str, latents: str, form: LatentForm, columns: tuple[str, ...] = ()
+) -> ImageSource:
     """The same with the moments of the sidecars in the folder `latents` in the place of images."""
     shards = (
         SourceShard(
@@ -105,7 +117,7 @@ def sidecar_latent_source(index: DatasetIndex, labels: str, latents: str, form: 
         )
         for position, shard in enumerate(index.shards)
     )
-    return ImageSource(tuple(shards), form)
+    return ImageSource(tuple(shards), form, columns)
 
 
 def read_shard_samples(shard: ShardInfo) -> list[Sample]:
@@ -194,6 +206,7 @@ def read_rows(
     form: ImageForm | LatentForm,
     at_once: int,
     out: np.ndarray | None = None,
+    columns: Sequence[str] = (),
 ) -> Iterator[Columns]:
     """Yield some rows of a source's shard, which is fetched once, in pieces.
 
@@ -203,10 +216,11 @@ def read_rows(
         form: what images are brought to, or what their latents are.
         at_once: rows of each piece but the last.
         out: where to put the images of all wanted rows; by default every piece is a new array.
+        columns: further columns of the shard's sidecar.
 
     Yields:
         `image`: uint8 (N, C, H, W), or (N, *form.shape) where they are latents; `label`: int64 (N,),
-        `UNKNOWN_LABEL` where the source gives none.
+        `UNKNOWN_LABEL` where the source gives none; the further columns, (N,).
 
     Raises:
         UserError: before the first piece: the shard or a sidecar is damaged, differs from its index, or doesn't
@@ -218,18 +232,21 @@ def read_rows(
     else:
         keys, take = _open_images(shard, form)
     rows = list(wanted) if shard.rows is None else [shard.rows[row] for row in wanted]
+    further: Columns = {}
     if shard.label_sidecar is not None:
-        sidecar = read_sidecar(shard.label_sidecar, [LABEL])
+        sidecar = read_sidecar(shard.label_sidecar, [LABEL, *columns])
         if sidecar[KEY] != keys:
             raise UserError("does not list the samples of its shard", where=shard.label_sidecar)
         labels = sidecar[LABEL][rows].astype(np.int64)
+        further = {name: sidecar[name][rows] for name in columns}
     elif shard.labels is not None:
         labels = np.asarray(shard.labels, np.int64)[list(wanted)]
     else:
         labels = np.full(len(rows), UNKNOWN_LABEL, np.int64)
     for start in range(0, len(rows), at_once):
         piece = slice(start, start + at_once)
-        yield {IMAGE: take(rows[piece], None if out is None else out[piece]), LABEL: labels[piece]}
+        images = take(rows[piece], None if out is None else out[piece])
+        yield {IMAGE: images, LABEL: labels[piece], **{name: values[piece] for name, values in further.items()}}
 
 
 def read_segment(
@@ -258,7 +275,7 @@ def read_segment(
         shard = source.shards[number]
         rows = shard.num_rows
         wanted = [row % rows for row in range(segment.start, segment.stop)]
-        pieces = read_rows(shard, wanted, source.form, at_once, out)
+        pieces = read_rows(shard, wanted, source.form, at_once, out, source.columns)
         try:
             first = next(pieces)
         except StoreFailureError:

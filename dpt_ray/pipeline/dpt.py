@@ -19,6 +19,7 @@ from dpt_ray.core.build import build_process, reaches_guidance
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
+from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
 from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.evaluation import Evaluation
 from dpt_ray.pipeline.steps.generator import TrainGenerator
@@ -38,6 +39,7 @@ class DualPseudoTraining:
     labelled: LabelledSubset
     classifier: Classifier
     pseudo_labels: Predictions | BalancedLabels
+    conditioning: ConditioningLabels | None
     latents: EncodeLatents | None
     generator: TrainGenerator
     pseudo_images: PseudoImages
@@ -71,9 +73,12 @@ def build(config: RunConfig) -> DualPseudoTraining:
     if config.pseudo_labels.assignment == "balanced":
         pseudo_labels = BalancedLabels(config.pseudo_labels, pseudo_labels, train_data)
 
+    conditioning = None
+    if config.stage2.conditioning.changes_labels:
+        conditioning = ConditioningLabels(config.stage2.conditioning, pseudo_labels, train_data, labelled)
     stage2 = located(config.stage2)
     latents = EncodeLatents(stage2, data, train_data) if stage2.in_latents else None
-    generator = TrainGenerator(stage2, data, seed, train_data, pseudo_labels, latents)
+    generator = TrainGenerator(stage2, data, seed, train_data, conditioning or pseudo_labels, latents)
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
@@ -95,8 +100,8 @@ def build(config: RunConfig) -> DualPseudoTraining:
         real_features=real_features,
     )
     return DualPseudoTraining(
-        train_data, test_data, labelled, classifier, pseudo_labels, latents, generator, pseudo_images, retrained,
-        stage1, stage3, on_pseudo_images, real_features, evaluation,
+        train_data, test_data, labelled, classifier, pseudo_labels, conditioning, latents, generator, pseudo_images,
+        retrained, stage1, stage3, on_pseudo_images, real_features, evaluation,
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class DiffusionObjective(Objective):
         weighting: weight of each noise level in the loss; the process's own when not given.
         latents: the batch holds moments of latents, which it draws from; in the place of `horizontal_flip` and
             `augmentation`.
+        confidence: tell the network the confidence of the labels, by its argument `confidence`.
 
     Raises:
         ValueError: `label_dropout` is not a probability or `null_label` is negative.
@@ -52,6 +53,7 @@ class DiffusionObjective(Objective):
         dropout: bool = False,
         weighting: Weighting | None = None,
         latents: LatentDraw | None = None,
+        confidence: bool = False,
     ):
         super().__init__()
         if not 0 <= label_dropout <= 1:
@@ -66,6 +68,7 @@ class DiffusionObjective(Objective):
         self.dropout = dropout
         self.weighting = weighting
         self.latents = latents
+        self.confidence = confidence
 
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss over this worker's images, and it again as the metric "loss"."""
@@ -74,6 +77,9 @@ class DiffusionObjective(Objective):
         images, told = self.clean(batch)
         if self.dropout:
             told["dropout_seed"] = batch.random.integers(2**31)
+        if self.confidence:
+            assert batch.confidence is not None
+            told["confidence"] = batch.confidence
         loss = self.process.loss(partial(model, **told), images, labels, batch.random, self.weighting).mean()
         return loss, {"loss": loss.detach()}
 

@@ -9,9 +9,10 @@ from dpt_ray.core.diffusion.latents import LatentDraw
 from dpt_ray.data.autoencoders import check_same, find_autoencoder
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.networks import generator_file, latent_description
-from dpt_ray.data.source import ImageSource, sidecar_labelled_source, sidecar_latent_source
+from dpt_ray.data.source import CONFIDENCE, ImageSource, sidecar_labelled_source, sidecar_latent_source
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
+from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
 from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.latents import LATENTS, EncodeLatents, made_form
 from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions
@@ -21,14 +22,15 @@ from dpt_ray.pipeline.steps.training import describe_training, summarise_trainin
 class TrainGenerator(Step):
     """Train a generator on all real images with their pseudo-labels.
 
-    It sees no true label: labelled images too carry the label that stage 1 predicts (the paper's S1).
+    It sees no true label: labelled images too carry the label that stage 1 predicts (the paper's S1), unless
+    `stage2.conditioning` says otherwise.
 
     Args:
         config: the stage's settings.
         data: the form of images and the order's lanes.
         seed: the run's seed.
         train_data: all real training images.
-        pseudo_labels: what stage 1 predicts for them.
+        pseudo_labels: what stage 1 predicts for them, or what was made of that.
         latents: of the images, which it then learns in their place; labels join them when they are read.
 
     Raises:
@@ -43,7 +45,7 @@ class TrainGenerator(Step):
         data: DataConfig,
         seed: int,
         train_data: Step,
-        pseudo_labels: Predictions | BalancedLabels,
+        pseudo_labels: Predictions | BalancedLabels | ConditioningLabels,
         latents: EncodeLatents | None = None,
     ):
         self.config, self._data, self._seed = config, data, seed
@@ -68,10 +70,11 @@ class TrainGenerator(Step):
         size, channels = config.canvas(data)
         form: dict[str, Any] = {"image_size": size, "channels": channels, "num_classes": index.num_classes}
         labels = workshop.parents["pseudo_labels"].file(SIDECARS)
+        columns = (CONFIDENCE,) if config.conditioning.confidence else ()
         if config.in_latents:
-            source, draw, described = self._latents(workshop, index, labels)
+            source, draw, described = self._latents(workshop, index, labels, columns)
         else:
-            source, draw, described = sidecar_labelled_source(index, labels, image_form(data)), None, {}
+            source, draw, described = sidecar_labelled_source(index, labels, image_form(data), columns), None, {}
         return train_network(
             workshop,
             data,
@@ -90,7 +93,7 @@ class TrainGenerator(Step):
         )
 
     def _latents(
-        self, workshop: Workshop, index: DatasetIndex, labels: str
+        self, workshop: Workshop, index: DatasetIndex, labels: str, columns: tuple[str, ...]
     ) -> tuple[ImageSource, LatentDraw, dict[str, Any]]:
         """Return the latents with their labels, what draws them, and what the generator's file says of them."""
         made = workshop.parents["latents"]
@@ -98,5 +101,5 @@ class TrainGenerator(Step):
         found = find_autoencoder(self.config.latents.autoencoder or "")
         check_same(found, form.autoencoder, f"{made.url} holds latents")
         draw = LatentDraw(found.scale(self.config.latents), form.flips, form.has_variance)
-        source = sidecar_latent_source(index, labels, made.file(LATENTS), form)
+        source = sidecar_latent_source(index, labels, made.file(LATENTS), form, columns)
         return source, draw, latent_description(found, self.config.latents)
