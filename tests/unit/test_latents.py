@@ -1,6 +1,7 @@
 """Latents: drawn from stored moments, encoded and decoded as diffusers does, read with their labels, never mixed up."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,6 +187,37 @@ def test_files_elsewhere_are_fetched(kl):
     assert here.checksum == there.checksum
     opened = (open_autoencoder(found).encode(images()) for found in (here, there))
     torch.testing.assert_close(*opened, rtol=0, atol=0)
+
+
+def test_a_name_on_the_hub_may_have_a_folder(kl, monkeypatch):
+    asked = []
+
+    def download(repository, name, subfolder=None):
+        asked.append((repository, name, subfolder))
+        return f"{kl}/{name}"
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    found = find_autoencoder("owner/model/vae")
+    assert found.checksum == find_autoencoder(kl).checksum
+    assert asked[0] == ("owner/model", "config.json", "vae")
+    torch.testing.assert_close(
+        open_autoencoder(found).encode(images()), open_autoencoder(find_autoencoder(kl)).encode(images())
+    )
+    find_autoencoder("owner/model")
+    assert asked[-1] == ("owner/model", "diffusion_pytorch_model.safetensors", None)
+
+
+def test_a_hub_that_cannot_be_reached_is_told_in_one_line(monkeypatch):
+    def download(*arguments, **options):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert "cannot be fetched from the Hugging Face hub (no route to host)" in told(find_autoencoder, "owner/model")
+
+
+def test_without_diffusers_it_says_what_to_install(kl, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    assert "pip install 'dpt_ray[latents]'" in told(open_autoencoder, find_autoencoder(kl))
 
 
 def copied(folder: str, target: Path, **changes) -> str:
