@@ -1,11 +1,12 @@
 """Bring networks into this package's form, and out of it."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from typing import get_args
 
-from dpt_ray.config.schema import GeneratorConfig
+from dpt_ray.config.schema import GeneratorConfig, LatentsConfig
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
 
@@ -25,7 +26,7 @@ def main() -> int:
 def _import_uvit(options: argparse.Namespace) -> str:
     from dpt_ray.data.uvit_checkpoint import import_uvit
 
-    content = import_uvit(options.file, heads=options.heads, process=options.process)
+    content = import_uvit(options.file, heads=options.heads, process=options.process, latents=_latents(options))
     stores.write_bytes(options.output, content)
     return f"generator: {options.output}"
 
@@ -43,6 +44,19 @@ def _export_classifier(options: argparse.Namespace) -> str:
     return f"classifier: {folder}"
 
 
+def _latents(options: argparse.Namespace) -> LatentsConfig | None:
+    if options.autoencoder is None:
+        return None
+    return LatentsConfig(autoencoder=options.autoencoder, scale=options.scale)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -57,6 +71,10 @@ def _parse() -> argparse.Namespace:
         choices=get_args(GeneratorConfig.model_fields["process"].annotation),
         help="what it was trained with: U-ViT-L's is variance_preserving",
     )
+    uvit.add_argument(
+        "--autoencoder", help="of its latents: a folder, URL or name on the hub, as stage2.latents.autoencoder"
+    )
+    uvit.add_argument("--scale", type=_positive, help="of its latents; the autoencoder's own if not given")
     generator = commands.add_parser("generator", help="a run's generator as a folder for dpt_ray.load_generator")
     generator.set_defaults(run=_export_generator)
     classifier = commands.add_parser("classifier", help="a run's classifier as a folder for dpt_ray.load_classifier")

@@ -12,7 +12,7 @@ class ImageBatch:
     """One worker's rows of one step from one source.
 
     Attributes:
-        images: uint8, (B, C, H, W), values 0..255.
+        images: uint8, (B, C, H, W), values 0..255; or moments of latents, see `LatentDraw`.
         labels: int64, (B,); class ids, or `UNKNOWN_LABEL`.
         index: int64, (B,); each image's place in its source, the same in every epoch.
         random: the rows' own random streams; every draw for these rows (augmentation, noise,

@@ -6,7 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, ProbeConfig, SamplingConfig
+from dpt_ray.config.schema import (
+    ClassifierModelConfig,
+    GeneratorConfig,
+    LatentsConfig,
+    ProbeConfig,
+    SamplingConfig,
+)
 from dpt_ray.core.build import (
     build_classifier,
     build_generator,
@@ -14,6 +20,7 @@ from dpt_ray.core.build import (
     build_process,
     channel_statistics,
 )
+from dpt_ray.core.diffusion.latents import LatentScale
 from dpt_ray.core.diffusion.samplers import sample, to_uint8
 from dpt_ray.core.models.encoders import FrozenEncoder
 from dpt_ray.core.models.graphs import ClassifierGraph, ProbeGraph
@@ -24,6 +31,7 @@ from dpt_ray.core.random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.augmentation import normalise
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
+from dpt_ray.data.autoencoders import FoundAutoencoder, check_same, find_autoencoder, open_autoencoder
 from dpt_ray.data.encoders import open_encoder
 from dpt_ray.data.shards import sha256
 from dpt_ray.data.snapshots import averaged_weights
@@ -39,9 +47,30 @@ def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: i
     return save_network(state.ema.model, {"kind": "classifier", "model": config.model_dump(mode="json"), **form})
 
 
-def generator_file(config: GeneratorConfig, form: dict[str, int], state: TrainState) -> bytes:
-    """Return the file of a trained generator: its averaged weights. `form`: image_size, channels, num_classes."""
-    return save_network(state.ema.model, {"kind": "generator", "config": config.model_dump(mode="json"), **form})
+def generator_file(config: GeneratorConfig, form: dict[str, Any], state: TrainState) -> bytes:
+    """Return the file of a trained generator: its averaged weights.
+
+    Args:
+        config: its settings.
+        form: image_size, channels, num_classes, and what `latent_description` says if it draws latents.
+        state: its training.
+    """
+    settings = config.model_dump(mode="json", exclude={"latents"})
+    return save_network(state.ema.model, {"kind": "generator", "config": settings, **form})
+
+
+def latent_description(found: FoundAutoencoder, config: LatentsConfig) -> dict[str, Any]:
+    """Return what a generator's file says of the latents that it draws."""
+    scale = found.scale(config)
+    return {
+        "latents": {
+            "location": found.location,
+            "autoencoder": found.checksum,
+            "precision": config.precision,
+            "scale": scale.factor,
+            "shift": scale.shift,
+        }
+    }
 
 
 def probe_file(probe: ProbeConfig, num_classes: int, temperature: float, weight: torch.Tensor) -> bytes:
@@ -157,12 +186,24 @@ class Generator:
         ema_width: relative width of a power-function average to use in the place of the file's weights, made of
             the snapshots beside it.
         checksum: SHA-256 that the file's content must have, hexadecimal; not checked if None.
+        latents: where the autoencoder is, and with what scale latents are expected, for a generator of latents;
+            as its file says when not given.
+        decoding_batch: images that the autoencoder decodes together.
 
     Raises:
-        UserError: the file is damaged or holds something else, or there are no snapshots beside it.
+        UserError: the file is damaged or holds something else, or there are no snapshots beside it, or the autoencoder
+            or scale is another one than it was trained with.
     """
 
-    def __init__(self, url: str, device: str = "cpu", ema_width: float | None = None, checksum: str | None = None):
+    def __init__(
+        self,
+        url: str,
+        device: str = "cpu",
+        ema_width: float | None = None,
+        checksum: str | None = None,
+        latents: LatentsConfig | None = None,
+        decoding_batch: int = 16,
+    ):
         def build(description: dict[str, Any]) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
             form = {name: description[name] for name in ("image_size", "channels", "num_classes")}
@@ -173,6 +214,7 @@ class Generator:
             return build_generator(config, **form)
 
         network, self.description = _load(url, "generator", build, checksum)
+        self._decoder = _decoder(url, self.description.get("latents"), latents, device, decoding_batch)
         if ema_width is not None:
             folder = url.rpartition("/")[0]
             averaged = averaged_weights(folder, ema_width)
@@ -219,7 +261,7 @@ class Generator:
             self.process.schedule,
         )
         try:
-            return to_uint8(images).cpu()
+            return to_uint8(self._decoder(images) if self._decoder else images).cpu()
         except ValueError as error:
             raise UserError(str(error), where=self._url, fix="train it with a lower learning rate") from None
 
@@ -231,6 +273,53 @@ def network_kind(url: str) -> str:
         UserError: it is damaged or no such file.
     """
     return _read(url)[1]["kind"]
+
+
+class LatentDecoder:
+    """Turns a generator's latents into images.
+
+    Args:
+        described: what `latent_description` said when the generator was trained.
+        latents: where the autoencoder is, and the expected scale.
+        device: where it computes.
+        batch: images together.
+        where: the generator's file.
+
+    Raises:
+        UserError: the autoencoder or the scale is another one.
+    """
+
+    def __init__(self, described: dict[str, Any], latents: LatentsConfig, device: str, batch: int, where: str):
+        found = find_autoencoder(latents.autoencoder or described["location"])
+        check_same(found, described["autoencoder"], f"{where} was trained on latents")
+        if latents.scale is not None and latents.scale != described["scale"]:
+            raise UserError(
+                f"{where} was trained on latents times {described['scale']:g}, not {latents.scale:g}",
+                where="stage2.latents.scale",
+                fix=f"set it to {described['scale']:g}, or train a generator with the other scale",
+            )
+        self._scale = LatentScale(described["scale"], described["shift"])
+        self._autoencoder = open_autoencoder(found, precision=described["precision"], batch=batch, device=device)
+
+    def __call__(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return images in [-1, 1], (B, C, H, W), of scaled latents.
+
+        Raises:
+            ValueError: latents are not finite.
+        """
+        if not torch.isfinite(latents).all():
+            raise ValueError("latents have NaN or infinite values: the generator that made them has diverged")
+        return self._autoencoder.decode(self._scale.undo(latents))
+
+
+def _decoder(
+    url: str, described: dict[str, Any] | None, latents: LatentsConfig | None, device: str, batch: int
+) -> LatentDecoder | None:
+    if described is not None:
+        return LatentDecoder(described, latents or LatentsConfig(), device, batch, url)
+    if latents is not None and latents.autoencoder is not None:
+        raise UserError("was trained on pixels, not on latents", where=url, fix="set stage2.latents.autoencoder=null")
+    return None
 
 
 def _load(

@@ -81,9 +81,9 @@ def train_network(
 
 
 def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:
-    """Return every setting that changes a trained network."""
+    """Return every setting that changes a trained network, but for those of latents."""
     return {
-        "training": config.model_dump(mode="json", exclude={"probe"}),
+        "training": config.model_dump(mode="json", exclude={"probe", "latents"}),
         "image_size": data.image_size,
         "channels": data.channels,
         "lanes": data.lanes,
