@@ -1,6 +1,6 @@
 """Print what pyproject.toml requires, one a line: list_requirements.py PYPROJECT [EXTRA,...].
 
-So an image's packages depend on this file and constraints.txt only, and are not installed anew with every change of code.
+So an image's packages depend on those files and constraints.txt alone, and a change of code installs nothing anew.
 """
 
 import sys

@@ -87,7 +87,9 @@ def storage(tmp_path_factory):
     for wheel in (context / "infra/docker/wheels").glob("*.whl"):
         wheel.unlink()
     # A device that there is not ends the build with a line that says so, before anything is installed.
-    told = _buildah(folder, "bud", *words, "--build-arg", "DEVICE=tpu", "--tag", f"{IMAGE}-tpu", str(context), fails=True)
+    told = _buildah(
+        folder, "bud", *words, "--build-arg", "DEVICE=tpu", "--tag", f"{IMAGE}-tpu", str(context), fails=True
+    )
     assert "DEVICE must be cpu or gpu, not 'tpu'" in told
     _buildah(folder, "from", "--pull-never", "--name", "job", IMAGE)
     yield folder
@@ -104,8 +106,16 @@ def test_the_job_plans_a_run_as_an_ordinary_user(storage):
         storage, "python", "jobs/dpt_full.py", "--config", "configs/digits.yaml", "--set", "root=/tmp/out", "--dry-run"
     )
     assert "to make" in plan
-    assert "stage1" in plan
+    assert "pseudo images: 1,000 images" in plan
     assert _run(storage, "id", "-u").strip() == "1000"
+
+
+def test_a_training_runs_on_a_ray_of_its_own(storage):
+    words = ["root=/tmp/out", "stage1.images=1600", "cluster.local_cpus=2"]
+    settings = [part for word in words for part in ("--set", word)]
+    told = _run(storage, "python", "jobs/train_classifier.py", "--config", "configs/digits.yaml", *settings)
+    place = told.strip().splitlines()[-1].rpartition(": ")[2]
+    assert _run(storage, "ls", place).split() != []
 
 
 def test_packages_are_those_of_the_constraints(storage):

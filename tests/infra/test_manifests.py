@@ -100,7 +100,9 @@ def test_ray_asks_for_its_token_and_its_version_is_the_tested_one(name):
 def test_secrets_are_named_and_never_written(name):
     documents = overlay(name)
     assert not any(document["kind"] == "Secret" for document in documents)
-    nodes = [container for place, container, _ in _containers(ray_job(documents)) if place not in ("submitter", "autoscaler")]
+    nodes = [
+        container for place, container, _ in _containers(ray_job(documents)) if place not in ("submitter", "autoscaler")
+    ]
     for container in nodes:
         assert {"secretRef": {"name": "dpt-s3", "optional": True}} in container["envFrom"]
     text = yaml.safe_dump_all(documents)
@@ -153,7 +155,9 @@ def test_the_run_is_a_configuration_that_the_project_accepts(name, tmp_path):
         there = groups["trainers"]["minReplicas"] * int(limits["nvidia.com/gpu"])
         assert there >= config.cluster.workers * config.cluster.gpus_per_worker
     # What is kept decoded must fit into the object stores of the nodes that are always there.
-    stores = sum(int(group["rayStartParams"]["object-store-memory"]) * group["minReplicas"] for group in groups.values())
+    stores = sum(
+        int(group["rayStartParams"]["object-store-memory"]) * group["minReplicas"] for group in groups.values()
+    )
     assert config.cluster.keep_mib * 2**20 <= stores
 
 
