@@ -1,4 +1,4 @@
-"""The image is really built and its job run, where buildah is: in chroot mode, without a container engine or a registry.
+"""The image is really built and its job run, where buildah is: in chroot mode, without a container engine.
 
 The base image is a stand-in, Debian of the same release with its own Python, so this tests our steps and not the
 published base. Packages come from `infra/docker/wheels` or, if that is empty, are downloaded first.

@@ -112,7 +112,7 @@ def test_secrets_are_named_and_never_written(name):
 
 
 def test_images_have_exact_versions(name):
-    for place, container, pod in _containers(ray_job(overlay(name))):
+    for place, container, _ in _containers(ray_job(overlay(name))):
         if place != "autoscaler":  # KubeRay gives it the head's
             kind = "gpu" if name in ("gpu", "spot") else "cpu"
             assert container["image"] == f"registry.example.com/dpt-ray:{__version__}-{kind}", place
