@@ -17,6 +17,9 @@ from dpt_ray.config.load import load_config
 
 pytestmark = pytest.mark.parametrize("name", OVERLAYS)
 
+IMAGE_FOLDER = "/app"
+"""Where the image has what the repository has at its root."""
+
 TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
@@ -129,16 +132,17 @@ def test_time_and_tries_are_bounded_and_the_cluster_goes(name):
 def test_the_run_is_a_configuration_that_the_project_accepts(name, tmp_path):
     documents = overlay(name)
     job = ray_job(documents)
-    python, script, *words = job["spec"]["entrypoint"].split()
+    python, program, *words = job["spec"]["entrypoint"].split()
     assert python == "python"
+    script = REPOSITORY / Path(program).relative_to(IMAGE_FOLDER)
     given = words[words.index("--config") + 1]
-    if not given.startswith("/"):  # in the image, as in the repository
-        if not (REPOSITORY / script).exists():
-            pytest.skip(f"NOT CHECKED: {script} is not there yet")
-        assert (REPOSITORY / given).exists()
+    if given.startswith(IMAGE_FOLDER):
+        if not script.exists():
+            pytest.skip(f"NOT CHECKED: {program} is not there yet")
+        assert (REPOSITORY / Path(given).relative_to(IMAGE_FOLDER)).exists()
         assert any(word.startswith("root=s3://") for word in words)
         return
-    assert (REPOSITORY / script).exists()
+    assert script.exists()
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     (folder,) = [mount for mount in head["containers"][0]["volumeMounts"] if given.startswith(mount["mountPath"] + "/")]
     (volume,) = [volume for volume in head["volumes"] if volume["name"] == folder["name"]]
