@@ -139,7 +139,9 @@ def test_the_run_is_a_configuration_that_the_project_accepts(name, tmp_path):
     if given.startswith(IMAGE_FOLDER):
         if not script.exists():
             pytest.skip(f"NOT CHECKED: {program} is not there yet")
-        assert (REPOSITORY / Path(given).relative_to(IMAGE_FOLDER)).exists()
+        from dpt_ray.config.tune import load_tune
+
+        load_tune(str(REPOSITORY / Path(given).relative_to(IMAGE_FOLDER)))
         assert any(word.startswith("root=s3://") for word in words)
         return
     assert script.exists()
