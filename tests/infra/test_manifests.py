@@ -33,8 +33,10 @@ def _containers(job):
         yield "autoscaler", options, job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
 
 
-def test_kubernetes_schemas_accept_everything(name):
-    assert [mistake for document in overlay(name) for mistake in core_schema.mistakes(document)] == []
+@pytest.mark.parametrize("version", [core_schema.OLDEST, core_schema.NEWEST])
+def test_kubernetes_schemas_accept_everything(name, version):
+    documents = [*overlay(name), *render(KUBERNETES / "cluster")]
+    assert [mistake for document in documents for mistake in core_schema.mistakes(document, version)] == []
 
 
 def test_kuberay_schema_accepts_the_job(name):
