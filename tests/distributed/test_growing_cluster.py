@@ -28,12 +28,10 @@ print("at once:", refused(config.model_copy(update={"wait_seconds": 0})))
 began = time.monotonic()
 print("in vain:", refused(config.model_copy(update={"wait_seconds": 3})), time.monotonic() - began >= 3)
 
-def grow():
-    time.sleep(3)
-    cluster.add_node(num_cpus=4, num_gpus=2)
-
-threading.Thread(target=grow).start()
-print("grown:", training_resources(config))
+waiting = threading.Thread(target=lambda: print("grown:", training_resources(config)))
+waiting.start()
+cluster.add_node(num_cpus=4, num_gpus=2)
+waiting.join()
 cluster.shutdown()
 """
 
