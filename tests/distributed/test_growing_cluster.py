@@ -8,6 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, threading, time
+import ray
 from ray.cluster_utils import Cluster
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed.cluster import connect, training_resources
@@ -32,6 +33,7 @@ waiting = threading.Thread(target=lambda: print("grown:", training_resources(con
 waiting.start()
 cluster.add_node(num_cpus=4, num_gpus=2)
 waiting.join()
+ray.shutdown()
 cluster.shutdown()
 """
 
