@@ -534,6 +534,9 @@ class ClusterConfig(Section):
     """Time between two checkpoints of a training, at least; they fall on points of the loss curve."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures after which a training step gives up."""
+    wait_seconds: Annotated[float, Field(ge=0)] = 0
+    """Time that a step waits for nodes where the cluster has too few CPUs or GPUs: for clusters that grow by themselves
+    or replace lost nodes."""
 
 
 class RunConfig(Section):

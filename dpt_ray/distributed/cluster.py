@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.distributed.growth import wait_for_resources
 from dpt_ray.errors import UserError
 
 CONNECT_SECONDS = 15.0
@@ -124,10 +125,11 @@ def training_resources(config: ClusterConfig) -> Resources:
     """Return what training workers reserve; the rest is left to readers, so that reading never starves.
 
     Raises:
-        UserError: the cluster has less than is asked for.
+        UserError: the cluster has less than is asked for, also after `cluster.wait_seconds`.
     """
     import ray
 
+    _wait_for(config, config.workers)
     total = ray.cluster_resources()
     cpus = config.cpus_per_worker
     if cpus is None:
@@ -156,12 +158,19 @@ def inference_resources(config: ClusterConfig) -> Resources:
     """
     import ray
 
+    _wait_for(config, 1)
     total = ray.cluster_resources()
     gpus = min(1.0, config.gpus_per_worker)
     _check_fits(total, "GPU", gpus, "cluster.gpus_per_worker")
     fit = int(total.get("GPU", 0) / gpus) if gpus else int(total.get("CPU", 1))
     processes = max(1, min(config.inference_workers or fit, fit))
     return Resources(processes, 1.0 if not gpus else 0.5, gpus)
+
+
+def _wait_for(config: ClusterConfig, processes: int) -> None:
+    """Wait for the GPUs that processes reserve, and for the CPUs if their number is given."""
+    process = {"GPU": float(config.gpus_per_worker), "CPU": float(config.cpus_per_worker or 1)}
+    wait_for_resources({name: amount for name, amount in process.items() if amount}, processes, config.wait_seconds)
 
 
 def _check_fits(total: dict[str, float], name: str, wanted: float, setting: str) -> None:
