@@ -32,7 +32,9 @@ class DimensionConfig(Section):
     def _one_kind(self) -> "DimensionConfig":
         given = [kind for kind in ("grid", "choice", "uniform", "log_uniform") if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of grid, choice, uniform, log_uniform (now: {', '.join(given) or 'none'})")
+            raise ValueError(
+                f"give exactly one of grid, choice, uniform, log_uniform (now: {', '.join(given) or 'none'})"
+            )
         bounds = self.bounds
         if bounds is not None and not bounds[0] < bounds[1]:
             raise ValueError(f"{given[0]} must be [low, high] with low < high: got [{bounds[0]:g}, {bounds[1]:g}]")

@@ -80,7 +80,9 @@ class ValidationChoice(Step):
                 raise UserError(
                     f"{count} of the {len(members)} {kind} of class {label} would be kept out, which leaves none",
                     where="validation",
-                    fix="use validation.images: training, or more labels" if from_labelled else "lower share or per_class",
+                    fix="use validation.images: training, or more labels"
+                    if from_labelled
+                    else "lower share or per_class",
                 )
             members.sort(key=lambda image: (derive_seed("validation", self.settings["seed"], image.key), image.key))
             chosen += members[:count]
