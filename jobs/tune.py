@@ -1,4 +1,4 @@
-"""A search over settings by Ray Tune: trials share every artifact that they have in common. The same command goes on."""
+"""A search over settings by Ray Tune: trials share all that they have in common. The same command goes on."""
 
 import argparse
 

@@ -132,7 +132,7 @@ class TuneConfig(Section):
     """Name of the search's folder under `<root>/searches/`."""
     base: str
     """Configuration that all trials refine: a YAML file, from this file's folder."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default={})
     """Settings of all trials over those of `base`, by dotted name."""
     space: Annotated[dict[str, DimensionConfig], Field(min_length=1)]
     """Dotted setting -> the values that are tried."""

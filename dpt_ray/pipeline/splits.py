@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.tune import ValidationConfig
-from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.labels import LabelledSubset
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice

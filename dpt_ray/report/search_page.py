@@ -90,7 +90,8 @@ def _points(report: SearchReport) -> str:
         )
         for point in report.points
     ]
-    lead = f"Best first by {report.metric.replace('_', ' ')}; mean ± standard deviation over seeds, on {escape(report.images)}."
+    metric = report.metric.replace("_", " ")
+    lead = f"Best first by {metric}; mean ± standard deviation over seeds, on {escape(report.images)}."
     return _section("points", "Points", lead, _table("Points", columns, rows)) if rows else ""
 
 

@@ -119,7 +119,7 @@ def _notes(search: Search, searched: Searched, points: list[PointFigures]) -> li
             f"An accuracy of one trial is measured on {images:,} images: its standard error is about "
             f"{100 * error:.1f} points."
         )
-    if points and 0 < points[0].finished and any(0 < p.finished < p.of for p in points):
+    if points and points[0].finished > 0 and any(0 < p.finished < p.of for p in points):
         notes.append("Points with fewer finished seeds stand below; their means are over other seeds.")
     notes += [f"A proposed point could not be run: {reason}" for reason in searched.impossible]
     return notes

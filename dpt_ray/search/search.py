@@ -15,7 +15,7 @@ from dpt_ray.search.body import run_trial
 from dpt_ray.search.proposals import ProposedTrials
 from dpt_ray.search.queue import ListedTrials, TrialQueue
 from dpt_ray.search.records import Look, Record, Records
-from dpt_ray.search.space import Trial, listed_points, trial
+from dpt_ray.search.space import Trial, listed_points, trial_of
 
 Say = Callable[[str], None]
 
@@ -56,10 +56,10 @@ class Search:
         if tune.searcher.name == "random":
             points = listed_points(tune)
             # Neighbours differ in their seed, since trials of one seed share most.
-            self.listed = [trial(tune, overrides, point, seed) for point in points for seed in tune.seeds]
+            self.listed = [trial_of(tune, overrides, point, seed) for point in points for seed in tune.seeds]
             first = self.listed[0].config
         else:
-            first = trial(tune, overrides, listed_points(tune)[0], tune.seeds[0]).config
+            first = trial_of(tune, overrides, listed_points(tune)[0], tune.seeds[0]).config
         _check_looks(tune, first)
         self.root, self.cluster = first.root, first.cluster
         self.store = ArtifactStore(self.root)
@@ -67,7 +67,7 @@ class Search:
 
     def trials_of(self, point: dict[str, Any]) -> list[Trial]:
         """Return a point's trials, one a seed."""
-        return [trial(self.tune, self._overrides, point, seed) for seed in self.tune.seeds]
+        return [trial_of(self.tune, self._overrides, point, seed) for seed in self.tune.seeds]
 
     def run(self, say: Say) -> Searched:
         """Run what has not ended yet. Ray is started only for that, and once for all trials.
@@ -203,7 +203,7 @@ class _Session:
             self._end(trial, replace(record, state="stopped", cause=cause))
 
     def _on_say(self, key: str, text: str) -> None:
-        if key in self._running:
+        if key in self._running and ": already made" not in text:
             self._say(f"{self._label(self._running[key])}: {text}")
 
     def _label(self, trial: Trial) -> str:

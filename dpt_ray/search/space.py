@@ -97,7 +97,7 @@ def draw(dimension: DimensionConfig, random: np.random.Generator) -> Any:
     return min(max(round(value), int(dimension.bounds[0])), int(dimension.bounds[1])) if dimension.integer else value
 
 
-def trial(tune: TuneConfig, overrides: Sequence[str], point: Point, seed: int) -> Trial:
+def trial_of(tune: TuneConfig, overrides: Sequence[str], point: Point, seed: int) -> Trial:
     """Return the run that a point and a seed stand for.
 
     Raises:
