@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from dpt_ray.config.tune import METRICS, DimensionConfig, TuneConfig
+from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import ArtifactStore
@@ -50,10 +51,7 @@ class ProposedTrials(TrialQueue):
         self._tune, self._trials, self._ended = tune, trials, ended
         self._url, self._missing = stores.join(folder, FILE), Missing(store)
         self._optuna = _import_optuna()
-        self._study = self._optuna.create_study(
-            direction={"max": "maximize", "min": "minimize"}[METRICS[tune.metric]],
-            sampler=self._optuna.samplers.TPESampler(seed=tune.searcher.seed, constant_liar=True),
-        )
+        self._study = self._optuna.create_study(direction={"max": "maximize", "min": "minimize"}[METRICS[tune.metric]])
         self._distributions = {name: _distribution(self._optuna, d) for name, d in tune.space.items()}
         self._open: list[_Proposal] = []
         self._proposed: list[dict[str, Any]] = []
@@ -98,6 +96,9 @@ class ProposedTrials(TrialQueue):
         return dropped
 
     def _propose(self) -> None:
+        # A proposal's random numbers are its own: a search that goes on would otherwise begin with the first ones again.
+        seed = derive_seed("proposal", self._tune.searcher.seed, len(self._proposed)) % 2**32
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         asked = self._study.ask(self._distributions)
         self._proposed.append(dict(asked.params))
         stores.write_json(self._url, {"space": self._space(), "points": self._proposed})
