@@ -96,7 +96,7 @@ class ProposedTrials(TrialQueue):
         return dropped
 
     def _propose(self) -> None:
-        # A proposal's random numbers are its own: a search that goes on would otherwise begin with the first ones again.
+        # A proposal's random numbers are its own; a search that goes on would else begin with the first ones again.
         seed = derive_seed("proposal", self._tune.searcher.seed, len(self._proposed)) % 2**32
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         asked = self._study.ask(self._distributions)
