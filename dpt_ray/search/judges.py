@@ -10,10 +10,11 @@ import torch
 
 from dpt_ray.config.schema import SamplingConfig
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
+from dpt_ray.core.random import derive_seed
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import Classifier, Generator
-from dpt_ray.data.sidecars import read_sidecar
+from dpt_ray.data.sidecars import KEY, read_sidecar
 from dpt_ray.data.source import IMAGE, LABEL, SourceShard, read_rows
 from dpt_ray.pipeline.steps.features import FEATURES
 
@@ -31,7 +32,7 @@ class ValidationAccuracy:
     Attributes:
         images: URL of their index's artifact.
         form: what images are brought to.
-        most: so many are read at most, evenly spaced.
+        most: so many are read at most.
     """
 
     images: str
@@ -49,13 +50,19 @@ class ValidationAccuracy:
 
     def _read_images(self) -> tuple[torch.Tensor, torch.Tensor]:
         index = read_index(self.images)
-        stride = max(1, -(-index.num_images // self.most))
+        sidecars = [read_sidecar(index.label_sidecar(position), [LABEL]) for position in range(len(index.shards))]
+        known = [
+            (derive_seed("look", key), position, row)
+            for position, sidecar in enumerate(sidecars)
+            for row, key in enumerate(sidecar[KEY])
+            if sidecar[LABEL][row] >= 0
+        ]
+        chosen = sorted(known)[: self.most]  # by a hash: the order of images may follow their classes
         images, labels = [], []
         for position, shard in enumerate(index.shards):
-            true = read_sidecar(index.label_sidecar(position), [LABEL])[LABEL]
-            rows = [row for row in range(0, shard.samples, stride) if true[row] >= 0]
+            rows = sorted(row for _, where, row in chosen if where == position)
             images += [piece[IMAGE] for piece in read_rows(SourceShard(shard), rows, self.form, BATCH)] if rows else []
-            labels.append(true[rows])
+            labels.append(sidecars[position][LABEL][rows])
         return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
 
 
