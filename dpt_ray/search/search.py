@@ -192,7 +192,7 @@ class _Session:
     def _end(self, trial: Trial, record: Record) -> None:
         self._search.records.write(trial, record)
         self._queue.tell(trial, record)
-        self._say(f"{self._label(trial)}: {self._describe(record)}")
+        self._say(f"{self._label(trial)}: {self._describe(trial, record)}")
 
     def _drop_with(self, stopped: Trial) -> None:
         """End the waiting trials whose generator is the one that was stopped."""
@@ -209,17 +209,14 @@ class _Session:
     def _label(self, trial: Trial) -> str:
         return f"[{self._described.index(trial) + 1}/{self._total}] {trial.title}"
 
-    def _describe(self, record: Record) -> str:
+    def _describe(self, trial: Trial, record: Record) -> str:
         if record.state != "finished":
             return f"{record.state}: {record.cause}"
-        figures = self._search.records.read(self._trial_of(record)).metrics
+        figures = self._search.records.read(trial).metrics
         accuracy = (
             f"stage 1 {format_share(figures['stage1_accuracy'])}, stage 3 {format_share(figures['stage3_accuracy'])}"
         )
         return f"finished in {format_seconds(record.seconds)} ({accuracy})"
-
-    def _trial_of(self, record: Record) -> Trial:
-        return next(t for t in self._described if t.point == record.point and t.seed == record.seed)
 
 
 def _look(look: dict[str, Any]) -> Look:
