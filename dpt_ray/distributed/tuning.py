@@ -46,7 +46,8 @@ class TrialEvents:
     """What is called, in this process, as trials go on.
 
     Attributes:
-        next_job: returns a name and what the trial's body gets (JSON-like), None if there is nothing at the moment.
+        next_job: returns a name and what the trial's body gets (any object that pickles), None if there is nothing at
+            the moment.
         is_over: whether no job will come any more.
         on_look: gets a name and what `report` was given.
         on_end: gets a name, and what the body returned (None if it was stopped), the last look if there was one, and
@@ -92,7 +93,7 @@ def run_trials(
         tune.Tuner(
             tune.with_resources(partial(_run, body=body, journal=journal, parts=concurrent), {"memory": TRIAL_BYTES}),
             tune_config=tune.TuneConfig(
-                search_alg=_Jobs(events),
+                search_alg=_Jobs(events, journal),
                 scheduler=scheduler,
                 num_samples=-1,
                 max_concurrent_trials=concurrent,
@@ -105,7 +106,8 @@ def run_trials(
 def _run(config: dict[str, Any], *, body: Body, journal: Any, parts: int) -> None:
     """The function that Tune runs: one trial."""
     join_cluster(parts)
-    name, job = json.loads(config["job"])
+    name = config["name"]
+    job = ray.get(journal.take_job.remote(name))
     outcome = body(
         job, lambda look: tune.report({"look": json.dumps(look)}), lambda text: journal.write.remote(name, text)
     )
@@ -115,16 +117,17 @@ def _run(config: dict[str, Any], *, body: Body, journal: Any, parts: int) -> Non
 class _Jobs(Searcher):
     """Hands our jobs to Tune, and what it tells of them to us."""
 
-    def __init__(self, events: TrialEvents):
+    def __init__(self, events: TrialEvents, journal: Any):
         super().__init__()
-        self._events, self._names = events, {}
+        self._events, self._journal, self._names = events, journal, {}
 
     def suggest(self, trial_id: str) -> Any:
         job = self._events.next_job()
         if job is None:
             return Searcher.FINISHED if self._events.is_over() else None
         self._names[trial_id] = job[0]
-        return {"job": json.dumps(job)}
+        ray.get(self._journal.put_job.remote(*job))  # not in Tune's configuration, which it copies, flattens and writes
+        return {"name": job[0]}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if _is_look(result):
@@ -165,8 +168,7 @@ class GroupedHalving(FIFOScheduler):
         if not _is_look(result):
             return TrialScheduler.CONTINUE
         look = json.loads(result["look"])
-        name, _ = json.loads(trial.config["job"])
-        return self._look(look["group"], name, look["share"], look["score"])
+        return self._look(look["group"], trial.config["name"], look["share"], look["score"])
 
     def _look(self, group: str, name: str, share: float, score: float) -> str:
         trial = SimpleNamespace(trial_id=name)
@@ -189,10 +191,19 @@ def _is_look(result: Mapping[str, Any]) -> bool:
 
 
 class Journal:
-    """Gathers what trials say; runs as one actor."""
+    """Gathers what trials say, and holds their jobs; runs as one actor."""
 
     def __init__(self):
         self._lines: list[tuple[str, str]] = []
+        self._jobs: dict[str, Any] = {}
+
+    def put_job(self, name: str, job: Any) -> None:
+        """Keep a job until its trial takes it."""
+        self._jobs[name] = job
+
+    def take_job(self, name: str) -> Any:
+        """Return, once, a job."""
+        return self._jobs.pop(name)
 
     def write(self, name: str, text: str) -> None:
         """Add a line."""

@@ -2,34 +2,47 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.tune import SchedulerConfig, ValidationConfig
+from dpt_ray.config.tune import SchedulerConfig
 from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.sidecars import sidecar_name
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.looks import Looks
 from dpt_ray.pipeline.artifacts import ArtifactStore
-from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import Step, make_all
 from dpt_ray.pipeline.jobs import skip_policy
-from dpt_ray.pipeline.splits import validation_split
 from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.predictions import SIDECARS
 from dpt_ray.search.judges import PseudoImageDistance, ValidationAccuracy
+from dpt_ray.search.space import Trial
 
 LONGEST_CAUSE = 500
 
 
-def run_trial(
-    job: dict[str, Any], report: Callable[[dict[str, Any]], None], say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Make a trial's evaluation, and return `metrics`, or the `cause` of its failure in one line, and `seconds`."""
+@dataclass(frozen=True)
+class TrialJob:
+    """A trial as its process needs it: with its steps, since relative paths mean something else there.
+
+    Attributes:
+        trial: what to run.
+        root: absolute URL of the results.
+        scheduler: early stopping.
+    """
+
+    trial: Trial
+    root: str
+    scheduler: SchedulerConfig
+
+
+def run_trial(job: TrialJob, report: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> dict[str, Any]:
+    """Make a trial's evaluation; return the `cause` of its failure in one line if it failed, and `seconds`."""
     began = time.monotonic()
+    outcome: dict[str, Any] = {}
     try:
-        outcome: dict[str, Any] = {"metrics": _make(job, report, say)}
+        _make(job, report, say)
     except Exception as error:
         told = user_error(error)
         cause = str(told) if told else f"{type(error).__name__}: {error}"
@@ -37,30 +50,26 @@ def run_trial(
     return {**outcome, "seconds": round(time.monotonic() - began, 3)}
 
 
-def _make(job: dict[str, Any], report: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> dict[str, Any]:
-    config = RunConfig.model_validate(job["config"])
-    validation = ValidationConfig.model_validate(job["validation"])
-    run = build(config, partial(validation_split, validation=validation))
-    store = ArtifactStore(config.root)
-    make = partial(make_all, store=store, cluster=config.cluster, say=say, policy=skip_policy(config.data))
-    looks = _looks(run, config, SchedulerConfig.model_validate(job["scheduler"]), make, job["seed"], report)
-    return make([run.evaluation], looks=looks)[run.evaluation].facts
+def _make(job: TrialJob, report: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> None:
+    trial, config = job.trial, job.trial.config
+    store, policy = ArtifactStore(job.root), skip_policy(config.data)
+    make = partial(make_all, store=store, cluster=config.cluster, say=say, policy=policy)
+    make([trial.run.evaluation], looks=_looks(trial, job.scheduler, make, report))
 
 
 def _looks(
-    run: DualPseudoTraining,
-    config: RunConfig,
+    trial: Trial,
     scheduler: SchedulerConfig,
     make: Callable[..., Any],
-    seed: int,
     report: Callable[[dict[str, Any]], None],
 ) -> dict[Step, Looks]:
     """Return the looks that are taken at the trial's trainings, having made what they need."""
-    shares, looks = tuple(scheduler.shares()), {}
+    run, config, looks = trial.run, trial.config, {}
+    shares = tuple(scheduler.shares())
 
     def teller(stage: str) -> Callable[[float, float], None]:
         return lambda share, score: report(
-            {"group": f"{stage}, seed {seed}", "stage": stage, "share": share, "score": score}
+            {"group": f"{stage}, seed {trial.seed}", "stage": stage, "share": share, "score": score}
         )
 
     if shares and "stage2" in scheduler.stages and run.real_features is not None:

@@ -11,7 +11,7 @@ from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.report.table import format_seconds, format_share
-from dpt_ray.search.body import run_trial
+from dpt_ray.search.body import TrialJob, run_trial
 from dpt_ray.search.proposals import ProposedTrials
 from dpt_ray.search.queue import ListedTrials, TrialQueue
 from dpt_ray.search.records import Look, Record, Records
@@ -146,14 +146,8 @@ class _Session:
         if trial is None:
             return None
         self._running[trial.key] = trial
-        tune = self._search.tune
         self._say(f"{self._label(trial)}: begins")
-        return trial.key, {
-            "config": trial.config.model_dump(mode="json"),
-            "validation": tune.validation.model_dump(mode="json"),
-            "scheduler": tune.scheduler.model_dump(mode="json"),
-            "seed": trial.seed,
-        }
+        return trial.key, TrialJob(trial, self._search.store.root, self._search.tune.scheduler)
 
     def _is_late(self) -> bool:
         late = self._deadline is not None and time.monotonic() > self._deadline
@@ -183,8 +177,10 @@ class _Session:
             record = replace(record, state="failed", cause="ended without a result")
         elif "cause" in outcome:
             record = replace(record, state="failed", cause=outcome["cause"], seconds=outcome["seconds"])
+        elif record.state != "finished":
+            record = replace(record, state="failed", cause=f"its evaluation is not at {self._search.store.root}")
         else:
-            record = replace(record, state="finished", cause=None, seconds=outcome["seconds"])
+            record = replace(record, seconds=outcome["seconds"])
         self._end(trial, record)
         if record.state == "stopped" and look is not None and look["stage"] == "stage2":
             self._drop_with(trial)

@@ -45,7 +45,7 @@ def place(tmp_path_factory) -> Path:
     tune = {
         "name": "small",
         "base": CONFIG,
-        "settings": {**SETTINGS, "data.train": f"{folder}/train", "data.test": f"{folder}/no-test-split"},
+        "settings": {**SETTINGS, "data.train": "train", "data.test": f"{folder}/no-test-split"},
         "space": {
             "sampling.guidance_scale": {"grid": [0.0, 0.5]},
             "stage3.mixing.least_confidence": {"grid": [0.0, 1.0]},  # nothing is that sure: no pseudo image is left
@@ -57,13 +57,14 @@ def place(tmp_path_factory) -> Path:
 
 
 def _start(place: Path, root: str) -> subprocess.Popen:
-    words = ["--config", str(place / "tune.yaml"), "--set", f"root={place / root}"]
+    words = ["--config", "tune.yaml", "--set", f"root={root}"]  # relative paths, which trials must not misunderstand
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / "jobs" / "tune.py"), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        cwd=place,
+        env={"PYTHONPATH": str(REPOSITORY)} | {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"},
     )
 
 

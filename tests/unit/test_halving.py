@@ -16,7 +16,7 @@ RULES = Halving(first_share=0.25, reduction_factor=2.0)
 
 
 def _look(scheduler: GroupedHalving, name: str, score: float, share: float = 0.25, group: str = "seed 0") -> str:
-    trial = SimpleNamespace(trial_id=f"tune-{name}", config={"job": json.dumps([name, {}])})
+    trial = SimpleNamespace(trial_id=f"tune-{name}", config={"name": name})
     look = {"group": group, "stage": "stage3", "share": share, "score": score}
     return scheduler.on_trial_result(None, trial, {"look": json.dumps(look)})
 

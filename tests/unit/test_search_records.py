@@ -1,6 +1,5 @@
 """What is kept of trials, and what a session makes of their ends."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -64,11 +63,9 @@ def _session(root, trials):
             "scheduler": {"name": "asha"},
         }
     )
-    for trial in trials:
-        object.__setattr__(trial, "config", SimpleNamespace(model_dump=lambda mode: {}))
     records = Records(str(root), "try", tune.scheduler.model_dump(mode="json"))
     said: list[str] = []
-    search = SimpleNamespace(tune=tune, records=records)
+    search = SimpleNamespace(tune=tune, records=records, store=SimpleNamespace(root=str(root)))
     queue = ListedTrials(trials, MadeUpStore())
     return _Session(search, queue, list(trials), len(trials), said.append, None), records, said
 
@@ -80,7 +77,7 @@ def test_every_end_of_a_trial_is_recorded_with_its_cause(tmp_path):
         session._next()
     look = {"group": "g", "stage": "stage3", "share": 0.25, "score": 0.5}
     _finish(tmp_path, trials[0])
-    session._on_end(trials[0].key, {"metrics": METRICS, "seconds": 3.0}, None, False)
+    session._on_end(trials[0].key, {"seconds": 3.0}, None, False)
     session._on_end(trials[1].key, {"cause": "no such thing", "seconds": 3.0}, None, False)
     session._on_end(trials[2].key, None, look, False)
     session._on_end(trials[3].key, None, None, True)
@@ -103,7 +100,7 @@ def test_trials_of_a_generator_that_was_stopped_do_not_begin(tmp_path):
     session, records, _ = _session(tmp_path, trials)
     name, job = session._next()
     assert name == trials[0].key
-    json.dumps(job)
+    assert (job.trial, job.root) == (trials[0], str(tmp_path))
     session._on_end(name, None, {"group": "g", "stage": "stage2", "share": 0.25, "score": -9.0}, False)
     assert records.read(trials[2]).cause == "its generator was stopped, in the trial of steps 1, seed 0"
     assert session._next()[0] == trials[1].key
