@@ -21,7 +21,7 @@ DEADLINE_SECONDS = 400
 
 SETTINGS = {
     "stage1.model.width": 8,
-    "stage1.images": 19200,
+    "stage1.images": 12800,
     "stage2.model.dim": 32,
     "stage2.images": 3200,
     "stage3.images": 6400,
