@@ -315,8 +315,25 @@ class GeneratorModelConfig(Section):
             )
 
 
+class ConditioningConfig(Section):
+    """What the generator is told of labels that may be wrong. The paper gives it every pseudo-label as it is."""
+
+    least_confidence: Share = 0.0
+    """An image whose pseudo-label is less confident counts as one without a label: it takes the null label."""
+    confidence: bool = False
+    """Tell the network how confident each pseudo-label is; pseudo images are then asked for at confidence 1."""
+    true_labels: bool = False
+    """Labelled images keep their true labels, at confidence 1, in the place of what stage 1 predicts for them."""
+
+    @property
+    def changes_labels(self) -> bool:
+        """Whether the labels differ from stage 1's predictions."""
+        return self.true_labels or self.least_confidence > 0
+
+
 class GeneratorConfig(Section):
     model: GeneratorModelConfig = GeneratorModelConfig()
+    conditioning: ConditioningConfig = ConditioningConfig()
     process: Literal["variance_preserving", "discrete_variance_preserving", "edm", "flow_matching"] = (
         "variance_preserving"
     )

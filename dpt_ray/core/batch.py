@@ -17,12 +17,14 @@ class ImageBatch:
         index: int64, (B,); each image's place in its source, the same in every epoch.
         random: the rows' own random streams; every draw for these rows (augmentation, noise,
             label dropout) comes from here.
+        confidence: float32, (B,), in [0, 1], of each label; None where the source does not tell.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
     random: RowRandom
+    confidence: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

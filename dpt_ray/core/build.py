@@ -61,6 +61,7 @@ def build_generator(
             attention_sizes=model.attention_sizes,
             dropout=model.dropout,
             augmentation_dim=NUM_CONDITIONS if config.augmentation > 0 else 0,
+            confidence=config.conditioning.confidence,
         )
     return UViT(
         image_size=image_size,
@@ -71,6 +72,7 @@ def build_generator(
         heads=model.heads,
         num_classes=num_classes,
         final_conv=model.final_conv,
+        confidence=config.conditioning.confidence,
     )
 
 
@@ -201,6 +203,7 @@ def generator_training(
         augmentation=Augmentation(config.augmentation, config.flip) if config.augmentation > 0 else None,
         dropout=config.model.dropout > 0,
         weighting=build_weighting(config),
+        confidence=config.conditioning.confidence,
     )
     state = _training(model, objective, config, _generator_decay(config))
     if config.ema_snapshots:

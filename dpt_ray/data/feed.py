@@ -8,7 +8,8 @@ import torch
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.random import RowRandom, derive_seed
 from dpt_ray.data.order import ImageOrder
-from dpt_ray.data.stream import ReadSegment, batches
+from dpt_ray.data.source import CONFIDENCE, IMAGE, LABEL
+from dpt_ray.data.stream import INDEX, ReadSegment, batches
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,14 @@ def training_batches(
     while True:
         batch = {}
         for name, stream in columns.items():
-            values = next(stream)
+            values = {
+                column: torch.from_numpy(array).to(device, non_blocking=True) for column, array in next(stream).items()
+            }
             batch[name] = ImageBatch(
-                images=torch.from_numpy(values["image"]).to(device, non_blocking=True),
-                labels=torch.from_numpy(values["label"]).to(device, non_blocking=True),
-                index=torch.from_numpy(values["index"]).to(device, non_blocking=True),
+                images=values[IMAGE],
+                labels=values[LABEL],
+                index=values[INDEX],
+                confidence=values.get(CONFIDENCE),
                 random=RowRandom([derive_seed(seed, name, step, lane) for lane in lanes], rows[name], device),
             )
         yield batch

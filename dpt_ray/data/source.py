@@ -21,8 +21,8 @@ from dpt_ray.data.stores import join
 from dpt_ray.data.stream import Columns
 from dpt_ray.errors import StoreFailureError, UserError
 
-IMAGE, LABEL = "image", "label"
-"""Columns of what is read."""
+IMAGE, LABEL, CONFIDENCE = "image", "label", "confidence"
+"""Columns of what is read; the last only where a source asks for it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class SourceShard:
         info: what the index says of the shard.
         rows: which of its samples; None is all.
         labels: class id of each used row; None if unknown or from a sidecar.
-        label_sidecar: URL of a sidecar whose `label` column labels every sample of the shard.
+        label_sidecar: URL of a sidecar whose `label` column labels every sample of the shard; it has the source's
+            further columns too.
     """
 
     info: ShardInfo
@@ -49,10 +50,17 @@ class SourceShard:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An image source of a training step: shards, and the form that images are brought to."""
+    """An image source of a training step.
+
+    Attributes:
+        shards: what is read.
+        form: what images are brought to.
+        columns: further columns of the shards' sidecars, numbers, that come with the images.
+    """
 
     shards: tuple[SourceShard, ...]
     form: ImageForm
+    columns: tuple[str, ...] = ()
     num_images: int = field(init=False)
 
     def __post_init__(self):
@@ -70,7 +78,7 @@ class ImageSource:
 
     def __add__(self, other: "ImageSource") -> "ImageSource":
         """The union of two sources."""
-        return ImageSource(self.shards + other.shards, self.form)
+        return ImageSource(self.shards + other.shards, self.form, self.columns)
 
 
 def unlabelled_source(index: DatasetIndex, form: ImageForm) -> ImageSource:
@@ -78,13 +86,15 @@ def unlabelled_source(index: DatasetIndex, form: ImageForm) -> ImageSource:
     return ImageSource(tuple(SourceShard(shard) for shard in index.shards), form)
 
 
-def sidecar_labelled_source(index: DatasetIndex, folder: str, form: ImageForm) -> ImageSource:
-    """Every image of a data set, labelled by the `label` column of the sidecars in `folder`."""
+def sidecar_labelled_source(
+    index: DatasetIndex, folder: str, form: ImageForm, columns: tuple[str, ...] = ()
+) -> ImageSource:
+    """Every image of a data set, labelled by the `label` column of the sidecars in `folder`, with others of them."""
     shards = (
         SourceShard(shard, label_sidecar=join(folder, sidecar_name(position)))
         for position, shard in enumerate(index.shards)
     )
-    return ImageSource(tuple(shards), form)
+    return ImageSource(tuple(shards), form, columns)
 
 
 def read_shard_samples(shard: ShardInfo) -> list[Sample]:
@@ -142,7 +152,12 @@ def _names(samples: Sequence[Sample], where: str) -> Callable[[int], str]:
 
 
 def read_rows(
-    shard: SourceShard, wanted: Sequence[int], form: ImageForm, at_once: int, out: np.ndarray | None = None
+    shard: SourceShard,
+    wanted: Sequence[int],
+    form: ImageForm,
+    at_once: int,
+    out: np.ndarray | None = None,
+    columns: Sequence[str] = (),
 ) -> Iterator[Columns]:
     """Yield some rows of a source's shard, which is fetched once, in pieces.
 
@@ -152,9 +167,11 @@ def read_rows(
         form: what images are brought to.
         at_once: rows of each piece but the last.
         out: where to put the images of all wanted rows; by default every piece is a new array.
+        columns: further columns of the shard's sidecar.
 
     Yields:
-        `image`: uint8 (N, C, H, W); `label`: int64 (N,), `UNKNOWN_LABEL` where the source gives none.
+        `image`: uint8 (N, C, H, W); `label`: int64 (N,), `UNKNOWN_LABEL` where the source gives none; the further
+        columns, (N,).
 
     Raises:
         UserError: before the first piece: the shard or its sidecar is damaged, differs from its index, or doesn't
@@ -162,11 +179,13 @@ def read_rows(
     """
     samples = read_shard_samples(shard.info)
     rows = list(wanted) if shard.rows is None else [shard.rows[row] for row in wanted]
+    further: Columns = {}
     if shard.label_sidecar is not None:
-        sidecar = read_sidecar(shard.label_sidecar, [LABEL])
+        sidecar = read_sidecar(shard.label_sidecar, [LABEL, *columns])
         if sidecar[KEY] != [sample.key for sample in samples]:
             raise UserError("does not list the samples of its shard", where=shard.label_sidecar)
         labels = sidecar[LABEL][rows].astype(np.int64)
+        further = {name: sidecar[name][rows] for name in columns}
     elif shard.labels is not None:
         labels = np.asarray(shard.labels, np.int64)[list(wanted)]
     else:
@@ -175,7 +194,7 @@ def read_rows(
         piece = slice(start, start + at_once)
         place = None if out is None else out[piece]
         images = decode_samples([samples[row] for row in rows[piece]], form, shard.info.url, place)
-        yield {IMAGE: images, LABEL: labels[piece]}
+        yield {IMAGE: images, LABEL: labels[piece], **{name: values[piece] for name, values in further.items()}}
 
 
 def read_segment(
@@ -204,7 +223,7 @@ def read_segment(
         shard = source.shards[number]
         rows = shard.num_rows
         wanted = [row % rows for row in range(segment.start, segment.stop)]
-        pieces = read_rows(shard, wanted, source.form, at_once, out)
+        pieces = read_rows(shard, wanted, source.form, at_once, out, source.columns)
         try:
             first = next(pieces)
         except StoreFailureError:

@@ -1,6 +1,7 @@
 """The read tasks of Ray Data: segments of an image source, decoded, in blocks of a chosen size."""
 
 import gc
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
@@ -15,7 +16,8 @@ from ray.data.extensions import ArrowTensorArray
 
 from dpt_ray.data.order import Segment
 from dpt_ray.data.skipped import Skipped
-from dpt_ray.data.source import IMAGE, LABEL, ImageSource, read_segment
+from dpt_ray.data.source import IMAGE, ImageSource, read_segment
+from dpt_ray.data.stream import Columns
 from dpt_ray.distributed.cluster import configure_data
 
 Note = Callable[[Skipped], None]
@@ -56,18 +58,34 @@ def _read_blocks(shared: ray.ObjectRef, group: Sequence[Segment]) -> Iterator[pa
         gc.freeze()  # else Ray's and its libraries' objects are walked again and again, while samples come and go
     if len(group) == 1:
         for columns in read_segment(source, group[0], block_rows, on_unreadable):
-            yield _block(columns[IMAGE], columns[LABEL])
+            yield _block(columns)
     else:
-        images = np.empty((sum(map(len, group)), *source.form.shape), np.uint8)
-        labels = []
+        images = _room_for(sum(map(len, group)), source.form.shape)
+        pieces: list[Columns] = []
         for segment, stop in zip(group, accumulate(map(len, group)), strict=True):
             place = images[stop - len(segment) : stop]
-            labels += [piece[LABEL] for piece in read_segment(source, segment, block_rows, on_unreadable, place)]
-        yield _block(images, np.concatenate(labels))
+            pieces += read_segment(source, segment, block_rows, on_unreadable, place)
+        further = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0] if name != IMAGE}
+        yield _block({IMAGE: images, **further})
 
 
-def _block(images: np.ndarray, labels: np.ndarray) -> pa.Table:
-    return pa.table({IMAGE: ArrowTensorArray.from_numpy(images), LABEL: labels})
+_room = np.empty(0, np.uint8)
+
+
+def _room_for(rows: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return room for a task's one block, the same at every task of this process: fresh memory costs a tenth more.
+
+    A task's block has been copied to the object store when the next task begins.
+    """
+    global _room
+    size = rows * math.prod(shape)
+    if len(_room) < size:
+        _room = np.empty(size, np.uint8)
+    return _room[:size].reshape(rows, *shape)
+
+
+def _block(columns: Columns) -> pa.Table:
+    return pa.table({**columns, IMAGE: ArrowTensorArray.from_numpy(columns[IMAGE])})
 
 
 def rows_of(num_bytes: int, source: ImageSource) -> int:

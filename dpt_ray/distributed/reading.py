@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, islice, repeat
 from typing import Any
 
 import ray
@@ -23,8 +23,11 @@ from dpt_ray.distributed.cluster import READER_CPUS, total_resources
 from dpt_ray.distributed.datasource import Note, rows_of, segment_dataset
 from dpt_ray.distributed.failures import user_error
 
-BLOCK_BYTES = 32 * 2**20
+KEPT_BLOCK_BYTES, STREAMED_BLOCK_BYTES = 32 * 2**20, 64 * 2**20
 """Decoded images of a block, at most: a read task reads several small shards into one, or a large one into several."""
+
+SMALLER_AT_FIRST = (8, 8, 8, 4, 4, 4, 2, 2, 2)
+"""A stream's first tasks take only such a part of a block, so that the first batch does not wait for whole ones."""
 
 BLOCKS_AT_ONCE = 8
 """Blocks are smaller where so many would not fit into the stream's share of the object store."""
@@ -127,7 +130,8 @@ class StreamedImages:
         return read
 
     def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Columns]]]:
-        groups = cut(planned, self._block_rows, lambda read: len(read.segment))
+        limits = chain((-(-self._block_rows // part) for part in SMALLER_AT_FIRST), repeat(self._block_rows))
+        groups = cut(planned, limits, lambda read: len(read.segment))
         while tasks := list(islice(groups, TASKS_AHEAD)):
             segments = [[read.segment for read in group] for group in tasks]
             dataset = segment_dataset(self.source, segments, self._block_rows, self.on_unreadable, self.cpus)
@@ -142,7 +146,7 @@ class StreamedImages:
     @property
     def _block_rows(self) -> int:
         """Rows of a block."""
-        return rows_of(min(BLOCK_BYTES, self.memory // BLOCKS_AT_ONCE), self.source)
+        return rows_of(min(STREAMED_BLOCK_BYTES, self.memory // BLOCKS_AT_ONCE), self.source)
 
 
 def _part(rows: Columns, part: Segment, whole: Segment) -> Columns:
@@ -183,8 +187,8 @@ def open_source(
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
         # No training competes for CPUs yet.
-        block_rows = rows_of(BLOCK_BYTES, source)
-        groups = list(cut(whole_shards, block_rows, len))
+        block_rows = rows_of(KEPT_BLOCK_BYTES, source)
+        groups = list(cut(whole_shards, repeat(block_rows), len))
         dataset = segment_dataset(source, groups, block_rows, on_unreadable, READER_CPUS).materialize()
         return KeptImages(source, dataset.to_numpy_refs())
     except Exception as error:

@@ -21,6 +21,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.splits import Split, test_split
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
+from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
 from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.evaluation import Evaluation
 from dpt_ray.pipeline.steps.generator import TrainGenerator
@@ -40,6 +41,7 @@ class DualPseudoTraining:
     labelled: LabelledSubset | LabelledRest
     classifier: Classifier
     pseudo_labels: Predictions | BalancedLabels
+    conditioning: ConditioningLabels | None
     generator: TrainGenerator
     pseudo_images: PseudoImages
     retrained: Classifier
@@ -75,7 +77,10 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
     if config.pseudo_labels.assignment == "balanced":
         pseudo_labels = BalancedLabels(config.pseudo_labels, pseudo_labels, train_data)
 
-    generator = TrainGenerator(config.stage2, data, seed, train_data, pseudo_labels)
+    conditioning = None
+    if config.stage2.conditioning.changes_labels:
+        conditioning = ConditioningLabels(config.stage2.conditioning, pseudo_labels, train_data, labelled)
+    generator = TrainGenerator(config.stage2, data, seed, train_data, conditioning or pseudo_labels)
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
@@ -97,7 +102,7 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
         real_features=real_features,
     )
     return DualPseudoTraining(
-        train_data, test_data, labelled, classifier, pseudo_labels, generator, pseudo_images, retrained,
+        train_data, test_data, labelled, classifier, pseudo_labels, conditioning, generator, pseudo_images, retrained,
         stage1, stage3, on_pseudo_images, real_features, evaluation,
     )  # fmt: skip
 

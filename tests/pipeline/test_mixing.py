@@ -5,7 +5,7 @@ import pytest
 from tiny_runs import artifact, described, run_all
 
 from dpt_ray.data.index import read_index
-from dpt_ray.pipeline.steps.prediction_worker import CONFIDENCE
+from dpt_ray.data.source import CONFIDENCE
 from dpt_ray.pipeline.steps.predictions import read_predictions
 from dpt_ray.pipeline.steps.pseudo_images import asked_labels
 

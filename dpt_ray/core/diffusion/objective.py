@@ -33,6 +33,7 @@ class DiffusionObjective(Objective):
             `horizontal_flip`.
         dropout: give the network seeds for its dropout, by its argument `dropout_seed`.
         weighting: weight of each noise level in the loss; the process's own when not given.
+        confidence: tell the network the confidence of the labels, by its argument `confidence`.
 
     Raises:
         ValueError: `label_dropout` is not a probability or `null_label` is negative.
@@ -48,6 +49,7 @@ class DiffusionObjective(Objective):
         augmentation: Augmentation | None = None,
         dropout: bool = False,
         weighting: Weighting | None = None,
+        confidence: bool = False,
     ):
         super().__init__()
         if not 0 <= label_dropout <= 1:
@@ -61,6 +63,7 @@ class DiffusionObjective(Objective):
         self.augmentation = augmentation
         self.dropout = dropout
         self.weighting = weighting
+        self.confidence = confidence
 
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss over this worker's images, and it again as the metric "loss"."""
@@ -74,6 +77,9 @@ class DiffusionObjective(Objective):
             images = flip_half(images, batch.random)
         if self.dropout:
             told["dropout_seed"] = batch.random.integers(2**31)
+        if self.confidence:
+            assert batch.confidence is not None
+            told["confidence"] = batch.confidence
         loss = self.process.loss(partial(model, **told), images, labels, batch.random, self.weighting).mean()
         return loss, {"loss": loss.detach()}
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.models.confidence import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
 from dpt_ray.core.models.row_dropout import row_dropout
 
@@ -124,6 +125,7 @@ class DdpmPlusPlus(nn.Module):
         dropout: probability, in [0, 1).
         num_classes: number of classes; 0 for an unconditional model.
         augmentation_dim: width of the description of an image's augmentation; 0 for none.
+        confidence: the network is told how confident each label is.
 
     Attributes:
         null_label: the label that means "no label" (`num_classes`).
@@ -145,6 +147,7 @@ class DdpmPlusPlus(nn.Module):
         attention_sizes: Sequence[int] = (16,),
         dropout: float = 0.13,
         augmentation_dim: int = 0,
+        confidence: bool = False,
     ):
         super().__init__()
         levels = len(multipliers)
@@ -162,6 +165,7 @@ class DdpmPlusPlus(nn.Module):
         self.augmentation_embedding = (
             _initialised(nn.Linear(augmentation_dim, channels, bias=False)) if augmentation_dim else None
         )
+        self.confidence_embedding = ConfidenceEmbedding(channels, noise_embedding, num_classes) if confidence else None
         self.embedding = nn.Sequential(
             _initialised(nn.Linear(channels, embedding)), nn.SiLU(),
             _initialised(nn.Linear(embedding, embedding)), nn.SiLU(),
@@ -190,6 +194,7 @@ class DdpmPlusPlus(nn.Module):
         *,
         augmentation: Tensor | None = None,
         dropout_seed: Tensor | None = None,
+        confidence: Tensor | None = None,
     ) -> Tensor:
         """Map scaled noisy images to the network's prediction.
 
@@ -199,6 +204,7 @@ class DdpmPlusPlus(nn.Module):
             label: (B,) int64 in [0, num_classes]; `null_label` means "no label".
             augmentation: (B, augmentation_dim), how each image was augmented; not at all if None.
             dropout_seed: (B,) int64 in [0, 2^31), which fixes what is dropped; nothing is if None.
+            confidence: (B,) float in [0, 1], of each label, for a network that is told it; 1 if None.
 
         Returns:
             (B, in_channels, image_size, image_size).
@@ -210,7 +216,7 @@ class DdpmPlusPlus(nn.Module):
             raise ValueError(
                 f"images must have shape (B, {', '.join(map(str, self.image_shape))}): got {tuple(x.shape)}"
             )
-        embedding = self._embed(time, label, augmentation).to(x.dtype)
+        embedding = self._embed(time, label, augmentation, confidence).to(x.dtype)
         x = self.first(x)
         skips = [x]
         for block in self.encoder:
@@ -224,12 +230,14 @@ class DdpmPlusPlus(nn.Module):
             x = run_block(block, x, embedding, dropout_seed, recompute=self.recompute)
         return self.last(functional.silu(self.norm(x)))
 
-    def _embed(self, time: Tensor, label: Tensor, augmentation: Tensor | None) -> Tensor:
+    def _embed(self, time: Tensor, label: Tensor, augmentation: Tensor | None, confidence: Tensor | None) -> Tensor:
         """Return (B, E)."""
         embedding = noise_embedding(time, self.channels).to(self.first.weight.dtype)
         if self.label_embedding is not None:
             one_hot = functional.one_hot(label, self.null_label + 1)[:, :-1].to(embedding.dtype)
             embedding = embedding + self.label_embedding(one_hot * math.sqrt(self.null_label))
+        if self.confidence_embedding is not None:
+            embedding = embedding + self.confidence_embedding(label, confidence)
         if self.augmentation_embedding is not None and augmentation is not None:
             embedding = embedding + self.augmentation_embedding(augmentation.to(embedding.dtype))
         return self.embedding(embedding)

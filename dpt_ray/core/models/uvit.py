@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.models.confidence import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
 
 NUM_EXTRA_TOKENS = 2
@@ -84,6 +85,7 @@ class UViT(nn.Module):
         heads: attention heads; divides `dim`.
         num_classes: number of classes. The label table has one row more, the last, for "no label".
         final_conv: end with a 3x3 convolution over the image, which smooths the patch borders.
+        confidence: the network is told how confident each label is.
 
     Attributes:
         null_label: the label that means "no label" (`num_classes`).
@@ -104,6 +106,7 @@ class UViT(nn.Module):
         heads: int,
         num_classes: int,
         final_conv: bool = True,
+        confidence: bool = False,
     ):
         super().__init__()
         if image_size % patch_size:
@@ -123,6 +126,7 @@ class UViT(nn.Module):
         num_patches = (image_size // patch_size) ** 2
         self.patch_embedding = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
         self.label_embedding = nn.Embedding(num_classes + 1, dim)
+        self.confidence_embedding = ConfidenceEmbedding(dim, sinusoidal_embedding, num_classes) if confidence else None
         self.positions = nn.Parameter(torch.zeros(1, NUM_EXTRA_TOKENS + num_patches, dim))
         self.in_blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth // 2))
         self.mid_block = Block(dim, heads)
@@ -141,14 +145,17 @@ class UViT(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if self.confidence_embedding is not None:
+            self.confidence_embedding.reset()
 
-    def forward(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, label: Tensor, *, confidence: Tensor | None = None) -> Tensor:
         """Map noisy images to the network's prediction (noise, for a variance-preserving process).
 
         Args:
             x: (B, in_channels, image_size, image_size), any float dtype.
             time: (B,) float; 0..999 or so, see `core.diffusion.processes`.
             label: (B,) int64 in [0, num_classes]; `null_label` means "no label".
+            confidence: (B,) float in [0, 1], of each label, for a network that is told it; 1 if None.
 
         Returns:
             (B, in_channels, image_size, image_size).
@@ -160,7 +167,7 @@ class UViT(nn.Module):
             raise ValueError(
                 f"images must have shape (B, {', '.join(map(str, self.image_shape))}): got {tuple(x.shape)}"
             )
-        tokens = self._embed(x, time, label)
+        tokens = self._embed(x, time, label, confidence)
         skips = []
         for block in self.in_blocks:
             tokens = run_block(block, tokens, recompute=self.recompute)
@@ -171,10 +178,12 @@ class UViT(nn.Module):
             tokens = run_block(block, tokens, recompute=self.recompute)
         return self.final_conv(self._unpatchify(self.to_pixels(self.norm(tokens))))
 
-    def _embed(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+    def _embed(self, x: Tensor, time: Tensor, label: Tensor, confidence: Tensor | None) -> Tensor:
         """Return the tokens [label, time, patches], (B, N, D), with their positions added."""
         patches = self.patch_embedding(x).flatten(2).transpose(1, 2)
         label_token = self.label_embedding(label)[:, None]
+        if self.confidence_embedding is not None:
+            label_token = label_token + self.confidence_embedding(label, confidence)[:, None]
         time_token = sinusoidal_embedding(time, self.dim)[:, None].to(label_token.dtype)
         return torch.cat([label_token, time_token, patches], dim=1) + self.positions
 

@@ -13,19 +13,13 @@ from dpt_ray.data import stores
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.skipped import Skipped
-from dpt_ray.data.source import LABEL
+from dpt_ray.data.source import CONFIDENCE, LABEL
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.prediction_worker import (
-    AVERAGED,
-    CONFIDENCE,
-    PROBABILITIES,
-    TOP_CLASSES,
-    TOP_PROBABILITIES,
-)
+from dpt_ray.pipeline.steps.prediction_worker import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
 from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions, summarise_predictions
 
 SAMPLED_NUMBERS = 2**24

@@ -19,13 +19,12 @@ from dpt_ray.data import stores
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.sidecars import KEY, read_sidecar
 from dpt_ray.data.skipped import count_images, read_skipped
-from dpt_ray.data.source import LABEL
+from dpt_ray.data.source import CONFIDENCE, LABEL
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.features import FEATURES
 from dpt_ray.pipeline.steps.labels import read_labelled
-from dpt_ray.pipeline.steps.prediction_worker import CONFIDENCE
 from dpt_ray.pipeline.steps.predictions import Predictions, read_predictions
 
 METRICS_FILE = "metrics.json"

@@ -7,9 +7,10 @@ from dpt_ray.config.schema import DataConfig, GeneratorConfig
 from dpt_ray.core.build import generator_training
 from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import generator_file
-from dpt_ray.data.source import sidecar_labelled_source
+from dpt_ray.data.source import CONFIDENCE, sidecar_labelled_source
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
+from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
 from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions
 from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network, training_settings
@@ -18,14 +19,15 @@ from dpt_ray.pipeline.steps.training import describe_training, summarise_trainin
 class TrainGenerator(Step):
     """Train a generator on all real images with their pseudo-labels.
 
-    It sees no true label: labelled images too carry the label that stage 1 predicts (the paper's S1).
+    It sees no true label: labelled images too carry the label that stage 1 predicts (the paper's S1), unless
+    `stage2.conditioning` says otherwise.
 
     Args:
         config: the stage's settings.
         data: the form of images and the order's lanes.
         seed: the run's seed.
         train_data: all real training images.
-        pseudo_labels: what stage 1 predicts for them.
+        pseudo_labels: what stage 1 predicts for them, or what was made of that.
     """
 
     name = "generator"
@@ -36,7 +38,7 @@ class TrainGenerator(Step):
         data: DataConfig,
         seed: int,
         train_data: Step,
-        pseudo_labels: Predictions | BalancedLabels,
+        pseudo_labels: Predictions | BalancedLabels | ConditioningLabels,
     ):
         self._config, self._data, self._seed = config, data, seed
         settings = training_settings(config, data, seed)
@@ -52,7 +54,8 @@ class TrainGenerator(Step):
         config, data = self._config, self._data
         index = read_index(workshop.parents["images"].url)
         labels = workshop.parents["pseudo_labels"].file(SIDECARS)
-        source = sidecar_labelled_source(index, labels, image_form(data))
+        columns = (CONFIDENCE,) if config.conditioning.confidence else ()
+        source = sidecar_labelled_source(index, labels, image_form(data), columns)
         description = {"image_size": data.image_size, "channels": data.channels, "num_classes": index.num_classes}
         return train_network(
             workshop,

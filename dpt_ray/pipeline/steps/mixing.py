@@ -8,12 +8,11 @@ import numpy as np
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.build import uses_unlabelled
 from dpt_ray.data.index import DatasetIndex, read_index
-from dpt_ray.data.source import LABEL, ImageSource, SourceShard, unlabelled_source
+from dpt_ray.data.source import CONFIDENCE, LABEL, ImageSource, SourceShard, unlabelled_source
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Workshop
 from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.labels import labelled_source
-from dpt_ray.pipeline.steps.prediction_worker import CONFIDENCE
 from dpt_ray.pipeline.steps.predictions import read_predictions
 from dpt_ray.pipeline.steps.pseudo_images import asked_labels
 

@@ -14,12 +14,12 @@ from dpt_ray.data.index import DatasetIndex
 from dpt_ray.data.networks import Classifier, Probe
 from dpt_ray.data.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.skipped import Skipped
-from dpt_ray.data.source import LABEL, decode_samples
+from dpt_ray.data.source import CONFIDENCE, LABEL, decode_samples
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError
 from dpt_ray.pipeline.steps.data import read_unit_samples
 from dpt_ray.pipeline.steps.features import FEATURES
 
-CONFIDENCE, PROBABILITIES, AVERAGED = "confidence", "probabilities", "averaged_probabilities"
+PROBABILITIES, AVERAGED = "probabilities", "averaged_probabilities"
 TOP_CLASSES, TOP_PROBABILITIES = "top_classes", "top_probabilities"
 
 

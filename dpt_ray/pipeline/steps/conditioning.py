@@ -1,0 +1,139 @@
+"""What the generator is told of each image in the place of its bare pseudo-label (`stage2.conditioning`)."""
+
+from typing import Any
+
+import numpy as np
+
+from dpt_ray.config.schema import ConditioningConfig
+from dpt_ray.core.labels import UNKNOWN_LABEL
+from dpt_ray.core.models.confidence import CERTAIN
+from dpt_ray.data import stores
+from dpt_ray.data.index import DatasetIndex, read_index
+from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
+from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.source import CONFIDENCE, LABEL
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
+from dpt_ray.pipeline.steps.labels import read_labelled
+from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions
+
+LABELLED = "labelled"
+
+
+class ConditioningLabels(Step):
+    """Pseudo-labels without those that are not sure, with true labels where they are known; sidecars again.
+
+    Args:
+        config: which of both.
+        pseudo_labels: what stage 1 predicts.
+        images: the images that they are of.
+        labelled: the labelled images.
+    """
+
+    name = "conditioning_labels"
+
+    def __init__(
+        self,
+        config: ConditioningConfig,
+        pseudo_labels: Predictions | BalancedLabels,
+        images: Step,
+        labelled: Step,
+    ):
+        parents: dict[str, Step] = {"pseudo_labels": pseudo_labels, "images": images}
+        if config.true_labels:
+            parents[LABELLED] = labelled
+        super().__init__("labels for the generator", {"least_confidence": config.least_confidence}, parents)
+
+    def plan(self) -> str:
+        known = ["true labels where they are known"] if LABELLED in self.parents else []
+        least = self.settings["least_confidence"]
+        return ", ".join([*known, *([f"no label under a confidence of {least:g}"] if least > 0 else [])])
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        index = read_index(workshop.parents["images"].url)
+        pseudo_labels = workshop.parents["pseudo_labels"]
+        known: dict[int, dict[int, int]] = {}
+        for image in read_labelled(workshop.parents[LABELLED]) if LABELLED in self.parents else ():
+            known.setdefault(image.shard, {})[image.row] = image.label
+        files = run_units(
+            _ConditioningWorker,
+            {
+                "index": index,
+                "given": [
+                    pseudo_labels.file(SIDECARS, sidecar_name(number)) if "sha256" in file else None
+                    for number, file in enumerate(pseudo_labels.facts["files"])
+                ],
+                "folder": workshop.file(SIDECARS),
+                "known": known,
+                "least_confidence": self.settings["least_confidence"],
+            },
+            list(range(len(index.shards))),
+            resources=inference_resources(workshop.cluster),
+            progress=workshop.progress(index.num_images),
+            policy=workshop.policy,
+        )
+        totals = {
+            name: sum(file.get(name, 0) for file in files) for name in ("images", "known", "corrected", "dropped")
+        }
+        return {**totals, "files": files}
+
+    def summary(self, facts: Any) -> str:
+        return (
+            f"{facts['images']:,} images: {facts['known']:,} true labels ({facts['corrected']:,} of them corrections), "
+            f"{facts['dropped']:,} without a label"
+        )
+
+
+class _ConditioningWorker(UnitWorker):
+    def __init__(
+        self,
+        index: DatasetIndex,
+        given: list[str | None],
+        folder: str,
+        known: dict[int, dict[int, int]],
+        least_confidence: float,
+    ):
+        self._index, self._given, self._folder = index, given, folder
+        self._known, self._least = known, least_confidence
+
+    def output_url(self, unit: int) -> str:
+        return stores.join(self._folder, sidecar_name(unit))
+
+    def make(self, unit: int) -> bytes:
+        url = self._given[unit]
+        if url is None:
+            shard = self._index.shards[unit]
+            raise UnusableUnitError([Skipped(shard.url, None, "has no pseudo-labels", shard.samples)])
+        given = read_sidecar(url, [LABEL, CONFIDENCE])
+        known = self._known.get(unit, {})
+        labels, confidence = conditioned(given[LABEL], given[CONFIDENCE], known, self._least)
+        facts = {
+            "images": len(labels),
+            "known": len(known),
+            "corrected": sum(int(given[LABEL][row]) != label for row, label in known.items()),
+            "dropped": int((labels == UNKNOWN_LABEL).sum()),
+        }
+        return encode_sidecar(given[KEY], {LABEL: labels, CONFIDENCE: confidence}, facts)
+
+    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+        return sidecar_facts(content)
+
+
+def conditioned(
+    labels: np.ndarray, confidence: np.ndarray, known: dict[int, int], least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels that a generator is given, int64 (N,), and their confidence, float32 (N,).
+
+    Args:
+        labels: pseudo-labels (N,).
+        confidence: of each, (N,).
+        known: row -> true label.
+        least: a pseudo-label that is less confident becomes `UNKNOWN_LABEL`.
+    """
+    labels = np.where(confidence < least, UNKNOWN_LABEL, labels).astype(np.int64)
+    confidence = confidence.astype(np.float32)
+    rows = list(known)
+    labels[rows], confidence[rows] = list(known.values()), CERTAIN
+    return labels, confidence
