@@ -1,5 +1,6 @@
 """Scores of a network on its way, for early stopping; higher is better. They run in a training worker."""
 
+import math
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,12 @@ from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import Classifier, Generator
 from dpt_ray.data.sidecars import KEY, read_sidecar
 from dpt_ray.data.source import IMAGE, LABEL, SourceShard, read_rows
+from dpt_ray.errors import UserError
 from dpt_ray.pipeline.steps.features import FEATURES
 
 BATCH = 100
+WORST = -1e9
+"""Score of a generator whose images, or their distance, are not finite."""
 
 
 def _device() -> str:
@@ -94,10 +98,14 @@ class PseudoImageDistance:
         generator = _open(Generator, network)
         wanted = [(label, number) for number in range(self.per_class) for label in range(generator.num_classes)]
         pseudo = None
-        for start in range(0, len(wanted), BATCH):
-            images = generator.draw(self.sampling, self.seed, wanted[start : start + BATCH])
-            pseudo = _add(pseudo, classifier(images)[1])
-        return -frechet_distance(real, pseudo)
+        try:
+            for start in range(0, len(wanted), BATCH):
+                images = generator.draw(self.sampling, self.seed, wanted[start : start + BATCH])
+                pseudo = _add(pseudo, classifier(images)[1])
+        except UserError:  # they are not finite; a look is no reason to fail
+            return WORST
+        distance = frechet_distance(real, pseudo)
+        return -distance if math.isfinite(distance) else WORST
 
     def _real_moments(self) -> GaussianMoments:
         moments = None

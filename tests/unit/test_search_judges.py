@@ -12,6 +12,7 @@ from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import Classifier, classifier_file
 from dpt_ray.data.sidecars import encode_sidecar, read_sidecar
 from dpt_ray.data.source import IMAGE, LABEL, SourceShard, read_rows
+from dpt_ray.errors import UserError
 from dpt_ray.pipeline.steps.features import FEATURES
 from dpt_ray.search import judges
 from dpt_ray.search.judges import PseudoImageDistance, ValidationAccuracy
@@ -68,9 +69,16 @@ def test_a_generator_that_draws_real_images_scores_best(tmp_path, monkeypatch):
             rows = [number * self.num_classes + label for label, number in wanted]
             return (real[rows].float() * (1 - self._darker)).to(torch.uint8)
 
+    class Diverged(Drawing):
+        def draw(self, config, seed, wanted):
+            raise UserError("images are not finite")
+
     def score(darker: float) -> float:
         monkeypatch.setattr(judges, "_open", lambda kind, network: Drawing(darker))
         return PseudoImageDistance(file, [sidecar], SamplingConfig(), 0, per_class=20)(b"")
 
     assert abs(score(0.0)) < 1e-3
     assert score(0.0) > score(0.3) > score(0.9)
+
+    monkeypatch.setattr(judges, "_open", lambda kind, network: Diverged(0.0))
+    assert PseudoImageDistance(file, [sidecar], SamplingConfig(), 0, per_class=20)(b"") < score(0.9)
