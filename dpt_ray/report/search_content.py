@@ -1,10 +1,22 @@
 """What the page of a search says, as plain values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dpt_ray.report.content import Figure
+
+
+def short_names(settings: Iterable[str]) -> dict[str, str]:
+    """Return what to call each dotted setting: its last part, or so many parts that none is called like another."""
+    names = list(settings)
+    short = {}
+    for name in names:
+        parts = name.split(".")
+        endings = [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
+        alone = (ending for ending in endings if sum(f".{other}".endswith(f".{ending}") for other in names) == 1)
+        short[name] = next(alone, name)
+    return short
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from dpt_ray.report.figures import PANEL_INCHES, SERIES_COLORS, Panel, _canvas, _legend, _short, _to_svg
-from dpt_ray.report.search_content import PointFigures, Spread
+from dpt_ray.report.search_content import PointFigures, Spread, short_names
 from dpt_ray.report.table import format_number
 
 LOGARITHMIC_FROM = 8.0
@@ -36,8 +36,9 @@ def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[s
     Returns:
         Heading and picture of each; those without a value are left out.
     """
+    names = {name: short.replace("_", " ") for name, short in short_names(points[0].point).items()}
     others = [name for name in points[0].point if name != setting and len({repr(p.point[name]) for p in points}) > 1]
-    lines = _lines(points, others)
+    lines = _lines(points, {other: names[other] for other in others})
     positions, labels = _positions([point.point[setting] for point in points])
     panels = []
     for heading, figures in PANELS:
@@ -59,18 +60,18 @@ def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[s
         _legend(axes, columns=2)
         panels.append(
             (
-                f"{heading} over {_last(setting)}",
+                f"{heading} over {names[setting]}",
                 Panel(_to_svg(canvas, salt=f"{setting}/{heading}"), _words(points, setting, figures[-1])),
             )
         )
     return panels
 
 
-def _lines(points: Sequence[PointFigures], others: list[str]) -> dict[str, list[PointFigures]] | None:
-    """Group points into lines; None where they would be too many."""
+def _lines(points: Sequence[PointFigures], others: Mapping[str, str]) -> dict[str, list[PointFigures]] | None:
+    """Group points into lines by the other settings (with what to call those); None where they would be too many."""
     lines: dict[str, list[PointFigures]] = {}
     for point in points:
-        name = ", ".join(f"{_last(other)} {_value(point.point[other])}" for other in others)
+        name = ", ".join(f"{name} {_value(point.point[other])}" for other, name in others.items())
         lines.setdefault(name, []).append(point)
     return lines if len(lines) <= len(SERIES_COLORS) else None
 
@@ -143,10 +144,6 @@ def _words(points: Sequence[PointFigures], setting: str, figure: tuple[str, str]
     known = [(point.point[setting], point.figures[figure[0]].mean) for point in points if figure[0] in point.figures]
     parts = ", ".join(f"{format_number(mean)} at {_value(value)}" for value, mean in known[:12])
     return f"{figure[0].replace('_', ' ')} ({figure[1]}) over {setting}: {parts}."
-
-
-def _last(setting: str) -> str:
-    return setting.rpartition(".")[2].replace("_", " ")
 
 
 def _value(value: Any) -> str:

@@ -10,7 +10,7 @@ from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.tune import METRICS, TuneConfig
 from dpt_ray.data import stores
 from dpt_ray.report.content import Figure
-from dpt_ray.report.search_content import Ending, PointFigures, SearchReport
+from dpt_ray.report.search_content import Ending, PointFigures, SearchReport, short_names
 from dpt_ray.report.table import format_seconds, format_share, text_table
 from dpt_ray.search.search import Search, Searched
 from dpt_ray.search.space import describe_point, format_value, point_config
@@ -48,7 +48,7 @@ def finish_search(search: Search, searched: Searched, overrides: list[str]) -> s
         stores.write_bytes(stores.join(searched.folder, BEST_FILE), best_yaml.encode())
 
     shown = [(figure, title) for figure, title in COLUMNS if any(figure in point.figures for point in points)]
-    rows = [(*(name.rpartition(".")[2] for name in tune.space), *(title.lower() for _, title in shown), "seeds")]
+    rows = [(*short_names(tune.space).values(), *(title.lower() for _, title in shown), "seeds")]
     rows += [
         (
             *(format_value(value) for value in point.point.values()),

@@ -17,6 +17,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import Step, in_order
 from dpt_ray.pipeline.splits import validation_split
+from dpt_ray.report.search_content import short_names
 
 Point = dict[str, Any]
 """Dotted setting -> value."""
@@ -55,8 +56,9 @@ class Trial:
 
 
 def describe_point(point: Mapping[str, Any]) -> str:
-    """Return a point in words: the settings' last names and their values."""
-    return ", ".join(f"{name.rpartition('.')[2]} {format_value(value)}" for name, value in point.items())
+    """Return a point in words: the settings' short names and their values."""
+    names = short_names(point)
+    return ", ".join(f"{names[name]} {format_value(value)}" for name, value in point.items())
 
 
 def format_value(value: Any) -> str:

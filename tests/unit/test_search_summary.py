@@ -7,7 +7,7 @@ import pytest
 from search_trials import MadeUpStore, finished, made_up_trial
 
 from dpt_ray.report.content import Figure
-from dpt_ray.report.search_content import Ending, SearchReport
+from dpt_ray.report.search_content import Ending, SearchReport, short_names
 from dpt_ray.report.search_figures import setting_panels
 from dpt_ray.report.search_page import format_spread, render_search
 from dpt_ray.search.records import Record
@@ -59,6 +59,17 @@ def test_what_is_shared_is_counted_once():
     evaluations = 6.0  # a second each
     assert costs.together == pytest.approx(10 + 240 + evaluations)
     assert costs.alone == pytest.approx(6 * 10 + 3 * 240 + evaluations)
+
+
+def test_settings_are_called_by_as_many_parts_as_it_takes():
+    assert short_names(
+        ["sampling.guidance_scale", "stage2.optimizer.learning_rate", "stage3.optimizer.learning_rate"]
+    ) == {
+        "sampling.guidance_scale": "guidance_scale",
+        "stage2.optimizer.learning_rate": "stage2.optimizer.learning_rate",
+        "stage3.optimizer.learning_rate": "stage3.optimizer.learning_rate",
+    }
+    assert short_names(["stage1.images", "stage1.model.width", "labels.images"])["labels.images"] == "labels.images"
 
 
 def test_the_standard_error_is_the_binomial_one():
