@@ -171,7 +171,7 @@ class _Session:
         if died:
             record = replace(record, state="failed", cause="the trial's process died; is the memory enough?")
         elif outcome is None and look is not None:
-            cause = f"stopped in {look['stage']} at {look['share']:.0%}, score {look['score']:.4g}"
+            cause = f"in {look['stage']} at {look['share']:.0%}, score {look['score']:.4g}"
             record = replace(record, state="stopped", cause=cause, looks=(*record.looks, _look(look)))
         elif outcome is None:
             record = replace(record, state="failed", cause="ended without a result")

@@ -85,7 +85,7 @@ def test_every_end_of_a_trial_is_recorded_with_its_cause(tmp_path):
     causes = [records.read(trial).cause for trial in trials]
     assert causes[0] is None
     assert causes[1] == "no such thing"
-    assert causes[2] == "stopped in stage3 at 25%, score 0.5"
+    assert causes[2] == "in stage3 at 25%, score 0.5"
     assert "process died" in causes[3]
     assert said[4] == "[1/4] steps 0, seed 0: finished in 3.0 s (stage 1 50.0%, stage 3 75.0%)"
     assert session._is_over()
