@@ -301,18 +301,37 @@ class GeneratorModelConfig(Section):
             raise ValueError("dropout has an effect with name: ddpmpp alone; set dropout=0")
         return self
 
-    def check_image_size(self, size: int) -> None:
-        """Raise ValueError where images of `size` pixels cannot be cut into patches or halved."""
+    def check_image_size(self, size: int, name: str = "data.image_size") -> None:
+        """Raise ValueError where images of `size` pixels, which is `name`, cannot be cut into patches or halved."""
         if self.name == "uvit" and size % self.patch_size:
-            raise ValueError(
-                f"stage2.model.patch_size must divide data.image_size: {self.patch_size} does not divide {size}"
-            )
+            raise ValueError(f"stage2.model.patch_size must divide {name}: {self.patch_size} does not divide {size}")
         factor = 2 ** (len(self.multipliers) - 1)
         if self.name == "ddpmpp" and size % factor:
             raise ValueError(
                 f"stage2.model.multipliers has {len(self.multipliers)} levels, so {factor} must divide "
-                f"data.image_size: it does not divide {size}"
+                f"{name}: it does not divide {size}"
             )
+
+
+class LatentsConfig(Section):
+    """Diffusion in the latents of an autoencoder instead of in pixels; see `docs/latents.md`."""
+
+    autoencoder: str | None = None
+    """AutoencoderKL or AutoencoderTiny of the diffusers library: the URL of a folder with `config.json` and
+    `diffusion_pytorch_model.safetensors`, or a name on the Hugging Face hub, `owner/name` or `owner/name/folder`.
+    Diffusion is in pixels when not given."""
+    downsampling: Count = 8
+    """Pixels of an image's side for each one of the latent's; must be the autoencoder's, and divide
+    `data.image_size`."""
+    channels: Count = 4
+    """Channels of a latent; must be the autoencoder's."""
+    scale: Positive | None = None
+    """What latents are multiplied by, to bring them to a standard deviation near 1 (Stable Diffusion: 0.18215); the
+    autoencoder's own `scaling_factor` when not given. Another one encodes nothing again."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the autoencoder computes in. `bfloat16` is for GPUs that have it."""
+    storage: Literal["float32", "float16"] = "float32"
+    """Type of the stored means and log-variances; `float16` takes half the space."""
 
 
 class ConditioningConfig(Section):
@@ -333,6 +352,7 @@ class ConditioningConfig(Section):
 
 class GeneratorConfig(Section):
     model: GeneratorModelConfig = GeneratorModelConfig()
+    latents: LatentsConfig = LatentsConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
     process: Literal["variance_preserving", "discrete_variance_preserving", "edm", "flow_matching"] = (
         "variance_preserving"
@@ -351,7 +371,7 @@ class GeneratorConfig(Section):
     label_dropout: Share = 0.15
     """Share of training images whose label is replaced by the null label; guidance needs it."""
     flip: bool = True
-    """Mirror half of the training images."""
+    """Mirror half of the training images; latents are then made of every image and of its mirror image."""
     augmentation: Share = 0.0
     """EDM's augmentation: probability, for an image, of each of mirroring top to bottom, scaling, rotating, stretching
     and shifting; 0 is none. The network is told what was done, so that pseudo images show nothing of it; with `flip`
@@ -383,7 +403,32 @@ class GeneratorConfig(Section):
             raise ValueError("augmentation needs a network that is told of it; set model.name=ddpmpp or augmentation=0")
         if self.ema_ramp is not None and self.ema_half_life is None:
             raise ValueError("ema_ramp limits ema_half_life, which is not given; give both or neither")
+        if self.latents.autoencoder is not None and self.augmentation > 0:
+            raise ValueError("augmentation changes pixels, which training on latents never sees; set augmentation=0")
         return self
+
+    @property
+    def in_latents(self) -> bool:
+        """Whether the network sees latents instead of pixels."""
+        return self.latents.autoencoder is not None
+
+    def canvas(self, data: DataConfig) -> tuple[int, int]:
+        """Return the side in pixels and the channels of what the network sees."""
+        if self.in_latents:
+            return data.image_size // self.latents.downsampling, self.latents.channels
+        return data.image_size, data.channels
+
+    def check_canvas(self, data: DataConfig) -> None:
+        """Raise ValueError where the network or the autoencoder cannot take images of that size."""
+        size, _ = self.canvas(data)
+        if not self.in_latents:
+            return self.model.check_image_size(size)
+        if data.image_size % self.latents.downsampling:
+            raise ValueError(
+                f"stage2.latents.downsampling must divide data.image_size: {self.latents.downsampling} does not "
+                f"divide {data.image_size}"
+            )
+        return self.model.check_image_size(size, "data.image_size / stage2.latents.downsampling")
 
 
 class PseudoLabelsConfig(Section):
@@ -464,7 +509,7 @@ class ClusterConfig(Section):
     inference_batch: Count = 256
     """Images that a classifier labels together; bounds memory."""
     encoding_batch: Count = 16
-    """Images that a frozen encoder encodes together; bounds memory."""
+    """Images that a frozen encoder or an autoencoder encodes, or decodes, together; bounds memory."""
     sampling_batch: Count = 100
     """Images that a generator draws together; bounds memory."""
     local_cpus: Count | None = None
@@ -474,6 +519,12 @@ class ClusterConfig(Section):
     recompute_activations: bool = False
     """Generators compute the activations of each block anew in the backward pass (activation checkpointing): much less
     memory for about a third more time."""
+    gradient_accumulation: Count = 1
+    """Generators: a worker computes its share of a step in so many parts, one after another, for less memory. Times
+    `workers`, it must divide `data.lanes`."""
+    shard_weights: bool = False
+    """Generators: with several workers, each holds a part of the weights, averages and moments (FSDP2) instead of all;
+    for networks that would not fit otherwise."""
     checkpoint_seconds: Positive = 60
     """Time between two checkpoints of a training, at least; they fall on points of the loss curve."""
     max_failures: Annotated[int, Field(ge=0)] = 3
@@ -525,6 +576,12 @@ class RunConfig(Section):
             raise ValueError(
                 f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {self.cluster.workers}"
             )
+        parts = self.cluster.workers * self.cluster.gradient_accumulation
+        if lanes % parts:
+            raise ValueError(
+                "cluster.workers times cluster.gradient_accumulation must divide data.lanes: "
+                f"{parts} does not divide {lanes}"
+            )
         if self.pseudo_labels.views > 0 and self.stage1.model.name == "linear_probe":
             raise ValueError(
                 "pseudo_labels.views has no effect with stage1.model.name=linear_probe, whose features are of "
@@ -533,7 +590,7 @@ class RunConfig(Section):
         shares, classes = self.pseudo_labels.class_shares, self.data.num_classes
         if shares is not None and classes is not None and len(shares) != classes:
             raise ValueError(f"pseudo_labels.class_shares needs a share for each class: {len(shares)} for {classes}")
-        self.stage2.model.check_image_size(self.data.image_size)
+        self.stage2.check_canvas(self.data)
         if self.sampling.guidance_scale > 0 and self.stage2.label_dropout == 0:
             raise ValueError(
                 "sampling.guidance_scale above 0 needs a generator trained with stage2.label_dropout above 0; "

@@ -12,7 +12,7 @@ class ImageBatch:
     """One worker's rows of one step from one source.
 
     Attributes:
-        images: uint8, (B, C, H, W), values 0..255.
+        images: uint8, (B, C, H, W), values 0..255; or moments of latents, see `LatentDraw`.
         labels: int64, (B,); class ids, or `UNKNOWN_LABEL`.
         index: int64, (B,); each image's place in its source, the same in every epoch.
         random: the rows' own random streams; every draw for these rows (augmentation, noise,
@@ -28,3 +28,14 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def parts(self, count: int) -> "list[ImageBatch]":
+        """Return the rows in so many equal parts, with the random numbers that they have in the whole.
+
+        Raises:
+            ValueError: the rows' random streams cannot be shared out equally.
+        """
+        randoms = self.random.parts(count)
+        confidences = [None] * count if self.confidence is None else self.confidence.chunk(count)
+        tensors = (tensor.chunk(count) for tensor in (self.images, self.labels, self.index))
+        return [ImageBatch(*part) for part in zip(*tensors, randoms, confidences, strict=True)]

@@ -19,6 +19,7 @@ from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
 from dpt_ray.core.diffusion.flow_matching import FlowMatching
 from dpt_ray.core.diffusion.guidance import between, guided, guided_levels
+from dpt_ray.core.diffusion.latents import LatentDraw
 from dpt_ray.core.diffusion.objective import DiffusionObjective
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
 from dpt_ray.core.diffusion.samplers import SAMPLERS, sampling_grid
@@ -190,8 +191,19 @@ def generator_training(
     num_classes: int,
     seed: int,
     recompute_activations: bool = False,
+    latents: LatentDraw | None = None,
 ) -> TrainState:
-    """Return a generator's training before its first step; initial weights are a function of `seed`."""
+    """Return a generator's training before its first step; initial weights are a function of `seed`.
+
+    Args:
+        config: the stage's settings.
+        image_size: height and width of what the network sees.
+        channels: of what the network sees.
+        num_classes: C.
+        seed: the run's seed.
+        recompute_activations: see `UViT.recompute`.
+        latents: what draws latents, if it is those that the network sees.
+    """
     torch.manual_seed(derive_seed("generator", config.seed, seed))
     model = build_generator(config, image_size=image_size, channels=channels, num_classes=num_classes)
     model.recompute = recompute_activations
@@ -203,6 +215,7 @@ def generator_training(
         augmentation=Augmentation(config.augmentation, config.flip) if config.augmentation > 0 else None,
         dropout=config.model.dropout > 0,
         weighting=build_weighting(config),
+        latents=latents,
         confidence=config.conditioning.confidence,
     )
     state = _training(model, objective, config, _generator_decay(config))

@@ -6,8 +6,7 @@ from typing import Any
 
 from dpt_ray.config.schema import ProbeConfig
 from dpt_ray.core.models.encoders import FrozenEncoder
-from dpt_ray.data import stores
-from dpt_ray.errors import UserError
+from dpt_ray.data import model_folders, stores
 
 FILES = ("config.json", "model.safetensors")
 
@@ -18,20 +17,15 @@ def encoder_identity(location: str) -> dict[str, Any]:
     Raises:
         UserError: a folder without the files.
     """
-    if not _is_folder(location):
+    if not model_folders.is_folder(location):
         return {"name": location}
-    files = {file["name"]: file for file in stores.list_files(location)}
-    missing = [name for name in FILES if name not in files]
-    if missing:
-        raise UserError(f"lacks {missing[0]}", where=location, fix=f"an encoder's folder holds {' and '.join(FILES)}")
-    return {name: [files[name]["size"], files[name]["changed"]] for name in FILES}
+    files = model_folders.listed_files(location, FILES, "an encoder's")
+    return {name: [file["size"], file["changed"]] for name, file in files.items()}
 
 
 def located(probe: ProbeConfig) -> ProbeConfig:
     """Return the settings with an encoder's folder named so that every process finds it."""
-    if not _is_folder(probe.encoder):
-        return probe
-    return probe.model_copy(update={"encoder": stores.absolute_url(probe.encoder)})
+    return probe.model_copy(update={"encoder": model_folders.located(probe.encoder)})
 
 
 def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") -> FrozenEncoder:
@@ -40,14 +34,9 @@ def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") 
     Raises:
         UserError: see `FrozenEncoder`.
     """
-    if not _is_folder(location) or not stores.is_remote(location):
+    if not model_folders.is_folder(location) or not stores.is_remote(location):
         return FrozenEncoder(location, crop=crop, blocks=blocks).to(device)
     with tempfile.TemporaryDirectory() as folder:
         for name in FILES:
             (Path(folder) / name).write_bytes(stores.read_bytes(stores.join(location, name)))
         return FrozenEncoder(folder, crop=crop, blocks=blocks).to(device)
-
-
-def _is_folder(location: str) -> bool:
-    """A name on the hub is `owner/name`; whatever exists here or is a URL is none."""
-    return "://" in location or Path(location).is_dir() or location.startswith((".", "/", "~"))

@@ -44,6 +44,11 @@ class ImageForm:
         return self.channels, self.size, self.size
 
     @property
+    def dtype(self) -> np.dtype:
+        """Type of a pixel."""
+        return np.dtype(np.uint8)
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of a decoded image."""
         return self.channels * self.size**2

@@ -1,4 +1,4 @@
-"""What a step reads: some rows of some shards, with the labels that the step may know.
+"""What a step reads: some rows of some shards, or of the latents made of them, with the labels that it may know.
 
 Labels never come out of a shard here. A source is given them, as numbers or as a sidecar to join;
 without either every label reads as unknown. So a training step cannot see a label by mistake.
@@ -12,6 +12,7 @@ import numpy as np
 from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.data.images import ImageForm, decode_images
 from dpt_ray.data.index import DatasetIndex, ShardInfo
+from dpt_ray.data.latents import LatentForm, read_latents
 from dpt_ray.data.order import Segment
 from dpt_ray.data.salvage import reliable_samples
 from dpt_ray.data.shards import Sample, fetch_shard
@@ -35,12 +36,19 @@ class SourceShard:
         labels: class id of each used row; None if unknown or from a sidecar.
         label_sidecar: URL of a sidecar whose `label` column labels every sample of the shard; it has the source's
             further columns too.
+        latent_sidecar: URL of a sidecar whose moments are read in the place of the shard's images.
     """
 
     info: ShardInfo
     rows: tuple[int, ...] | None = None
     labels: tuple[int, ...] | None = None
     label_sidecar: str | None = None
+    latent_sidecar: str | None = None
+
+    @property
+    def url(self) -> str:
+        """What is read for the images."""
+        return self.latent_sidecar or self.info.url
 
     @property
     def num_rows(self) -> int:
@@ -54,12 +62,12 @@ class ImageSource:
 
     Attributes:
         shards: what is read.
-        form: what images are brought to.
+        form: what images are brought to, or what their latents are.
         columns: further columns of the shards' sidecars, numbers, that come with the images.
     """
 
     shards: tuple[SourceShard, ...]
-    form: ImageForm
+    form: ImageForm | LatentForm
     columns: tuple[str, ...] = ()
     num_images: int = field(init=False)
 
@@ -92,6 +100,21 @@ def sidecar_labelled_source(
     """Every image of a data set, labelled by the `label` column of the sidecars in `folder`, with others of them."""
     shards = (
         SourceShard(shard, label_sidecar=join(folder, sidecar_name(position)))
+        for position, shard in enumerate(index.shards)
+    )
+    return ImageSource(tuple(shards), form, columns)
+
+
+def sidecar_latent_source(
+    index: DatasetIndex, labels: str, latents: str, form: LatentForm, columns: tuple[str, ...] = ()
+) -> ImageSource:
+    """The same with the moments of the sidecars in the folder `latents` in the place of images."""
+    shards = (
+        SourceShard(
+            shard,
+            label_sidecar=join(labels, sidecar_name(position)),
+            latent_sidecar=join(latents, sidecar_name(position)),
+        )
         for position, shard in enumerate(index.shards)
     )
     return ImageSource(tuple(shards), form, columns)
@@ -151,10 +174,36 @@ def _names(samples: Sequence[Sample], where: str) -> Callable[[int], str]:
     return lambda row: f"{where}: sample {samples[row].key!r}"
 
 
+Take = Callable[[Sequence[int], np.ndarray | None], np.ndarray]
+"""Return the images of some of a shard's rows, (N, *form.shape), in the given array if there is one."""
+
+
+def _open_images(shard: SourceShard, form: ImageForm) -> tuple[list[str], Take]:
+    """Return the keys of a shard's samples, and what decodes some of them."""
+    samples = read_shard_samples(shard.info)
+
+    def take(rows: Sequence[int], out: np.ndarray | None) -> np.ndarray:
+        return decode_samples([samples[row] for row in rows], form, shard.info.url, out)
+
+    return [sample.key for sample in samples], take
+
+
+def _open_latents(shard: SourceShard, url: str, form: LatentForm) -> tuple[list[str], Take]:
+    """Return the keys of a shard's latents, and what gives some of them. The shard itself is not read."""
+    keys, moments = read_latents(url, form)
+    if len(keys) != shard.info.samples:
+        raise UserError(f"holds latents of {len(keys)} images but the shard has {shard.info.samples}", where=url)
+
+    def take(rows: Sequence[int], out: np.ndarray | None) -> np.ndarray:
+        return np.take(moments, rows, axis=0, out=out)
+
+    return keys, take
+
+
 def read_rows(
     shard: SourceShard,
     wanted: Sequence[int],
-    form: ImageForm,
+    form: ImageForm | LatentForm,
     at_once: int,
     out: np.ndarray | None = None,
     columns: Sequence[str] = (),
@@ -164,25 +213,29 @@ def read_rows(
     Args:
         shard: the shard as the source uses it.
         wanted: numbers of rows below `shard.num_rows`, in any order.
-        form: what images are brought to.
+        form: what images are brought to, or what their latents are.
         at_once: rows of each piece but the last.
         out: where to put the images of all wanted rows; by default every piece is a new array.
         columns: further columns of the shard's sidecar.
 
     Yields:
-        `image`: uint8 (N, C, H, W); `label`: int64 (N,), `UNKNOWN_LABEL` where the source gives none; the further
-        columns, (N,).
+        `image`: uint8 (N, C, H, W), or (N, *form.shape) where they are latents; `label`: int64 (N,),
+        `UNKNOWN_LABEL` where the source gives none; the further columns, (N,).
 
     Raises:
-        UserError: before the first piece: the shard or its sidecar is damaged, differs from its index, or doesn't
+        UserError: before the first piece: the shard or a sidecar is damaged, differs from its index, or doesn't
             match.
     """
-    samples = read_shard_samples(shard.info)
+    if isinstance(form, LatentForm):
+        assert shard.latent_sidecar is not None
+        keys, take = _open_latents(shard, shard.latent_sidecar, form)
+    else:
+        keys, take = _open_images(shard, form)
     rows = list(wanted) if shard.rows is None else [shard.rows[row] for row in wanted]
     further: Columns = {}
     if shard.label_sidecar is not None:
         sidecar = read_sidecar(shard.label_sidecar, [LABEL, *columns])
-        if sidecar[KEY] != [sample.key for sample in samples]:
+        if sidecar[KEY] != keys:
             raise UserError("does not list the samples of its shard", where=shard.label_sidecar)
         labels = sidecar[LABEL][rows].astype(np.int64)
         further = {name: sidecar[name][rows] for name in columns}
@@ -192,8 +245,7 @@ def read_rows(
         labels = np.full(len(rows), UNKNOWN_LABEL, np.int64)
     for start in range(0, len(rows), at_once):
         piece = slice(start, start + at_once)
-        place = None if out is None else out[piece]
-        images = decode_samples([samples[row] for row in rows[piece]], form, shard.info.url, place)
+        images = take(rows[piece], None if out is None else out[piece])
         yield {IMAGE: images, LABEL: labels[piece], **{name: values[piece] for name, values in further.items()}}
 
 
@@ -231,14 +283,14 @@ def read_segment(
         except UserError as error:
             if on_unreadable is None:
                 raise
-            on_unreadable(Skipped(shard.info.url, None, _reason(shard, error), shard.num_rows))
+            on_unreadable(Skipped(shard.url, None, _reason(shard, error), shard.num_rows))
             continue
         yield first
         yield from pieces
         return
-    raise UserError(f"none of {count} shards can be read", where=source.shards[0].info.url)
+    raise UserError(f"none of {count} shards can be read", where=source.shards[0].url)
 
 
 def _reason(shard: SourceShard, error: UserError) -> str:
-    in_shard = error.where is None or error.where.startswith(shard.info.url)
+    in_shard = error.where is None or error.where.startswith(shard.url)
     return error.what if in_shard else f"{error.where} {error.what}"

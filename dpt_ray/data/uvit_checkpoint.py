@@ -8,24 +8,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, LatentsConfig
 from dpt_ray.core.build import build_generator
-from dpt_ray.core.models.uvit_names import PUBLISHED_HEADS, misfits, our_names, uvit_sizes
+from dpt_ray.core.models.misfits import misfits
+from dpt_ray.core.models.uvit_names import PUBLISHED_HEADS, our_names, uvit_sizes
 from dpt_ray.core.models.weights import save_network
-from dpt_ray.data import stores
+from dpt_ray.data import model_folders, stores
+from dpt_ray.data.autoencoders import find_autoencoder
+from dpt_ray.data.networks import latent_description
 from dpt_ray.errors import UserError
 
 
-def import_uvit(url: str, *, heads: int | None = None, process: str = "variance_preserving") -> bytes:
+def import_uvit(
+    url: str,
+    *,
+    heads: int | None = None,
+    process: str = "variance_preserving",
+    latents: LatentsConfig | None = None,
+) -> bytes:
     """Return the file of a generator (`networks.Generator`) with the weights of an official checkpoint.
 
     Args:
         url: a torch file that holds a state dict in the names of `core/models/uvit_names.py`.
         heads: attention heads, which the weights do not show; the published ones of their width if None.
         process: the `stage2.process` that the network was trained with.
+        latents: the autoencoder and the scale that it was trained with, for a network of latents; without them it
+            draws latents, which are no images.
 
     Raises:
-        UserError: it holds more than tensors, or other weights than a class-conditional U-ViT's.
+        UserError: it holds more than tensors, or other weights than a class-conditional U-ViT's, or the autoencoder
+            cannot be read or has latents with other channels.
     """
     try:
         weights = our_names(read_tensors(url))
@@ -42,8 +54,12 @@ def import_uvit(url: str, *, heads: int | None = None, process: str = "variance_
             raise ValueError(f"not the weights of a U-ViT: {complaint} (in our names)")
     except ValueError as error:
         raise UserError(str(error), where=url) from None
+    described = {} if latents is None else _described(latents, form["channels"])
     network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
-    return save_network(network, {"kind": "generator", "config": config.model_dump(mode="json"), **form})
+    return save_network(
+        network,
+        {"kind": "generator", "config": config.model_dump(mode="json", exclude={"latents"}), **form, **described},
+    )
 
 
 def read_tensors(url: str) -> Mapping[str, Tensor]:
@@ -63,6 +79,14 @@ def read_tensors(url: str) -> Mapping[str, Tensor]:
     if not tensors or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
         raise UserError("holds no named tensors", where=url, fix="give the state dict (nnet_ema.pth) itself")
     return content
+
+
+def _described(latents: LatentsConfig, channels: int) -> dict[str, Any]:
+    place = model_folders.located(latents.autoencoder or "")
+    found = find_autoencoder(place)
+    if found.form.channels != channels:
+        raise UserError(f"has latents with {found.form.channels} channels, the U-ViT has {channels}", where=place)
+    return latent_description(found, latents)
 
 
 def _config(sizes: Mapping[str, Any], heads: int | None, process: str) -> GeneratorConfig:

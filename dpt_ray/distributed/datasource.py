@@ -1,7 +1,6 @@
 """The read tasks of Ray Data: segments of an image source, decoded, in blocks of a chosen size."""
 
 import gc
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
@@ -24,7 +23,7 @@ Note = Callable[[Skipped], None]
 
 
 class SegmentDatasource(Datasource):
-    """Reads segments of an image source, in order, into Arrow blocks of uint8 tensors; a read task for each group."""
+    """Reads segments of an image source, in order, into Arrow blocks of tensors; a read task for each group."""
 
     def __init__(
         self, source: ImageSource, groups: Sequence[Sequence[Segment]], block_rows: int, on_unreadable: Note | None
@@ -60,7 +59,7 @@ def _read_blocks(shared: ray.ObjectRef, group: Sequence[Segment]) -> Iterator[pa
         for columns in read_segment(source, group[0], block_rows, on_unreadable):
             yield _block(columns)
     else:
-        images = _room_for(sum(map(len, group)), source.form.shape)
+        images = _room_for(sum(map(len, group)), source)
         pieces: list[Columns] = []
         for segment, stop in zip(group, accumulate(map(len, group)), strict=True):
             place = images[stop - len(segment) : stop]
@@ -72,16 +71,16 @@ def _read_blocks(shared: ray.ObjectRef, group: Sequence[Segment]) -> Iterator[pa
 _room = np.empty(0, np.uint8)
 
 
-def _room_for(rows: int, shape: tuple[int, ...]) -> np.ndarray:
+def _room_for(rows: int, source: ImageSource) -> np.ndarray:
     """Return room for a task's one block, the same at every task of this process: fresh memory costs a tenth more.
 
     A task's block has been copied to the object store when the next task begins.
     """
     global _room
-    size = rows * math.prod(shape)
+    size = rows * source.form.num_bytes
     if len(_room) < size:
         _room = np.empty(size, np.uint8)
-    return _room[:size].reshape(rows, *shape)
+    return _room[:size].view(source.form.dtype).reshape(rows, *source.form.shape)
 
 
 def _block(columns: Columns) -> pa.Table:

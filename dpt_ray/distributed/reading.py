@@ -181,7 +181,7 @@ def open_source(
         UserError: a shard or image that cannot be read.
     """
     if source.decoded_bytes > keep_bytes:
-        if is_remote(source.shards[0].info.url):
+        if is_remote(source.shards[0].url):
             cpus /= REMOTE_READERS
         return StreamedImages(source, _stream_memory(streams), cpus, on_unreadable)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]

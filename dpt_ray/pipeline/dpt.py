@@ -26,6 +26,7 @@ from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.evaluation import Evaluation
 from dpt_ray.pipeline.steps.generator import TrainGenerator
 from dpt_ray.pipeline.steps.labels import LabelledSubset
+from dpt_ray.pipeline.steps.latents import EncodeLatents, located
 from dpt_ray.pipeline.steps.predictions import Predictions
 from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
 from dpt_ray.pipeline.steps.recipes import Classifier, learn, predict
@@ -42,6 +43,7 @@ class DualPseudoTraining:
     classifier: Classifier
     pseudo_labels: Predictions | BalancedLabels
     conditioning: ConditioningLabels | None
+    latents: EncodeLatents | None
     generator: TrainGenerator
     pseudo_images: PseudoImages
     retrained: Classifier
@@ -65,7 +67,7 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
         split: says what is trained on, and what the run is judged by.
 
     Raises:
-        UserError: the data or the label file that `config` names cannot be read, or nothing would be guided.
+        UserError: the data, the label file or a model that `config` names cannot be read, or nothing would be guided.
     """
     _check_guidance_interval(config)
     data, seed, features = config.data, config.seed, config.evaluation.frechet
@@ -80,7 +82,9 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
     conditioning = None
     if config.stage2.conditioning.changes_labels:
         conditioning = ConditioningLabels(config.stage2.conditioning, pseudo_labels, train_data, labelled)
-    generator = TrainGenerator(config.stage2, data, seed, train_data, conditioning or pseudo_labels)
+    stage2 = located(config.stage2)
+    latents = EncodeLatents(stage2, data, train_data) if stage2.in_latents else None
+    generator = TrainGenerator(stage2, data, seed, train_data, conditioning or pseudo_labels, latents)
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
@@ -102,8 +106,8 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
         real_features=real_features,
     )
     return DualPseudoTraining(
-        train_data, test_data, labelled, classifier, pseudo_labels, conditioning, generator, pseudo_images, retrained,
-        stage1, stage3, on_pseudo_images, real_features, evaluation,
+        train_data, test_data, labelled, classifier, pseudo_labels, conditioning, latents, generator, pseudo_images,
+        retrained, stage1, stage3, on_pseudo_images, real_features, evaluation,
     )  # fmt: skip
 
 

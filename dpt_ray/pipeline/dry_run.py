@@ -16,6 +16,7 @@ from dpt_ray.pipeline.graph import Step, in_order
 from dpt_ray.pipeline.steps.classifier import TrainClassifier
 from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.generator import TrainGenerator
+from dpt_ray.pipeline.steps.latents import EncodeLatents
 from dpt_ray.report.table import format_bytes, text_table
 
 _FLOAT_BYTES = 4
@@ -36,10 +37,10 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) 
         artifact = store.find(step.name, step.fingerprint)
         state, what = ("made", step.summary(artifact.facts)) if artifact else ("to make", step.plan())
         rows.append((f"{number} {step.title}", state, what, f"{step.name}/{step.fingerprint}"))
-    return "\n".join([f"results: {store.root}", "", text_table(rows), "", *_costs(config, steps)])
+    return "\n".join([f"results: {store.root}", "", text_table(rows), "", *_costs(config, steps, store)])
 
 
-def _costs(config: RunConfig, steps: list[Step]) -> list[str]:
+def _costs(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[str]:
     classes = next((step.settings["num_classes"] for step in steps if isinstance(step, Dataset)), None)
     if classes is None:
         return ["model sizes: known once the data is indexed (set data.num_classes to know them now)"]
@@ -48,6 +49,8 @@ def _costs(config: RunConfig, steps: list[Step]) -> list[str]:
         if isinstance(step, TrainClassifier):
             stage = config.stage3 if "pseudo_images" in step.parents else config.stage1
             lines.append(_training_cost(step.title, stage, classes, config))
+        elif isinstance(step, EncodeLatents):
+            lines.append(_latents_cost(step, store))
         elif isinstance(step, TrainGenerator):
             lines.append(_training_cost(step.title, config.stage2, classes, config))
     per_image = evaluations_per_image(config.sampling, build_process(config.stage2))
@@ -61,13 +64,20 @@ def _costs(config: RunConfig, steps: list[Step]) -> list[str]:
     return lines
 
 
+def _latents_cost(step: EncodeLatents, store: ArtifactStore) -> str:
+    each, images = step.bytes_per_image(), step.parents["images"]
+    indexed = store.find(images.name, images.fingerprint)
+    total = f", {format_bytes(each * indexed.facts['images'])} together" if indexed else ""
+    return f"{step.title}: {each:,} bytes for each image{total}"
+
+
 def _training_cost(title: str, stage, classes: int, config: RunConfig) -> str:
-    channels, size = config.data.channels, config.data.image_size
     with torch.device("meta"):
         if isinstance(stage, ClassifierConfig):
-            model = build_classifier(stage.model, channels=channels, num_classes=classes)
+            model = build_classifier(stage.model, channels=config.data.channels, num_classes=classes)
             per_step = images_per_step(stage)
         else:
+            size, channels = stage.canvas(config.data)
             model = build_generator(stage, image_size=size, channels=channels, num_classes=classes)
             per_step = stage.batch
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -15,7 +15,8 @@ from dpt_ray.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (REPOSITORY / "dpt_ray" / "config" / "presets").glob("*.yaml"))
-WHERE_THE_DATA_IS = {"cifar10": ["data.train=/shards/train", "data.test=/shards/test"]}
+GIVEN = ["data.train=/shards/train", "data.test=/shards/test"]
+WHERE_THE_DATA_IS = dict.fromkeys(("cifar10", "imagenet256_h", "imagenet256_l"), GIVEN)
 SHIPPED = sorted(path for path in (REPOSITORY / "configs").rglob("*.yaml"))
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from autoencoder_folders import save_kl
 from torch import nn
 from torch.nn import functional
 
-from dpt_ray.config.schema import SamplingConfig
+from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.models.uvit import sinusoidal_embedding
 from dpt_ray.data.networks import Generator
 from dpt_ray.data.uvit_checkpoint import import_uvit
@@ -106,6 +107,24 @@ def test_imported_generator_computes_what_the_weights_say(tmp_path, final_layer)
     torch.testing.assert_close(generator.network(x, time, label), by_hand(weights, x, time, label))
     images = generator.draw(SamplingConfig(steps=2), 0, [(0, 0), (2, 1)])
     assert images.shape == (2, CHANNELS, SIZE, SIZE)
+
+
+def test_imported_generator_of_latents_draws_images(tmp_path):
+    (tmp_path / "autoencoder").mkdir()
+    latents = LatentsConfig(autoencoder=save_kl(tmp_path / "autoencoder", channels=3), scale=0.3)
+    file = tmp_path / "network.safetensors"
+    file.write_bytes(import_uvit(saved(tmp_path, official()), heads=HEADS, latents=latents))
+    generator = Generator(str(file))
+    assert (generator.image_shape, generator.description["latents"]["scale"]) == ((CHANNELS, SIZE, SIZE), 0.3)
+    assert generator.draw(SamplingConfig(steps=2), 0, [(0, 0), (2, 1)]).shape == (2, 3, 2 * SIZE, 2 * SIZE)
+    save_kl(tmp_path / "autoencoder", channels=3, seed=1)
+    with pytest.raises(UserError, match="of another autoencoder"):
+        Generator(str(file))
+
+
+def test_latents_of_another_number_of_channels_are_refused(tmp_path):
+    latents = LatentsConfig(autoencoder=save_kl(tmp_path, latent_channels=3))
+    assert complaint(tmp_path, official(), latents=latents).endswith("latents with 3 channels, the U-ViT has 4")
 
 
 def complaint(tmp_path, content, **options) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.diffusion.augmentation import Augmentation
 from dpt_ray.core.diffusion.denoiser import per_image
+from dpt_ray.core.diffusion.latents import LatentDraw
 from dpt_ray.core.diffusion.processes import Process
 from dpt_ray.core.diffusion.samplers import from_uint8
 from dpt_ray.core.diffusion.weighting import Weighting
@@ -33,6 +34,8 @@ class DiffusionObjective(Objective):
             `horizontal_flip`.
         dropout: give the network seeds for its dropout, by its argument `dropout_seed`.
         weighting: weight of each noise level in the loss; the process's own when not given.
+        latents: the batch holds moments of latents, which it draws from; in the place of `horizontal_flip` and
+            `augmentation`.
         confidence: tell the network the confidence of the labels, by its argument `confidence`.
 
     Raises:
@@ -49,6 +52,7 @@ class DiffusionObjective(Objective):
         augmentation: Augmentation | None = None,
         dropout: bool = False,
         weighting: Weighting | None = None,
+        latents: LatentDraw | None = None,
         confidence: bool = False,
     ):
         super().__init__()
@@ -63,18 +67,14 @@ class DiffusionObjective(Objective):
         self.augmentation = augmentation
         self.dropout = dropout
         self.weighting = weighting
+        self.latents = latents
         self.confidence = confidence
 
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss over this worker's images, and it again as the metric "loss"."""
         batch = batches["images"]
         labels = self.drop_labels(batch.labels, batch.random)
-        images = from_uint8(batch.images)
-        told: dict[str, Tensor] = {}
-        if self.augmentation is not None:
-            images, told["augmentation"] = self.augmentation(images, batch.random)
-        elif self.horizontal_flip:
-            images = flip_half(images, batch.random)
+        images, told = self.clean(batch)
         if self.dropout:
             told["dropout_seed"] = batch.random.integers(2**31)
         if self.confidence:
@@ -82,6 +82,16 @@ class DiffusionObjective(Objective):
             told["confidence"] = batch.confidence
         loss = self.process.loss(partial(model, **told), images, labels, batch.random, self.weighting).mean()
         return loss, {"loss": loss.detach()}
+
+    def clean(self, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is to be denoised, and what the network is told besides noise level and label."""
+        if self.latents is not None:
+            return self.latents(batch.images, batch.random), {}
+        images = from_uint8(batch.images)
+        if self.augmentation is not None:
+            images, conditions = self.augmentation(images, batch.random)
+            return images, {"augmentation": conditions}
+        return (flip_half(images, batch.random) if self.horizontal_flip else images), {}
 
     def drop_labels(self, labels: Tensor, random: RowRandom) -> Tensor:
         """Replace unknown labels, and each other label with probability `label_dropout`, by the null label."""

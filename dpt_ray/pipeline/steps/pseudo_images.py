@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dpt_ray.config.schema import SamplingConfig
+from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
@@ -39,7 +39,7 @@ class PseudoImages(Step):
     version = 2
 
     def __init__(self, config: SamplingConfig, seed: int, generator: TrainGenerator, train_data: Step):
-        self._config = config
+        self._config, self._latents = config, generator.config.latents
         settings = {**config.model_dump(mode="json"), "seed": derive_seed("sampling", config.seed, seed)}
         super().__init__("pseudo images", settings, {"generator": generator, "images": train_data})
 
@@ -62,8 +62,10 @@ class PseudoImages(Step):
                 "generator": workshop.parents["generator"].file(NETWORK_FILE),
                 "folder": workshop.file(_SHARDS),
                 "config": self._config,
+                "latents": self._latents,
                 "seed": self.settings["seed"],
                 "batch": workshop.cluster.sampling_batch,
+                "decoding_batch": workshop.cluster.encoding_batch,
                 "device": "cuda" if resources.gpus else "cpu",
             },
             [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
@@ -81,9 +83,20 @@ class PseudoImages(Step):
 
 
 class _SamplingWorker(UnitWorker):
-    def __init__(self, generator: str, folder: str, config: SamplingConfig, seed: int, batch: int, device: str):
+    def __init__(
+        self,
+        generator: str,
+        folder: str,
+        config: SamplingConfig,
+        latents: LatentsConfig,
+        seed: int,
+        batch: int,
+        decoding_batch: int,
+        device: str,
+    ):
         self._generator_url, self._folder = generator, folder
-        self._config, self._seed, self._batch, self._device = config, seed, batch, device
+        self._config, self._latents, self._seed = config, latents, seed
+        self._batch, self._decoding_batch, self._device = batch, decoding_batch, device
         self._generator: Generator | None = None
 
     def output_url(self, unit: Any) -> str:
@@ -91,7 +104,9 @@ class _SamplingWorker(UnitWorker):
 
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
-            self._generator = Generator(self._generator_url, self._device, self._config.ema_width)
+            self._generator = Generator(
+                self._generator_url, self._device, self._config.ema_width, self._latents, self._decoding_batch
+            )
         _, start, stop = unit
         samples = []
         for begin in range(start, stop, self._batch):
