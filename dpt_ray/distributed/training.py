@@ -216,11 +216,13 @@ def _train(config: dict[str, Any]) -> None:
         if board is not None:
             row = state.history[-1]
             board.write.remote(config["title"], {"done": row["images"], "rate": images_per_second, "loss": row["loss"]})
-        if board is not None and looks is not None:
+        if looks is not None:
             before = state.history[-2]["images"] if len(state.history) > 1 else 0
             share = looks.due(int(before), state.images_seen, total)
             if share is not None:
-                board.look.remote(config["title"], share, looks.judge(job.finish(state)))
+                network = job.finish(state) if rank == 0 or state.sharded else b""
+                if board is not None:
+                    board.look.remote(config["title"], share, looks.judge(network))
 
     def on_snapshot(state: TrainState) -> None:
         for name, content in snapshot_files(state) if rank == 0 or state.sharded else ():
