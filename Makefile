@@ -23,14 +23,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 # The S3 server that tests use, in an environment of its own: it replaces parts of the standard library.
-$(STORE_INSTALLED): infra/object_store/requirements.txt
+$(STORE_INSTALLED): infra/local/object_store/requirements.txt
 	$(PYTHON) -m venv $(STORE_VENV)
 	$(STORE_VENV)/bin/pip install --quiet --requirement $<
 	@touch $@
 
 # A local object store to try out s3:// with; it prints the variables to set.
 object-store: $(STORE_INSTALLED)
-	$(STORE_VENV)/bin/python -W ignore infra/object_store/serve.py object_store_data
+	$(STORE_VENV)/bin/python -W ignore infra/local/object_store/serve.py object_store_data
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python jobs/dpt_full.py --config configs/digits.yaml

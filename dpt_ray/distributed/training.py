@@ -1,12 +1,13 @@
 """Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.random import derive_seed
-from dpt_ray.core.training.collective import agree
+from dpt_ray.core.training.collective import agree, mean_over_workers
 from dpt_ray.core.training.compute import (
     FLOAT32,
     Precision,
@@ -16,7 +17,7 @@ from dpt_ray.core.training.compute import (
     keep_channels_last,
 )
 from dpt_ray.core.training.finite import NonFiniteLossError
-from dpt_ray.core.training.loop import Schedule, train
+from dpt_ray.core.training.loop import Pace, Schedule, train
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
@@ -35,6 +36,7 @@ from dpt_ray.distributed.checkpoints import (
 from dpt_ray.distributed.cluster import Resources, reader_cpus
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.ledger import open_ledger
+from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
 from dpt_ray.errors import UserError
 
@@ -190,10 +192,21 @@ def _train(config: dict[str, Any]) -> None:
     first_step = state.images_seen // job.schedule.images_per_step
     board = config["board"] if rank == 0 else None
 
-    def on_log(state: TrainState, images_per_second: float) -> None:
+    totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
+
+    def on_log(state: TrainState, pace: Pace) -> None:
+        totals[TRAINING] += pace.seconds
+        totals[DATA_WAIT] += float(mean_over_workers(torch.tensor(pace.data_wait_seconds, device=device)))
         if board is not None:
             row = state.history[-1]
-            board.write.remote(config["title"], {"done": row["images"], "rate": images_per_second, "loss": row["loss"]})
+            told = {"done": row["images"], "rate": pace.images_per_second, "loss": row["loss"], "totals": dict(totals)}
+            board.write.remote(config["title"], told)
+
+    def on_checkpoint(state: TrainState) -> None:
+        began = time.monotonic()
+        report_checkpoint(state, rank)
+        totals[CHECKPOINTS] += 1
+        totals[CHECKPOINT] += time.monotonic() - began
 
     def on_snapshot(state: TrainState) -> None:
         if rank == 0:  # all workers hold the same averages
@@ -216,7 +229,7 @@ def _train(config: dict[str, Any]) -> None:
         model=prepare_model(state.model, move_to_device=False) if num_workers > 1 else state.model,
         precision=job.precision,
         on_log=on_log,
-        on_checkpoint=lambda state: report_checkpoint(state, rank),
+        on_checkpoint=on_checkpoint,
         on_snapshot=on_snapshot,
     )
     if rank == 0:
