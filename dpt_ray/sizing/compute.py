@@ -18,21 +18,28 @@ class Gpu:
 
     Attributes:
         name: what it is called.
-        peak: floating-point operations in a second, by the maker's data sheet.
+        peak: precision -> floating-point operations in a second, by the maker's data sheet.
         source: where that stands.
     """
 
     name: str
-    peak: float
+    peak: dict[str, float]
     source: str
 
 
-H100 = Gpu("H100 SXM", 989e12, "NVIDIA H100 data sheet, bfloat16 tensor cores, dense")
+H100 = Gpu(
+    "H100 SXM",
+    {"bfloat16": 989e12, "float32": 67e12},
+    "NVIDIA's data sheet: bfloat16 on tensor cores, dense; plain float32",
+)
 
-UTILISATION = {"uvit": 0.35, "vit": 0.35, "ddpmpp": 0.15, "wide_resnet": 0.05, "small_cnn": 0.01}
-"""Share of the peak that a network reaches. ASSUMED: no GPU was at hand to measure it. U-ViT's own README gives 1.14
-steps/s of 128 images for H/2 on an A100 (312e12 peak), 0.37 by this module's count; what is convolved at 32x32 in narrow
-layers reaches far less."""
+UTILISATION = {
+    "bfloat16": {"uvit": 0.35, "ddpmpp": 0.15, "wide_resnet": 0.05, "small_cnn": 0.01},
+    "float32": {"uvit": 0.5, "vit": 0.5, "ddpmpp": 0.5, "wide_resnet": 0.3, "small_cnn": 0.05},
+}
+"""Share of the peak that a network reaches. ASSUMED: no GPU was at hand to measure it. The one anchor is U-ViT's own
+README, 1.14 steps/s of 128 images for H/2 on an A100 (312e12 peak), which is 0.37 by this module's count; networks that
+are convolved at 32x32 in narrow layers reach far less."""
 
 ENCODERS = {"facebook/vit-msn-base-4": (768, 12, 4), "facebook/vit-msn-large-7": (1024, 24, 7)}
 """Width, depth and patch size of the paper's encoders (Assran et al. 2022)."""
@@ -70,13 +77,11 @@ def generator_flops(config: GeneratorConfig, *, size: int, channels: int, num_cl
     """Return the operations of one image's forward pass."""
     with torch.device("meta"):
         model = build_generator(config, image_size=size, channels=channels, num_classes=num_classes)
-        return count_flops(
-            model, torch.zeros(1, channels, size, size), torch.ones(1), torch.zeros(1, dtype=torch.long)
-        )
+        return count_flops(model, torch.zeros(1, channels, size, size), torch.ones(1), torch.zeros(1, dtype=torch.long))
 
 
 def classifier_step_views(config: ClassifierConfig) -> int:
-    """Return the views that a step computes: labelled weak ones, and a weak and a strong one of each unlabelled image."""
+    """Return the views that a step computes: one of each labelled image, two of each unlabelled one."""
     return config.labelled_batch + (2 * config.unlabelled_batch if uses_unlabelled(config) else 0)
 
 
@@ -87,6 +92,6 @@ def training_flops_per_image(config: ClassifierConfig | GeneratorConfig, forward
     return (1 + BACKWARD) * forward * classifier_step_views(config) / images_per_step(config)
 
 
-def rate(flops_per_image: float, network: str, gpu: Gpu = H100) -> float:
-    """Return images/s of a GPU."""
-    return gpu.peak * UTILISATION[network] / flops_per_image
+def rate(flops_per_image: float, network: str, precision: str = "float32", gpu: Gpu = H100) -> float:
+    """Return images/s of a GPU. Inference computes in float32, as does a frozen encoder."""
+    return gpu.peak[precision] * UTILISATION[precision][network] / flops_per_image

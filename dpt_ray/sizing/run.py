@@ -1,11 +1,19 @@
 """The size of a run: what each stage needs of GPUs, readers, storage and memory."""
 
+from collections.abc import Container
 from dataclasses import dataclass
+from typing import Literal
+
+import torch
 
 from dpt_ray.config.schema import ClassifierConfig, RunConfig
 from dpt_ray.core.build import build_classifier, build_process, evaluations_per_image, uses_unlabelled
 from dpt_ray.sizing import compute, storage
 from dpt_ray.sizing.measured import read_rate
+
+
+CHECKPOINTS_KEPT = 2
+"""Of a training in progress (`distributed/training.py`)."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +78,19 @@ class RunSize:
     results: int
     object_store: int
 
+    def hours_of(self, names: Container[str]) -> float:
+        """GPU-hours of the stages of these names together."""
+        return sum(stage.gpu_hours for stage in self.stages if stage.name in names)
+
     @property
     def gpu_hours(self) -> float:
         """All stages together."""
         return sum(stage.gpu_hours for stage in self.stages)
 
     @property
-    def busiest(self) -> StageSize:
-        """The stage that needs most readers for each GPU."""
-        return max(self.stages, key=lambda stage: (stage.readers, stage.images_per_second))
+    def longest(self) -> StageSize:
+        """The stage that takes most GPU-hours: a cluster is bought for it."""
+        return max(self.stages, key=lambda stage: stage.gpu_hours)
 
 
 def size_run(config: RunConfig, data: DataSize) -> RunSize:
@@ -90,9 +102,19 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
     one_shard = storage.shard_bytes(data.images_per_shard, data.image_bytes)
     fetches = storage.fetches_per_image(data.images_per_shard, config.data.lanes, config.data.shuffle_window)
 
-    def stage(name: str, images: float, per_image: float, network: str, share: float, *, reads: str, checkpoint: int = 0):
+    def stage(
+        name: str,
+        images: float,
+        per_image: float,
+        network: str,
+        share: float,
+        *,
+        reads: Literal["never", "once", "again"],
+        checkpoint: int = 0,
+        precision: str = "float32",
+    ) -> StageSize:
         """Size a stage that computes on `images`, of which `share` come from the training set."""
-        rate = compute.rate(per_image, network)
+        rate = compute.rate(per_image, network, precision)
         taken = rate * share
         streaming = reads == "once" or (reads == "again" and streams)
         each = 1 / data.images_per_shard if reads == "once" else fetches
@@ -119,9 +141,15 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
             settings, channels=channels, num_classes=classes, num_unlabelled=data.images
         )
         share = learns / (learns + settings.labelled_batch)
-        made = [stage(title, settings.images, per_image, settings.model.name, share, reads="again", checkpoint=checkpoint)]
+        network, precision = settings.model.name, settings.precision
+        made = [
+            stage(
+                title, settings.images, per_image, network, share,
+                reads="again", checkpoint=checkpoint, precision=precision,
+            )
+        ]  # fmt: skip
         if title == "stage 1":
-            made.append(stage("pseudo-labels", data.images, forward, settings.model.name, 1, reads="once"))
+            made.append(stage("pseudo-labels", data.images, forward, network, 1, reads="once"))
         return made
 
     generate = compute.generator_flops(config.stage2, size=size, channels=channels, num_classes=classes)
@@ -131,6 +159,7 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
         stage(
             "stage 2", config.stage2.images, compute.training_flops_per_image(config.stage2, generate), network, 1,
             reads="again",
+            precision=config.stage2.precision,
             checkpoint=storage.generator_checkpoint(config.stage2, size=size, channels=channels, num_classes=classes),
         ),
         stage(
@@ -150,7 +179,10 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
 
 
 def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageSize]) -> int:
-    """Return what a run leaves: true labels, pseudo-labels, features, pseudo images, and at most two checkpoints each."""
+    """Return what a run leaves, and two checkpoints of one training, which are removed at its end.
+
+    Sidecars of true labels, pseudo-labels and predictions with features; pseudo images, uncompressed; networks.
+    """
     pixels = config.data.channels * config.data.image_size**2
     width = feature_size(config.stage1, config.data.channels, data.num_classes)
     features = width if config.evaluation.frechet else 0
@@ -161,22 +193,19 @@ def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageS
         + storage.sidecar_bytes(data.images, features=features or (width if probe else 0))
         + storage.sidecar_bytes(pseudo, features=features or (width if probe else 0))
         + storage.shard_bytes(pseudo, pixels)
-        + 2 * max((stage.checkpoint for stage in stages), default=0)
-        + sum(stage.checkpoint for stage in stages) // 3  # each network; its checkpoint holds three or four of its size
+        + CHECKPOINTS_KEPT * max(stage.checkpoint for stage in stages)
+        + sum(stage.checkpoint for stage in stages) // 3  # networks: a checkpoint holds three or four of its size
     )
 
 
 def feature_size(config: ClassifierConfig, channels: int, num_classes: int) -> int:
     """Return how many features a classifier has."""
-    import torch
-
     if config.model.name == "linear_probe":
         width, _, _ = compute.ENCODERS.get(config.probe.encoder, compute.ENCODERS["facebook/vit-msn-large-7"])
         return width * config.probe.blocks
     with torch.device("meta"):
         model = build_classifier(config.model, channels=channels, num_classes=num_classes)
-        size = 32
-        return model.features(torch.zeros(1, channels, size, size)).shape[1]
+        return model.features(torch.zeros(1, channels, 32, 32)).shape[1]
 
 
 def _object_store(config: RunConfig, decoded: int, pseudo: int) -> int:

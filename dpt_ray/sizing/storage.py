@@ -10,8 +10,8 @@ from dpt_ray.core.training.state import TrainState
 
 TAR_BLOCK, TAR_RECORD = 512, 10240
 KEY_BYTES, LABEL_BYTES, CONFIDENCE_BYTES, TOP_BYTES = 20, 8, 4, 8
-"""A sidecar's columns: a key of 16 characters with its offset, int64, float32, and int32 and float32 for each kept class.
-Parquet compresses them; that is not counted on."""
+"""A sidecar's columns: a key of 16 characters with its offset, int64, float32, and int32 and float32 for each kept
+class. Parquet compresses them; that is not counted on."""
 _MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}
 
 
@@ -51,11 +51,6 @@ def _tensor_bytes(module: torch.nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in module.state_dict().values())
 
 
-def network_bytes(parameters: int) -> int:
-    """Return the bytes of a stored network, float32."""
-    return 4 * parameters
-
-
 def sidecar_bytes(images: int, *, top_k: int = 0, features: int = 0) -> int:
     """Return the bytes of predictions for so many images, with their most probable classes and features, if any."""
     return images * (KEY_BYTES + LABEL_BYTES + CONFIDENCE_BYTES + TOP_BYTES * top_k + 4 * features)
@@ -77,3 +72,17 @@ def fetches_per_image(images_per_shard: int, lanes: int, shuffle_window: int) ->
     A shard is fetched whole once, and once more where a lane's window of shuffled images ends within it.
     """
     return 1 / images_per_shard + lanes / shuffle_window
+
+
+def stream_gib() -> float:
+    """Return how far a stream reads ahead at most, in GiB."""
+    from dpt_ray.distributed.reading import MOST_AHEAD
+
+    return MOST_AHEAD / 2**30
+
+
+def stream_share() -> float:
+    """Return the share of the object store for streams."""
+    from dpt_ray.distributed.reading import STREAM_SHARE
+
+    return STREAM_SHARE
