@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 STORE_VENV := .venv-object-store
 STORE_INSTALLED := $(STORE_VENV)/.installed
 
-.PHONY: demo test test-slow lint install clean object-store
+.PHONY: local demo test test-slow lint install clean object-store
 
 install: $(INSTALLED) $(STORE_INSTALLED)
 
@@ -32,6 +32,10 @@ $(STORE_INSTALLED): infra/local/object_store/requirements.txt
 object-store: $(STORE_INSTALLED)
 	$(STORE_VENV)/bin/python -W ignore infra/local/object_store/serve.py object_store_data
 
+# The full job as in production: ray job submit with a token, data and results in S3.
+local: $(INSTALLED) $(STORE_INSTALLED)
+	$(VENV)/bin/python infra/local/run.py local_run
+
 demo: $(INSTALLED)
 	$(VENV)/bin/python jobs/dpt_full.py --config configs/digits.yaml
 
@@ -47,4 +51,4 @@ test-slow: $(INSTALLED) $(STORE_INSTALLED)
 	$(VENV)/bin/pytest -m slow
 
 clean:
-	rm -rf $(VENV) $(STORE_VENV) dpt_results
+	rm -rf $(VENV) $(STORE_VENV) dpt_results local_run
