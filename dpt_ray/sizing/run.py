@@ -11,7 +11,6 @@ from dpt_ray.core.build import build_classifier, build_process, evaluations_per_
 from dpt_ray.sizing import compute, storage
 from dpt_ray.sizing.measured import read_rate
 
-
 CHECKPOINTS_KEPT = 2
 """Of a training in progress (`distributed/training.py`)."""
 
