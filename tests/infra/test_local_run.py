@@ -1,7 +1,7 @@
 """The door that users take: `ray job submit` to a head with a token, with data and results in an object store.
 
-One run of `infra/local/run.py` serves all tests here: what it leaves in the bucket, exports and logs on its way, and who
-is kept out of it.
+One run of `infra/local/run.py` serves all tests here: what it leaves in the bucket, exports and logs on its way, and
+who is kept out of it.
 """
 
 import json
