@@ -29,14 +29,14 @@ RAY = str(Path(sys.executable).with_name("ray"))
 DASHBOARD = REPOSITORY / "infra" / "observability" / "dashboard.json"
 SETTINGS = [
     "stage1.model.width=8",
-    "stage1.images=3200",
+    "stage1.images=1600",
     "stage2.model.dim=32",
-    "stage2.images=1600",
+    "stage2.images=640",
     "stage3.images=1600",
     "sampling.per_class=12",
     "sampling.steps=6",
     "sampling.images_per_shard=20",
-    "cluster.checkpoint_seconds=0.2",
+    "cluster.checkpoint_seconds=0.05",
 ]
 DEADLINE_SECONDS = 400
 SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)$")
@@ -172,8 +172,8 @@ def test_a_metric_that_is_not_exported_would_be_found(local):
 def test_metrics_say_what_the_run_did(local):
     assert local.names >= {f"ray_{metric.name}" for metric in METRICS}
     images = local.values("ray_dpt_images_total")
-    assert images["stage 1 classifier"] == 3200
-    assert images["stage 2 generator"] == 1600 == images["stage 3 classifier"]
+    assert images["stage 1 classifier"] == 1600 == images["stage 3 classifier"]
+    assert images["stage 2 generator"] == 640
     assert images["pseudo images"] == 120
     assert local.values("ray_dpt_shards_total")["pseudo images"] == 6
     assert local.values("ray_dpt_progress_ratio")["stage 2 generator"] == 1
@@ -191,7 +191,7 @@ def test_the_log_is_a_json_object_a_line_with_run_and_step(local):
     assert {record["run"] for record in done} == {"digits"}
     assert all(record["seconds"] >= 0 and record["step"] in record["message"] for record in done)
     progress = [r for r in records if r["event"] == "progress" and r["step"] == "stage 1 classifier"]
-    assert progress[-1]["done"] == progress[-1]["total"] == 3200
+    assert progress[-1]["done"] == progress[-1]["total"] == 1600
     assert progress[-1]["loss"] > 0
     assert progress[-1]["artifact"].startswith("classifier/")
     assert {record["level"] for record in records} == {"info"}
