@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 STORE_VENV := .venv-object-store
 STORE_INSTALLED := $(STORE_VENV)/.installed
 
-.PHONY: demo test test-slow lint install clean object-store
+.PHONY: local demo test test-slow lint install clean object-store
 
 install: $(INSTALLED) $(STORE_INSTALLED)
 
@@ -23,14 +23,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 # The S3 server that tests use, in an environment of its own: it replaces parts of the standard library.
-$(STORE_INSTALLED): infra/object_store/requirements.txt
+$(STORE_INSTALLED): infra/local/object_store/requirements.txt
 	$(PYTHON) -m venv $(STORE_VENV)
 	$(STORE_VENV)/bin/pip install --quiet --requirement $<
 	@touch $@
 
 # A local object store to try out s3:// with; it prints the variables to set.
 object-store: $(STORE_INSTALLED)
-	$(STORE_VENV)/bin/python -W ignore infra/object_store/serve.py object_store_data
+	$(STORE_VENV)/bin/python -W ignore infra/local/object_store/serve.py object_store_data
+
+# The full job as in production: ray job submit with a token, data and results in S3.
+local: $(INSTALLED) $(STORE_INSTALLED)
+	$(VENV)/bin/python infra/local/run.py local_run
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python jobs/dpt_full.py --config configs/digits.yaml
@@ -47,4 +51,4 @@ test-slow: $(INSTALLED) $(STORE_INSTALLED)
 	$(VENV)/bin/pytest -m slow
 
 clean:
-	rm -rf $(VENV) $(STORE_VENV) dpt_results
+	rm -rf $(VENV) $(STORE_VENV) dpt_results local_run

@@ -14,6 +14,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.shards import sha256
 from dpt_ray.data.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy, read_skipped
 from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
 
@@ -151,7 +152,7 @@ def run_units(
         if policy.allowed_share == 0:
             policy.check(read_skipped(facts[-1]), images_in=0)
         images += facts[-1]["images"]
-        progress.update(images)
+        progress.update(images, {SHARDS: len(facts)})
     if len(facts) != len(units):
         raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
     return facts

@@ -3,9 +3,12 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TextIO
+
+from dpt_ray.distributed import job_log
+from dpt_ray.distributed.metrics import IMAGES, LOSS, Metric, StepMetrics
 
 LINE_SECONDS = 10.0
 """Between two plain lines."""
@@ -24,24 +27,23 @@ class ProgressLine:
     def __init__(self, title: str, total: int, unit: str, stream: TextIO | None = None):
         self.title, self.total, self.unit = title, total, unit
         self._stream = stream or sys.stderr
-        self._is_terminal = self._stream.isatty()
+        self._is_terminal = self._stream.isatty() and not job_log.wants_json()
         self._began: float | None = None
         self._first = 0
         self._written = 0.0
 
-    def update(self, done: int, **values: float) -> None:
-        """Show that `done` units are finished, with values such as the loss."""
+    def update(self, done: int, totals: Mapping[Metric, float] | None = None, **values: float) -> None:
+        """Show that `done` units are finished, with values such as the loss; `totals` is for `StepProgress`."""
         now = time.monotonic()
         if self._began is None:
             self._began, self._first = now, done
         if self._is_terminal or done >= self.total or now - self._written >= LINE_SECONDS:
             self._written = now
-            self._write(self.describe(done, now - self._began, values), done)
+            self._write(self.describe(done, now - self._began, dict(values)), done, {**(totals or {}), **values})
 
     def resume(self, done: int) -> None:
         """Tell that the step goes on from `done` units."""
-        self._stream.write(f"{self.title}: goes on from {done:,} {self.unit}\n")
-        self._stream.flush()
+        self._tell(f"{self.title}: goes on from {done:,} {self.unit}", event="resumed", done=done)
 
     def describe(self, done: int, seconds: float, values: dict[str, float]) -> str:
         """Return the text for a state of progress."""
@@ -55,14 +57,64 @@ class ProgressLine:
             text += f", {duration((self.total - done) / rate)} left"
         return text
 
-    def _write(self, text: str, done: int) -> None:
+    def _write(self, text: str, done: int, values: Mapping[Metric | str, float]) -> None:
         if self._is_terminal:
             filled = round(20 * min(1.0, done / max(1, self.total)))
             end = "\n" if done >= self.total else ""
             self._stream.write(f"\r\x1b[K[{'#' * filled}{'.' * (20 - filled)}] {text}{end}")
+            self._stream.flush()
         else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
+            named = {_field(name): value for name, value in values.items()}
+            self._tell(text, event="progress", done=done, total=self.total, unit=self.unit, **named)
+
+    def _tell(self, text: str, **fields: Any) -> None:
+        job_log.tell(text, stream=self._stream, **fields)
+
+
+def _field(name: Metric | str) -> str:
+    """Return what a value is called in a JSON line."""
+    if isinstance(name, Metric):
+        return name.name.removeprefix("dpt_").removesuffix("_total")
+    return "per_second" if name == "rate" else name
+
+
+class StepProgress(ProgressLine):
+    """The progress of a step of a run: shown as any, logged with the run and step it belongs to, exported as metrics.
+
+    It belongs to what `job_log.about` says where it is made, whichever thread uses it.
+
+    Args:
+        title: the step's name with its number.
+        total: units of work.
+        unit: their name (plural).
+        stream: see `ProgressLine`.
+    """
+
+    def __init__(self, title: str, total: int, unit: str, stream: TextIO | None = None):
+        super().__init__(title, total, unit, stream)
+        self._about = job_log.present()
+        self._metrics = StepMetrics(self._about.get("run", ""), self._about.get("step", title))
+
+    def update(self, done: int, totals: Mapping[Metric, float] | None = None, **values: float) -> None:
+        """Show and export that `done` units are finished.
+
+        Args:
+            done: units.
+            totals: the step's counters as they stand; `done` stands for images where they have none.
+            values: such as the loss.
+        """
+        super().update(done, totals, **values)
+        counted = {IMAGES: done, **(totals or {})} if self.unit == "images" else totals or {}
+        gauges = {LOSS: values["loss"]} if "loss" in values else {}
+        self._metrics.update(done / max(1, self.total), counted, gauges, last=done >= self.total)
+
+    def resume(self, done: int) -> None:
+        """Tell that the step goes on from `done` units."""
+        super().resume(done)
+        self._metrics.resume(done)
+
+    def _tell(self, text: str, **fields: Any) -> None:
+        super()._tell(text, **{**self._about, **fields})
 
 
 def duration(seconds: float) -> str:

@@ -1,12 +1,13 @@
 """Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.random import derive_seed
-from dpt_ray.core.training.collective import agree
+from dpt_ray.core.training.collective import agree, mean_over_workers
 from dpt_ray.core.training.compute import (
     FLOAT32,
     Precision,
@@ -16,7 +17,7 @@ from dpt_ray.core.training.compute import (
     keep_channels_last,
 )
 from dpt_ray.core.training.finite import NonFiniteLossError
-from dpt_ray.core.training.loop import Schedule, train
+from dpt_ray.core.training.loop import Pace, Schedule, train
 from dpt_ray.core.training.sharding import shard
 from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.data import stores
@@ -37,6 +38,7 @@ from dpt_ray.distributed.cluster import Resources, reader_cpus
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.ledger import open_ledger
 from dpt_ray.distributed.looks import Looks
+from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
 from dpt_ray.errors import UserError
 
@@ -212,10 +214,15 @@ def _train(config: dict[str, Any]) -> None:
     looks: Looks | None = config["looks"]
     total = job.schedule.num_steps * job.schedule.images_per_step
 
-    def on_log(state: TrainState, images_per_second: float) -> None:
+    totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
+
+    def on_log(state: TrainState, pace: Pace) -> None:
+        totals[TRAINING] += pace.seconds
+        totals[DATA_WAIT] += float(mean_over_workers(torch.tensor(pace.data_wait_seconds, device=device)))
         if board is not None:
             row = state.history[-1]
-            board.write.remote(config["title"], {"done": row["images"], "rate": images_per_second, "loss": row["loss"]})
+            told = {"done": row["images"], "rate": pace.images_per_second, "loss": row["loss"], "totals": dict(totals)}
+            board.write.remote(config["title"], told)
         if looks is not None:
             before = state.history[-2]["images"] if len(state.history) > 1 else 0
             share = looks.due(int(before), state.images_seen, total)
@@ -223,6 +230,12 @@ def _train(config: dict[str, Any]) -> None:
                 network = job.finish(state) if rank == 0 or state.sharded else b""
                 if board is not None:
                     board.look.remote(config["title"], share, looks.judge(network))
+
+    def on_checkpoint(state: TrainState) -> None:
+        began = time.monotonic()
+        report_checkpoint(state, rank)
+        totals[CHECKPOINTS] += 1
+        totals[CHECKPOINT] += time.monotonic() - began
 
     def on_snapshot(state: TrainState) -> None:
         for name, content in snapshot_files(state) if rank == 0 or state.sharded else ():
@@ -247,7 +260,7 @@ def _train(config: dict[str, Any]) -> None:
         precision=job.precision,
         parts=job.parts,
         on_log=on_log,
-        on_checkpoint=lambda state: report_checkpoint(state, rank),
+        on_checkpoint=on_checkpoint,
         on_snapshot=on_snapshot,
     )
     network = job.finish(state) if rank == 0 or state.sharded else b""

@@ -11,6 +11,7 @@ from dpt_ray.core.build import (
     images_per_step,
 )
 from dpt_ray.data import stores
+from dpt_ray.data.index import read_index
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.pipeline.graph import Step, in_order
 from dpt_ray.pipeline.steps.classifier import TrainClassifier
@@ -18,6 +19,9 @@ from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.generator import TrainGenerator
 from dpt_ray.pipeline.steps.latents import EncodeLatents
 from dpt_ray.report.table import format_bytes, text_table
+from dpt_ray.sizing.run import size_run
+from dpt_ray.sizing.stored import stored_data
+from dpt_ray.sizing.table import describe_size
 
 _FLOAT_BYTES = 4
 _COPIES = {"sgd": 4, "adam": 5, "adamw": 5}
@@ -37,7 +41,17 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) 
         artifact = store.find(step.name, step.fingerprint)
         state, what = ("made", step.summary(artifact.facts)) if artifact else ("to make", step.plan())
         rows.append((f"{number} {step.title}", state, what, f"{step.name}/{step.fingerprint}"))
-    return "\n".join([f"results: {store.root}", "", text_table(rows), "", *_costs(config, steps, store)])
+    costs, size = _costs(config, steps, store), _size(config, steps, store)
+    return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *size])
+
+
+def _size(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[str]:
+    """Size the cluster for a whole run, where the training set is known."""
+    data = next((step for step in steps if isinstance(step, Dataset) and step.title == "train data"), None)
+    artifact = store.find(data.name, data.fingerprint) if data else None
+    if artifact is None:
+        return ["size of the cluster: known once the data is indexed (jobs/prepare_data.py)"]
+    return describe_size(size_run(config, stored_data(read_index(artifact.url))))
 
 
 def _costs(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[str]:

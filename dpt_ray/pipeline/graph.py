@@ -11,8 +11,9 @@ from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data import stores
 from dpt_ray.data.skipped import TOLERATE_NOTHING, SkipPolicy, read_skipped
 from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed.job_log import about
 from dpt_ray.distributed.looks import Looks
-from dpt_ray.distributed.progress import ProgressLine, duration
+from dpt_ray.distributed.progress import ProgressLine, StepProgress, duration
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore, fingerprint
 from dpt_ray.pipeline.claims import Claim
 
@@ -43,7 +44,7 @@ class Workshop:
 
     def progress(self, total: int, unit: str = "images") -> ProgressLine:
         """Return a progress line for the step."""
-        return ProgressLine(self.title, total, unit)
+        return StepProgress(self.title, total, unit)
 
 
 class Step(ABC):
@@ -122,14 +123,16 @@ def make_all(
     made: dict[tuple[str, str], Artifact] = {}
     for number, step in enumerate(steps, start=1):
         label = f"[{number}/{len(steps)}] {step.title}"
-        artifact = store.find(step.name, step.fingerprint)
-        if artifact is not None:
-            _check(policy, artifact.facts)
-            say(f"{label}: already made ({step.summary(artifact.facts)})")
-        else:
-            parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
-            taken = looks_by_address.get((step.name, step.fingerprint))
-            artifact = _make(step, store, parents, cluster, policy, label, say, taken)
+        with about(step=step.title, artifact=f"{step.name}/{step.fingerprint}"):
+            artifact = store.find(step.name, step.fingerprint)
+            if artifact is not None:
+                _check(policy, artifact.facts)
+                with about(event="step_reused"):
+                    say(f"{label}: already made ({step.summary(artifact.facts)})")
+            else:
+                parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
+                taken = looks_by_address.get((step.name, step.fingerprint))
+                artifact = _make(step, store, parents, cluster, policy, label, say, taken)
         made[step.name, step.fingerprint] = artifact
     return {step: made[step.name, step.fingerprint] for target in targets for step in _with_ancestors(target)}
 
@@ -154,10 +157,12 @@ def _make(
     ):
         if artifact := find():
             _check(policy, artifact.facts)
-            say(f"{label}: made by another job ({step.summary(artifact.facts)})")
+            with about(event="step_reused"):
+                say(f"{label}: made by another job ({step.summary(artifact.facts)})")
             return artifact
         ray_cluster.connect(cluster)
-        say(f"{label}: {step.plan()}")
+        with about(event="step_started"):
+            say(f"{label}: {step.plan()}")
         began = time.monotonic()
         facts = step.make(Workshop(folder, parents, cluster, label, policy, looks))
         _check(policy, facts)
@@ -176,7 +181,8 @@ def _make(
                 "seconds": round(seconds, 3),
             },
         )
-        say(f"{label}: done in {duration(seconds)} ({step.summary(facts)})")
+        with about(event="step_done", seconds=round(seconds, 3)):
+            say(f"{label}: done in {duration(seconds)} ({step.summary(facts)})")
         return artifact
 
 

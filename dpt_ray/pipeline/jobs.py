@@ -9,6 +9,7 @@ from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import DataConfig, RunConfig
 from dpt_ray.data import stores
 from dpt_ray.data.skipped import SkipPolicy
+from dpt_ray.distributed import job_log
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
@@ -39,6 +40,7 @@ def run_job(
     options = _parse(description, arguments)
 
     def job() -> None:
+        job_log.check_format()
         config = load_config(options.config, options.set if options.config else [f"preset={DEFAULT}", *options.set])
         run = build(config)
         store = ArtifactStore(config.root)
@@ -49,12 +51,13 @@ def run_job(
             say(describe_plan(config, wanted, store))
             return
         stores.check_writable(store.root)
-        artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data))
-        if finish is not None:
-            say(finish(config, run, artifacts, store.root))
-        else:
-            for step in wanted:
-                say(f"{step.title}: {artifacts[step].url}")
+        with job_log.about(run=config.name):
+            artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data))
+            if finish is not None:
+                say(finish(config, run, artifacts, store.root))
+            else:
+                for step in wanted:
+                    say(f"{step.title}: {artifacts[step].url}")
 
     return run_guarded(job)
 
@@ -65,14 +68,17 @@ def run_guarded(job: Callable[[], None]) -> int:
         job()
         return 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        _complain(f"error: {error}")
         return USER_MISTAKE
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr, flush=True)
+        _complain("interrupted: the same command goes on from here")
         return INTERRUPTED
     except Exception as error:
-        traceback.print_exc()
-        print(f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}", file=sys.stderr, flush=True)
+        if not job_log.wants_json():
+            traceback.print_exc()
+        _complain(
+            f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}", traceback=traceback.format_exc()
+        )
         return FAILURE
 
 
@@ -82,13 +88,19 @@ def skip_policy(data: DataConfig) -> SkipPolicy:
 
 
 def say(text: str) -> None:
-    """Print a line now: a job's log is followed while it runs."""
-    print(text, flush=True)
+    """Print a line now."""
+    job_log.tell(text)
+
+
+def _complain(text: str, **fields: str) -> None:
+    job_log.tell(text, level="error", event="error", stream=sys.stderr, **fields)
 
 
 def _parse(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=description, epilog="A Ray cluster named by RAY_ADDRESS is used; else a local Ray is started."
+        description=description,
+        epilog="A Ray cluster named by RAY_ADDRESS is used; else a local Ray is started. "
+        "DPT_LOG_FORMAT=json gives a JSON object a line instead of text.",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="YAML settings, shipped ones under configs/; default: the embedded digits"

@@ -1,4 +1,4 @@
-"""The object store of `infra/object_store` as a process of its own, and a client that prepares it for tests."""
+"""The object store of `infra/local/object_store` as a process of its own, and a client that prepares it for tests."""
 
 import os
 import selectors
@@ -24,7 +24,7 @@ class ObjectStoreServer:
         if not PYTHON.exists():
             pytest.fail(f"the local object store is not installed ({PYTHON.parents[1]}): run make install", False)
         users = f"{KEY}={SECRET},{READER_KEY}={READER_SECRET}"
-        script = REPOSITORY / "infra" / "object_store" / "serve.py"
+        script = REPOSITORY / "infra" / "local" / "object_store" / "serve.py"
         self._log = folder / "server.log"
         self._process = subprocess.Popen(
             [str(PYTHON), "-W", "ignore", str(script), str(folder / "store"), "--port", "0", "--region", REGION],

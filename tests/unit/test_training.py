@@ -321,7 +321,7 @@ def test_history_has_means_of_each_interval_and_a_row_at_the_end():
         endless(),
         Schedule(total_images=65, images_per_step=10, log_every=30, checkpoint_seconds=1e9),
         PLAIN,
-        on_log=lambda state, rate: seen.append((state.images_seen, rate > 0)),
+        on_log=lambda state, pace: seen.append((state.images_seen, pace.images_per_second > 0)),
     )
     assert [row["images"] for row in state.history] == [30, 60, 70]
     assert [row["call"] for row in state.history] == [2.0, 5.0, 7.0]

@@ -47,6 +47,21 @@ class Schedule:
         return (step + 1) * self.snapshots // self.num_steps > step * self.snapshots // self.num_steps
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How the steps since the last history row went, by this worker's clock; checkpoints are not in it.
+
+    Attributes:
+        images_per_second: over all workers.
+        seconds: time of the steps.
+        data_wait_seconds: part of it in which this worker waited for its batches.
+    """
+
+    images_per_second: float
+    seconds: float
+    data_wait_seconds: float
+
+
 def train(
     state: TrainState,
     batches: Iterator[Mapping[str, ImageBatch]],
@@ -56,7 +71,7 @@ def train(
     model: nn.Module | None = None,
     precision: Precision = FLOAT32,
     parts: int = 1,
-    on_log: Callable[[TrainState, float], None] = lambda state, images_per_second: None,
+    on_log: Callable[[TrainState, Pace], None] = lambda state, pace: None,
     on_checkpoint: Callable[[TrainState], None] = lambda state: None,
     on_snapshot: Callable[[TrainState], None] = lambda state: None,
 ) -> None:
@@ -70,7 +85,7 @@ def train(
         model: `state.model` as the objective shall call it (wrapped by DistributedDataParallel); itself if None.
         precision: what the network computes in.
         parts: see `train_step`.
-        on_log: called after each new row of `state.history`, on every worker, with images/s over all workers.
+        on_log: called after each new row of `state.history`, on every worker.
         on_checkpoint: called when a checkpoint is due, on every worker.
         on_snapshot: called when the further averages are to be stored, on every worker.
 
@@ -81,11 +96,15 @@ def train(
     network.train()
     interval: list[dict[str, Tensor]] = []
     began = checkpointed = time.monotonic()
+    waited = 0.0
     for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
         set_learning_rate(state.optimizer, learning_rate(optimizer_config, state.images_seen, schedule.total_images))
         before, after = state.images_seen, state.images_seen + schedule.images_per_step
+        asked = time.monotonic()
+        batch = next(batches)
+        waited += time.monotonic() - asked
         try:
-            interval.append(train_step(state, network, next(batches), optimizer_config.gradient_clip, precision, parts))
+            interval.append(train_step(state, network, batch, optimizer_config.gradient_clip, precision, parts))
         except NonFiniteLossError as error:
             raise NonFiniteLossError(f"{error} in step {step + 1:,} (images {before + 1:,} to {after:,})") from None
         state.images_seen = after
@@ -96,12 +115,13 @@ def train(
         last = step + 1 == schedule.num_steps
         if last or _passed(before, state.images_seen, schedule.log_every):
             state.history.append(_history_row(state.images_seen, interval))
-            on_log(state, len(interval) * schedule.images_per_step / (time.monotonic() - began))
+            seconds = time.monotonic() - began
+            on_log(state, Pace(len(interval) * schedule.images_per_step / seconds, seconds, waited))
             due = time.monotonic() - checkpointed >= schedule.checkpoint_seconds
             if not last and agree(due):
                 on_checkpoint(state)
                 checkpointed = time.monotonic()
-            interval, began = [], time.monotonic()
+            interval, began, waited = [], time.monotonic(), 0.0
 
 
 def train_step(

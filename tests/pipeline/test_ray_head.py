@@ -1,4 +1,4 @@
-"""The door that users take: a Ray head, and `ray job submit` of a job script from the working folder."""
+"""Who has not the token is kept out of every port of a Ray head. That jobs run there: `infra/test_local_run.py`."""
 
 import os
 import shutil
@@ -14,10 +14,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tiny_runs import REPOSITORY, arguments
 
 RAY = str(Path(sys.executable).with_name("ray"))
-START_SECONDS, JOB_SECONDS = 90, 300
+START_SECONDS = 90
 
 
 def _free_port() -> int:
@@ -78,39 +77,6 @@ def _wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.2)
-
-
-def _submit(head, script: str, *words: str) -> subprocess.CompletedProcess:
-    address, environment = head
-    command = [RAY, "job", "submit", "--address", address, "--working-dir", "."]
-    return subprocess.run(
-        [*command, "--", "python", f"jobs/{script}.py", *words],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=JOB_SECONDS,
-        check=False,
-    )
-
-
-def test_a_submitted_job_runs_on_the_cluster_and_ends_with_its_report(head, tmp_path):
-    words = arguments(tmp_path, "stage1.images=1600", "stage2.images=1600", "stage3.images=1600")
-    words[words.index("--config") + 1] = "configs/digits.yaml"  # as the working folder has it
-    job = _submit(head, "dpt_full", *words)
-    assert job.returncode == 0, job.stdout + job.stderr
-    assert (tmp_path / "runs" / "digits" / "report.html").exists()
-    lines = [line for line in job.stdout.splitlines() if line.strip()]
-    told = next(line for line in lines if line.startswith("report: "))
-    assert told.endswith("runs/digits/report.html")
-    assert any("stage 3 accuracy" in line for line in lines)
-    assert "succeeded" in job.stdout
-
-
-def test_a_job_that_fails_says_why_in_its_last_lines(head, tmp_path):
-    job = _submit(head, "prepare_data", "--set", f"data.train={tmp_path}/nowhere", "--set", f"data.test={tmp_path}")
-    assert job.returncode != 0
-    assert f"error: {tmp_path}/nowhere: does not exist" in job.stdout + job.stderr
 
 
 def _status(url: str, token: str | None, body: bytes | None = None) -> int:

@@ -1,0 +1,107 @@
+"""The project's Prometheus metrics, exported by Ray on each node's metrics port with the prefix `ray_`.
+
+Only the driver exports, from what workers write on the job's board. So a step has one series of each metric however
+many workers it has, and a training step costs two looks at the clock. Names follow Prometheus's conventions: base
+units, `_total` for what only rises, `_ratio` for shares of 1.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+EXPORT_SECONDS = 1.0
+"""Least time between two exports of a step; Prometheus looks less often."""
+
+TAGS = ("run", "step")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric, without Ray's prefix."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    meaning: str
+
+
+IMAGES = Metric("dpt_images_total", "counter", "Images that a step has trained on, read or made; its rate is images/s.")
+SHARDS = Metric("dpt_shards_total", "counter", "Shards (or files of pseudo images) that a step has finished.")
+PROGRESS = Metric("dpt_progress_ratio", "gauge", "Share of a step's work that is done.")
+LOSS = Metric("dpt_loss", "gauge", "Mean training loss over the newest interval of the loss curve.")
+TRAINING = Metric(
+    "dpt_training_seconds_total", "counter", "Time in training steps, waiting for data included, checkpoints not."
+)
+DATA_WAIT = Metric(
+    "dpt_data_wait_seconds_total", "counter", "Part of it in which workers waited for data, mean over workers."
+)
+CHECKPOINTS = Metric("dpt_checkpoints_total", "counter", "Checkpoints of trainings.")
+CHECKPOINT = Metric(
+    "dpt_checkpoint_seconds_total",
+    "counter",
+    "Time for which training stood still for checkpoints; their upload goes on beside it.",
+)
+
+METRICS = (IMAGES, SHARDS, PROGRESS, LOSS, TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT)
+
+Write = Callable[[Metric, float, dict[str, str]], None]
+"""Adds to a counter, or sets a gauge."""
+
+
+class StepMetrics:
+    """Exports one step's metrics, at most once in `EXPORT_SECONDS`, and always at the step's end.
+
+    Args:
+        run: the run's name.
+        step: the step's title.
+        write: how to export a value; through Ray by default.
+    """
+
+    def __init__(self, run: str, step: str, write: Write | None = None):
+        self._tags = {"run": run, "step": step}
+        self._write = write or _write_to_ray
+        self._exported: dict[Metric, float] = {}
+        self._written = float("-inf")
+
+    def resume(self, images: int) -> None:
+        """Tell that so many images were done before: they are not counted again."""
+        self._exported[IMAGES] = images
+
+    def update(
+        self, share: float, totals: Mapping[Metric, float], gauges: Mapping[Metric, float], *, last: bool = False
+    ) -> None:
+        """Export the state of a step.
+
+        Args:
+            share: of the work that is done.
+            totals: counters as they stand; one that falls has begun anew, in a worker that was started again.
+            gauges: values that replace the last ones.
+            last: the step ends.
+        """
+        now = time.monotonic()
+        if now - self._written < EXPORT_SECONDS and not last:
+            return
+        self._written = now
+        for metric, value in totals.items():
+            known = self._exported.get(metric, 0.0)
+            self._exported[metric] = value
+            if (risen := value - known if value >= known else value) > 0:
+                self._write(metric, risen, self._tags)
+        for metric, value in {PROGRESS: min(1.0, share), **gauges}.items():
+            self._write(metric, value, self._tags)
+
+
+def _write_to_ray(metric: Metric, value: float, tags: dict[str, str]) -> None:
+    import ray
+
+    if ray.is_initialized():
+        exporter = _exporter(metric)
+        exporter.inc(value, tags) if metric.kind == "counter" else exporter.set(value, tags)
+
+
+@lru_cache
+def _exporter(metric: Metric) -> Any:
+    from ray.util.metrics import Counter, Gauge
+
+    return (Counter if metric.kind == "counter" else Gauge)(metric.name, description=metric.meaning, tag_keys=TAGS)
