@@ -1,3 +1,39 @@
 """Dual pseudo training as one Ray-distributed system: better classifiers and image generators from few labels."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dpt_ray.export.classifier import LoadedClassifier
+    from dpt_ray.export.generator import LoadedGenerator
+
 __version__ = "0.1.0"
+
+
+def load_generator(url: str, device: str | None = None) -> "LoadedGenerator":
+    """Load an exported generator: `load_generator(url).sample([0, 0, 1])` is a uint8 (3, C, H, W) tensor. Without Ray.
+
+    Args:
+        url: a folder that `jobs/export.py generator` wrote, on any storage; or a generator's `.safetensors` file.
+        device: where it computes; by default a GPU where there is one.
+
+    Raises:
+        UserError: it is something else, damaged or unfinished.
+    """
+    from dpt_ray.export.generator import load_generator as load  # loads torch, which `import dpt_ray` does not
+
+    return load(url, device)
+
+
+def load_classifier(url: str, device: str | None = None) -> "LoadedClassifier":
+    """Load an exported classifier: `load_classifier(url).predict(images)` is a tensor of class ids. Without Ray.
+
+    Args:
+        url: a folder that `jobs/export.py classifier` wrote, on any storage.
+        device: where it computes; by default a GPU where there is one.
+
+    Raises:
+        UserError: it is something else, damaged or unfinished.
+    """
+    from dpt_ray.export.classifier import load_classifier as load
+
+    return load(url, device)

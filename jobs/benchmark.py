@@ -49,6 +49,8 @@ def _data(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _train(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if options.stage == "generator":
+        return _train_generator(options)
     from dpt_ray.benchmark.training import classifier_table, measure_classifier
 
     figures = measure_classifier(
@@ -62,6 +64,41 @@ def _train(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         say=_say,
     )
     return figures, classifier_table(figures)
+
+
+def _train_generator(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from dpt_ray.benchmark.generator import generator_table, measure_generator
+
+    figures = measure_generator(
+        size=options.size,
+        batch=options.batch,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        device=options.device,
+        precision=options.precision,
+        compiled=options.compile,
+        ray_steps=options.ray_steps,
+        say=_say,
+    )
+    return figures, generator_table(figures)
+
+
+def _sample(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from dpt_ray.benchmark.generator import generator_table, measure_sampling
+
+    figures = measure_sampling(
+        size=options.size,
+        batch=options.batch,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        device=options.device,
+        precision=options.precision,
+        compiled=options.compile,
+        guidance_scale=options.guidance_scale,
+        steps=options.steps,
+        say=_say,
+    )
+    return figures, generator_table(figures)
 
 
 def _augment(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -110,14 +147,30 @@ def _parse() -> argparse.Namespace:
     data.add_argument("--store-mib", type=int, default=100, help="object store's limit in the memory run, MiB")
 
     train = command("train", _train, 3, 30.0, "a training step against an ordinary torch loop")
-    train.add_argument("--stage", choices=["classifier"], default="classifier", help="which network trains")
     train.add_argument(
-        "--model", choices=["wide_resnet", "small_cnn"], default="wide_resnet", help="WRN-28-2, or small"
+        "--stage", choices=["classifier", "generator"], default="classifier", help="which network trains"
     )
-    train.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where it trains")
-    train.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="what it computes in")
-    train.add_argument("--compile", action="store_true", help="compile both networks")
-    train.add_argument("--channels-last", action="store_true", help="keep both networks channels last")
+    train.add_argument(
+        "--model", choices=["wide_resnet", "small_cnn"], default="wide_resnet", help="classifier: WRN-28-2, or small"
+    )
+    train.add_argument("--channels-last", action="store_true", help="classifier: keep both networks channels last")
+    train.add_argument(
+        "--ray-steps", type=int, default=0, help="generator: steps of a training under Ray Train, to tell Ray's share"
+    )
+
+    sampling = command("sample", _sample, 3, 30.0, "guided sampling against the published form")
+    sampling.add_argument("--guidance-scale", type=float, default=0.4, help="s in the paper's convention")
+    sampling.add_argument("--steps", type=int, default=10, help="intervals of DPM-Solver++(2M)")
+    for computing in (train, sampling):
+        computing.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where it computes")
+        computing.add_argument(
+            "--precision", choices=["float32", "bfloat16"], default="float32", help="what ours computes in"
+        )
+        computing.add_argument("--compile", action="store_true", help="compile the network")
+        computing.add_argument(
+            "--size", choices=["small", "uvit_l2", "uvit_h2"], default="small", help="generator: which U-ViT"
+        )
+        computing.add_argument("--batch", type=int, default=32, help="generator: images together")
 
     command("augment", _augment, 5, 3.0, "strong views against Pillow and kornia")
 

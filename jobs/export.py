@@ -3,24 +3,23 @@
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from typing import get_args
 
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig
 from dpt_ray.data import stores
-from dpt_ray.data.uvit_checkpoint import import_uvit
 from dpt_ray.errors import UserError
 
 
 def main() -> int:
     """Run the command that the command line names; return the exit status."""
     options = _parse()
+    run: Callable[[argparse.Namespace], str] = options.run
     try:
-        content = import_uvit(options.file, heads=options.heads, process=options.process, latents=_latents(options))
-        stores.write_bytes(options.output, content)
+        print(run(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"generator: {options.output}")
     return 0
 
 
@@ -37,10 +36,32 @@ def _positive(text: str) -> float:
     return value
 
 
+def _import_uvit(options: argparse.Namespace) -> str:
+    from dpt_ray.data.uvit_checkpoint import import_uvit
+
+    content = import_uvit(options.file, heads=options.heads, process=options.process, latents=_latents(options))
+    stores.write_bytes(options.output, content)
+    return f"generator: {options.output}"
+
+
+def _export_generator(options: argparse.Namespace) -> str:
+    from dpt_ray.pipeline.export import export_generator
+
+    return f"generator: {export_generator(options.source, options.destination)}"
+
+
+def _export_classifier(options: argparse.Namespace) -> str:
+    from dpt_ray.pipeline.export import export_classifier
+
+    folder = export_classifier(options.source, options.destination, stage=options.stage, onnx=options.onnx)
+    return f"classifier: {folder}"
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     uvit = commands.add_parser("import-uvit", help="an official U-ViT checkpoint (a state dict) as our generator")
+    uvit.set_defaults(run=_import_uvit)
     uvit.add_argument("file", help="nnet.pth or nnet_ema.pth, any URL; must hold tensors alone")
     uvit.add_argument("--output", default="network.safetensors", help="file or URL to write")
     uvit.add_argument("--heads", type=int, help="attention heads; known for the published sizes")
@@ -54,6 +75,15 @@ def _parse() -> argparse.Namespace:
         "--autoencoder", help="of its latents: a folder, URL or name on the hub, as stage2.latents.autoencoder"
     )
     uvit.add_argument("--scale", type=_positive, help="of its latents; the autoencoder's own if not given")
+    generator = commands.add_parser("generator", help="a run's generator as a folder for dpt_ray.load_generator")
+    generator.set_defaults(run=_export_generator)
+    classifier = commands.add_parser("classifier", help="a run's classifier as a folder for dpt_ray.load_classifier")
+    classifier.set_defaults(run=_export_classifier)
+    for command in (generator, classifier):
+        command.add_argument("source", metavar="RUN", help="URL of <root>/runs/<name>, or of one finished training")
+        command.add_argument("destination", metavar="DEST", help="new folder, any URL")
+    classifier.add_argument("--stage", type=int, default=3, choices=(1, 3), help="which of a run's classifiers")
+    classifier.add_argument("--onnx", action="store_true", help="also write model.onnx (pip install 'dpt_ray[onnx]')")
     return parser.parse_args()
 
 

@@ -519,6 +519,12 @@ class ClusterConfig(Section):
     recompute_activations: bool = False
     """Generators compute the activations of each block anew in the backward pass (activation checkpointing): much less
     memory for about a third more time."""
+    gradient_accumulation: Count = 1
+    """Generators: a worker computes its share of a step in so many parts, one after another, for less memory. Times
+    `workers`, it must divide `data.lanes`."""
+    shard_weights: bool = False
+    """Generators: with several workers, each holds a part of the weights, averages and moments (FSDP2) instead of all;
+    for networks that would not fit otherwise."""
     checkpoint_seconds: Positive = 60
     """Time between two checkpoints of a training, at least; they fall on points of the loss curve."""
     max_failures: Annotated[int, Field(ge=0)] = 3
@@ -569,6 +575,12 @@ class RunConfig(Section):
         if lanes % self.cluster.workers:
             raise ValueError(
                 f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {self.cluster.workers}"
+            )
+        parts = self.cluster.workers * self.cluster.gradient_accumulation
+        if lanes % parts:
+            raise ValueError(
+                "cluster.workers times cluster.gradient_accumulation must divide data.lanes: "
+                f"{parts} does not divide {lanes}"
             )
         if self.pseudo_labels.views > 0 and self.stage1.model.name == "linear_probe":
             raise ValueError(

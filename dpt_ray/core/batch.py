@@ -28,3 +28,14 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def parts(self, count: int) -> "list[ImageBatch]":
+        """Return the rows in so many equal parts, with the random numbers that they have in the whole.
+
+        Raises:
+            ValueError: the rows' random streams cannot be shared out equally.
+        """
+        randoms = self.random.parts(count)
+        confidences = [None] * count if self.confidence is None else self.confidence.chunk(count)
+        tensors = (tensor.chunk(count) for tensor in (self.images, self.labels, self.index))
+        return [ImageBatch(*part) for part in zip(*tensors, randoms, confidences, strict=True)]

@@ -36,6 +36,22 @@ class RowRandom:
         self._rows_per_stream = rows_per_stream
         self.device = torch.device(device)
 
+    def parts(self, count: int) -> "list[RowRandom]":
+        """Return the streams in so many equal groups, each for its own rows.
+
+        Raises:
+            ValueError: they cannot be shared out equally.
+        """
+        size, rest = divmod(len(self._generators), count)
+        if rest:
+            raise ValueError(f"{len(self._generators)} random streams cannot be cut into {count} equal parts")
+        groups = []
+        for start in range(0, len(self._generators), size):
+            group = RowRandom((), self._rows_per_stream, self.device)
+            group._generators = self._generators[start : start + size]
+            groups.append(group)
+        return groups
+
     def __len__(self) -> int:
         return len(self._generators) * self._rows_per_stream
 

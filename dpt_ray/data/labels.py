@@ -35,6 +35,12 @@ def draw_per_class(
     chosen = []
     for label, name in enumerate(class_names):
         members = [image for image in images if image.label == label]
+        if not members and counts[label]:
+            raise UserError(
+                f"no image of class {name!r}, one of {len(class_names)}",
+                where="labels",
+                fix="set data.num_classes (or the class names) to the classes of the data, or add images",
+            )
         if len(members) < counts[label]:
             raise UserError(
                 f"{counts[label]} labelled images asked for of class {name!r}, which has {len(members)}",

@@ -23,6 +23,8 @@ from dpt_ray.core.build import (
 from dpt_ray.core.diffusion.latents import LatentScale
 from dpt_ray.core.diffusion.samplers import sample, to_uint8
 from dpt_ray.core.models.encoders import FrozenEncoder
+from dpt_ray.core.models.graphs import ClassifierGraph, ProbeGraph
+from dpt_ray.core.models.misfits import misfits
 from dpt_ray.core.models.weights import load_network, save_network
 from dpt_ray.core.probe.features import normalise_rows
 from dpt_ray.core.random import RowRandom, derive_seed
@@ -31,6 +33,7 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.autoencoders import FoundAutoencoder, check_same, find_autoencoder, open_autoencoder
 from dpt_ray.data.encoders import open_encoder
+from dpt_ray.data.shards import sha256
 from dpt_ray.data.snapshots import averaged_weights
 from dpt_ray.errors import UserError
 
@@ -90,33 +93,50 @@ class Probe:
     Args:
         url: its file.
         device: where it computes.
+        encoder: where its encoder is; where it was in training if None.
+        checksum: as for `Generator`.
 
     Raises:
         UserError: the file is damaged or holds something else.
     """
 
-    def __init__(self, url: str, device: str = "cpu"):
+    def __init__(self, url: str, device: str = "cpu", encoder: str | None = None, checksum: str | None = None):
         def build(description: dict[str, Any]) -> nn.Module:
             self.config = ProbeConfig.model_validate(description["probe"])
             self.temperature = float(description["temperature"])
             return nn.Linear(description["num_features"], description["num_classes"], bias=False)
 
-        self._head = _load(url, "probe", build).to(device)
+        head, self.description = _load(url, "probe", build, checksum)
+        self.head: nn.Linear = head.to(device)
         self._device = device
+        self._location = encoder or self.config.encoder
         self._encoder: FrozenEncoder | None = None
+
+    @property
+    def encoder(self) -> FrozenEncoder:
+        """The encoder, loaded when it is first asked for.
+
+        Raises:
+            UserError: it is not where it should be.
+        """
+        if self._encoder is None:
+            config = self.config
+            self._encoder = open_encoder(self._location, crop=config.crop, blocks=config.blocks, device=self._device)
+        return self._encoder
+
+    def graph(self) -> nn.Module:
+        """Return it all as one network: uint8 RGB images (B, 3, resize, resize) to probabilities (B, num_classes)."""
+        return ProbeGraph(self.encoder, self.head, self.temperature)
 
     @torch.inference_mode()
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Return class probabilities (B, num_classes) of an encoder's features (B, D)."""
-        logits = self._head(normalise_rows(features.to(self._device)))
+        logits = self.head(normalise_rows(features.to(self._device)))
         return (logits / self.temperature).softmax(dim=1).cpu()
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return probabilities (B, num_classes) and features (B, D) of uint8 RGB images, `resize` pixels on a side."""
-        if self._encoder is None:
-            config = self.config
-            self._encoder = open_encoder(config.encoder, crop=config.crop, blocks=config.blocks, device=self._device)
-        features = self._encoder(images).cpu()
+        features = self.encoder(images).cpu()
         return self.classify(features), features
 
 
@@ -126,12 +146,13 @@ class Classifier:
     Args:
         url: its file.
         device: where it computes.
+        checksum: as for `Generator`.
 
     Raises:
         UserError: the file is damaged or holds something else.
     """
 
-    def __init__(self, url: str, device: str = "cpu"):
+    def __init__(self, url: str, device: str = "cpu", checksum: str | None = None):
         def build(description: dict[str, Any]) -> nn.Module:
             config, channels = ClassifierModelConfig.model_validate(description["model"]), description["channels"]
             self._statistics = channel_statistics(config, channels)
@@ -140,8 +161,13 @@ class Classifier:
                 raise ValueError(f"temperature {self._temperature:g} is not above 0")
             return build_classifier(config, channels=channels, num_classes=description["num_classes"])
 
-        self.network = _load(url, "classifier", build).eval().to(device)
+        network, self.description = _load(url, "classifier", build, checksum)
+        self.network = network.eval().to(device)
         self._device = device
+
+    def graph(self) -> nn.Module:
+        """Return all of it as one network: uint8 images (B, C, H, W) to probabilities (B, num_classes)."""
+        return ClassifierGraph(self.network, *self._statistics, self._temperature)
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -159,6 +185,7 @@ class Generator:
         device: where it computes.
         ema_width: relative width of a power-function average to use in the place of the file's weights, made of
             the snapshots beside it.
+        checksum: SHA-256 that the file's content must have, hexadecimal; not checked if None.
         latents: where the autoencoder is, and with what scale latents are expected, for a generator of latents;
             as its file says when not given.
         decoding_batch: images that the autoencoder decodes together.
@@ -173,6 +200,7 @@ class Generator:
         url: str,
         device: str = "cpu",
         ema_width: float | None = None,
+        checksum: str | None = None,
         latents: LatentsConfig | None = None,
         decoding_batch: int = 16,
     ):
@@ -182,15 +210,24 @@ class Generator:
             self.process = build_process(config)
             self.image_shape = (form["channels"], form["image_size"], form["image_size"])
             self.num_classes = form["num_classes"]
-            self._described = description.get("latents")
+            self.knows_null_label = config.label_dropout > 0
             return build_generator(config, **form)
 
-        network = _load(url, "generator", build)
-        self._decoder = _decoder(url, self._described, latents, device, decoding_batch)
+        network, self.description = _load(url, "generator", build, checksum)
+        self._decoder = _decoder(url, self.description.get("latents"), latents, device, decoding_batch)
         if ema_width is not None:
-            network.load_state_dict(averaged_weights(url.rpartition("/")[0], ema_width))
+            folder = url.rpartition("/")[0]
+            averaged = averaged_weights(folder, ema_width)
+            if complaint := misfits(averaged, network.state_dict()):
+                raise UserError(f"its snapshots are of another network: {complaint}", where=folder)
+            network.load_state_dict(averaged)
         self.network = network.eval().to(device)
         self._url, self._device = url, device
+
+    @property
+    def drawn_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that are drawn; `image_shape` is what the network sees."""
+        return self._decoder.image_shape(self.image_shape) if self._decoder else self.image_shape
 
     @torch.inference_mode()
     def draw(self, config: SamplingConfig, seed: int, wanted: list[tuple[int, int]]) -> torch.Tensor:
@@ -205,8 +242,16 @@ class Generator:
             uint8 (len(wanted), C, H, W) on the CPU.
 
         Raises:
-            UserError: the images are not finite, as a diverged network makes them.
+            UserError: guidance of a generator that was trained without label dropout, or the images are not finite, as
+                a diverged network makes them.
         """
+        if config.guidance_scale > 0 and not self.knows_null_label:
+            raise UserError(
+                "was trained without label dropout, so a guidance scale of "
+                f"{config.guidance_scale:g} means nothing to it",
+                where=self._url,
+                fix="sample with guidance_scale=0, or train with stage2.label_dropout above 0",
+            )
         random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
         labels = torch.tensor([label for label, _ in wanted], device=self._device)
         denoiser = build_guidance(config, self.process.denoiser(self.network), null_label=self.num_classes)
@@ -249,8 +294,14 @@ class LatentDecoder:
                 where="stage2.latents.scale",
                 fix=f"set it to {described['scale']:g}, or train a generator with the other scale",
             )
+        self._form = found.form
         self._scale = LatentScale(described["scale"], described["shift"])
         self._autoencoder = open_autoencoder(found, precision=described["precision"], batch=batch, device=device)
+
+    def image_shape(self, latent_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return the shape of the image of a latent."""
+        _, height, width = latent_shape
+        return self._form.image_channels, height * self._form.downsampling, width * self._form.downsampling
 
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
         """Return images in [-1, 1], (B, C, H, W), of scaled latents.
@@ -273,17 +324,40 @@ def _decoder(
     return None
 
 
-def _load(url: str, kind: str, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
-    """Build the network that a file describes and give it the file's weights."""
-    try:
-        weights, description = load_network(stores.read_bytes(url))
-    except ValueError as error:
-        raise UserError(str(error), where=url) from error
-    if description.get("kind") != kind:
-        raise UserError(f"holds a {description.get('kind')}, not a {kind}", where=url)
+def network_kind(url: str) -> str:
+    """Return what a network's file holds: "classifier", "probe" or "generator".
+
+    Raises:
+        UserError: it is damaged or no such file.
+    """
+    return _read(url)[1]["kind"]
+
+
+def _load(
+    url: str, kind: str, build: Callable[[dict[str, Any]], nn.Module], checksum: str | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the network that a file describes and give it the file's weights; return it and the description."""
+    weights, description = _read(url, checksum)
+    if description["kind"] != kind:
+        raise UserError(f"holds a {description['kind']}, not a {kind}", where=url, fix=f"give the file of a {kind}")
     try:
         network = build(description)
+        if complaint := misfits(weights, network.state_dict()):
+            raise ValueError(complaint)
         network.load_state_dict(weights)
-    except (ValueError, KeyError, RuntimeError) as error:
+    except (ValueError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"does not fit its own description ({error})", where=url) from error
-    return network
+    return network, description
+
+
+def _read(url: str, checksum: str | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    content = stores.read_bytes(url)
+    if checksum is not None and sha256(content) != checksum:
+        raise UserError("its content is not the one that was exported (checksum)", where=url, fix="copy it again")
+    try:
+        weights, description = load_network(content)
+        if not isinstance(description, dict) or "kind" not in description:
+            raise ValueError("not a network file: it does not say what it is")
+    except ValueError as error:
+        raise UserError(str(error), where=url) from error
+    return weights, description

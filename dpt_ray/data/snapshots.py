@@ -1,11 +1,13 @@
 """Stored power-function averages of a training, and averages of other widths made of them."""
 
 import re
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from dpt_ray.core.models.weights import load_network, save_network
-from dpt_ray.core.training.power_ema import PowerEma, Profile, reconstruct
+from dpt_ray.core.training.power_ema import Profile, reconstruct
+from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
 
@@ -15,11 +17,11 @@ SNAPSHOT_FOLDER = "snapshots"
 _NAME = re.compile(r"images_(\d+)_width_([\d.]+)\.safetensors")
 
 
-def write_snapshots(folder: str, averages: tuple[PowerEma, ...], images: int) -> None:
-    """Store the averages after `images`, a file each, in a training's folder."""
-    for average in averages:
-        name = f"images_{images:015d}_width_{average.sigma_rel}.safetensors"
-        stores.write_bytes(stores.join(folder, SNAPSHOT_FOLDER, name), save_network(average.model, {"kind": "average"}))
+def snapshot_files(state: TrainState) -> Iterator[tuple[str, bytes]]:
+    """Yield a training's further averages as they are now: path in the training's folder, and content."""
+    for average in state.power_averages:
+        name = f"images_{state.images_seen:015d}_width_{average.sigma_rel}.safetensors"
+        yield f"{SNAPSHOT_FOLDER}/{name}", save_network(average.model, {"kind": "average"})
 
 
 def averaged_weights(folder: str, sigma_rel: float) -> dict[str, Tensor]:

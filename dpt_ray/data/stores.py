@@ -19,6 +19,15 @@ def absolute_url(url: str) -> str:
     return url if "://" in url else str(Path(url).expanduser().absolute())
 
 
+def without_credentials(url: str) -> str:
+    """Return `url` without a user's name, password or query, to be shown to others."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
+
+
 def is_remote(url: str) -> bool:
     """Whether a file is not on a disk of this machine."""
     return not isinstance(filesystem(url)[0], LocalFileSystem)

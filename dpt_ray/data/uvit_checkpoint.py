@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, LatentsConfig
 from dpt_ray.core.build import build_generator
-from dpt_ray.core.models.uvit_names import PUBLISHED_HEADS, misfits, our_names, uvit_sizes
+from dpt_ray.core.models.misfits import misfits
+from dpt_ray.core.models.uvit_names import PUBLISHED_HEADS, our_names, uvit_sizes
 from dpt_ray.core.models.weights import save_network
 from dpt_ray.data import model_folders, stores
 from dpt_ray.data.autoencoders import find_autoencoder

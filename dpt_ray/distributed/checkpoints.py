@@ -41,11 +41,12 @@ def report_checkpoint(state: TrainState, rank: int) -> None:
     from ray.train import Checkpoint, CheckpointUploadMode
 
     metrics = {"images": state.images_seen}
-    if rank != 0:  # all workers hold the same state
+    content = state.to_bytes() if rank == 0 or state.sharded else b""
+    if rank != 0:
         ray.train.report(metrics)
         return
     folder = tempfile.mkdtemp(prefix="checkpoint-")
-    (Path(folder) / CHECKPOINT_FILE).write_bytes(state.to_bytes())
+    (Path(folder) / CHECKPOINT_FILE).write_bytes(content)
     ray.train.report(
         metrics,
         checkpoint=Checkpoint.from_directory(folder),

@@ -17,13 +17,14 @@ from dpt_ray.core.training.compute import (
 )
 from dpt_ray.core.training.finite import NonFiniteLossError
 from dpt_ray.core.training.loop import Schedule, train
-from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.training.sharding import shard
+from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.order import ImageOrder
 from dpt_ray.data.skipped import TOLERATE_NOTHING, SkipPolicy
-from dpt_ray.data.snapshots import write_snapshots
+from dpt_ray.data.snapshots import snapshot_files
 from dpt_ray.data.source import ImageSource
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
@@ -58,6 +59,8 @@ class TrainingJob:
         precision: what the network computes in.
         channels_last: keep convolutions channels last in memory.
         compile: compile the network.
+        parts: see `train_step`.
+        shard: share the network out over the workers.
     """
 
     build: Callable[[], TrainState]
@@ -72,6 +75,8 @@ class TrainingJob:
     precision: Precision = FLOAT32
     channels_last: bool = False
     compile: bool = False
+    parts: int = 1
+    shard: bool = False
 
 
 def run_training(
@@ -152,6 +157,8 @@ def _worker(config: dict[str, Any]) -> tuple[str, str | None] | None:
         _train(config)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), "lower the learning rate or set gradient_clip"
+    except ForeignCheckpointError as error:  # all workers are here: they read the same one, before the first step
+        return f"{config['job'].folder}: {error}", "remove that folder to train from the start"
     return None
 
 
@@ -186,6 +193,11 @@ def _train(config: dict[str, Any]) -> None:
         keep_channels_last(state)
     if job.compile:
         compile_network(state.model)
+    model: torch.nn.Module = state.model
+    if num_workers > 1 and job.shard:
+        shard(state)
+    elif num_workers > 1:
+        model = prepare_model(state.model, move_to_device=False)
     lanes = worker_lanes(job.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
     board = config["board"] if rank == 0 else None
@@ -196,8 +208,9 @@ def _train(config: dict[str, Any]) -> None:
             board.write.remote(config["title"], {"done": row["images"], "rate": images_per_second, "loss": row["loss"]})
 
     def on_snapshot(state: TrainState) -> None:
-        if rank == 0:  # all workers hold the same averages
-            write_snapshots(job.folder, state.power_averages, state.images_seen)
+        for name, content in snapshot_files(state) if rank == 0 or state.sharded else ():
+            if rank == 0:
+                stores.write_bytes(stores.join(job.folder, name), content)
 
     train(
         state,
@@ -213,15 +226,17 @@ def _train(config: dict[str, Any]) -> None:
         ),
         job.schedule,
         job.optimizer,
-        model=prepare_model(state.model, move_to_device=False) if num_workers > 1 else state.model,
+        model=model,
         precision=job.precision,
+        parts=job.parts,
         on_log=on_log,
         on_checkpoint=lambda state: report_checkpoint(state, rank),
         on_snapshot=on_snapshot,
     )
+    network = job.finish(state) if rank == 0 or state.sharded else b""
     if rank == 0:
         stores.write_json(stores.join(job.folder, HISTORY_FILE), state.history)
-        stores.write_bytes(stores.join(job.folder, NETWORK_FILE), job.finish(state))
+        stores.write_bytes(stores.join(job.folder, NETWORK_FILE), network)
 
 
 def _open_feed(name: str, job: TrainingJob, reader: Any, batch: int, lanes: range, first_step: int) -> Feed:

@@ -51,7 +51,9 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
     metrics = artifacts[run.evaluation].facts
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
     told = {figure.label for figure in _headline(metrics)}
-    rows += [(metric.name, f"{metric.value:.4g}", "") for metric in _metrics(metrics) if metric.name not in told]
+    rows += [
+        (metric.name, f"{metric.value:.4g}", "") for metric in described_metrics(metrics) if metric.name not in told
+    ]
     return f"\n{text_table(rows)}\n\nreport: {stores.join(folder, REPORT_FILE)}"
 
 
@@ -67,7 +69,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         title=f"Dual pseudo training: {config.name}",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         headline=_headline(metrics),
-        metrics=_metrics(metrics),
+        metrics=described_metrics(metrics),
         curves=tuple(
             Curve(step.title, "images trained on", read_history(artifacts[step]))
             for step in (run.classifier, run.generator, run.retrained)
@@ -96,7 +98,8 @@ def _headline(metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def _metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
+def described_metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """Return the figures of an evaluation that are known, each with its meaning."""
     known = [
         ("stage1_accuracy", "stage 1 accuracy", "Share of held-out images that the stage-1 classifier gets right."),
         ("pseudo_label_accuracy", "pseudo-label accuracy", "Share of unlabelled images that got their true class."),

@@ -63,7 +63,15 @@ def _finish(state: TrainState) -> bytes:
 
 
 def _train(
-    tmp_path: Path, name: str, *, build=_build, resources=ONE_WORKER, keep_bytes=2**30, batches=BATCHES, max_failures=1
+    tmp_path: Path,
+    name: str,
+    *,
+    build=_build,
+    resources=ONE_WORKER,
+    keep_bytes=2**30,
+    batches=BATCHES,
+    max_failures=1,
+    **options,
 ):
     folder = str(tmp_path / name)
     source = write_numbered_shards(str(tmp_path / "shards"), [30, 11, 23])
@@ -78,6 +86,7 @@ def _train(
         shuffle_window=1000,
         seed=0,
         folder=folder,
+        **options,
     )
     progress = ProgressLine(name, 40 * per_step, "images")
     run_training(job, resources=resources, keep_bytes=keep_bytes, max_failures=max_failures, progress=progress)
@@ -127,10 +136,12 @@ def test_a_streamed_source_trains_to_bit_identical_weights(undisturbed, tmp_path
         assert torch.equal(value, undisturbed[0][name]), name
 
 
-def test_two_workers_give_the_same_curve_up_to_rounding(undisturbed, tmp_path):
-    _, history = _train(tmp_path, "two", resources=TWO_WORKERS)
+def test_two_workers_that_share_out_the_network_give_the_same_up_to_rounding(undisturbed, tmp_path):
+    weights, history = _train(tmp_path, "two", resources=TWO_WORKERS, shard=True, parts=2)
     for row, expected in zip(history, undisturbed[1], strict=True):
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+    for name, value in undisturbed[0].items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -138,6 +149,17 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
     told = r"spoiled: loss is not finite in step 1 \(images 1 to 16\); lower the learning rate"
     with pytest.raises(UserError, match=told):
         _train(tmp_path, "spoiled", build=_spoiled)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_checkpoint_of_another_network_stops_before_the_first_step_with_one_line(tmp_path):
+    wider = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"dim": 32})})
+    other = generator_training(wider, image_size=IMAGE_SIZE, channels=1, num_classes=3, seed=0)
+    stores.write_bytes(str(tmp_path / "foreign" / "rescued.safetensors"), other.to_bytes())
+    told = r"foreign: \S+foreign: not a checkpoint of this training: its model is with .*; remove that folder"
+    with pytest.raises(UserError, match=told):
+        _train(tmp_path, "foreign")
+    assert not (tmp_path / "foreign" / HISTORY_FILE).exists()
 
 
 def test_two_workers_train_a_classifier_with_batch_norm_like_one(tmp_path):

@@ -109,6 +109,23 @@ def test_the_key_in_two_shards_is_named_with_both(tmp_path, capsys, shards):
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_classes_that_differ_are_told_before_anything_trains(tmp_path, capsys, shards):
+    root = tmp_path / "results"
+    settings = [setting for setting in shards(WHOLE) if "num_classes" not in setting]
+    everything = {"target": lambda run: run.steps()}
+    (tmp_path / "test" / "0.tar").write_bytes(build_shard([*GOOD, _sample("third", 2)]))
+    told = _complaint(capsys, root, *settings, "data.num_classes=null", "labels.per_class=2", **everything)
+    assert "test: has the class id 2 but the training data has 2 classes (ids 0 to 1); set data.num_classes" in told
+    told = _complaint(capsys, root, *settings, "data.num_classes=3", "labels.per_class=2", **everything)
+    assert "labels: no image of class '2', one of 3; set data.num_classes" in told
+    assert _nothing_finished(root, "classifier")
+    # Held-out images need not show every class.
+    (tmp_path / "test" / "0.tar").write_bytes(build_shard([_sample("first", 0)]))
+    settings += ["data.num_classes=null", "labels.per_class=2"]
+    assert run_job("test", lambda run: [run.test_data], arguments=arguments(root, *settings)) == 0
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_labels_that_do_not_exist(tmp_path, capsys, shards):
     root, settings = tmp_path / "results", shards(WHOLE)
     told = _complaint(capsys, root, *settings, "labels.per_class=5")

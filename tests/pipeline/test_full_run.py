@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_runs import artifact, described, files, run_all
 
+import dpt_ray
 from dpt_ray.data import stores
+from dpt_ray.data.images import ImageForm, decode_image
 from dpt_ray.data.shards import Sample, build_shard, iter_samples
 from dpt_ray.pipeline import graph
+from dpt_ray.pipeline.export import export_generator
 from dpt_ray.pipeline.steps.labels import read_labelled
 
 NETWORK = "network.safetensors"
@@ -29,6 +33,21 @@ def test_a_run_ends_with_a_report_its_settings_and_the_lineage_of_everything(fin
     assert set(manifest["parents"]) == {"images", "labelled", "pseudo_images"}
     assert manifest["software"]["ray"]
     assert "stage3:" in (folder / "config.yaml").read_text()
+
+
+def test_the_exported_generator_draws_the_very_pseudo_images_of_the_run(finished, tmp_path):
+    folder = export_generator(str(finished / "runs" / "digits"), str(tmp_path / "generator"))
+    _, run = described(finished)
+    images, labels = [], []
+    for name, data in files(artifact(finished, run.pseudo_images), "shards/*.tar").items():
+        for sample in iter_samples(data, name):
+            images.append(decode_image(sample.files["png"], ImageForm(8, 1), name))
+            labels.append(int(sample.files["cls"]))
+    generator = dpt_ray.load_generator(folder, "cpu")
+    torch.set_num_threads(1)  # as the workers have
+    assert np.array_equal(generator.sample(labels, batch=20).numpy(), np.stack(images))
+    others = generator.sample(labels, batch=7).numpy().astype(int)
+    assert np.abs(others - np.stack(images)).max() <= 1  # the batch changes rounding at most
 
 
 def test_every_class_has_its_pseudo_images_and_every_image_its_pseudo_label(finished):

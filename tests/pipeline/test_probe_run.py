@@ -46,7 +46,7 @@ def test_labels_are_the_fitted_probes_of_normalised_features(probed):
     probabilities = probe.classify(features)
     assert labels["label"].tolist() == probabilities.argmax(1).tolist()
     torch.testing.assert_close(torch.from_numpy(np.array(labels["confidence"])), probabilities.max(1).values)
-    logits = normalise_rows(features) @ probe._head.weight.detach().T / probe.temperature
+    logits = normalise_rows(features) @ probe.head.weight.detach().T / probe.temperature
     torch.testing.assert_close(probabilities, logits.softmax(1))
 
 

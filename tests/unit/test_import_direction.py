@@ -15,6 +15,7 @@ OWN = {
     "data": {"data", "core", "config", "errors"},
     "distributed": {"distributed", "data", "core", "config", "errors"},
     "report": {"report", "data", "core", "config", "errors"},
+    "export": {"export", "data", "core", "config", "errors"},
 }
 STORAGE = {"webdataset", "fsspec", "s3fs"}
 FOREIGN = {
@@ -23,6 +24,7 @@ FOREIGN = {
     "data": {"ray"},
     "distributed": set(),
     "report": {"ray"},
+    "export": {"ray"},
 }
 
 
@@ -69,7 +71,7 @@ def test_no_layer_imports_what_it_must_not(layer):
     assert [line for module, source in sources.items() for line in violations(source, module)] == []
 
 
-@pytest.mark.parametrize("layer", ["core", "data", "config", "report"])
+@pytest.mark.parametrize("layer", ["core", "data", "config", "report", "export"])
 @pytest.mark.parametrize(
     "source",
     [

@@ -115,7 +115,7 @@ def test_imported_generator_of_latents_draws_images(tmp_path):
     file = tmp_path / "network.safetensors"
     file.write_bytes(import_uvit(saved(tmp_path, official()), heads=HEADS, latents=latents))
     generator = Generator(str(file))
-    assert (generator.image_shape, generator._described["scale"]) == ((CHANNELS, SIZE, SIZE), 0.3)
+    assert (generator.image_shape, generator.description["latents"]["scale"]) == ((CHANNELS, SIZE, SIZE), 0.3)
     assert generator.draw(SamplingConfig(steps=2), 0, [(0, 0), (2, 1)]).shape == (2, 3, 2 * SIZE, 2 * SIZE)
     save_kl(tmp_path / "autoencoder", channels=3, seed=1)
     with pytest.raises(UserError, match="of another autoencoder"):

@@ -7,7 +7,8 @@ from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
 from dpt_ray.core.build import generator_training
 from dpt_ray.core.training.power_ema import TRACKED, PowerEma
 from dpt_ray.data.networks import NETWORK_FILE, Generator, generator_file
-from dpt_ray.data.snapshots import SNAPSHOT_FOLDER, averaged_weights, write_snapshots
+from dpt_ray.data.snapshots import SNAPSHOT_FOLDER, averaged_weights, snapshot_files
+from dpt_ray.data.stores import write_bytes
 from dpt_ray.errors import UserError
 
 FORM = {"image_size": 8, "channels": 1, "num_classes": 3}
@@ -33,7 +34,9 @@ def trained(tmp_path):
         for average in (*state.power_averages, wanted):
             average.update(state.model, step - 1, step)
         if step % (STEPS // 8) == 0:
-            write_snapshots(folder, state.power_averages, step)
+            state.images_seen = step
+            for name, content in snapshot_files(state):
+                write_bytes(f"{folder}/{name}", content)
     (tmp_path / NETWORK_FILE).write_bytes(generator_file(config, FORM, state))
     return folder, wanted
 

@@ -186,6 +186,10 @@ class DdpmPlusPlus(nn.Module):
         self.norm = _group_norm(widths[0])
         self.last = _initialised(nn.Conv2d(widths[0], in_channels, 3, padding=1), FIRST_STEP)
 
+    def blocks(self) -> list[nn.Module]:
+        """Return the blocks, which hold nearly all weights, in the order in which they compute."""
+        return [*self.encoder, *self.bottom, *self.decoder]
+
     def forward(
         self,
         x: Tensor,

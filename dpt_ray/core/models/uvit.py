@@ -148,6 +148,10 @@ class UViT(nn.Module):
         if self.confidence_embedding is not None:
             self.confidence_embedding.reset()
 
+    def blocks(self) -> list[nn.Module]:
+        """Return the blocks, which hold nearly all weights, in the order in which they compute."""
+        return [*self.in_blocks, self.mid_block, *self.out_blocks]
+
     def forward(self, x: Tensor, time: Tensor, label: Tensor, *, confidence: Tensor | None = None) -> Tensor:
         """Map noisy images to the network's prediction (noise, for a variance-preserving process).
 

@@ -22,6 +22,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from dpt_ray.core.models.misfits import some
+
 _RULES = [
     (re.compile(pattern), ours)
     for pattern, ours in [
@@ -61,7 +63,7 @@ def our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             unknown.append(name)
     if unknown:
-        raise ValueError(f"{_some(unknown)} {'is' if len(unknown) == 1 else 'are'} in no class-conditional U-ViT")
+        raise ValueError(f"{some(unknown)} {'is' if len(unknown) == 1 else 'are'} in no class-conditional U-ViT")
     return renamed
 
 
@@ -92,22 +94,3 @@ def uvit_sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
         "num_classes": labels - 1,
         "final_conv": "final_conv.weight" in weights,
     }
-
-
-def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
-    """Say how weights differ from a network's in names and shapes; None if they don't."""
-    complaints = []
-    if missing := sorted(expected.keys() - weights.keys()):
-        complaints.append(f"without {_some(missing)}")
-    if surplus := sorted(weights.keys() - expected.keys()):
-        complaints.append(f"with {_some(surplus)} too many")
-    for name in sorted(expected.keys() & weights.keys()):
-        if weights[name].shape != expected[name].shape:
-            shapes = f"{tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"
-            complaints.append(f"with {name} of shape {shapes}")
-            break
-    return ", ".join(complaints) or None
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -7,12 +7,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from dpt_ray.core.training.collective import whole
 from dpt_ray.core.training.state import read_metadata
 
 
 def save_network(network: nn.Module, description: dict[str, Any]) -> bytes:
-    """Return a file with the network's weights and a description from which it can be built."""
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+    """Return a file with the network's weights and a description from which it can be built.
+
+    Of a sharded network all workers must ask for it together.
+    """
+    tensors = {name: whole(value.detach()).cpu().contiguous().clone() for name, value in network.state_dict().items()}
     return save(tensors, {"description": json.dumps(description, sort_keys=True)})
 
 

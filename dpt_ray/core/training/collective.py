@@ -32,6 +32,16 @@ def gather_from_workers(value: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def whole(value: Tensor) -> Tensor:
+    """Return a tensor that workers may hold in parts; all of them must call this for those."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def own_part(value: Tensor) -> Tensor:
+    """Return what this worker holds of a tensor."""
+    return value.to_local() if hasattr(value, "to_local") else value
+
+
 def agree(wish: bool) -> bool:
     """Whether any worker wishes it: workers whose clocks differ must still do the same."""
     device = "cuda" if num_workers() > 1 and dist.get_backend() == "nccl" else "cpu"

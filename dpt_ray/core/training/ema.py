@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dpt_ray.core.training.collective import own_part
+
 
 @dataclass(frozen=True)
 class HalfLife:
@@ -52,7 +54,7 @@ class Ema:
         values = list(model.state_dict(keep_vars=True).values())
         pairs = list(zip(averages, values, strict=True))
         floating = [(average, value) for average, value in pairs if average.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floating], [v.detach() for _, v in floating], 1 - decay)
+        torch._foreach_lerp_([own_part(a) for a, _ in floating], [own_part(v.detach()) for _, v in floating], 1 - decay)
         for average, value in pairs:
             if not average.is_floating_point():  # counters
                 average.copy_(value)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.training.collective import agree, mean_over_workers
+from dpt_ray.core.training.accumulation import backward
+from dpt_ray.core.training.collective import agree, mean_over_workers, whole
 from dpt_ray.core.training.compute import FLOAT32, Precision, in_precision
 from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
 from dpt_ray.core.training.optim import learning_rate, set_learning_rate
@@ -54,6 +55,7 @@ def train(
     *,
     model: nn.Module | None = None,
     precision: Precision = FLOAT32,
+    parts: int = 1,
     on_log: Callable[[TrainState, float], None] = lambda state, images_per_second: None,
     on_checkpoint: Callable[[TrainState], None] = lambda state: None,
     on_snapshot: Callable[[TrainState], None] = lambda state: None,
@@ -67,6 +69,7 @@ def train(
         optimizer_config: gives the learning rate and gradient clipping.
         model: `state.model` as the objective shall call it (wrapped by DistributedDataParallel); itself if None.
         precision: what the network computes in.
+        parts: see `train_step`.
         on_log: called after each new row of `state.history`, on every worker, with images/s over all workers.
         on_checkpoint: called when a checkpoint is due, on every worker.
         on_snapshot: called when the further averages are to be stored, on every worker.
@@ -82,7 +85,7 @@ def train(
         set_learning_rate(state.optimizer, learning_rate(optimizer_config, state.images_seen, schedule.total_images))
         before, after = state.images_seen, state.images_seen + schedule.images_per_step
         try:
-            interval.append(train_step(state, network, next(batches), optimizer_config.gradient_clip, precision))
+            interval.append(train_step(state, network, next(batches), optimizer_config.gradient_clip, precision, parts))
         except NonFiniteLossError as error:
             raise NonFiniteLossError(f"{error} in step {step + 1:,} (images {before + 1:,} to {after:,})") from None
         state.images_seen = after
@@ -107,18 +110,28 @@ def train_step(
     batches: Mapping[str, ImageBatch],
     gradient_clip: float | None,
     precision: Precision = FLOAT32,
+    parts: int = 1,
 ) -> dict[str, Tensor]:
     """Do one update and return the step's metrics, of this worker.
+
+    Args:
+        state: changed in place.
+        network: `state.model` as the objective shall call it.
+        batches: source name -> this worker's rows.
+        gradient_clip: largest norm of the gradient; no limit if None.
+        precision: what the network computes in.
+        parts: compute the rows in so many parts, one after another, and add up gradients. For objectives whose loss
+            is a mean over rows alone, and then the same up to rounding.
 
     Raises:
         NonFiniteLossError: some worker's loss, or the gradient, is not finite; no weight was updated.
     """
     state.optimizer.zero_grad(set_to_none=True)
-    loss, metrics = state.objective(in_precision(network, precision, state.device), batches)
-    loss.backward()
-    # Workers hold the same gradient by now, and so the same norm.
+    called = in_precision(network, precision, state.device)
+    loss, metrics = backward(lambda part: state.objective(called, part), network, batches, parts)
+    # Workers hold the same gradient by now, or parts of it, and so the same norm.
     norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
-    check_finite(loss.detach(), norm, metrics)
+    check_finite(loss, whole(norm), metrics)
     if gradient_clip is not None:
         nn.utils.clip_grads_with_norm_(state.model.parameters(), gradient_clip, norm)
     state.optimizer.step()

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dpt_ray.core.training.collective import own_part
+
 TRACKED = (0.05, 0.10)
 """The paper's two widths."""
 
@@ -85,7 +87,8 @@ class PowerEma:
         decay = (images_before / images_after) ** (self.exponent + 1)
         averages, values = self.model.state_dict(keep_vars=True), model.state_dict(keep_vars=True)
         floating = [name for name, value in values.items() if value.is_floating_point()]
-        torch._foreach_lerp_([averages[n] for n in floating], [values[n].detach() for n in floating], 1 - decay)
+        ours, theirs = ([own_part(values[n].detach()) for n in floating] for values in (averages, values))
+        torch._foreach_lerp_(ours, theirs, 1 - decay)
         for name in values.keys() - set(floating):  # counters
             averages[name].copy_(values[name])
 

@@ -13,9 +13,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from dpt_ray.core.models.misfits import misfits
+from dpt_ray.core.training.collective import whole
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.power_ema import PowerEma
+
+
+class ForeignCheckpointError(ValueError):
+    """A checkpoint is damaged, or of another training than the one that is to go on from it."""
 
 
 @dataclass
@@ -30,6 +36,7 @@ class TrainState:
         images_seen: images trained on so far, over all workers.
         history: one row of averaged metrics for each logging interval.
         power_averages: further averages, whose snapshots are stored.
+        sharded: each worker holds a part of every tensor (`sharding.py`).
     """
 
     model: nn.Module
@@ -39,6 +46,7 @@ class TrainState:
     images_seen: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     power_averages: tuple[PowerEma, ...] = ()
+    sharded: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -56,7 +64,10 @@ class TrainState:
         return parts | {f"power_{average.sigma_rel}": average.model for average in self.power_averages}
 
     def to_bytes(self) -> bytes:
-        """Return a checkpoint: a safetensors file whose metadata holds images seen and history."""
+        """Return a checkpoint: a safetensors file whose metadata holds images seen and history.
+
+        Of a sharded state all workers must ask for it together.
+        """
         tensors: dict[str, Tensor] = {}
         for part, module in self._parts().items():
             tensors |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
@@ -64,23 +75,29 @@ class TrainState:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}/{key}"] = torch.as_tensor(value)
         metadata = {"images_seen": str(self.images_seen), "history": json.dumps(self.history)}
-        return save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, metadata)
+        # Sorted, so that workers meet: moments that were loaded have another order in every process.
+        gathered = {name: whole(tensors[name].detach()).cpu().contiguous().clone() for name in sorted(tensors)}
+        return save(gathered, metadata)
 
     def load_bytes(self, data: bytes) -> None:
         """Take over a checkpoint of the same model, optimizer and objective.
 
         Raises:
-            ValueError: it is damaged or belongs to another model.
+            ForeignCheckpointError: it is damaged or belongs to another model.
         """
         try:
             tensors, metadata = load(data), read_metadata(data)
+            weights = {part: _with_prefix(tensors, f"{part}.") for part in self._parts()}
+            for part, module in self._parts().items():  # before anything is taken over
+                if complaint := misfits(weights[part], module.state_dict()):
+                    raise ValueError(f"its {part} is {complaint}")
             for part, module in self._parts().items():
-                module.load_state_dict(_with_prefix(tensors, f"{part}."))
+                module.load_state_dict(weights[part])
             self._load_optimizer(_with_prefix(tensors, "optimizer."))
             self.images_seen = int(metadata["images_seen"])
             self.history = json.loads(metadata["history"])
         except (KeyError, RuntimeError, ValueError, SafetensorError) as error:
-            raise ValueError(f"not a checkpoint of this training: {error}") from error
+            raise ForeignCheckpointError(f"not a checkpoint of this training: {error}") from error
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
         position = {name: index for index, (name, _) in enumerate(self._optimizer_parameters())}

@@ -12,7 +12,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.importing.classes import given_classes
 from dpt_ray.data.importing.digits import Split
-from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, list_shards
+from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, list_shards, read_index
 from dpt_ray.data.salvage import reliable_samples
 from dpt_ray.data.shards import Sample, fetch_shard, sha256
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
@@ -21,13 +21,13 @@ from dpt_ray.data.source import LABEL, read_shard_samples, try_samples
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import StoreFailureError, UserError
-from dpt_ray.pipeline.artifacts import fingerprint
+from dpt_ray.pipeline.artifacts import Artifact, fingerprint
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.shards import ImportedShards, import_shards, written_shards
 
 NO_LABEL = -1
 _EMPTY = "is an empty shard"
-_LABELS = "labels"
+_LABELS, _TRAIN = "labels", "train"
 
 
 class Dataset(Step):
@@ -38,7 +38,8 @@ class Dataset(Step):
     Args:
         split: what the set is for.
         data: gives the location and the form of images.
-        train: the training set, for the test set: it spares a second look at the training data for its classes.
+        train: the training set, for the test set: it spares a second look at the training data for its classes, and
+            where nobody names the classes it says how many there are.
     """
 
     name = "dataset"
@@ -54,6 +55,8 @@ class Dataset(Step):
         }
         self._form = image_form(data)
         parents: dict[str, Step] = {}
+        if train is not None and settings["num_classes"] is None:
+            parents[_TRAIN] = train
         if self.imported is not None:
             parents["shards"] = self.imported
             self._listing: list[dict[str, Any]] | None = None
@@ -97,7 +100,7 @@ class Dataset(Step):
         workshop.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
         facts = [fact for fact in facts if "samples" in fact]
         counts = _count_classes(facts)
-        num_classes = self._num_classes(counts)
+        num_classes = self._num_classes(counts, workshop.parents.get(_TRAIN))
         _refuse_duplicate_keys([fact["url"] for fact in facts], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
         names = self.imported.images.class_names if self.imported else None
@@ -116,19 +119,21 @@ class Dataset(Step):
         text = f"{facts['images']:,} images of {len(facts['images_per_class'])} classes in {facts['shards']} shards"
         return text + summarise_skipped(facts)
 
-    def _num_classes(self, counts: Counter[int]) -> int:
-        largest = max(counts, default=-1)
-        num_classes: int = self.settings["num_classes"] or largest + 1
+    def _num_classes(self, counts: Counter[int], train: Artifact | None) -> int:
+        largest, where = max(counts, default=-1), self.settings.get("location", "data")
+        known = read_index(train.url).num_classes if train else self.settings["num_classes"]
+        num_classes: int = known or largest + 1
         if largest >= num_classes:
+            whose = "the training data has" if train else "there are"
             raise UserError(
-                f"has the class id {largest} but there are {num_classes} classes (ids 0 to {num_classes - 1})",
-                where=self.settings.get("location", "data"),
+                f"has the class id {largest} but {whose} {num_classes} classes (ids 0 to {num_classes - 1})",
+                where=where,
                 fix="set data.num_classes to the number of classes in the data",
             )
-        if num_classes < 2:
+        if num_classes < 2 or (train and largest < 0):
             raise UserError(
                 "has no labels of two or more classes (.cls files)",
-                where=self.settings.get("location", "data"),
+                where=where,
                 fix="set data.num_classes if the labels come from labels.file",
             )
         return num_classes

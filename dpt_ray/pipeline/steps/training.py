@@ -37,6 +37,7 @@ def train_network(
     """Train in the workshop's folder and return the facts; its checkpoints are removed at the end."""
     images_per_step = sum(batch for _, batch in sources.values())
     log_every = max(images_per_step, min(config.images // HISTORY_ROWS, STEPS_PER_ROW * images_per_step))
+    generator = isinstance(config, GeneratorConfig)
     job = TrainingJob(
         build=build,
         finish=finish,
@@ -47,7 +48,7 @@ def train_network(
             images_per_step=images_per_step,
             log_every=log_every,
             checkpoint_seconds=workshop.cluster.checkpoint_seconds,
-            snapshots=config.ema_snapshots if isinstance(config, GeneratorConfig) else 0,
+            snapshots=config.ema_snapshots if generator else 0,
         ),
         lanes=data.lanes,
         shuffle_window=data.shuffle_window,
@@ -56,6 +57,8 @@ def train_network(
         precision=config.precision,
         channels_last=workshop.cluster.channels_last,
         compile=workshop.cluster.compile,
+        parts=workshop.cluster.gradient_accumulation if generator else 1,
+        shard=workshop.cluster.shard_weights and generator,
     )
     network = workshop.file(NETWORK_FILE)
     if not stores.exists(network):  # else it was trained, and stopped before its manifest was written

@@ -1,0 +1,46 @@
+"""Classifiers from pixels to probabilities as single networks, for runtimes that get nothing but the network."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from dpt_ray.core.models.encoders import FrozenEncoder
+from dpt_ray.core.probe.features import normalise_rows
+from dpt_ray.core.semi_supervised.augmentation import normalise
+
+
+class ClassifierGraph(nn.Module):
+    """uint8 images (B, C, H, W) to class probabilities, float32 (B, num_classes).
+
+    Args:
+        network: gives logits of normalised images.
+        mean: channel means of images in [0, 1].
+        std: channel standard deviations of images in [0, 1].
+        temperature: divides the logits.
+    """
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], temperature: float):
+        super().__init__()
+        self.network, self.mean, self.std, self.temperature = network, mean, std, temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.network(normalise(images, self.mean, self.std)).float()
+        return (logits / self.temperature).softmax(dim=1)
+
+
+class ProbeGraph(nn.Module):
+    """uint8 RGB images (B, 3, H, W), H and W at least the encoder's crop, to probabilities, float32 (B, num_classes).
+
+    Args:
+        encoder: gives features of the images' centres.
+        head: gives logits of normalised features.
+        temperature: divides the logits.
+    """
+
+    def __init__(self, encoder: FrozenEncoder, head: nn.Module, temperature: float):
+        super().__init__()
+        self.encoder, self.head, self.temperature = encoder, head, temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.head(normalise_rows(self.encoder(images)))
+        return (logits / self.temperature).softmax(dim=1)

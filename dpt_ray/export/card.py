@@ -1,0 +1,159 @@
+"""The model card of an exported network, from what its configuration says."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dpt_ray.data import stores
+from dpt_ray.export.folder import ENCODER_FOLDER, ONNX_FILE, WEIGHTS_FILE
+
+_LISTED = 20
+"""Classes that are named."""
+
+
+def model_card(config: Mapping[str, Any], files: Iterable[str], folder: str) -> str:
+    """Return a card as Markdown.
+
+    Args:
+        config: what `config.json` will say.
+        files: names of the folder's other files.
+        folder: the folder's name, for the lines that load it.
+    """
+    generator = config["kind"] == "generator"
+    what = "Class-conditional image generator" if generator else "Image classifier"
+    lines = [
+        "---",
+        "library_name: dpt_ray",
+        *([] if generator else ["pipeline_tag: image-classification"]),
+        "tags: [dual-pseudo-training, semi-supervised]",
+        "---",
+        "",
+        f"# {what}: {_plain(config['title'])}",
+        "",
+        f"Made by dual pseudo training ([You et al., NeurIPS 2023](https://arxiv.org/abs/2302.10586)) with dpt_ray "
+        f"{config['software'].get('dpt_ray', '')}.",
+        "",
+        *_table(("what", ""), _model_rows(config)),
+        "",
+        "## Trained on",
+        "",
+        *_table(("what", ""), _data_rows(config)),
+        "",
+        *_metric_lines(config["metrics"]),
+        "## How to load",
+        "",
+        *(_generator_code(config, folder) if generator else _classifier_code(folder)),
+        "",
+        *_file_lines(config, set(files)),
+        "## Limits",
+        "",
+        "It knows the classes above and nothing else, from images of the size above. Labels that training made up are "
+        "wrong in part (see the figures), and so is what was learned from them. Whoever uses the model checks that the "
+        "licences of the training data" + (" and of the encoder" if config["kind"] == "probe" else "") + " allow it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _model_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    image, classes = config["image"], config["classes"]
+    names = ", ".join(map(_plain, classes[:_LISTED])) + (", ..." if len(classes) > _LISTED else "")
+    rows = [
+        ("network", f"{config['architecture']}, {config['parameters']:,} parameters"),
+        ("images", f"{image['size']}x{image['size']} pixels, {'grey' if image['channels'] == 1 else 'RGB'}, uint8"),
+        ("classes", f"{len(classes)}: {names}"),
+    ]
+    if config["kind"] == "generator":
+        sampling = config["sampling"]
+        rows += [
+            ("guidance scale", f"{sampling['guidance_scale']:g}{_sampled(config)}"),
+            ("sampler", f"{sampling['sampler']}, {sampling['steps']} steps"),
+        ]
+        if "latents" in config["network"]:
+            place = stores.without_credentials(str(config["network"]["latents"].get("location", "")))
+            rows.append(("autoencoder", f"{place} (not part of this folder)"))
+    return rows
+
+
+def _sampled(config: Mapping[str, Any]) -> str:
+    if not config["sampled_in_run"]:
+        return " (a default: no run has sampled from it)"
+    sampling = config["sampling"]
+    if sampling["guidance_scale"] == 0:
+        return ": no guidance"
+    interval = sampling.get("guidance_interval")
+    where = f" at noise levels {interval[0]:g} to {interval[1]:g}" if interval else ""
+    return f"{where}, in the paper's convention: 0 is no guidance"
+
+
+def _data_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    trained = config["trained_on"]
+    rows = [("data", _plain(trained["data"]))] if trained["data"] else []
+    rows += [("images", f"{trained['images']:,}"), ("true labels", f"{trained['true_labels']:,}")]
+    rows.append(("labels used", trained["labels"]))
+    if trained["labels_per_class"]:
+        rows.append(("images by label", ", ".join(f"{n:,}" for n in trained["labels_per_class"][:_LISTED])
+                     + (", ..." if len(trained["labels_per_class"]) > _LISTED else "")))  # fmt: skip
+    if trained["images_seen"] is not None:
+        rows.append(("length of training", f"{trained['images_seen']:,} images, repeats counted"))
+    return rows
+
+
+def _metric_lines(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not metrics:
+        return []
+    rows = [(m["name"], f"{m['value']:.4g}", m["meaning"]) for m in metrics]
+    return ["## Figures of the run", "", *_table(("figure", "value", "meaning"), rows), ""]
+
+
+def _generator_code(config: Mapping[str, Any], folder: str) -> list[str]:
+    guided = config["knows_null_label"]
+    return [
+        "```python",
+        "import dpt_ray",
+        "",
+        f'generator = dpt_ray.load_generator("{folder}")  # any URL; device="cuda" or "cpu" to choose',
+        f"images = generator.sample([0, 0, 1]{', guidance_scale=0.4' if guided else ''}, seed=0)  # uint8 (3, C, H, W)",
+        "```",
+        "",
+        "Ray is not needed. With no settings given, the images of a class are the pseudo images of the run."
+        + ("" if guided else " It was trained without label dropout, so it cannot be guided."),
+    ]
+
+
+def _classifier_code(folder: str) -> list[str]:
+    return [
+        "```python",
+        "import dpt_ray",
+        "",
+        f'classifier = dpt_ray.load_classifier("{folder}")  # any URL; device="cuda" or "cpu" to choose',
+        'images = classifier.read(["cat.png"])  # uint8 (N, C, H, W), brought to its size',
+        "names = [classifier.classes[label] for label in classifier.predict(images)]",
+        "```",
+        "",
+        "Ray is not needed. `classifier.probabilities(images)` has all classes.",
+    ]
+
+
+def _file_lines(config: Mapping[str, Any], files: set[str]) -> list[str]:
+    lines = [f"`{WEIGHTS_FILE}` holds averaged weights; nothing in this folder is a pickle."]
+    if config["kind"] == "probe":
+        lines.append(f"`{ENCODER_FOLDER}/` is the frozen encoder, {_plain(config['trained_on']['encoder'])}.")
+    if ONNX_FILE in files:
+        lines.append(
+            f"`{ONNX_FILE}` takes `images`, uint8 (N, C, H, W), any N, and gives `probabilities`, float32 "
+            "(N, classes); normalisation is part of it."
+        )
+    return [" ".join(lines), ""]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [_row(head), "|" + "---|" * len(head), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(" ".join(cell.replace("|", r"\|").split()) for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Keep names of users from being Markdown or HTML."""
+    return "".join(f"\\{sign}" if sign in "\\`*_<>[]#" else sign for sign in " ".join(text.split()))

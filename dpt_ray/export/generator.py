@@ -1,0 +1,159 @@
+"""A generator from an exported folder: images of any class in one line, without Ray."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from dpt_ray.config.schema import SamplingConfig
+from dpt_ray.core.random import derive_seed
+from dpt_ray.data import stores
+from dpt_ray.data.networks import Generator
+from dpt_ray.errors import UserError
+from dpt_ray.export.devices import usable_device
+from dpt_ray.export.folder import WEIGHTS_FILE, read_export
+
+
+class LoadedGenerator:
+    """A trained class-conditional generator.
+
+    Attributes:
+        classes: what each class is called, in the order of ids.
+        image_shape: (C, H, W) of the images that it draws.
+        config: what `config.json` says of it: training, data, metrics. Empty for a bare file.
+    """
+
+    def __init__(
+        self,
+        network: Generator,
+        classes: Sequence[str],
+        sampling: SamplingConfig,
+        run_seed: int,
+        config: dict[str, Any],
+    ):
+        self._network, self._sampling, self._run_seed = network, sampling, run_seed
+        self.classes, self.image_shape, self.config = tuple(classes), network.drawn_shape, config
+
+    def sample(
+        self,
+        labels: int | str | Sequence[int | str] | Tensor,
+        *,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        first: int = 0,
+        batch: int = 100,
+    ) -> Tensor:
+        """Draw images of the given classes.
+
+        An image is a function of the network, these settings, its class and its number in the class, whichever others
+        are drawn with it (up to rounding). With all settings left out, the images of a class are the first pseudo
+        images of the run that the generator is from.
+
+        Args:
+            labels: ids or names of classes, one for each image.
+            guidance_scale: s in conditional + s (conditional - unconditional); 0 is no guidance.
+            seed: `sampling.seed`; another one gives other images.
+            sampler: `sampling.sampler`.
+            steps: `sampling.steps`.
+            first: number of the first image of every class; n further images of a class begin at n.
+            batch: images that are drawn together; bounds memory.
+
+        Returns:
+            uint8 (N, C, H, W) on the CPU.
+
+        Raises:
+            UserError: a class that it does not know, an impossible setting, or guidance of a generator that was trained
+                without label dropout.
+        """
+        given = {"guidance_scale": guidance_scale, "seed": seed, "sampler": sampler, "steps": steps}
+        config = self._settings({name: value for name, value in given.items() if value is not None})
+        places = self._places(labels, first)
+        if not places:
+            return torch.empty(0, *self.image_shape, dtype=torch.uint8)
+        if batch < 1:
+            raise UserError(f"batch must be at least 1, not {batch}")
+        run_seed = derive_seed("sampling", config.seed, self._run_seed)
+        drawn = [
+            self._network.draw(config, run_seed, places[start : start + batch])
+            for start in range(0, len(places), batch)
+        ]
+        return torch.cat(drawn)
+
+    def _settings(self, given: dict[str, Any]) -> SamplingConfig:
+        try:
+            config = SamplingConfig.model_validate(self._sampling.model_dump() | given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+            raise UserError(f"{name} = {first['input']!r} is not allowed: {reason[:1].lower()}{reason[1:]}") from None
+        if config.sampler == "dpm_solver_pp_fast" and self._network.process.schedule is None:
+            raise UserError(
+                "the sampler dpm_solver_pp_fast steps uniformly in time, but this generator's process has noise levels "
+                "only",
+                fix="take heun or another sampler",
+            )
+        return config
+
+    def _places(self, labels: Any, first: int) -> list[tuple[int, int]]:
+        """Return (class id, number in the class) of every image."""
+        if isinstance(labels, Tensor):
+            labels = labels.flatten().tolist()
+        labels = [labels] if isinstance(labels, int | str) else list(labels)
+        if first < 0:
+            raise UserError(f"first must not be negative: {first}")
+        seen: Counter[int] = Counter()
+        places = []
+        for label in map(self._class_id, labels):
+            places.append((label, first + seen[label]))
+            seen[label] += 1
+        return places
+
+    def _class_id(self, label: Any) -> int:
+        if isinstance(label, str):
+            if label not in self.classes:
+                raise UserError(f"there is no class {label!r}", fix=f"there are: {_listed(self.classes)}")
+            return self.classes.index(label)
+        try:
+            number = int(label)
+        except (TypeError, ValueError):
+            number = -1
+        if number != label or not 0 <= number < len(self.classes):
+            raise UserError(f"there is no class {label!r}", fix=f"ids go from 0 to {len(self.classes) - 1}")
+        return number
+
+
+def load_generator(url: str, device: str | None = None) -> LoadedGenerator:
+    """Load a generator; see `dpt_ray.load_generator`."""
+    device = usable_device(device)
+    if url.endswith(".safetensors"):
+        network = Generator(url, device)
+        sampling = default_sampling(network.knows_null_label)
+        return LoadedGenerator(network, [str(label) for label in range(network.num_classes)], sampling, 0, {})
+    config = read_export(url, ("generator",))
+    file = stores.join(url, WEIGHTS_FILE)
+    network = Generator(file, device, checksum=config["files"][WEIGHTS_FILE]["sha256"])
+    try:
+        sampling, seed, classes = (
+            SamplingConfig.model_validate(config["sampling"]),
+            int(config["run_seed"]),
+            config["classes"],
+        )
+        if len(classes) != network.num_classes:
+            raise ValueError(f"{len(classes)} classes are named, the network has {network.num_classes}")
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"its config.json does not fit ({error})", where=url, fix="copy or export it again") from None
+    return LoadedGenerator(network, classes, sampling, seed, config)
+
+
+def default_sampling(knows_null_label: bool) -> SamplingConfig:
+    """Return how a generator that no run has sampled from is sampled."""
+    return SamplingConfig() if knows_null_label else SamplingConfig(guidance_scale=0)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

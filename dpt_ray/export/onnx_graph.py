@@ -1,0 +1,92 @@
+"""A classifier as an ONNX graph: uint8 images in, class probabilities out, any number at a time."""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dpt_ray.errors import UserError
+from dpt_ray.export.folder import ONNX_FILE
+
+INPUT, OUTPUT = "images", "probabilities"
+LARGEST_SINGLE_FILE = 1_500_000_000
+"""Bytes of weights above which they are put beside the graph: one file of this format holds less than 2 GiB."""
+
+TOLERANCE = 1e-4
+"""Of probabilities, between torch and onnxruntime."""
+
+_CHECKED_IMAGES = 3
+
+
+def onnx_files(
+    graph: nn.Module, image_shape: tuple[int, int, int], classes: Sequence[str], largest: int = LARGEST_SINGLE_FILE
+) -> dict[str, bytes]:
+    """Return the graph's files by name, once onnxruntime has computed with them what torch does.
+
+    Args:
+        graph: uint8 images (B, C, H, W) to probabilities (B, num_classes), on the CPU; normalisation is part of it.
+        image_shape: (C, H, W).
+        classes: names, kept in the graph's metadata as JSON under `classes`.
+        largest: bytes of weights above which they become a file of their own.
+
+    Raises:
+        UserError: the packages are missing, or the two disagree.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch's exporter needs it)
+    except ImportError as error:
+        raise UserError(f"ONNX needs the package {error.name}", fix="pip install 'dpt_ray[onnx]'") from None
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (_CHECKED_IMAGES, *image_shape), generator=random).to(torch.uint8)
+    graph = graph.eval()
+    with torch.no_grad(), _quietly():
+        expected = graph(images).numpy()
+        program = torch.onnx.export(
+            graph,
+            (images[:2],),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props["classes"] = json.dumps(list(classes), ensure_ascii=False)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ONNX_FILE
+        program.save(str(path), external_data=size > largest)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        _compare(session.run(None, {INPUT: images.numpy()})[0], expected)
+        return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
+
+
+def _compare(computed: np.ndarray, expected: np.ndarray) -> None:
+    difference = float(np.abs(computed - expected).max())
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"onnxruntime's probabilities differ from torch's by {difference:.1e}",
+            fix="try other versions of torch, onnxscript and onnxruntime (constraints.txt has the tested ones)",
+        )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep torch's exporter from telling of packages that it does not need, and of its own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,271 @@
+"""Finished networks of runs, written to folders that others can load without Ray; see `export/folder.py`."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from torch import nn
+
+from dpt_ray.config.schema import GeneratorConfig, RunConfig
+from dpt_ray.core.models.weights import save_network
+from dpt_ray.data import stores
+from dpt_ray.data.index import DatasetIndex, read_index
+from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator, Probe, network_kind, probe_file
+from dpt_ray.errors import UserError
+from dpt_ray.export.card import model_card
+from dpt_ray.export.folder import CARD_FILE, ENCODER_FOLDER, WEIGHTS_FILE, check_free, write_export
+from dpt_ray.export.generator import default_sampling
+from dpt_ray.export.onnx_graph import onnx_files
+from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact, ArtifactStore
+from dpt_ray.pipeline.run_report import RUN_FILE, SETTINGS_FILE, described_metrics
+from dpt_ray.pipeline.steps.data import class_names
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network comes from.
+
+    Attributes:
+        trained: the artifact of its training.
+        name: the run's name, or the training's address.
+        settings: the run's; None for a training that is exported without a run.
+        evaluation: the run's figures; None as well.
+    """
+
+    trained: Artifact
+    name: str
+    settings: RunConfig | None = None
+    evaluation: Artifact | None = None
+
+    def parent(self, role: str, of: Artifact | None = None) -> Artifact | None:
+        """Return what an artifact (the training by default) builds on; None if it has no such parent."""
+        child = of or self.trained
+        address = child.manifest["parents"].get(role)
+        if address is None:
+            return None
+        store = ArtifactStore(child.url.rsplit("/", 2)[0])
+        found = store.find(address["step"], address["fingerprint"])
+        if found is None:
+            place = store.folder(address["step"], address["fingerprint"])
+            raise UserError("is gone, and the export tells from it what was trained on", where=place)
+        return found
+
+    def need(self, role: str, of: Artifact | None = None) -> Artifact:
+        """Return such an artifact that is always there."""
+        found = self.parent(role, of)
+        if found is None:
+            raise UserError(f"its manifest names no {role}", where=(of or self.trained).url)
+        return found
+
+    @property
+    def index(self) -> DatasetIndex:
+        """Of the training images."""
+        return read_index(self.need("images").url)
+
+
+def find_origin(url: str, title: str, step: str) -> Origin:
+    """Find a network.
+
+    Args:
+        url: the folder of a run (`<root>/runs/<name>`), or of one finished training (`<root>/<step>/<address>`).
+        title: of the training in a run.
+        step: its kind.
+
+    Raises:
+        UserError: neither is there, or it is something else.
+    """
+    url = stores.absolute_url(url).rstrip("/")
+    if stores.exists(stores.join(url, RUN_FILE)):
+        return _of_run(url, title)
+    manifest = stores.join(url, MANIFEST_FILE)
+    if not stores.exists(manifest):
+        raise UserError(
+            f"holds neither a finished run ({RUN_FILE}) nor a finished training ({MANIFEST_FILE})",
+            where=url,
+            fix="give <root>/runs/<name>, or the folder that jobs/train_generator.py or another job named at its end",
+        )
+    artifact = Artifact(url, stores.read_json(manifest))
+    if artifact.manifest.get("step") != step:
+        raise UserError(f"holds a {artifact.manifest.get('step')}, not a {step}", where=url)
+    return Origin(artifact, "/".join(url.rsplit("/", 2)[1:]))
+
+
+def _of_run(url: str, title: str) -> Origin:
+    store = ArtifactStore(url.rsplit("/", 2)[0])
+    addresses = stores.read_json(stores.join(url, RUN_FILE)).get("artifacts", {})
+    place = stores.join(url, SETTINGS_FILE)
+    try:
+        settings = RunConfig.model_validate(yaml.safe_load(stores.read_bytes(place)))
+    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"are no settings that this version reads ({reason})", where=place) from None
+
+    def find(name: str) -> Artifact:
+        step, _, address = addresses.get(name, "").partition("/")
+        artifact = store.find(step, address) if address else None
+        if artifact is None:
+            raise UserError(f"the run's {name} is gone", where=url, fix="run jobs/dpt_full.py again, which makes it")
+        return artifact
+
+    return Origin(find(title), url.rsplit("/", 1)[1], settings, find("evaluation"))
+
+
+def export_generator(run: str, destination: str) -> str:
+    """Write a run's generator as a folder; return its URL.
+
+    Raises:
+        UserError: there is no such run, or the folder is taken or may not be written.
+    """
+    destination = stores.absolute_url(destination).rstrip("/")
+    check_free(destination)
+    origin = find_origin(run, "stage 2 generator", "generator")
+    file = origin.trained.file(NETWORK_FILE)
+    sampling = origin.settings.sampling if origin.settings else None
+    network = Generator(file, ema_width=sampling.ema_width if sampling else None)
+    description = network.description
+    if sampling is not None and sampling.ema_width is not None:
+        weights = save_network(network.network, description)
+        sampling = sampling.model_copy(update={"ema_width": None})
+    else:
+        weights = stores.read_bytes(file)
+    used = sampling or default_sampling(network.knows_null_label)
+    settings = GeneratorConfig.model_validate(description["config"])
+    config = {
+        "kind": "generator",
+        **_common(origin, description, network.network, f"{settings.model.name}, process {settings.process}"),
+        "image": {"size": origin.trained.manifest["settings"]["image_size"],
+                  "channels": origin.trained.manifest["settings"]["channels"]},
+        "knows_null_label": network.knows_null_label,
+        "sampling": used.model_dump(mode="json", exclude={"per_class", "images_per_shard", "ema_width"}),
+        "sampled_in_run": sampling is not None,
+        "run_seed": origin.settings.seed if origin.settings else origin.trained.manifest["settings"]["seed"],
+        "trained_on": _generator_data(origin),
+        "metrics": _metrics(origin, "pseudo-label accuracy", "pseudo-image agreement", "Frechet distance"),
+    }  # fmt: skip
+    return _write(destination, config, {WEIGHTS_FILE: weights})
+
+
+def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool = False) -> str:
+    """Write a run's classifier as a folder; return its URL.
+
+    Args:
+        run: see `find_origin`.
+        destination: any URL.
+        stage: 1 or 3, of a run.
+        onnx: also write an ONNX graph.
+
+    Raises:
+        UserError: as `export_generator`, or ONNX's packages are missing.
+    """
+    destination = stores.absolute_url(destination).rstrip("/")
+    check_free(destination)
+    origin = find_origin(run, f"stage {stage} classifier", "classifier")
+    file = origin.trained.file(NETWORK_FILE)
+    network: Classifier | Probe
+    if network_kind(file) == "probe":
+        network = Probe(file)
+        probe, head = network.config, network.head
+        files = {f"{ENCODER_FOLDER}/{name}": content for name, content in _encoder_files(network).items()}
+        portable = probe.model_copy(update={"encoder": ENCODER_FOLDER})
+        files[WEIGHTS_FILE] = probe_file(portable, head.out_features, network.temperature, head.weight)
+        image, architecture = {"size": probe.resize, "channels": 3}, "linear probe on a frozen vision transformer"
+        description = network.description | {"probe": portable.model_dump(mode="json")}
+        encoder = {"encoder": stores.without_credentials(probe.encoder)}
+    else:
+        network = Classifier(file)
+        files, description, encoder = {WEIGHTS_FILE: stores.read_bytes(file)}, network.description, {}
+        image = {name: origin.trained.manifest["settings"][f"{part}"] for name, part in _IMAGE_PARTS}
+        architecture = description["model"]["name"]
+    config = {
+        "kind": description["kind"],
+        **_common(origin, description, network.graph(), architecture),
+        "image": image,
+        "trained_on": _classifier_data(origin) | encoder,
+        "metrics": _metrics(origin, f"stage {stage} accuracy"),
+    }
+    if onnx:
+        shape = (image["channels"], image["size"], image["size"])
+        files |= onnx_files(network.graph(), shape, config["classes"])
+    return _write(destination, config, files)
+
+
+_IMAGE_PARTS = (("size", "image_size"), ("channels", "channels"))
+
+
+def _write(destination: str, config: dict[str, Any], files: dict[str, bytes]) -> str:
+    card = model_card(config, files, destination.rsplit("/", 1)[1])
+    write_export(destination, files | {CARD_FILE: card.encode()}, config)
+    return destination
+
+
+def _encoder_files(probe: Probe) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        probe.encoder.model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `open_encoder` fetches it
+        return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
+
+
+def _common(origin: Origin, description: dict[str, Any], network: nn.Module, architecture: str) -> dict[str, Any]:
+    index = origin.index
+    data = origin.settings.data if origin.settings else None
+    found = index.class_names or tuple(map(str, range(index.num_classes)))
+    return {
+        "title": origin.name,
+        "architecture": architecture,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "classes": list(class_names(data, index.num_classes, index.class_names) if data else found),
+        "network": description,
+        "artifact": f"{origin.trained.manifest['step']}/{origin.trained.manifest['fingerprint']}",
+        "software": origin.trained.manifest["software"],
+    }
+
+
+def _generator_data(origin: Origin) -> dict[str, Any]:
+    pseudo_labels = origin.need("pseudo_labels")
+    plain = origin.parent("predictions", pseudo_labels)
+    teacher = origin.need("classifier", plain or pseudo_labels)
+    balanced = ", balanced over the classes" if plain else ""
+    true_labels = origin.need("labelled", teacher).facts["images"]
+    return {
+        "data": _location(origin),
+        "images": origin.index.num_images,
+        "true_labels": true_labels,
+        "labels": f"pseudo-labels of all images{balanced}, by {_teacher(teacher)} that saw {true_labels:,} true labels",
+        "labels_per_class": pseudo_labels.facts["predicted_per_class"],
+        "images_seen": origin.trained.facts.get("images_seen"),
+    }
+
+
+def _classifier_data(origin: Origin) -> dict[str, Any]:
+    true_labels = origin.need("labelled").facts["images"]
+    pseudo_images = origin.parent("pseudo_images")
+    pseudo = f", and those of {pseudo_images.facts['images']:,} pseudo images" if pseudo_images else ""
+    return {
+        "data": _location(origin),
+        "images": origin.index.num_images,
+        "true_labels": true_labels,
+        "labels": f"{true_labels:,} true labels{pseudo}; {_teacher(origin.trained)}",
+        "labels_per_class": None,
+        "images_seen": origin.trained.facts.get("images_seen"),
+    }
+
+
+def _teacher(classifier: Artifact) -> str:
+    training = classifier.manifest["settings"].get("training")
+    return f"a {training['model']['name']} ({training['algorithm']['name']})" if training else "a linear probe"
+
+
+def _location(origin: Origin) -> str | None:
+    if origin.settings is not None:
+        return stores.without_credentials(origin.settings.data.train or "")
+    place = origin.need("images").manifest["settings"].get("location")
+    return stores.without_credentials(place) if place else None
+
+
+def _metrics(origin: Origin, *names: str) -> list[dict[str, Any]]:
+    if origin.evaluation is None:
+        return []
+    known = described_metrics(origin.evaluation.facts)
+    return [{"name": m.name, "value": m.value, "meaning": m.meaning} for m in known if m.name in names]

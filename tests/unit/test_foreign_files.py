@@ -1,0 +1,103 @@
+"""Files of other networks are refused by name, in one line, before anything is taken from them."""
+
+import pytest
+import torch
+
+from dpt_ray.config.load import load_config
+from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, SamplingConfig
+from dpt_ray.core.build import build_classifier, generator_training
+from dpt_ray.core.models.weights import save_network
+from dpt_ray.core.training.state import ForeignCheckpointError
+from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator, generator_file
+from dpt_ray.data.snapshots import write_snapshots
+from dpt_ray.errors import UserError
+
+FORM = {"image_size": 8, "channels": 1, "num_classes": 3}
+
+
+def training(seed: int = 0, **settings):
+    model = {"name": "uvit", "patch_size": 4, "dim": 16, "depth": 2, "heads": 2}
+    model |= settings.pop("model", {})
+    config = GeneratorConfig.model_validate({"model": model, "process": "edm", **settings})
+    return config, generator_training(config, **FORM, seed=seed)
+
+
+def written(folder, **settings) -> str:
+    config, state = training(**settings)
+    (folder / NETWORK_FILE).write_bytes(generator_file(config, FORM, state))
+    return str(folder / NETWORK_FILE)
+
+
+def one_line(call, *arguments, **options) -> str:
+    with pytest.raises(UserError) as told:
+        call(*arguments, **options)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 400
+    return str(told.value)
+
+
+def test_a_file_of_another_kind_says_what_it_is(tmp_path):
+    generator = written(tmp_path)
+    told = one_line(Classifier, generator)
+    assert told == f"{generator}: holds a generator, not a classifier; give the file of a classifier"
+    torch.manual_seed(0)
+    model = ClassifierModelConfig(width=4)
+    network = build_classifier(model, channels=1, num_classes=3)
+    classifier = tmp_path / "classifier"
+    described = {"kind": "classifier", "model": model.model_dump(mode="json"), "channels": 1, "num_classes": 3}
+    classifier.write_bytes(save_network(network, described))
+    assert "holds a classifier, not a generator" in one_line(Generator, str(classifier))
+    classifier.write_bytes(save_network(network, {"model": "mine"}))
+    assert "not a network file: it does not say what it is" in one_line(Generator, str(classifier))
+    classifier.write_bytes(save_network(network, {**described, "num_classes": 4}))
+    assert "does not fit its own description (with head.bias of shape (3,), not (4,))" in one_line(
+        Classifier, str(classifier)
+    )
+
+
+def test_a_resolution_that_the_patches_do_not_divide_is_refused_in_a_file_too(tmp_path):
+    config, state = training()
+    (tmp_path / NETWORK_FILE).write_bytes(generator_file(config, {**FORM, "image_size": 10}, state))
+    assert "does not fit its own description" in one_line(Generator, str(tmp_path / NETWORK_FILE))
+
+
+def test_a_checkpoint_of_a_wider_network_changes_nothing_and_names_the_first_difference():
+    _, state = training()
+    _, wider = training(seed=1, model={"dim": 32})
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    with pytest.raises(
+        ForeignCheckpointError, match=r"not a checkpoint of this training: its model is with \S+ of shape"
+    ):
+        state.load_bytes(wider.to_bytes())
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    _, deeper = training(model={"depth": 4})
+    with pytest.raises(ForeignCheckpointError, match=r"its model is with \S+, \S+, \S+ and \d+ more too many"):
+        state.load_bytes(deeper.to_bytes())
+
+
+def test_snapshots_of_another_network_are_refused(tmp_path):
+    url = written(tmp_path)
+    _, other = training(model={"dim": 32}, ema_snapshots=2)
+    for images in (1, 2):
+        for average in other.power_averages:
+            average.update(other.model, images - 1, images)
+        write_snapshots(str(tmp_path), other.power_averages, images)
+    assert f"{tmp_path}: its snapshots are of another network: with " in one_line(Generator, url, ema_width=0.1)
+
+
+def test_a_generator_without_label_dropout_is_not_guided(tmp_path):
+    generator = Generator(written(tmp_path, label_dropout=0.0))
+    told = one_line(generator.draw, SamplingConfig(guidance_scale=0.4, steps=2), 0, [(0, 0)])
+    assert "was trained without label dropout, so a guidance scale of 0.4 means nothing" in told
+    assert "guidance_scale=0" in told
+    assert generator.draw(SamplingConfig(guidance_scale=0, steps=2), 0, [(0, 0)]).shape == (1, 1, 8, 8)
+
+
+def test_guidance_over_edms_preset_is_refused_with_the_settings():
+    given = ["preset=cifar10", "data.train=a", "data.test=b"]
+    assert load_config(None, given).stage2.label_dropout == 0
+    told = one_line(load_config, None, [*given, "sampling.guidance_scale=0.4"])
+    assert told.startswith("--set sampling.guidance_scale=0.4: sampling.guidance_scale above 0 needs a generator")
+    assert "set sampling.guidance_scale=0 or give stage2.label_dropout" in told
+    load_config(None, [*given, "sampling.guidance_scale=0.4", "stage2.label_dropout=0.1"])
