@@ -23,19 +23,6 @@ def main() -> int:
     return 0
 
 
-def _latents(options: argparse.Namespace) -> LatentsConfig | None:
-    if options.autoencoder is None:
-        return None
-    return LatentsConfig(autoencoder=options.autoencoder, scale=options.scale)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError
-    return value
-
-
 def _import_uvit(options: argparse.Namespace) -> str:
     from dpt_ray.data.uvit_checkpoint import import_uvit
 
@@ -55,6 +42,19 @@ def _export_classifier(options: argparse.Namespace) -> str:
 
     folder = export_classifier(options.source, options.destination, stage=options.stage, onnx=options.onnx)
     return f"classifier: {folder}"
+
+
+def _latents(options: argparse.Namespace) -> LatentsConfig | None:
+    if options.autoencoder is None:
+        return None
+    return LatentsConfig(autoencoder=options.autoencoder, scale=options.scale)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
 
 
 def _parse() -> argparse.Namespace:

@@ -457,6 +457,11 @@ class SamplingConfig(Section):
     """Pseudo images of every class (the paper's K)."""
     guidance_scale: Annotated[float, Field(ge=0)] = 0.4
     """s in eps + s (eps - eps_null), the paper's convention: 0 is no guidance, 0.4 is w = 1.4 elsewhere."""
+    guidance_method: Literal["classifier_free", "autoguidance"] = "classifier_free"
+    """What the guidance scale extrapolates from. `classifier_free`: the same network without a label, as published.
+    `autoguidance`: the network as it was early in training, `weak_snapshot`, which needs no label dropout."""
+    weak_snapshot: Count = 1
+    """autoguidance: which of the `stage2.ema_snapshots` is the weak network, counted from 1, the earliest."""
     guidance_interval: tuple[Annotated[float, Field(ge=0)], Positive] | None = None
     """[low, high]: guide only at noise levels from low to high, which saves evaluations and keeps diversity. A level is
     sigma in image + sigma * noise, for images in [-1, 1]; it is t / (1 - t) in flow matching. All levels when not
@@ -529,6 +534,9 @@ class ClusterConfig(Section):
     """Time between two checkpoints of a training, at least; they fall on points of the loss curve."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures after which a training step gives up."""
+    wait_seconds: Annotated[float, Field(ge=0)] = 0
+    """Time that a step waits for nodes where the cluster has too few CPUs or GPUs: for clusters that grow by themselves
+    or replace lost nodes."""
 
 
 class RunConfig(Section):
@@ -591,7 +599,13 @@ class RunConfig(Section):
         if shares is not None and classes is not None and len(shares) != classes:
             raise ValueError(f"pseudo_labels.class_shares needs a share for each class: {len(shares)} for {classes}")
         self.stage2.check_canvas(self.data)
-        if self.sampling.guidance_scale > 0 and self.stage2.label_dropout == 0:
+        classifier_free = self.sampling.guidance_method == "classifier_free"
+        if not classifier_free and self.sampling.weak_snapshot >= self.stage2.ema_snapshots:
+            raise ValueError(
+                "sampling.guidance_method=autoguidance needs a stage2.ema_snapshots above sampling.weak_snapshot: "
+                f"{self.stage2.ema_snapshots} is not above {self.sampling.weak_snapshot}"
+            )
+        if self.sampling.guidance_scale > 0 and classifier_free and self.stage2.label_dropout == 0:
             raise ValueError(
                 "sampling.guidance_scale above 0 needs a generator trained with stage2.label_dropout above 0; "
                 "set sampling.guidance_scale=0 or give stage2.label_dropout (the paper: 0.1 to 0.15)"

@@ -18,7 +18,7 @@ from dpt_ray.core.diffusion.augmentation import NUM_CONDITIONS, Augmentation
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
 from dpt_ray.core.diffusion.flow_matching import FlowMatching
-from dpt_ray.core.diffusion.guidance import between, guided, guided_levels
+from dpt_ray.core.diffusion.guidance import autoguided, between, guided, guided_levels
 from dpt_ray.core.diffusion.latents import LatentDraw
 from dpt_ray.core.diffusion.objective import DiffusionObjective
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
@@ -95,9 +95,15 @@ def build_weighting(config: GeneratorConfig) -> weighting.Weighting | None:
     return weighting.edm() if config.loss_weighting == "edm" else None
 
 
-def build_guidance(config: SamplingConfig, denoiser: Denoiser, null_label: int) -> Denoiser:
-    """Return a denoiser guided as `config` says."""
-    inside = guided(denoiser, config.guidance_scale, null_label)
+def build_guidance(
+    config: SamplingConfig, denoiser: Denoiser, null_label: int, weak: Denoiser | None = None
+) -> Denoiser:
+    """Return a denoiser guided as `config` says; `weak` is what autoguidance extrapolates from."""
+    if config.guidance_method == "autoguidance":
+        assert weak is not None
+        inside = autoguided(denoiser, weak, config.guidance_scale)
+    else:
+        inside = guided(denoiser, config.guidance_scale, null_label)
     if config.guidance_interval is None:
         return inside
     return between(inside, denoiser, *config.guidance_interval)

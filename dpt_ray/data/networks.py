@@ -1,5 +1,6 @@
 """Trained networks as files: a classifier that labels images and a generator that draws them, without Ray."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.autoencoders import FoundAutoencoder, check_same, find_autoencoder, open_autoencoder
 from dpt_ray.data.encoders import open_encoder
 from dpt_ray.data.shards import sha256
-from dpt_ray.data.snapshots import averaged_weights
+from dpt_ray.data.snapshots import averaged_weights, early_weights
 from dpt_ray.errors import UserError
 
 NETWORK_FILE = "network.safetensors"
@@ -216,13 +217,10 @@ class Generator:
         network, self.description = _load(url, "generator", build, checksum)
         self._decoder = _decoder(url, self.description.get("latents"), latents, device, decoding_batch)
         if ema_width is not None:
-            folder = url.rpartition("/")[0]
-            averaged = averaged_weights(folder, ema_width)
-            if complaint := misfits(averaged, network.state_dict()):
-                raise UserError(f"its snapshots are of another network: {complaint}", where=folder)
-            network.load_state_dict(averaged)
+            _take_over(network, averaged_weights(_folder(url), ema_width), _folder(url))
         self.network = network.eval().to(device)
         self._url, self._device = url, device
+        self._weak: dict[int, nn.Module] = {}
 
     @property
     def drawn_shape(self) -> tuple[int, int, int]:
@@ -242,10 +240,11 @@ class Generator:
             uint8 (len(wanted), C, H, W) on the CPU.
 
         Raises:
-            UserError: guidance of a generator that was trained without label dropout, or the images are not finite, as
-                a diverged network makes them.
+            UserError: guidance of a generator that was trained without label dropout, autoguidance without snapshots
+                beside the file, or the images are not finite, as a diverged network makes them.
         """
-        if config.guidance_scale > 0 and not self.knows_null_label:
+        classifier_free = config.guidance_method == "classifier_free"
+        if config.guidance_scale > 0 and classifier_free and not self.knows_null_label:
             raise UserError(
                 "was trained without label dropout, so a guidance scale of "
                 f"{config.guidance_scale:g} means nothing to it",
@@ -254,7 +253,8 @@ class Generator:
             )
         random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
         labels = torch.tensor([label for label, _ in wanted], device=self._device)
-        denoiser = build_guidance(config, self.process.denoiser(self.network), null_label=self.num_classes)
+        weak = None if classifier_free else self.process.denoiser(self._early(config.weak_snapshot))
+        denoiser = build_guidance(config, self.process.denoiser(self.network), self.num_classes, weak)
         images = sample(
             config.sampler,
             denoiser,
@@ -269,6 +269,34 @@ class Generator:
             return to_uint8(self._decoder(images) if self._decoder else images).cpu()
         except ValueError as error:
             raise UserError(str(error), where=self._url, fix="train it with a lower learning rate") from None
+
+    def _early(self, number: int) -> nn.Module:
+        """Return the network as it was at one of its training's snapshots."""
+        if number not in self._weak:
+            network = copy.deepcopy(self.network)
+            _take_over(network, early_weights(_folder(self._url), number), _folder(self._url))
+            self._weak[number] = network
+        return self._weak[number]
+
+
+def network_kind(url: str) -> str:
+    """Return what a network's file holds: "classifier", "probe" or "generator".
+
+    Raises:
+        UserError: it is damaged or no such file.
+    """
+    return _read(url)[1]["kind"]
+
+
+def _folder(url: str) -> str:
+    return url.rpartition("/")[0]
+
+
+def _take_over(network: nn.Module, weights: dict[str, torch.Tensor], folder: str) -> None:
+    """Give a network the weights of snapshots in a training's folder."""
+    if complaint := misfits(weights, network.state_dict()):
+        raise UserError(f"its snapshots are of another network: {complaint}", where=folder)
+    network.load_state_dict(weights)
 
 
 class LatentDecoder:
@@ -322,15 +350,6 @@ def _decoder(
     if latents is not None and latents.autoencoder is not None:
         raise UserError("was trained on pixels, not on latents", where=url, fix="set stage2.latents.autoencoder=null")
     return None
-
-
-def network_kind(url: str) -> str:
-    """Return what a network's file holds: "classifier", "probe" or "generator".
-
-    Raises:
-        UserError: it is damaged or no such file.
-    """
-    return _read(url)[1]["kind"]
 
 
 def _load(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -34,17 +35,46 @@ def averaged_weights(folder: str, sigma_rel: float) -> dict[str, Tensor]:
     Raises:
         UserError: the training stored no snapshots, or one is damaged.
     """
-    listed = stores.list_files(stores.join(folder, SNAPSHOT_FOLDER))
-    files = [(file["url"], match) for file in listed if (match := _NAME.fullmatch(file["name"]))]
-    if not files:
-        raise UserError("there are no snapshots", where=folder, fix="train with stage2.ema_snapshots above 0")
-    profiles = [Profile.of_width(float(match[2]), int(match[1])) for _, match in files]
-
-    def load(place: int) -> dict[str, Tensor]:
-        try:
-            return load_network(stores.read_bytes(files[place][0]))[0]
-        except ValueError as error:
-            raise UserError(str(error), where=files[place][0]) from error
-
+    snapshots = _listed(folder)
+    profiles = [Profile.of_width(snapshot.sigma_rel, snapshot.images) for snapshot in snapshots]
     end = max(profile.images for profile in profiles)
-    return reconstruct(profiles, load, Profile.of_width(sigma_rel, end))
+    return reconstruct(profiles, lambda place: _weights(snapshots[place]), Profile.of_width(sigma_rel, end))
+
+
+def early_weights(folder: str, number: int) -> dict[str, Tensor]:
+    """Return the weights of a training's snapshot, the widest average of that time.
+
+    Args:
+        folder: the training's folder.
+        number: which time, from 1, the earliest.
+
+    Raises:
+        UserError: the training stored fewer, or it is damaged.
+    """
+    snapshots = _listed(folder)
+    times = sorted({snapshot.images for snapshot in snapshots})
+    if number > len(times):
+        raise UserError(f"there are {len(times)} snapshots, and number {number} is asked for", where=folder)
+    then = [snapshot for snapshot in snapshots if snapshot.images == times[number - 1]]
+    return _weights(max(then, key=lambda snapshot: snapshot.sigma_rel))
+
+
+class _Snapshot(NamedTuple):
+    url: str
+    images: int
+    sigma_rel: float
+
+
+def _listed(folder: str) -> list[_Snapshot]:
+    listed = stores.list_files(stores.join(folder, SNAPSHOT_FOLDER))
+    matches = [(file["url"], match) for file in listed if (match := _NAME.fullmatch(file["name"]))]
+    if not matches:
+        raise UserError("there are no snapshots", where=folder, fix="train with stage2.ema_snapshots above 0")
+    return [_Snapshot(url, int(match[1]), float(match[2])) for url, match in matches]
+
+
+def _weights(snapshot: _Snapshot) -> dict[str, Tensor]:
+    try:
+        return load_network(stores.read_bytes(snapshot.url))[0]
+    except ValueError as error:
+        raise UserError(str(error), where=snapshot.url) from error

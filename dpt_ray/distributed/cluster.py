@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.distributed.growth import wait_for_resources
 from dpt_ray.errors import UserError
 
 CONNECT_SECONDS = 15.0
@@ -20,6 +21,13 @@ Where training leaves less, readers share what there is."""
 SPARE_CPUS = 1.0
 """CPUs that training workers leave by default to reading, the driver and Ray itself. Threads that compute
 in step lose far more than a busy core's share when that core is not theirs alone."""
+
+
+def join_cluster(parts: int) -> None:
+    """Set up a process that Ray started for one of several runs, which plans with its part of the cluster."""
+    _set_environment(local=False)
+    configure_data()
+    use_part_of(parts)
 
 
 def connect(config: ClusterConfig) -> None:
@@ -106,6 +114,54 @@ def configure_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs what it also raises
 
 
+_parts = 1
+"""Equal parts that the cluster's resources are divided into; this process plans with one of them."""
+
+
+def use_part_of(parts: int) -> None:
+    """Let this process plan with one of so many equal parts of the cluster; see `concurrent_runs`."""
+    global _parts
+    _parts = parts
+
+
+def total_resources() -> dict[str, float]:
+    """Return what this process may plan with: all of the cluster, or its part of it."""
+    import ray
+
+    return {name: amount / _parts for name, amount in ray.cluster_resources().items()}
+
+
+def concurrent_runs(config: ClusterConfig, wanted: int) -> int:
+    """Return how many runs may share the cluster, each planning with an equal part of it (`use_part_of`).
+
+    A part has at least a whole CPU, so what training workers reserve for as long as a training takes always leaves
+    room for a reading or an inference task. Those end by themselves and wait for nothing, so runs that share a
+    cluster in this way cannot wait for each other.
+
+    Args:
+        config: how one run is spread.
+        wanted: runs at the same time, at most.
+
+    Raises:
+        UserError: not even one fits.
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    gpus = config.gpus_per_worker * config.workers
+    if config.cpus_per_worker is None:
+        least, cpus = 1.0, float(config.workers) + (SPARE_CPUS if gpus else 0.0)
+    else:
+        reserved = config.cpus_per_worker * config.workers
+        least, cpus = reserved + LEAST_READER_CPUS, reserved + SPARE_CPUS
+    _check_fits(total, "CPU", least, "cluster.workers or cluster.cpus_per_worker")
+    _check_fits(total, "GPU", gpus, "cluster.workers or cluster.gpus_per_worker")
+    fit = total.get("CPU", 0) / cpus
+    if gpus:
+        fit = min(fit, total.get("GPU", 0) / gpus)
+    return max(1, min(wanted, int(fit + 1e-6)))
+
+
 @dataclass(frozen=True)
 class Resources:
     """What one process of a group reserves, and how many there are."""
@@ -124,11 +180,10 @@ def training_resources(config: ClusterConfig) -> Resources:
     """Return what training workers reserve; the rest is left to readers, so that reading never starves.
 
     Raises:
-        UserError: the cluster has less than is asked for.
+        UserError: the cluster has less than is asked for, also after `cluster.wait_seconds`.
     """
-    import ray
-
-    total = ray.cluster_resources()
+    _wait_for(config, config.workers)
+    total = total_resources()
     cpus = config.cpus_per_worker
     if cpus is None:
         share = max(0.1, total.get("CPU", 0) - SPARE_CPUS) / config.workers
@@ -144,7 +199,7 @@ def reader_cpus(training: Resources) -> float:
     """Return what a reading task reserves beside a training, so that it fits on every node."""
     import ray
 
-    left = ray.cluster_resources().get("CPU", 0) - training.processes * training.cpus
+    left = total_resources().get("CPU", 0) - training.processes * training.cpus
     nodes = sum(node["Alive"] for node in ray.nodes())
     return READER_CPUS if left / nodes >= READER_CPUS else LEAST_READER_CPUS
 
@@ -154,14 +209,19 @@ def inference_resources(config: ClusterConfig) -> Resources:
 
     Every process computes with one thread, so that results don't depend on how many there are.
     """
-    import ray
-
-    total = ray.cluster_resources()
+    _wait_for(config, 1)
+    total = total_resources()
     gpus = min(1.0, config.gpus_per_worker)
     _check_fits(total, "GPU", gpus, "cluster.gpus_per_worker")
     fit = int(total.get("GPU", 0) / gpus) if gpus else int(total.get("CPU", 1))
     processes = max(1, min(config.inference_workers or fit, fit))
     return Resources(processes, 1.0 if not gpus else 0.5, gpus)
+
+
+def _wait_for(config: ClusterConfig, processes: int) -> None:
+    """Wait for the GPUs that processes reserve, and for the CPUs if their number is given."""
+    process = {"GPU": float(config.gpus_per_worker), "CPU": float(config.cpus_per_worker or 1)}
+    wait_for_resources({name: amount for name, amount in process.items() if amount}, processes, config.wait_seconds)
 
 
 def _check_fits(total: dict[str, float], name: str, wanted: float, setting: str) -> None:

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TextIO
 
@@ -80,6 +81,7 @@ class Board:
     def __init__(self):
         self._states: dict[str, dict[str, Any]] = {}
         self._resumed: dict[str, int] = {}
+        self._looks: dict[str, list[tuple[float, float]]] = {}
 
     def write(self, title: str, state: dict[str, Any]) -> None:
         """Replace a step's state."""
@@ -93,6 +95,14 @@ class Board:
         """Return, once, where a step went on from."""
         return self._resumed.pop(title, None)
 
+    def look(self, title: str, share: float, score: float) -> None:
+        """Note a look at a training (`looks.py`)."""
+        self._looks.setdefault(title, []).append((share, score))
+
+    def take_looks(self, title: str) -> list[tuple[float, float]]:
+        """Return, once, the looks at a training."""
+        return self._looks.pop(title, [])
+
     def read(self, title: str) -> dict[str, Any] | None:
         """Return a step's newest state."""
         return self._states.get(title)
@@ -103,15 +113,20 @@ def job_board() -> Any:
     """Return the handle of this job's board, started at first use."""
     import ray
 
-    return ray.remote(num_cpus=0)(Board).remote()
+    return ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(Board).remote()
 
 
 class BoardWatcher:
-    """Shows on a `ProgressLine` what workers write on a `Board`, from a thread, while the caller waits."""
+    """Shows on a `ProgressLine` what workers write on a `Board`, from a thread, while the caller waits.
 
-    def __init__(self, line: ProgressLine):
+    Args:
+        line: where to show it.
+        on_look: is given share and score of each look at the training.
+    """
+
+    def __init__(self, line: ProgressLine, on_look: Callable[[float, float], None] | None = None):
         self.board = job_board()
-        self._line = line
+        self._line, self._on_look = line, on_look
         self._shown: dict[str, Any] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -134,9 +149,13 @@ class BoardWatcher:
         import ray
 
         title = self._line.title
-        resumed, state = ray.get([self.board.take_resumed.remote(title), self.board.read.remote(title)])
+        resumed, state, looks = ray.get(
+            [self.board.take_resumed.remote(title), self.board.read.remote(title), self.board.take_looks.remote(title)]
+        )
         if resumed is not None:
             self._line.resume(resumed)
         if state and state != self._shown:
             self._shown = dict(state)
             self._line.update(state.pop("done"), **state)
+        for share, score in looks if self._on_look else ():
+            self._on_look(share, score)

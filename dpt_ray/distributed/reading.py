@@ -19,7 +19,7 @@ from dpt_ray.data.order import ImageOrder, Segment
 from dpt_ray.data.source import LABEL, ImageSource
 from dpt_ray.data.stores import is_remote
 from dpt_ray.data.stream import Columns, ReadSegment, concatenate
-from dpt_ray.distributed.cluster import READER_CPUS
+from dpt_ray.distributed.cluster import READER_CPUS, total_resources
 from dpt_ray.distributed.datasource import Note, rows_of, segment_dataset
 from dpt_ray.distributed.failures import user_error
 
@@ -203,5 +203,5 @@ MOST_AHEAD = 2**30
 
 
 def _stream_memory(streams: int) -> int:
-    share = STREAM_SHARE * ray.cluster_resources()["object_store_memory"] / max(1, streams)
+    share = STREAM_SHARE * total_resources()["object_store_memory"] / max(1, streams)
     return int(min(share, MOST_AHEAD))

@@ -1,7 +1,7 @@
 """Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpt_ray.config.schema import OptimizerConfig
@@ -36,6 +36,7 @@ from dpt_ray.distributed.checkpoints import (
 from dpt_ray.distributed.cluster import Resources, reader_cpus
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.ledger import open_ledger
+from dpt_ray.distributed.looks import Looks
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
 from dpt_ray.errors import UserError
 
@@ -87,10 +88,12 @@ def run_training(
     max_failures: int,
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
+    looks: Looks | None = None,
 ) -> None:
     """Train to the end, resuming from the newest checkpoint if the same job was begun before.
 
-    What could not be read and was tolerated is in the folder's ledger (`ledger.py`).
+    What could not be read and was tolerated is in the folder's ledger (`ledger.py`). `looks` are told as they are
+    taken.
 
     Raises:
         UserError: damaged data, a loss that is not finite, or workers that keep failing.
@@ -108,7 +111,7 @@ def run_training(
         name: open_source(source, keep_bytes, streams=streams, cpus=reader_cpus(resources), on_unreadable=on_unreadable)
         for name, (source, _) in job.sources.items()
     }
-    with BoardWatcher(progress) as watcher:
+    with BoardWatcher(progress, looks.tell if looks else None) as watcher:
         trainer = TorchTrainer(
             _worker,
             train_loop_config={
@@ -117,6 +120,7 @@ def run_training(
                 "threads": resources.threads,
                 "board": watcher.board,
                 "title": progress.title,
+                "looks": replace(looks, tell=_nobody) if looks else None,
             },
             scaling_config=ScalingConfig(
                 num_workers=resources.processes,
@@ -137,6 +141,10 @@ def run_training(
     if complaint:
         what, fix = complaint
         raise UserError(what, where=progress.title, fix=fix)
+
+
+def _nobody(share: float, score: float) -> None:
+    """In a worker, looks are told through the board."""
 
 
 def _worker(config: dict[str, Any]) -> tuple[str, str | None] | None:
@@ -201,11 +209,20 @@ def _train(config: dict[str, Any]) -> None:
     lanes = worker_lanes(job.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
     board = config["board"] if rank == 0 else None
+    looks: Looks | None = config["looks"]
+    total = job.schedule.num_steps * job.schedule.images_per_step
 
     def on_log(state: TrainState, images_per_second: float) -> None:
         if board is not None:
             row = state.history[-1]
             board.write.remote(config["title"], {"done": row["images"], "rate": images_per_second, "loss": row["loss"]})
+        if looks is not None:
+            before = state.history[-2]["images"] if len(state.history) > 1 else 0
+            share = looks.due(int(before), state.images_seen, total)
+            if share is not None:
+                network = job.finish(state) if rank == 0 or state.sharded else b""
+                if board is not None:
+                    board.look.remote(config["title"], share, looks.judge(network))
 
     def on_snapshot(state: TrainState) -> None:
         for name, content in snapshot_files(state) if rank == 0 or state.sharded else ():

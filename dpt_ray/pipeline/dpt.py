@@ -12,12 +12,14 @@ Read `build` and you have read the method. Each step is described by what it bui
 settings; nothing runs here. `graph.make_all` makes what is missing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.build import build_process, reaches_guidance
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.splits import Split, test_split
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
 from dpt_ray.pipeline.steps.data import Dataset
@@ -28,15 +30,16 @@ from dpt_ray.pipeline.steps.latents import EncodeLatents, located
 from dpt_ray.pipeline.steps.predictions import Predictions
 from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
 from dpt_ray.pipeline.steps.recipes import Classifier, learn, predict
+from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest
 
 
 @dataclass(frozen=True)
 class DualPseudoTraining:
     """The steps of one run."""
 
-    train_data: Dataset
-    test_data: Dataset
-    labelled: LabelledSubset
+    train_data: Dataset | DataPart
+    test_data: Dataset | DataPart
+    labelled: LabelledSubset | LabelledRest
     classifier: Classifier
     pseudo_labels: Predictions | BalancedLabels
     conditioning: ConditioningLabels | None
@@ -56,17 +59,20 @@ class DualPseudoTraining:
         return [step for step in steps if step is not None]
 
 
-def build(config: RunConfig) -> DualPseudoTraining:
+def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -> DualPseudoTraining:
     """Describe a run.
+
+    Args:
+        config: all settings.
+        split: says what is trained on, and what the run is judged by.
 
     Raises:
         UserError: the data, the label file or a model that `config` names cannot be read, or nothing would be guided.
     """
     _check_guidance_interval(config)
     data, seed, features = config.data, config.seed, config.evaluation.frechet
-    train_data = Dataset("train", data)
-    test_data = Dataset("test", data, train_data)
-    labelled = LabelledSubset(config.labels, data, train_data)
+    parts = split(config)
+    train_data, test_data, labelled = parts.train_data, parts.held_out, parts.labelled
 
     classifier = learn("stage1", config.stage1, data, seed, train_data, labelled)
     pseudo_labels = predict("pseudo-labels", data, classifier, train_data, details=config.pseudo_labels)
@@ -84,8 +90,8 @@ def build(config: RunConfig) -> DualPseudoTraining:
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
     retrained = learn("stage3", config.stage3, data, seed, train_data, labelled, pseudo_images, on_pseudo_images)
 
-    stage1 = predict("stage 1 on test data", data, classifier, test_data)
-    stage3 = predict("stage 3 on test data", data, retrained, test_data)
+    stage1 = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data)
+    stage3 = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data)
     real_features = None
     if features:
         real_features = predict("stage 1 features of real images", data, classifier, train_data, features=True)

@@ -11,6 +11,7 @@ from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data import stores
 from dpt_ray.data.skipped import TOLERATE_NOTHING, SkipPolicy, read_skipped
 from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed.looks import Looks
 from dpt_ray.distributed.progress import ProgressLine, duration
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore, fingerprint
 from dpt_ray.pipeline.claims import Claim
@@ -26,6 +27,7 @@ class Workshop:
         cluster: how the work is spread.
         title: what to call the step when talking to people.
         policy: how many images may be left out.
+        looks: taken at a training on its way.
     """
 
     folder: str
@@ -33,6 +35,7 @@ class Workshop:
     cluster: ClusterConfig
     title: str
     policy: SkipPolicy
+    looks: Looks | None = None
 
     def file(self, *parts: str) -> str:
         """Return the URL of a file in the artifact's folder."""
@@ -107,13 +110,15 @@ def make_all(
     cluster: ClusterConfig,
     say: Callable[[str], None],
     policy: SkipPolicy = TOLERATE_NOTHING,
+    looks: Mapping[Step, Looks] | None = None,
 ) -> dict[Step, Artifact]:
     """Make what is missing of `targets` and of all that they need; return every artifact.
 
     Ray is started only if something is missing. An artifact that left images out is held against the policy
-    whether it is made now or was made before.
+    whether it is made now or was made before. `looks` are taken at trainings that are made now.
     """
     steps = in_order(targets)
+    looks_by_address = {(step.name, step.fingerprint): taken for step, taken in (looks or {}).items()}
     made: dict[tuple[str, str], Artifact] = {}
     for number, step in enumerate(steps, start=1):
         label = f"[{number}/{len(steps)}] {step.title}"
@@ -123,7 +128,8 @@ def make_all(
             say(f"{label}: already made ({step.summary(artifact.facts)})")
         else:
             parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
-            artifact = _make(step, store, parents, cluster, policy, label, say)
+            taken = looks_by_address.get((step.name, step.fingerprint))
+            artifact = _make(step, store, parents, cluster, policy, label, say, taken)
         made[step.name, step.fingerprint] = artifact
     return {step: made[step.name, step.fingerprint] for target in targets for step in _with_ancestors(target)}
 
@@ -136,6 +142,7 @@ def _make(
     policy: SkipPolicy,
     label: str,
     say: Callable[[str], None],
+    looks: Looks | None,
 ) -> Artifact:
     folder = store.folder(step.name, step.fingerprint)
 
@@ -152,7 +159,7 @@ def _make(
         ray_cluster.connect(cluster)
         say(f"{label}: {step.plan()}")
         began = time.monotonic()
-        facts = step.make(Workshop(folder, parents, cluster, label, policy))
+        facts = step.make(Workshop(folder, parents, cluster, label, policy, looks))
         _check(policy, facts)
         seconds = time.monotonic() - began
         artifact = store.commit(

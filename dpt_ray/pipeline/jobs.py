@@ -37,7 +37,8 @@ def run_job(
         arguments: the command line; `sys.argv` if None.
     """
     options = _parse(description, arguments)
-    try:
+
+    def job() -> None:
         config = load_config(options.config, options.set if options.config else [f"preset={DEFAULT}", *options.set])
         run = build(config)
         store = ArtifactStore(config.root)
@@ -46,7 +47,7 @@ def run_job(
             from dpt_ray.pipeline.dry_run import describe_plan
 
             say(describe_plan(config, wanted, store))
-            return 0
+            return
         stores.check_writable(store.root)
         artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data))
         if finish is not None:
@@ -54,6 +55,14 @@ def run_job(
         else:
             for step in wanted:
                 say(f"{step.title}: {artifacts[step].url}")
+
+    return run_guarded(job)
+
+
+def run_guarded(job: Callable[[], None]) -> int:
+    """Call what a job script does; return the exit status. Errors become one line."""
+    try:
+        job()
         return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from html import escape
 from string import Template
 from typing import TYPE_CHECKING
 
-from dpt_ray.report.content import ClassAudit, Curve, LeftOut, Report, is_known, most_changed, worst_first
+from dpt_ray.report.content import ClassAudit, Curve, Figure, LeftOut, Report, is_known, most_changed, worst_first
 from dpt_ray.report.figures import Panel, accuracy_panel, curve_panels, has_nonfinite, reliability_panel
 from dpt_ray.report.grid import grid_png
 from dpt_ray.report.table import MISSING, format_number, format_seconds, format_share
@@ -96,7 +96,7 @@ def render(report: Report) -> str:
     """Return the whole page; equal reports give equal text. Sections that have nothing to say are left out."""
     sections = (
         _header(report),
-        _headline(report),
+        _cards(report.headline),
         _notes(report.notes),
         _samples(report),
         _curves(report.curves),
@@ -107,8 +107,12 @@ def render(report: Report) -> str:
         _left_out(report.left_out),
         _settings(report.settings_yaml),
     )
-    body = "\n".join(section for section in sections if section)
-    return _PAGE.substitute(title=escape(report.title), style=_STYLE, body=body)
+    return document(report.title, "\n".join(section for section in sections if section))
+
+
+def document(title: str, body: str) -> str:
+    """Return a whole page from its title, as text, and its body, as HTML."""
+    return _PAGE.substitute(title=escape(title), style=_STYLE, body=body)
 
 
 def _header(report: Report) -> str:
@@ -130,11 +134,11 @@ def _date(created: str) -> str:
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
-def _headline(report: Report) -> str:
+def _cards(figures: Sequence[Figure]) -> str:
     cards = "".join(
         f'<div><dt>{escape(figure.label)}</dt><dd class="value">{escape(str(figure.value))}</dd>'
         f"<dd>{escape(figure.note)}</dd></div>"
-        for figure in report.headline
+        for figure in figures
     )
     return f'<dl class="cards">{cards}</dl>' if cards else ""
 

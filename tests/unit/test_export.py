@@ -18,7 +18,7 @@ from dpt_ray.core.build import generator_training
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
 from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator, Probe, probe_file
-from dpt_ray.data.snapshots import write_snapshots
+from dpt_ray.data.snapshots import snapshot_files
 from dpt_ray.errors import UserError
 from dpt_ray.export import folder as export_folder
 from dpt_ray.export.folder import CONFIG_FILE, WEIGHTS_FILE
@@ -107,7 +107,9 @@ def test_an_average_and_an_interval_that_the_run_sampled_with_are_exported(tmp_p
     state = generator_training(config.stage2, image_size=8, channels=1, num_classes=3, seed=1)
     for average in state.power_averages:
         average.update(state.model, 0, 1)
-    write_snapshots(str(folder), state.power_averages, 1)
+    state.images_seen = 1
+    for name, content in snapshot_files(state):
+        stores.write_bytes(f"{folder}/{name}", content)
     averaged = Generator(str(folder / NETWORK_FILE), ema_width=0.1)
     expected = averaged.draw(config.sampling, derive_seed("sampling", 2, 5), [(1, 0)])
     exported = export_generator(url, str(tmp_path / "e"))

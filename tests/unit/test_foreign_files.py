@@ -9,7 +9,8 @@ from dpt_ray.core.build import build_classifier, generator_training
 from dpt_ray.core.models.weights import save_network
 from dpt_ray.core.training.state import ForeignCheckpointError
 from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator, generator_file
-from dpt_ray.data.snapshots import write_snapshots
+from dpt_ray.data.snapshots import snapshot_files
+from dpt_ray.data.stores import write_bytes
 from dpt_ray.errors import UserError
 
 FORM = {"image_size": 8, "channels": 1, "num_classes": 3}
@@ -82,7 +83,9 @@ def test_snapshots_of_another_network_are_refused(tmp_path):
     for images in (1, 2):
         for average in other.power_averages:
             average.update(other.model, images - 1, images)
-        write_snapshots(str(tmp_path), other.power_averages, images)
+        other.images_seen = images
+        for name, content in snapshot_files(other):
+            write_bytes(f"{tmp_path}/{name}", content)
     assert f"{tmp_path}: its snapshots are of another network: with " in one_line(Generator, url, ema_width=0.1)
 
 

@@ -1,10 +1,13 @@
 """Snapshots of power-function averages as files, and generators made of them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
 from dpt_ray.core.build import generator_training
+from dpt_ray.core.models.weights import load_network
 from dpt_ray.core.training.power_ema import TRACKED, PowerEma
 from dpt_ray.data.networks import NETWORK_FILE, Generator, generator_file
 from dpt_ray.data.snapshots import SNAPSHOT_FOLDER, averaged_weights, snapshot_files
@@ -39,6 +42,27 @@ def trained(tmp_path):
                 write_bytes(f"{folder}/{name}", content)
     (tmp_path / NETWORK_FILE).write_bytes(generator_file(config, FORM, state))
     return folder, wanted
+
+
+def test_autoguidance_extrapolates_from_an_early_snapshot(trained):
+    folder, _ = trained
+    places = [(0, 0), (1, 3)]
+
+    def drawn(**settings: object) -> torch.Tensor:
+        generator = Generator(f"{folder}/{NETWORK_FILE}")
+        return generator.draw(SamplingConfig(steps=3, **settings), 0, places)
+
+    plain = drawn(guidance_scale=0)
+    assert torch.equal(drawn(guidance_method="autoguidance", guidance_scale=0), plain)
+    first, second = (drawn(guidance_method="autoguidance", guidance_scale=2000, weak_snapshot=n) for n in (1, 2))
+    assert not torch.equal(first, plain)
+    assert not torch.equal(first, second)
+    with pytest.raises(UserError, match="there are 8 snapshots, and number 9 is asked for"):
+        drawn(guidance_method="autoguidance", guidance_scale=2, weak_snapshot=9)
+    (name,) = (file.name for file in sorted(Path(folder, "snapshots").glob(f"images_{STEPS // 8:015d}_width_0.1.*")))
+    weights, _ = load_network(Path(folder, "snapshots", name).read_bytes())
+    generator = Generator(f"{folder}/{NETWORK_FILE}")
+    torch.testing.assert_close(generator._early(1).state_dict(), weights)
 
 
 def test_a_generator_of_another_width_is_made_of_the_files(trained):

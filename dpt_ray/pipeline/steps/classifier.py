@@ -9,7 +9,6 @@ from dpt_ray.core.semi_supervised.menu import algorithm_settings
 from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import classifier_file
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.labels import LabelledSubset
 from dpt_ray.pipeline.steps.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.steps.predictions import Predictions
 from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
@@ -46,7 +45,7 @@ class TrainClassifier(Step):
         data: DataConfig,
         seed: int,
         train_data: Step,
-        labelled: LabelledSubset,
+        labelled: Step,
         pseudo_images: PseudoImages | None = None,
         pseudo_predictions: Predictions | None = None,
     ):

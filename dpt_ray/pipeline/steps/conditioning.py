@@ -16,7 +16,7 @@ from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
-from dpt_ray.pipeline.steps.labels import LabelledSubset, read_labelled
+from dpt_ray.pipeline.steps.labels import read_labelled
 from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions
 
 LABELLED = "labelled"
@@ -39,7 +39,7 @@ class ConditioningLabels(Step):
         config: ConditioningConfig,
         pseudo_labels: Predictions | BalancedLabels,
         images: Step,
-        labelled: LabelledSubset,
+        labelled: Step,
     ):
         parents: dict[str, Step] = {"pseudo_labels": pseudo_labels, "images": images}
         if config.true_labels:

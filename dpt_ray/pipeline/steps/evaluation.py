@@ -24,7 +24,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.features import FEATURES
-from dpt_ray.pipeline.steps.labels import LabelledSubset, read_labelled
+from dpt_ray.pipeline.steps.labels import read_labelled
 from dpt_ray.pipeline.steps.predictions import Predictions, read_predictions
 
 METRICS_FILE = "metrics.json"
@@ -53,7 +53,7 @@ class Evaluation(Step):
         *,
         train_data: Step,
         test_data: Step,
-        labelled: LabelledSubset,
+        labelled: Step,
         pseudo_labels: Predictions,
         stage1: Predictions,
         stage3: Predictions,

@@ -13,7 +13,7 @@ from dpt_ray.data.sidecars import KEY, read_sidecar
 from dpt_ray.data.source import LABEL, ImageSource, SourceShard
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.data import Dataset, class_names
+from dpt_ray.pipeline.steps.data import class_names
 
 _FILE = "labelled.json"
 
@@ -23,7 +23,7 @@ class LabelledSubset(Step):
 
     name = "labelled_subset"
 
-    def __init__(self, labels: LabelsConfig, data: DataConfig, train_data: Dataset):
+    def __init__(self, labels: LabelsConfig, data: DataConfig, train_data: Step):
         self._data = data
         settings = labels.model_dump(mode="json", exclude_none=True)
         if labels.file is not None:  # the content decides, not where it lies
@@ -37,7 +37,7 @@ class LabelledSubset(Step):
 
     def make(self, workshop: Workshop) -> dict[str, Any]:
         index = read_index(workshop.parents["images"].url)
-        images, names = list(_all_images(index)), class_names(self._data, index.num_classes, index.class_names)
+        images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
         if "listed" in self.settings:
             where = self._where
             chosen = choose_listed(images, self._lines, where)
@@ -45,8 +45,7 @@ class LabelledSubset(Step):
             where = "labels"
             chosen = draw_per_class(images, names, self._counts(index), self.settings["seed"])
         check_every_class_labelled(chosen, names, where)
-        chosen.sort(key=lambda image: (image.shard, image.row))
-        stores.write_json(workshop.file(_FILE), [[i.shard, i.row, i.key, i.label] for i in chosen])
+        write_labelled(workshop, chosen)
         return {"images": len(chosen), "of": index.num_images}
 
     def summary(self, facts: Any) -> str:
@@ -58,11 +57,21 @@ class LabelledSubset(Step):
         return [max(1, round(self.settings["fraction"] * count)) for count in index.class_counts]
 
 
-def _all_images(index: DatasetIndex) -> Iterator[LabelledImage]:
+def all_images(index: DatasetIndex) -> Iterator[LabelledImage]:
+    """Yield every image of a data set with its true label (-1: none), in its order.
+
+    For choosing labelled and validation images; nothing that trains may call it.
+    """
     for position in range(len(index.shards)):
         sidecar = read_sidecar(index.label_sidecar(position), [LABEL])
         for row, (key, label) in enumerate(zip(sidecar[KEY], sidecar[LABEL].tolist(), strict=True)):
             yield LabelledImage(position, row, key, label)
+
+
+def write_labelled(workshop: Workshop, chosen: Sequence[LabelledImage]) -> None:
+    """Write the labelled images of an artifact, in the order of the data set."""
+    ordered = sorted(chosen, key=lambda image: (image.shard, image.row))
+    stores.write_json(workshop.file(_FILE), [[i.shard, i.row, i.key, i.label] for i in ordered])
 
 
 def read_labelled(artifact: Artifact) -> list[LabelledImage]:

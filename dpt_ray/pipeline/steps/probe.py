@@ -20,7 +20,7 @@ from dpt_ray.distributed.once import run_once
 from dpt_ray.distributed.training import HISTORY_FILE
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.features import EncodeImages, features_url, read_features
-from dpt_ray.pipeline.steps.labels import LabelledSubset, read_labelled
+from dpt_ray.pipeline.steps.labels import read_labelled
 from dpt_ray.pipeline.steps.pseudo_images import asked_labels
 
 
@@ -46,7 +46,7 @@ class FitProbe(Step):
         stage: str,
         probe: ProbeConfig,
         train_data: Step,
-        labelled: LabelledSubset,
+        labelled: Step,
         encoded: EncodeImages,
         pseudo_images: Step | None = None,
         encoded_pseudo: EncodeImages | None = None,

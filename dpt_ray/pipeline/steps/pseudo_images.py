@@ -129,7 +129,7 @@ class _SamplingWorker(UnitWorker):
 
 def describe_guidance(config: SamplingConfig) -> str:
     """Return the guidance of a sampling in words."""
-    scale = f"guidance scale {config.guidance_scale:g}"
+    scale = f"{'' if config.guidance_method == 'classifier_free' else 'auto'}guidance scale {config.guidance_scale:g}"
     if config.guidance_scale == 0 or config.guidance_interval is None:
         return scale
     low, high = config.guidance_interval

@@ -5,7 +5,6 @@ from dpt_ray.data.encoders import located
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.steps.classifier import TrainClassifier
 from dpt_ray.pipeline.steps.features import EncodeImages
-from dpt_ray.pipeline.steps.labels import LabelledSubset
 from dpt_ray.pipeline.steps.predictions import Predictions
 from dpt_ray.pipeline.steps.probe import FitProbe
 from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
@@ -19,7 +18,7 @@ def learn(
     data: DataConfig,
     seed: int,
     train_data: Step,
-    labelled: LabelledSubset,
+    labelled: Step,
     pseudo_images: PseudoImages | None = None,
     pseudo_predictions: Predictions | None = None,
 ) -> Classifier:

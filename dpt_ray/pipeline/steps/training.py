@@ -69,6 +69,7 @@ def train_network(
             max_failures=workshop.cluster.max_failures,
             progress=workshop.progress(math.ceil(config.images / images_per_step) * images_per_step),
             policy=workshop.policy,
+            looks=workshop.looks,
         )
     remove_checkpoints(workshop.folder)
     history = stores.read_json(workshop.file(HISTORY_FILE))

@@ -1,0 +1,170 @@
+"""Images that are kept out of all training, to compare settings on: the test split stays unread."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from dpt_ray.config.tune import ValidationConfig
+from dpt_ray.core.random import derive_seed
+from dpt_ray.data import stores
+from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.labels import LabelledImage
+from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
+from dpt_ray.data.source import LABEL
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.labels import LabelledSubset, all_images, read_labelled, write_labelled
+
+DEFAULT_SHARE = 0.2
+_LABELS, _ROWS_FILE = "labels", "rows.json"
+
+
+class ValidationChoice(Step):
+    """Which training images are kept out.
+
+    They are ranked within their class by a hash of seed and key, so a smaller set is contained in a larger one.
+
+    Args:
+        config: from where and how many.
+        train_data: all training images.
+        labelled: the labelled ones. With `images: labelled` they are chosen from; otherwise they are spared, where
+            they are known beforehand (None: they will be drawn from what is left).
+    """
+
+    name = "validation_choice"
+
+    def __init__(self, config: ValidationConfig, train_data: Step, labelled: LabelledSubset | None):
+        share = DEFAULT_SHARE if config.share is None and config.per_class is None else config.share
+        settings = {"from": config.images, "share": share, "per_class": config.per_class, "seed": config.seed}
+        parents: dict[str, Step] = {"images": train_data}
+        if labelled is not None:
+            parents["labelled"] = labelled
+        super().__init__("validation choice", settings, parents)
+
+    def plan(self) -> str:
+        return "choosing the images to compare on"
+
+    def summary(self, facts: Any) -> str:
+        return f"{facts['images']:,} of {facts['of']:,} images"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        index = read_index(workshop.parents["images"].url)
+        known = read_labelled(workshop.parents["labelled"]) if "labelled" in workshop.parents else []
+        from_labelled = self.settings["from"] == "labelled"
+        if from_labelled:
+            candidates = known
+        else:
+            spared = {image.key for image in known}
+            candidates = [i for i in all_images(index) if i.label >= 0 and i.key not in spared]
+        chosen = self._choose(candidates, from_labelled)
+        rows: dict[int, list[int]] = defaultdict(list)
+        for image in chosen:
+            rows[image.shard].append(image.row)
+        stores.write_json(workshop.file(_ROWS_FILE), {str(shard): sorted(rows[shard]) for shard in sorted(rows)})
+        return {"images": len(chosen), "of": len(candidates)}
+
+    def _choose(self, candidates: Sequence[LabelledImage], from_labelled: bool) -> list[LabelledImage]:
+        classes: dict[int, list[LabelledImage]] = defaultdict(list)
+        for image in candidates:
+            classes[image.label].append(image)
+        if not classes:
+            raise UserError("no training image has a true label", where="validation.images", fix="set it to labelled")
+        chosen = []
+        for label, members in sorted(classes.items()):
+            count = self.settings["per_class"] or max(1, round(self.settings["share"] * len(members)))
+            if count >= len(members):
+                kind = "labelled images" if from_labelled else "images"
+                raise UserError(
+                    f"{count} of the {len(members)} {kind} of class {label} would be kept out, which leaves none",
+                    where="validation",
+                    fix="use validation.images: training, or more labels"
+                    if from_labelled
+                    else "lower share or per_class",
+                )
+            members.sort(key=lambda image: (derive_seed("validation", self.settings["seed"], image.key), image.key))
+            chosen += members[:count]
+        return chosen
+
+
+class DataPart(Step):
+    """The index of a part of the training images: those to train on, or those that were kept out of it.
+
+    Shards stay as they are; an index can leave rows of a shard out.
+
+    Args:
+        part: which one.
+        train_data: all training images.
+        choice: what is kept out.
+    """
+
+    name = "data_part"
+
+    def __init__(self, part: Literal["training", "validation"], train_data: Step, choice: ValidationChoice):
+        super().__init__(f"{part} images", {"part": part}, {"images": train_data, "choice": choice})
+
+    def plan(self) -> str:
+        return "dividing the index"
+
+    def summary(self, facts: Any) -> str:
+        return f"{facts['images']:,} images in {facts['shards']} shards"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        whole = read_index(workshop.parents["images"].url)
+        chosen = read_choice(workshop.parents["choice"].file(_ROWS_FILE))
+        shards, counts = [], np.zeros(whole.num_classes, np.int64)
+        for position, shard in enumerate(whole.shards):
+            is_chosen = np.isin(np.arange(shard.samples), chosen.get(position, []))
+            kept = np.flatnonzero(is_chosen == (self.settings["part"] == "validation"))
+            if not len(kept):
+                continue
+            sidecar = read_sidecar(whole.label_sidecar(position), [LABEL])
+            labels = sidecar[LABEL][kept]
+            keys = [sidecar[KEY][row] for row in kept]
+            shards.append(replace(_keep_rows(shard, kept), number=position))
+            stores.write_bytes(workshop.file(_LABELS, sidecar_name(position)), encode_sidecar(keys, {LABEL: labels}))
+            counts += np.bincount(labels[labels >= 0], minlength=whole.num_classes)
+        index = DatasetIndex(tuple(shards), tuple(counts.tolist()), workshop.file(_LABELS), whole.class_names)
+        stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
+        return {"images": index.num_images, "shards": len(shards), "images_per_class": counts.tolist()}
+
+
+def read_choice(url: str) -> Mapping[int, list[int]]:
+    """Return position of a shard -> rows of it that are kept out."""
+    return {int(position): rows for position, rows in stores.read_json(url).items()}
+
+
+def _keep_rows(shard: ShardInfo, kept: np.ndarray) -> ShardInfo:
+    """Return a shard with some of its usable rows; all others join those that it leaves out."""
+    usable = np.setdiff1d(np.arange(shard.samples + len(shard.skipped)), shard.skipped)
+    left_out = np.setdiff1d(np.arange(shard.samples + len(shard.skipped)), usable[kept])
+    return replace(shard, samples=len(kept), skipped=tuple(left_out.tolist()))
+
+
+class LabelledRest(Step):
+    """The labelled images that are left to train on when some were kept out.
+
+    Args:
+        labelled: all labelled images.
+        part: the images to train on.
+    """
+
+    name = "labelled_rest"
+
+    def __init__(self, labelled: LabelledSubset, part: DataPart):
+        super().__init__("labelled images left", {}, {"labelled": labelled, "images": part})
+
+    def plan(self) -> str:
+        return "leaving out validation images"
+
+    def summary(self, facts: Any) -> str:
+        return f"{facts['images']:,} of {facts['of']:,} labelled images"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        labelled = {image.key: image for image in read_labelled(workshop.parents["labelled"])}
+        index = read_index(workshop.parents["images"].url)
+        rest = [replace(i, label=labelled[i.key].label) for i in all_images(index) if i.key in labelled]
+        write_labelled(workshop, rest)
+        return {"images": len(rest), "of": len(labelled)}

@@ -1,0 +1,150 @@
+"""Curves of a search: accuracies, Frechet distance and gain over each searched setting."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
+
+from dpt_ray.report.figures import PANEL_INCHES, SERIES_COLORS, Panel, _canvas, _legend, _short, _to_svg
+from dpt_ray.report.search_content import PointFigures, Spread, short_names
+from dpt_ray.report.table import format_number
+
+LOGARITHMIC_FROM = 8.0
+"""Values whose largest is so many times the least stand on a logarithmic axis."""
+_MARKERS = ("o", "D", "s", "^")
+
+PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("accuracy", (("stage1_accuracy", "stage 1"), ("stage3_accuracy", "stage 3"))),
+    ("gain of stage 3, points", (("gain", "stage 3 over stage 1"),)),
+    ("Frechet distance", (("frechet_distance", "pseudo images"),)),
+)
+"""Heading, and the figures that it shows with what to call them."""
+
+
+def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[str, Panel]]:
+    """Draw every figure over one setting, with bars of one standard deviation over seeds.
+
+    Points that differ in this setting alone are joined. Where another setting varies too, each of its values has a
+    line of its own if there are few of them; else the points stand alone.
+
+    Args:
+        points: those to show.
+        setting: has numbers, or other values, which then stand side by side.
+
+    Returns:
+        Heading and picture of each; those without a value are left out.
+    """
+    names = {name: short.replace("_", " ") for name, short in short_names(points[0].point).items()}
+    others = [name for name in points[0].point if name != setting and len({repr(p.point[name]) for p in points}) > 1]
+    lines = _lines(points, {other: names[other] for other in others})
+    positions, labels = _positions([point.point[setting] for point in points])
+    panels = []
+    for heading, figures in PANELS:
+        figures = [(figure, name) for figure, name in figures if any(figure in p.figures for p in points)]
+        if not figures:
+            continue
+        if lines and len(lines) > 1:  # one figure a line: the last, which is stage 3's accuracy where there are two
+            figures = figures[-1:]
+        canvas, axes = _canvas(*PANEL_INCHES)
+        drawn = lines or {"": list(points)}
+        for number, (line, members) in enumerate(drawn.items()):
+            for place, (figure, name) in enumerate(figures):
+                style = number + place
+                _draw(axes, members, setting, figure, positions, style, line or name, joined=bool(lines))
+        _x_axis(axes, setting, positions, labels)
+        _y_axis(axes, figures[0][0])
+        if figures[0][0] == "gain":
+            axes.axhline(0, color="#59636e", linewidth=0.9)
+        _legend(axes, columns=2)
+        panels.append(
+            (
+                f"{heading} over {names[setting]}",
+                Panel(_to_svg(canvas, salt=f"{setting}/{heading}"), _words(points, setting, figures[-1])),
+            )
+        )
+    return panels
+
+
+def _lines(points: Sequence[PointFigures], others: Mapping[str, str]) -> dict[str, list[PointFigures]] | None:
+    """Group points into lines by the other settings (with what to call those); None where they would be too many."""
+    lines: dict[str, list[PointFigures]] = {}
+    for point in points:
+        name = ", ".join(f"{name} {_value(point.point[other])}" for other, name in others.items())
+        lines.setdefault(name, []).append(point)
+    return lines if len(lines) <= len(SERIES_COLORS) else None
+
+
+def _draw(
+    axes: Axes,
+    points: Sequence[PointFigures],
+    setting: str,
+    figure: str,
+    positions: Mapping[str, float],
+    style: int,
+    label: str,
+    *,
+    joined: bool,
+) -> None:
+    known = [(positions[repr(p.point[setting])], p.figures[figure]) for p in points if figure in p.figures]
+    known.sort(key=lambda pair: pair[0])
+    if not known:
+        return
+    scale = 100.0 if figure == "gain" else 1.0
+    color = SERIES_COLORS[style % len(SERIES_COLORS)]
+    axes.errorbar(
+        [x for x, _ in known],
+        [scale * spread.mean for _, spread in known],
+        yerr=[scale * _bar(spread) for _, spread in known],
+        fmt=_MARKERS[style % len(_MARKERS)] + ("-" if joined else ""),
+        color=color,
+        label=_short(label, 40),
+        linewidth=1.6,
+        elinewidth=1,
+        capsize=2.5,
+        markersize=4.5,
+    )
+
+
+def _bar(spread: Spread) -> float:
+    return spread.deviation if math.isfinite(spread.deviation) else 0.0
+
+
+def _positions(values: Sequence[Any]) -> tuple[dict[str, float], list[str] | None]:
+    """Return where each value stands, and its label where it is no number."""
+    distinct = {repr(value): value for value in values}
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in distinct.values()):
+        return {name: float(value) for name, value in distinct.items()}, None
+    return {name: float(place) for place, name in enumerate(distinct)}, [_value(v) for v in distinct.values()]
+
+
+def _x_axis(axes: Axes, setting: str, positions: Mapping[str, float], labels: list[str] | None) -> None:
+    places = sorted(set(positions.values()))
+    if labels is not None:
+        axes.set_xticks(range(len(labels)), [_short(label, 14) for label in labels], parse_math=False)
+        axes.set_xlim(-0.5, len(labels) - 0.5)
+    else:
+        if places[0] > 0 and places[-1] >= LOGARITHMIC_FROM * places[0]:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_locator(NullLocator())
+        if len(places) <= 8:
+            axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.set_xlabel(setting, parse_math=False)
+
+
+def _y_axis(axes: Axes, figure: str) -> None:
+    if figure.endswith("accuracy"):
+        axes.yaxis.set_major_formatter(lambda share, _: f"{round(100 * share, 2):g}%")
+    elif figure == "gain":
+        axes.yaxis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")
+
+
+def _words(points: Sequence[PointFigures], setting: str, figure: tuple[str, str]) -> str:
+    known = [(point.point[setting], point.figures[figure[0]].mean) for point in points if figure[0] in point.figures]
+    parts = ", ".join(f"{format_number(mean)} at {_value(value)}" for value, mean in known[:12])
+    return f"{figure[0].replace('_', ' ')} ({figure[1]}) over {setting}: {parts}."
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)

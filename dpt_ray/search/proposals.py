@@ -1,0 +1,163 @@
+"""Points that Optuna proposes from those that are finished."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from dpt_ray.config.tune import METRICS, DimensionConfig, TuneConfig
+from dpt_ray.core.random import derive_seed
+from dpt_ray.data import stores
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts import ArtifactStore
+from dpt_ray.search.queue import Missing, TrialQueue
+from dpt_ray.search.records import Record
+from dpt_ray.search.space import Point, Trial
+
+FILE = "proposals.json"
+
+
+@dataclass
+class _Proposal:
+    asked: Any
+    trials: list[Trial]
+    waiting: list[Trial]
+    open: int
+    records: list[Record] = field(default_factory=list)
+
+
+class ProposedTrials(TrialQueue):
+    """Trials of points that Optuna's tree-structured Parzen estimator proposes, each with all seeds.
+
+    Proposals are kept in the search's folder. The same command goes on with them: points whose trials have ended
+    are told to Optuna again, the others are run.
+
+    Args:
+        tune: the search.
+        folder: of the search.
+        store: where results are.
+        trials: describes a point's trials, one a seed.
+        ended: what became of a trial earlier; None if it has not ended.
+    """
+
+    def __init__(
+        self,
+        tune: TuneConfig,
+        folder: str,
+        store: ArtifactStore,
+        trials: Callable[[Point], list[Trial]],
+        ended: Callable[[Trial], Record | None],
+    ):
+        self._tune, self._trials, self._ended = tune, trials, ended
+        self._url, self._missing = stores.join(folder, FILE), Missing(store)
+        self._optuna = _import_optuna()
+        self._study = self._optuna.create_study(direction={"max": "maximize", "min": "minimize"}[METRICS[tune.metric]])
+        self._distributions = {name: _distribution(self._optuna, d) for name, d in tune.space.items()}
+        self._open: list[_Proposal] = []
+        self._proposed: list[dict[str, Any]] = []
+        self.described: list[Trial] = []
+        """All trials of points that were proposed."""
+        self.impossible: list[str] = []
+        """Why points that were proposed could not be run at all."""
+        earlier = stores.read_json(self._url) if stores.exists(self._url) else {"space": None, "points": []}
+        if earlier["space"] == self._space():  # another space asks for other points
+            for parameters in earlier["points"][: tune.budget.draws]:
+                self._study.enqueue_trial(parameters)
+                self._propose()
+
+    def take(self, running: Collection[Trial]) -> Trial | None:
+        while True:
+            waiting = {trial: proposal for proposal in self._open for trial in proposal.waiting}
+            if waiting:
+                trial = self._missing.least_shared(waiting, running)
+                waiting[trial].waiting.remove(trial)
+                return trial
+            if len(self._proposed) >= self._tune.budget.draws:
+                return None
+            self._propose()
+
+    def is_empty(self) -> bool:
+        return len(self._proposed) >= self._tune.budget.draws and not any(p.waiting for p in self._open)
+
+    def tell(self, trial: Trial, record: Record) -> None:
+        for proposal in self._open:
+            if trial in proposal.trials:
+                proposal.records.append(record)
+                proposal.open -= 1
+                self._close(proposal)
+                return
+
+    def drop(self, unwanted: Callable[[Trial], bool]) -> list[Trial]:
+        dropped = []
+        for proposal in self._open:
+            gone = [trial for trial in proposal.waiting if unwanted(trial)]
+            proposal.waiting = [trial for trial in proposal.waiting if trial not in gone]
+            dropped += gone
+        return dropped
+
+    def _propose(self) -> None:
+        # A proposal's random numbers are its own; a search that goes on would else begin with the first ones again.
+        seed = derive_seed("proposal", self._tune.searcher.seed, len(self._proposed)) % 2**32
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        asked = self._study.ask(self._distributions)
+        self._proposed.append(dict(asked.params))
+        stores.write_json(self._url, {"space": self._space(), "points": self._proposed})
+        try:
+            trials = self._trials({n: _value(d, asked.params[n]) for n, d in self._tune.space.items()})
+        except UserError as error:  # settings that contradict each other
+            self._study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
+            self.impossible.append(str(error))
+            return
+        self.described += trials
+        records = {trial: self._ended(trial) for trial in trials}
+        waiting = [trial for trial, record in records.items() if record is None]
+        proposal = _Proposal(asked, trials, waiting, len(waiting))
+        proposal.records = [record for record in records.values() if record is not None]
+        self._open.append(proposal)
+        self._close(proposal)
+
+    def _close(self, proposal: _Proposal) -> None:
+        """Tell Optuna of a point whose trials have all ended: the mean over seeds, or that it is a bad one."""
+        if proposal.open:
+            return
+        self._open.remove(proposal)
+        states = {record.state for record in proposal.records}
+        values = [record.metrics.get(self._tune.metric) for record in proposal.records]
+        trial_state = self._optuna.trial.TrialState
+        if states == {"finished"} and all(value is not None for value in values):
+            self._study.tell(proposal.asked, fmean(values))
+        else:
+            self._study.tell(proposal.asked, state=trial_state.FAIL if "failed" in states else trial_state.PRUNED)
+
+    def _space(self) -> dict[str, Any]:
+        return {name: dimension.model_dump(mode="json") for name, dimension in self._tune.space.items()}
+
+
+def _import_optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise UserError(
+            "optuna is not installed", where="searcher.name", fix="pip install 'dpt_ray[optuna]', or set it to random"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _distribution(optuna: Any, dimension: DimensionConfig) -> Any:
+    """Return Optuna's form of a dimension; listed values go by their numbers, since Optuna takes plain ones only."""
+    if dimension.bounds is None:
+        return optuna.distributions.CategoricalDistribution(range(len(_values(dimension))))
+    low, high = dimension.bounds
+    log = dimension.log_uniform is not None
+    if dimension.integer:
+        return optuna.distributions.IntDistribution(int(low), int(high), log=log)
+    return optuna.distributions.FloatDistribution(low, high, log=log)
+
+
+def _values(dimension: DimensionConfig) -> tuple[Any, ...]:
+    return dimension.choice or dimension.grid or ()
+
+
+def _value(dimension: DimensionConfig, parameter: Any) -> Any:
+    return _values(dimension)[parameter] if dimension.bounds is None else parameter

@@ -1,0 +1,136 @@
+"""What a search tries: points of its space, and the run that each point and seed stands for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dpt_ray.config.load import load_config
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.config.tune import DimensionConfig, TuneConfig
+from dpt_ray.core.random import derive_seed
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.dpt import DualPseudoTraining, build
+from dpt_ray.pipeline.graph import Step, in_order
+from dpt_ray.pipeline.splits import validation_split
+from dpt_ray.report.search_content import short_names
+
+Point = dict[str, Any]
+"""Dotted setting -> value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One run of a search.
+
+    Attributes:
+        point: what it tries.
+        seed: with which seed.
+        config: all its settings.
+        run: its steps.
+    """
+
+    point: Point
+    seed: int
+    config: RunConfig
+    run: DualPseudoTraining
+
+    @cached_property
+    def key(self) -> str:
+        """Names the trial by all that it follows from."""
+        return self.run.evaluation.fingerprint
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """All steps that its figures follow from."""
+        return in_order([self.run.evaluation])
+
+    @property
+    def title(self) -> str:
+        """What to call it when talking to people."""
+        return f"{describe_point(self.point)}, seed {self.seed}"
+
+
+def describe_point(point: Mapping[str, Any]) -> str:
+    """Return a point in words: the settings' short names and their values."""
+    names = short_names(point)
+    return ", ".join(f"{names[name]} {format_value(value)}" for name, value in point.items())
+
+
+def format_value(value: Any) -> str:
+    """Return a setting's value as people read it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "none" if value is None else str(value)
+
+
+def listed_points(tune: TuneConfig) -> list[Point]:
+    """Return every point of the grids, each as often as the budget says if something is drawn besides.
+
+    A draw is a function of the searcher's seed and of its number, so more draws begin with the same ones.
+    """
+    grids = {name: dimension.grid for name, dimension in tune.space.items() if dimension.grid is not None}
+    drawn = {name: dimension for name, dimension in tune.space.items() if dimension.grid is None}
+    points = []
+    for number in range(tune.budget.draws if drawn else 1):
+        for cell, values in enumerate(product(*grids.values())):
+            chosen = dict(zip(grids, values, strict=True))
+            for name, dimension in drawn.items():
+                seed = derive_seed("search", tune.searcher.seed, number, cell, name)
+                chosen[name] = draw(dimension, np.random.default_rng(seed))
+            points.append({name: chosen[name] for name in tune.space})
+    return points
+
+
+def draw(dimension: DimensionConfig, random: np.random.Generator) -> Any:
+    """Draw one value."""
+    if dimension.bounds is None:
+        values = dimension.choice or dimension.grid or ()
+        return values[int(random.integers(len(values)))]
+    low, high = dimension.bounds
+    if dimension.integer:  # every whole number gets an equal share of the line
+        low, high = low - 0.5, high + 0.5
+    logarithmic = dimension.log_uniform is not None
+    value = float(np.exp(random.uniform(np.log(low), np.log(high))) if logarithmic else random.uniform(low, high))
+    return min(max(round(value), int(dimension.bounds[0])), int(dimension.bounds[1])) if dimension.integer else value
+
+
+def trial_of(tune: TuneConfig, overrides: Sequence[str], point: Point, seed: int) -> Trial:
+    """Return the run that a point and a seed stand for.
+
+    Raises:
+        UserError: its settings are impossible, or its data cannot be read; the point is named.
+    """
+    try:
+        config = point_config(tune, overrides, point, [f"seed={seed}", f"labels.seed={seed}"])
+        return Trial(point, seed, config, build(config, partial(validation_split, validation=tune.validation)))
+    except UserError as error:
+        raise UserError(f"{error.what} (at {describe_point(point)})", where=error.where, fix=error.fix) from None
+
+
+def point_config(
+    tune: TuneConfig, overrides: Sequence[str], point: Mapping[str, Any], more: Sequence[str] = ()
+) -> RunConfig:
+    """Return all settings of a point.
+
+    Args:
+        tune: the search.
+        overrides: `a.b=c` of the command line, stronger than the tune file's `settings`.
+        point: stronger than those.
+        more: `a.b=c`, the strongest.
+    """
+    return load_config(tune.base, [*_settings(tune.settings), *overrides, *_settings(point), *more])
+
+
+def _settings(values: Mapping[str, Any]) -> list[str]:
+    """Return values as `a.b=c`, c in YAML on one line."""
+    return [f"{name}={_yaml(value)}" for name, value in values.items()]
+
+
+def _yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()

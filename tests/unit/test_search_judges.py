@@ -1,0 +1,84 @@
+"""Scores of networks on their way."""
+
+import torch
+from test_validation_split import Given, make
+
+from dpt_ray.config.load import load_config
+from dpt_ray.config.schema import SamplingConfig
+from dpt_ray.core.build import classifier_training
+from dpt_ray.data import stores
+from dpt_ray.data.images import ImageForm
+from dpt_ray.data.index import read_index
+from dpt_ray.data.networks import Classifier, classifier_file
+from dpt_ray.data.sidecars import encode_sidecar, read_sidecar
+from dpt_ray.data.source import IMAGE, LABEL, SourceShard, read_rows
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.steps.features import FEATURES
+from dpt_ray.search import judges
+from dpt_ray.search.judges import PseudoImageDistance, ValidationAccuracy
+
+FORM = ImageForm(8, 1)
+
+
+def _classifier() -> bytes:
+    config = load_config(None, ["preset=digits", "stage1.model.width=4"]).stage1
+    state = classifier_training(config, channels=1, num_classes=3, num_unlabelled=9, num_real=None, seed=0)
+    return classifier_file(config.model, 1, 3, state)
+
+
+def test_the_accuracy_is_that_of_the_network_on_the_images(tmp_path):
+    (data,) = make(tmp_path, Given([10, 13], unusable=[1]))
+    network = _classifier()
+    stores.write_bytes(str(tmp_path / "n.safetensors"), network)
+    classifier, index, right, total = Classifier(str(tmp_path / "n.safetensors")), read_index(data.url), 0, 0
+    for position, shard in enumerate(index.shards):
+        true = torch.tensor(read_sidecar(index.label_sidecar(position), [LABEL])[LABEL])
+        (rows,) = read_rows(SourceShard(shard), range(shard.samples), FORM, 100)
+        right += int((classifier(torch.from_numpy(rows[IMAGE]))[0].argmax(1) == true).sum())
+        total += shard.samples
+    judge = ValidationAccuracy(data.url, FORM, most=1000)
+    assert judge(network) == right / total
+    assert judge(network) == right / total
+
+
+def test_no_more_images_are_read_than_asked_for(tmp_path):
+    (data,) = make(tmp_path, Given([30, 31]))
+    judge = ValidationAccuracy(data.url, FORM, most=20)
+    images, labels = judge._read_images()
+    assert len(images) == len(labels) == 20
+    assert set(labels.tolist()) == {0, 1, 2}
+
+
+def test_a_generator_that_draws_real_images_scores_best(tmp_path, monkeypatch):
+    file = str(tmp_path / "n.safetensors")
+    stores.write_bytes(file, _classifier())
+    real = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    features = Classifier(file)(real)[1].numpy()
+    sidecar = str(tmp_path / "real.parquet")
+    stores.write_bytes(sidecar, encode_sidecar([str(n) for n in range(60)], {FEATURES: features}))
+
+    class Drawing:
+        """Draws the real images, made darker by a share."""
+
+        num_classes = 3
+
+        def __init__(self, darker: float):
+            self._darker = darker
+
+        def draw(self, config, seed, wanted):
+            rows = [number * self.num_classes + label for label, number in wanted]
+            return (real[rows].float() * (1 - self._darker)).to(torch.uint8)
+
+    class Diverged(Drawing):
+        def draw(self, config, seed, wanted):
+            raise UserError("images are not finite")
+
+    def score(darker: float) -> float:
+        monkeypatch.setattr(judges, "_open", lambda kind, network: Drawing(darker))
+        return PseudoImageDistance(file, [sidecar], SamplingConfig(), 0, per_class=20)(b"")
+
+    assert abs(score(0.0)) < 1e-3
+    assert score(0.0) > score(0.3) > score(0.9)
+
+    monkeypatch.setattr(judges, "_open", lambda kind, network: Diverged(0.0))
+    assert PseudoImageDistance(file, [sidecar], SamplingConfig(), 0, per_class=20)(b"") < score(0.9)

@@ -1,0 +1,92 @@
+"""Tune files: what is refused, in one line, and that the shipped ones say what they mean."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dpt_ray.config.tune import SchedulerConfig, TuneConfig, load_tune
+from dpt_ray.errors import UserError
+
+REPOSITORY = Path(__file__).parents[2]
+SHIPPED = sorted((REPOSITORY / "configs" / "tune").glob("*.yaml"))
+
+GOOD = {
+    "name": "try",
+    "base": "base.yaml",
+    "space": {"sampling.guidance_scale": {"grid": [0.0, 0.4]}},
+    "validation": {"images": "training"},
+}
+
+
+def _load(tmp_path, **changes) -> TuneConfig:
+    file = tmp_path / "tune.yaml"
+    file.write_text(yaml.safe_dump({**GOOD, **changes}))
+    return load_tune(str(file))
+
+
+def test_the_base_is_looked_for_beside_the_tune_file(tmp_path):
+    assert _load(tmp_path).base == str(tmp_path / "base.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"spaces": {}}, "unknown key 'spaces'"),
+        ({"space": {}}, "space"),
+        ({"space": {"sampling.guidance": {"grid": [0]}}}, "'sampling.guidance' is no setting"),
+        ({"space": {"cluster.workers": {"grid": [1, 2]}}}, "cluster.workers changes no result"),
+        ({"space": {"root": {"grid": ["a"]}}}, "root changes no result"),
+        ({"space": {"labels.seed": {"grid": [1, 2]}}}, "give them as seeds"),
+        ({"space": {"sampling.steps": {"grid": [5], "choice": [5]}}}, "exactly one of grid, choice"),
+        ({"space": {"sampling.steps": {}}}, "exactly one of grid, choice"),
+        ({"space": {"sampling.steps": {"uniform": [5, 5]}}}, "low < high"),
+        ({"space": {"sampling.steps": {"log_uniform": [0, 5]}}}, "greater than 0"),
+        ({"space": {"sampling.steps": {"grid": [5, 5]}}}, "a value twice"),
+        ({"space": {"sampling.steps": {"grid": [5], "integer": True}}}, "integer has an effect with uniform"),
+        ({"space": {"sampling.steps": {"uniform": [1.5, 5], "integer": True}}}, "whole bounds"),
+        ({"seeds": [1, 1]}, "a seed twice"),
+        ({"seeds": []}, "seeds"),
+        ({"name": "a/b"}, "a folder's name"),
+        ({"metric": "loss"}, "metric"),
+        ({"validation": {"images": "test", "share": 0.5}}, "leave out share"),
+        ({"validation": {"images": "training", "share": 0.5, "per_class": 3}}, "give one of them"),
+        ({"validation": {}}, "validation.images is missing"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, changes, told):
+    with pytest.raises(UserError) as error:
+        _load(tmp_path, **changes)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "tune.yaml" in str(error.value)
+
+
+def test_a_validation_set_must_be_named(tmp_path):
+    file = tmp_path / "tune.yaml"
+    file.write_text(yaml.safe_dump({name: value for name, value in GOOD.items() if name != "validation"}))
+    with pytest.raises(UserError, match="validation is missing"):
+        load_tune(str(file))
+
+
+def test_a_missing_file_is_told():
+    with pytest.raises(UserError, match="no such tune file"):
+        load_tune("nowhere.yaml")
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_files_never_compare_on_the_test_split(file):
+    assert load_tune(str(file)).validation.images != "test"
+
+
+def test_looks_are_taken_at_growing_shares_before_the_end():
+    assert SchedulerConfig().shares() == []
+    assert SchedulerConfig(name="asha", first_share=0.25, reduction_factor=2).shares() == [0.25, 0.5]
+    assert SchedulerConfig(name="asha", first_share=0.1, reduction_factor=3).shares() == pytest.approx([0.1, 0.3, 0.9])
+
+
+def test_every_key_is_in_the_document():
+    document = (REPOSITORY / "docs" / "tune.md").read_text()
+    for section in (TuneConfig, *(f.annotation for f in TuneConfig.model_fields.values())):
+        for name in getattr(section, "model_fields", {}):
+            assert f"`{name}`" in document or f".{name}`" in document, name
