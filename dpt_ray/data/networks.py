@@ -222,6 +222,11 @@ class Generator:
         self._url, self._device = url, device
         self._weak: dict[int, nn.Module] = {}
 
+    @property
+    def drawn_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that are drawn; `image_shape` is what the network sees."""
+        return self._decoder.image_shape(self.image_shape) if self._decoder else self.image_shape
+
     @torch.inference_mode()
     def draw(self, config: SamplingConfig, seed: int, wanted: list[tuple[int, int]]) -> torch.Tensor:
         """Draw images; each is a function of the generator, `config`, `seed` and its own entry in `wanted`.
@@ -317,8 +322,14 @@ class LatentDecoder:
                 where="stage2.latents.scale",
                 fix=f"set it to {described['scale']:g}, or train a generator with the other scale",
             )
+        self._form = found.form
         self._scale = LatentScale(described["scale"], described["shift"])
         self._autoencoder = open_autoencoder(found, precision=described["precision"], batch=batch, device=device)
+
+    def image_shape(self, latent_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return the shape of the image of a latent."""
+        _, height, width = latent_shape
+        return self._form.image_channels, height * self._form.downsampling, width * self._form.downsampling
 
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
         """Return images in [-1, 1], (B, C, H, W), of scaled latents.

@@ -22,7 +22,7 @@ class LoadedGenerator:
 
     Attributes:
         classes: what each class is called, in the order of ids.
-        image_shape: (C, H, W) of what the network draws.
+        image_shape: (C, H, W) of the images that it draws.
         config: what `config.json` says of it: training, data, metrics. Empty for a bare file.
     """
 
@@ -35,7 +35,7 @@ class LoadedGenerator:
         config: dict[str, Any],
     ):
         self._network, self._sampling, self._run_seed = network, sampling, run_seed
-        self.classes, self.image_shape, self.config = tuple(classes), network.image_shape, config
+        self.classes, self.image_shape, self.config = tuple(classes), network.drawn_shape, config
 
     def sample(
         self,

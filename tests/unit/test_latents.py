@@ -479,6 +479,7 @@ def test_drawn_latents_are_decoded_to_images(generator, kl, monkeypatch):
     opened = Generator(generator, decoding_batch=2)
     drawn = opened.draw(SAMPLING, 3, PLACES)
     assert (drawn.shape, drawn.dtype) == ((3, 1, 8, 8), torch.uint8)
+    assert (opened.image_shape, opened.drawn_shape) == ((4, 4, 4), (1, 8, 8))
     seen = []
     decode = opened._decoder._autoencoder.decode
     monkeypatch.setattr(opened._decoder._autoencoder, "decode", lambda latents: seen.append(latents) or decode(latents))

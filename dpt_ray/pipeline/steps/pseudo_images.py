@@ -105,7 +105,11 @@ class _SamplingWorker(UnitWorker):
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
             self._generator = Generator(
-                self._generator_url, self._device, self._config.ema_width, self._latents, self._decoding_batch
+                self._generator_url,
+                self._device,
+                self._config.ema_width,
+                latents=self._latents,
+                decoding_batch=self._decoding_batch,
             )
         _, start, stop = unit
         samples = []
