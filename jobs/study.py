@@ -7,6 +7,7 @@ from typing import Any
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
 from dpt_ray.study.confidence import compare_confidence, confidence_table
+from dpt_ray.study.generators import VARIANTS, compare_generators, generators_table
 from dpt_ray.study.menu import compare_algorithms, menu_table
 from dpt_ray.study.mixing import MIXINGS, gains_of_stage3, gains_table
 
@@ -28,6 +29,9 @@ def main() -> int:
         elif options.command == "confidence":
             figures = compare_confidence(per_class=options.per_class, **common)
             text = confidence_table(figures)
+        elif options.command == "generators":
+            figures = compare_generators(variants=options.variants, **common)
+            text = generators_table(figures)
         else:
             figures = gains_of_stage3(per_class=options.per_class, mixings=options.mixings, **common)
             text = "\n\n".join(f"On {images} images:\n\n{gains_table(figures, on)}" for on, images in _IMAGES.items())
@@ -49,7 +53,8 @@ def _parse() -> argparse.Namespace:
     algorithms = commands.add_parser("algorithms", help="stage 1 with every semi-supervised algorithm of the menu")
     mixing = commands.add_parser("mixing", help="stage 3 against stage 1, by labels a class and by mixing")
     confidence = commands.add_parser("confidence", help="calibration of pseudo-labels, and balanced ones")
-    for command, seeds in ((algorithms, 3), (confidence, 3), (mixing, 5)):
+    generators = commands.add_parser("generators", help="stage 2 by where its labels come from")
+    for command, seeds in ((algorithms, 3), (confidence, 3), (mixing, 5), (generators, 3)):
         command.add_argument("--config", default="configs/digits.yaml", help="YAML settings that all runs refine")
         command.add_argument("--root", default="dpt_results/studies", help="folder or URL for the runs' artifacts")
         command.add_argument("--output", default="dpt_results/studies", help="folder or URL for .json and .md")
@@ -58,6 +63,7 @@ def _parse() -> argparse.Namespace:
     algorithms.add_argument("--per-class", type=int, nargs=1, default=[4], help="labelled images of each class")
     confidence.add_argument("--per-class", type=int, nargs="+", default=[1, 4], help="labelled images of each class")
     mixing.add_argument("--per-class", type=int, nargs="+", default=[1, 2, 4, 10], help="labelled images of each class")
+    generators.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="labels")
     mixing.add_argument("--mixings", nargs="+", default=["official"], choices=list(MIXINGS), help="ways to mix")
     return parser.parse_args()
 
