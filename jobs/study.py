@@ -10,6 +10,7 @@ from dpt_ray.study.confidence import compare_confidence, confidence_table
 from dpt_ray.study.generators import VARIANTS, compare_generators, generators_table
 from dpt_ray.study.menu import compare_algorithms, menu_table
 from dpt_ray.study.mixing import MIXINGS, gains_of_stage3, gains_table
+from dpt_ray.study.samplers import sampler_pictures
 
 
 def main() -> int:
@@ -23,6 +24,10 @@ def main() -> int:
         "say": lambda text: print(text, file=sys.stderr, flush=True),
     }
     try:
+        if options.command == "samplers":
+            for name, picture in sampler_pictures(**common):
+                stores.write_bytes(f"{options.output}/{name}.png", picture)
+            return 0
         if options.command == "algorithms":
             figures: Any = compare_algorithms(per_class=options.per_class[0], **common)
             text = menu_table(figures)
@@ -54,7 +59,8 @@ def _parse() -> argparse.Namespace:
     mixing = commands.add_parser("mixing", help="stage 3 against stage 1, by labels a class and by mixing")
     confidence = commands.add_parser("confidence", help="calibration of pseudo-labels, and balanced ones")
     generators = commands.add_parser("generators", help="stage 2 by where its labels come from")
-    for command, seeds in ((algorithms, 3), (confidence, 3), (mixing, 5), (generators, 3)):
+    samplers = commands.add_parser("samplers", help="a picture of every sampler's images, from few evaluations to many")
+    for command, seeds in ((algorithms, 3), (confidence, 3), (mixing, 5), (generators, 3), (samplers, 1)):
         command.add_argument("--config", default="configs/digits.yaml", help="YAML settings that all runs refine")
         command.add_argument("--root", default="dpt_results/studies", help="folder or URL for the runs' artifacts")
         command.add_argument("--output", default="dpt_results/studies", help="folder or URL for .json and .md")
