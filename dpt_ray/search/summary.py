@@ -1,7 +1,7 @@
 """What a search found: figures over seeds, what was shared, and the best point."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,7 +89,7 @@ def costs_of(trials: Sequence[tuple[Trial, Record]], store: ArtifactStore) -> Co
             used=len(addresses),
             made=len(set(addresses)),
             seconds=sum(seconds[address] for address in set(addresses)),
-            saved=sum(seconds[address] for address in addresses) - sum(seconds[address] for address in set(addresses)),
+            saved=sum((used - 1) * seconds[address] for address, used in Counter(addresses).items()),
         )
         for title, addresses in uses.items()
     ]
