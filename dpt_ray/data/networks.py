@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -26,7 +26,9 @@ from dpt_ray.core.diffusion.samplers import sample, to_uint8
 from dpt_ray.core.models.encoders import FrozenEncoder
 from dpt_ray.core.models.graphs import ClassifierGraph, ProbeGraph
 from dpt_ray.core.models.misfits import misfits
+from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.weights import load_network, save_network
+from dpt_ray.core.models.wide_resnet import WideResNet
 from dpt_ray.core.probe.features import normalise_rows
 from dpt_ray.core.random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.augmentation import normalise
@@ -108,7 +110,7 @@ class Probe:
             return nn.Linear(description["num_features"], description["num_classes"], bias=False)
 
         head, self.description = _load(url, "probe", build, checksum)
-        self.head: nn.Linear = head.to(device)
+        self.head = cast(nn.Linear, head.to(device))
         self._device = device
         self._location = encoder or self.config.encoder
         self._encoder: FrozenEncoder | None = None
@@ -163,7 +165,7 @@ class Classifier:
             return build_classifier(config, channels=channels, num_classes=description["num_classes"])
 
         network, self.description = _load(url, "classifier", build, checksum)
-        self.network = network.eval().to(device)
+        self.network = cast(SmallCnn | WideResNet, network.eval().to(device))
         self._device = device
 
     def graph(self) -> nn.Module:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from dpt_ray.core.batch import ImageBatch
 
@@ -39,5 +40,5 @@ def backward(
 def _exchange_gradients(network: nn.Module, wanted: bool) -> None:
     if isinstance(network, nn.parallel.DistributedDataParallel):
         network.require_backward_grad_sync = wanted  # what its `no_sync` sets
-    elif hasattr(network, "set_requires_gradient_sync"):  # sharded
+    elif isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(wanted)

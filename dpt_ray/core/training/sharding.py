@@ -3,6 +3,8 @@
 Zhao et al., "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel" (2023); torch's `fully_shard`.
 """
 
+from typing import Any
+
 import torch.distributed as dist
 from torch import Tensor
 
@@ -19,10 +21,11 @@ def shard(state: TrainState) -> None:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(state.device.type, (dist.get_world_size(),))
-    names = {parameter: name for name, parameter in state.model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in state.model.named_parameters()}
     moments = {names[parameter]: values for parameter, values in state.optimizer.state.items()}
     groups = [[names[parameter] for parameter in group["params"]] for group in state.optimizer.param_groups]
-    for network in (state.model, state.ema.model, *(average.model for average in state.power_averages)):
+    networks: list[Any] = [state.model, state.ema.model, *(average.model for average in state.power_averages)]
+    for network in networks:
         for block in network.blocks():
             fully_shard(block, mesh=mesh)
         fully_shard(network, mesh=mesh)
