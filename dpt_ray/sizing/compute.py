@@ -34,8 +34,8 @@ H100 = Gpu(
 )
 
 UTILISATION = {
-    "bfloat16": {"uvit": 0.35, "ddpmpp": 0.15, "wide_resnet": 0.05, "small_cnn": 0.01},
-    "float32": {"uvit": 0.5, "vit": 0.5, "ddpmpp": 0.5, "wide_resnet": 0.3, "small_cnn": 0.05},
+    "bfloat16": {"uvit": 0.35, "autoencoder": 0.35, "ddpmpp": 0.15, "wide_resnet": 0.05, "small_cnn": 0.01},
+    "float32": {"uvit": 0.5, "vit": 0.5, "autoencoder": 0.5, "ddpmpp": 0.5, "wide_resnet": 0.3, "small_cnn": 0.05},
 }
 """Share of the peak that a network reaches. ASSUMED: no GPU was at hand to measure it. The one anchor is U-ViT's own
 README, 1.14 steps/s of 128 images for H/2 on an A100 (312e12 peak), which is 0.37 by this module's count; networks that
@@ -43,6 +43,11 @@ are convolved at 32x32 in narrow layers reach far less."""
 
 ENCODERS = {"facebook/vit-msn-base-4": (768, 12, 4), "facebook/vit-msn-large-7": (1024, 24, 7)}
 """Width, depth and patch size of the paper's encoders (Assran et al. 2022)."""
+
+
+ENCODE_FLOPS_PER_PIXEL, DECODE_FLOPS_PER_PIXEL = 4.16e6, 9.49e6
+"""Of AutoencoderKL as Stable Diffusion has it (widths 128, 256, 512, 512, two blocks a level, 4 channels), counted by
+torch at 256x256. Another autoencoder counts as that one."""
 
 
 def count_flops(model: torch.nn.Module, *inputs: torch.Tensor) -> int:

@@ -8,7 +8,7 @@ from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.sizing import compute, storage
 from dpt_ray.sizing.measured import read_rates
-from dpt_ray.sizing.run import DataSize, RunSize, size_run
+from dpt_ray.sizing.run import LATENT_READ_RATE, DataSize, RunSize, size_run
 from dpt_ray.sizing.table import number, size_table
 
 COMMAND = "python -m dpt_ray.sizing.document > docs/sizing.md"
@@ -44,7 +44,7 @@ SCALES = (
         "the shards of docs/benchmarks/data.md: JPEGs of 0.9 kB",
     ),
     Scale(
-        "ImageNet-256", "configs/sizing/imagenet256.yaml", _SHARDS,
+        "ImageNet-256", "configs/imagenet256_l.yaml", _SHARDS,
         DataSize(1_281_167, 110_000, 500 * 400, 1_000, 1_000),
         "ILSVRC 2012 as distributed: JPEGs of 110 kB, about 500x400, brought to 256x256 while reading",
     ),
@@ -103,7 +103,8 @@ readers and half the GPU-hours. GPU-hours are of one {compute.H100.name}; N GPUs
 
 - Operations are counted by torch's FLOP counter on the network that the settings describe. Training costs three forward
   passes; a FreeMatch step computes its labelled images once and its unlabelled ones twice. A frozen encoder's are
-  depth x (24 T D^2 + 4 T^2 D), T tokens of width D. Pseudo images cost their network evaluations, two for a guided one.
+  depth x (24 T D^2 + 4 T^2 D), T tokens of width D. Pseudo images cost their network evaluations, two for a guided one. An
+  autoencoder's are {number(compute.ENCODE_FLOPS_PER_PIXEL)} a pixel to encode and {number(compute.DECODE_FLOPS_PER_PIXEL)} to decode, counted on Stable Diffusion's.
 - Peak: {peaks} operations/s ({compute.H100.source}).
 - Share of the peak, **assumed**: {shares}. The one anchor: U-ViT's README gives 1.14 steps/s
   of 128 images for H/2 on an A100, which is 0.37 of its peak. Encoders and inference compute in float32, trainings in what
@@ -114,7 +115,7 @@ cores of an AMD EPYC with shards on a local disk, checking, decoding and shuffli
 
 {reading}
 
-Between them a time for each image and one for each pixel is assumed. A training set whose decoded size is at most
+Stored latents: {LATENT_READ_RATE:,.0f} images/s ([latents.md](latents.md)). Between pixels a time for each image and one for each pixel is assumed. A training set whose decoded size is at most
 `cluster.keep_mib` is decoded once and kept, and needs no readers then. The row shows the longest stage, and
 `--dry-run` all. Labelling and encoding always stream, for one pass: there a small network on a fast GPU takes more than one
 would pay readers for, and with fewer it only takes longer. Fetching from S3 is not in the measured rate, so two readers share a CPU there

@@ -11,6 +11,9 @@ from dpt_ray.core.build import build_classifier, build_process, evaluations_per_
 from dpt_ray.sizing import compute, storage
 from dpt_ray.sizing.measured import read_rate
 
+LATENT_READ_RATE = 2000.0
+"""Images/s of a CPU for stored latents of 65,536 bytes, measured once: 0.4 to 0.6 s for 1,000 (docs/latents.md)."""
+
 CHECKPOINTS_KEPT = 2
 """Of a training in progress (`distributed/training.py`)."""
 
@@ -92,18 +95,30 @@ class RunSize:
         return max(self.stages, key=lambda stage: stage.gpu_hours)
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """How a training set is read: bytes of a shard (or its sidecar), images/s of a CPU, and whether it streams."""
+
+    shard: int
+    read_rate: float
+    streams: bool
+
+
 def size_run(config: RunConfig, data: DataSize) -> RunSize:
     """Return the size of a run on a training set."""
     size, channels, classes = config.data.image_size, config.data.channels, data.num_classes
     decoded = data.images * channels * size**2
     pseudo = config.sampling.per_class * classes
-    streams = decoded > config.cluster.keep_mib * 2**20
+    keep = config.cluster.keep_mib * 2**20
     one_shard = storage.shard_bytes(data.images_per_shard, data.image_bytes)
+    images = _Stored(one_shard, read_rate(data.stored_pixels), decoded > keep)
+    latent = storage.latent_bytes(config.stage2, config.data) if config.stage2.in_latents else 0
+    latents = _Stored(latent * data.images_per_shard, LATENT_READ_RATE, latent * data.images > keep)
     fetches = storage.fetches_per_image(data.images_per_shard, config.data.lanes, config.data.shuffle_window)
 
     def stage(
         name: str,
-        images: float,
+        count: float,
         per_image: float,
         network: str,
         share: float,
@@ -111,20 +126,21 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
         reads: Literal["never", "once", "again"],
         checkpoint: int = 0,
         precision: str = "float32",
+        stored: _Stored = images,
     ) -> StageSize:
-        """Size a stage that computes on `images`, of which `share` come from the training set."""
+        """Size a stage that computes on `count` images, of which `share` come from the training set."""
         rate = compute.rate(per_image, network, precision)
         taken = rate * share
-        streaming = reads == "once" or (reads == "again" and streams)
+        streaming = reads == "once" or (reads == "again" and stored.streams)
         each = 1 / data.images_per_shard if reads == "once" else fetches
         return StageSize(
             name,
-            images / rate / 3600,
+            count / rate / 3600,
             taken,
             streaming,
-            taken / read_rate(data.stored_pixels) if streaming else 0.0,
+            taken / stored.read_rate if streaming else 0.0,
             taken * each if streaming else 0.0,
-            taken * each * one_shard if streaming else 0.0,
+            taken * each * stored.shard if streaming else 0.0,
             checkpoint,
         )
 
@@ -151,29 +167,42 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
             made.append(stage("pseudo-labels", data.images, forward, network, 1, reads="once"))
         return made
 
-    generate = compute.generator_flops(config.stage2, size=size, channels=channels, num_classes=classes)
+    side, depth = config.stage2.canvas(config.data)
+    generate = compute.generator_flops(config.stage2, size=side, channels=depth, num_classes=classes)
     network = config.stage2.model.name
+    encoding, decoding = [], []
+    if config.stage2.in_latents:
+        flips = 2 if config.stage2.flip else 1
+        encode, decode = (size**2 * f for f in (compute.ENCODE_FLOPS_PER_PIXEL, compute.DECODE_FLOPS_PER_PIXEL))
+        precision = config.stage2.latents.precision
+        encoding = [
+            stage("encoding latents", data.images, flips * encode, "autoencoder", 1, reads="once", precision=precision)
+        ]
+        decoding = [stage("decoding latents", pseudo, decode, "autoencoder", 0, reads="never", precision=precision)]
     stages = [
         *classifier("stage 1", config.stage1),
+        *encoding,
         stage(
             "stage 2", config.stage2.images, compute.training_flops_per_image(config.stage2, generate), network, 1,
             reads="again",
             precision=config.stage2.precision,
-            checkpoint=storage.generator_checkpoint(config.stage2, size=size, channels=channels, num_classes=classes),
+            checkpoint=storage.generator_checkpoint(config.stage2, size=side, channels=depth, num_classes=classes),
+            stored=latents if config.stage2.in_latents else images,
         ),
         stage(
             "pseudo images", pseudo,
             generate * evaluations_per_image(config.sampling, build_process(config.stage2)), network, 0,
             reads="never",
         ),
+        *decoding,
         *classifier("stage 3", config.stage3),
     ]  # fmt: skip
     return RunSize(
         data,
         tuple(stages),
         shards=-(-data.images // data.images_per_shard) * one_shard,
-        results=_results(config, data, pseudo, stages),
-        object_store=_object_store(config, decoded, pseudo * channels * size**2),
+        results=_results(config, data, pseudo, stages) + latent * data.images,
+        object_store=_object_store(config, max(decoded, latent * data.images), pseudo * channels * size**2),
     )
 
 

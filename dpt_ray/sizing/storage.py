@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, OptimizerConfig
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig
 from dpt_ray.core.build import classifier_training, generator_training
 from dpt_ray.core.training.state import TrainState
 
@@ -54,6 +54,13 @@ def _tensor_bytes(module: torch.nn.Module) -> int:
 def sidecar_bytes(images: int, *, top_k: int = 0, features: int = 0) -> int:
     """Return the bytes of predictions for so many images, with their most probable classes and features, if any."""
     return images * (KEY_BYTES + LABEL_BYTES + CONFIDENCE_BYTES + TOP_BYTES * top_k + 4 * features)
+
+
+def latent_bytes(config: GeneratorConfig, data: DataConfig) -> int:
+    """Return the bytes of an image's stored latents: mean and log-variance, of its mirror image too if that is used."""
+    side, channels = config.canvas(data)
+    flips = 2 if config.flip else 1
+    return 2 * flips * channels * side**2 * (2 if config.latents.storage == "float16" else 4)
 
 
 def object_store_bytes(kept: list[int], streams: int) -> int:

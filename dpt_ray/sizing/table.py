@@ -53,8 +53,8 @@ def size_table(sizes: Mapping[str, RunSize]) -> str:
             (f"GPU-hours of {title}, assumed", *(hours(run.hours_of(names)) for run in runs))
             for title, names in {
                 "stage 1 and labelling": ("stage 1", "encoding", "pseudo-labels"),
-                "stage 2": ("stage 2",),
-                "pseudo images": ("pseudo images",),
+                "stage 2": ("encoding latents", "stage 2"),
+                "pseudo images": ("pseudo images", "decoding latents"),
                 "stage 3": ("stage 3", "encoding pseudo images"),
             }.items()
         ),

@@ -130,8 +130,8 @@ def test_kept_sources_lie_in_the_object_store_and_streams_have_their_share():
 
 
 def test_hours_readers_and_requests_follow_from_images_and_rates():
-    settings = ["data.train=a", "data.test=b"]
-    config = load_config("configs/sizing/imagenet256.yaml", settings)
+    settings = ["data.train=a", "data.test=b", "stage2.images=300000000"]
+    config = load_config("configs/sizing/hundred_million.yaml", settings)
     data = DataSize(1_000_000, 110_000, 500 * 400, 1_000, 1_000)
     size = size_run(config, data)
     stage = next(stage for stage in size.stages if stage.name == "stage 2")
@@ -140,9 +140,33 @@ def test_hours_readers_and_requests_follow_from_images_and_rates():
     assert stage.requests == pytest.approx(stage.images_per_second * (1 / 1000 + 8 / 4096))
     assert stage.bytes_per_second == pytest.approx(stage.requests * storage.shard_bytes(1000, 110_000))
     assert size.shards == 1000 * storage.shard_bytes(1000, 110_000)
-    twice = size_run(load_config("configs/sizing/imagenet256.yaml", [*settings, "stage2.images=614400000"]), data)
+    twice = size_run(load_config("configs/sizing/hundred_million.yaml", [*settings, "stage2.images=600000000"]), data)
     assert twice.gpu_hours - size.gpu_hours == pytest.approx(stage.gpu_hours)
     assert [s.name for s in size.stages] == ["encoding", "stage 2", "pseudo images", "encoding pseudo images"]
+
+
+def test_a_generator_of_latents_is_sized_by_them():
+    config = load_config("configs/imagenet256_l.yaml", ["data.train=a", "data.test=b"])
+    data = DataSize(1_000_000, 110_000, 500 * 400, 1_000, 1_000)
+    size = size_run(config, data)
+    stages = {stage.name: stage for stage in size.stages}
+    assert list(stages) == [
+        "encoding", "encoding latents", "stage 2", "pseudo images", "decoding latents", "encoding pseudo images",
+    ]  # fmt: skip
+    assert storage.latent_bytes(config.stage2, config.data) == 65_536
+    training = stages["stage 2"]
+    # 258 tokens in 21 blocks of 24 T D^2 + 4 T^2 D each, and ten merges of 4 T D^2
+    tokens, width = 258, 1024
+    forward = 21 * (24 * tokens * width**2 + 4 * tokens**2 * width) + 10 * 4 * tokens * width**2
+    generate = compute.generator_flops(config.stage2, size=32, channels=4, num_classes=1000)
+    assert generate == pytest.approx(forward, rel=0.02)
+    assert training.images_per_second == pytest.approx(compute.rate(3 * generate, "uvit", "bfloat16"))
+    assert training.bytes_per_second == pytest.approx(training.requests * 1000 * 65_536)
+    assert stages["encoding latents"].gpu_hours == pytest.approx(
+        1_000_000 * 2 * 256**2 * compute.ENCODE_FLOPS_PER_PIXEL / (67e12 * 0.5) / 3600
+    )
+    pixels = load_config("configs/imagenet256_l.yaml", ["data.train=a", "data.test=b", "stage2.flip=false"])
+    assert size.results - size_run(pixels, data).results == 1_000_000 * 32_768
 
 
 def test_a_small_training_set_is_kept_and_needs_no_readers(digits):
