@@ -125,6 +125,15 @@ def open_autoencoder(
         return Autoencoder(folder, found.config, **options).to(device)
 
 
+def autoencoder_files(location: str) -> dict[str, bytes]:
+    """Return the content of an autoencoder's files by name.
+
+    Raises:
+        UserError: it is not there.
+    """
+    return {name: _content(location, name) for name in FILES}
+
+
 def _content(location: str, name: str) -> bytes:
     if model_folders.is_folder(location):
         model_folders.listed_files(location, FILES, "an autoencoder's")

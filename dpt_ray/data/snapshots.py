@@ -51,12 +51,22 @@ def early_weights(folder: str, number: int) -> dict[str, Tensor]:
     Raises:
         UserError: the training stored fewer, or it is damaged.
     """
+    return _weights(_early(folder, number))
+
+
+def early_file(folder: str, number: int) -> tuple[str, bytes]:
+    """Return the path in its training's folder, and the content, of what `early_weights` reads."""
+    url = _early(folder, number).url
+    return f"{SNAPSHOT_FOLDER}/{url.rpartition('/')[2]}", stores.read_bytes(url)
+
+
+def _early(folder: str, number: int) -> "_Snapshot":
     snapshots = _listed(folder)
     times = sorted({snapshot.images for snapshot in snapshots})
     if number > len(times):
         raise UserError(f"there are {len(times)} snapshots, and number {number} is asked for", where=folder)
     then = [snapshot for snapshot in snapshots if snapshot.images == times[number - 1]]
-    return _weights(max(then, key=lambda snapshot: snapshot.sigma_rel))
+    return max(then, key=lambda snapshot: snapshot.sigma_rel)
 
 
 class _Snapshot(NamedTuple):

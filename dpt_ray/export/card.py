@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dpt_ray.data import stores
-from dpt_ray.export.folder import ENCODER_FOLDER, ONNX_FILE, WEIGHTS_FILE
+from dpt_ray.export.folder import AUTOENCODER_FOLDER, ENCODER_FOLDER, ONNX_FILE, WEIGHTS_FILE
 
 _LISTED = 20
 """Classes that are named."""
@@ -70,7 +70,7 @@ def _model_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
         ]
         if "latents" in config["network"]:
             place = stores.without_credentials(str(config["network"]["latents"].get("location", "")))
-            rows.append(("autoencoder", f"{place} (not part of this folder)"))
+            rows.append(("autoencoder", f"{place}, a copy in `{AUTOENCODER_FOLDER}/`"))
     return rows
 
 

@@ -4,6 +4,8 @@
     README.md           the model card
     config.json         what the folder holds, with the checksum of every other file
     encoder/            a linear probe's encoder, as transformers stores it
+    autoencoder/        the autoencoder of a generator of latents, as diffusers stores it
+    snapshots/          the early network of a generator that autoguidance guides
     model.onnx          a classifier's graph, if it was asked for
 
 A folder is an export once `config.json` is there; on any storage a reader sees a whole one or none.
@@ -15,14 +17,16 @@ from typing import Any
 
 from dpt_ray.data import stores
 from dpt_ray.data.shards import sha256
+from dpt_ray.data.snapshots import SNAPSHOT_FOLDER
 from dpt_ray.errors import UserError
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ONNX_FILE = "config.json", "model.safetensors", "README.md", "model.onnx"
-ENCODER_FOLDER = "encoder"
+ENCODER_FOLDER, AUTOENCODER_FOLDER = "encoder", "autoencoder"
 FORMAT, FORMAT_VERSION = "dpt_ray export", 1
 
 _OURS = re.compile(
-    rf"(\.?({CONFIG_FILE}|{WEIGHTS_FILE}|{CARD_FILE}|{ONNX_FILE}(\.data)?)|{ENCODER_FOLDER}/[^/]+)(\.[0-9a-f]+\.partial)?"
+    rf"(\.?({CONFIG_FILE}|{WEIGHTS_FILE}|{CARD_FILE}|{ONNX_FILE}(\.data)?)"
+    rf"|({ENCODER_FOLDER}|{AUTOENCODER_FOLDER}|{SNAPSHOT_FOLDER})/[^/]+)(\.[0-9a-f]+\.partial)?"
 )
 
 

@@ -8,13 +8,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from dpt_ray.config.schema import SamplingConfig
+from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
 from dpt_ray.data.networks import Generator
 from dpt_ray.errors import UserError
 from dpt_ray.export.devices import usable_device
-from dpt_ray.export.folder import WEIGHTS_FILE, read_export
+from dpt_ray.export.folder import AUTOENCODER_FOLDER, WEIGHTS_FILE, read_export
 
 
 class LoadedGenerator:
@@ -136,7 +136,10 @@ def load_generator(url: str, device: str | None = None) -> LoadedGenerator:
         return LoadedGenerator(network, [str(label) for label in range(network.num_classes)], sampling, 0, {})
     config = read_export(url, ("generator",))
     file = stores.join(url, WEIGHTS_FILE)
-    network = Generator(file, device, checksum=config["files"][WEIGHTS_FILE]["sha256"])
+    latents = None
+    if any(name.startswith(f"{AUTOENCODER_FOLDER}/") for name in config["files"]):
+        latents = LatentsConfig(autoencoder=stores.join(url, AUTOENCODER_FOLDER))
+    network = Generator(file, device, checksum=config["files"][WEIGHTS_FILE]["sha256"], latents=latents)
     try:
         sampling, seed, classes = (
             SamplingConfig.model_validate(config["sampling"]),

@@ -12,11 +12,20 @@ from torch import nn
 from dpt_ray.config.schema import GeneratorConfig, RunConfig
 from dpt_ray.core.models.weights import save_network
 from dpt_ray.data import stores
+from dpt_ray.data.autoencoders import autoencoder_files
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator, Probe, network_kind, probe_file
+from dpt_ray.data.snapshots import early_file
 from dpt_ray.errors import UserError
 from dpt_ray.export.card import model_card
-from dpt_ray.export.folder import CARD_FILE, ENCODER_FOLDER, WEIGHTS_FILE, check_free, write_export
+from dpt_ray.export.folder import (
+    AUTOENCODER_FOLDER,
+    CARD_FILE,
+    ENCODER_FOLDER,
+    WEIGHTS_FILE,
+    check_free,
+    write_export,
+)
 from dpt_ray.export.generator import default_sampling
 from dpt_ray.export.onnx_graph import onnx_files
 from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact, ArtifactStore
@@ -131,6 +140,14 @@ def export_generator(run: str, destination: str) -> str:
         sampling = sampling.model_copy(update={"ema_width": None})
     else:
         weights = stores.read_bytes(file)
+    files = {WEIGHTS_FILE: weights}
+    if sampling is not None and sampling.guidance_method == "autoguidance":
+        name, content = early_file(origin.trained.url, sampling.weak_snapshot)
+        files[name] = content
+        sampling = sampling.model_copy(update={"weak_snapshot": 1})  # it is the only one there
+    if "latents" in description:
+        autoencoder = autoencoder_files(description["latents"]["location"])
+        files |= {f"{AUTOENCODER_FOLDER}/{name}": content for name, content in autoencoder.items()}
     used = sampling or default_sampling(network.knows_null_label)
     settings = GeneratorConfig.model_validate(description["config"])
     config = {
@@ -145,7 +162,7 @@ def export_generator(run: str, destination: str) -> str:
         "trained_on": _generator_data(origin),
         "metrics": _metrics(origin, "pseudo-label accuracy", "pseudo-image agreement", "Frechet distance"),
     }  # fmt: skip
-    return _write(destination, config, {WEIGHTS_FILE: weights})
+    return _write(destination, config, files)
 
 
 def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool = False) -> str:

@@ -1,6 +1,7 @@
 """Exported networks: whole or not there, loaded without Ray, the same images and probabilities, told in a card."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,16 +9,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from autoencoder_folders import save_kl
 from encoder_folders import save_msn
 from exported_runs import CLASSES, write_run
 from PIL import Image
 
 import dpt_ray
-from dpt_ray.config.schema import ProbeConfig
+from dpt_ray.config.schema import LatentsConfig, ProbeConfig
 from dpt_ray.core.build import generator_training
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
-from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator, Probe, probe_file
+from dpt_ray.data.autoencoders import find_autoencoder
+from dpt_ray.data.networks import (
+    NETWORK_FILE,
+    Classifier,
+    Generator,
+    Probe,
+    generator_file,
+    latent_description,
+    probe_file,
+)
 from dpt_ray.data.snapshots import snapshot_files
 from dpt_ray.errors import UserError
 from dpt_ray.export import folder as export_folder
@@ -118,6 +129,40 @@ def test_an_average_and_an_interval_that_the_run_sampled_with_are_exported(tmp_p
         Generator(str(folder / NETWORK_FILE)).draw(config.sampling, derive_seed("sampling", 2, 5), [(1, 0)]), expected
     )
     assert "| guidance scale | 0.4 at noise levels 0.5 to 9, in the paper" in (tmp_path / "e" / "README.md").read_text()
+
+
+def test_the_early_network_of_autoguidance_goes_along(tmp_path):
+    settings = ("stage2.ema_snapshots=4", "sampling.guidance_method=autoguidance", "sampling.weak_snapshot=2")
+    url, config = write_run(tmp_path / "r", *settings, "sampling.guidance_scale=300")
+    folder = tmp_path / "r" / "generator" / "g"
+    state = generator_training(config.stage2, image_size=8, channels=1, num_classes=3, seed=1)
+    for images in (1, 2, 3, 4):
+        torch.nn.init.normal_(state.power_averages[1].model.to_pixels.weight, std=images)
+        state.images_seen = images
+        for name, content in snapshot_files(state):
+            stores.write_bytes(f"{folder}/{name}", content)
+    expected = Generator(str(folder / NETWORK_FILE)).draw(config.sampling, derive_seed("sampling", 2, 5), [(1, 0)])
+    exported = export_generator(url, str(tmp_path / "e"))
+    shutil.rmtree(tmp_path / "r")
+    generator = dpt_ray.load_generator(exported, "cpu")
+    assert torch.equal(generator.sample("bee"), expected)
+    assert not torch.equal(generator.sample("bee", guidance_scale=0), expected)
+
+
+def test_the_autoencoder_of_latents_goes_along(tmp_path):
+    latents = LatentsConfig(autoencoder=save_kl(tmp_path / "autoencoder"), downsampling=2, scale=0.5)
+    url, config = write_run(tmp_path / "r", f"stage2.latents.autoencoder={latents.autoencoder}",
+                            "stage2.latents.downsampling=2", "stage2.latents.scale=0.5")  # fmt: skip
+    form = {"image_size": 4, "channels": 4, "num_classes": 3}
+    state = generator_training(config.stage2, **form, seed=0)
+    described = latent_description(find_autoencoder(latents.autoencoder), latents)
+    file = tmp_path / "r" / "generator" / "g" / NETWORK_FILE
+    file.write_bytes(generator_file(config.stage2, {**form, **described}, state))
+    expected = Generator(str(file)).draw(config.sampling, derive_seed("sampling", 2, 5), [(1, 0)])
+    exported = export_generator(url, str(tmp_path / "e"))
+    shutil.rmtree(tmp_path / "autoencoder")
+    assert torch.equal(dpt_ray.load_generator(exported, "cpu").sample("bee"), expected)
+    assert "a copy in `autoencoder/`" in (tmp_path / "e" / "README.md").read_text()
 
 
 def test_ray_and_torch_stay_out_until_they_are_needed(generator_folder, classifier_folder):
