@@ -70,7 +70,7 @@ def test_tokens_are_label_then_time_then_patches():
     model = UViT(**SMALL)
     nn.init.zeros_(model.positions)
     x, time, label = inputs()
-    tokens = model._embed(x, time, label)
+    tokens = model._embed(x, time, label, None)
     assert torch.equal(tokens[:, 0], model.label_embedding.weight[label])
     assert torch.equal(tokens[:, 1], sinusoidal_embedding(time, 16))  # no network between
     corner = torch.einsum("dcij,bcij->bd", model.patch_embedding.weight, x[:, :, :2, 2:4])
