@@ -39,7 +39,7 @@ CONFIGS = {
         process="edm",
         augmentation=0.3,
         # Not Adam, for which the keys' bias is a coin: its gradient is zero but for rounding.
-        optimizer=OptimizerConfig(name="sgd", learning_rate=0.01),
+        optimizer=OptimizerConfig(name="sgd", learning_rate=0.01, gradient_clip=1.0),
         ema_decay=0.5,
     ),
 }
