@@ -292,9 +292,10 @@ def test_guidance_scale_zero_is_the_denoiser_itself():
     assert guided(gaussian_denoiser, 0.0, null_label=2) is gaussian_denoiser
 
 
+@pytest.mark.parametrize(("together", "calls"), [(True, [8]), (False, [4, 4]), (None, [4, 4])])
 @pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
-def test_guidance_follows_the_papers_formula_for_noise_in_every_channel(scale):
-    """eps = eps_cond + scale * (eps_cond - eps_uncond), with eps = (x - clean) / sigma; one call."""
+def test_guidance_follows_the_papers_formula_for_noise_in_every_channel(scale, together, calls):
+    """eps = eps_cond + scale * (eps_cond - eps_uncond), with eps = (x - clean) / sigma; one call, or two on a CPU."""
     rows = []
 
     def counting(x, sigma, label):
@@ -307,9 +308,9 @@ def test_guidance_follows_the_papers_formula_for_noise_in_every_channel(scale):
         return (x - denoiser(x, sigma, label)) / images_shape(sigma)
 
     conditional, unconditional = noise_of(gaussian_denoiser, label), noise_of(gaussian_denoiser, torch.full((4,), 2))
-    actual = noise_of(guided(counting, scale, null_label=2), label)
+    actual = noise_of(guided(counting, scale, null_label=2, together=together), label)
     torch.testing.assert_close(actual, conditional + scale * (conditional - unconditional))
-    assert rows == [8]
+    assert rows == calls
 
 
 def test_guidance_pushes_away_from_the_unconditional_mean():

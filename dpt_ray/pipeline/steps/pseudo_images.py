@@ -36,7 +36,7 @@ class PseudoImages(Step):
     """
 
     name = "pseudo_images"
-    version = 2
+    version = 3
 
     def __init__(self, config: SamplingConfig, seed: int, generator: TrainGenerator, train_data: Step):
         self._config, self._latents = config, generator.config.latents
