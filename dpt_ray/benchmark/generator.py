@@ -5,7 +5,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dpt_ray.benchmark.contest import run_contest
+from dpt_ray.benchmark.contest import Result, run_contest
 from dpt_ray.benchmark.published_uvit import published_denoiser, published_steps
 from dpt_ray.config.schema import ClusterConfig, GeneratorConfig, GeneratorModelConfig, OptimizerConfig, SamplingConfig
 from dpt_ray.core.build import build_generator, build_guidance, build_process, evaluations_per_image, generator_training
@@ -77,9 +77,7 @@ def measure_generator(
     peak = next((value for name, value in PEAKS.items() if name in _device_name(device)), None)
     figures = {
         **_setting(size, batch, device, precision, compiled, rounds, seconds),
-        "images_per_second": {name: result.rates for name, result in results.items()},
-        "median": {name: result.median for name, result in results.items()},
-        "ratio": results[OURS].median / results[PUBLISHED].median,
+        **_compared(results),
         "parameters": sum(p.numel() for p in job.network().parameters()),
         "flops_per_image": flops / batch,
         "flops_per_second": {name: result.median * flops / batch for name, result in results.items()},
@@ -134,9 +132,7 @@ def measure_sampling(
         **_setting(size, batch, device, precision, compiled, rounds, seconds),
         "guidance_scale": guidance_scale,
         "evaluations_per_image": evaluations_per_image(config, process),
-        "images_per_second": {name: result.rates for name, result in results.items()},
-        "median": {name: result.median for name, result in results.items()},
-        "ratio": results[OURS].median / results[PUBLISHED].median,
+        **_compared(results),
     }
 
 
@@ -371,6 +367,14 @@ def _setting(
         "compiled": compiled,
         "rounds": rounds,
         "seconds": seconds,
+    }
+
+
+def _compared(results: Mapping[str, Result]) -> dict[str, Any]:
+    return {
+        "images_per_second": {name: result.rates for name, result in results.items()},
+        "median": {name: result.median for name, result in results.items()},
+        "ratio": results[OURS].median / results[PUBLISHED].median,
     }
 
 

@@ -8,14 +8,13 @@ from typing import Any
 
 from dpt_ray.config.tune import SchedulerConfig
 from dpt_ray.data.networks import NETWORK_FILE
-from dpt_ray.data.sidecars import sidecar_name
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.looks import Looks
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.pipeline.graph import Step, make_all
 from dpt_ray.pipeline.jobs import skip_policy
 from dpt_ray.pipeline.steps.data import image_form
-from dpt_ray.pipeline.steps.predictions import SIDECARS
+from dpt_ray.pipeline.steps.predictions import sidecar_urls
 from dpt_ray.search.judges import PseudoImageDistance, ValidationAccuracy
 from dpt_ray.search.space import Trial
 
@@ -77,7 +76,7 @@ def _looks(
         real = made[run.real_features]
         judge = PseudoImageDistance(
             made[run.classifier].file(NETWORK_FILE),
-            [real.file(SIDECARS, sidecar_name(n)) for n, file in enumerate(real.facts["files"]) if "sha256" in file],
+            [url for url in sidecar_urls(real) if url is not None],
             config.sampling.model_copy(update={"ema_width": None}),
             run.pseudo_images.settings["seed"],
             scheduler.proxy_per_class,

@@ -137,16 +137,14 @@ def test_the_run_is_a_configuration_that_the_project_accepts(name, tmp_path):
     python, program, *words = job["spec"]["entrypoint"].split()
     assert python == "python"
     script = REPOSITORY / Path(program).relative_to(IMAGE_FOLDER)
+    assert script.exists()
     given = words[words.index("--config") + 1]
     if given.startswith(IMAGE_FOLDER):
-        if not script.exists():
-            pytest.skip(f"NOT CHECKED: {program} is not there yet")
         from dpt_ray.config.tune import load_tune
 
         load_tune(str(REPOSITORY / Path(given).relative_to(IMAGE_FOLDER)))
         assert any(word.startswith("root=s3://") for word in words)
         return
-    assert script.exists()
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     (folder,) = [mount for mount in head["containers"][0]["volumeMounts"] if given.startswith(mount["mountPath"] + "/")]
     (volume,) = [volume for volume in head["volumes"] if volume["name"] == folder["name"]]

@@ -20,7 +20,13 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.prediction_worker import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
-from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions, summarise_predictions
+from dpt_ray.pipeline.steps.predictions import (
+    SIDECARS,
+    Predictions,
+    read_predictions,
+    sidecar_urls,
+    summarise_predictions,
+)
 
 SAMPLED_NUMBERS = 2**24
 """Probabilities that the driver holds to find the scales, about; the number of images does not bound its memory."""
@@ -60,10 +66,7 @@ class BalancedLabels(Step):
             _BalancingWorker,
             {
                 "index": index,
-                "given": [
-                    predictions.file(SIDECARS, sidecar_name(number)) if "sha256" in file else None
-                    for number, file in enumerate(predictions.facts["files"])
-                ],
+                "given": sidecar_urls(predictions),
                 "folder": workshop.file(SIDECARS),
                 "log_scales": scales.log.tolist(),
                 "sharpness": sharpness,
@@ -93,9 +96,8 @@ def largest_miss(counts: list[int], shares: Sequence[float]) -> float:
 def _sampled(predictions: Artifact, index: DatasetIndex) -> Iterator[np.ndarray]:
     """Yield the probabilities of one image in n, chosen by their keys: the order of images may follow their classes."""
     stride = -(-index.num_images * index.num_classes // SAMPLED_NUMBERS)
-    for number, file in enumerate(predictions.facts["files"]):
-        if "sha256" in file:
-            sidecar = read_sidecar(predictions.file(SIDECARS, sidecar_name(number)), [PROBABILITIES])
+    for sidecar in read_predictions(predictions, PROBABILITIES):
+        if sidecar is not None:
             chosen = np.array([derive_seed("balancing sample", key) % stride == 0 for key in sidecar[KEY]])
             yield sidecar[PROBABILITIES][chosen].astype(np.float32)
 

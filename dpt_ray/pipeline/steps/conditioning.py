@@ -17,7 +17,7 @@ from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_uni
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.labels import read_labelled
-from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions
+from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions, sidecar_urls
 
 LABELLED = "labelled"
 
@@ -53,7 +53,6 @@ class ConditioningLabels(Step):
 
     def make(self, workshop: Workshop) -> dict[str, Any]:
         index = read_index(workshop.parents["images"].url)
-        pseudo_labels = workshop.parents["pseudo_labels"]
         known: dict[int, dict[int, int]] = {}
         for image in read_labelled(workshop.parents[LABELLED]) if LABELLED in self.parents else ():
             known.setdefault(image.shard, {})[image.row] = image.label
@@ -61,10 +60,7 @@ class ConditioningLabels(Step):
             _ConditioningWorker,
             {
                 "index": index,
-                "given": [
-                    pseudo_labels.file(SIDECARS, sidecar_name(number)) if "sha256" in file else None
-                    for number, file in enumerate(pseudo_labels.facts["files"])
-                ],
+                "given": sidecar_urls(workshop.parents["pseudo_labels"]),
                 "folder": workshop.file(SIDECARS),
                 "known": known,
                 "least_confidence": self.settings["least_confidence"],

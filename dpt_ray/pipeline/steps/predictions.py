@@ -127,11 +127,18 @@ def summarise_predictions(files: list[dict[str, Any]], images_in: int, num_class
     }
 
 
+def sidecar_urls(artifact: Artifact) -> list[str | None]:
+    """Return the URL of each shard's sidecar; None for a shard that was left out."""
+    return [
+        artifact.file(SIDECARS, sidecar_name(number)) if "sha256" in file else None
+        for number, file in enumerate(artifact.facts["files"])
+    ]
+
+
 def read_predictions(artifact: Artifact, *columns: str) -> Iterator[dict[str, Any] | None]:
     """Yield the sidecars of a `Predictions` artifact in the order of its shards; None for one that could not be read.
 
     Such a shard is listed in the artifact's facts.
     """
-    for number, file in enumerate(artifact.facts["files"]):
-        made = "sha256" in file
-        yield read_sidecar(artifact.file(SIDECARS, sidecar_name(number)), list(columns)) if made else None
+    for url in sidecar_urls(artifact):
+        yield None if url is None else read_sidecar(url, list(columns))
