@@ -1,25 +1,37 @@
 """Measure parts of the system against what else there is, in one run, in turns; prints a table and writes JSON."""
 
 import argparse
+import inspect
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from dpt_ray.benchmark.contest import limited_threads
-from dpt_ray.benchmark.data_plane import PHOTOS, measure, tables
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
 
-Run = Callable[[argparse.Namespace], tuple[dict[str, Any], str]]
+MEASURES = {
+    "data": ("data_plane", "measure_reading", "reading_tables"),
+    "train classifier": ("training", "measure_classifier", "classifier_table"),
+    "train generator": ("generator", "measure_generator", "generator_table"),
+    "sample": ("generator", "measure_sampling", "generator_table"),
+    "augment": ("augmentation", "measure_augmentation", "augmentation_table"),
+    "probe": ("probe", "measure_probe", "probe_table"),
+}
+"""What is measured -> a module of `dpt_ray.benchmark`, its function whose parameters are options of the command line,
+and what makes a table of the figures."""
 
 
 def main() -> int:
     """Run the benchmark that the command line names; return the exit status."""
     options = _parse()
-    run: Run = options.run
+    stage = getattr(options, "stage", None)
+    module_name, measure, table = MEASURES[f"{options.command} {stage}" if stage else options.command]
     try:
+        module = import_module(f"dpt_ray.benchmark.{module_name}")
         with limited_threads(getattr(options, "threads", None)):
-            figures, text = run(options)
+            figures = _call(getattr(module, measure), options)
+        text = getattr(module, table)(figures)
         output = options.output or f"dpt_results/benchmarks/{options.command}"
         stores.write_json(f"{output}.json", figures)
         stores.write_bytes(f"{output}.md", (text + "\n").encode())
@@ -30,105 +42,21 @@ def main() -> int:
     return 0
 
 
+def _call(measure: Any, options: argparse.Namespace) -> dict[str, Any]:
+    wanted = inspect.signature(measure).parameters
+    return measure(say=_say, **{name: getattr(options, name) for name in wanted if name != "say"})
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _data(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    figures = measure(
-        options.shards,
-        image_size=options.size,
-        shuffle_window=options.shuffle_window,
-        rounds=options.rounds,
-        seconds=options.seconds,
-        cpus=options.cpus,
-        store_mib=options.store_mib,
-        say=_say,
-    )
-    return figures, tables(figures)
-
-
-def _train(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    if options.stage == "generator":
-        return _train_generator(options)
-    from dpt_ray.benchmark.training import classifier_table, measure_classifier
-
-    figures = measure_classifier(
-        model=options.model,
-        rounds=options.rounds,
-        seconds=options.seconds,
-        device=options.device,
-        precision=options.precision,
-        compiled=options.compile,
-        channels_last=options.channels_last,
-        say=_say,
-    )
-    return figures, classifier_table(figures)
-
-
-def _train_generator(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from dpt_ray.benchmark.generator import generator_table, measure_generator
-
-    figures = measure_generator(
-        size=options.size,
-        batch=options.batch,
-        rounds=options.rounds,
-        seconds=options.seconds,
-        device=options.device,
-        precision=options.precision,
-        compiled=options.compile,
-        ray_steps=options.ray_steps,
-        say=_say,
-    )
-    return figures, generator_table(figures)
-
-
-def _sample(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from dpt_ray.benchmark.generator import generator_table, measure_sampling
-
-    figures = measure_sampling(
-        size=options.size,
-        batch=options.batch,
-        rounds=options.rounds,
-        seconds=options.seconds,
-        device=options.device,
-        precision=options.precision,
-        compiled=options.compile,
-        guidance_scale=options.guidance_scale,
-        steps=options.steps,
-        say=_say,
-    )
-    return figures, generator_table(figures)
-
-
-def _augment(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from dpt_ray.benchmark.augmentation import augmentation_table, measure_augmentation
-
-    figures = measure_augmentation(rounds=options.rounds, seconds=options.seconds, say=_say)
-    return figures, augmentation_table(figures)
-
-
-def _probe(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from dpt_ray.benchmark.probe import measure_probe, probe_table
-
-    figures = measure_probe(
-        rows=options.rows,
-        features=options.features,
-        classes=options.classes,
-        decay=options.decay,
-        rounds=options.rounds,
-        say=_say,
-    )
-    return figures, probe_table(figures)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, run: Run, rounds: int, seconds: float | None, about: str) -> argparse.ArgumentParser:
+    def command(name: str, rounds: int, seconds: float | None, about: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about)
-        added.set_defaults(run=run)
         added.add_argument("--output", help="where to write .json and .md, any URL without its ending")
         added.add_argument("--rounds", type=int, default=rounds, help="timed rounds of each contestant")
         if seconds is not None:
@@ -137,16 +65,16 @@ def _parse() -> argparse.Namespace:
             added.add_argument("--threads", type=int, default=1, help="CPU threads of every contestant")
         return added
 
-    data = command("data", _data, 5, 6.0, "reading shards: images/s and memory")
+    data = command("data", 5, 6.0, "reading shards: images/s and memory")
+    data.add_argument("--shards", required=True, help="folder of shards, or 'photos' for photographs made on the spot")
     data.add_argument(
-        "--shards", required=True, help=f"folder of shards, or '{PHOTOS}' for photographs made on the spot"
+        "--size", dest="image_size", type=int, default=32, help="height and width that images are brought to, pixels"
     )
-    data.add_argument("--size", type=int, default=32, help="height and width that images are brought to, pixels")
     data.add_argument("--shuffle-window", type=int, default=16384, help="data.shuffle_window of our readers, images")
     data.add_argument("--cpus", type=int, default=2, help="CPUs for every contestant")
     data.add_argument("--store-mib", type=int, default=100, help="object store's limit in the memory run, MiB")
 
-    train = command("train", _train, 3, 30.0, "a training step against an ordinary torch loop")
+    train = command("train", 3, 30.0, "a training step against an ordinary torch loop")
     train.add_argument(
         "--stage", choices=["classifier", "generator"], default="classifier", help="which network trains"
     )
@@ -158,7 +86,7 @@ def _parse() -> argparse.Namespace:
         "--ray-steps", type=int, default=0, help="generator: steps of a training under Ray Train, to tell Ray's share"
     )
 
-    sampling = command("sample", _sample, 3, 30.0, "guided sampling against the published form")
+    sampling = command("sample", 3, 30.0, "guided sampling against the published form")
     sampling.add_argument("--guidance-scale", type=float, default=0.4, help="s in the paper's convention")
     sampling.add_argument("--steps", type=int, default=10, help="intervals of DPM-Solver++(2M)")
     for computing in (train, sampling):
@@ -166,15 +94,15 @@ def _parse() -> argparse.Namespace:
         computing.add_argument(
             "--precision", choices=["float32", "bfloat16"], default="float32", help="what ours computes in"
         )
-        computing.add_argument("--compile", action="store_true", help="compile the network")
+        computing.add_argument("--compile", dest="compiled", action="store_true", help="compile the network")
         computing.add_argument(
             "--size", choices=["small", "uvit_l2", "uvit_h2"], default="small", help="generator: which U-ViT"
         )
         computing.add_argument("--batch", type=int, default=32, help="generator: images together")
 
-    command("augment", _augment, 5, 3.0, "strong views against Pillow and kornia")
+    command("augment", 5, 3.0, "strong views against Pillow and kornia")
 
-    probe = command("probe", _probe, 3, None, "the linear probe's fit against scikit-learn")
+    probe = command("probe", 3, None, "the linear probe's fit against scikit-learn")
     probe.add_argument("--rows", type=int, default=20_000, help="images that are fitted")
     probe.add_argument("--features", type=int, default=384, help="features of each")
     probe.add_argument("--classes", type=int, default=200, help="classes")

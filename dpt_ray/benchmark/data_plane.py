@@ -28,9 +28,9 @@ COLD, KEPT = "d: ours, cold", "d: ours, kept"
 PHOTO_SHARDS, PHOTOS_PER_SHARD = 8, 150
 
 
-def measure(
-    url: str,
+def measure_reading(
     *,
+    shards: str,
     image_size: int,
     shuffle_window: int,
     rounds: int,
@@ -42,7 +42,7 @@ def measure(
     """Run the contest and the memory run; return all figures as JSON.
 
     Args:
-        url: a folder of shards, or `PHOTOS`.
+        shards: a folder of shards, or `PHOTOS`.
         image_size: what images are brought to, pixels.
         shuffle_window: images that our readers shuffle together, as in the setting of that name.
         rounds: timed rounds of each contestant.
@@ -52,9 +52,9 @@ def measure(
         say: is told each figure as it comes.
     """
     with tempfile.TemporaryDirectory() as folder:
-        if url == PHOTOS:
-            url = write_photo_shards(Path(folder), PHOTO_SHARDS, PHOTOS_PER_SHARD)
-        source = _index(stores.absolute_url(url), ImageForm(image_size, 3))
+        if shards == PHOTOS:
+            shards = write_photo_shards(Path(folder), PHOTO_SHARDS, PHOTOS_PER_SHARD)
+        source = _index(stores.absolute_url(shards), ImageForm(image_size, 3))
         connect(ClusterConfig(local_cpus=cpus))
         fast, pillow = readers.decode_fast, readers.decode_with_pillow
         results = run_contest(
@@ -106,7 +106,7 @@ def _ratios(results: dict[str, Result]) -> dict[str, float]:
     }
 
 
-def tables(figures: dict[str, Any]) -> str:
+def reading_tables(figures: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     rates = figures["images_per_second"]
     lines = [

@@ -13,6 +13,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+from dpt_ray.data.crop import centre_crop
 from dpt_ray.errors import UserError
 
 MAX_PIXELS = 64_000_000
@@ -90,13 +91,20 @@ def decode_images(
     scratch = _Scratch()
     for start in range(0, len(encoded), at_once):
         together = encoded[start : start + at_once]
+        cropped: dict[int, np.ndarray] = {}
         for place, data in enumerate(together):
             try:
-                _decode_into(data, form, staging[place], scratch, where, start + place)
+                crop = _decode_into(data, form, staging[place], scratch, where, start + place)
             except UserError as error:
                 on_error(start + place, error)
-        for channel in range(form.channels):
-            images[start : start + len(together), channel] = staging[: len(together), ..., channel]
+            else:
+                if crop is not None:
+                    cropped[start + place] = crop
+        if len(cropped) < len(together):
+            for channel in range(form.channels):
+                images[start : start + len(together), channel] = staging[: len(together), ..., channel]
+        for row, crop in cropped.items():
+            images[row] = crop
     return images
 
 
@@ -114,29 +122,29 @@ class _Scratch:
 
 def _decode_into(
     data: bytes, form: ImageForm, out: np.ndarray, scratch: _Scratch, where: Callable[[int], str], row: int
-) -> None:
-    """Decode one image into `out`, uint8 (H, W, C)."""
+) -> np.ndarray | None:
+    """Decode one image into `out`, uint8 (H, W, C); one that had to be cropped is returned instead, (C, H, W)."""
     if _decode_usual_jpeg(data, form, out):
-        return
+        return None
     pixels = _decode_jpeg(data, form, out, scratch)
     if pixels is out:
-        return
+        return None
+    name = ""
     if pixels is None:
         name = where(row)
         image = open_image(data, channels=form.channels, max_pixels=form.max_pixels, where=name)
-    else:
-        name = ""
-        image = Image.fromarray(pixels if form.channels == 3 else pixels[..., 0])
-    if image.size != (form.size, form.size):
-        try:
-            image = centre_crop(image, form.size, form.max_pixels)
-        except ValueError as error:
-            raise UserError(f"is not a readable image ({error})", where=name or where(row)) from None
-    out[:] = np.asarray(image).reshape(out.shape)
+        pixels = to_array(image)
+    if pixels.shape == out.shape:
+        out[:] = pixels
+        return None
+    try:
+        return centre_crop(pixels, form.size, form.max_pixels)
+    except ValueError as error:
+        raise UserError(f"is not a readable image ({error})", where=name or where(row)) from None
 
 
-_COLOUR_FRAME, _APPLICATION_1 = b"\xff\xc0\x00\x11\x08", b"\xe1"
-"""JPEG markers: a baseline frame of three components and 8 bits, and the segment before it that holds EXIF."""
+_COLOUR_FRAME, _APPLICATION_1, _SCAN = b"\xff\xc0\x00\x11\x08", b"\xe1", b"\xda"
+"""JPEG markers: a baseline frame of three components and 8 bits, the segment that holds EXIF, and the first scan."""
 
 
 def _decode_usual_jpeg(data: bytes, form: ImageForm, out: np.ndarray) -> bool:
@@ -174,13 +182,26 @@ def _decode_jpeg(data: bytes, form: ImageForm, out: np.ndarray, scratch: _Scratc
 
 
 def _is_upright(data: bytes) -> bool:
-    if b"Exif\0\0" not in data and b"tiff:Orientation" not in data:
+    if not _has_application_1(data):
         return True
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             return image.getexif().get(ORIENTATION, 1) == 1
     except (OSError, SyntaxError, ValueError):
         return False
+
+
+def _has_application_1(data: bytes) -> bool:
+    """Whether the header of a JPEG has the segment where EXIF and XMP say how it is turned, or cannot be walked."""
+    place = 2
+    while data[place : place + 1] == b"\xff":
+        marker = data[place + 1 : place + 2]
+        if marker == _APPLICATION_1:
+            return True
+        if marker == _SCAN:
+            return False
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return True
 
 
 ORIENTATION = 0x0112
@@ -219,24 +240,9 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def centre_crop(image: Image.Image, size: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Bring the short side to `size` and crop the centre, as ADM prepares ImageNet.
-
-    The image is halved by box filtering while its short side is at least twice `size`, then resized
-    bicubically (Dhariwal and Nichol 2021, data preparation).
-
-    Raises:
-        ValueError: it is so narrow that it would have more than `max_pixels` once enlarged.
-    """
-    while min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    width, height = round(image.width * scale), round(image.height * scale)
-    if width * height > max_pixels:
-        raise ValueError(f"too narrow: its short side would be enlarged {scale:g} times")
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+def to_array(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an 8-bit image in grey or RGB as uint8 (H, W, C), C in {1, 3}."""
+    return np.array(image).reshape(image.height, image.width, -1)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

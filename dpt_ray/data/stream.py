@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from dpt_ray.data.order import ImageOrder, Segment
+from dpt_ray.data.room import Rooms
 
 Columns = dict[str, np.ndarray]
 """Column name -> one row an image: `image` uint8 (N, C, H, W), `label` int64 (N,)."""
@@ -22,9 +23,10 @@ class LaneStream:
     A shard that could not be read and whose place another one took keeps its own indices.
     """
 
-    def __init__(self, order: ImageOrder, lane: int, lane_offset: int, read: ReadSegment):
+    def __init__(self, order: ImageOrder, lane: int, lane_offset: int, read: ReadSegment, rooms: Rooms):
         self._windows = order.windows(lane, lane_offset)
         self._read = read
+        self._rooms = rooms
         self._first_of_shard = np.cumsum(order.counts) - order.counts
         self._ready: deque[Columns] = deque()
         self._num_ready = 0
@@ -33,7 +35,7 @@ class LaneStream:
         """Return the next `count` images, in pieces."""
         while self._num_ready < count:
             window, skip = next(self._windows)
-            rows = _shuffled((self._numbered(segment) for segment in window.segments), window.permutation)
+            rows = _shuffled((self._numbered(segment) for segment in window.segments), window.permutation, self._rooms)
             self._ready.append({name: values[skip:] for name, values in rows.items()})
             self._num_ready += len(window.permutation) - skip
         pieces = []
@@ -53,7 +55,7 @@ class LaneStream:
         return {**self._read(segment), INDEX: np.arange(first + segment.start, first + segment.stop)}
 
 
-def _shuffled(pieces: Iterator[Columns], permutation: np.ndarray) -> Columns:
+def _shuffled(pieces: Iterator[Columns], permutation: np.ndarray, rooms: Rooms) -> Columns:
     """Join pieces in the order that `permutation` gives; each row is copied once, as soon as its piece is there."""
     places = np.empty(len(permutation), np.int64)
     places[permutation] = np.arange(len(permutation))
@@ -63,7 +65,7 @@ def _shuffled(pieces: Iterator[Columns], permutation: np.ndarray) -> Columns:
         stop = start + len(piece["label"])
         for name, values in piece.items():
             if name not in rows:
-                rows[name] = np.empty((len(permutation), *values.shape[1:]), values.dtype)
+                rows[name] = rooms.empty((len(permutation), *values.shape[1:]), values.dtype)
             rows[name][places[start:stop]] = values
         start = stop
     return rows
@@ -84,13 +86,19 @@ def batches(
     Yields:
         Columns with len(lanes) * rows_per_lane rows, lane by lane; besides what is read, `index` int64 (N,).
     """
-    streams = [LaneStream(order, lane, first_step * rows_per_lane, read) for lane in lanes]
+    rooms = Rooms()
+    streams = [LaneStream(order, lane, first_step * rows_per_lane, read, rooms) for lane in lanes]
     while True:
-        yield concatenate([piece for stream in streams for piece in stream.take(rows_per_lane)])
+        yield concatenate([piece for stream in streams for piece in stream.take(rows_per_lane)], rooms)
 
 
-def concatenate(pieces: Sequence[Mapping[str, np.ndarray]]) -> Columns:
+def concatenate(pieces: Sequence[Mapping[str, np.ndarray]], rooms: Rooms) -> Columns:
     """Join rows; a single piece is returned without a copy."""
     if len(pieces) == 1:
         return dict(pieces[0])
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    joined: Columns = {}
+    for name, first in pieces[0].items():
+        parts = [piece[name] for piece in pieces]
+        joined[name] = rooms.empty((sum(map(len, parts)), *first.shape[1:]), first.dtype)
+        np.concatenate(parts, out=joined[name])
+    return joined

@@ -16,6 +16,7 @@ from ray.data import ExecutionResources
 
 from dpt_ray.data.ahead import PlannedRead, cut, plan_reads, segment_sequence
 from dpt_ray.data.order import ImageOrder, Segment
+from dpt_ray.data.room import Rooms
 from dpt_ray.data.source import LABEL, ImageSource
 from dpt_ray.data.stores import is_remote
 from dpt_ray.data.stream import Columns, ReadSegment, concatenate
@@ -42,8 +43,9 @@ REMOTE_READERS = 2
 class _Rows:
     """The rows of blocks that come one after another, taken in order."""
 
-    def __init__(self, blocks: Iterator[Columns]):
+    def __init__(self, blocks: Iterator[Columns], rooms: Rooms):
         self._blocks = blocks
+        self._rooms = rooms
         self._rest: Columns = {}
 
     def take(self, count: int) -> Columns:
@@ -56,7 +58,7 @@ class _Rows:
             left = len(block[LABEL]) - here
             self._rest = {name: values[here:] for name, values in block.items()} if left else {}
             count -= here
-        return concatenate(pieces)
+        return concatenate(pieces, self._rooms)
 
 
 @dataclass
@@ -71,6 +73,7 @@ class KeptImages:
         blocks: list[Columns] = ray.get(self.references)
         block_starts = [0, *accumulate(len(block[LABEL]) for block in blocks)]
         shard_starts = [0, *accumulate(self.source.counts)]
+        rooms = Rooms()
 
         def read(segment: Segment) -> Columns:
             place, stop = (shard_starts[segment.shard] + row for row in (segment.start, segment.stop))
@@ -80,7 +83,7 @@ class KeptImages:
                 inside = slice(place - block_starts[number], stop - block_starts[number])
                 pieces.append({name: values[inside] for name, values in blocks[number].items()})
                 place = block_starts[number + 1]
-            return concatenate(pieces)
+            return concatenate(pieces, rooms)
 
         return read
 
@@ -132,16 +135,18 @@ class StreamedImages:
     def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Columns]]]:
         limits = chain((-(-self._block_rows // part) for part in SMALLER_AT_FIRST), repeat(self._block_rows))
         groups = cut(planned, limits, lambda read: len(read.segment))
+        rooms = Rooms()
         while tasks := list(islice(groups, TASKS_AHEAD)):
             segments = [[read.segment for read in group] for group in tasks]
             dataset = segment_dataset(self.source, segments, self._block_rows, self.on_unreadable, self.cpus)
             dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
                 object_store_memory=self.memory
             )
-            stream = _Rows(iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)))
+            blocks = dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)
+            stream = _Rows(iter(blocks), rooms)
             for read in chain.from_iterable(tasks):
                 rows = stream.take(len(read.segment))
-                yield [(part, _part(rows, part, read.segment)) for part in read.serves]
+                yield [(part, _part(rows, part, read.segment, rooms)) for part in read.serves]
 
     @property
     def _block_rows(self) -> int:
@@ -149,7 +154,7 @@ class StreamedImages:
         return rows_of(min(STREAMED_BLOCK_BYTES, self.memory // BLOCKS_AT_ONCE), self.source)
 
 
-def _part(rows: Columns, part: Segment, whole: Segment) -> Columns:
+def _part(rows: Columns, part: Segment, whole: Segment, rooms: Rooms) -> Columns:
     """Return what a read holds of one of its segments.
 
     It is copied unless it is all: a slice would keep its block in the object store until the last part is used.
@@ -157,7 +162,11 @@ def _part(rows: Columns, part: Segment, whole: Segment) -> Columns:
     if part == whole:
         return rows
     inside = slice(part.start - whole.start, part.stop - whole.start)
-    return {name: values[inside].copy() for name, values in rows.items()}
+    copy: Columns = {}
+    for name, values in rows.items():
+        copy[name] = rooms.empty((len(part), *values.shape[1:]), values.dtype)
+        copy[name][:] = values[inside]
+    return copy
 
 
 def open_source(

@@ -15,7 +15,7 @@ from dpt_ray.pipeline.graph import Step, make_all
 from dpt_ray.pipeline.jobs import skip_policy
 from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.predictions import sidecar_urls
-from dpt_ray.search.judges import PseudoImageDistance, ValidationAccuracy
+from dpt_ray.search.judges import PseudoImageDistance, ValidationAccuracy, without_snapshots
 from dpt_ray.search.space import Trial
 
 LONGEST_CAUSE = 500
@@ -77,7 +77,7 @@ def _looks(
         judge = PseudoImageDistance(
             made[run.classifier].file(NETWORK_FILE),
             [url for url in sidecar_urls(real) if url is not None],
-            config.sampling.model_copy(update={"ema_width": None}),
+            without_snapshots(config.sampling),
             run.pseudo_images.settings["seed"],
             scheduler.proxy_per_class,
         )

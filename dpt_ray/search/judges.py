@@ -115,6 +115,14 @@ class PseudoImageDistance:
         return moments
 
 
+def without_snapshots(sampling: SamplingConfig) -> SamplingConfig:
+    """Return how a network on its way draws, which has no snapshots beside it: autoguidance becomes no guidance."""
+    changes: dict[str, Any] = {"ema_width": None}
+    if sampling.guidance_method == "autoguidance":
+        changes |= {"guidance_method": "classifier_free", "guidance_scale": 0.0}
+    return sampling.model_copy(update=changes)
+
+
 def _add(moments: GaussianMoments | None, features: torch.Tensor) -> GaussianMoments:
     moments = moments or GaussianMoments(features.shape[1])
     moments.update(features)

@@ -13,16 +13,22 @@ from dpt_ray.study.menu import seeded
 from dpt_ray.study.runs import Make, measure_all
 from dpt_ray.study.statistics import mean_and_deviation, paired_interval
 
+_QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"
+_AGREEING = ("stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.9")
+_BALANCED = "pseudo_labels.assignment=balanced"
+
 MIXINGS: dict[str, tuple[str, ...]] = {
     "official": (),
-    "quarter real": ("real_share=0.25",),
-    "quarter real, own statistics": ("real_share=0.25", "separate_statistics=true"),
-    "weight 0.3": ("pseudo_weight=0.3",),
-    "agreeing": ("only_agreeing=true", "least_confidence=0.9"),
-    "quarter real, agreeing": ("real_share=0.25", "only_agreeing=true", "least_confidence=0.9"),
-    "also unlabelled": ("unlabelled=true",),
+    "quarter real": (_QUARTER,),
+    "quarter real, own statistics": (_QUARTER, _OWN),
+    "weight 0.3": ("stage3.mixing.pseudo_weight=0.3",),
+    "agreeing": _AGREEING,
+    "quarter real, agreeing": (_QUARTER, *_AGREEING),
+    "also unlabelled": ("stage3.mixing.unlabelled=true",),
+    "quarter real, own statistics, balanced": (_QUARTER, _OWN, _BALANCED),
+    "quarter real, own statistics, balanced, sharpness 1": (_QUARTER, _OWN, _BALANCED, "pseudo_labels.sharpness=1"),
 }
-"""Ways to mix, as settings of `stage3.mixing`."""
+"""Ways to mix, and what pseudo images are drawn from, as settings."""
 
 
 def gains_of_stage3(
@@ -41,7 +47,7 @@ def gains_of_stage3(
     runs = {
         f"{labels} a class, seed {seed}, {mixing}": [
             f"root={root}", f"labels.per_class={labels}", *seeded(seed),
-            *(f"stage3.mixing.{setting}" for setting in MIXINGS[mixing]),
+            *MIXINGS[mixing],
         ]
         for labels, mixing, seed in cells
     }  # fmt: skip

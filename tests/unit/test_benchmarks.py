@@ -1,5 +1,11 @@
 """Benchmarks run, small, and both sides of a comparison do the same work."""
 
+import runpy
+import sys
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -45,3 +51,34 @@ def test_threads_are_limited_for_a_while():
     with limited_threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("data", ["data", "--shards", "photos", "--size", "64"], {"shards": "photos", "image_size": 64, "rounds": 5}),
+        ("train classifier", ["train", "--compile"], {"compiled": True, "model": "wide_resnet"}),
+        ("train generator", ["train", "--stage", "generator", "--ray-steps", "9"], {"compiled": False, "ray_steps": 9}),
+        ("sample", ["sample", "--rounds", "2"], {"guidance_scale": 0.4, "rounds": 2}),
+        ("augment", ["augment", "--seconds", "0.5"], {"seconds": 0.5}),
+        ("probe", ["probe", "--decay", "2"], {"decay": 2.0}),
+    ],
+)
+def test_a_benchmark_takes_its_parameters_from_the_command_line(name, arguments, told, tmp_path, monkeypatch, capsys):
+    job = runpy.run_path(str(Path(__file__).parents[2] / "jobs" / "benchmark.py"))
+    options = [*arguments, "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *options])
+    module_name, measure, table = job["MEASURES"][name]
+    module = import_module(f"dpt_ray.benchmark.{module_name}")
+    given = {}
+
+    @wraps(getattr(module, measure))
+    def measured(**parameters):
+        given.update(parameters)
+        return {"figure": 1}
+
+    monkeypatch.setattr(module, measure, measured)
+    monkeypatch.setattr(module, table, lambda figures: f"figures: {figures}")
+    assert job["main"]() == 0
+    assert told.items() <= given.items()
+    assert (tmp_path / "out.md").read_text() == capsys.readouterr().out == "figures: {'figure': 1}\n"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpt_ray.data.images import MAX_PIXELS, ImageForm, centre_crop, decode_image, encode_png
+from dpt_ray.benchmark.readers import centre_crop_with_pillow
+from dpt_ray.data.images import MAX_PIXELS, ImageForm, decode_image, encode_png
 from dpt_ray.errors import UserError
 
 WHERE = "00000.tar: sample 'a'"
@@ -193,6 +194,18 @@ def test_exif_orientation_comes_before_the_centre_crop():
     assert (decode(encode(Image.fromarray(stored), exif=exif), channels=1)[0] == np.rot90(RAMP8, -1)).all()
 
 
+@pytest.mark.parametrize("side", [SIZE, 3 * SIZE])
+@pytest.mark.parametrize("before", [b"", b"\xff\xe2\x00\x08\xff\xda\xff\xda\x00\x00", b"\xff\xfe\x00\x02"])
+def test_a_turned_jpeg_is_seen_whatever_segments_come_before(before, side):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    brighter_below = np.broadcast_to(np.linspace(0, 255, side).astype(np.uint8)[:, None, None], (side, side, 3))
+    data = encode(Image.fromarray(brighter_below.copy()), "JPEG", exif=exif)
+    pixels = decode(data[:2] + before + data[2:]).astype(int)
+    assert (pixels[:, 0] > 200).all()
+    assert (pixels[:, -1] < 50).all()
+
+
 @pytest.mark.parametrize(("width", "height"), [(24, 8), (8, 24), (9, 8), (8, 9)])
 def test_centre_is_cropped_exactly_when_the_short_side_fits(width, height):
     pixels = np.random.default_rng(2).integers(0, 256, (height, width), dtype=np.uint8)
@@ -213,7 +226,18 @@ def test_large_images_are_halved_by_box_filtering_as_in_adm():
 @pytest.mark.parametrize("shape", [(8, 8), (15, 15), (16, 40), (5, 7), (1, 1), (33, 100), (7, 8)])
 def test_any_size_is_brought_to_the_wanted_one(shape):
     assert (decode(encode(Image.fromarray(np.full(shape, 77, np.uint8))), channels=1) == 77).all()
-    assert centre_crop(Image.new("RGB", shape[::-1]), 6).size == (6, 6)
+    assert decode(encode(Image.new("RGB", shape[::-1])), size=6).max() == 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(9, 8), (23, 31), (40, 25), (64, 48), (5, 7), (101, 97), (8, 300)])
+def test_pixels_are_those_of_pillows_filters_to_within_a_level(shape, channels):
+    noise = np.random.default_rng(4).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    image = Image.fromarray(noise if channels == 3 else noise[..., 0])
+    expected = np.asarray(centre_crop_with_pillow(image, SIZE)).reshape(SIZE, SIZE, channels).transpose(2, 0, 1)
+    difference = np.abs(decode(encode(image), channels).astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.1
 
 
 def test_a_bomb_is_refused_before_it_is_decoded():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dpt_ray.data.ahead import segment_sequence
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.order import ImageOrder, Segment
+from dpt_ray.data.room import Rooms
 from dpt_ray.data.stream import LaneStream, batches
 
 COUNTS = st.lists(st.integers(0, 9), min_size=1, max_size=9).filter(any)
@@ -49,7 +50,7 @@ def sequence(order: ImageOrder, epochs: int) -> np.ndarray:
     """Return the images at positions 0, 1, 2, ... of the endless sequence, one row an epoch."""
     length = -(-epochs * order.num_images // order.lanes)
     lanes = [
-        np.concatenate([piece["label"] for piece in LaneStream(order, lane, 0, reader(order)).take(length)])
+        np.concatenate([piece["label"] for piece in LaneStream(order, lane, 0, reader(order), Rooms()).take(length)])
         for lane in range(order.lanes)
     ]
     return np.stack(lanes, 1).reshape(-1)[: epochs * order.num_images].reshape(epochs, -1)
@@ -102,7 +103,7 @@ def test_a_lane_reads_each_of_its_rows_once_an_epoch_and_each_shard_in_one_run(o
 def test_reading_runs_no_further_ahead_than_the_window(order, lane, epochs):
     lane %= order.lanes
     asked: list[Segment] = []
-    stream = LaneStream(order, lane, 0, reader(order, asked))
+    stream = LaneStream(order, lane, 0, reader(order, asked), Rooms())
     first, share = order.lane_share(lane, epochs - 1)
     for taken in range(1, first + share + 1):
         stream.take(1)

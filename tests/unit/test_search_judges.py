@@ -4,18 +4,18 @@ import torch
 from test_validation_split import Given, make
 
 from dpt_ray.config.load import load_config
-from dpt_ray.config.schema import SamplingConfig
-from dpt_ray.core.build import classifier_training
+from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
+from dpt_ray.core.build import classifier_training, generator_training
 from dpt_ray.data import stores
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.index import read_index
-from dpt_ray.data.networks import Classifier, classifier_file
+from dpt_ray.data.networks import Classifier, Generator, classifier_file, generator_file
 from dpt_ray.data.sidecars import encode_sidecar, read_sidecar
 from dpt_ray.data.source import IMAGE, LABEL, SourceShard, read_rows
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.steps.features import FEATURES
 from dpt_ray.search import judges
-from dpt_ray.search.judges import PseudoImageDistance, ValidationAccuracy
+from dpt_ray.search.judges import PseudoImageDistance, ValidationAccuracy, without_snapshots
 
 FORM = ImageForm(8, 1)
 
@@ -82,3 +82,15 @@ def test_a_generator_that_draws_real_images_scores_best(tmp_path, monkeypatch):
 
     monkeypatch.setattr(judges, "_open", lambda kind, network: Diverged(0.0))
     assert PseudoImageDistance(file, [sidecar], SamplingConfig(), 0, per_class=20)(b"") < score(0.9)
+
+
+def test_a_network_on_its_way_is_drawn_from_without_its_snapshots():
+    model = {"name": "ddpmpp", "channels": 8, "multipliers": [1, 1], "blocks": 1}
+    config = GeneratorConfig.model_validate({"model": model, "process": "edm", "ema_snapshots": 4})
+    form = {"image_size": 8, "channels": 1, "num_classes": 3}
+    network = judges._open(Generator, generator_file(config, form, generator_training(config, **form, seed=0)))
+    wanted = [(0, 0), (1, 3)]
+    few = SamplingConfig(steps=2, guidance_scale=0)
+    told = few.model_copy(update={"guidance_method": "autoguidance", "guidance_scale": 1.0, "ema_width": 0.1})
+    assert torch.equal(network.draw(without_snapshots(told), 0, wanted), network.draw(few, 0, wanted))
+    assert without_snapshots(SamplingConfig()) == SamplingConfig()

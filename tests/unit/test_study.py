@@ -28,8 +28,9 @@ def test_the_paired_interval_is_students():
 
 @pytest.mark.parametrize("name", mixing.MIXINGS)
 def test_every_way_to_mix_is_a_valid_setting(name):
-    config = load_config(None, ["preset=digits", *(f"stage3.mixing.{setting}" for setting in mixing.MIXINGS[name])])
-    changed = config.stage3.mixing.model_dump(exclude_defaults=True)
+    config = load_config(None, ["preset=digits", *mixing.MIXINGS[name]])
+    sections = config.stage3.mixing, config.pseudo_labels
+    changed = [setting for section in sections for setting in section.model_dump(exclude_defaults=True)]
     assert len(changed) == len(mixing.MIXINGS[name])
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dpt_ray.data.images import FORMATS, ORIENTATION, centre_crop, encode_png, open_image
+from dpt_ray.data.crop import centre_crop
+from dpt_ray.data.images import FORMATS, ORIENTATION, encode_png, open_image, to_array
 from dpt_ray.data.importing.plan import RawImage
 from dpt_ray.data.shards import LABEL_EXTENSION, Sample
 from dpt_ray.data.skipped import Skipped
@@ -76,10 +77,7 @@ class _Found:
         image = self._upright
         if self._grey:
             image = image.convert("L")  # its three channels are equal, so nothing is lost
-        if image.size != (size, size):
-            try:
-                image = centre_crop(image, size, max_pixels)
-            except ValueError as error:
-                raise UserError(f"cannot be brought to {size}x{size} pixels ({error})") from None
-        pixels = np.asarray(image)
-        return encode_png(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+        try:
+            return encode_png(centre_crop(to_array(image), size, max_pixels))
+        except ValueError as error:
+            raise UserError(f"cannot be brought to {size}x{size} pixels ({error})") from None
