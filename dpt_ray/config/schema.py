@@ -442,8 +442,8 @@ class PseudoLabelsConfig(Section):
     (Sinkhorn), for when one label a class leaves classes nearly empty."""
     class_shares: tuple[Positive, ...] | None = None
     """balanced: share of the images that each class has, in the order of ids; equal shares when not given."""
-    sharpness: Positive = 10.0
-    """balanced: exponent of the probabilities; higher ones move fewer labels."""
+    sharpness: Positive = 1.0
+    """balanced: exponent of the probabilities. 1 corrects them for the wanted shares; higher ones move fewer labels."""
 
     @model_validator(mode="after")
     def _shares_are_used(self) -> "PseudoLabelsConfig":

@@ -21,7 +21,7 @@ VARIANTS = {
     "mean of 4 views": PseudoLabelsConfig(views=4),
     "mean of 16 views": PseudoLabelsConfig(views=16),
     "balanced": PseudoLabelsConfig(assignment="balanced"),
-    "balanced, sharpness 1": PseudoLabelsConfig(assignment="balanced", sharpness=1.0),
+    "balanced, sharpness 10": PseudoLabelsConfig(assignment="balanced", sharpness=10.0),
 }
 """Ways to take labels and confidence from one and the same classifier."""
 

@@ -26,7 +26,6 @@ MIXINGS: dict[str, tuple[str, ...]] = {
     "quarter real, agreeing": (_QUARTER, *_AGREEING),
     "also unlabelled": ("stage3.mixing.unlabelled=true",),
     "quarter real, own statistics, balanced": (_QUARTER, _OWN, _BALANCED),
-    "quarter real, own statistics, balanced, sharpness 1": (_QUARTER, _OWN, _BALANCED, "pseudo_labels.sharpness=1"),
 }
 """Ways to mix, and what pseudo images are drawn from, as settings."""
 
