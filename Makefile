@@ -40,7 +40,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/python jobs/dpt_full.py --config configs/digits.yaml
 
 test: lint $(STORE_INSTALLED)
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --durations=30
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

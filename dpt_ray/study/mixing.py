@@ -15,7 +15,7 @@ from dpt_ray.study.statistics import mean_and_deviation, paired_interval
 
 _QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"
 _AGREEING = ("stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.9")
-_BALANCED = "pseudo_labels.assignment=balanced"
+_BALANCED, _TOLD = "pseudo_labels.assignment=balanced", "stage2.conditioning.confidence=true"
 
 MIXINGS: dict[str, tuple[str, ...]] = {
     "official": (),
@@ -26,8 +26,10 @@ MIXINGS: dict[str, tuple[str, ...]] = {
     "quarter real, agreeing": (_QUARTER, *_AGREEING),
     "also unlabelled": ("stage3.mixing.unlabelled=true",),
     "quarter real, own statistics, balanced": (_QUARTER, _OWN, _BALANCED),
+    "balanced, told the confidence": (_BALANCED, _TOLD),
+    "quarter real, own statistics, balanced, told the confidence": (_QUARTER, _OWN, _BALANCED, _TOLD),
 }
-"""Ways to mix, and what pseudo images are drawn from, as settings."""
+"""Ways to mix, and what the generator learns of labels, as settings."""
 
 
 def gains_of_stage3(
@@ -60,17 +62,18 @@ def gains_of_stage3(
 
 def _accuracies(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
     """Return both classifiers' accuracies on held-out images and on the unlabelled training images."""
-    on_train = predict("stage 3 on training data", config.data, run.retrained, run.train_data)
-    made = make(
-        [run.test_data, run.stage1_predictions, run.stage3_predictions, run.labelled, run.pseudo_labels, on_train]
+    before, after = (
+        predict(f"stage {stage} on training data", config.data, network, run.train_data)
+        for stage, network in ((1, run.classifier), (3, run.retrained))
     )
+    made = make([run.test_data, run.stage1_predictions, run.stage3_predictions, run.labelled, before, after])
     labelled = {image.key for image in read_labelled(made[run.labelled])}
     train, test = made[run.train_data], made[run.test_data]
     return {
         "stage1_test": classifier_accuracy(test, made[run.stage1_predictions]),
         "stage3_test": classifier_accuracy(test, made[run.stage3_predictions]),
-        "stage1_unlabelled": classifier_accuracy(train, made[run.pseudo_labels], labelled),
-        "stage3_unlabelled": classifier_accuracy(train, made[on_train], labelled),
+        "stage1_unlabelled": classifier_accuracy(train, made[before], labelled),
+        "stage3_unlabelled": classifier_accuracy(train, made[after], labelled),
     }
 
 
