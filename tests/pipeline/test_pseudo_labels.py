@@ -51,7 +51,7 @@ def test_views_change_confidence_and_no_label(finished):
 
 
 def test_balanced_labels_follow_the_shares_and_stand_in_for_the_others(finished):
-    config, balanced = described(finished, "pseudo_labels.assignment=balanced")
+    config, balanced = described(finished, "pseudo_labels.assignment=balanced", "pseudo_labels.sharpness=10")
     graph.make_all([balanced.pseudo_labels], graph.ArtifactStore(config.root), config.cluster, lambda text: None)
     facts = artifact(finished, balanced.pseudo_labels).facts
     counts = np.array(facts["predicted_per_class"])

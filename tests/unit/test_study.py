@@ -29,7 +29,7 @@ def test_the_paired_interval_is_students():
 @pytest.mark.parametrize("name", mixing.MIXINGS)
 def test_every_way_to_mix_is_a_valid_setting(name):
     config = load_config(None, ["preset=digits", *mixing.MIXINGS[name]])
-    sections = config.stage3.mixing, config.pseudo_labels
+    sections = config.stage3.mixing, config.pseudo_labels, config.stage2.conditioning
     changed = [setting for section in sections for setting in section.model_dump(exclude_defaults=True)]
     assert len(changed) == len(mixing.MIXINGS[name])
 
