@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch.nn.parallel import DistributedDataParallel
+from worker_pairs import leave
 
 from dpt_ray.config.schema import ConditioningConfig, GeneratorConfig, GeneratorModelConfig, OptimizerConfig
 from dpt_ray.core.build import generator_training
@@ -103,7 +104,7 @@ def worker(rank: int, port: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     made = [trained(name, rank=rank, workers=2, **options) for name, options in SPREAD]
     torch.save(made, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
+    leave(rank, Path(folder))
 
 
 @pytest.fixture(scope="module")

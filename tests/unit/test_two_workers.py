@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from worker_pairs import leave
 
 from dpt_ray.config.schema import (
     AlgorithmConfig,
@@ -90,7 +91,7 @@ def worker(rank: int, port: int, folder: str) -> None:
     complaint = _complaint(loss=float("nan") if rank == 1 else 1.0)
     (Path(folder) / f"{rank}.txt").write_text(complaint)
     (Path(folder) / f"{rank}.json").write_text(json.dumps({"clipped": clipped(rank), "stopped": stopped(rank)}))
-    dist.destroy_process_group()
+    leave(rank, Path(folder))
 
 
 class Pull(Objective):
