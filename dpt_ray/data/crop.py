@@ -35,11 +35,14 @@ def centre_crop(pixels: np.ndarray, size: int, max_pixels: int) -> np.ndarray:
     return planes[:, top : top + size, left : left + size]
 
 
+def to_array(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an 8-bit image in grey or RGB as uint8 (H, W, C), C in {1, 3}."""
+    return np.array(image).reshape(image.height, image.width, -1)
+
+
 def _halved(pixels: np.ndarray) -> np.ndarray:
-    grey = pixels.shape[2] == 1
-    image = Image.fromarray(pixels[..., 0] if grey else pixels)
-    halved = np.array(image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX))
-    return halved[..., None] if grey else halved
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return to_array(image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX))
 
 
 def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from dpt_ray.data.crop import centre_crop
+from dpt_ray.data.crop import centre_crop, to_array
 from dpt_ray.errors import UserError
 
 MAX_PIXELS = 64_000_000
@@ -238,11 +238,6 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if channels == 1 else "RGB")
-
-
-def to_array(image: Image.Image) -> np.ndarray:
-    """Return the pixels of an 8-bit image in grey or RGB as uint8 (H, W, C), C in {1, 3}."""
-    return np.array(image).reshape(image.height, image.width, -1)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

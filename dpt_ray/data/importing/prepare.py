@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dpt_ray.data.crop import centre_crop
-from dpt_ray.data.images import FORMATS, ORIENTATION, encode_png, open_image, to_array
+from dpt_ray.data.crop import centre_crop, to_array
+from dpt_ray.data.images import FORMATS, ORIENTATION, encode_png, open_image
 from dpt_ray.data.importing.plan import RawImage
 from dpt_ray.data.shards import LABEL_EXTENSION, Sample
 from dpt_ray.data.skipped import Skipped
