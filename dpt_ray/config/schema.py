@@ -218,6 +218,8 @@ class MixingConfig(Section):
     """Batch norm normalises pseudo images by statistics of their own; needs `real_share`."""
     unlabelled: bool = False
     """Pseudo images are also among the unlabelled images."""
+    from_stage1: bool = False
+    """Start from stage 1's averaged weights instead of new ones; needs the same `model` in both stages."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "MixingConfig":
@@ -580,6 +582,12 @@ class RunConfig(Section):
                 raise ValueError(f"{name} must be a multiple of data.lanes: {size} is not a multiple of {lanes}")
         if self.stage3.mixing.real_share is not None:
             self.stage3.mixing.split(self.stage3.labelled_batch, lanes)
+        if self.stage3.mixing.from_stage1 and self.stage3.model != self.stage1.model:
+            raise ValueError(
+                "stage3.mixing.from_stage1 needs the same network in both: set stage3.model as stage1.model"
+            )
+        if self.stage3.mixing.from_stage1 and self.stage3.model.name == "linear_probe":
+            raise ValueError("stage3.mixing.from_stage1 has no effect on a linear probe, which has one best fit")
         if lanes % self.cluster.workers:
             raise ValueError(
                 f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {self.cluster.workers}"

@@ -85,22 +85,20 @@ def _take_following(waiting: deque[Segment | None], serves: list[Segment], longe
         waiting[place] = None
 
 
-def cut(items: Iterable[_Item], limits: Iterable[int], size: Callable[[_Item], int]) -> Iterator[list[_Item]]:
-    """Cut a sequence into runs; a longer item than its run's limit is a run of its own.
+def cut(items: Iterable[_Item], limit: int, size: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Cut a sequence into runs; an item that is longer than the limit is a run of its own.
 
     Args:
         items: what to cut.
-        limits: most rows of each run, without end.
+        limit: most rows of a run.
         size: an item's rows.
     """
     run: list[_Item] = []
     total = 0
-    limits = iter(limits)
-    limit = next(limits)
     for item in items:
         if run and total + size(item) > limit:
             yield run
-            run, total, limit = [], 0, next(limits)
+            run, total = [], 0
         run.append(item)
         total += size(item)
     if run:

@@ -174,15 +174,23 @@ def _names(samples: Sequence[Sample], where: str) -> Callable[[int], str]:
     return lambda row: f"{where}: sample {samples[row].key!r}"
 
 
-Take = Callable[[Sequence[int], np.ndarray | None], np.ndarray]
-"""Return the images of some of a shard's rows, (N, *form.shape), in the given array if there is one."""
+Take = Callable[[Sequence[int], np.ndarray], object]
+"""Put the images of some of a shard's rows into an array, (N, *form.shape)."""
+
+Room = Callable[[int], np.ndarray]
+"""Return where the next images go, at most so many: (N, *form.shape), N at least 1."""
+
+
+def new_arrays(form: ImageForm | LatentForm, at_once: int) -> Room:
+    """Return room for at most `at_once` images, new memory every time."""
+    return lambda rows: np.empty((min(rows, at_once), *form.shape), form.dtype)
 
 
 def _open_images(shard: SourceShard, form: ImageForm) -> tuple[list[str], Take]:
     """Return the keys of a shard's samples, and what decodes some of them."""
     samples = read_shard_samples(shard.info)
 
-    def take(rows: Sequence[int], out: np.ndarray | None) -> np.ndarray:
+    def take(rows: Sequence[int], out: np.ndarray) -> object:
         return decode_samples([samples[row] for row in rows], form, shard.info.url, out)
 
     return [sample.key for sample in samples], take
@@ -194,7 +202,7 @@ def _open_latents(shard: SourceShard, url: str, form: LatentForm) -> tuple[list[
     if len(keys) != shard.info.samples:
         raise UserError(f"holds latents of {len(keys)} images but the shard has {shard.info.samples}", where=url)
 
-    def take(rows: Sequence[int], out: np.ndarray | None) -> np.ndarray:
+    def take(rows: Sequence[int], out: np.ndarray) -> object:
         return np.take(moments, rows, axis=0, out=out)
 
     return keys, take
@@ -204,8 +212,7 @@ def read_rows(
     shard: SourceShard,
     wanted: Sequence[int],
     form: ImageForm | LatentForm,
-    at_once: int,
-    out: np.ndarray | None = None,
+    room: Room,
     columns: Sequence[str] = (),
 ) -> Iterator[Columns]:
     """Yield some rows of a source's shard, which is fetched once, in pieces.
@@ -214,8 +221,7 @@ def read_rows(
         shard: the shard as the source uses it.
         wanted: numbers of rows below `shard.num_rows`, in any order.
         form: what images are brought to, or what their latents are.
-        at_once: rows of each piece but the last.
-        out: where to put the images of all wanted rows; by default every piece is a new array.
+        room: says where each piece goes, and so how long it is.
         columns: further columns of the shard's sidecar.
 
     Yields:
@@ -243,29 +249,30 @@ def read_rows(
         labels = np.asarray(shard.labels, np.int64)[list(wanted)]
     else:
         labels = np.full(len(rows), UNKNOWN_LABEL, np.int64)
-    for start in range(0, len(rows), at_once):
-        piece = slice(start, start + at_once)
-        images = take(rows[piece], None if out is None else out[piece])
+    start = 0
+    while start < len(rows):
+        images = room(len(rows) - start)
+        piece = slice(start, start + len(images))
+        take(rows[piece], images)
+        start += len(images)
         yield {IMAGE: images, LABEL: labels[piece], **{name: values[piece] for name, values in further.items()}}
 
 
 def read_segment(
     source: ImageSource,
     segment: Segment,
-    at_once: int,
+    room: Room,
     on_unreadable: Callable[[Skipped], None] | None,
-    out: np.ndarray | None = None,
 ) -> Iterator[Columns]:
     """Yield a segment of a source in pieces; see `read_rows`.
 
     Args:
         source: what to read.
         segment: rows of one of its shards.
-        at_once: rows of each piece but the last.
+        room: see `read_rows`; asked twice for the same piece where a shard cannot be read.
         on_unreadable: None lets a shard that cannot be read raise. Otherwise it is told of such a shard, and may
             raise; the shard's place in the order is taken by rows of the next one that can be read, so that the
             number of images and the position to resume from stay what they are.
-        out: see `read_rows`.
 
     Raises:
         UserError: the shard cannot be read, or no shard can, or the store does not answer.
@@ -275,7 +282,7 @@ def read_segment(
         shard = source.shards[number]
         rows = shard.num_rows
         wanted = [row % rows for row in range(segment.start, segment.stop)]
-        pieces = read_rows(shard, wanted, source.form, at_once, out, source.columns)
+        pieces = read_rows(shard, wanted, source.form, room, source.columns)
         try:
             first = next(pieces)
         except StoreFailureError:

@@ -1,7 +1,8 @@
 """One worker's endless stream of batches from an image source, in the order of `data/order.py`."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -13,8 +14,10 @@ Columns = dict[str, np.ndarray]
 
 INDEX = "index"
 
-ReadSegment = Callable[[Segment], Columns]
-"""Return a segment's rows. Called once for each segment in the order of `segment_sequence`."""
+ReadSegment = Callable[[Segment], Iterable[Columns]]
+"""Return a segment's rows, in pieces, which are to be used at once: before the next segment is asked for.
+
+Called once for each segment in the order of `segment_sequence`."""
 
 
 class LaneStream:
@@ -35,7 +38,8 @@ class LaneStream:
         """Return the next `count` images, in pieces."""
         while self._num_ready < count:
             window, skip = next(self._windows)
-            rows = _shuffled((self._numbered(segment) for segment in window.segments), window.permutation, self._rooms)
+            pieces = chain.from_iterable(map(self._numbered, window.segments))
+            rows = _shuffled(pieces, window.permutation, self._rooms)
             self._ready.append({name: values[skip:] for name, values in rows.items()})
             self._num_ready += len(window.permutation) - skip
         pieces = []
@@ -50,9 +54,12 @@ class LaneStream:
             count -= min(size, count)
         return pieces
 
-    def _numbered(self, segment: Segment) -> Columns:
-        first = self._first_of_shard[segment.shard]
-        return {**self._read(segment), INDEX: np.arange(first + segment.start, first + segment.stop)}
+    def _numbered(self, segment: Segment) -> Iterator[Columns]:
+        start = self._first_of_shard[segment.shard] + segment.start
+        for piece in self._read(segment):
+            stop = start + len(piece["label"])
+            yield {**piece, INDEX: np.arange(start, stop)}
+            start = stop
 
 
 def _shuffled(pieces: Iterator[Columns], permutation: np.ndarray, rooms: Rooms) -> Columns:

@@ -3,7 +3,6 @@
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from ray.data.extensions import ArrowTensorArray
 
 from dpt_ray.data.order import Segment
 from dpt_ray.data.skipped import Skipped
-from dpt_ray.data.source import IMAGE, ImageSource, read_segment
+from dpt_ray.data.source import IMAGE, LABEL, ImageSource, read_segment
 from dpt_ray.data.stream import Columns
 from dpt_ray.distributed.cluster import configure_data
 
@@ -51,30 +50,35 @@ class SegmentDatasource(Datasource):
 
 
 def _read_blocks(shared: ray.ObjectRef, group: Sequence[Segment]) -> Iterator[pa.Table]:
-    """Yield the rows of a group: one block for several segments, which fit into one, or parts of a single long one."""
+    """Yield the rows of a group of segments in blocks, all but the last one full."""
     source, block_rows, on_unreadable = ray.get(shared)
     if gc.get_freeze_count() == 0:
         gc.freeze()  # else Ray's and its libraries' objects are walked again and again, while samples come and go
-    if len(group) == 1:
-        for columns in read_segment(source, group[0], block_rows, on_unreadable):
-            yield _block(columns)
-    else:
-        images = _room_for(sum(map(len, group)), source)
-        pieces: list[Columns] = []
-        for segment, stop in zip(group, accumulate(map(len, group)), strict=True):
-            place = images[stop - len(segment) : stop]
-            pieces += read_segment(source, segment, block_rows, on_unreadable, place)
-        further = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0] if name != IMAGE}
-        yield _block({IMAGE: images, **further})
+    images = _room_for(min(block_rows, sum(map(len, group))), source)
+    pieces: list[Columns] = []
+    filled = 0
+
+    def room(rows: int) -> np.ndarray:
+        return images[filled : filled + rows]
+
+    for segment in group:
+        for piece in read_segment(source, segment, room, on_unreadable):
+            pieces.append(piece)
+            filled += len(piece[LABEL])
+            if filled == len(images):
+                yield _block(images, pieces)
+                pieces, filled = [], 0
+    if pieces:
+        yield _block(images[:filled], pieces)
 
 
 _room = np.empty(0, np.uint8)
 
 
 def _room_for(rows: int, source: ImageSource) -> np.ndarray:
-    """Return room for a task's one block, the same at every task of this process: fresh memory costs a tenth more.
+    """Return room for a block, the same for every block of this process: fresh memory costs a tenth more.
 
-    A task's block has been copied to the object store when the next task begins.
+    A block has been copied to the object store when its task goes on; see `_let_through`.
     """
     global _room
     size = rows * source.form.num_bytes
@@ -83,8 +87,9 @@ def _room_for(rows: int, source: ImageSource) -> np.ndarray:
     return _room[:size].view(source.form.dtype).reshape(rows, *source.form.shape)
 
 
-def _block(columns: Columns) -> pa.Table:
-    return pa.table({**columns, IMAGE: ArrowTensorArray.from_numpy(columns[IMAGE])})
+def _block(images: np.ndarray, pieces: Sequence[Columns]) -> pa.Table:
+    further = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0] if name != IMAGE}
+    return pa.table({**further, IMAGE: ArrowTensorArray.from_numpy(images)})
 
 
 def rows_of(num_bytes: int, source: ImageSource) -> int:
@@ -103,11 +108,26 @@ def segment_dataset(
 
     Args:
         source: what to read.
-        groups: the segments that each read task takes: one, or several of `block_rows` rows together at most.
+        groups: the segments that each read task takes.
         block_rows: rows of a block, at most.
         on_unreadable: see `read_segment`.
         cpus: what a read task reserves.
     """
     configure_data()  # this may be a training worker
     datasource = SegmentDatasource(source, groups, block_rows, on_unreadable)
-    return ray.data.read_datasource(datasource, override_num_blocks=len(groups), num_cpus=cpus)
+    dataset = ray.data.read_datasource(datasource, override_num_blocks=len(groups), num_cpus=cpus)
+    _let_through(dataset, block_rows * (source.form.num_bytes + _NUMBER_BYTES * (1 + len(source.columns))))
+    return dataset
+
+
+_NUMBER_BYTES = 8
+"""Of a label, and of a further column's value at most."""
+
+
+def _let_through(dataset: ray.data.Dataset, block_bytes: int) -> None:
+    """Let Ray Data pass on each full block as soon as a task yields it.
+
+    It collects blocks until they have more than a target, and cuts those that have half as much again; without a
+    target it joins all blocks of a task. A block that waits for others would have its room filled again meanwhile.
+    """
+    dataset.context.target_max_block_size = block_bytes * 3 // 4

@@ -6,9 +6,9 @@ the source's size. A read task fetches shards whole and decodes the rows that ar
 
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice, repeat
+from itertools import accumulate, chain, islice
 from typing import Any
 
 import ray
@@ -19,19 +19,20 @@ from dpt_ray.data.order import ImageOrder, Segment
 from dpt_ray.data.room import Rooms
 from dpt_ray.data.source import LABEL, ImageSource
 from dpt_ray.data.stores import is_remote
-from dpt_ray.data.stream import Columns, ReadSegment, concatenate
+from dpt_ray.data.stream import Columns, ReadSegment
 from dpt_ray.distributed.cluster import READER_CPUS, total_resources
 from dpt_ray.distributed.datasource import Note, rows_of, segment_dataset
 from dpt_ray.distributed.failures import user_error
 
-KEPT_BLOCK_BYTES, STREAMED_BLOCK_BYTES = 32 * 2**20, 64 * 2**20
-"""Decoded images of a block, at most: a read task reads several small shards into one, or a large one into several."""
+BLOCK_BYTES = 32 * 2**20
+"""Decoded images of a block, at most."""
 
-SMALLER_AT_FIRST = (8, 8, 8, 4, 4, 4, 2, 2, 2)
-"""A stream's first tasks take only such a part of a block, so that the first batch does not wait for whole ones."""
+TASK_BLOCKS = 8
+"""Blocks of a read task, at most. Between two tasks a reader idles for some 0.1 s: Ray Data looks for events when all
+running tasks have one, or after that time."""
 
-BLOCKS_AT_ONCE = 8
-"""Blocks are smaller where so many would not fit into the stream's share of the object store."""
+TASKS_IN_STORE = 2
+"""Tasks for each reader whose blocks the object store must hold: those of a later task wait for an earlier one's."""
 
 TASKS_AHEAD = 256
 """Read tasks of one Ray Data execution while streaming; the next execution follows it after a pause of a second."""
@@ -43,22 +44,23 @@ REMOTE_READERS = 2
 class _Rows:
     """The rows of blocks that come one after another, taken in order."""
 
-    def __init__(self, blocks: Iterator[Columns], rooms: Rooms):
+    def __init__(self, blocks: Iterator[Columns]):
         self._blocks = blocks
-        self._rooms = rooms
         self._rest: Columns = {}
 
-    def take(self, count: int) -> Columns:
-        """Return the next rows, without a copy where one block holds them."""
-        pieces = []
+    def take(self, count: int) -> Iterator[Columns]:
+        """Yield the next rows: a piece of each block that holds some of them, without a copy."""
         while count:
             block = self._rest or next(self._blocks)
             here = min(count, len(block[LABEL]))
-            pieces.append({name: values[:here] for name, values in block.items()})
-            left = len(block[LABEL]) - here
-            self._rest = {name: values[here:] for name, values in block.items()} if left else {}
+            self._rest = _rows(block, here, None) if here < len(block[LABEL]) else {}
             count -= here
-        return concatenate(pieces, self._rooms)
+            yield _rows(block, 0, here)
+            del block  # else it would stay in the object store while the next one is waited for
+
+
+def _rows(columns: Columns, start: int, stop: int | None) -> Columns:
+    return {name: values[start:stop] for name, values in columns.items()}
 
 
 @dataclass
@@ -73,17 +75,14 @@ class KeptImages:
         blocks: list[Columns] = ray.get(self.references)
         block_starts = [0, *accumulate(len(block[LABEL]) for block in blocks)]
         shard_starts = [0, *accumulate(self.source.counts)]
-        rooms = Rooms()
 
-        def read(segment: Segment) -> Columns:
+        def read(segment: Segment) -> Iterator[Columns]:
             place, stop = (shard_starts[segment.shard] + row for row in (segment.start, segment.stop))
-            pieces = []
             while place < stop:
                 number = bisect_right(block_starts, place) - 1
-                inside = slice(place - block_starts[number], stop - block_starts[number])
-                pieces.append({name: values[inside] for name, values in blocks[number].items()})
+                first = block_starts[number]
+                yield _rows(blocks[number], place - first, stop - first)
                 place = block_starts[number + 1]
-            return concatenate(pieces, rooms)
 
         return read
 
@@ -95,12 +94,14 @@ class StreamedImages:
     Attributes:
         source: what to read.
         memory: bytes of the object store that one worker's stream may fill.
+        readers: how many of the stream's reading tasks run at the same time.
         cpus: what a reading task reserves.
         on_unreadable: is told of shards that cannot be read; None lets them raise.
     """
 
     source: ImageSource
     memory: int
+    readers: int = 1
     cpus: float = READER_CPUS
     on_unreadable: Note | None = None
 
@@ -119,22 +120,22 @@ class StreamedImages:
         """
         asked = segment_sequence(order, lanes, rows_per_lane, first_step, stop_step)
         reads = self._read(plan_reads(asked, longest=self._block_rows))
-        held: dict[Segment, deque[Columns]] = defaultdict(deque)
+        held: dict[Segment, deque[Iterable[Columns]]] = defaultdict(deque)
 
-        def read(segment: Segment) -> Columns:
+        def read(segment: Segment) -> Iterable[Columns]:
             if not held[segment]:
-                for served, columns in next(reads):
-                    held[served].append(columns)
-            columns = held[segment].popleft()
+                for served, pieces in next(reads):
+                    held[served].append(pieces)
+            pieces = held[segment].popleft()
             if not held[segment]:
                 del held[segment]
-            return columns
+            return pieces
 
         return read
 
-    def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Columns]]]:
-        limits = chain((-(-self._block_rows // part) for part in SMALLER_AT_FIRST), repeat(self._block_rows))
-        groups = cut(planned, limits, lambda read: len(read.segment))
+    def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Iterable[Columns]]]]:
+        """Yield for each read the segments that it serves, and their pieces; the first one's are not there yet."""
+        groups = cut(planned, self._task_rows, lambda read: len(read.segment))
         rooms = Rooms()
         while tasks := list(islice(groups, TASKS_AHEAD)):
             segments = [[read.segment for read in group] for group in tasks]
@@ -143,30 +144,35 @@ class StreamedImages:
                 object_store_memory=self.memory
             )
             blocks = dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)
-            stream = _Rows(iter(blocks), rooms)
+            stream = _Rows(iter(blocks))
             for read in chain.from_iterable(tasks):
-                rows = stream.take(len(read.segment))
-                yield [(part, _part(rows, part, read.segment, rooms)) for part in read.serves]
+                first, *others = read.serves
+                if not others:
+                    yield [(first, stream.take(len(first)))]
+                    continue
+                now = list(stream.take(len(first)))
+                yield [(first, now), *((part, list(_copied(stream.take(len(part)), rooms))) for part in others)]
 
     @property
     def _block_rows(self) -> int:
-        """Rows of a block."""
-        return rows_of(min(STREAMED_BLOCK_BYTES, self.memory // BLOCKS_AT_ONCE), self.source)
+        """Rows of a block; it is smaller where the memory does not hold enough tasks of one block."""
+        return rows_of(min(BLOCK_BYTES, self.memory // (TASKS_IN_STORE * self.readers)), self.source)
+
+    @property
+    def _task_rows(self) -> int:
+        """Rows of a read task, but for a single longer read."""
+        most = rows_of(self.memory // (TASKS_IN_STORE * self.readers), self.source)
+        return self._block_rows * max(1, min(TASK_BLOCKS, most // self._block_rows))
 
 
-def _part(rows: Columns, part: Segment, whole: Segment, rooms: Rooms) -> Columns:
-    """Return what a read holds of one of its segments.
-
-    It is copied unless it is all: a slice would keep its block in the object store until the last part is used.
-    """
-    if part == whole:
-        return rows
-    inside = slice(part.start - whole.start, part.stop - whole.start)
-    copy: Columns = {}
-    for name, values in rows.items():
-        copy[name] = rooms.empty((len(part), *values.shape[1:]), values.dtype)
-        copy[name][:] = values[inside]
-    return copy
+def _copied(pieces: Iterator[Columns], rooms: Rooms) -> Iterator[Columns]:
+    """Copy what is used later: it would keep its block in the object store until then."""
+    for piece in pieces:
+        copy: Columns = {}
+        for name, values in piece.items():
+            copy[name] = rooms.empty(values.shape, values.dtype)
+            copy[name][:] = values
+        yield copy
 
 
 def open_source(
@@ -192,14 +198,14 @@ def open_source(
     if source.decoded_bytes > keep_bytes:
         if is_remote(source.shards[0].url):
             cpus /= REMOTE_READERS
-        return StreamedImages(source, _stream_memory(streams), cpus, on_unreadable)
+        return StreamedImages(source, _stream_memory(streams), _readers(cpus, streams), cpus, on_unreadable)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
         # No training competes for CPUs yet.
-        block_rows = rows_of(KEPT_BLOCK_BYTES, source)
-        groups = list(cut(whole_shards, repeat(block_rows), len))
-        dataset = segment_dataset(source, groups, block_rows, on_unreadable, READER_CPUS).materialize()
-        return KeptImages(source, dataset.to_numpy_refs())
+        task_rows = min(rows_of(TASK_BLOCKS * BLOCK_BYTES, source), -(-source.num_images // _readers(READER_CPUS, 1)))
+        groups = list(cut(whole_shards, task_rows, len))
+        dataset = segment_dataset(source, groups, rows_of(BLOCK_BYTES, source), on_unreadable, READER_CPUS)
+        return KeptImages(source, dataset.materialize().to_numpy_refs())
     except Exception as error:
         raise user_error(error) or error from error
 
@@ -209,6 +215,11 @@ STREAM_SHARE = 0.4
 
 MOST_AHEAD = 2**30
 """Bytes that one stream holds ahead of its worker at most; more would only be read too early."""
+
+
+def _readers(cpus: float, streams: int) -> int:
+    """Return how many reading tasks of one stream fit on the cluster."""
+    return max(1, int(total_resources().get("CPU", 1) / cpus / max(1, streams) + 1e-6))
 
 
 def _stream_memory(streams: int) -> int:

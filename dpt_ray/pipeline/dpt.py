@@ -88,7 +88,9 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
-    retrained = learn("stage3", config.stage3, data, seed, train_data, labelled, pseudo_images, on_pseudo_images)
+    retrained = learn(
+        "stage3", config.stage3, data, seed, train_data, labelled, pseudo_images, on_pseudo_images, classifier
+    )
 
     stage1 = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data)
     stage3 = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data)

@@ -16,7 +16,7 @@ from dpt_ray.data.images import ImageForm
 from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import Classifier, Generator
 from dpt_ray.data.sidecars import KEY, read_sidecar
-from dpt_ray.data.source import IMAGE, LABEL, SourceShard, read_rows
+from dpt_ray.data.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.steps.features import FEATURES
 
@@ -65,7 +65,9 @@ class ValidationAccuracy:
         images, labels = [], []
         for position, shard in enumerate(index.shards):
             rows = sorted(row for _, where, row in chosen if where == position)
-            images += [piece[IMAGE] for piece in read_rows(SourceShard(shard), rows, self.form, BATCH)] if rows else []
+            if rows:
+                room = new_arrays(self.form, BATCH)
+                images += [piece[IMAGE] for piece in read_rows(SourceShard(shard), rows, self.form, room)]
             labels.append(sidecars[position][LABEL][rows])
         return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
 

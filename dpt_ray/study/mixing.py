@@ -15,6 +15,7 @@ from dpt_ray.study.statistics import mean_and_deviation, paired_interval
 
 _QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"
 _AGREEING = ("stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.9")
+_FROM_STAGE1 = "stage3.mixing.from_stage1=true"
 _BALANCED, _TOLD = "pseudo_labels.assignment=balanced", "stage2.conditioning.confidence=true"
 
 MIXINGS: dict[str, tuple[str, ...]] = {
@@ -25,6 +26,9 @@ MIXINGS: dict[str, tuple[str, ...]] = {
     "agreeing": _AGREEING,
     "quarter real, agreeing": (_QUARTER, *_AGREEING),
     "also unlabelled": ("stage3.mixing.unlabelled=true",),
+    "from stage 1": (_FROM_STAGE1,),
+    "from stage 1, quarter real, own statistics": (_FROM_STAGE1, _QUARTER, _OWN),
+    "from stage 1, no pseudo images": (_FROM_STAGE1, _QUARTER, _OWN, "stage3.mixing.pseudo_weight=0"),
     "quarter real, own statistics, balanced": (_QUARTER, _OWN, _BALANCED),
     "balanced, told the confidence": (_BALANCED, _TOLD),
     "quarter real, own statistics, balanced, told the confidence": (_QUARTER, _OWN, _BALANCED, _TOLD),

@@ -8,9 +8,10 @@ import pytest
 import ray
 from numbered_shards import numbered_image, write_numbered_shards
 
-from dpt_ray.data.order import ImageOrder
+from dpt_ray.data.order import ImageOrder, Segment
 from dpt_ray.data.stream import batches
 from dpt_ray.distributed import reading
+from dpt_ray.distributed.datasource import segment_dataset
 from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
 from dpt_ray.errors import UserError
 
@@ -26,6 +27,7 @@ def _rows(reader, order, lanes, first_step, steps):
 @pytest.mark.usefixtures("local_ray")
 def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "TASKS_AHEAD", 2)  # several executions in a few epochs
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 320)  # and several blocks in a read
     ray.data.DataContext.get_current().execution_options.preserve_order = False  # as in a worker that just started
     source = write_numbered_shards(str(tmp_path), [10, 3, 17, 1])
     order = ImageOrder(source.counts, seed=5, lanes=4, shuffle_window=8)
@@ -37,6 +39,18 @@ def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
         for got, want in zip(_rows(streamed, order, lanes, first_step, 8), expected, strict=True):
             np.testing.assert_array_equal(got["image"], want["image"])
             np.testing.assert_array_equal(got["label"], want["label"])
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_tasks_blocks_are_full_and_hold_what_was_read(tmp_path):
+    """They are read into the same memory one after another, so none may wait for the next."""
+    source = write_numbered_shards(str(tmp_path), [10, 3, 17, 6])
+    tasks = [[Segment(0, 0, 10), Segment(1, 0, 3)], [Segment(2, 0, 17)], [Segment(3, 2, 6)]]
+    blocks = ray.get(segment_dataset(source, tasks, 4, None, 1.0).to_numpy_refs())
+    assert [len(block["label"]) for block in blocks] == [4, 4, 4, 1, 4, 4, 4, 4, 1, 4]
+    numbers = [*range(30), *range(32, 36)]
+    np.testing.assert_array_equal(np.concatenate([b["image"] for b in blocks]), [numbered_image(n) for n in numbers])
+    np.testing.assert_array_equal(np.concatenate([b["label"] for b in blocks]), [n % 3 for n in numbers])
 
 
 @pytest.mark.usefixtures("local_ray")

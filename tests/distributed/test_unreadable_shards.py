@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from numbered_shards import numbered_image, write_numbered_shards
 
+from dpt_ray.data.images import ImageForm
 from dpt_ray.data.order import ImageOrder, Segment
 from dpt_ray.data.skipped import SkipPolicy
-from dpt_ray.data.source import read_segment
+from dpt_ray.data.source import new_arrays, read_segment
 from dpt_ray.data.stream import batches
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.ledger import LEDGER_FILE, open_ledger, read_ledger
@@ -20,6 +21,7 @@ from dpt_ray.errors import StoreFailureError, UserError
 COUNTS = [10, 3, 17, 6]
 KEEP_ALL, KEEP_NOTHING = 2**30, 0
 HALF = SkipPolicy(0.5)
+ROOM = new_arrays(ImageForm(8, 1), 100)
 
 
 def _epoch(source, keep: int, on_unreadable) -> list[bytes]:
@@ -75,7 +77,7 @@ def test_nothing_is_tolerated_by_default(source, tmp_path):
     assert open_ledger(str(tmp_path), SkipPolicy(), source.num_images) is None
     assert not (tmp_path / LEDGER_FILE).exists()
     with pytest.raises(UserError, match=r"00001\.tar: does not exist"):
-        next(read_segment(source, Segment(1, 0, 3), 100, None))
+        next(read_segment(source, Segment(1, 0, 3), ROOM, None))
 
 
 def test_a_store_that_does_not_answer_is_not_taken_for_damage(source, monkeypatch):
@@ -85,7 +87,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(source, monkeypatc
     monkeypatch.setattr("dpt_ray.data.source.read_shard_samples", fail)
     told = []
     with pytest.raises(StoreFailureError, match="keeps failing"):
-        next(read_segment(source, Segment(0, 0, 3), 100, told.append))
+        next(read_segment(source, Segment(0, 0, 3), ROOM, told.append))
     assert told == []
     error = StoreFailureError("a", where="b", fix="c")
     again = pickle.loads(pickle.dumps(error))
@@ -97,5 +99,5 @@ def test_a_source_of_which_nothing_can_be_read_ends(source):
         Path(shard.info.url).unlink(missing_ok=True)
     told = []
     with pytest.raises(UserError, match="none of 4 shards can be read"):
-        next(read_segment(source, Segment(2, 0, 3), 100, told.append))
+        next(read_segment(source, Segment(2, 0, 3), ROOM, told.append))
     assert [entry.where for entry in told] == [source.shards[n].info.url for n in (2, 3, 0, 1)]

@@ -46,12 +46,12 @@ CONFIGS = {
 }
 
 
-def read(segment: Segment) -> dict[str, np.ndarray]:
+def read(segment: Segment) -> list[dict[str, np.ndarray]]:
     """Images that are a function of their row."""
     rows = np.arange(segment.start, segment.stop)
     images = np.random.default_rng(0).integers(0, 256, (ROWS, 1, SIZE, SIZE))[rows]
     confidence = (rows / ROWS).astype(np.float32)
-    return {"image": images.astype(np.uint8), "label": rows % CLASSES, "confidence": confidence}
+    return [{"image": images.astype(np.uint8), "label": rows % CLASSES, "confidence": confidence}]
 
 
 def trained(name: str, *, rank: int = 0, workers: int = 1, sharded: bool = False, parts: int = 1) -> dict[str, object]:

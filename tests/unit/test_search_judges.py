@@ -11,7 +11,7 @@ from dpt_ray.data.images import ImageForm
 from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import Classifier, Generator, classifier_file, generator_file
 from dpt_ray.data.sidecars import encode_sidecar, read_sidecar
-from dpt_ray.data.source import IMAGE, LABEL, SourceShard, read_rows
+from dpt_ray.data.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.steps.features import FEATURES
 from dpt_ray.search import judges
@@ -33,7 +33,7 @@ def test_the_accuracy_is_that_of_the_network_on_the_images(tmp_path):
     classifier, index, right, total = Classifier(str(tmp_path / "n.safetensors")), read_index(data.url), 0, 0
     for position, shard in enumerate(index.shards):
         true = torch.tensor(read_sidecar(index.label_sidecar(position), [LABEL])[LABEL])
-        (rows,) = read_rows(SourceShard(shard), range(shard.samples), FORM, 100)
+        (rows,) = read_rows(SourceShard(shard), range(shard.samples), FORM, new_arrays(FORM, 100))
         right += int((classifier(torch.from_numpy(rows[IMAGE]))[0].argmax(1) == true).sum())
         total += shard.samples
     judge = ValidationAccuracy(data.url, FORM, most=1000)

@@ -21,6 +21,7 @@ from dpt_ray.data.sidecars import decode_sidecar, encode_sidecar, read_sidecar, 
 from dpt_ray.data.source import (
     ImageSource,
     SourceShard,
+    new_arrays,
     read_rows,
     read_shard_samples,
     sidecar_labelled_source,
@@ -255,7 +256,7 @@ def store_shard(url: str, samples: list[Sample], claimed: int | None = None) -> 
 
 
 def rows_of(shard: SourceShard, start: int, stop: int) -> dict[str, np.ndarray]:
-    return next(read_rows(shard, range(start, stop), FORM, at_once=100))
+    return next(read_rows(shard, range(start, stop), FORM, new_arrays(FORM, 100)))
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def feed(count: int, batch: int, labels: Callable[[np.ndarray], np.ndarray]) -> 
 
     def read(segment):
         rows = np.arange(segment.start, segment.stop)
-        return {"image": images[rows], "label": labels(rows).astype(np.int64)}
+        return [{"image": images[rows], "label": labels(rows).astype(np.int64)}]
 
     return Feed(order, read, batch)
 

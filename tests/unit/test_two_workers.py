@@ -40,12 +40,12 @@ QUICK = {"statistics_momentum": 0.5, "threshold": 0.45, "warmup_share": 0.1, "fa
 CASES = [(name, UNIFORM) for name in algorithm_names()] + [("freematch", STRATIFIED)]
 
 
-def read(source: str, segment: Segment) -> dict[str, np.ndarray]:
+def read(source: str, segment: Segment) -> list[dict[str, np.ndarray]]:
     """Images that are a function of their row: a brighter third of the image for each class."""
     rows = np.arange(segment.start, segment.stop)
     noise = np.random.default_rng(len(source)).integers(0, 120, (ROWS[source], 1, SIZE, SIZE))[rows]
     lines = (np.arange(SIZE) * CLASSES // SIZE == (rows % CLASSES)[:, None])[:, None, :, None]
-    return {"image": (noise + 120 * lines).astype(np.uint8), "label": rows % CLASSES}
+    return [{"image": (noise + 120 * lines).astype(np.uint8), "label": rows % CLASSES}]
 
 
 def curve(algorithm: str, mixing: MixingConfig, rank: int, workers: int) -> tuple[torch.Tensor, torch.Tensor]:

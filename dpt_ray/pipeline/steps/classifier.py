@@ -1,18 +1,25 @@
 """Stages 1 and 3: the semi-supervised classifier, from few labels, then with pseudo images as well."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.build import classifier_training
+from dpt_ray.core.models.weights import load_network
 from dpt_ray.core.semi_supervised.menu import algorithm_settings
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.data import stores
 from dpt_ray.data.index import read_index
-from dpt_ray.data.networks import classifier_file
+from dpt_ray.data.networks import NETWORK_FILE, classifier_file
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.steps.predictions import Predictions
 from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
 from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network, training_settings
+
+_START = "start"
+"""Role of a parent: the classifier whose weights training begins with."""
 
 
 class TrainClassifier(Step):
@@ -30,6 +37,7 @@ class TrainClassifier(Step):
         labelled: which of them are labelled.
         pseudo_images: images of known class from the generator (stage 3).
         pseudo_predictions: what stage 1 sees in them; read if `config.mixing` leaves some out.
+        stage1: the classifier to start from, if `config.mixing` says so (stage 3).
 
     Raises:
         UserError: unknown algorithm, or a setting that it does not have.
@@ -48,6 +56,7 @@ class TrainClassifier(Step):
         labelled: Step,
         pseudo_images: PseudoImages | None = None,
         pseudo_predictions: Predictions | None = None,
+        stage1: Step | None = None,
     ):
         self._config, self._data, self._seed = config, data, seed
         self.augmentation = config.augmentation
@@ -61,6 +70,8 @@ class TrainClassifier(Step):
             parents[PSEUDO_IMAGES] = pseudo_images
             if config.mixing.only_agreeing and pseudo_predictions is not None:
                 parents[PSEUDO_PREDICTIONS] = pseudo_predictions
+            if config.mixing.from_stage1 and stage1 is not None:
+                parents[_START] = stage1
         super().__init__(f"stage {stage[-1]} classifier", settings, parents)
 
     def plan(self) -> str:
@@ -85,8 +96,19 @@ class TrainClassifier(Step):
             num_real=mixed.num_real,
             seed=self._seed,
         )
+        if _START in workshop.parents:
+            build = partial(_from_weights, workshop.parents[_START].file(NETWORK_FILE), build)
         finish = partial(classifier_file, config.model, data.channels, index.num_classes)
         trained = train_network(
             workshop, data, config, sources=mixed.sources, build=build, finish=finish, seed=self._seed
         )
         return {**trained, **mixed.facts}
+
+
+def _from_weights(url: str, build: Callable[[], TrainState]) -> TrainState:
+    """Return a training before its first step, with the weights of a trained network."""
+    weights, _ = load_network(stores.read_bytes(url))
+    state = build()
+    for network in (state.model, state.ema.model):
+        network.load_state_dict(weights)
+    return state

@@ -21,10 +21,13 @@ def learn(
     labelled: Step,
     pseudo_images: PseudoImages | None = None,
     pseudo_predictions: Predictions | None = None,
+    stage1: Classifier | None = None,
 ) -> Classifier:
     """Return the step that learns a stage's classifier; see `TrainClassifier` and `FitProbe`."""
     if config.model.name != "linear_probe":
-        return TrainClassifier(stage, config, data, seed, train_data, labelled, pseudo_images, pseudo_predictions)
+        return TrainClassifier(
+            stage, config, data, seed, train_data, labelled, pseudo_images, pseudo_predictions, stage1
+        )
     probe = located(config.probe)
     encoded = _encode(probe, data, train_data)
     encoded_pseudo = _encode(probe, data, pseudo_images) if pseudo_images is not None else None
