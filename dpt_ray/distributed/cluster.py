@@ -103,7 +103,7 @@ def _set_environment(*, local: bool) -> None:
 
 def configure_data() -> None:
     """Set up Ray Data in this process; every process that builds a data set has settings of its own."""
-    # Else a task's end is noticed a round of Ray Data's loop later, 0.1 s in which its CPU idles. Read at the first use.
+    # Else a task's end is noticed a round of Ray Data's loop later, 0.1 s in which its CPU idles. Read at first use.
     os.environ.setdefault("RAY_DATA_METADATA_PREFETCH_ON_THREAD", "0")
     from ray.data import DataContext
 
