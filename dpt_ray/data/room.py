@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MOST_SPARE = 8
-"""Pieces that lie unused, at most; the oldest is given back to the system."""
-
 LEAST_BYTES = 2**20
 """Smaller arrays are left to the allocator, which keeps such pieces itself."""
 
 
 class Rooms:
-    """Hands out arrays; the memory of one serves again once neither it nor a view of it is alive."""
+    """Hands out arrays; the memory of one serves again once neither it nor a view of it is alive.
 
-    def __init__(self) -> None:
+    Args:
+        most_spare: pieces that lie unused, at most; the oldest is given back to the system.
+    """
+
+    def __init__(self, most_spare: int = 8) -> None:
         # Its methods are atomic: arrays may die in any thread, and amid a call.
-        self._spare: deque[bytearray] = deque(maxlen=MOST_SPARE)
+        self._spare: deque[bytearray] = deque(maxlen=most_spare)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         """Return an array whose values are undefined."""

@@ -1,8 +1,7 @@
 """One worker's endless stream of batches from an image source, in the order of `data/order.py`."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, count
 
 import numpy as np
 
@@ -20,68 +19,13 @@ ReadSegment = Callable[[Segment], Iterable[Columns]]
 Called once for each segment in the order of `segment_sequence`."""
 
 
-class LaneStream:
-    """The images of one lane, window by window, with a column `index`: each image's planned place in the source.
-
-    A shard that could not be read and whose place another one took keeps its own indices.
-    """
-
-    def __init__(self, order: ImageOrder, lane: int, lane_offset: int, read: ReadSegment, rooms: Rooms):
-        self._windows = order.windows(lane, lane_offset)
-        self._read = read
-        self._rooms = rooms
-        self._first_of_shard = np.cumsum(order.counts) - order.counts
-        self._ready: deque[Columns] = deque()
-        self._num_ready = 0
-
-    def take(self, count: int) -> list[Columns]:
-        """Return the next `count` images, in pieces."""
-        while self._num_ready < count:
-            window, skip = next(self._windows)
-            pieces = chain.from_iterable(map(self._numbered, window.segments))
-            rows = _shuffled(pieces, window.permutation, self._rooms)
-            self._ready.append({name: values[skip:] for name, values in rows.items()})
-            self._num_ready += len(window.permutation) - skip
-        pieces = []
-        self._num_ready -= count
-        while count:
-            piece = self._ready.popleft()
-            size = len(piece["label"])
-            if size > count:
-                self._ready.appendleft({name: values[count:] for name, values in piece.items()})
-                piece = {name: values[:count] for name, values in piece.items()}
-            pieces.append(piece)
-            count -= min(size, count)
-        return pieces
-
-    def _numbered(self, segment: Segment) -> Iterator[Columns]:
-        start = self._first_of_shard[segment.shard] + segment.start
-        for piece in self._read(segment):
-            stop = start + len(piece["label"])
-            yield {**piece, INDEX: np.arange(start, stop)}
-            start = stop
-
-
-def _shuffled(pieces: Iterator[Columns], permutation: np.ndarray, rooms: Rooms) -> Columns:
-    """Join pieces in the order that `permutation` gives; each row is copied once, as soon as its piece is there."""
-    places = np.empty(len(permutation), np.int64)
-    places[permutation] = np.arange(len(permutation))
-    rows: Columns = {}
-    start = 0
-    for piece in pieces:
-        stop = start + len(piece["label"])
-        for name, values in piece.items():
-            if name not in rows:
-                rows[name] = rooms.empty((len(permutation), *values.shape[1:]), values.dtype)
-            rows[name][places[start:stop]] = values
-        start = stop
-    return rows
-
-
 def batches(
     order: ImageOrder, read: ReadSegment, *, lanes: Sequence[int], rows_per_lane: int, first_step: int
 ) -> Iterator[Columns]:
     """Yield one worker's rows of every step from `first_step` on.
+
+    An image is copied once, from where it was read to its place in a batch. So as many batches are being filled as a
+    window has steps; together they hold no more images than are shuffled together.
 
     Args:
         order: the source's order.
@@ -91,21 +35,93 @@ def batches(
         first_step: the step to begin with (0 at the start of training).
 
     Yields:
-        Columns with len(lanes) * rows_per_lane rows, lane by lane; besides what is read, `index` int64 (N,).
+        Columns with len(lanes) * rows_per_lane rows, lane by lane: what is read, and `index`, int64 (N,): each
+        image's planned place in the source. A shard that could not be read and whose place another one took keeps
+        its own indices.
     """
-    rooms = Rooms()
-    streams = [LaneStream(order, lane, first_step * rows_per_lane, read, rooms) for lane in lanes]
-    while True:
-        yield concatenate([piece for stream in streams for piece in stream.take(rows_per_lane)], rooms)
+    begun: dict[int, Columns] = {}
+    rooms = Rooms(most_spare=order.lane_window // rows_per_lane + 2)
+
+    def batch(step: int, like: Columns) -> Columns:
+        if step not in begun:
+            rows = len(lanes) * rows_per_lane
+            begun[step] = {name: rooms.empty((rows, *values.shape[1:]), values.dtype) for name, values in like.items()}
+        return begun[step]
+
+    filled = [
+        _fill(order, read, lane, slice(place * rows_per_lane, (place + 1) * rows_per_lane), first_step, batch)
+        for place, lane in enumerate(lanes)
+    ]
+    whole = [first_step] * len(lanes)
+    for step in count(first_step):
+        for place, lane in enumerate(filled):
+            while whole[place] <= step:
+                whole[place] = next(lane)
+        yield begun.pop(step)
 
 
-def concatenate(pieces: Sequence[Mapping[str, np.ndarray]], rooms: Rooms) -> Columns:
-    """Join rows; a single piece is returned without a copy."""
-    if len(pieces) == 1:
-        return dict(pieces[0])
-    joined: Columns = {}
-    for name, first in pieces[0].items():
-        parts = [piece[name] for piece in pieces]
-        joined[name] = rooms.empty((sum(map(len, parts)), *first.shape[1:]), first.dtype)
-        np.concatenate(parts, out=joined[name])
-    return joined
+def _fill(
+    order: ImageOrder,
+    read: ReadSegment,
+    lane: int,
+    rows: slice,
+    first_step: int,
+    batch: Callable[[int, Columns], Columns],
+) -> Iterator[int]:
+    """Put a lane's images into its rows of every batch; yield after each window the step from which on they lack some.
+
+    Args:
+        order: the source's order.
+        read: gives a segment's rows.
+        lane: the lane.
+        rows: of a batch, for this lane.
+        first_step: the first batch.
+        batch: returns a step's batch, with the columns of those that it is given.
+    """
+    rows_per_lane = rows.stop - rows.start
+    first = start = first_step * rows_per_lane  # images of the lane, counted from the run's start
+    first_of_shard = np.cumsum(order.counts) - order.counts
+    for window, skip in order.windows(lane, start):
+        handed_out = np.empty(len(window), np.int64)  # as which of the lane's images
+        handed_out[window.permutation] = np.arange(start - skip, start - skip + len(window))
+        pieces = chain.from_iterable(_numbered(read, segment, first_of_shard) for segment in window.segments)
+        read_rows = 0
+        for piece in pieces:
+            places = handed_out[read_rows : read_rows + len(piece["label"])]
+            read_rows += len(places)
+            for step, chosen in _by_step(places, rows_per_lane, first):
+                target = batch(step, piece)
+                _copy_rows(piece, chosen, target, rows.start + places[chosen] % rows_per_lane)
+        start += len(window) - skip
+        yield start // rows_per_lane
+
+
+def _numbered(read: ReadSegment, segment: Segment, first_of_shard: np.ndarray) -> Iterator[Columns]:
+    start = first_of_shard[segment.shard] + segment.start
+    for piece in read(segment):
+        stop = start + len(piece["label"])
+        yield {**piece, INDEX: np.arange(start, stop)}
+        start = stop
+
+
+def _by_step(places: np.ndarray, rows_per_lane: int, first: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each step of a lane's images `places`, and which of them are its; those before `first` are passed over."""
+    ordered = np.argsort(places)
+    ordered = ordered[np.searchsorted(places[ordered], first) :]
+    steps = places[ordered] // rows_per_lane
+    for chosen in np.split(ordered, np.flatnonzero(np.diff(steps)) + 1):
+        if len(chosen):
+            yield int(places[chosen[0]]) // rows_per_lane, chosen
+
+
+_COPIED_TOGETHER = 16_384
+"""Bytes of a row, at most: rows that are copied together are copied twice, which costs large ones more than a loop."""
+
+
+def _copy_rows(source: Columns, rows: np.ndarray, target: Columns, places: np.ndarray) -> None:
+    for name, values in source.items():
+        if values.nbytes <= _COPIED_TOGETHER * len(values):
+            target[name][places] = values[rows]
+        else:
+            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+                target[name][place] = values[row]

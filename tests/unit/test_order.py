@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from dpt_ray.data.ahead import segment_sequence
 from dpt_ray.data.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.order import ImageOrder, Segment
-from dpt_ray.data.room import Rooms
-from dpt_ray.data.stream import LaneStream, batches
+from dpt_ray.data.stream import batches
 
 COUNTS = st.lists(st.integers(0, 9), min_size=1, max_size=9).filter(any)
 SEEDS = st.integers(0, 2**63 - 1)
@@ -50,11 +49,8 @@ def steps(order: ImageOrder, lanes, rows: int, first_step: int, count: int) -> l
 def sequence(order: ImageOrder, epochs: int) -> np.ndarray:
     """Return the images at positions 0, 1, 2, ... of the endless sequence, one row an epoch."""
     length = -(-epochs * order.num_images // order.lanes)
-    lanes = [
-        np.concatenate([piece["label"] for piece in LaneStream(order, lane, 0, reader(order), Rooms()).take(length)])
-        for lane in range(order.lanes)
-    ]
-    return np.stack(lanes, 1).reshape(-1)[: epochs * order.num_images].reshape(epochs, -1)
+    rows = steps(order, range(order.lanes), 1, 0, length)
+    return np.reshape(rows, -1)[: epochs * order.num_images].reshape(epochs, -1)
 
 
 @given(order=orders())
@@ -104,10 +100,10 @@ def test_a_lane_reads_each_of_its_rows_once_an_epoch_and_each_shard_in_one_run(o
 def test_reading_runs_no_further_ahead_than_the_window(order, lane, epochs):
     lane %= order.lanes
     asked: list[Segment] = []
-    stream = LaneStream(order, lane, 0, reader(order, asked), Rooms())
+    stream = batches(order, reader(order, asked), lanes=[lane], rows_per_lane=1, first_step=0)
     first, share = order.lane_share(lane, epochs - 1)
     for taken in range(1, first + share + 1):
-        stream.take(1)
+        next(stream)
         assert sum(map(len, asked)) < taken + order.lane_window
     assert sum(map(len, asked)) == first + share
 
