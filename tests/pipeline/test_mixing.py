@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from tiny_runs import artifact, described, run_all
 
+from dpt_ray.core.models.weights import load_network
 from dpt_ray.data.index import read_index
+from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.source import CONFIDENCE
+from dpt_ray.data.stores import read_bytes
 from dpt_ray.pipeline.steps.predictions import read_predictions
 from dpt_ray.pipeline.steps.pseudo_images import asked_labels
 
@@ -29,6 +33,21 @@ def test_pseudo_images_are_left_out_weighted_kept_apart_and_unlabelled_too(finis
     assert f"{used.sum()} of 120 pseudo images" in capsys.readouterr().out
     # 40 labelled, the used ones as pseudo, and all real images and the used ones as unlabelled.
     assert facts["images_in"] == 40 + used.sum() + artifact(finished, run.train_data).facts["images"] + used.sum()
+
+
+def test_stage_3_goes_on_from_stage_1_if_told_so(finished):
+    still = [SHORT, "stage3.optimizer.learning_rate=1e-12", "name=still"]
+    assert run_all(finished, *still, "stage3.mixing.from_stage1=true") == 0
+    _, run = described(finished, *still, "stage3.mixing.from_stage1=true")
+    first, last = (
+        load_network(read_bytes(artifact(finished, step).file(NETWORK_FILE)))[0]
+        for step in (run.classifier, run.retrained)
+    )
+    learned = [name for name in first if "running" not in name and "num_batches" not in name]
+    for name in learned:
+        torch.testing.assert_close(last[name], first[name])
+    _, fresh = described(finished, *still)
+    assert fresh.retrained.fingerprint != run.retrained.fingerprint
 
 
 def test_no_pseudo_image_left_is_one_line(finished, capsys):

@@ -73,6 +73,8 @@ def test_a_step_is_split_in_whole_lanes(share, batch, split):
         (["stage3.mixing.least_confidence=0.5"], "only_agreeing"),
         (["stage3.mixing.real_share=0.5", "stage3.labelled_batch=8"], "labelled_batch of at least 2 data.lanes"),
         (["stage3.mixing.real_share=1"], "stage3.mixing.real_share"),
+        (["stage3.mixing.from_stage1=true", "stage3.model.width=64"], "needs the same network in both"),
+        (["stage3.mixing.from_stage1=true", "stage1.model.name=linear_probe"], "no effect on a linear probe"),
     ],
 )
 def test_contradictory_mixing_is_refused(settings, told):
