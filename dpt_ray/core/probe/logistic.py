@@ -12,21 +12,26 @@ Shapes: N rows, D features, C classes. Products of matrices are float32 as long 
 and the solver float64.
 """
 
+import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
-import numpy as np
 import torch
-from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
+
+from dpt_ray.core.probe.lbfgs import Point, lbfgs
 
 Chunks = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Starts a pass over the data: features float32 (n, D) and labels int64 (n,), in pieces of any size."""
 
-DAMPING = 0.1
+DAMPING = 0.2
 """Of the preconditioner, relative to the mean eigenvalue."""
+SAMPLED = 1024
+"""Rows of each piece of the data from which the preconditioner is computed; evenly spread ones."""
 HISTORY = 20
-"""Pairs of steps and gradients that L-BFGS keeps, each of C D numbers."""
+"""Steps that L-BFGS remembers, each of 2 C D numbers."""
 
 
 @dataclass
@@ -38,7 +43,7 @@ class LogisticFit:
         objective: its value.
         gradient: largest entry of the gradient, absolute.
         converged: whether `gradient` reached the tolerance.
-        objectives: of each evaluation.
+        objectives: of each evaluation; those of steps that went too far are higher.
     """
 
     weight: Tensor
@@ -74,35 +79,38 @@ def fit_logistic(
     Raises:
         ValueError: there is no row.
     """
-    root, inverse_root = _preconditioner(chunks, num_features, num_classes, l2, device)
-    fit = LogisticFit(torch.zeros(num_classes, num_features, dtype=torch.float64))
+    root, gradient = _at_zero(chunks, num_features, num_classes, l2, device)
+    weight = torch.zeros_like(gradient)
+    objective = math.log(num_classes)
+    fit = LogisticFit(weight.cpu(), objective, gradient.abs().max().item())
+    start = Point(weight.flatten(), objective, (gradient @ root).flatten())
 
-    def evaluate(flat: np.ndarray, products: torch.dtype) -> tuple[float, np.ndarray]:
-        weight = torch.from_numpy(flat).view(num_classes, num_features).to(device) @ root
+    def evaluate(flat: Tensor, products: torch.dtype) -> tuple[float, Tensor]:
+        nonlocal weight, gradient
+        if len(fit.objectives) >= max_evaluations:
+            raise _GiveUpError
+        weight = flat.view(num_classes, num_features) @ root
         objective, gradient = objective_and_gradient(chunks, weight, l2, products)
-        fit.weight, fit.objective, fit.gradient = weight.cpu(), objective, gradient.abs().max().item()
         fit.objectives.append(objective)
         on_evaluation(fit)
-        return objective, (gradient @ root).flatten().cpu().numpy()
+        return objective, (gradient @ root).flatten()
 
-    def stop_at_tolerance(intermediate_result: OptimizeResult) -> None:
-        # The accepted point is the one evaluated last.
-        fit.converged = fit.gradient <= tolerance
-        if fit.converged or len(fit.objectives) >= max_evaluations:
-            raise StopIteration
-
-    # A line search compares objectives, so float32 gets no further once their differences drown in its rounding.
-    for products in (torch.float32, torch.float64):
-        left = max_evaluations - len(fit.objectives)
-        if fit.converged or left <= 0:
-            break
-        start = (fit.weight.to(device) @ inverse_root).flatten().cpu().numpy()
-        options = {"maxcor": HISTORY, "maxiter": left, "maxfun": left, "ftol": 0.0, "gtol": 0.0}
-        found = minimize(evaluate, start, (products,), "L-BFGS-B", True, callback=stop_at_tolerance, options=options)
-        if not fit.converged:  # the last point looked at may not be the best
-            evaluate(found.x, products)
-            fit.converged = fit.gradient <= tolerance
+    first_step = 1 / max(start.gradient.norm().item(), 1e-300)
+    with suppress(_GiveUpError):
+        for products in (torch.float32, torch.float64):  # differences drown in float32's rounding at last
+            for point in lbfgs(partial(evaluate, products=products), start, first_step=first_step, history=HISTORY):
+                # It is the one evaluated last.
+                fit.weight, fit.objective, fit.gradient = weight.cpu(), point.value, gradient.abs().max().item()
+                start = point
+                if fit.gradient <= tolerance:
+                    fit.converged = True
+                    return fit
+            start, first_step = Point(start.at, *evaluate(start.at, torch.float64)), 1.0
     return fit
+
+
+class _GiveUpError(Exception):
+    """There were as many evaluations as are allowed."""
 
 
 def objective_and_gradient(
@@ -115,9 +123,6 @@ def objective_and_gradient(
         weight: where.
         l2: weight of the penalty.
         products: what matrices are multiplied in.
-
-    Raises:
-        ValueError: there is no row.
     """
     used = weight.to(products)
     loss, gradient, rows = 0.0, torch.zeros_like(weight), 0
@@ -129,21 +134,29 @@ def objective_and_gradient(
         residual.scatter_add_(1, target, torch.full_like(target, -1, dtype=residual.dtype))
         gradient += residual.T @ features
         rows += len(features)
-    if rows == 0:
-        raise ValueError("there is no row to fit")
     return loss / rows + l2 / 2 * weight.square().sum().item(), gradient / rows + l2 * weight
 
 
-def _preconditioner(
+def _at_zero(
     chunks: Chunks, num_features: int, num_classes: int, l2: float, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Return R and its inverse, symmetric float64 (D, D)."""
+    """Return R and the gradient at W = 0, which the classes' sums of features give: float64 (D, D) and (C, D).
+
+    Raises:
+        ValueError: there is no row.
+    """
     scatter = torch.zeros(num_features, num_features, dtype=torch.float64, device=device)
-    rows = 0
-    for features, _ in chunks():
+    sums = torch.zeros(num_classes, num_features, dtype=torch.float64, device=device)
+    rows = sampled = 0
+    for features, labels in chunks():
         features = features.to(device)
-        scatter += features.T @ features
+        sums.index_add_(0, labels.to(device), features.double())
         rows += len(features)
-    values, vectors = torch.linalg.eigh(scatter / (max(1, rows) * num_classes))
+        sample = features[:: -(-len(features) // SAMPLED)] if len(features) else features
+        scatter += sample.T @ sample
+        sampled += len(sample)
+    if rows == 0:
+        raise ValueError("there is no row to fit")
+    values, vectors = torch.linalg.eigh(scatter / (sampled * num_classes))
     values = values.clamp_min(0) + max(l2, DAMPING * values.mean().item())
-    return (vectors * values.rsqrt()) @ vectors.T, (vectors * values.sqrt()) @ vectors.T
+    return (vectors * values.rsqrt()) @ vectors.T, (sums.sum(0) / num_classes - sums) / rows
