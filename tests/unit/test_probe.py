@@ -96,6 +96,14 @@ def test_giving_up_is_told_and_returns_the_best_so_far():
     assert found.gradient == pytest.approx(gradient.abs().max().item())
 
 
+def test_features_that_tell_nothing_are_solved_at_once():
+    found = fit(torch.zeros(6, 3), torch.arange(6) % 2, l2=0.1, classes=2)
+    assert found.converged
+    assert found.objective == pytest.approx(math.log(2))
+    assert not found.weight.any()
+    assert found.objectives == []
+
+
 def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="no row"):
         fit(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), l2=0.1)

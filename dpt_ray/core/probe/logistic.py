@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -81,9 +82,8 @@ def fit_logistic(
     """
     root, gradient = _at_zero(chunks, num_features, num_classes, l2, device)
     weight = torch.zeros_like(gradient)
-    objective = math.log(num_classes)
-    fit = LogisticFit(weight.cpu(), objective, gradient.abs().max().item())
-    start = Point(weight.flatten(), objective, (gradient @ root).flatten())
+    fit = LogisticFit(weight.cpu())
+    start = Point(weight.flatten(), math.log(num_classes), (gradient @ root).flatten())
 
     def evaluate(flat: Tensor, products: torch.dtype) -> tuple[float, Tensor]:
         nonlocal weight, gradient
@@ -95,17 +95,17 @@ def fit_logistic(
         on_evaluation(fit)
         return objective, (gradient @ root).flatten()
 
-    first_step = 1 / max(start.gradient.norm().item(), 1e-300)
     with suppress(_GiveUpError):
         for products in (torch.float32, torch.float64):  # differences drown in float32's rounding at last
-            for point in lbfgs(partial(evaluate, products=products), start, first_step=first_step, history=HISTORY):
-                # It is the one evaluated last.
-                fit.weight, fit.objective, fit.gradient = weight.cpu(), point.value, gradient.abs().max().item()
-                start = point
-                if fit.gradient <= tolerance:
-                    fit.converged = True
+            first_step = 1 / max(start.gradient.norm().item(), 1e-300)
+            if products == torch.float64:
+                start, first_step = Point(start.at, *evaluate(start.at, products)), 1.0
+            points = lbfgs(partial(evaluate, products=products), start, first_step=first_step, history=HISTORY)
+            for start in chain([start], points):  # noqa: B020 - the point that was evaluated last
+                fit.weight, fit.objective, fit.gradient = weight.cpu(), start.value, gradient.abs().max().item()
+                fit.converged = fit.gradient <= tolerance
+                if fit.converged:
                     return fit
-            start, first_step = Point(start.at, *evaluate(start.at, torch.float64)), 1.0
     return fit
 
 
