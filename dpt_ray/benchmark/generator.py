@@ -32,6 +32,7 @@ from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.order import ImageOrder, Segment
 from dpt_ray.data.shards import Sample, build_shard, sha256
 from dpt_ray.data.source import ImageSource, SourceShard
+from dpt_ray.data.stream import Columns
 from dpt_ray.report.table import markdown_table
 
 OURS, PUBLISHED = "ours", "published form, eager float32"
@@ -237,9 +238,9 @@ class _Training:
     def feed(self) -> Feed:
         """Return our feed from memory."""
 
-        def read(segment: Segment) -> dict[str, np.ndarray]:
+        def read(segment: Segment) -> list[Columns]:
             rows = slice(segment.start, segment.stop)
-            return {"image": self.images[rows], "label": self.labels[rows]}
+            return [{"image": self.images[rows], "label": self.labels[rows]}]
 
         return Feed(ImageOrder([IMAGES], seed=0, lanes=LANES, shuffle_window=IMAGES), read, self.batch)
 

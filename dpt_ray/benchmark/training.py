@@ -21,6 +21,7 @@ from dpt_ray.core.training.compute import Precision, compile_network, in_precisi
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.data.feed import Feed, training_batches
 from dpt_ray.data.order import ImageOrder, Segment
+from dpt_ray.data.stream import Columns
 from dpt_ray.report.table import markdown_table
 
 OURS, PLAIN = "ours", "plain loop"
@@ -139,9 +140,9 @@ def _ours(
 def _feed(images: np.ndarray, batch: int) -> Feed:
     labels = np.arange(len(images)) % CLASSES
 
-    def read(segment: Segment) -> dict[str, np.ndarray]:
+    def read(segment: Segment) -> list[Columns]:
         rows = slice(segment.start, segment.stop)
-        return {"image": images[rows], "label": labels[rows]}
+        return [{"image": images[rows], "label": labels[rows]}]
 
     return Feed(ImageOrder([len(images)], seed=0, lanes=LANES, shuffle_window=16384), read, batch)
 
