@@ -30,6 +30,11 @@ class Segment:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def split(self, longest: int) -> list["Segment"]:
+        """Return the segment in parts of at most so many rows."""
+        starts = range(self.start, self.stop, longest)
+        return [Segment(self.shard, start, min(start + longest, self.stop)) for start in starts]
+
 
 @dataclass(frozen=True)
 class Window:

@@ -27,9 +27,10 @@ from dpt_ray.distributed.failures import user_error
 BLOCK_BYTES = 32 * 2**20
 """Decoded images of a block, at most."""
 
-TASK_BLOCKS = 8
-"""Blocks of a read task, at most. Between two tasks a reader idles for some 0.1 s: Ray Data looks for events when all
-running tasks have one, or after that time."""
+TASK_BLOCKS, LEAST_TASK_BLOCKS = 8, 4
+"""Blocks of a read task, at most, and at least: they are smaller where the object store does not hold enough of them.
+Between two tasks a reader idles for some 0.1 s: Ray Data looks for events when all running tasks have one, or after
+that time."""
 
 TASKS_IN_STORE = 2
 """Tasks for each reader whose blocks the object store must hold: those of a later task wait for an earlier one's."""
@@ -138,7 +139,7 @@ class StreamedImages:
         groups = cut(planned, self._task_rows, lambda read: len(read.segment))
         rooms = Rooms()
         while tasks := list(islice(groups, TASKS_AHEAD)):
-            segments = [[read.segment for read in group] for group in tasks]
+            segments = list(chain.from_iterable(map(self._segments, tasks)))
             dataset = segment_dataset(self.source, segments, self._block_rows, self.on_unreadable, self.cpus)
             dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
                 object_store_memory=self.memory
@@ -153,16 +154,29 @@ class StreamedImages:
                 now = list(stream.take(len(first)))
                 yield [(first, now), *((part, list(_copied(stream.take(len(part)), rooms))) for part in others)]
 
+    def _segments(self, reads: Sequence[PlannedRead]) -> list[list[Segment]]:
+        """Return what the tasks read that make a run of reads: one, or several where a single read is too long.
+
+        Blocks of a longer task could fill the object store before those of an earlier one, for which they wait.
+        """
+        if len(reads) == 1:
+            return [[part] for part in reads[0].segment.split(self._task_rows)]
+        return [[read.segment for read in reads]]
+
     @property
     def _block_rows(self) -> int:
-        """Rows of a block; it is smaller where the memory does not hold enough tasks of one block."""
-        return rows_of(min(BLOCK_BYTES, self.memory // (TASKS_IN_STORE * self.readers)), self.source)
+        """Rows of a block."""
+        return rows_of(min(BLOCK_BYTES, self._task_bytes // LEAST_TASK_BLOCKS), self.source)
 
     @property
     def _task_rows(self) -> int:
-        """Rows of a read task, but for a single longer read."""
-        most = rows_of(self.memory // (TASKS_IN_STORE * self.readers), self.source)
-        return self._block_rows * max(1, min(TASK_BLOCKS, most // self._block_rows))
+        """Rows of a read task, at most."""
+        return self._block_rows * max(1, min(TASK_BLOCKS, rows_of(self._task_bytes, self.source) // self._block_rows))
+
+    @property
+    def _task_bytes(self) -> int:
+        """What the object store has for the blocks of a task."""
+        return self.memory // (TASKS_IN_STORE * self.readers)
 
 
 def _copied(pieces: Iterator[Columns], rooms: Rooms) -> Iterator[Columns]:
