@@ -6,12 +6,10 @@ from typing import Any
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.build import classifier_training
-from dpt_ray.core.models.weights import load_network
 from dpt_ray.core.semi_supervised.menu import algorithm_settings
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.data import stores
 from dpt_ray.data.index import read_index
-from dpt_ray.data.networks import NETWORK_FILE, classifier_file
+from dpt_ray.data.networks import NETWORK_FILE, Classifier, classifier_file
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.steps.predictions import Predictions
@@ -106,8 +104,8 @@ class TrainClassifier(Step):
 
 
 def _from_weights(url: str, build: Callable[[], TrainState]) -> TrainState:
-    """Return a training before its first step, with the weights of a trained network."""
-    weights, _ = load_network(stores.read_bytes(url))
+    """Return a training before its first step, with the weights of a trained classifier."""
+    weights = Classifier(url).network.state_dict()
     state = build()
     for network in (state.model, state.ema.model):
         network.load_state_dict(weights)
