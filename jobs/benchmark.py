@@ -90,7 +90,6 @@ def _parse() -> argparse.Namespace:
     sampling.add_argument("--guidance-scale", type=float, default=0.4, help="s in the paper's convention")
     sampling.add_argument("--steps", type=int, default=10, help="intervals of DPM-Solver++(2M)")
     for computing in (train, sampling):
-        computing.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where it computes")
         computing.add_argument(
             "--precision", choices=["float32", "bfloat16"], default="float32", help="what ours computes in"
         )
@@ -107,6 +106,8 @@ def _parse() -> argparse.Namespace:
     probe.add_argument("--features", type=int, default=384, help="features of each")
     probe.add_argument("--classes", type=int, default=200, help="classes")
     probe.add_argument("--decay", type=float, default=1.0, help="a in the spectrum k^-a of the features' covariance")
+    for computing in (train, sampling, probe):
+        computing.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where ours computes")
     return parser.parse_args()
 
 

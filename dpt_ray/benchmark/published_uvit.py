@@ -1,4 +1,4 @@
-"""U-ViT and its guided sampling written as the official code computes them, for comparison: eager, in float32.
+"""U-ViT and its guided sampling written as the official code computes them, for comparison: eager.
 
 The arithmetic of You et al. (2023) and Bao et al. (2023), on the weights of our network: queries, keys and values are
 cast one by one before attention; guidance calls the network twice; weights are averaged tensor by tensor.
@@ -56,10 +56,11 @@ def published_steps(
     learning_rate: float,
     label_dropout: float,
     decay: float,
+    mixed: bool = False,
 ) -> Callable[[], None]:
     """Return a training step on uint8 images (N, C, H, W) with labels (N,), which lie on the network's device.
 
-    It trains the network that is given.
+    It trains the network that is given; `mixed`: under bfloat16 autocast.
     """
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
     average = copy.deepcopy(network)
@@ -75,7 +76,9 @@ def published_steps(
         alpha = log_alpha.exp()[:, None, None, None]
         noise = torch.randn_like(clean)
         noisy = alpha * clean + (1 - alpha**2).sqrt() * noise
-        loss = (published_forward(network, noisy, 999 * time, label) - noise).square().flatten(1).mean(1).mean()
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            predicted = published_forward(network, noisy, 999 * time, label)
+        loss = (predicted - noise).square().flatten(1).mean(1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -88,16 +91,23 @@ def published_steps(
     return step
 
 
-def published_denoiser(network: UViT, scale: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the guided estimate of the clean image from x = clean + sigma * noise; two calls of the network."""
+def published_denoiser(network: UViT, scale: float, mixed: bool = False) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the guided estimate of the clean image from x = clean + sigma * noise; two calls of the network.
+
+    `mixed`: under bfloat16 autocast.
+    """
+
+    def predict(state: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        with torch.autocast(state.device.type, torch.bfloat16, enabled=mixed):
+            return published_forward(network, state, time, label)
 
     def denoise(x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
         alpha = (1 + sigma**2).rsqrt()
         integral, slope = torch.log1p(sigma**2), BETA_MAX - BETA_MIN
         time = 2 * integral / (BETA_MIN + (BETA_MIN**2 + 2 * slope * integral).sqrt())
         state = (alpha[:, None, None, None] * x).float()
-        with_label = published_forward(network, state, (999 * time).float(), label)
-        without = published_forward(network, state, (999 * time).float(), torch.full_like(label, network.null_label))
+        with_label = predict(state, (999 * time).float(), label)
+        without = predict(state, (999 * time).float(), torch.full_like(label, network.null_label))
         noise = with_label + scale * (with_label - without)
         return x - sigma[:, None, None, None] * noise.to(x.dtype)
 

@@ -477,6 +477,9 @@ class SamplingConfig(Section):
     steps: Count = 20
     """Intervals between the solver's noise levels: one network evaluation each, two with `heun` in all but the last.
     `_fast` solvers join three at a time to a step of third order. Guidance doubles the evaluations."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16`: the network computes in it where that is safe (autocast), and the solver stays float32. For GPUs that
+    have it; CPUs only emulate it."""
     ema_width: Annotated[float, Field(gt=0, lt=0.28)] | None = None
     """Draw with weights averaged by a power function of this relative width (0.05: over about the last 5 % of the
     training) instead of with stage 2's own average; needs `stage2.ema_snapshots`, and no new training."""
@@ -510,7 +513,8 @@ class ClusterConfig(Section):
     channels_last: bool = False
     """Training keeps images and convolutions channels last in memory, which is faster on recent GPUs."""
     compile: bool = False
-    """Compile networks for training (`torch.compile`): a minute at the start, faster steps. Needs a C++ compiler."""
+    """Compile networks for training, and generators for sampling (`torch.compile`): a minute at the start, then faster.
+    Needs a C++ compiler."""
     inference_workers: Count | None = None
     """Processes for labelling and sampling; by default one for each GPU, or else for each CPU."""
     inference_batch: Count = 256

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dpt_ray.core.transfer import to_device
+
 
 def derive_seed(*parts: int | str) -> int:
     """Return a 63-bit seed that is a fixed function of `parts`, the same on every platform."""
@@ -45,12 +47,12 @@ class RowRandom:
         size, rest = divmod(len(self._generators), count)
         if rest:
             raise ValueError(f"{len(self._generators)} random streams cannot be cut into {count} equal parts")
-        groups = []
-        for start in range(0, len(self._generators), size):
-            group = RowRandom((), self._rows_per_stream, self.device)
-            group._generators = self._generators[start : start + size]
-            groups.append(group)
-        return groups
+        starts = range(0, len(self._generators), size)
+        return [self._with(self._generators[start : start + size], self.device) for start in starts]
+
+    def on_host(self) -> "RowRandom":
+        """Return the same streams, whose draws stay on the CPU: for what the host has to know itself."""
+        return self._with(self._generators, torch.device("cpu"))
 
     def __len__(self) -> int:
         return len(self._generators) * self._rows_per_stream
@@ -67,6 +69,11 @@ class RowRandom:
         """Uniform int64 in [0, high), shape (rows, *shape)."""
         return self._draw(lambda size, generator: torch.randint(high, size, generator=generator), shape)
 
+    def _with(self, generators: list[torch.Generator], device: torch.device) -> "RowRandom":
+        other = RowRandom((), self._rows_per_stream, device)
+        other._generators = generators
+        return other
+
     def _draw(self, sample, shape: tuple[int, ...]) -> Tensor:
         size = (self._rows_per_stream, *shape)
-        return torch.cat([sample(size, generator) for generator in self._generators]).to(self.device)
+        return to_device(torch.cat([sample(size, generator) for generator in self._generators]), self.device)

@@ -7,6 +7,7 @@ import torch
 
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.random import RowRandom, derive_seed
+from dpt_ray.core.transfer import to_device
 from dpt_ray.data.order import ImageOrder
 from dpt_ray.data.source import CONFIDENCE, IMAGE, LABEL
 from dpt_ray.data.stream import INDEX, ReadSegment, batches
@@ -60,9 +61,7 @@ def training_batches(
     while True:
         batch = {}
         for name, stream in columns.items():
-            values = {
-                column: torch.from_numpy(array).to(device, non_blocking=True) for column, array in next(stream).items()
-            }
+            values = {column: to_device(torch.from_numpy(array), device) for column, array in next(stream).items()}
             batch[name] = ImageBatch(
                 images=values[IMAGE],
                 labels=values[LABEL],

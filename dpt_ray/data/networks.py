@@ -21,6 +21,7 @@ from dpt_ray.core.build import (
     build_process,
     channel_statistics,
 )
+from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.latents import LatentScale
 from dpt_ray.core.diffusion.samplers import sample, to_uint8
 from dpt_ray.core.models.encoders import FrozenEncoder
@@ -32,6 +33,7 @@ from dpt_ray.core.models.wide_resnet import WideResNet
 from dpt_ray.core.probe.features import normalise_rows
 from dpt_ray.core.random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.augmentation import normalise
+from dpt_ray.core.training.compute import compile_network, in_precision
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.autoencoders import FoundAutoencoder, check_same, find_autoencoder, open_autoencoder
@@ -192,6 +194,7 @@ class Generator:
         latents: where the autoencoder is, and with what scale latents are expected, for a generator of latents;
             as its file says when not given.
         decoding_batch: images that the autoencoder decodes together.
+        compiled: compile the network, anew for each number of images drawn together.
 
     Raises:
         UserError: the file is damaged or holds something else, or there are no snapshots beside it, or the autoencoder
@@ -206,6 +209,7 @@ class Generator:
         checksum: str | None = None,
         latents: LatentsConfig | None = None,
         decoding_batch: int = 16,
+        compiled: bool = False,
     ):
         def build(description: dict[str, Any]) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
@@ -221,6 +225,8 @@ class Generator:
         if ema_width is not None:
             _take_over(network, averaged_weights(_folder(url), ema_width), _folder(url))
         self.network = network.eval().to(device)
+        if compiled:
+            compile_network(self.network)
         self._url, self._device = url, device
         self._weak: dict[int, nn.Module] = {}
 
@@ -255,8 +261,8 @@ class Generator:
             )
         random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
         labels = torch.tensor([label for label, _ in wanted], device=self._device)
-        weak = None if classifier_free else self.process.denoiser(self._early(config.weak_snapshot))
-        denoiser = build_guidance(config, self.process.denoiser(self.network), self.num_classes, weak)
+        weak = None if classifier_free else self._denoiser(self._early(config.weak_snapshot), config)
+        denoiser = build_guidance(config, self._denoiser(self.network, config), self.num_classes, weak)
         images = sample(
             config.sampler,
             denoiser,
@@ -271,6 +277,9 @@ class Generator:
             return to_uint8(self._decoder(images) if self._decoder else images).cpu()
         except ValueError as error:
             raise UserError(str(error), where=self._url, fix="train it with a lower learning rate") from None
+
+    def _denoiser(self, network: nn.Module, config: SamplingConfig) -> Denoiser:
+        return self.process.denoiser(in_precision(network, config.precision, torch.device(self._device)))
 
     def _early(self, number: int) -> nn.Module:
         """Return the network as it was at one of its training's snapshots."""

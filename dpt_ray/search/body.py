@@ -7,15 +7,13 @@ from functools import partial
 from typing import Any
 
 from dpt_ray.config.tune import SchedulerConfig
-from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.looks import Looks
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.pipeline.graph import Step, make_all
 from dpt_ray.pipeline.jobs import skip_policy
 from dpt_ray.pipeline.steps.data import image_form
-from dpt_ray.pipeline.steps.predictions import sidecar_urls
-from dpt_ray.search.judges import PseudoImageDistance, ValidationAccuracy, without_snapshots
+from dpt_ray.search.judges import ValidationAccuracy, pseudo_image_distance
 from dpt_ray.search.space import Trial
 
 LONGEST_CAUSE = 500
@@ -72,15 +70,7 @@ def _looks(
         )
 
     if shares and "stage2" in scheduler.stages and run.real_features is not None:
-        made = make([run.real_features, run.pseudo_labels])
-        real = made[run.real_features]
-        judge = PseudoImageDistance(
-            made[run.classifier].file(NETWORK_FILE),
-            [url for url in sidecar_urls(real) if url is not None],
-            without_snapshots(config.sampling),
-            run.pseudo_images.settings["seed"],
-            scheduler.proxy_per_class,
-        )
+        judge = pseudo_image_distance(config, run, make, scheduler.proxy_per_class)
         looks[run.generator] = Looks(shares, judge, teller("stage2"))
     if shares and "stage3" in scheduler.stages:
         held_out = make([run.test_data])[run.test_data]

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,23 +10,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpt_ray.config.schema import SamplingConfig
+from dpt_ray.config.schema import RunConfig, SamplingConfig
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.index import read_index
-from dpt_ray.data.networks import Classifier, Generator
+from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator
 from dpt_ray.data.sidecars import KEY, read_sidecar
 from dpt_ray.data.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.dpt import DualPseudoTraining
+from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.steps.features import FEATURES
+from dpt_ray.pipeline.steps.predictions import sidecar_urls
 
 BATCH = 100
 WORST = -1e9
 """Score of a generator whose images, or their distance, are not finite."""
 
 
-def _device() -> str:
+def own_device() -> str:
+    """Return where this process computes."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -95,7 +101,7 @@ class PseudoImageDistance:
 
     def __call__(self, network: bytes) -> float:
         if self._kept is None:
-            self._kept = Classifier(self.classifier, _device()), self._real_moments()
+            self._kept = Classifier(self.classifier, own_device()), self._real_moments()
         classifier, real = self._kept
         generator = _open(Generator, network)
         wanted = [(label, number) for number in range(self.per_class) for label in range(generator.num_classes)]
@@ -117,6 +123,21 @@ class PseudoImageDistance:
         return moments
 
 
+def pseudo_image_distance(
+    config: RunConfig, run: DualPseudoTraining, make: Callable[[list[Step]], Mapping[Step, Artifact]], per_class: int
+) -> PseudoImageDistance:
+    """Return the judge of a run's generator; what it needs of the run is made first."""
+    assert run.real_features is not None  # see evaluation.frechet
+    made = make([run.real_features, run.pseudo_labels])
+    return PseudoImageDistance(
+        made[run.classifier].file(NETWORK_FILE),
+        [url for url in sidecar_urls(made[run.real_features]) if url is not None],
+        without_snapshots(config.sampling),
+        run.pseudo_images.settings["seed"],
+        per_class,
+    )
+
+
 def without_snapshots(sampling: SamplingConfig) -> SamplingConfig:
     """Return how a network on its way draws, which has no snapshots beside it: autoguidance becomes no guidance."""
     changes: dict[str, Any] = {"ema_width": None}
@@ -135,4 +156,4 @@ def _open(kind: Any, network: bytes) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.safetensors"
         file.write_bytes(network)
-        return kind(str(file), _device())
+        return kind(str(file), own_device())

@@ -27,7 +27,7 @@ from dpt_ray.core.training.compute import (
     keep_channels_last,
 )
 from dpt_ray.core.training.ema import Ema
-from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
+from dpt_ray.core.training.finite import FiniteCheck, NonFiniteLossError
 from dpt_ray.core.training.loop import Schedule, train, train_step
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.state import TrainState
@@ -213,4 +213,4 @@ def test_what_is_not_finite_is_told_and_no_weight_moves(objective, told):
 
 
 def test_a_finite_step_is_let_through():
-    check_finite(torch.tensor(1.0), torch.tensor(2.0), {"loss": torch.tensor(1.0)})
+    FiniteCheck(torch.tensor(1.0), torch.tensor(2.0), {"loss": torch.tensor(1.0)}).require()

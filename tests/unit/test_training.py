@@ -368,20 +368,53 @@ def test_checkpoints_come_with_the_clock_at_history_rows_and_never_at_the_end(mo
     assert all(images in [row["images"] for row in state.history] for images in made)
 
 
+def after_steps(steps: int, config: OptimizerConfig, fused: bool) -> TrainState:
+    """Return the state after the first steps of a training of 100 images."""
+    state = pulled([1.0, 2.0], config)
+    if fused:
+        state.fuse_optimizer()
+    for _, step in zip(range(steps), endless(), strict=False):
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(config, state.images_seen, 100)
+        train_step(state, state.model, step, config.gradient_clip)
+        state.images_seen += 10
+    return state
+
+
 @pytest.mark.parametrize("config", [PLAIN, OptimizerConfig(name="adamw", learning_rate=0.1), SGD])
 def test_a_loss_that_is_not_finite_leaves_weights_average_and_optimizer_as_they_were(config):
     reached = pulled([1.0, 2.0], config, fail_at=3)
     with pytest.raises(NonFiniteLossError, match=r"^loss is not finite in step 4 \(images 31 to 40\)$"):
         train(reached, endless(), Schedule(100, 10, 10, 1e9), config)
-    expected = pulled([1.0, 2.0], config)
-    for _, step in zip(range(3), endless(), strict=False):
-        for group in expected.optimizer.param_groups:
-            group["lr"] = learning_rate(config, expected.images_seen, 100)
-        train_step(expected, expected.model, step, config.gradient_clip)
-        expected.images_seen += 10
+    expected = after_steps(3, config, fused=False)
     expected.history = reached.history
     assert reached.images_seen == 30
     assert content(reached) == content(expected)
+
+
+@pytest.mark.parametrize("config", [PLAIN, OptimizerConfig(name="adamw", learning_rate=0.1), SGD])
+def test_a_fused_optimizer_heeds_what_is_not_finite_before_the_host_knows(config):
+    reached, stored = pulled([1.0, 2.0], config, fail_at=3), []
+    reached.fuse_optimizer()
+    with pytest.raises(NonFiniteLossError, match=r"^loss is not finite in step 4 \(images 31 to 40\)$"):
+        train(
+            reached,
+            endless(),
+            Schedule(100, 10, 40, 0.0, snapshots=5),
+            config,
+            on_log=lambda state, pace: stored.append("row"),
+            on_snapshot=lambda state: stored.append(state.images_seen),
+        )
+    assert stored == [20]
+    assert reached.objective.calls == 4  # the row of step 4 waits for its check
+    reached, expected = pulled([1.0, 2.0], config, fail_at=3), after_steps(3, config, fused=True)
+    reached.fuse_optimizer()
+    with pytest.raises(NonFiniteLossError, match=r"^loss is not finite in step 4 \(images 31 to 40\)$"):
+        train(reached, endless(), Schedule(100, 10, 100, 1e9), config)
+    assert reached.objective.calls == 5  # one step was ahead, and did nothing either
+    kept = [name for name in content(expected)[0] if name.startswith(("model.", "optimizer."))]
+    assert kept
+    assert [content(reached)[0][name] for name in kept] == [content(expected)[0][name] for name in kept]
 
 
 @pytest.mark.parametrize(("clip", "step"), [(None, 5.0), (10.0, 5.0), (1.0, 1.0), (0.25, 0.25)])

@@ -25,7 +25,7 @@ from dpt_ray.config.schema import (
 from dpt_ray.core.build import classifier_training
 from dpt_ray.core.semi_supervised.menu import algorithm_class, algorithm_names
 from dpt_ray.core.training.ema import Ema
-from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
+from dpt_ray.core.training.finite import FiniteCheck, NonFiniteLossError
 from dpt_ray.core.training.loop import Schedule, train, train_step
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.state import TrainState
@@ -131,7 +131,7 @@ def stopped(rank: int) -> list[str]:
 
 def _complaint(loss: float) -> str:
     with pytest.raises(NonFiniteLossError) as caught:
-        check_finite(torch.tensor(loss), torch.tensor(1.0), {"labelled_loss": torch.tensor(1.0)})
+        FiniteCheck(torch.tensor(loss), torch.tensor(1.0), {"labelled_loss": torch.tensor(1.0)}).require()
     return str(caught.value)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from dpt_ray.core.diffusion.denoiser import per_image
 from dpt_ray.core.random import RowRandom
+from dpt_ray.core.transfer import to_device
 
 NUM_CONDITIONS = 9
 """Numbers that describe what was done to an image; all zero: nothing."""
@@ -44,14 +45,17 @@ class Augmentation:
 
     def __call__(self, images: Tensor, random: RowRandom) -> tuple[Tensor, Tensor]:
         """Change images (B, C, H, W); return them with the description of each change, (B, `NUM_CONDITIONS`)."""
-        drawn = self._draw(random)
-        images = torch.where(per_image(drawn.flip_x > 0), images.flip(3), images)
-        images = torch.where(per_image(drawn.flip_y > 0), images.flip(2), images)
-        moved = drawn.moved()
-        if moved.any():  # the others keep their pixels to the bit
+        drawn = self._draw(random.on_host())  # the host knows what moves without waiting for the device
+        device = images.device
+        images = torch.where(per_image(to_device(drawn.flip_x > 0, device)), images.flip(3), images)
+        images = torch.where(per_image(to_device(drawn.flip_y > 0, device)), images.flip(2), images)
+        moved = drawn.moved().nonzero().squeeze(1)
+        if len(moved) > 0:  # the others keep their pixels to the bit
+            positions = to_device(drawn.source_positions(images.shape[3], images.shape[2])[moved], device)
+            moved = to_device(moved, device)
             images = images.clone()
-            images[moved] = resample(images[moved], drawn.source_positions(images.shape[3], images.shape[2])[moved])
-        return images, drawn.conditions()
+            images[moved] = resample(images[moved], positions)
+        return images, to_device(drawn.conditions(), device)
 
     def _draw(self, random: RowRandom) -> "_Draws":
         applied = (random.uniform(5) < self.probability).float()
@@ -107,7 +111,7 @@ class _Draws:
         unstretch = _turn(self.stretch_direction) @ _diagonal(along, across) @ _turn(-self.stretch_direction)
         shrink = _diagonal(SCALE_BASE**-self.scale, SCALE_BASE**-self.scale)
         linear = shrink @ _turn(-self.rotation) @ unstretch
-        shift = self.shift * torch.tensor([width, height], device=self.shift.device) * TRANSLATION
+        shift = self.shift * torch.tensor([width, height]) * TRANSLATION
         return torch.cat([linear, -linear @ shift[:, :, None]], dim=2)
 
 
@@ -128,18 +132,22 @@ def resample(images: Tensor, source_positions: Tensor) -> Tensor:
     height, width = images.shape[2:]
     taps = torch.tensor(SYM6, dtype=torch.float64)
     delay = (taps * torch.arange(len(taps))).sum().item() / taps.sum().item()
-    taps = taps.to(images)
+    taps = to_device(taps.to(images.dtype), images.device)
     wide = functional.pad(images, (width - 1, width - 1, height - 1, height - 1), mode="reflect")
     cut = len(taps) - 2  # samples at the edge that part of the filter misses
     fine = _upsample(wide, taps)[:, :, cut:-cut, cut:-cut]
-    # Sample m of the finer grid sees its pixels around (m - delay) / 2.
-    columns = (torch.arange(2 * width + len(taps) - 2).to(images) - delay) / 2 - (width - 1) / 2
-    rows = (torch.arange(2 * height + len(taps) - 2).to(images) - delay) / 2 - (height - 1) / 2
-    targets = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=2)  # (rows, columns, 2)
+
+    def positions(side: int) -> Tensor:
+        # Sample m of the finer grid sees its pixels around (m - delay) / 2.
+        samples = torch.arange(2 * side + len(taps) - 2, dtype=images.dtype, device=images.device)
+        return (samples - delay) / 2 - (side - 1) / 2
+
+    # (rows, columns, 2)
+    targets = torch.stack(torch.meshgrid(positions(width), positions(height), indexing="xy"), dim=2)
     sources = torch.einsum("bij,yxj->byxi", source_positions[:, :, :2], targets) + source_positions[:, None, None, :, 2]
-    centre = torch.tensor([wide.shape[3] - 1, wide.shape[2] - 1]).to(images) / 2
-    last = torch.tensor([fine.shape[3] - 1, fine.shape[2] - 1]).to(images)
-    grid = (2 * (sources + centre) + delay - cut) / last * 2 - 1
+    lasts = torch.tensor([[wide.shape[3] - 1, wide.shape[2] - 1], [fine.shape[3] - 1, fine.shape[2] - 1]])
+    middle, last = to_device(lasts.to(images.dtype), images.device)
+    grid = (2 * (sources + middle / 2) + delay - cut) / last * 2 - 1
     moved = functional.grid_sample(fine, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
     return _downsample(moved, taps)
 

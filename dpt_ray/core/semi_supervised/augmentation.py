@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dpt_ray.core.random import RowRandom
 from dpt_ray.core.semi_supervised import color_ops, geometric_ops
+from dpt_ray.core.transfer import to_device
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -68,8 +69,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     if len(mean) != channels or len(std) != channels:
         raise ValueError(f"mean and std need {channels} values, one per channel, got {len(mean)} and {len(std)}")
     # Folded into one multiplication and one addition: x / (255 std) - mean / std.
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)[:, None, None]
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)[:, None, None]
+    folded = torch.tensor([[1 / (255 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)]])
+    scale, shift = to_device(folded, images.device)[..., None, None]
     return images * scale - shift
 
 
@@ -152,13 +153,14 @@ class Strong:
         return self.weak(images, random)
 
     def _apply_operations(self, images: Tensor, random: RowRandom) -> Tensor:
-        drawn = random.integers(len(self.ranges), self.num_operations)
+        # Rows are grouped on the host, which then need not wait for the device to know how many do the same.
+        drawn = random.on_host().integers(len(self.ranges), self.num_operations)
+        sizes = [torch.bincount(operations, minlength=len(self.ranges)).tolist() for operations in drawn.unbind(1)]
+        order = to_device(drawn.argsort(dim=0, stable=True), images.device)
         uniform = random.uniform(self.num_operations)
-        # One transfer to the host tells the group sizes of all rounds.
-        sizes = torch.stack([(drawn == index).sum(0) for index in range(len(self.ranges))], dim=1).tolist()
         images = images.clone()
         for number in range(self.num_operations):
-            groups = drawn[:, number].argsort(stable=True).split(sizes[number])
+            groups = order[:, number].split(sizes[number])
             for rows, (name, (low, high)) in zip(groups, self.ranges.items(), strict=True):
                 if len(rows) > 0 and name != "identity":
                     magnitude = low + (high - low) * uniform[rows, number]
@@ -171,5 +173,5 @@ class Strong:
         if len(fill) != channels:
             raise ValueError(f"cutout_fill needs {channels} values, one per channel, got {len(fill)}")
         side, x, y = random.uniform(3).unbind(1)
-        color = torch.tensor(fill, dtype=torch.uint8, device=images.device)
+        color = to_device(torch.tensor(fill, dtype=torch.uint8), images.device)
         return geometric_ops.cut_out(images, side * self.cutout * width, x * width, y * height, color)

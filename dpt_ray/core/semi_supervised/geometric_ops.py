@@ -95,7 +95,7 @@ def _reflect(position: Tensor, size: int) -> Tensor:
 
 def _identity_matrix(magnitude: Tensor, entry: int, value: Tensor) -> Tensor:
     """Affine coefficients (B, 6) of the identity with one entry replaced."""
-    matrix = torch.tensor([1, 0, 0, 0, 1, 0], dtype=torch.float64, device=magnitude.device).repeat(len(magnitude), 1)
+    matrix = torch.eye(2, 3, dtype=torch.float64, device=magnitude.device).flatten().repeat(len(magnitude), 1)
     matrix[:, entry] = value.double()
     return matrix
 

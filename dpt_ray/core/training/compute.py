@@ -71,8 +71,12 @@ def compile_network(model: nn.Module) -> None:
     model.compile(dynamic=False)  # every step has equally many rows
 
 
-def check_compiler(device: torch.device) -> None:
+def check_compiler(device: torch.device, work: str = "training") -> None:
     """Compile and run a trifle, so that whatever is missing is found before the first step.
+
+    Args:
+        device: to compile for.
+        work: what runs there, for what is told.
 
     Raises:
         UserError: it cannot be compiled here.
@@ -82,7 +86,7 @@ def check_compiler(device: torch.device) -> None:
         torch.compile(lambda x: x * 2 + new, options={"fx_graph_cache": False})(torch.ones(8, device=device))
     except Exception as error:  # whatever the back ends of torch.compile raise
         raise UserError(
-            f"cluster.compile is set, but torch.compile does not work where training runs ({_reason(error)})",
+            f"cluster.compile is set, but torch.compile does not work where {work} runs ({_reason(error)})",
             fix="install a C++ compiler (g++) there, or set cluster.compile=false",
         ) from error
 

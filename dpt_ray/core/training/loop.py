@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,9 +14,12 @@ from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.training.accumulation import backward
 from dpt_ray.core.training.collective import agree, mean_over_workers, whole
 from dpt_ray.core.training.compute import FLOAT32, Precision, in_precision
-from dpt_ray.core.training.finite import NonFiniteLossError, check_finite
+from dpt_ray.core.training.finite import FiniteCheck
 from dpt_ray.core.training.optim import learning_rate, set_learning_rate
 from dpt_ray.core.training.state import TrainState
+
+STEPS_AHEAD = 1
+"""Steps that the host may be ahead of the last one known to be finite, so that a GPU need not wait for its work."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,13 @@ def train(
         on_snapshot: called when the further averages are to be stored, on every worker.
 
     Raises:
-        NonFiniteLossError: before the optimizer moves; it says which step and what.
+        NonFiniteLossError: the optimizer did not move in that step, and nothing was stored since; it says which step
+            and what.
     """
     network = state.model if model is None else model
     network.train()
     interval: list[dict[str, Tensor]] = []
+    unchecked: deque[FiniteCheck] = deque()
     began = checkpointed = time.monotonic()
     waited = 0.0
     for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
@@ -103,17 +109,27 @@ def train(
         asked = time.monotonic()
         batch = next(batches)
         waited += time.monotonic() - asked
-        try:
-            interval.append(train_step(state, network, batch, optimizer_config.gradient_clip, precision, parts))
-        except NonFiniteLossError as error:
-            raise NonFiniteLossError(f"{error} in step {step + 1:,} (images {before + 1:,} to {after:,})") from None
+        metrics, check = _update(
+            state,
+            network,
+            batch,
+            optimizer_config.gradient_clip,
+            precision,
+            parts,
+            f"in step {step + 1:,} (images {before + 1:,} to {after:,})",
+        )
+        interval.append(metrics)
+        unchecked.append(check)
         state.images_seen = after
         for average in state.power_averages:
             average.update(state.model, before, state.images_seen)
-        if schedule.snapshot_due(step):
+        last, snapshot = step + 1 == schedule.num_steps, schedule.snapshot_due(step)
+        row = last or _passed(before, state.images_seen, schedule.log_every)
+        while len(unchecked) > (0 if row or snapshot else STEPS_AHEAD):
+            unchecked.popleft().require()
+        if snapshot:
             on_snapshot(state)
-        last = step + 1 == schedule.num_steps
-        if last or _passed(before, state.images_seen, schedule.log_every):
+        if row:
             state.history.append(_history_row(state.images_seen, interval))
             seconds = time.monotonic() - began
             on_log(state, Pace(len(interval) * schedule.images_per_step / seconds, seconds, waited))
@@ -146,17 +162,37 @@ def train_step(
     Raises:
         NonFiniteLossError: some worker's loss, or the gradient, is not finite; no weight was updated.
     """
+    metrics, check = _update(state, network, batches, gradient_clip, precision, parts)
+    check.require()
+    return metrics
+
+
+def _update(
+    state: TrainState,
+    network: nn.Module,
+    batches: Mapping[str, ImageBatch],
+    gradient_clip: float | None,
+    precision: Precision,
+    parts: int,
+    place: str = "",
+) -> tuple[dict[str, Tensor], FiniteCheck]:
+    """See `train_step`; where the optimizer heeds the check on the device, it is still to be asked for."""
     state.optimizer.zero_grad(set_to_none=True)
     called = in_precision(network, precision, state.device)
     loss, metrics = backward(lambda part: state.objective(called, part), network, batches, parts)
     # Workers hold the same gradient by now, or parts of it, and so the same norm.
     norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
-    check_finite(loss, whole(norm), metrics)
+    check = FiniteCheck(loss, whole(norm), metrics, place)
+    if state.heeds_found_inf:
+        before = getattr(state.optimizer, "found_inf", check.found_inf)  # nor in the steps after it
+        state.optimizer.found_inf = torch.maximum(before, check.found_inf)  # type: ignore[attr-defined]
+    else:
+        check.require()
     if gradient_clip is not None:
         nn.utils.clip_grads_with_norm_(state.model.parameters(), gradient_clip, norm)
     state.optimizer.step()
     state.ema.update(state.model, state.images_seen)
-    return metrics
+    return metrics, check
 
 
 def _passed(before: int, after: int, every: int) -> bool:

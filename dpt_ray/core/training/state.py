@@ -57,7 +57,19 @@ class TrainState:
         """Move everything to a device, in place; to be called before the first step or a checkpoint is loaded."""
         for module in self._parts().values():
             module.to(device)
+        if self.device.type == "cuda":
+            self.fuse_optimizer()
         return self
+
+    def fuse_optimizer(self) -> None:
+        """Do the optimizer's step in a few kernels, which on a GPU are several times as fast."""
+        for group in self.optimizer.param_groups:
+            group.update(fused=True, foreach=False)
+
+    @property
+    def heeds_found_inf(self) -> bool:
+        """Whether the optimizer does nothing where its `found_inf` is set: torch's fused ones, on whole tensors."""
+        return not self.sharded and all(group.get("fused") for group in self.optimizer.param_groups)
 
     def _parts(self) -> dict[str, nn.Module]:
         parts: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model, "objective": self.objective}

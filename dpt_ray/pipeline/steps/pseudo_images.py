@@ -8,10 +8,12 @@ holds all classes evenly, and a smaller K is a prefix of a larger one.
 from typing import Any
 
 import numpy as np
+import torch
 
 from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.random import derive_seed
+from dpt_ray.core.training.compute import check_compiler, check_precision
 from dpt_ray.data import stores
 from dpt_ray.data.images import encode_png
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
@@ -67,6 +69,7 @@ class PseudoImages(Step):
                 "batch": workshop.cluster.sampling_batch,
                 "decoding_batch": workshop.cluster.encoding_batch,
                 "device": "cuda" if resources.gpus else "cpu",
+                "compiled": workshop.cluster.compile,
             },
             [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
             resources=resources,
@@ -93,10 +96,11 @@ class _SamplingWorker(UnitWorker):
         batch: int,
         decoding_batch: int,
         device: str,
+        compiled: bool,
     ):
         self._generator_url, self._folder = generator, folder
         self._config, self._latents, self._seed = config, latents, seed
-        self._batch, self._decoding_batch, self._device = batch, decoding_batch, device
+        self._batch, self._decoding_batch, self._device, self._compiled = batch, decoding_batch, device, compiled
         self._generator: Generator | None = None
 
     def output_url(self, unit: Any) -> str:
@@ -104,12 +108,16 @@ class _SamplingWorker(UnitWorker):
 
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
+            check_precision(self._config.precision, torch.device(self._device))
+            if self._compiled:
+                check_compiler(torch.device(self._device), "sampling")
             self._generator = Generator(
                 self._generator_url,
                 self._device,
                 self._config.ema_width,
                 latents=self._latents,
                 decoding_batch=self._decoding_batch,
+                compiled=self._compiled,
             )
         _, start, stop = unit
         samples = []

@@ -1,0 +1,189 @@
+"""On a GPU: the same numbers as on a CPU, up to rounding, by every path that only a GPU takes. Skipped without one."""
+
+import copy
+from itertools import islice
+
+import pytest
+import torch
+
+from dpt_ray.config.schema import (
+    AlgorithmConfig,
+    ClassifierConfig,
+    ClassifierModelConfig,
+    GeneratorConfig,
+    GeneratorModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+)
+from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.build import classifier_training, generator_training
+from dpt_ray.core.diffusion.augmentation import Augmentation
+from dpt_ray.core.probe.logistic import fit_logistic
+from dpt_ray.core.random import RowRandom
+from dpt_ray.core.semi_supervised.augmentation import Strong, Weak
+from dpt_ray.core.training.compute import check_compiler, check_precision, compile_network, keep_channels_last
+from dpt_ray.core.training.finite import NonFiniteLossError
+from dpt_ray.core.training.loop import Schedule, train
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.data.networks import Generator, generator_file
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+STEPS, ROWS, CLASSES, SIZE = 6, 32, 3, 16
+SGD = OptimizerConfig(name="sgd", learning_rate=0.05, gradient_clip=5.0)
+CLASSIFIER = ClassifierConfig(
+    model=ClassifierModelConfig(name="wide_resnet", depth=10, width=2),
+    algorithm=AlgorithmConfig(statistics_momentum=0.5),
+    optimizer=SGD,
+)
+ADAM = OptimizerConfig(name="adam", learning_rate=1e-3)
+UVIT = GeneratorConfig(model=GeneratorModelConfig(patch_size=4, dim=64, depth=2, heads=2), optimizer=ADAM)
+DDPMPP = GeneratorConfig(
+    model=GeneratorModelConfig(name="ddpmpp", channels=16, multipliers=(1, 1), blocks=1, dropout=0.1),
+    process="edm",
+    augmentation=0.5,
+    optimizer=ADAM,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def pixels(rows: int, seed: int) -> torch.Tensor:
+    return torch.randint(256, (rows, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def batches(sources: tuple[str, ...], device: str):
+    step = 0
+    while True:
+        made = {}
+        for number, name in enumerate(sources):
+            seeds = range(1000 * step + 100 * number, 1000 * step + 100 * number + ROWS)
+            images, labels = pixels(ROWS, seeds[0]).to(device), (torch.arange(ROWS) % CLASSES).to(device)
+            made[name] = ImageBatch(images, labels, torch.arange(ROWS).to(device), RowRandom(seeds, device=device))
+        yield made
+        step += 1
+
+
+def start(config, device: str) -> tuple[TrainState, tuple[str, ...]]:
+    if isinstance(config, ClassifierConfig):
+        return classifier_training(config, channels=3, num_classes=CLASSES, seed=0).to(device), (
+            "labelled",
+            "unlabelled",
+        )
+    return generator_training(config, image_size=SIZE, channels=3, num_classes=CLASSES, seed=0).to(device), ("images",)
+
+
+def trained(config, device: str, state: TrainState | None = None, steps: int = STEPS, **options) -> TrainState:
+    made, sources = start(config, device)
+    state = state or made
+    given = islice(batches(sources, device), state.images_seen // ROWS, None)
+    train(state, given, Schedule(steps * ROWS, ROWS, ROWS, 1e9), config.optimizer, **options)
+    return state
+
+
+def weights(state: TrainState, averaged: bool = False) -> torch.Tensor:
+    network = state.ema.model if averaged else state.model
+    return torch.cat([parameter.detach().cpu().flatten() for parameter in network.parameters()])
+
+
+def off(state: TrainState, other: TrainState, config) -> float:
+    """Return how far apart two trainings are, relative to how far they went."""
+    began = weights(start(config, "cpu")[0])
+    return ((weights(state) - weights(other)).norm() / (weights(other) - began).norm()).item()
+
+
+@pytest.fixture(scope="module")
+def on_cpu():
+    made: dict[int, TrainState] = {}
+
+    def get(config) -> TrainState:
+        return made.setdefault(id(config), made.get(id(config)) or trained(config, "cpu"))
+
+    return get
+
+
+def test_views_are_the_same_to_the_bit():
+    images = pixels(512, 0)
+    for make in (Weak(True, 4), Strong(Weak(True, 4))):
+        expected, got = (make(images.to(d), RowRandom(range(512), device=d)).cpu() for d in ("cpu", "cuda"))
+        assert torch.equal(got, expected)
+
+
+def test_a_generators_augmentation_is_the_same_up_to_rounding():
+    images = pixels(64, 0) / 127.5 - 1
+    expected, got = (Augmentation(0.5, True)(images.to(d), RowRandom(range(64), device=d)) for d in ("cpu", "cuda"))
+    torch.testing.assert_close(got[0].cpu(), expected[0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(got[1].cpu(), expected[1])
+
+
+@pytest.mark.parametrize("config", [CLASSIFIER, UVIT, DDPMPP])
+def test_training_goes_where_it_goes_on_a_cpu(config, on_cpu):
+    state = trained(config, "cuda")
+    assert state.heeds_found_inf
+    assert off(state, on_cpu(config), config) < 0.02
+    losses = [[row["loss"] for row in each.history] for each in (state, on_cpu(config))]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+@pytest.mark.parametrize("config", [CLASSIFIER, UVIT, DDPMPP])
+def test_bfloat16_compiled_and_channels_last_goes_nearly_there(config, on_cpu):
+    check_precision("bfloat16", torch.device("cuda"))
+    check_compiler(torch.device("cuda"))
+    state, _ = start(config, "cuda")
+    keep_channels_last(state)
+    compile_network(state.model)
+    trained(config, "cuda", state, precision="bfloat16")
+    assert {value.dtype for value in state.model.state_dict().values()} <= {torch.float32, torch.int64}
+    losses = [[row["loss"] for row in each.history] for each in (state, on_cpu(config))]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+@pytest.mark.parametrize("config", [CLASSIFIER, UVIT])
+def test_a_checkpoint_goes_on_from_one_device_on_the_other(config, on_cpu):
+    half = trained(config, "cuda", steps=STEPS // 2)
+    for device in ("cpu", "cuda"):
+        state, _ = start(config, device)
+        state.load_bytes(half.to_bytes())
+        trained(config, device, state)
+        assert off(state, on_cpu(config), config) < 0.02
+
+
+@pytest.mark.parametrize("config", [CLASSIFIER, UVIT])
+def test_what_is_not_finite_moves_nothing(config):
+    state = trained(config, "cuda", steps=3)
+    before = copy.deepcopy(state.model).state_dict()
+    names = dict(state.model.named_parameters())
+    inner = state.objective.forward
+
+    def spoilt(*given):
+        loss, told = inner(*given)
+        return loss * float("nan"), told
+
+    state.objective.forward = spoilt
+    with pytest.raises(NonFiniteLossError, match=r"in step 4 \(images 97 to 128\)$"):
+        train(state, batches(start(config, "cpu")[1], "cuda"), Schedule(9999, ROWS, 9999, 1e9), config.optimizer)
+    assert all(torch.equal(before[name], value) for name, value in names.items())
+
+
+def test_images_are_drawn_as_on_a_cpu(tmp_path):
+    state = trained(UVIT, "cuda")
+    file = tmp_path / "network.safetensors"
+    form = {"image_size": SIZE, "channels": 3, "num_classes": CLASSES}
+    file.write_bytes(generator_file(UVIT, form, state))
+    wanted = [(label, number) for label in range(CLASSES) for number in range(4)]
+    config = SamplingConfig(guidance_scale=0.4, steps=6)
+    expected, got = (Generator(str(file), device).draw(config, 0, wanted).int() for device in ("cpu", "cuda"))
+    assert (expected - got).abs().max() <= 2
+
+
+def test_a_probe_finds_the_same_solution():
+    random = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2000, 32, generator=random), torch.randint(5, (2000,), generator=random)
+    expected, got = (
+        fit_logistic(lambda: [(x, y)], 32, 5, l2=1e-4, tolerance=1e-8, device=device) for device in ("cpu", "cuda")
+    )
+    assert got.converged
+    torch.testing.assert_close(got.weight, expected.weight, rtol=0, atol=1e-6)
