@@ -171,6 +171,13 @@ def test_a_row_does_not_depend_on_its_batch(channels, num_operations):
     assert not torch.equal(whole, strong(images, make_random(48, seed=1000)))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_operations_are_the_same_by_groups_of_rows_and_chosen_from_all_rows(channels):
+    images, strong = make_images(96, channels, 16, 20), Strong(Weak())
+    drawn = strong._draw_operations(96, make_random(96))
+    assert torch.equal(strong._to_all(images, *drawn), strong._in_groups(images, *drawn))
+
+
 def test_strong_applies_each_named_operation_equally_often():
     images = torch.full((4000, 1, 8, 8), 100, dtype=torch.uint8)
     strong = Strong(

@@ -106,10 +106,18 @@ def on_cpu():
 
 
 def test_views_are_the_same_to_the_bit():
-    images = pixels(512, 0)
-    for make in (Weak(True, 4), Strong(Weak(True, 4))):
-        expected, got = (make(images.to(d), RowRandom(range(512), device=d)).cpu() for d in ("cpu", "cuda"))
-        assert torch.equal(got, expected)
+    for make in (
+        Weak(True, 4),
+        Strong(Weak(True, 4)),
+        Strong(Weak(False, 0), num_operations=0),
+        Strong(Weak(), cutout=0),
+    ):
+        views = []
+        for step in range(3):  # the first one records what the others replay
+            images = pixels(256, step)
+            expected, got = (make(images.to(d), RowRandom(range(step, step + 256), device=d)) for d in ("cpu", "cuda"))
+            views.append((expected, got))
+        assert all(torch.equal(got.cpu(), expected) for expected, got in views)
 
 
 def test_a_generators_augmentation_is_the_same_up_to_rounding():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dpt_ray.core.random import RowRandom
+from dpt_ray.core.recorded import Recorded
 from dpt_ray.core.semi_supervised import color_ops, geometric_ops
 from dpt_ray.core.transfer import to_device
 
@@ -85,6 +86,7 @@ class Weak:
     def __init__(self, flip: bool = True, crop_padding: int = 4):
         self.flip = flip
         self.crop_padding = crop_padding
+        self._crop_and_flip = Recorded(geometric_ops.crop_and_flip)
 
     def __call__(self, images: Tensor, random: RowRandom) -> Tensor:
         """Return a weak view of uint8 `images` (B, C, H, W); row i uses row i of `random`.
@@ -92,14 +94,18 @@ class Weak:
         Raises:
             ValueError: the padding is not less than the image's side.
         """
+        return self._crop_and_flip(images, *self.draw(images, random))
+
+    def draw(self, images: Tensor, random: RowRandom) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw what `geometric_ops.crop_and_flip` does to each of the images: left, top, flip; see `__call__`."""
         if self.crop_padding >= min(images.shape[2:]):
             size = "x".join(map(str, images.shape[2:]))
             raise ValueError(f"crop_padding must be less than the side of the images ({size}), got {self.crop_padding}")
-        shift = random.integers(2 * self.crop_padding + 1, 2) - self.crop_padding
+        left, top = (random.integers(2 * self.crop_padding + 1, 2) - self.crop_padding).unbind(1)
         flip = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         if self.flip:
             flip = random.uniform() < 0.5
-        return geometric_ops.crop_and_flip(images, shift[:, 0], shift[:, 1], flip)
+        return left, top, flip
 
 
 class Strong:
@@ -139,6 +145,7 @@ class Strong:
         # A row's draws must not depend on the order in which settings were written.
         self.ranges = dict(sorted(ranges.items()))
         self.cutout_fill = cutout_fill
+        self._recorded = Recorded(self._view)
 
     def __call__(self, images: Tensor, random: RowRandom) -> Tensor:
         """Return a strong view of uint8 `images` (B, C, H, W); row i uses row i of `random`.
@@ -146,32 +153,66 @@ class Strong:
         Raises:
             ValueError: `cutout_fill` has not one value per channel.
         """
-        if self.num_operations > 0:
-            images = self._apply_operations(images, random)
-        if self.cutout > 0:
-            images = self._cut_out(images, random)
-        return self.weak(images, random)
+        color = self._fill(images.shape[1])
+        operations, uniform = self._draw_operations(len(images), random)
+        square = random.uniform(3) if self.cutout > 0 else torch.zeros(len(images), 3, device=images.device)
+        if images.device.type == "cpu":
+            images = self._in_groups(images, operations, uniform)
+            operations, uniform = operations[:, :0], uniform[:, :0]
+        to_do = (to_device(operations, images.device), uniform, square, to_device(color, images.device))
+        return self._recorded(images, *to_do, *self.weak.draw(images, random))
 
-    def _apply_operations(self, images: Tensor, random: RowRandom) -> Tensor:
-        # Rows are grouped on the host, which then need not wait for the device to know how many do the same.
-        drawn = random.on_host().integers(len(self.ranges), self.num_operations)
-        sizes = [torch.bincount(operations, minlength=len(self.ranges)).tolist() for operations in drawn.unbind(1)]
-        order = to_device(drawn.argsort(dim=0, stable=True), images.device)
-        uniform = random.uniform(self.num_operations)
-        images = images.clone()
-        for number in range(self.num_operations):
-            groups = order[:, number].split(sizes[number])
-            for rows, (name, (low, high)) in zip(groups, self.ranges.items(), strict=True):
-                if len(rows) > 0 and name != "identity":
-                    magnitude = low + (high - low) * uniform[rows, number]
-                    images[rows] = OPERATIONS[name](images[rows], magnitude)
-        return images
-
-    def _cut_out(self, images: Tensor, random: RowRandom) -> Tensor:
-        channels, height, width = images.shape[1:]
+    def _fill(self, channels: int) -> Tensor:
+        if self.cutout == 0:
+            return torch.zeros(channels, dtype=torch.uint8)
         fill = PAPER_FILL[channels] if self.cutout_fill is None else self.cutout_fill
         if len(fill) != channels:
             raise ValueError(f"cutout_fill needs {channels} values, one per channel, got {len(fill)}")
-        side, x, y = random.uniform(3).unbind(1)
-        color = to_device(torch.tensor(fill, dtype=torch.uint8), images.device)
-        return geometric_ops.cut_out(images, side * self.cutout * width, x * width, y * height, color)
+        return torch.tensor(fill, dtype=torch.uint8)
+
+    def _draw_operations(self, rows: int, random: RowRandom) -> tuple[Tensor, Tensor]:
+        """Return the place in `ranges` of each operation of each row, on the CPU, and where in its range it is."""
+        if self.num_operations == 0:
+            return torch.zeros(rows, 0, dtype=torch.int64), torch.zeros(rows, 0, device=random.device)
+        return random.on_host().integers(len(self.ranges), self.num_operations), random.uniform(self.num_operations)
+
+    def _in_groups(self, images: Tensor, operations: Tensor, uniform: Tensor) -> Tensor:
+        """Apply each operation to the rows that drew it: the least work."""
+        images = images.clone()
+        for drawn, where in zip(operations.unbind(1), uniform.unbind(1), strict=True):
+            sizes = torch.bincount(drawn, minlength=len(self.ranges)).tolist()
+            groups = drawn.argsort(stable=True).split(sizes)
+            for rows, (name, (low, high)) in zip(groups, self.ranges.items(), strict=True):
+                if len(rows) > 0 and name != "identity":
+                    images[rows] = OPERATIONS[name](images[rows], low + (high - low) * where[rows])
+        return images
+
+    def _to_all(self, images: Tensor, operations: Tensor, uniform: Tensor) -> Tensor:
+        """Apply every operation to all rows and choose: the same kernels whatever was drawn, which can be recorded."""
+        for drawn, where in zip(operations.unbind(1), uniform.unbind(1), strict=True):
+            chosen = images
+            for index, (name, (low, high)) in enumerate(self.ranges.items()):
+                if name != "identity":
+                    changed = OPERATIONS[name](images, low + (high - low) * where)
+                    chosen = torch.where((drawn == index)[:, None, None, None], changed, chosen)
+            images = chosen
+        return images
+
+    def _view(
+        self,
+        images: Tensor,
+        operations: Tensor,
+        uniform: Tensor,
+        square: Tensor,
+        color: Tensor,
+        left: Tensor,
+        top: Tensor,
+        flip: Tensor,
+    ) -> Tensor:
+        """Return the view that was drawn."""
+        images = self._to_all(images, operations, uniform)
+        if self.cutout > 0:
+            height, width = images.shape[2:]
+            side, x, y = square.unbind(1)
+            images = geometric_ops.cut_out(images, side * self.cutout * width, x * width, y * height, color)
+        return geometric_ops.crop_and_flip(images, left, top, flip)
