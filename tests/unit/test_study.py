@@ -7,6 +7,7 @@ import pytest
 from dpt_ray.config.load import load_config
 from dpt_ray.core.semi_supervised.menu import algorithm_names, algorithm_settings
 from dpt_ray.study import menu, mixing
+from dpt_ray.study.curve import curves_table
 from dpt_ray.study.statistics import mean_and_deviation, paired_interval
 
 
@@ -49,6 +50,12 @@ def test_gains_are_told_by_labels_and_mixing():
     table = mixing.gains_table(rows, "test").splitlines()
     assert len(table) == 3
     assert "| 80.00% ± 0.00% | 82.00% ± 1.00% | +2.00 | -0.48 to +4.48 | +1.0, +2.0, +3.0 |" in table[2]
+
+
+def test_curves_have_a_table_for_each_stage_that_was_trained():
+    row = {"stage": "stage2", "images": 3200.0, "seconds": 7.4, "measure": 0.25}
+    assert curves_table([row]).splitlines()[-1] == "| 3,200 | 7 | 0.25 |"
+    assert len(curves_table([row, {**row, "stage": "stage1"}]).split("\n\n")) == 2
 
 
 def test_algorithms_are_told_best_first():

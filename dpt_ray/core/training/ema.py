@@ -54,7 +54,7 @@ class Ema:
         values = list(model.state_dict(keep_vars=True).values())
         pairs = list(zip(averages, values, strict=True))
         floating = [(average, value) for average, value in pairs if average.is_floating_point()]
+        counters = [(average, value) for average, value in pairs if not average.is_floating_point()]
         torch._foreach_lerp_([own_part(a) for a, _ in floating], [own_part(v.detach()) for _, v in floating], 1 - decay)
-        for average, value in pairs:
-            if not average.is_floating_point():  # counters
-                average.copy_(value)
+        if counters:
+            torch._foreach_copy_([average for average, _ in counters], [value for _, value in counters])
