@@ -92,10 +92,16 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
         UserError: truncated or damaged archive, a link, an absolute name or one with `..`, a name that
             is not UTF-8 text, or a key that comes back after another one.
     """
+    for key, files in sample_places(data, where):
+        yield Sample(key, {extension: data[start:stop] for extension, (start, stop) in files.items()})
+
+
+def sample_places(data: bytes, where: str) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
+    """Yield the key of each sample of a shard, and where its files begin and end, by extension; see `iter_samples`."""
     members = plain_members(data)
     seen: set[str] = set()
     key = ""
-    files: dict[str, bytes] = {}
+    files: dict[str, tuple[int, int]] = {}
     for name, start, stop in _tarfile_members(data, where) if members is None else members:
         if "/" in name:
             new_key, extension = split_name(name)
@@ -104,16 +110,16 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
             extension = extension.lower()
         if new_key != key or not files:
             if files:
-                yield Sample(key, files)
+                yield key, files
             if new_key in seen:
                 raise UserError(SCATTERED, where=f"{where}: {new_key!r}")
             seen.add(new_key)
             key, files = new_key, {}
         elif extension in files:
             raise UserError(f"has two .{extension} files", where=f"{where}: sample {key!r}")
-        files[extension] = data[start:stop]
+        files[extension] = start, stop
     if files:
-        yield Sample(key, files)
+        yield key, files
 
 
 def _tarfile_members(data: bytes, where: str) -> Iterator[Member]:

@@ -13,6 +13,7 @@ from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.data.images import ImageForm, decode_images
 from dpt_ray.data.index import DatasetIndex, ShardInfo
 from dpt_ray.data.latents import LatentForm, read_latents
+from dpt_ray.data.layouts import find_layout
 from dpt_ray.data.order import Segment
 from dpt_ray.data.salvage import reliable_samples
 from dpt_ray.data.shards import Sample, fetch_shard
@@ -126,7 +127,14 @@ def read_shard_samples(shard: ShardInfo) -> list[Sample]:
     Raises:
         UserError: it is gone, or differs from its index in length, checksum or number of samples.
     """
-    data = fetch_shard(shard.url, size=shard.bytes, checksum=shard.sha256)
+    return _samples(_fetch(shard), shard)
+
+
+def _fetch(shard: ShardInfo) -> bytes:
+    return fetch_shard(shard.url, size=shard.bytes, checksum=shard.sha256)
+
+
+def _samples(data: bytes, shard: ShardInfo) -> list[Sample]:
     samples, _ = reliable_samples(data, shard.url)
     if shard.skipped:
         skipped = set(shard.skipped)
@@ -186,18 +194,31 @@ def new_arrays(form: ImageForm | LatentForm, at_once: int) -> Room:
     return lambda rows: np.empty((min(rows, at_once), *form.shape), form.dtype)
 
 
-def _open_images(shard: SourceShard, form: ImageForm) -> tuple[list[str], Take]:
-    """Return the keys of a shard's samples, and what decodes some of them."""
-    samples = read_shard_samples(shard.info)
+HasKeys = Callable[[list[str]], bool]
+"""Whether these are the keys of a shard's samples, in order."""
+
+
+def _open_images(shard: SourceShard, form: ImageForm) -> tuple[HasKeys, Take]:
+    """Return what knows the keys of a shard's samples, and what decodes some of them."""
+    data, url = _fetch(shard.info), shard.info.url
+    layout = find_layout(data, shard.info)
+    if layout is None:
+        samples = _samples(data, shard.info)
+        return (
+            lambda keys: keys == [sample.key for sample in samples],
+            lambda rows, out: decode_samples([samples[row] for row in rows], form, url, out),
+        )
 
     def take(rows: Sequence[int], out: np.ndarray) -> object:
-        return decode_samples([samples[row] for row in rows], form, shard.info.url, out)
+        wanted = list(rows)
+        named = lambda place: f"{url}: sample {layout.key(wanted[place])!r}"  # noqa: E731
+        return decode_images(layout.images(data, wanted), form, named, out=out)
 
-    return [sample.key for sample in samples], take
+    return layout.has_keys, take
 
 
-def _open_latents(shard: SourceShard, url: str, form: LatentForm) -> tuple[list[str], Take]:
-    """Return the keys of a shard's latents, and what gives some of them. The shard itself is not read."""
+def _open_latents(shard: SourceShard, url: str, form: LatentForm) -> tuple[HasKeys, Take]:
+    """Return what knows the keys of a shard's latents, and what gives some of them. The shard itself is not read."""
     keys, moments = read_latents(url, form)
     if len(keys) != shard.info.samples:
         raise UserError(f"holds latents of {len(keys)} images but the shard has {shard.info.samples}", where=url)
@@ -205,7 +226,7 @@ def _open_latents(shard: SourceShard, url: str, form: LatentForm) -> tuple[list[
     def take(rows: Sequence[int], out: np.ndarray) -> object:
         return np.take(moments, rows, axis=0, out=out)
 
-    return keys, take
+    return lambda others: others == keys, take
 
 
 def read_rows(
@@ -234,14 +255,14 @@ def read_rows(
     """
     if isinstance(form, LatentForm):
         assert shard.latent_sidecar is not None
-        keys, take = _open_latents(shard, shard.latent_sidecar, form)
+        has_keys, take = _open_latents(shard, shard.latent_sidecar, form)
     else:
-        keys, take = _open_images(shard, form)
+        has_keys, take = _open_images(shard, form)
     rows = list(wanted) if shard.rows is None else [shard.rows[row] for row in wanted]
     further: Columns = {}
     if shard.label_sidecar is not None:
         sidecar = read_sidecar(shard.label_sidecar, [LABEL, *columns])
-        if sidecar[KEY] != keys:
+        if not has_keys(sidecar[KEY]):
             raise UserError("does not list the samples of its shard", where=shard.label_sidecar)
         labels = sidecar[LABEL][rows].astype(np.int64)
         further = {name: sidecar[name][rows] for name in columns}

@@ -81,10 +81,10 @@ def test_nothing_is_tolerated_by_default(source, tmp_path):
 
 
 def test_a_store_that_does_not_answer_is_not_taken_for_damage(source, monkeypatch):
-    def fail(info):
-        raise StoreFailureError("the object store keeps failing", where=info.url)
+    def fail(url, **_):
+        raise StoreFailureError("the object store keeps failing", where=url)
 
-    monkeypatch.setattr("dpt_ray.data.source.read_shard_samples", fail)
+    monkeypatch.setattr("dpt_ray.data.source.fetch_shard", fail)
     told = []
     with pytest.raises(StoreFailureError, match="keeps failing"):
         next(read_segment(source, Segment(0, 0, 3), ROOM, told.append))
