@@ -7,11 +7,12 @@ import warnings
 import zlib
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from dpt_ray.benchmark.readers import centre_crop_with_pillow
-from dpt_ray.data.images import MAX_PIXELS, ImageForm, decode_image, encode_png
+from dpt_ray.data.images import MAX_PIXELS, ImageForm, decode_image, decode_images, encode_png
 from dpt_ray.errors import UserError
 
 WHERE = "00000.tar: sample 'a'"
@@ -293,3 +294,19 @@ def test_damaged_files_give_pixels_or_a_complaint_and_nothing_else(format):
         except UserError:
             refused += 1
     assert refused > 0
+
+
+@pytest.mark.parametrize("side", [(40, 50), (32, 32)])
+def test_decoding_loses_no_memory(side):
+    pixels = np.random.default_rng(0).integers(0, 256, (*side, 3), dtype=np.uint8)
+    encoded = [encode(Image.fromarray(pixels), "JPEG")] * 500
+    form, out = ImageForm(32, 3), np.empty((500, 3, 32, 32), np.uint8)
+
+    def held() -> int:
+        return psutil.Process().memory_full_info().uss
+
+    decode_images(encoded, form, str, out=out)
+    before = held()
+    for _ in range(4):
+        decode_images(encoded, form, str, out=out)
+    assert held() - before < 2**20  # simplejpeg loses 5 kB, 10 MB here, with each image that it refuses
