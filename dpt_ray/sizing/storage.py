@@ -66,11 +66,11 @@ def latent_bytes(config: GeneratorConfig, data: DataConfig) -> int:
 def object_store_bytes(kept: list[int], streams: int) -> int:
     """Return the object store that a node with one training worker should have.
 
-    Kept sources lie in it whole; streams together may fill `STREAM_SHARE` of it, each up to `MOST_AHEAD` bytes.
+    Kept sources lie in it whole; streams together may fill `STREAM_SHARE` of it, each with `ENOUGH_AHEAD` bytes.
     """
-    from dpt_ray.distributed.reading import MOST_AHEAD, STREAM_SHARE
+    from dpt_ray.distributed.reading import ENOUGH_AHEAD, STREAM_SHARE
 
-    return math.ceil(max((sum(kept) + streams * MOST_AHEAD), streams * MOST_AHEAD / STREAM_SHARE))
+    return math.ceil(max((sum(kept) + streams * ENOUGH_AHEAD), streams * ENOUGH_AHEAD / STREAM_SHARE))
 
 
 def fetches_per_image(images_per_shard: int, lanes: int, shuffle_window: int) -> float:
@@ -82,10 +82,10 @@ def fetches_per_image(images_per_shard: int, lanes: int, shuffle_window: int) ->
 
 
 def stream_gib() -> float:
-    """Return how far a stream reads ahead at most, in GiB."""
-    from dpt_ray.distributed.reading import MOST_AHEAD
+    """Return the room that a cluster is sized to have for each stream, in GiB."""
+    from dpt_ray.distributed.reading import ENOUGH_AHEAD
 
-    return MOST_AHEAD / 2**30
+    return ENOUGH_AHEAD / 2**30
 
 
 def stream_share() -> float:
