@@ -52,7 +52,8 @@ def quality_curves(
         settings: `a.b=c` over it.
         root: for the run's artifacts.
         stages: which of `MEASURES` are trained; the second one needs the first, and makes it if it is not there.
-        points: rows of each stage, at equal distances; it needs as many rows of the history (`log_every_images`).
+        points: rows of each stage, at equal distances; a look is taken with a row of the history, of which a training
+            has about 200, so no more of them.
         images: test images that are read at most.
         drawn_per_class: pseudo images that are drawn for each distance.
         say: is told what is made, and each row.

@@ -68,12 +68,10 @@ def batches(sources: tuple[str, ...], device: str):
 
 
 def start(config, device: str) -> tuple[TrainState, tuple[str, ...]]:
+    form = {"channels": 3, "num_classes": CLASSES}
     if isinstance(config, ClassifierConfig):
-        return classifier_training(config, channels=3, num_classes=CLASSES, seed=0).to(device), (
-            "labelled",
-            "unlabelled",
-        )
-    return generator_training(config, image_size=SIZE, channels=3, num_classes=CLASSES, seed=0).to(device), ("images",)
+        return classifier_training(config, **form, seed=0).to(device), ("labelled", "unlabelled")
+    return generator_training(config, image_size=SIZE, **form, seed=0).to(device), ("images",)
 
 
 def trained(config, device: str, state: TrainState | None = None, steps: int = STEPS, **options) -> TrainState:
@@ -84,9 +82,8 @@ def trained(config, device: str, state: TrainState | None = None, steps: int = S
     return state
 
 
-def weights(state: TrainState, averaged: bool = False) -> torch.Tensor:
-    network = state.ema.model if averaged else state.model
-    return torch.cat([parameter.detach().cpu().flatten() for parameter in network.parameters()])
+def weights(state: TrainState) -> torch.Tensor:
+    return torch.cat([parameter.detach().cpu().flatten() for parameter in state.model.parameters()])
 
 
 def off(state: TrainState, other: TrainState, config) -> float:
@@ -100,7 +97,9 @@ def on_cpu():
     made: dict[int, TrainState] = {}
 
     def get(config) -> TrainState:
-        return made.setdefault(id(config), made.get(id(config)) or trained(config, "cpu"))
+        if id(config) not in made:
+            made[id(config)] = trained(config, "cpu")
+        return made[id(config)]
 
     return get
 
