@@ -1,7 +1,12 @@
-"""From the host to the device that computes, without waiting for it."""
+"""The device that computes, and the way to it from the host, without waiting."""
 
 import torch
 from torch import Tensor
+
+
+def own_device() -> str:
+    """Return where this process computes if nobody says otherwise: on its GPU, where it has one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def to_device(values: Tensor, device: torch.device | str) -> Tensor:

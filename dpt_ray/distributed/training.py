@@ -11,8 +11,7 @@ from dpt_ray.core.training.collective import agree, mean_over_workers
 from dpt_ray.core.training.compute import (
     FLOAT32,
     Precision,
-    check_compiler,
-    check_precision,
+    check_compute,
     compile_network,
     keep_channels_last,
 )
@@ -175,9 +174,7 @@ def _worker(config: dict[str, Any]) -> tuple[str, str | None] | None:
 def _unfit(job: TrainingJob, device: Any) -> UserError | None:
     """Return why this machine cannot compute as the settings say."""
     try:
-        check_precision(job.precision, device)
-        if job.compile:
-            check_compiler(device)
+        check_compute(job.precision, job.compile, device)
     except UserError as error:
         return error
     return None

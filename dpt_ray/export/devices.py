@@ -2,6 +2,7 @@
 
 import torch
 
+from dpt_ray.core.transfer import own_device
 from dpt_ray.errors import UserError
 
 
@@ -12,7 +13,7 @@ def usable_device(name: str | None) -> str:
         UserError: the named one cannot be used here.
     """
     if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return own_device()
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -13,6 +13,7 @@ import torch
 from dpt_ray.config.schema import RunConfig, SamplingConfig
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
 from dpt_ray.core.random import derive_seed
+from dpt_ray.core.transfer import own_device
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator
@@ -28,11 +29,6 @@ from dpt_ray.pipeline.steps.predictions import sidecar_urls
 BATCH = 100
 WORST = -1e9
 """Score of a generator whose images, or their distance, are not finite."""
-
-
-def own_device() -> str:
-    """Return where this process computes."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dpt_ray.config.load import load_config
+from dpt_ray.core.transfer import own_device
 from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import NETWORK_FILE, Generator
 from dpt_ray.distributed.looks import Looks
@@ -20,7 +21,7 @@ from dpt_ray.pipeline.steps.data import class_names, image_form
 from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
 from dpt_ray.report.table import markdown_table
-from dpt_ray.search.judges import ValidationAccuracy, own_device, pseudo_image_distance
+from dpt_ray.search.judges import ValidationAccuracy, pseudo_image_distance
 
 STAGE1, STAGE2 = "stage1", "stage2"
 MEASURES = {STAGE1: "test accuracy", STAGE2: "Frechet distance of pseudo images in stage 1's features"}

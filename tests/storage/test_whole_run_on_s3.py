@@ -30,7 +30,6 @@ CONFIG = str(REPOSITORY / "configs" / "digits.yaml")
 SETTINGS = [
     "data.num_classes=3",
     "stage1.model.width=8",
-    "stage1.images=24000",
     "stage2.model.dim=32",
     "stage2.images=640",
     "sampling.per_class=4",
@@ -39,6 +38,8 @@ SETTINGS = [
     "stage3.images=1600",
     "cluster.local_cpus=2",
 ]
+SHORT = "stage1.images=1600"
+LONG_ENOUGH_TO_KILL = "stage1.images=96000"  # several times what two checkpoints take on this store
 OFTEN_ENOUGH_TO_KILL = "cluster.checkpoint_seconds=0.3"
 FAULTS = [
     Fault("GET .*train/.*tar", "reset_body", after=2000, times=3),
@@ -58,13 +59,13 @@ FAULTS = [
 DEADLINE_SECONDS = 300
 
 
-def settings(base: str, results: str) -> list[str]:
-    return [*SETTINGS, f"data.train={base}/train", f"data.test={base}/test", f"root={results}"]
+def settings(base: str, results: str, length: str) -> list[str]:
+    return [*SETTINGS, length, f"data.train={base}/train", f"data.test={base}/test", f"root={results}"]
 
 
-def arguments(base: str, results: str, *more: str) -> list[str]:
+def arguments(base: str, results: str, length: str, *more: str) -> list[str]:
     """The command line of a run."""
-    words = [word for setting in [*settings(base, results), *more] for word in ("--set", setting)]
+    words = [word for setting in [*settings(base, results, length), *more] for word in ("--set", setting)]
     return ["--config", CONFIG, *words]
 
 
@@ -88,9 +89,9 @@ def finish(job: subprocess.Popen) -> str:
     return output
 
 
-def results_of(base: str, results: str) -> dict[str, bytes]:
+def results_of(base: str, results: str, length: str) -> dict[str, bytes]:
     """The content of every file that must be equal, by step and name."""
-    run = build(load_config(CONFIG, settings(base, results)))
+    run = build(load_config(CONFIG, settings(base, results, length)))
     found = {}
     for step, folder in [
         (run.classifier, ""),
@@ -131,9 +132,9 @@ def start(ray_folder):
     """Start the job as a user does: a process with the AWS variables in its environment. None outlives the test."""
     jobs = []
 
-    def start(base: str, results: str, *more: str) -> subprocess.Popen:
+    def start(*run: str) -> subprocess.Popen:
         job = subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "jobs" / "dpt_full.py"), *arguments(base, results, *more)],
+            [sys.executable, str(REPOSITORY / "jobs" / "dpt_full.py"), *arguments(*run)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -149,9 +150,13 @@ def start(ray_folder):
 
 
 @pytest.mark.usefixtures("aws")
-@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "killed"])
+@pytest.mark.parametrize(
+    ("killed", "length"),
+    [(False, SHORT), pytest.param(True, LONG_ENOUGH_TO_KILL, marks=pytest.mark.slow)],
+    ids=["whole", "killed"],
+)
 def test_a_run_on_a_failing_store_ends_as_one_on_local_folders(
-    local_ray, bucket, client, proxy, tmp_path, ray_folder, start, killed
+    local_ray, bucket, client, proxy, tmp_path, ray_folder, start, killed, length
 ):
     local, remote, results = str(tmp_path), bucket, f"{bucket}/results"
     write_data(local)
@@ -159,15 +164,15 @@ def test_a_run_on_a_failing_store_ends_as_one_on_local_folders(
     proxy.inject(*FAULTS)
     outputs = []
     if killed:
-        outputs.append(kill_at_a_checkpoint(start(remote, results, OFTEN_ENOUGH_TO_KILL), proxy))
-    job = start(remote, results)
-    assert run_job("test", lambda run: run.steps(), finish_run, arguments(local, f"{local}/results")) == 0
+        outputs.append(kill_at_a_checkpoint(start(remote, results, length, OFTEN_ENOUGH_TO_KILL), proxy))
+    job = start(remote, results, length)
+    assert run_job("test", lambda run: run.steps(), finish_run, arguments(local, f"{local}/results", length)) == 0
     outputs.append(finish(job))
     assert ("stage 1 classifier: goes on from" in outputs[-1]) == killed
 
-    expected = results_of(local, f"{local}/results")
+    expected = results_of(local, f"{local}/results", length)
     assert len(expected) >= 3 * 2 + 3 + 2
-    assert results_of(remote, results) == expected
+    assert results_of(remote, results, length) == expected
     assert {request.fault for request in proxy.seen} >= {fault.kind for fault in FAULTS}
     assert not [place for place in client.find(bucket) if SECRET.encode() in client.cat_file(place)]
     assert not [output for output in outputs if SECRET in output]

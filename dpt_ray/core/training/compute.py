@@ -53,6 +53,13 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         raise UserError(f"precision bfloat16 is asked for, which {name} does not have", fix="set precision: float32")
 
 
+def check_compute(precision: Precision, compiled: bool, device: torch.device, work: str = "training") -> None:
+    """Refuse what a device cannot do, before anything is computed there; see `check_precision`, `check_compiler`."""
+    check_precision(precision, device)
+    if compiled:
+        check_compiler(device, work)
+
+
 def keep_channels_last(state: TrainState) -> None:
     """Keep convolutions' weights, average and moments, and with them all activations, channels last, in place.
 

@@ -12,6 +12,7 @@ from dpt_ray.config.schema import ProbeConfig
 from dpt_ray.core.probe.features import normalise_rows
 from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
 from dpt_ray.core.probe.temperature import out_of_fold_temperature
+from dpt_ray.core.transfer import own_device
 from dpt_ray.data import stores
 from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import NETWORK_FILE, probe_file
@@ -129,7 +130,7 @@ def _fit(
     pieces: list[_Piece], probe: ProbeConfig, num_classes: int, calibrate: bool, keep_bytes: int
 ) -> tuple[LogisticFit, float]:
     """Fit a probe, and its temperature if asked; runs where the cluster has room."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = own_device()
     rows = sum(len(piece.labels) for piece in pieces)
     first, _ = pieces[0].read()
     num_features = first.shape[1]

@@ -13,7 +13,7 @@ import torch
 from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.random import derive_seed
-from dpt_ray.core.training.compute import check_compiler, check_precision
+from dpt_ray.core.training.compute import check_compute
 from dpt_ray.data import stores
 from dpt_ray.data.images import encode_png
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
@@ -108,9 +108,7 @@ class _SamplingWorker(UnitWorker):
 
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
-            check_precision(self._config.precision, torch.device(self._device))
-            if self._compiled:
-                check_compiler(torch.device(self._device), "sampling")
+            check_compute(self._config.precision, self._compiled, torch.device(self._device), "sampling")
             self._generator = Generator(
                 self._generator_url,
                 self._device,
