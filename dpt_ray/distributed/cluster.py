@@ -177,6 +177,11 @@ class Resources:
         """Threads for a process's own computation on CPUs."""
         return max(1, round(self.cpus))
 
+    @property
+    def device(self) -> str:
+        """Where a process computes."""
+        return "cuda" if self.gpus else "cpu"
+
 
 def training_resources(config: ClusterConfig) -> Resources:
     """Return what training workers reserve; the rest is left to readers, so that reading never starves.

@@ -54,7 +54,11 @@ def check_precision(precision: Precision, device: torch.device) -> None:
 
 
 def check_compute(precision: Precision, compiled: bool, device: torch.device, work: str = "training") -> None:
-    """Refuse what a device cannot do, before anything is computed there; see `check_precision`, `check_compiler`."""
+    """Refuse what a device cannot do, before anything is computed there; see `check_precision`, `check_compiler`.
+
+    Raises:
+        UserError: what it cannot do, of what is asked for.
+    """
     check_precision(precision, device)
     if compiled:
         check_compiler(device, work)

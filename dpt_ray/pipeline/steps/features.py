@@ -63,7 +63,7 @@ class EncodeImages(Step):
                 "form": self._form,
                 "folder": workshop.file(_SIDECARS),
                 "batch": workshop.cluster.encoding_batch,
-                "device": "cuda" if resources.gpus else "cpu",
+                "device": resources.device,
             },
             list(range(len(index.shards))),
             resources=resources,

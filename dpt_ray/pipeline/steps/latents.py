@@ -98,7 +98,7 @@ class EncodeLatents(Step):
                 "images": image_form(self._data),
                 "folder": workshop.file(LATENTS),
                 "batch": workshop.cluster.encoding_batch,
-                "device": "cuda" if resources.gpus else "cpu",
+                "device": resources.device,
             },
             list(range(len(index.shards))),
             resources=resources,

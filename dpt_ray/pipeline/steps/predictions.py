@@ -87,7 +87,7 @@ class Predictions(Step):
                 "encoded": None if encoded is None else [features_url(encoded, n) for n in range(len(index.shards))],
                 "folder": workshop.file(SIDECARS),
                 "batch": workshop.cluster.inference_batch,
-                "device": "cuda" if resources.gpus else "cpu",
+                "device": resources.device,
                 "form": self._form,
                 "features": self.settings["features"],
                 "top_k": self.settings.get("top_k", 0),

@@ -68,7 +68,7 @@ class PseudoImages(Step):
                 "seed": self.settings["seed"],
                 "batch": workshop.cluster.sampling_batch,
                 "decoding_batch": workshop.cluster.encoding_batch,
-                "device": "cuda" if resources.gpus else "cpu",
+                "device": resources.device,
                 "compiled": workshop.cluster.compile,
             },
             [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
