@@ -85,6 +85,29 @@ def _take_following(waiting: deque[Segment | None], serves: list[Segment], longe
         waiting[place] = None
 
 
+def deal(
+    reads: Iterator[PlannedRead], readers: int, longest: int
+) -> Iterator[tuple[PlannedRead, list[tuple[int, Segment]]]]:
+    """Deal reads to several readers: each goes to the one that has the fewest rows so far.
+
+    Args:
+        reads: what is to be read.
+        readers: how many there are.
+        longest: most rows of a part; a longer read is dealt in several.
+
+    Yields:
+        The read, and the number of a reader with each part of it.
+    """
+    dealt = [0] * readers
+    for read in reads:
+        parts = []
+        for part in read.segment.split(longest):
+            reader = dealt.index(min(dealt))
+            dealt[reader] += len(part)
+            parts.append((reader, part))
+        yield read, parts
+
+
 def cut(items: Iterable[_Item], limit: int, size: Callable[[_Item], int]) -> Iterator[list[_Item]]:
     """Cut a sequence into runs; an item that is longer than the limit is a run of its own.
 

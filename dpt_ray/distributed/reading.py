@@ -8,13 +8,15 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, chain, islice, tee
+from threading import Lock
 from typing import Any
 
 import ray
 from ray.data import ExecutionResources
 
-from dpt_ray.data.ahead import PlannedRead, cut, plan_reads, segment_sequence
+from dpt_ray.data.ahead import PlannedRead, cut, deal, plan_reads, segment_sequence
 from dpt_ray.data.order import ImageOrder, Segment
 from dpt_ray.data.room import Rooms
 from dpt_ray.data.source import LABEL, ImageSource
@@ -27,16 +29,17 @@ from dpt_ray.distributed.failures import user_error
 BLOCK_BYTES = 32 * 2**20
 """Decoded images of a block, at most."""
 
-TASK_BLOCKS, LEAST_TASK_BLOCKS = 8, 4
-"""Blocks of a read task, at most, and at least: they are smaller where the object store does not hold enough of them.
-Between two tasks a reader idles for some 0.1 s: Ray Data looks for events when all running tasks have one, or after
-that time."""
+BLOCKS_IN_STORE = 8
+"""Blocks of a reader that the object store must hold; they are smaller where it cannot."""
 
-TASKS_IN_STORE = 4
-"""Tasks for each reader whose blocks the object store must hold: those of a later task wait for an earlier one's, and
-Ray Data keeps part of the room back. With half as many readers stood still for a tenth of the time."""
+TASK_BLOCKS = 64
+"""Blocks of a read task, at most. Between two tasks a reader idles for some 0.1 s: Ray Data looks for events when all
+running tasks have one, or after that time. A task that is tried again begins anew."""
 
-TASKS_AHEAD = 256
+KEPT_TASK_BLOCKS = 8
+"""Blocks of a task that reads what is kept, at most."""
+
+TASKS_AHEAD = 32
 """Read tasks of one Ray Data execution while streaming; the next execution follows it after a pause of a second."""
 
 REMOTE_READERS = 2
@@ -49,6 +52,10 @@ class _Rows:
     def __init__(self, blocks: Iterator[Columns]):
         self._blocks = blocks
         self._rest: Columns = {}
+
+    def wait(self) -> None:
+        """Wait for the first rows, if there are any."""
+        self._rest = self._rest or next(self._blocks, {})
 
     def take(self, count: int) -> Iterator[Columns]:
         """Yield the next rows: a piece of each block that holds some of them, without a copy."""
@@ -136,48 +143,54 @@ class StreamedImages:
         return read
 
     def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Iterable[Columns]]]]:
-        """Yield for each read the segments that it serves, and their pieces; the first one's are not there yet."""
-        groups = cut(planned, self._task_rows, lambda read: len(read.segment))
-        rooms = Rooms()
-        while tasks := list(islice(groups, TASKS_AHEAD)):
-            segments = list(chain.from_iterable(map(self._segments, tasks)))
-            dataset = segment_dataset(self.source, segments, self._block_rows, self.on_unreadable, self.cpus)
-            dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
-                object_store_memory=self.memory
-            )
-            blocks = dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)
-            stream = _Rows(iter(blocks))
-            for read in chain.from_iterable(tasks):
-                first, *others = read.serves
-                if not others:
-                    yield [(first, stream.take(len(first)))]
-                    continue
-                now = list(stream.take(len(first)))
-                yield [(first, now), *((part, list(_copied(stream.take(len(part)), rooms))) for part in others)]
+        """Yield for each read the segments that it serves, and their pieces; the first one's are not there yet.
 
-    def _segments(self, reads: Sequence[PlannedRead]) -> list[list[Segment]]:
-        """Return what the tasks read that make a run of reads: one, or several where a single read is too long.
-
-        Blocks of a longer task could fill the object store before those of an earlier one, for which they wait.
+        Every reader has a Ray Data execution of its own, and the reads are dealt to them. In one for all of them the
+        blocks of a later task would fill the object store while those of an earlier one are taken.
         """
-        if len(reads) == 1:
-            return [[part] for part in reads[0].segment.split(self._task_rows)]
-        return [[read.segment for read in reads]]
+        longest = self._block_rows * BLOCKS_IN_STORE // 2
+        *dealt, asked = tee(deal(planned, self.readers, longest), self.readers + 1)
+        lock = Lock()
+        streams = [_Rows(self._blocks(_of(reader, reads, lock))) for reader, reads in enumerate(dealt)]
+        with ThreadPoolExecutor(self.readers) as pool:  # an execution starts with its first block
+            list(pool.map(_Rows.wait, streams))
+        rooms = Rooms()
+        for read, parts in asked:
+            rows = chain.from_iterable(streams[reader].take(len(part)) for reader, part in parts)
+            if len(read.serves) == 1:
+                yield [(read.segment, rows)]
+                continue
+            ((reader, _),) = parts
+            first, *others = read.serves
+            now = list(streams[reader].take(len(first)))
+            yield [(first, now), *((part, list(_copied(streams[reader].take(len(part)), rooms))) for part in others)]
+
+    def _blocks(self, segments: Iterator[Segment]) -> Iterator[Columns]:
+        """Yield the rows of one reader's segments, in blocks."""
+        groups = cut(segments, self._block_rows * TASK_BLOCKS, len)
+        while tasks := list(islice(groups, TASKS_AHEAD)):
+            dataset = segment_dataset(self.source, tasks, self._block_rows, self.on_unreadable, self.cpus)
+            dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
+                cpu=self.cpus, object_store_memory=self.memory // self.readers
+            )
+            yield from dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)
 
     @property
     def _block_rows(self) -> int:
         """Rows of a block."""
-        return rows_of(min(BLOCK_BYTES, self._task_bytes // LEAST_TASK_BLOCKS), self.source)
+        return rows_of(min(BLOCK_BYTES, self.memory // (self.readers * BLOCKS_IN_STORE)), self.source)
 
-    @property
-    def _task_rows(self) -> int:
-        """Rows of a read task, at most."""
-        return self._block_rows * max(1, min(TASK_BLOCKS, rows_of(self._task_bytes, self.source) // self._block_rows))
 
-    @property
-    def _task_bytes(self) -> int:
-        """What the object store has for the blocks of a task."""
-        return self.memory // (TASKS_IN_STORE * self.readers)
+def _of(
+    reader: int, dealt: Iterator[tuple[PlannedRead, list[tuple[int, Segment]]]], lock: Lock
+) -> Iterator[Segment]:
+    """Yield the segments of one reader; `dealt` shares state with others that may be in other threads."""
+    while True:
+        with lock:
+            _, parts = next(dealt, (None, None))
+        if parts is None:
+            return
+        yield from (part for number, part in parts if number == reader)
 
 
 def _copied(pieces: Iterator[Columns], rooms: Rooms) -> Iterator[Columns]:
@@ -217,7 +230,7 @@ def open_source(
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
         # No training competes for CPUs yet.
-        task_rows = min(rows_of(TASK_BLOCKS * BLOCK_BYTES, source), -(-source.num_images // _readers(READER_CPUS, 1)))
+        task_rows = min(rows_of(KEPT_TASK_BLOCKS * BLOCK_BYTES, source), -(-source.num_images // _readers(READER_CPUS, 1)))
         groups = list(cut(whole_shards, task_rows, len))
         dataset = segment_dataset(source, groups, rows_of(BLOCK_BYTES, source), on_unreadable, READER_CPUS)
         return KeptImages(source, dataset.materialize().to_numpy_refs())
