@@ -86,7 +86,7 @@ def _take_following(waiting: deque[Segment | None], serves: list[Segment], longe
 
 
 def deal(
-    reads: Iterator[PlannedRead], readers: int, longest: int
+    reads: Iterable[PlannedRead], readers: int, longest: int
 ) -> Iterator[tuple[PlannedRead, list[tuple[int, Segment]]]]:
     """Deal reads to several readers: each goes to the one that has the fewest rows so far.
 

@@ -18,6 +18,9 @@ READER_CPUS, LEAST_READER_CPUS = 1.0, 0.25
 """CPUs that a reading task reserves, since it decodes all the time: a third reader for two CPUs costs the others more
 than it gains. Where training leaves less, readers share what there is."""
 
+MOST_READERS = 32
+"""Of a stream; more decode faster than a worker can take, even if images are small."""
+
 SPARE_CPUS = 1.0
 """CPUs that training workers leave by default to reading, the driver and Ray itself. Threads that compute
 in step lose far more than a busy core's share when that core is not theirs alone."""
@@ -202,13 +205,19 @@ def training_resources(config: ClusterConfig) -> Resources:
     return Resources(config.workers, cpus, config.gpus_per_worker)
 
 
-def reader_cpus(training: Resources) -> float:
-    """Return what a reading task reserves beside a training, so that it fits on every node."""
+def stream_readers(streams: int = 1, training: Resources | None = None) -> tuple[int, float]:
+    """Return how many reading tasks each of some streams runs at the same time, and the CPUs that each reserves.
+
+    Args:
+        streams: how many there are.
+        training: what they run beside; it leaves them the other CPUs.
+    """
     import ray
 
-    left = total_resources().get("CPU", 0) - training.processes * training.cpus
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    return max(LEAST_READER_CPUS, min(READER_CPUS, math.floor(100 * left / nodes) / 100))
+    left = total_resources().get("CPU", 1) - (training.processes * training.cpus if training else 0)
+    nodes = sum(node["Alive"] for node in ray.nodes())  # a task must fit on one
+    cpus = max(LEAST_READER_CPUS, min(READER_CPUS, math.floor(100 * left / nodes) / 100))
+    return max(1, min(MOST_READERS, int(left / cpus / streams + 1e-6))), cpus
 
 
 def inference_resources(config: ClusterConfig) -> Resources:

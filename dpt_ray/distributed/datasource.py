@@ -97,6 +97,11 @@ def rows_of(num_bytes: int, source: ImageSource) -> int:
     return max(1, min(num_bytes // source.form.num_bytes, source.num_images))
 
 
+_NEVER_STALLED = {"_generator_backpressure_num_objects": -1}
+"""Else a task whose blocks nobody takes yet would wait for that, and hold a CPU for which others may wait: those of
+another stream, without whose blocks these are not taken."""
+
+
 def segment_dataset(
     source: ImageSource,
     groups: Sequence[Sequence[Segment]],
@@ -115,7 +120,9 @@ def segment_dataset(
     """
     configure_data()  # this may be a training worker
     datasource = SegmentDatasource(source, groups, block_rows, on_unreadable)
-    dataset = ray.data.read_datasource(datasource, override_num_blocks=len(groups), num_cpus=cpus)
+    dataset = ray.data.read_datasource(
+        datasource, override_num_blocks=len(groups), num_cpus=cpus, ray_remote_args=_NEVER_STALLED
+    )
     _let_through(dataset, block_rows * (source.form.num_bytes + _NUMBER_BYTES * (1 + len(source.columns))))
     return dataset
 

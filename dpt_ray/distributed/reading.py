@@ -7,10 +7,9 @@ the source's size. A read task fetches shards whole and decodes the rows that ar
 from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, chain, islice, tee
-from threading import Lock
+from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 import ray
@@ -22,25 +21,25 @@ from dpt_ray.data.room import Rooms
 from dpt_ray.data.source import LABEL, ImageSource
 from dpt_ray.data.stores import is_remote
 from dpt_ray.data.stream import Columns, ReadSegment
-from dpt_ray.distributed.cluster import READER_CPUS, total_resources
+from dpt_ray.distributed.cluster import READER_CPUS, Resources, stream_readers, total_resources
 from dpt_ray.distributed.datasource import Note, rows_of, segment_dataset
 from dpt_ray.distributed.failures import user_error
 
 BLOCK_BYTES = 32 * 2**20
 """Decoded images of a block, at most."""
 
-BLOCKS_IN_STORE = 8
-"""Blocks of a reader that the object store must hold; they are smaller where it cannot."""
-
-TASK_BLOCKS = 64
-"""Blocks of a read task, at most. Between two tasks a reader idles for some 0.1 s: Ray Data looks for events when all
-running tasks have one, or after that time. A task that is tried again begins anew."""
+TASK_BLOCKS, LEAST_TASK_BLOCKS = 16, 4
+"""Blocks of a read task, at most, and at least: they are smaller where the object store holds fewer of them."""
 
 KEPT_TASK_BLOCKS = 8
 """Blocks of a task that reads what is kept, at most."""
 
-TASKS_AHEAD = 32
-"""Read tasks of one Ray Data execution while streaming; the next execution follows it after a pause of a second."""
+MOST_EXECUTIONS = 4
+"""Ray Data executions of a stream, at most. Each looks for events when all its running tasks have one, or after a tenth
+of a second: a reader that has one to itself hardly idles between two tasks. But each takes time of the worker."""
+
+TASKS_AHEAD = 64
+"""Read tasks of a reader in one Ray Data execution; the next execution follows it after a pause."""
 
 REMOTE_READERS = 2
 """Readers for each CPU where shards come over a network: one fetches while another decodes."""
@@ -145,52 +144,58 @@ class StreamedImages:
     def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Iterable[Columns]]]]:
         """Yield for each read the segments that it serves, and their pieces; the first one's are not there yet.
 
-        Every reader has a Ray Data execution of its own, and the reads are dealt to them. In one for all of them the
-        blocks of a later task would fill the object store while those of an earlier one are taken.
+        The reads are dealt to executions that run side by side, so that all of them have rows ready when the worker
+        comes to them.
         """
-        longest = self._block_rows * BLOCKS_IN_STORE // 2
-        *dealt, asked = tee(deal(planned, self.readers, longest), self.readers + 1)
-        lock = Lock()
-        streams = [_Rows(self._blocks(_of(reader, reads, lock))) for reader, reads in enumerate(dealt)]
-        with ThreadPoolExecutor(self.readers) as pool:  # an execution starts with its first block
-            list(pool.map(_Rows.wait, streams))
+        executions = [share for share in _shares(self.readers, MOST_EXECUTIONS) if share]
         rooms = Rooms()
-        for read, parts in asked:
-            rows = chain.from_iterable(streams[reader].take(len(part)) for reader, part in parts)
-            if len(read.serves) == 1:
-                yield [(read.segment, rows)]
-                continue
-            ((reader, _),) = parts
-            first, *others = read.serves
-            now = list(streams[reader].take(len(first)))
-            yield [(first, now), *((part, list(_copied(streams[reader].take(len(part)), rooms))) for part in others)]
+        for run in cut(planned, self._task_rows * TASKS_AHEAD * self.readers, lambda read: len(read.segment)):
+            dealt = list(deal(run, len(executions), self._task_rows))
+            streams = [
+                _Rows(self._blocks([part for _, parts in dealt for hand, part in parts if hand == number], readers))
+                for number, readers in enumerate(executions)
+            ]
+            with ThreadPoolExecutor(len(streams)) as pool:  # an execution starts when its first block is asked for
+                list(pool.map(_Rows.wait, streams))
+            for read, parts in dealt:
+                first, *others = read.serves
+                if not others:
+                    yield [(first, chain.from_iterable(streams[number].take(len(part)) for number, part in parts))]
+                    continue
+                stream = streams[parts[0][0]]
+                now = list(stream.take(len(first)))
+                yield [(first, now), *((part, list(_copied(stream.take(len(part)), rooms))) for part in others)]
 
-    def _blocks(self, segments: Iterator[Segment]) -> Iterator[Columns]:
-        """Yield the rows of one reader's segments, in blocks."""
-        groups = cut(segments, self._block_rows * TASK_BLOCKS, len)
-        while tasks := list(islice(groups, TASKS_AHEAD)):
-            dataset = segment_dataset(self.source, tasks, self._block_rows, self.on_unreadable, self.cpus)
-            dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
-                cpu=self.cpus, object_store_memory=self.memory // self.readers
-            )
-            yield from dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)
+    def _blocks(self, segments: Sequence[Segment], readers: int) -> Iterator[Columns]:
+        """Yield the rows of some segments, in blocks, from an execution with so many readers."""
+        tasks = list(cut(segments, self._task_rows, len))
+        dataset = segment_dataset(self.source, tasks, self._block_rows, self.on_unreadable, self.cpus)
+        dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
+            # Running tasks fill as much again: they go on when the limit is reached.
+            cpu=self.cpus * readers,
+            object_store_memory=self._task_rows * self.source.form.num_bytes * readers,
+        )
+        yield from dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)
 
     @property
     def _block_rows(self) -> int:
         """Rows of a block."""
-        return rows_of(min(BLOCK_BYTES, self.memory // (self.readers * BLOCKS_IN_STORE)), self.source)
+        return rows_of(min(BLOCK_BYTES, self._task_bytes // LEAST_TASK_BLOCKS), self.source)
+
+    @property
+    def _task_rows(self) -> int:
+        """Rows of a read task, at most."""
+        return self._block_rows * max(1, min(TASK_BLOCKS, rows_of(self._task_bytes, self.source) // self._block_rows))
+
+    @property
+    def _task_bytes(self) -> int:
+        """What the object store has for the blocks of a task."""
+        return self.memory // (2 * self.readers)
 
 
-def _of(
-    reader: int, dealt: Iterator[tuple[PlannedRead, list[tuple[int, Segment]]]], lock: Lock
-) -> Iterator[Segment]:
-    """Yield the segments of one reader; `dealt` shares state with others that may be in other threads."""
-    while True:
-        with lock:
-            _, parts = next(dealt, (None, None))
-        if parts is None:
-            return
-        yield from (part for number, part in parts if number == reader)
+def _shares(total: int, parts: int) -> list[int]:
+    """Return a number as a sum of equal parts, or nearly so."""
+    return [(total + number) // parts for number in range(parts)]
 
 
 def _copied(pieces: Iterator[Columns], rooms: Rooms) -> Iterator[Columns]:
@@ -208,7 +213,7 @@ def open_source(
     keep_bytes: int,
     *,
     streams: int = 1,
-    cpus: float = READER_CPUS,
+    training: Resources | None = None,
     on_unreadable: Note | None = None,
 ) -> KeptImages | StreamedImages:
     """Decode and keep a source that is small enough; stream a larger one.
@@ -216,21 +221,22 @@ def open_source(
     Args:
         source: what to read.
         keep_bytes: largest decoded size that is kept.
-        streams: how many readers may stream at the same time on this cluster, and so share its object store.
-        cpus: what a reading task reserves while streaming.
+        streams: how many streams may run at the same time on this cluster, and so share it.
+        training: beside which training they run.
         on_unreadable: is told of a shard that cannot be read, and may raise; by default such a shard raises.
 
     Raises:
         UserError: a shard or image that cannot be read.
     """
     if source.decoded_bytes > keep_bytes:
+        readers, cpus = stream_readers(streams, training)
         if is_remote(source.shards[0].url):
-            cpus /= REMOTE_READERS
-        return StreamedImages(source, _stream_memory(streams), _readers(cpus, streams), cpus, on_unreadable)
+            readers, cpus = REMOTE_READERS * readers, cpus / REMOTE_READERS
+        return StreamedImages(source, _stream_memory(streams), readers, cpus, on_unreadable)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
         # No training competes for CPUs yet.
-        task_rows = min(rows_of(KEPT_TASK_BLOCKS * BLOCK_BYTES, source), -(-source.num_images // _readers(READER_CPUS, 1)))
+        task_rows = min(rows_of(TASK_BLOCKS * BLOCK_BYTES, source), -(-source.num_images // stream_readers()[0]))
         groups = list(cut(whole_shards, task_rows, len))
         dataset = segment_dataset(source, groups, rows_of(BLOCK_BYTES, source), on_unreadable, READER_CPUS)
         return KeptImages(source, dataset.materialize().to_numpy_refs())
@@ -246,11 +252,6 @@ MOST_AHEAD = 2**31
 
 ENOUGH_AHEAD = 2**30
 """Bytes with which a stream does nearly as well, and for which clusters are sized: photographs come a tenth slower."""
-
-
-def _readers(cpus: float, streams: int) -> int:
-    """Return how many reading tasks of one stream fit on the cluster."""
-    return max(1, int(total_resources().get("CPU", 1) / cpus / max(1, streams) + 1e-6))
 
 
 def _stream_memory(streams: int) -> int:

@@ -33,7 +33,7 @@ from dpt_ray.distributed.checkpoints import (
     rescue_checkpoint,
     run_storage,
 )
-from dpt_ray.distributed.cluster import Resources, reader_cpus
+from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.ledger import open_ledger
 from dpt_ray.distributed.looks import Looks
@@ -107,9 +107,10 @@ def run_training(
     rescue_checkpoint(job.folder)
     images_in = sum(source.num_images for source, _ in job.sources.values())
     on_unreadable = open_ledger(job.folder, policy, images_in)
-    streams = resources.processes * len(job.sources)
+    streaming = sum(source.decoded_bytes > keep_bytes for source, _ in job.sources.values())
+    streams = max(1, resources.processes * streaming)
     readers = {
-        name: open_source(source, keep_bytes, streams=streams, cpus=reader_cpus(resources), on_unreadable=on_unreadable)
+        name: open_source(source, keep_bytes, streams=streams, training=resources, on_unreadable=on_unreadable)
         for name, (source, _) in job.sources.items()
     }
     with BoardWatcher(progress, looks.tell if looks else None) as watcher:
