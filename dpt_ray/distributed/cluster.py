@@ -101,7 +101,6 @@ def _set_environment(*, local: bool) -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module="ray")
-    warnings.filterwarnings("ignore", message=".*will be removed in Ray 2.64")
 
 
 def configure_data() -> None:
@@ -110,10 +109,15 @@ def configure_data() -> None:
     os.environ.setdefault("RAY_DATA_METADATA_PREFETCH_ON_THREAD", "0")
     from ray.data import DataContext
 
+    from dpt_ray.distributed.pace import Paced
+
+    # Here, since Ray sets a filter of its own when it is imported. The named remote parameters do not have all of these.
+    warnings.filterwarnings("ignore", message=".*will be removed in Ray 2.64")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True  # results and reading are joined by position
     context.target_max_block_size = None  # blocks are cut where they are read
+    context.custom_execution_callback_classes = [Paced]
     for name in ("ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs what it also raises

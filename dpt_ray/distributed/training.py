@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from threading import Thread
 from typing import Any
 
 from dpt_ray.config.schema import OptimizerConfig
@@ -137,12 +139,26 @@ def run_training(
             ),
         )
         try:
-            complaint = trainer.fit().return_value
+            complaint = _fit(trainer).return_value
         except Exception as error:
             raise user_error(error) or error from error
     if complaint:
         what, fix = complaint
         raise UserError(what, where=progress.title, fix=fix)
+
+
+def _fit(trainer: Any) -> Any:
+    """Train in a thread: in the main one Ray Train would take Ctrl-C for itself, then and ever after, and exit with 0."""
+    result: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(trainer.fit())
+        except BaseException as error:
+            result.set_exception(error)
+
+    Thread(target=run, daemon=True).start()  # whoever is interrupted does not wait for it
+    return result.result()
 
 
 def _nobody(share: float, score: float) -> None:
