@@ -111,7 +111,7 @@ def configure_data() -> None:
 
     from dpt_ray.distributed.pace import Paced
 
-    # Here, since Ray sets a filter of its own when it is imported. The named remote parameters do not have all of these.
+    # Here, since Ray sets a filter of its own when it is imported. Not all we pass has a named parameter yet.
     warnings.filterwarnings("ignore", message=".*will be removed in Ray 2.64")
     context = DataContext.get_current()
     context.enable_progress_bars = False

@@ -1,6 +1,7 @@
 """Training with Ray Train: workers, storage form and failures change nothing in the result."""
 
 import os
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,12 @@ def test_the_loss_falls_and_the_history_covers_the_training(undisturbed):
     _, history = undisturbed
     assert [row["images"] for row in history] == list(range(64, 641, 64))
     assert history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.usefixtures("undisturbed")
+def test_training_leaves_ctrl_c_to_the_job():
+    """Ray Train would take it for the rest of the process, and end that with status 0 (real one: `test_kill.py`)."""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_killed_worker_resumes_to_bit_identical_weights(undisturbed, tmp_path, capsys):

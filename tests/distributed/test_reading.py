@@ -54,6 +54,23 @@ def test_a_tasks_blocks_are_full_and_hold_what_was_read(tmp_path):
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_streams_that_nobody_takes_from_leave_their_cpus_to_others(tmp_path, monkeypatch):
+    """More streams than CPUs, each with more to read than it may hold: a worker may need any of them next."""
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 320)
+    source = write_numbered_shards(str(tmp_path), [100] * 4)
+    order = ImageOrder(source.counts, seed=5, lanes=4, shuffle_window=8)
+    cpus = int(ray.cluster_resources()["CPU"])
+    opened = []
+    for _ in range(cpus + 1):
+        streamed = StreamedImages(source, memory=10 * 320, readers=1)
+        read = streamed.open(order=order, lanes=range(4), rows_per_lane=3, first_step=0)
+        opened.append(batches(order, read, lanes=range(4), rows_per_lane=3, first_step=0))
+    first = [next(stream)["image"] for stream in opened]
+    for image in first[1:]:
+        np.testing.assert_array_equal(image, first[0])
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_an_epoch_gives_every_image_once_with_its_label(tmp_path):
     source = write_numbered_shards(str(tmp_path), [10, 3, 17, 6])
     order = ImageOrder(source.counts, seed=0, lanes=4, shuffle_window=100)

@@ -1,4 +1,4 @@
-"""SIGKILL in training and in sampling: the same command goes on and ends with the same results."""
+"""SIGKILL in training and in sampling: the same command goes on and ends with the same results. Ctrl-C says so."""
 
 import signal
 import subprocess
@@ -8,18 +8,30 @@ from pathlib import Path
 import pytest
 from tiny_runs import artifact, described, files, start_job
 
+from dpt_ray.pipeline.jobs import INTERRUPTED
+
 OFTEN_ENOUGH_TO_KILL = "cluster.checkpoint_seconds=0.5"
 DEADLINE_SECONDS = 240
 
 
-def _kill_when(process: subprocess.Popen, happened) -> str:
+def _kill_when(process: subprocess.Popen, happened, kind=signal.SIGKILL) -> str:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not happened():
         assert process.poll() is None, f"the job ended before it could be killed:\n{process.stdout.read()}"
         assert time.monotonic() < deadline, "nothing to kill came about"
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(kind)
     return process.communicate()[0]
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_says_how_to_go_on_and_fails(tmp_path):
+    _, run = described(tmp_path)
+    training = tmp_path / run.classifier.name / run.classifier.fingerprint
+    job = start_job("sample", tmp_path, OFTEN_ENOUGH_TO_KILL)
+    output = _kill_when(job, lambda: _has_checkpoint(training), signal.SIGINT)
+    assert output.endswith("interrupted: the same command goes on from here\n")
+    assert job.returncode == INTERRUPTED
 
 
 def _has_checkpoint(training: Path) -> bool:

@@ -6,7 +6,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.ahead import plan_reads, segment_sequence
+from dpt_ray.data.ahead import PlannedRead, deal, plan_reads, segment_sequence
 from dpt_ray.data.order import ImageOrder, Segment
 
 COUNTS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
@@ -47,3 +47,19 @@ def test_a_shard_that_windows_cut_is_fetched_once():
     order = ImageOrder([1000] * 4, seed=0, lanes=1, shuffle_window=300)
     reads = list(islice(plan_reads(segment_sequence(order, [0], 10, 0), longest=1000), 4))
     assert sorted((read.segment.shard, len(read.segment)) for read in reads) == [(n, 1000) for n in range(4)]
+
+
+@given(lengths=st.lists(st.integers(1, 50), max_size=40), hands=st.integers(1, 6), longest=st.integers(1, 60))
+def test_dealt_reads_lose_nothing_and_no_hand_gets_much_more_than_another(lengths, hands, longest):
+    reads = [
+        PlannedRead(segment, (segment,)) for segment in (Segment(n, 5, 5 + long) for n, long in enumerate(lengths))
+    ]
+    dealt = list(deal(reads, hands, longest))
+    assert [read for read, _ in dealt] == reads
+    rows = [0] * hands
+    for read, parts in dealt:
+        assert [row for _, part in parts for row in range(part.start, part.stop)] == list(range(5, read.segment.stop))
+        assert all(part.shard == read.segment.shard and len(part) <= longest for _, part in parts)
+        for hand, part in parts:
+            rows[hand] += len(part)
+    assert max(rows) - min(rows) <= min(longest, max(lengths, default=0))
