@@ -168,6 +168,8 @@ class StreamedImages:
 
     def _blocks(self, segments: Sequence[Segment], readers: int) -> Iterator[Columns]:
         """Yield the rows of some segments, in blocks, from an execution with so many readers."""
+        if not segments:
+            return
         tasks = list(cut(segments, self._task_rows, len))
         dataset = segment_dataset(self.source, tasks, self._block_rows, self.on_unreadable, self.cpus)
         dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
@@ -251,7 +253,7 @@ MOST_AHEAD = 2**31
 """Bytes that one stream holds ahead of its worker at most; more would only be read too early."""
 
 ENOUGH_AHEAD = 2**30
-"""Bytes with which a stream does nearly as well, and for which clusters are sized: photographs come a tenth slower."""
+"""Bytes with which two readers do as well, and for which clusters are sized. With half, photographs come 3 % slower."""
 
 
 def _stream_memory(streams: int) -> int:

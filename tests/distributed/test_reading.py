@@ -42,6 +42,17 @@ def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_a_stream_with_fewer_reads_than_readers_gives_its_rows(tmp_path):
+    source = write_numbered_shards(str(tmp_path), [4])
+    order = ImageOrder(source.counts, seed=0, lanes=1, shuffle_window=100)
+    read = StreamedImages(source, memory=2**20, readers=3, cpus=0.5).open(
+        order=order, lanes=[0], rows_per_lane=4, first_step=0, stop_step=1
+    )
+    (batch,) = itertools.islice(batches(order, read, lanes=[0], rows_per_lane=4, first_step=0), 1)
+    assert sorted(image.tobytes() for image in batch["image"]) == sorted(numbered_image(n).tobytes() for n in range(4))
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_a_tasks_blocks_are_full_and_hold_what_was_read(tmp_path):
     """They are read into the same memory one after another, so none may wait for the next."""
     source = write_numbered_shards(str(tmp_path), [10, 3, 17, 6])
