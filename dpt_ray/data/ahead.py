@@ -86,25 +86,25 @@ def _take_following(waiting: deque[Segment | None], serves: list[Segment], longe
 
 
 def deal(
-    reads: Iterable[PlannedRead], readers: int, longest: int
+    reads: Iterable[PlannedRead], hands: int, longest: int
 ) -> Iterator[tuple[PlannedRead, list[tuple[int, Segment]]]]:
-    """Deal reads to several readers: each goes to the one that has the fewest rows so far.
+    """Deal reads to several hands: each goes to the one that has the fewest rows so far.
 
     Args:
         reads: what is to be read.
-        readers: how many there are.
+        hands: how many there are.
         longest: most rows of a part; a longer read is dealt in several.
 
     Yields:
-        The read, and the number of a reader with each part of it.
+        The read, and the number of a hand with each part of it.
     """
-    dealt = [0] * readers
+    dealt = [0] * hands
     for read in reads:
         parts = []
         for part in read.segment.split(longest):
-            reader = dealt.index(min(dealt))
-            dealt[reader] += len(part)
-            parts.append((reader, part))
+            hand = dealt.index(min(dealt))
+            dealt[hand] += len(part)
+            parts.append((hand, part))
         yield read, parts
 
 

@@ -31,9 +31,6 @@ BLOCK_BYTES = 32 * 2**20
 TASK_BLOCKS, LEAST_TASK_BLOCKS = 16, 4
 """Blocks of a read task, at most, and at least: they are smaller where the object store holds fewer of them."""
 
-KEPT_TASK_BLOCKS = 8
-"""Blocks of a task that reads what is kept, at most."""
-
 MOST_EXECUTIONS = 4
 """Ray Data executions of a stream, at most. Each looks for events when all its running tasks have one, or after a tenth
 of a second: a reader that has one to itself hardly idles between two tasks. But each takes time of the worker."""
@@ -147,14 +144,14 @@ class StreamedImages:
         The reads are dealt to executions that run side by side, so that all of them have rows ready when the worker
         comes to them.
         """
-        executions = [share for share in _shares(self.readers, MOST_EXECUTIONS) if share]
+        executions = _shares(self.readers, min(self.readers, MOST_EXECUTIONS))
         rooms = Rooms()
         for run in cut(planned, self._task_rows * TASKS_AHEAD * self.readers, lambda read: len(read.segment)):
             dealt = list(deal(run, len(executions), self._task_rows))
-            streams = [
-                _Rows(self._blocks([part for _, parts in dealt for hand, part in parts if hand == number], readers))
-                for number, readers in enumerate(executions)
-            ]
+            hands: list[list[Segment]] = [[] for _ in executions]
+            for number, part in chain.from_iterable(parts for _, parts in dealt):
+                hands[number].append(part)
+            streams = [_Rows(self._blocks(hand, readers)) for hand, readers in zip(hands, executions, strict=True)]
             with ThreadPoolExecutor(len(streams)) as pool:  # an execution starts when its first block is asked for
                 list(pool.map(_Rows.wait, streams))
             for read, parts in dealt:

@@ -1,10 +1,13 @@
-"""A local Ray is closed to other machines."""
+"""A local Ray is closed to other machines; what readers get of a cluster."""
 
 import ipaddress
 from pathlib import Path
 
 import pytest
 import ray
+
+from dpt_ray.distributed import cluster
+from dpt_ray.distributed.cluster import Resources, stream_readers
 
 LISTENING = "0A"
 
@@ -51,3 +54,14 @@ def test_everything_that_a_local_ray_starts_listens_on_the_loopback_address():
     assert any("gcs_server" in command for command in listening.values())
     open_to_others = {a: c for a, c in listening.items() if not _address(a.partition(":")[0]).is_loopback}
     assert not open_to_others
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_readers_share_what_a_training_leaves(monkeypatch):
+    monkeypatch.setattr(cluster, "total_resources", lambda: {"CPU": 16.0})
+    assert stream_readers() == (16, 1.0)
+    assert stream_readers(streams=3) == (5, 1.0)
+    assert stream_readers(streams=2, training=Resources(2, 4.0, 1.0)) == (4, 1.0)
+    assert stream_readers(streams=2, training=Resources(1, 15.5, 0.0)) == (1, 0.5)
+    monkeypatch.setattr(cluster, "total_resources", lambda: {"CPU": 1000.0})
+    assert stream_readers() == (cluster.MOST_READERS, 1.0)
