@@ -148,7 +148,7 @@ def run_training(
 
 
 def _fit(trainer: Any) -> Any:
-    """Train in a thread: in the main one Ray Train would take Ctrl-C, then and ever after, and exit with status 0."""
+    """Train in a thread: in the main one Ray Train would take Ctrl-C, then and ever after, and exit without a word."""
     result: Future[Any] = Future()
 
     def run() -> None:

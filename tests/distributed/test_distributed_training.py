@@ -108,7 +108,7 @@ def test_the_loss_falls_and_the_history_covers_the_training(undisturbed):
 
 @pytest.mark.usefixtures("undisturbed")
 def test_training_leaves_ctrl_c_to_the_job():
-    """Ray Train would take it for the rest of the process, and end that with status 0 (real one: `test_kill.py`)."""
+    """Ray Train would take it for the rest of the process, and end that without a word (real one: `test_kill.py`)."""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
