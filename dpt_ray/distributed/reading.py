@@ -207,6 +207,11 @@ def _copied(pieces: Iterator[Columns], rooms: Rooms) -> Iterator[Columns]:
         yield copy
 
 
+def is_kept(source: ImageSource, keep_bytes: int) -> bool:
+    """Whether a source is small enough to be decoded once and kept; a larger one streams."""
+    return source.decoded_bytes <= keep_bytes
+
+
 def open_source(
     source: ImageSource,
     keep_bytes: int,
@@ -227,7 +232,7 @@ def open_source(
     Raises:
         UserError: a shard or image that cannot be read.
     """
-    if source.decoded_bytes > keep_bytes:
+    if not is_kept(source, keep_bytes):
         readers, cpus = stream_readers(streams, training)
         if is_remote(source.shards[0].url):
             readers, cpus = REMOTE_READERS * readers, cpus / REMOTE_READERS

@@ -104,12 +104,12 @@ def run_training(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from dpt_ray.distributed.reading import open_source
+    from dpt_ray.distributed.reading import is_kept, open_source
 
     rescue_checkpoint(job.folder)
     images_in = sum(source.num_images for source, _ in job.sources.values())
     on_unreadable = open_ledger(job.folder, policy, images_in)
-    streaming = sum(source.decoded_bytes > keep_bytes for source, _ in job.sources.values())
+    streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
     streams = max(1, resources.processes * streaming)
     readers = {
         name: open_source(source, keep_bytes, streams=streams, training=resources, on_unreadable=on_unreadable)
