@@ -1,17 +1,18 @@
 """Class ids: from names in sorted order, from a list that the user gives, or from the training data."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import DataConfig
+from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
 
 _FIX = "list every class in data.class_file (one name a line, in the order of ids), or in data.class_names"
 
-LARGEST_ID = 999_999
-"""A larger number is no class id: every id from 0 to the largest stands for a class."""
+LARGEST_MISSING_SHARE = 0.5
+"""Largest share of the ids from 0 to the largest that may have no image, where nothing says how many classes exist."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,35 @@ def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
     if all(map(is_number, labels)):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
+
+
+def check_id_gaps(ids: Collection[int], where: str) -> None:
+    """Refuse class ids that are implausible as ids: most of the numbers from 0 to the largest are missing.
+
+    Call it where neither the settings nor the data say how many classes exist, so that the largest id would.
+
+    Args:
+        ids: the class ids that occur.
+        where: the data, for messages.
+
+    Raises:
+        UserError: an id above `MAX_CLASS_ID`, or more than `LARGEST_MISSING_SHARE` of the ids are missing.
+    """
+    present = sorted(set(ids))
+    if not present:
+        return
+    classes = present[-1] + 1
+    missing = classes - len(present)
+    if present[-1] <= MAX_CLASS_ID and missing <= LARGEST_MISSING_SHARE * classes:
+        return
+    listed = ", ".join(map(str, present)) if len(present) <= 3 else f"{present[0]}, {present[1]}, ..., {present[-1]}"
+    raise UserError(
+        f"has the class ids {listed}, which leave {missing:,} of the {classes:,} ids from 0 to {present[-1]} "
+        "without an image; these numbers look like names",
+        where=where,
+        fix="list every class in data.class_file (one name a line, in the order of ids) or in data.class_names, "
+        "or set data.num_classes if they are ids",
+    )
 
 
 def ids_of_names(labels: Iterable[str], known: ClassList | None, where: str) -> dict[str, int]:

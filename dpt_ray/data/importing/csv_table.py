@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
-from dpt_ray.data.importing.classes import LARGEST_ID, ClassList, ids_of_names, is_number, sorted_names
+from dpt_ray.data.importing.classes import ClassList, ids_of_names, is_number, sorted_names
 from dpt_ray.data.importing.files import FileSet, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.keys import has_image_name, printable
 from dpt_ray.data.importing.plan import Ignored
@@ -133,9 +134,9 @@ def _ids(labels: Sequence[str], known: ClassList | None, table: str) -> tuple[di
     if known is None and all(is_number(label.removeprefix("-")) for label in found):
         ids = {label: int(label) for label in found}
         for extreme in (min(ids.values(), default=0), max(ids.values(), default=0)):
-            if not 0 <= extreme <= LARGEST_ID:
+            if not 0 <= extreme <= MAX_CLASS_ID:
                 raise UserError(
-                    f"has the class id {extreme}; class ids count from 0, to {LARGEST_ID} at most",
+                    f"has the class id {extreme}; class ids count from 0, to {MAX_CLASS_ID} at most",
                     where=table,
                     fix="leave the cells of unlabelled images empty, or set data.label_column to the classes' column",
                 )

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
-from dpt_ray.data.importing.classes import LARGEST_ID, ClassList, ids_of_declared, ids_of_names, sorted_names
+from dpt_ray.data.importing.classes import ClassList, ids_of_declared, ids_of_names, sorted_names
 from dpt_ray.data.importing.files import hash_listing, unread
 from dpt_ray.data.importing.keys import escape_stem
 from dpt_ray.data.importing.parquet_files import ENDING, list_parquet
@@ -172,7 +173,7 @@ def _raw_image(
         return RawImage(url, key, image, None)
     if isinstance(ids, dict):
         return RawImage(url, key, image, ids[label])
-    known = len(ids) if ids else classes or LARGEST_ID + 1
+    known = len(ids) if ids else classes or MAX_CLASS_ID + 1
     if not 0 <= label < known:
         return Skipped(url, key, f"has the class id {label}; here they are 0 to {known - 1}")
     return RawImage(url, key, image, ids[label] if ids else label)
