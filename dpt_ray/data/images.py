@@ -14,12 +14,11 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from dpt_ray.data.crop import centre_crop, to_array
+from dpt_ray.data.image_formats import FORMATS
 from dpt_ray.errors import UserError
 
 MAX_PIXELS = 64_000_000
 """An image with more pixels is refused before it is decoded (decompression bombs), unless settings say otherwise."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
 
 _TOGETHER_BYTES = 200_000
 """Decoded images whose colour planes are separated together, while a processor's cache holds them."""

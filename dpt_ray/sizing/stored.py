@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from dpt_ray.data.images import FORMATS
+from dpt_ray.data.image_formats import FORMATS
 from dpt_ray.data.index import DatasetIndex
 from dpt_ray.data.source import read_shard_samples
 from dpt_ray.sizing.run import DataSize

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from dpt_ray.data.crop import centre_crop, to_array
-from dpt_ray.data.images import FORMATS, ORIENTATION, encode_png, open_image
+from dpt_ray.data.image_formats import FORMATS
+from dpt_ray.data.images import ORIENTATION, encode_png, open_image
 from dpt_ray.data.importing.plan import RawImage
 from dpt_ray.data.shards import LABEL_EXTENSION, Sample
 from dpt_ray.data.skipped import Skipped
