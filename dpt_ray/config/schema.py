@@ -158,8 +158,9 @@ class ClassifierModelConfig(Section):
 
 class ProbeConfig(Section):
     encoder: str = "facebook/vit-msn-base-4"
-    """A vision transformer: a name on the Hugging Face hub, or the URL of a folder with `config.json` and
-    `model.safetensors`. The paper's are `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
+    """A vision transformer: a name on the Hugging Face hub, `owner/name` or `owner/name@revision` (a commit, tag or
+    branch; only a commit never changes), or the URL of a folder with `config.json` and `model.safetensors`. The
+    paper's are `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
     resize: Count = 256
     """Height and width in pixels that images are brought to first (short side resized, centre cropped)."""
     crop: Count = 224
@@ -320,8 +321,8 @@ class LatentsConfig(Section):
 
     autoencoder: str | None = None
     """AutoencoderKL or AutoencoderTiny of the diffusers library: the URL of a folder with `config.json` and
-    `diffusion_pytorch_model.safetensors`, or a name on the Hugging Face hub, `owner/name` or `owner/name/folder`.
-    Diffusion is in pixels when not given."""
+    `diffusion_pytorch_model.safetensors`, or a name on the Hugging Face hub, `owner/name` or `owner/name/folder`, then
+    `@revision` if one is wanted (a commit, tag or branch). Diffusion is in pixels when not given."""
     downsampling: Count = 8
     """Pixels of an image's side for each one of the latent's; must be the autoencoder's, and divide
     `data.image_size`."""

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from dpt_ray.config.schema import DataConfig, GeneratorConfig, LatentsConfig
 from dpt_ray.core.diffusion.latents import LatentScale
-from dpt_ray.core.models.autoencoders import Autoencoder, AutoencoderForm, autoencoder_form
+from dpt_ray.core.models.autoencoders import CONFIG, WEIGHTS, Autoencoder, AutoencoderForm, autoencoder_form
+from dpt_ray.core.models.pretrained import parse_config
 from dpt_ray.data import model_folders, stores
 from dpt_ray.data.latents import LatentForm
 from dpt_ray.data.shards import sha256
 from dpt_ray.errors import UserError
 
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 FILES = (CONFIG, WEIGHTS)
 
 
@@ -48,9 +48,7 @@ def find_autoencoder(location: str) -> FoundAutoencoder:
         UserError: they are not there, or describe no autoencoder that can be used.
     """
     try:
-        config = json.loads(_content(location, CONFIG))
-        if not isinstance(config, dict):
-            raise ValueError("holds no settings")
+        config = parse_config(_content(location, CONFIG))
         form = autoencoder_form(config)
     except ValueError as error:
         raise UserError(str(error), where=f"{location}/{CONFIG}") from None

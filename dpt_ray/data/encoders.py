@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from dpt_ray.config.schema import ProbeConfig
-from dpt_ray.core.models.encoders import FrozenEncoder
+from dpt_ray.core.models.encoders import CONFIG, WEIGHTS, FrozenEncoder
 from dpt_ray.data import model_folders, stores
 
-FILES = ("config.json", "model.safetensors")
+FILES = (CONFIG, WEIGHTS)
 
 
 def encoder_identity(location: str) -> dict[str, Any]:
-    """Return what tells an encoder from another one: its files' sizes and changes, or its name on the hub.
+    """Return what identifies an encoder: the sizes and change marks of its files, or its name and revision on the hub.
 
     Raises:
         UserError: a folder without the files.
@@ -29,14 +29,18 @@ def located(probe: ProbeConfig) -> ProbeConfig:
 
 
 def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") -> FrozenEncoder:
-    """Load an encoder; files in object storage are fetched first.
+    """Load an encoder; files in object storage or on the hub are fetched first.
 
     Raises:
         UserError: see `FrozenEncoder`.
     """
-    if not model_folders.is_folder(location) or not stores.is_remote(location):
-        return FrozenEncoder(location, crop=crop, blocks=blocks).to(device)
+    if not model_folders.is_folder(location):
+        paths = [Path(model_folders.hub_file(location, name)) for name in FILES]
+        return FrozenEncoder(str(paths[0].parent), crop=crop, blocks=blocks, where=location).to(device)
+    if not stores.is_remote(location):
+        folder = str(Path(location.removeprefix("file://")).expanduser())
+        return FrozenEncoder(folder, crop=crop, blocks=blocks, where=location).to(device)
     with tempfile.TemporaryDirectory() as folder:
         for name in FILES:
             (Path(folder) / name).write_bytes(stores.read_bytes(stores.join(location, name)))
-        return FrozenEncoder(folder, crop=crop, blocks=blocks).to(device)
+        return FrozenEncoder(folder, crop=crop, blocks=blocks, where=location).to(device)

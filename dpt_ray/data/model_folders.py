@@ -9,7 +9,7 @@ from dpt_ray.errors import UserError
 
 
 def is_folder(location: str) -> bool:
-    """A name on the hub is `owner/name`; whatever exists here or is a URL is none."""
+    """Whether a location is a folder or a URL; a name on the hub is `owner/name` or `owner/name@revision`."""
     return "://" in location or Path(location).is_dir() or location.startswith((".", "/", "~"))
 
 
@@ -32,7 +32,11 @@ def listed_files(location: str, names: Sequence[str], kind: str) -> dict[str, di
 
 
 def hub_file(location: str, name: str) -> str:
-    """Return the local path of a file of a model on the hub, `owner/name` or `owner/name/folder`; fetched if needed.
+    """Return the local path of a file of a model on the hub; it is fetched if needed.
+
+    Args:
+        location: `owner/name` or `owner/name/folder`, then `@revision` (a commit, tag or branch) if one is wanted.
+        name: the file's name.
 
     Raises:
         UserError: there is none, or the hub cannot be reached.
@@ -46,10 +50,11 @@ def hub_file(location: str, name: str) -> str:
             where=location,
             fix="pip install huggingface_hub, or give a folder",
         ) from None
-    owner, _, rest = location.partition("/")
+    place, _, revision = location.partition("@")
+    owner, _, rest = place.partition("/")
     model, _, folder = rest.partition("/")
     try:
-        return hf_hub_download(f"{owner}/{model}", name, subfolder=folder or None)
+        return hf_hub_download(f"{owner}/{model}", name, subfolder=folder or None, revision=revision or None)
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = " ".join(str(error).split())[:110]
         raise UserError(

@@ -27,6 +27,7 @@ from dpt_ray.core.diffusion.samplers import sample, to_uint8
 from dpt_ray.core.models.encoders import FrozenEncoder
 from dpt_ray.core.models.graphs import ClassifierGraph, ProbeGraph
 from dpt_ray.core.models.misfits import misfits
+from dpt_ray.core.models.pretrained import check_repetitions, one_line
 from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.weights import load_network, save_network
 from dpt_ray.core.models.wide_resnet import WideResNet
@@ -371,12 +372,15 @@ def _load(
     if description["kind"] != kind:
         raise UserError(f"holds a {description['kind']}, not a {kind}", where=url, fix=f"give the file of a {kind}")
     try:
-        network = build(description)
-        if complaint := misfits(weights, network.state_dict()):
+        check_repetitions(description, len(weights))
+        with torch.device("meta"):  # a description of some bytes may ask for gigabytes; here it reserves none
+            skeleton = build(description)
+        if complaint := misfits(weights, skeleton.state_dict()):
             raise ValueError(complaint)
+        network = build(description)
         network.load_state_dict(weights)
-    except (ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"does not fit its own description ({error})", where=url) from error
+    except Exception as error:  # whatever a description that somebody else wrote makes the constructors raise
+        raise UserError(f"does not fit its own description ({one_line(error)})", where=url) from error
     return network, description
 
 

@@ -1,7 +1,8 @@
 """Published U-ViT weights as a generator's file of ours."""
 
 import io
-import pickle
+import struct
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,19 +67,52 @@ def read_tensors(url: str) -> Mapping[str, Tensor]:
     """Return the named tensors of a torch file. Nothing but tensors is ever built from it.
 
     Raises:
-        UserError: it cannot be read, or holds anything else.
+        UserError: it cannot be read, or holds anything else, or claims more than its own size.
     """
+    data = stores.read_bytes(url)
+    if complaint := _archive_complaint(data):
+        raise UserError(complaint, where=url, fix=_FIX)
     try:
         # Weights only: no function or class that the file names is called.
-        content: Any = torch.load(io.BytesIO(stores.read_bytes(url)), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(
-            "not a torch file of tensors alone", where=url, fix="give the state dict (nnet_ema.pth) itself"
-        ) from error
+        content: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch raises at bytes that somebody else wrote
+        raise UserError("not a torch file of tensors alone", where=url, fix=_FIX) from error
     tensors = isinstance(content, Mapping) and content
     if not tensors or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
-        raise UserError("holds no named tensors", where=url, fix="give the state dict (nnet_ema.pth) itself")
+        raise UserError("holds no named tensors", where=url, fix=_FIX)
+    for name, value in content.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or not value.is_contiguous():
+            raise UserError(f"its tensor {name[:80]!r} is not dense and contiguous", where=url, fix=_FIX)
+    claimed = sum(value.numel() * value.element_size() for value in content.values())
+    if claimed > len(data):
+        raise UserError(f"its tensors claim {claimed:,} bytes, but it has {len(data):,}", where=url, fix=_FIX)
     return content
+
+
+_FIX = "give the state dict (nnet_ema.pth) itself"
+_MAX_MEMBERS, _MAX_PICKLE_BYTES = 100_000, 64 << 20
+
+
+def _archive_complaint(data: bytes) -> str | None:
+    """Say why a file is no torch archive that costs what it weighs; None if it is one.
+
+    Older formats of torch (tar, a bare pickle) state their sizes in the pickle, where nothing bounds them.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, EOFError, struct.error):
+        return "not a torch file of tensors alone (no zip archive, the format of torch 1.6 and later)"
+    names = {member.filename for member in members}
+    if len(names) < len(members) or len(members) > _MAX_MEMBERS:
+        return "holds a member twice, or too many"
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        return "is compressed; a torch file stores its tensors as they are"
+    if sum(member.file_size for member in members) > len(data):
+        return "claims more bytes than it has"
+    if any(member.filename.endswith(".pkl") and member.file_size > _MAX_PICKLE_BYTES for member in members):
+        return f"has a description of more than {_MAX_PICKLE_BYTES >> 20} MiB"
+    return None
 
 
 def _described(latents: LatentsConfig, channels: int) -> dict[str, Any]:

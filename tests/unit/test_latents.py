@@ -192,19 +192,21 @@ def test_files_elsewhere_are_fetched(kl):
 def test_a_name_on_the_hub_may_have_a_folder(kl, monkeypatch):
     asked = []
 
-    def download(repository, name, subfolder=None):
-        asked.append((repository, name, subfolder))
+    def download(repository, name, subfolder=None, revision=None):
+        asked.append((repository, name, subfolder, revision))
         return f"{kl}/{name}"
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     found = find_autoencoder("owner/model/vae")
     assert found.checksum == find_autoencoder(kl).checksum
-    assert asked[0] == ("owner/model", "config.json", "vae")
+    assert asked[0] == ("owner/model", "config.json", "vae", None)
     torch.testing.assert_close(
         open_autoencoder(found).encode(images()), open_autoencoder(find_autoencoder(kl)).encode(images())
     )
     find_autoencoder("owner/model")
-    assert asked[-1] == ("owner/model", "diffusion_pytorch_model.safetensors", None)
+    assert asked[-1] == ("owner/model", "diffusion_pytorch_model.safetensors", None, None)
+    find_autoencoder("owner/model/vae@a1b2c3")
+    assert asked[-1] == ("owner/model", "diffusion_pytorch_model.safetensors", "vae", "a1b2c3")
 
 
 def test_a_hub_that_cannot_be_reached_is_told_in_one_line(monkeypatch):

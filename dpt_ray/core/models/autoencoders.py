@@ -3,13 +3,17 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dpt_ray.core.diffusion.latents import LOG_VARIANCE_RANGE
+from dpt_ray.core.models.pretrained import check_weights
 from dpt_ray.errors import UserError
+
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
 FAMILIES = ("AutoencoderKL", "AutoencoderTiny")
 """AutoencoderTiny has no variance: its latents are a function of the image."""
@@ -92,7 +96,7 @@ class Autoencoder(nn.Module):
     ):
         super().__init__()
         self.form = autoencoder_form(config)
-        self.model: Any = _load(folder, self.form.family, where or folder).eval().requires_grad_(False)
+        self.model: Any = _load(folder, config, self.form.family, where or folder).eval().requires_grad_(False)
         self._precision, self._batch = precision, batch
 
     @torch.inference_mode()
@@ -134,7 +138,7 @@ class Autoencoder(nn.Module):
         return next(self.model.parameters()).device
 
 
-def _load(folder: str, family: str, where: str) -> nn.Module:
+def _load(folder: str, config: Mapping[str, Any], family: str, where: str) -> nn.Module:
     try:
         import diffusers
         from diffusers.utils import logging as diffusers_logging
@@ -145,8 +149,10 @@ def _load(folder: str, family: str, where: str) -> nn.Module:
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     logging.getLogger("diffusers").setLevel(logging.ERROR)
+    kind = getattr(diffusers, family)
     try:  # safetensors only; its own way to save memory would need the package accelerate
-        model, loaded = getattr(diffusers, family).from_pretrained(
+        check_weights(config, Path(folder) / WEIGHTS, lambda: kind.from_config(dict(config)))
+        model, loaded = kind.from_pretrained(
             folder,
             use_safetensors=True,
             low_cpu_mem_usage=False,

@@ -1,15 +1,24 @@
 """Frozen encoders: vision transformers whose features a linear probe classifies. Loaded through transformers."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dpt_ray.core.models.misfits import some
+from dpt_ray.core.models.pretrained import check_weights, parse_config
 from dpt_ray.core.semi_supervised.augmentation import normalise
 from dpt_ray.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's channel statistics, by which these encoders' inputs are normalised."""
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+FAMILIES = ("vit_msn", "dinov2", "dinov2_with_registers", "vit", "deit")
+"""Values of `model_type` in transformers that are loaded. Each is a vision transformer with a class token."""
 
 BEFORE_NORM = frozenset({"vit_msn"})
 """Families whose feature is taken before the final layer norm: MSN's authors classify that (their released code);
@@ -20,17 +29,19 @@ class FrozenEncoder(nn.Module):
     """Class tokens of a vision transformer, without gradients.
 
     Args:
-        location: a local folder with `config.json` and `model.safetensors`, or a name on the Hugging Face hub.
+        folder: a local folder with `config.json` and `model.safetensors`.
         crop: height and width of the centre that is encoded; position embeddings are interpolated to it.
-        blocks: concatenate the class tokens after so many last blocks.
+        blocks: number of last blocks whose class tokens are concatenated.
+        where: name of the encoder in messages; the folder if None.
 
     Raises:
         UserError: transformers is missing, or there is no such encoder, or it is no vision transformer.
     """
 
-    def __init__(self, location: str, *, crop: int, blocks: int = 1):
+    def __init__(self, folder: str, *, crop: int, blocks: int = 1, where: str | None = None):
         super().__init__()
-        self.model: Any = _load(location).eval().requires_grad_(False)
+        location = where or folder
+        self.model: Any = _load(folder, location).eval().requires_grad_(False)
         config: Any = self.model.config
         if not hasattr(self.model, "layernorm") or not hasattr(config, "hidden_size"):
             raise UserError(f"holds a {config.model_type}, not a vision transformer such as ViT-MSN", where=location)
@@ -55,25 +66,72 @@ class FrozenEncoder(nn.Module):
         return torch.cat(tokens, dim=1).float()
 
 
-def _load(location: str) -> nn.Module:
+def _load(folder: str, where: str) -> nn.Module:
+    """Load the model in a local folder.
+
+    The configuration chooses sizes alone. The family, the attention implementation and the loader are chosen here,
+    and every weight must come from the file: the library would draw missing ones at random.
+    """
     try:
-        from transformers import AutoModel
+        from transformers import AutoConfig, AutoModel
         from transformers.utils import logging
     except ImportError:
         raise UserError(
-            "a linear probe needs the package transformers", where=location, fix="pip install 'dpt_ray[encoders]'"
+            "a linear probe needs the package transformers", where=where, fix="pip install 'dpt_ray[encoders]'"
         ) from None
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    try:  # safetensors only, and no code that comes with the weights
-        return AutoModel.from_pretrained(location, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    try:
+        given = parse_config((Path(folder) / CONFIG).read_bytes())
+        family = given.pop("model_type", None)
+        if family not in FAMILIES:
+            raise ValueError(f"holds a {str(family)[:40]!r}; vision transformers that are known: {', '.join(FAMILIES)}")
+        options = {name: value for name, value in given.items() if name in _sizes_of(AutoConfig, family)}
+        config = AutoConfig.for_model(family, **options)
+        check_weights(given, Path(folder) / WEIGHTS, lambda: AutoModel.from_config(config, attn_implementation="sdpa"))
+        model, loaded = AutoModel.from_pretrained(
+            folder,
+            config=config,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            use_safetensors=True,  # never pickles
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # whatever transformers and safetensors raise at a damaged folder
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"is no encoder that can be loaded ({reason})",
-            where=location,
+            where=where,
             fix="give a folder with config.json and model.safetensors, or a name on huggingface.co",
         ) from None
+    _refuse_misfits(loaded, where)
+    return model
+
+
+def _sizes_of(auto_config: Any, family: str) -> set[str]:
+    """Return the names of a family's own settings, without those that choose code: attention, kernels, quantisation."""
+    return {name for name in auto_config.for_model(family).to_dict() if not name.startswith("_")} - {
+        "attn_implementation", "experts_implementation", "use_kernels", "quantization_config", "dtype", "torch_dtype",
+    }  # fmt: skip
+
+
+def _refuse_misfits(loaded: Mapping[str, Any], where: str) -> None:
+    missing = [name for name in loaded.get("missing_keys", ()) if not name.startswith(_UNUSED)]
+    surplus = [name for name in loaded.get("unexpected_keys", ()) if ".layer" in name or ".blocks." in name]
+    shapes = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in loaded.get("mismatched_keys", ())]
+    for what, names in (("lack", missing), ("hold too many:", surplus), ("have other shapes:", shapes)):
+        if names:
+            raise UserError(
+                f"its weights are not those that its config.json describes; they {what} {some(sorted(names))}",
+                where=where,
+                fix="copy the model's folder again, or give another one",
+            )
+
+
+_UNUSED = ("pooler.",)
+"""Parts of a model that no feature comes from; published weights may lack them."""
 
 
 def _centre(images: Tensor, size: int) -> Tensor:

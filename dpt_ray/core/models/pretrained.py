@@ -1,0 +1,103 @@
+"""Checks of a pretrained model's files before a library builds anything from them.
+
+A `config.json` of some bytes may ask for gigabytes, name code to run, or name another attention implementation that
+the library then downloads. The weights' header says which tensors exist, and it cannot claim more than its file holds.
+So the configuration is held against the header first.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+MAX_CONFIG_BYTES = 1 << 20
+
+REFUSED_KEYS = ("quantization_config", "auto_map", "custom_pipelines", "adapter_path", "peft_config")
+"""Keys that make a library load another loader, or code."""
+
+REPEATED = ("num_hidden_layers", "layers_per_block", "depth", "depths",
+            "blocks")  # fmt: skip
+"""Keys that say how often something is built. Each repetition holds at least one tensor."""
+
+
+def parse_config(content: bytes) -> dict[str, Any]:
+    """Return what a `config.json` holds.
+
+    Raises:
+        ValueError: it is too long, no JSON object, or asks for code or another loader.
+    """
+    if len(content) > MAX_CONFIG_BYTES:
+        raise ValueError(f"has {len(content):,} bytes; a configuration has at most {MAX_CONFIG_BYTES:,}")
+    try:
+        config = json.loads(content)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except ValueError as error:  # also numbers of too many digits, and bytes that are no text
+        raise ValueError(f"is no JSON ({one_line(error)})") from None
+    if not isinstance(config, dict):
+        raise ValueError("holds no settings")
+    for key in REFUSED_KEYS:
+        if config.get(key) is not None:
+            raise ValueError(f"asks for {key}, which is not supported")
+    return config
+
+
+def check_weights(config: Mapping[str, Any], file: str | Path, build: Callable[[], nn.Module]) -> None:
+    """Refuse a configuration that describes a larger network than its weights hold. No weight is loaded.
+
+    Args:
+        config: what `config.json` holds.
+        file: the weights, a local safetensors file.
+        build: builds the network; called on the meta device, which reserves no memory.
+
+    Raises:
+        ValueError: the file is damaged, or the network has more parameters than the file.
+    """
+    try:
+        with safe_open(file, "pt") as tensors:
+            held = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"its weights are no safetensors file ({one_line(error)})") from None
+    check_repetitions(config, len(held))
+    try:
+        with torch.device("meta"):
+            network = build()
+    except Exception as error:  # whatever the library raises at settings that contradict each other
+        raise ValueError(f"describes no network that can be built ({one_line(error)})") from None
+    wanted = sum(parameter.numel() for parameter in network.parameters())
+    there = sum(_numel(shape) for shape in held.values())
+    if wanted > there:
+        raise ValueError(f"describes {wanted:,} parameters, but its weights are {there:,}")
+
+
+def check_repetitions(config: Any, tensors: int) -> None:
+    """Refuse settings that repeat a part more often than there are tensors; building it would take for ever.
+
+    Args:
+        config: settings, nested or not.
+        tensors: number of tensors among the weights.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    for name, value in config.items() if isinstance(config, Mapping) else ():
+        for times in value if isinstance(value, list) else [value]:
+            if name in REPEATED and isinstance(times, int) and times > tensors:
+                raise ValueError(f"its {name} is {times}, but its weights are {tensors} tensors")
+        check_repetitions(value, tensors)
+
+
+def _numel(shape: list[int]) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's beginning on one line, at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
