@@ -1,5 +1,7 @@
 """The one error type that users see: what is wrong, where, and what to do about it, in one line."""
 
+from dpt_ray.text import printable
+
 
 class UserError(Exception):
     """A mistake in settings, data or environment that the person running the job can mend.
@@ -11,7 +13,7 @@ class UserError(Exception):
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
         self.what, self.where, self.fix = what, where, fix
         message = f"{where}: {what}" if where else what
-        super().__init__(" ".join((message + (f"; {fix}" if fix else "")).split()))
+        super().__init__(printable(" ".join((message + (f"; {fix}" if fix else "")).split())))
 
     def __reduce__(self):  # keyword-only arguments do not survive the default pickling between processes
         return _rebuild, (type(self), self.what, self.where, self.fix)

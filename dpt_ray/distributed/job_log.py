@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any, TextIO
 
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable_lines
 
 FORMAT_VARIABLE = "DPT_LOG_FORMAT"
 FORMATS = ("text", "json")
@@ -63,10 +64,11 @@ def tell(text: str, *, level: str = "info", stream: TextIO | None = None, **fiel
         stream: standard output if None.
         fields: JSON only; they win over those of the context. `event` is what kind of thing it is.
     """
-    stream = stream or sys.stdout
+    stream, text = stream or sys.stdout, printable_lines(text)
     if wants_json():
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         record = {"time": now, "level": level, "event": "message", **present(), **fields, "message": text.strip()}
+        record = {name: printable_lines(value) if isinstance(value, str) else value for name, value in record.items()}
         text = json.dumps(record, ensure_ascii=False, allow_nan=True, default=str)
     stream.write(text + "\n")
     stream.flush()

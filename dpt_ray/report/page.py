@@ -4,7 +4,6 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from dpt_ray.report.content import ClassAudit, Curve, Figure, LeftOut, Report, i
 from dpt_ray.report.figures import Panel, accuracy_panel, curve_panels, has_nonfinite, reliability_panel
 from dpt_ray.report.grid import grid_png
 from dpt_ray.report.table import MISSING, format_number, format_seconds, format_share
+from dpt_ray.text import html_text
 
 if TYPE_CHECKING:
     from dpt_ray.core.metrics.calibration import ReliabilityBin
@@ -112,17 +112,17 @@ def render(report: Report) -> str:
 
 def document(title: str, body: str) -> str:
     """Return a whole page from its title, as text, and its body, as HTML."""
-    return _PAGE.substitute(title=escape(title), style=_STYLE, body=body)
+    return _PAGE.substitute(title=html_text(title), style=_STYLE, body=body)
 
 
 def _header(report: Report) -> str:
-    facts = [f'<time datetime="{escape(report.created)}">{escape(_date(report.created))}</time>']
+    facts = [f'<time datetime="{html_text(report.created)}">{html_text(_date(report.created))}</time>']
     if report.classes:
         facts.append(f"{len(report.classes):,} classes")
         facts.append(f"{sum(audit.labelled for audit in report.classes):,} labelled images")
     if report.steps:
         facts.append(f"{len(report.steps)} steps")
-    return f'<header><h1>{escape(report.title)}</h1><p class="muted">{" &middot; ".join(facts)}</p></header>'
+    return f'<header><h1>{html_text(report.title)}</h1><p class="muted">{" &middot; ".join(facts)}</p></header>'
 
 
 def _date(created: str) -> str:
@@ -136,15 +136,15 @@ def _date(created: str) -> str:
 
 def _cards(figures: Sequence[Figure]) -> str:
     cards = "".join(
-        f'<div><dt>{escape(figure.label)}</dt><dd class="value">{escape(str(figure.value))}</dd>'
-        f"<dd>{escape(figure.note)}</dd></div>"
+        f'<div><dt>{html_text(figure.label)}</dt><dd class="value">{html_text(str(figure.value))}</dd>'
+        f"<dd>{html_text(figure.note)}</dd></div>"
         for figure in figures
     )
     return f'<dl class="cards">{cards}</dl>' if cards else ""
 
 
 def _notes(notes: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    items = "".join(f"<li>{html_text(note)}</li>" for note in notes)
     return f'<ul class="notes" role="note" aria-label="Notes">{items}</ul>' if items else ""
 
 
@@ -155,7 +155,7 @@ def _samples(report: Report) -> str:
     lead = "Made by the generator of stage 2 and not chosen by hand; each row is one class."
     if len(grid.class_names) < total:
         lead += f" {len(grid.class_names)} of {total:,} classes are shown, evenly spaced in their list."
-    labels = "".join(f'<li title="{escape(name)}"><span>{escape(name)}</span></li>' for name in grid.class_names)
+    labels = "".join(f'<li title="{html_text(name)}"><span>{html_text(name)}</span></li>' for name in grid.class_names)
     image = base64.b64encode(grid_png(grid)).decode("ascii")
     alt = f"Pseudo images of {len(grid.class_names)} classes, {grid.images.shape[1]} of each, one row a class"
     return _section(
@@ -164,13 +164,13 @@ def _samples(report: Report) -> str:
         lead,
         f'<figure><div class="samples"><ol aria-label="Classes from top to bottom">{labels}</ol>'
         f'<div><img alt="{alt}" src="data:image/png;base64,{image}"></div></div>'
-        f"<figcaption>{escape(grid.caption)}</figcaption></figure>",
+        f"<figcaption>{html_text(grid.caption)}</figcaption></figure>",
     )
 
 
 def _curves(curves: Sequence[Curve]) -> str:
     panels = "".join(
-        f"<div><h3>{escape(curve.title)}</h3>{_picture(panel)}</div>"
+        f"<div><h3>{html_text(curve.title)}</h3>{_picture(panel)}</div>"
         for curve in curves
         for panel in curve_panels(curve)
     )
@@ -183,7 +183,7 @@ def _curves(curves: Sequence[Curve]) -> str:
 
 
 def _picture(panel: Panel) -> str:
-    return panel.svg.replace("<svg", f'<svg role="img" aria-label="{escape(panel.alt)}"', 1)
+    return panel.svg.replace("<svg", f'<svg role="img" aria-label="{html_text(panel.alt)}"', 1)
 
 
 def _metrics(report: Report) -> str:
@@ -283,7 +283,7 @@ def _settings(settings_yaml: str) -> str:
     if not settings_yaml.strip():
         return ""
     lead = "The settings of the run, with every default filled in."
-    details = f"<details><summary>Show settings</summary><pre>{escape(settings_yaml)}</pre></details>"
+    details = f"<details><summary>Show settings</summary><pre>{html_text(settings_yaml)}</pre></details>"
     return _section("settings", "Settings", lead, details)
 
 
@@ -297,7 +297,7 @@ class Column:
 
 def _table(label: str, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> str:
     """Return a table that scrolls sideways on a narrow screen; the first cell of a row is its heading."""
-    head = "".join(f'<th scope="col" class="{column.kind}">{escape(column.heading)}</th>' for column in columns)
+    head = "".join(f'<th scope="col" class="{column.kind}">{html_text(column.heading)}</th>' for column in columns)
     body = "\n".join(f"<tr>{''.join(map(_cell, columns, row))}</tr>" for row in rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
@@ -306,7 +306,7 @@ def _table(label: str, columns: Sequence[Column], rows: Iterable[Sequence[str]])
 
 
 def _cell(column: Column, text: str) -> str:
-    content = escape(text) or MISSING
+    content = html_text(text) or MISSING
     if column.kind == "name":
         return f'<th scope="row" class="name">{content}</th>'
     return f'<td class="{column.kind}">{f"<code>{content}</code>" if column.kind == "code" else content}</td>'

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 from dpt_ray.report.page import Column, _cards, _date, _notes, _picture, _section, _table, document
 from dpt_ray.report.search_content import PointFigures, SearchReport, Spread
 from dpt_ray.report.search_figures import setting_panels
 from dpt_ray.report.table import MISSING, format_number, format_seconds, format_share
+from dpt_ray.text import html_text
 
 COLUMNS = (
     ("stage1_accuracy", "Stage 1"),
@@ -21,8 +21,8 @@ COLUMNS = (
 
 def render_search(report: SearchReport) -> str:
     """Return the whole page; equal reports give equal text."""
-    created = f'<time datetime="{escape(report.created)}">{escape(_date(report.created))}</time>'
-    header = f'<header><h1>{escape(report.title)}</h1><p class="muted">{created}</p></header>'
+    created = f'<time datetime="{html_text(report.created)}">{html_text(_date(report.created))}</time>'
+    header = f'<header><h1>{html_text(report.title)}</h1><p class="muted">{created}</p></header>'
     sections = (
         header,
         _cards(report.headline),
@@ -61,14 +61,14 @@ def format_spread(figure: str, spread: Spread | None) -> str:
 def _curves(report: SearchReport) -> str:
     finished = [point for point in report.points if point.finished]
     panels = "".join(
-        f"<div><h3>{escape(heading)}</h3>{_picture(panel)}</div>"
+        f"<div><h3>{html_text(heading)}</h3>{_picture(panel)}</div>"
         for setting in varied(finished)
         for heading, panel in setting_panels(finished, setting)
     )
     if not panels:
         return ""
     lead = (
-        f"Means over seeds, with bars of one standard deviation. Accuracies are on {escape(report.images)}. "
+        f"Means over seeds, with bars of one standard deviation. Accuracies are on {html_text(report.images)}. "
         "The Frechet distance, in stage 1's features, compares generators of one stage 1 only: 0 is equal."
     )
     return _section("curves", "Curves", lead, f'<div class="panels">{panels}</div>')
@@ -91,7 +91,7 @@ def _points(report: SearchReport) -> str:
         for point in report.points
     ]
     metric = report.metric.replace("_", " ")
-    lead = f"Best first by {metric}; mean ± standard deviation over seeds, on {escape(report.images)}."
+    lead = f"Best first by {metric}; mean ± standard deviation over seeds, on {html_text(report.images)}."
     return _section("points", "Points", lead, _table("Points", columns, rows)) if rows else ""
 
 
@@ -119,4 +119,4 @@ def _endings(report: SearchReport) -> str:
 def _yaml(anchor: str, title: str, lead: str, text: str) -> str:
     if not text.strip():
         return ""
-    return _section(anchor, title, lead, f"<details><summary>Show</summary><pre>{escape(text)}</pre></details>")
+    return _section(anchor, title, lead, f"<details><summary>Show</summary><pre>{html_text(text)}</pre></details>")

@@ -10,12 +10,12 @@ PACKAGE = Path(__file__).parents[2] / "dpt_ray"
 
 # What each layer may import of this package, and what it must not import of others.
 OWN = {
-    "config": {"config", "errors"},
-    "core": {"core", "config", "errors"},
-    "data": {"data", "core", "config", "errors"},
-    "distributed": {"distributed", "data", "core", "config", "errors"},
-    "report": {"report", "data", "core", "config", "errors"},
-    "export": {"export", "data", "core", "config", "errors"},
+    "config": {"config", "errors", "text"},
+    "core": {"core", "config", "errors", "text"},
+    "data": {"data", "core", "config", "errors", "text"},
+    "distributed": {"distributed", "data", "core", "config", "errors", "text"},
+    "report": {"report", "data", "core", "config", "errors", "text"},
+    "export": {"export", "data", "core", "config", "errors", "text"},
 }
 STORAGE = {"webdataset", "fsspec", "s3fs"}
 FOREIGN = {
