@@ -1,5 +1,8 @@
 """The one error type that users see: what is wrong, where, and what to do about it, in one line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from dpt_ray.text import printable
 
 
@@ -21,6 +24,25 @@ class UserError(Exception):
 
 class StoreFailureError(UserError):
     """A store does not answer, or refuses this user. That says nothing of its data, so none is left out for it."""
+
+
+@contextmanager
+def expecting(what: str, where: str, fix: str | None = None) -> Iterator[None]:
+    """Report a document that has not the expected form in one line, whatever its reader raised over it.
+
+    Args:
+        what: the expected form, with its article, such as "a manifest".
+        where: URL of the document.
+        fix: what to do.
+
+    Raises:
+        UserError: the block raised an error of the kind that missing keys and wrong types cause.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"is not {what} ({type(error).__name__}: {reason})", where=where, fix=fix) from None
 
 
 def _rebuild(kind: type[UserError], what: str, where: str | None, fix: str | None) -> UserError:

@@ -5,7 +5,7 @@ from typing import Any
 
 from dpt_ray.data import stores
 from dpt_ray.data.sidecars import sidecar_name
-from dpt_ray.errors import UserError
+from dpt_ray.errors import UserError, expecting
 
 INDEX_FILE = "index.json"
 
@@ -92,15 +92,13 @@ def read_index(folder: str) -> DatasetIndex:
     def resolve(path: str) -> str:
         return path if "://" in path or path.startswith("/") else stores.join(_root(folder), path)
 
-    try:
+    with expecting("an index", url):
         shards = tuple(
             ShardInfo(**{**shard, "url": resolve(shard["url"]), "skipped": tuple(shard.get("skipped", ()))})
             for shard in tree["shards"]
         )
         names = tuple(tree["class_names"]) if tree.get("class_names") else None
         return DatasetIndex(shards, tuple(tree["class_counts"]), resolve(tree["label_folder"]), names)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"is not an index ({error})", where=url) from None
 
 
 def list_shards(url: str) -> list[dict[str, Any]]:

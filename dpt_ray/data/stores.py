@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from dpt_ray.errors import UserError
+from dpt_ray.errors import UserError, expecting
 
 
 def absolute_url(url: str) -> str:
@@ -240,10 +240,9 @@ def read_json(url: str) -> Any:
     Raises:
         UserError: absent, unreadable or not JSON.
     """
-    try:
-        return json.loads(read_bytes(url))
-    except ValueError as error:
-        raise UserError(f"is not valid JSON ({error})", where=url) from None
+    content = read_bytes(url)
+    with expecting("valid JSON", url):
+        return json.loads(content)
 
 
 def write_json(url: str, value: Any) -> None:

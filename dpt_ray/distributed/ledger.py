@@ -5,7 +5,7 @@ from typing import Any
 
 from dpt_ray.data import stores
 from dpt_ray.data.skipped import Skipped, SkipPolicy
-from dpt_ray.errors import UserError
+from dpt_ray.errors import UserError, expecting
 
 LEDGER_FILE = "skipped.json"
 
@@ -41,7 +41,10 @@ class Ledger:
 def read_ledger(folder: str) -> list[Skipped]:
     """Return what a training in `folder` could not read."""
     url = stores.join(folder, LEDGER_FILE)
-    return [Skipped(**entry) for entry in stores.read_json(url)] if stores.exists(url) else []
+    if not stores.exists(url):
+        return []
+    with expecting("a list of what was left out", url):
+        return [Skipped(**entry) for entry in stores.read_json(url)]
 
 
 def open_ledger(folder: str, policy: SkipPolicy, images_in: int) -> Callable[[Skipped], None] | None:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from dpt_ray.data import stores
+from dpt_ray.errors import expecting
 
 MANIFEST_FILE = "manifest.json"
 
@@ -44,6 +45,27 @@ class Artifact:
         return stores.join(self.url, *parts)
 
 
+def read_artifact(folder: str) -> Artifact:
+    """Return the finished artifact in a folder.
+
+    Raises:
+        UserError: there is no manifest, or it is none that this package wrote.
+    """
+    url = stores.join(folder, MANIFEST_FILE)
+    manifest = stores.read_json(url)
+    with expecting("a manifest", url, fix="restore the file, or remove the artifact's folder to make it again"):
+        for key, kind in _MANIFEST_TYPES.items():
+            if not isinstance(manifest[key], kind):
+                raise TypeError(f"{key} is no {kind.__name__}")
+        parents = manifest.get("parents", {}).values()
+        if not all(isinstance(parent["step"] + parent["fingerprint"], str) for parent in parents):
+            raise TypeError("a parent has no address")
+    return Artifact(folder, manifest)
+
+
+_MANIFEST_TYPES = {"step": str, "fingerprint": str, "facts": dict}
+
+
 class ArtifactStore:
     """All artifacts under one root.
 
@@ -62,7 +84,7 @@ class ArtifactStore:
         """Return a finished artifact, or None."""
         folder = self.folder(step, address)
         manifest = stores.join(folder, MANIFEST_FILE)
-        return Artifact(folder, stores.read_json(manifest)) if stores.exists(manifest) else None
+        return read_artifact(folder) if stores.exists(manifest) else None
 
     def commit(self, step: str, address: str, manifest: dict[str, Any]) -> Artifact:
         """Write the manifest, which makes the artifact exist."""

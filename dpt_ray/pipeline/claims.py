@@ -110,8 +110,10 @@ def _may_be_alive(claim: dict[str, Any]) -> bool:
     if claim.get("host") != socket.gethostname():
         return True
     try:
+        if int(claim["process"]) < 1:  # os.kill would take it for a group of processes
+            return False
         os.kill(int(claim["process"]), 0)
-    except (ProcessLookupError, KeyError, ValueError):
+    except (ProcessLookupError, KeyError, ValueError, TypeError, OverflowError):  # gone, or no claim of ours
         return False
     except PermissionError:
         return True
