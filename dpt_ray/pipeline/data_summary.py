@@ -42,6 +42,7 @@ def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -
     if made.get("sizes"):
         rows.append(("width x height", _sizes(made["sizes"], config.data.prepare_size)))
     lines = [title, *_indent(text_table(rows))]
+    lines += [f"  note: {note}" for note in made.get("notes", ())]
     return "\n".join(lines + _refused(step, artifacts) + _ignored(step, artifacts))
 
 

@@ -84,7 +84,7 @@ def test_rows_and_files_without_each_other_are_listed(root):
         ("file,label\n", "lists no images"),
         (b"file,label\n\xff\xfe,1\n", "is not a readable CSV table"),
         ('file,label\n"1.png,cat\n', "is not a readable CSV table"),
-        ("file;label\n1.png;cat\n", r"has no column 'file' \(columns: 'file;label'\)"),
+        ("file label\n1.png cat\n", r"has no column 'file' \(columns: 'file label'\); .* separated by a comma"),
     ],
 )
 def test_tables_that_cannot_be_read_are_refused_by_name(root, text, complaint):

@@ -1,18 +1,26 @@
 """Class ids: from names in sorted order, from a list that the user gives, or from the training data."""
 
-from collections import Counter
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
+from dpt_ray.data.importing.keys import normalise_name
+from dpt_ray.data.importing.text_files import read_lines
 from dpt_ray.errors import UserError
 
 _FIX = "list every class in data.class_file (one name a line, in the order of ids), or in data.class_names"
 
 LARGEST_MISSING_SHARE = 0.5
 """Largest share of the ids from 0 to the largest that may have no image, where nothing says how many classes exist."""
+PLAUSIBLE_IDS = 100
+"""Ids below this are plausible whatever is missing between them: ten images may well have the classes 3, 7 and 42."""
+MAX_NAME_LENGTH = 500
+"""Characters of the longest class name."""
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories that no name holds: control characters, halves of characters, ends of lines and paragraphs."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +42,84 @@ def given_classes(data: DataConfig) -> ClassList | None:
     """Return the classes that the settings list; None if they don't.
 
     Raises:
-        UserError: a name is empty, or their number contradicts `data.num_classes`.
+        UserError: a name is empty, too long or listed twice, or their number contradicts `data.num_classes`.
     """
     if data.class_names is not None:
-        classes = ClassList(data.class_names, "data.class_names", from_user=True)
+        names, origin = data.class_names, "data.class_names"
     elif data.class_file is not None:
-        url = stores.absolute_url(data.class_file)
-        text = stores.read_bytes(url).decode("utf-8-sig", errors="replace")
-        classes = ClassList(tuple(line.strip() for line in text.rstrip().split("\n")), url, from_user=True)
+        origin = stores.absolute_url(data.class_file)
+        names = _read_names(origin)
     else:
         return None
-    if len(classes.names) < 2:
-        raise UserError(f"lists {len(classes.names)} classes", where=classes.origin, fix="give one class name a line")
-    if not all(name.strip() for name in classes.names):
-        raise UserError("has an empty line among the class names", where=classes.origin, fix="name every class")
-    check_number(len(classes.names), data.num_classes, classes.origin)
+    if len(names) < 2:
+        raise UserError(f"lists {len(names)} classes", where=origin, fix="give one class name a line")
+    classes = ClassList(check_names(names, origin), origin, from_user=True)
+    check_number(len(classes.names), data.num_classes, origin)
     return classes
+
+
+def _read_names(url: str) -> tuple[str, ...]:
+    """Return the lines of a file without the empty ones at its end."""
+    names: list[str] = []
+    count = 0
+    for line in read_lines(url, "list of classes"):
+        count += 1
+        if line.strip():
+            names += [""] * (count - 1 - len(names))
+            names.append(line)
+            _check_count(len(names), url)
+    return tuple(names)
+
+
+def clean_name(name: str) -> str:
+    """Return a class name without space around it, in Unicode's composed form."""
+    return normalise_name(name.strip())
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse what is no name of a class.
+
+    Raises:
+        UserError: it is longer than `MAX_NAME_LENGTH`, or holds a control character or a line break.
+    """
+    if len(name) > MAX_NAME_LENGTH:
+        raise UserError(
+            f"has a class name of {len(name):,} characters, {name[:40]!r}...; at most {MAX_NAME_LENGTH} are read",
+            where=where,
+            fix="set data.label_column to the classes' column, or shorten the name",
+        )
+    odd = next((c for c in name if unicodedata.category(c) in _UNPRINTABLE), None)
+    if odd is not None:
+        raise UserError(f"has the class name {name!r}, which holds {odd!r}", where=where, fix="remove the character")
+
+
+def check_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return a list of class names in the form that `clean_name` gives them.
+
+    Raises:
+        UserError: there are more than class ids, one is empty or no name, or two are equal.
+    """
+    _check_count(len(names), where)
+    seen: dict[str, str] = {}
+    for name in names:
+        clean = clean_name(name)
+        if not clean:
+            raise UserError("has an empty line among the class names", where=where, fix="name every class")
+        check_name(clean, where)
+        if clean in seen:
+            spelled = "" if seen[clean] == name else ", in two spellings that look the same"
+            raise UserError(f"lists the class {clean!r} twice{spelled}", where=where, fix="name each class once")
+        seen[clean] = name
+    return tuple(seen)
+
+
+def _check_count(classes: int, where: str) -> None:
+    if classes > MAX_CLASS_ID + 1:
+        raise UserError(
+            f"names more than {MAX_CLASS_ID + 1:,} classes",
+            where=where,
+            fix="give a list of classes, or set data.label_column to their column",
+        )
 
 
 def check_number(classes: int, num_classes: int | None, where: str) -> None:
@@ -72,17 +142,37 @@ def is_number(label: str) -> bool:
 
 
 def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return class names in the order of their ids: by text, or by value if all are whole numbers."""
-    labels = set(labels)
+    """Return class names in the order of their ids: by text, or by value if all are whole numbers.
+
+    Names that differ in nothing but Unicode's form are one name.
+    """
+    labels = set(map(normalise_name, labels))
     if all(map(is_number, labels)):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
 
 
+def check_ids(ids: Collection[int], num_classes: int | None, where: str) -> None:
+    """Refuse class ids that contradict `data.num_classes`, or are implausible where that is not set.
+
+    Raises:
+        UserError: they are.
+    """
+    if num_classes is None:
+        check_id_gaps(ids, where)
+    elif ids and max(ids) >= num_classes:
+        raise UserError(
+            f"has the class id {max(ids)} but data.num_classes is {num_classes} (ids 0 to {num_classes - 1})",
+            where=where,
+            fix="set data.num_classes to the number of classes, or list the classes in data.class_file",
+        )
+
+
 def check_id_gaps(ids: Collection[int], where: str) -> None:
     """Refuse class ids that are implausible as ids: most of the numbers from 0 to the largest are missing.
 
-    Call it where neither the settings nor the data say how many classes exist, so that the largest id would.
+    Ids that all are below `PLAUSIBLE_IDS` are plausible. Call it where neither the settings nor the data say how many
+    classes exist, so that the largest id would.
 
     Args:
         ids: the class ids that occur.
@@ -96,7 +186,8 @@ def check_id_gaps(ids: Collection[int], where: str) -> None:
         return
     classes = present[-1] + 1
     missing = classes - len(present)
-    if present[-1] <= MAX_CLASS_ID and missing <= LARGEST_MISSING_SHARE * classes:
+    plausible = classes <= PLAUSIBLE_IDS or missing <= LARGEST_MISSING_SHARE * classes
+    if present[-1] <= MAX_CLASS_ID and plausible:
         return
     listed = ", ".join(map(str, present)) if len(present) <= 3 else f"{present[0]}, {present[1]}, ..., {present[-1]}"
     raise UserError(
@@ -109,7 +200,7 @@ def check_id_gaps(ids: Collection[int], where: str) -> None:
 
 
 def ids_of_names(labels: Iterable[str], known: ClassList | None, where: str) -> dict[str, int]:
-    """Return the class id of each class name that occurs.
+    """Return the class id of each class name that occurs, in whichever of Unicode's forms it is written.
 
     Args:
         labels: the names; repeats count once.
@@ -119,25 +210,25 @@ def ids_of_names(labels: Iterable[str], known: ClassList | None, where: str) -> 
     Raises:
         UserError: a name is not on the list, or twice.
     """
-    labels = set(labels)
+    labels = {label: normalise_name(label) for label in labels}
     if known is None:
-        return {name: number for number, name in enumerate(sorted_names(labels))}
-    ids = {name: number for number, name in enumerate(known.names)}
+        ids = {name: number for number, name in enumerate(sorted_names(labels))}
+        return {label: ids[name] for label, name in labels.items()}
+    ids = {normalise_name(name): number for number, name in enumerate(known.names)}
     if len(ids) < len(known.names):
-        uses = Counter(known.names)
-        for name in sorted(labels):
-            if uses[name] > 1:
-                raise UserError(f"lists the class {name!r} twice", where=known.origin, fix="name each class once")
-    unknown = sorted(labels - ids.keys())
-    if unknown and known.from_user and len(unknown) == len(labels) and all(map(is_number, labels)):
+        check_names(known.names, known.origin)
+    unknown = sorted(set(labels.values()) - ids.keys())
+    if unknown and known.from_user and len(unknown) == len(set(labels.values())) and all(map(is_number, unknown)):
         return _ids_of_numbers(labels, known, where)
     if unknown:
         others = f" (nor {len(unknown) - 1} more of its classes)" if len(unknown) > 1 else ""
-        raise UserError(f"the class {unknown[0]!r}{others} is not one of {known.origin}", where=where, fix=_FIX)
-    return {label: ids[label] for label in labels}
+        alike = [name for name in ids if name.casefold() == unknown[0].casefold()]
+        fix = f"call it {alike[0]!r}, or {_FIX}" if alike else _FIX
+        raise UserError(f"the class {unknown[0]!r}{others} is not one of {known.origin}", where=where, fix=fix)
+    return {label: ids[name] for label, name in labels.items()}
 
 
-def _ids_of_numbers(labels: set[str], known: ClassList, where: str) -> dict[str, int]:
+def _ids_of_numbers(labels: Iterable[str], known: ClassList, where: str) -> dict[str, int]:
     ids = {label: int(label) for label in labels}
     largest = max(ids.values())
     if largest >= len(known.names):

@@ -1,18 +1,22 @@
 """A folder of images and a CSV table that says which class each one is of."""
 
-import csv
-import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
-from dpt_ray.data.importing.classes import ClassList, ids_of_names, is_number, sorted_names
+from dpt_ray.data.importing.classes import ClassList, check_ids, ids_of_names, is_number, sorted_names
+from dpt_ray.data.importing.csv_rows import Row, read_rows
+from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.files import FileSet, hash_listing, label_files, sort_out
-from dpt_ray.data.importing.keys import has_image_name, printable
+from dpt_ray.data.importing.keys import has_image_name, normalise_name, printable
+from dpt_ray.data.importing.listed_paths import ListedPaths
+from dpt_ray.data.importing.path_hints import why_none_fits
 from dpt_ray.data.importing.plan import Ignored
 from dpt_ray.data.importing.tree import FileEntry, list_tree
+from dpt_ray.data.importing.written_labels import read_labels, say_missing
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
@@ -25,17 +29,14 @@ class CsvTable(FileSet):
     kind: ClassVar[str] = "csv"
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: its line, the file it names and its label, empty where it has none."""
-
-    line: int
-    file: str
-    label: str
-
-
 def describe_csv(
-    location: str, table: str, file_column: str | None, label_column: str | None, known: ClassList | None
+    location: str,
+    table: str,
+    file_column: str | None,
+    label_column: str | None,
+    known: ClassList | None,
+    num_classes: int | None = None,
+    split: Split = "train",
 ) -> CsvTable:
     """List the images that a table names. Labels that all are whole numbers are the class ids themselves.
 
@@ -45,79 +46,96 @@ def describe_csv(
         file_column: its column with file names; `file` by default.
         label_column: its column with labels, empty for unlabelled images; `label` by default.
         known: the list that class ids come from, if there is one.
+        num_classes: `data.num_classes`.
+        split: what the images are for. Where nothing says how many classes exist, the training ids do.
 
     Raises:
-        UserError: the table cannot be read, lacks a column or lists nothing, or a class that `known` lacks.
+        UserError: the table cannot be read, lacks a column or lists nothing, its file names or class ids make no
+            sense as a whole, or it has a class that `known` lacks.
     """
     rows = read_rows(table, file_column or FILE_COLUMN, label_column or LABEL_COLUMN)
     tree = [entry for entry in list_tree(location) if entry["url"] != table]
     if not tree and not stores.exists(location):
         raise UserError("does not exist", where=location, fix=f"give the folder of the images that {table} lists")
     images, unusable, ignored = sort_out(tree)
-    chosen, refused, repeated = _match(rows, images, unusable, table)
-    named = {row.file for row in rows}
+    found = _find_files(rows, images, location, table)
+    said = read_labels((row.label for row, entry in found if entry is not None), known, table)
+    joined = _join(found, said, table)
+    named = {entry["name"] for _, entry in found if entry is not None} | {row.file for row in rows}
     ignored = [entry for entry in ignored if entry.name not in named]
     ignored += [Ignored(entry["name"], "not in the table") for entry in images if entry["name"] not in named]
-    labels = [row.label for row, _ in chosen]
-    ids, names = _ids(labels, known, table)
-    entries = [entry for _, entry in chosen]
+    ids, names = _ids(said, joined.chosen, known, table)
+    if names is None and (num_classes is not None or split == "train"):
+        check_ids(set(ids.values()), num_classes, table)
+    entries = [entry for _, entry in joined.chosen]
+    labels = [row.label for row, _ in joined.chosen]
+    refused = [*unusable, *joined.refused]
     return CsvTable(
         location,
         hash_listing(entries, labels, [entry.to_json() for entry in refused]),
         names,
-        label_files(entries, [ids.get(label) for label in labels]),
+        label_files(entries, [ids.get(said[label]) for label in labels]),
         refused=tuple(refused),
-        ignored=tuple(ignored + repeated),
+        ignored=tuple(ignored + joined.repeated),
+        notes=say_missing(Counter(label for label in labels if said[label] is None), len(labels), table),
     )
 
 
-def read_rows(table: str, file_column: str, label_column: str) -> list[Row]:
-    """Return the rows of a table of labels.
+FoundRow = tuple[Row, FileEntry | None]
+"""A row and the file that it names, None if that is no image below the folder."""
+
+
+def _find_files(rows: Sequence[Row], images: Sequence[FileEntry], location: str, table: str) -> list[FoundRow]:
+    """Find the file that each row names.
 
     Raises:
-        UserError: not a CSV file, without one of the columns, or without rows.
+        UserError: no row names a file below the folder, and one cause explains it.
     """
-    try:
-        text = stores.read_bytes(table).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True)
-        columns = [column.strip() for column in reader.fieldnames or ()]
-        for wanted, setting in ((file_column, "data.image_column"), (label_column, "data.label_column")):
-            if wanted not in columns:
-                listed = ", ".join(map(repr, columns)) or "none"
-                raise UserError(f"has no column {wanted!r} (columns: {listed})", where=table, fix=f"set {setting}")
-        reader.fieldnames = columns
-        rows = [
-            Row(reader.line_num, row[file_column].strip().removeprefix("./"), row[label_column].strip())
-            for row in reader
-        ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"is not a readable CSV table ({error})", where=table) from None
-    if not rows:
-        raise UserError("lists no images", where=table)
-    return rows
-
-
-def _match(
-    rows: Sequence[Row], images: Sequence[FileEntry], unusable: Sequence[Skipped], table: str
-) -> tuple[list[tuple[Row, FileEntry]], list[Skipped], list[Ignored]]:
-    """Join rows with files; return the pairs, what is refused, and what is told besides."""
     files = {entry["name"]: entry for entry in images}
-    first: dict[str, Row] = {}
-    refused, repeated = list(unusable), []
-    contradicted: set[str] = set()
+    composed = Counter(map(normalise_name, files))
+    files |= {form: entry for name, entry in files.items() if composed[form := normalise_name(name)] == 1}
+    paths = ListedPaths(location, files)
+    found: list[FoundRow] = []
     for row in rows:
-        earlier = first.setdefault(row.file, row)
-        if earlier is row:
-            if row.file not in files:
+        names = paths.below(row.file) if row.file else ()
+        found.append((row, next((files[name] for name in names if name in files), None)))
+    if not any(entry for _, entry in found) and files:
+        listed = [row.file for row in rows if row.file]
+        if listed and (why := why_none_fits(listed, files, location)):
+            raise UserError(why.what, where=table, fix=why.fix)
+    return found
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Rows with their files, in the order of the files' names; what is refused; and rows that say nothing new."""
+
+    chosen: list[tuple[Row, FileEntry]]
+    refused: list[Skipped]
+    repeated: list[Ignored]
+
+
+def _join(found: Sequence[FoundRow], said: dict[str, str | None], table: str) -> _Joined:
+    """Give each file its row."""
+    first: dict[str, tuple[Row, FileEntry]] = {}
+    absent: dict[str, Row] = {}
+    refused, repeated = [], []
+    contradicted: dict[str, FileEntry] = {}
+    for row, entry in found:
+        if entry is None:
+            earlier = absent.setdefault(row.file, row)
+            if earlier is row:
                 refused.append(Skipped(table, printable(row.file) or None, _why_absent(row)))
-        elif earlier.label != row.label:
-            contradicted.add(row.file)
         else:
+            earlier, _ = first.setdefault(entry["name"], (row, entry))
+            if said[earlier.label] != said[row.label]:
+                contradicted[entry["name"]] = entry
+                continue
+        if earlier is not row:
             repeated.append(Ignored(printable(row.file), f"named again on line {row.line} of the table"))
-    for name in sorted(contradicted & files.keys()):
-        refused.append(Skipped(files[name]["url"], None, "has two labels in the table"))
-    chosen = [(row, files[name]) for name, row in first.items() if name in files and name not in contradicted]
-    return sorted(chosen, key=lambda pair: pair[0].file), refused, repeated
+    refused += [Skipped(contradicted[name]["url"], None, "has two labels in the table") for name in sorted(contradicted)]
+    chosen = [pair for name, pair in sorted(first.items()) if name not in contradicted]
+    return _Joined(chosen, refused, repeated)
 
 
 def _why_absent(row: Row) -> str:
@@ -128,18 +146,20 @@ def _why_absent(row: Row) -> str:
     return f"line {row.line} names a file that does not exist"
 
 
-def _ids(labels: Sequence[str], known: ClassList | None, table: str) -> tuple[dict[str, int], tuple[str, ...] | None]:
-    """Return the id of each label and the names of the classes; an empty label has no id."""
-    found = {label for label in labels if label}
-    if known is None and all(is_number(label.removeprefix("-")) for label in found):
-        ids = {label: int(label) for label in found}
-        for extreme in (min(ids.values(), default=0), max(ids.values(), default=0)):
-            if not 0 <= extreme <= MAX_CLASS_ID:
-                raise UserError(
-                    f"has the class id {extreme}; class ids count from 0, to {MAX_CLASS_ID} at most",
-                    where=table,
-                    fix="leave the cells of unlabelled images empty, or set data.label_column to the classes' column",
-                )
-        return ids, None
+def _ids(
+    said: dict[str, str | None], chosen: Sequence[tuple[Row, FileEntry]], known: ClassList | None, table: str
+) -> tuple[dict[str | None, int], tuple[str, ...] | None]:
+    """Return the id of each class that the rows give, and the names of the classes if the labels are names."""
+    found = {text for row, _ in chosen if (text := said[row.label]) is not None}
+    if known is None and all(map(is_number, found)):
+        ids = {text: int(text) for text in found}
+        largest = max(ids.values(), default=0)
+        if largest > MAX_CLASS_ID:
+            raise UserError(
+                f"has the class id {largest}; class ids count from 0, to {MAX_CLASS_ID} at most",
+                where=table,
+                fix="list every class in data.class_file, or set data.label_column to the classes' column",
+            )
+        return dict(ids), None
     names = known.names if known else sorted_names(found)
-    return ids_of_names(found, known, table), names
+    return dict(ids_of_names(found, known, table)), names

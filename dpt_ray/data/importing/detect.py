@@ -71,11 +71,12 @@ def _describe(
 ) -> ImageSet:
     if kind == CsvTable.kind:
         assert table is not None  # the schema asks for tables beside the format csv
-        return describe_csv(location, stores.absolute_url(table), data.image_column, data.label_column, known)
+        columns = data.image_column, data.label_column
+        return describe_csv(location, stores.absolute_url(table), *columns, known, data.num_classes, split)
     if kind == Cifar10.kind:
         return describe_cifar10(location, split, known)
     if kind == ParquetTables.kind:
-        return describe_parquet(location, data.image_column, data.label_column, known)
+        return describe_parquet(location, data.image_column, data.label_column, known, data.num_classes, split)
     return describe_class_folders(location, known)
 
 

@@ -5,6 +5,7 @@ no dots. `a.b.jpg` becomes `a%2Eb`; no two files get one key, whatever their nam
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -39,6 +40,11 @@ def printable(name: str) -> str:
     """Return a name that can be written as UTF-8 and stays on its line."""
     text = name.encode(errors="backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def normalise_name(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC), so that names that look the same are the same."""
+    return unicodedata.normalize("NFC", name)
 
 
 def escape_stem(stem: str) -> str:

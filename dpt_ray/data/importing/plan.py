@@ -59,6 +59,7 @@ class ImageSet(ABC):
         class_names: in the order of class ids; None if nobody named the classes.
         refused: images that cannot be used, as far as the listing tells.
         ignored: files that are no images.
+        notes: what people should know about how the images were read, a sentence each.
     """
 
     kind: ClassVar[str]
@@ -68,6 +69,7 @@ class ImageSet(ABC):
     class_names: tuple[str, ...] | None
     refused: tuple[Skipped, ...] = field(default=(), kw_only=True)
     ignored: tuple[Ignored, ...] = field(default=(), kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def reader_settings(self) -> dict[str, Any]:
         """Return what the kind's reader needs besides a recipe, JSON-like."""

@@ -136,13 +136,15 @@ class ImportedShards(Step):
             "class_names": list(names) if names else None,
             "images_per_class": [classes[label] for label in range(num_classes)],
             "sizes": size_facts(sizes),
+            "notes": list(self.images.notes),
             "ignored": {"files": len(ignored), "first": [[i.name, i.reason] for i in ignored[:_TOLD_IGNORED]]},
         }
 
     def summary(self, facts: Any) -> str:
         text = f"{facts['images']:,} images in {len(facts['files'])} shards"
         lost = count_images(read_skipped(facts))
-        return text + (f"; {lost:,} of {facts['images_in']:,} refused" if lost else "")
+        text += f"; {lost:,} of {facts['images_in']:,} refused" if lost else ""
+        return "; ".join([text, *facts.get("notes", ())])
 
 
 def import_shards(split: Split, data: DataConfig, train: ImportedShards | None = None) -> ImportedShards | None:

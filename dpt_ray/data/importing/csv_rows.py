@@ -1,0 +1,145 @@
+"""The rows of a CSV table: whichever separator and encoding it has, each row with a field for each column."""
+
+import csv
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dpt_ray.data.importing.keys import has_image_name, normalise_name
+from dpt_ray.data.importing.text_files import read_lines
+from dpt_ray.errors import UserError
+
+SEPARATORS = ",;\t|"
+MAX_ROW = 1 << 20
+"""Characters of the longest row that is read. A field may have as many as Python's module `csv` allows (131,072)."""
+_KIND = "CSV table"
+_SHOWN_COLUMNS, _SHOWN_CHARACTERS = 20, 60
+_SEPARATOR_LINE = re.compile(r"sep=([,;\t| :])\s*", re.IGNORECASE)
+"""The first line that Excel writes and reads where the separator is not the usual one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: the line that it begins on, the file it names and its label, empty where it has none."""
+
+    line: int
+    file: str
+    label: str
+
+
+def read_rows(table: str, file_column: str, label_column: str) -> list[Row]:
+    """Return the rows of a table of labels; rows without any text are passed over.
+
+    The separator is the one of `SEPARATORS` that finds both columns in the header.
+
+    Raises:
+        UserError: not a CSV table, without one of the columns or with two of its name, a row with more fields than the
+            header or too few for both columns, or no rows.
+    """
+    lines = _Lines(table)
+    try:
+        separator, columns = _read_header(lines, {file_column, label_column})
+        file = _find(columns, file_column, "data.image_column", table)
+        label = _find(columns, label_column, "data.label_column", table)
+        rows, uneven = [], []
+        for number, (line, fields) in enumerate(_records(lines, separator), start=1):
+            if max(file, label) < len(fields) <= len(columns):  # Excel leaves out the separators of empty last cells
+                rows.append(Row(line, fields[file].strip(), fields[label].strip()))
+            else:
+                uneven.append((number, line, len(fields)))
+    except csv.Error as error:
+        raise UserError(f"is not a readable {_KIND} (line {lines.number}: {error})", where=table) from None
+    if uneven:
+        number, line, found = uneven[0]
+        more = f" ({len(uneven) - 1:,} more rows have another number of fields, too)" if len(uneven) > 1 else ""
+        raise UserError(
+            f"row {number} (line {line}) has {found} fields but the header has {len(columns)}{more}",
+            where=table,
+            fix=f"give every row a field for each column; put fields that hold {separator!r} into quotes",
+        )
+    if not rows:
+        raise UserError("lists no images", where=table)
+    return rows
+
+
+class _Lines:
+    """The lines of a table for a CSV reader, those of one row bounded."""
+
+    def __init__(self, table: str):
+        self._lines = read_lines(table, _KIND)
+        self._characters = 0
+        self.number = 0
+        """Lines that were read so far."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.number += 1
+        self._characters += len(line)
+        if self._characters > MAX_ROW:
+            raise csv.Error(f"a row longer than {MAX_ROW:,} characters; a quotation mark may lack its partner")
+        return line
+
+    def begin_row(self) -> None:
+        """Count the characters of a row from here on."""
+        self._characters = 0
+
+
+def _read_header(lines: _Lines, wanted: set[str]) -> tuple[str, list[str]]:
+    """Return the separator and the names of the columns."""
+    separators = SEPARATORS
+    first = next((line for line in lines if line.strip()), "")
+    if chosen := _SEPARATOR_LINE.fullmatch(first):
+        separators, first = chosen[1], next((line for line in lines if line.strip()), "")
+
+    def columns(separator: str, more: Iterator[str] = iter(())) -> list[str]:
+        reader = _reader(itertools.chain([first], more), separator, strict=False)
+        return [normalise_name(column.strip()) for column in next(reader, [])]
+
+    separator = max(separators, key=lambda s: (len(wanted & set(columns(s))), len(columns(s))))
+    return separator, columns(separator, lines)
+
+
+def _records(lines: _Lines, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the fields of each row that holds some text, and the line that it begins on."""
+    lines.begin_row()
+    line = lines.number + 1
+    for fields in _reader(lines, separator, strict=True):
+        if any(map(str.strip, fields)):
+            yield line, fields
+        lines.begin_row()
+        line = lines.number + 1
+
+
+def _reader(lines: Iterator[str], separator: str, strict: bool):
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=strict)
+
+
+def _find(columns: list[str], wanted: str, setting: str, table: str) -> int:
+    """Return the position of a column."""
+    wanted = normalise_name(wanted)
+    count = columns.count(wanted)
+    if count == 1:
+        return columns.index(wanted)
+    if count > 1:
+        fix = f"rename one of them, or set {setting} to another column"
+        raise UserError(f"has {count} columns called {wanted!r}", where=table, fix=fix)
+    alike = [column for column in columns if column.casefold() == wanted.strip().casefold()]
+    if alike:
+        fix = f"set {setting} to {alike[0]!r}"
+    elif any(map(has_image_name, columns)):
+        fix = "give the table a first line with the names of its columns"
+    elif len(columns) == 1:
+        fix = f"set {setting}; columns are separated by a comma, a semicolon, a tab or |"
+    else:
+        fix = f"set {setting}"
+    raise UserError(f"has no column {wanted!r} (columns: {_listed(columns)})", where=table, fix=fix)
+
+
+def _listed(columns: list[str]) -> str:
+    """Return the names of columns as they stand in a message."""
+    shown = [repr(column if len(column) <= _SHOWN_CHARACTERS else f"{column[:_SHOWN_CHARACTERS]}...") for column in columns]
+    return ", ".join(shown[:_SHOWN_COLUMNS] + (["..."] if len(shown) > _SHOWN_COLUMNS else [])) or "none"

@@ -1,0 +1,110 @@
+"""Text files that people write: tables, lists of classes, lists of images.
+
+Read line by line, in ranges, so that memory does not grow with the file.
+"""
+
+import codecs
+import io
+import os
+import stat
+from collections.abc import Iterator
+
+from fsspec.implementations.local import LocalFileSystem
+
+from dpt_ray.data import stores
+from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
+from dpt_ray.errors import UserError
+
+MAX_LINE = 1 << 20
+"""Characters of the longest line that is read."""
+_RANGE_BYTES = 4 << 20
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_SAVE = "save it as UTF-8 text"
+
+
+def read_lines(url: str, kind: str) -> Iterator[str]:
+    r"""Yield the lines of a text file, each with its end (`\n`, `\r\n` or `\r`), without a byte-order mark.
+
+    Args:
+        url: the file: UTF-8, or UTF-16 or UTF-32 with a byte-order mark.
+        kind: what it should be, for messages, such as `CSV table`.
+
+    Raises:
+        UserError: it does not exist, is no plain file or no text, or has a line longer than `MAX_LINE`.
+    """
+    refuse_special_file(url)
+    number, rest = 0, ""
+    for text in _decoded(url, kind):
+        complete, rest = _split(rest + text)
+        for line in complete:
+            number += 1
+            _check_line(line, number, url, kind)
+            yield line
+        _check_line(rest, number + 1, url, kind)
+    if rest:
+        yield rest
+
+
+def refuse_special_file(url: str) -> None:
+    """Refuse a pipe, a device or a socket: to open it could take forever.
+
+    Raises:
+        UserError: it is one.
+    """
+    filesystem, path = stores.filesystem(url)
+    if not isinstance(filesystem, LocalFileSystem) or not os.path.exists(path):
+        return
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError("is a pipe, a device or a socket, which is not opened", where=url, fix="give a plain file")
+
+
+def _decoded(url: str, kind: str) -> Iterator[str]:
+    """Yield the text of a file, piece by piece."""
+    decoder, encoding, lines, place, last = None, "", 0, 0, False
+    while not last:
+        data = stores.read_range(url, place, place + _RANGE_BYTES)
+        last = len(data) < _RANGE_BYTES
+        place += len(data)
+        if decoder is None:
+            found = recognise(data[:FIRST_BYTES])
+            if found is not None:
+                raise UserError(f"is not a readable {kind} but {found[0]}", where=url, fix=found[1])
+            mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
+            decoder, data = codecs.getincrementaldecoder(encoding)(), data[len(mark) :]
+        try:
+            text = decoder.decode(data, final=last)
+        except UnicodeDecodeError as error:
+            line = lines + 1 + error.object[: error.start].count("\n".encode(encoding))
+            name = encoding.upper().removesuffix("-LE").removesuffix("-BE")
+            what = f"is not a readable {kind} (line {line} is not {name} text)"
+            raise UserError(what, where=url, fix=_SAVE) from None
+        lines += text.count("\n")
+        yield text
+
+
+def _split(text: str) -> tuple[list[str], str]:
+    r"""Return the complete lines of a text and the beginning of the next one.
+
+    A line that ends in `\r` may not be complete yet, as `\n` may follow.
+    """
+    lines = list(io.StringIO(text, newline=""))
+    rest = lines.pop() if lines and not lines[-1].endswith("\n") else ""
+    return lines, rest
+
+
+def _check_line(line: str, number: int, url: str, kind: str) -> None:
+    if len(line) > MAX_LINE:
+        raise UserError(
+            f"is not a readable {kind} (line {number} is longer than {MAX_LINE:,} characters)",
+            where=url,
+            fix="end each line with a line break",
+        )
+    if "\0" in line:
+        raise UserError(f"is not a readable {kind} (line {number} holds a NUL character)", where=url, fix=_SAVE)
