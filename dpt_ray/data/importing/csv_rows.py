@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dpt_ray.data.importing.column_names import list_columns
 from dpt_ray.data.importing.keys import has_image_name, normalise_name
 from dpt_ray.data.importing.text_files import read_lines
 from dpt_ray.errors import UserError
@@ -14,7 +15,6 @@ SEPARATORS = ",;\t|"
 MAX_ROW = 1 << 20
 """Characters of the longest row that is read. A field may have as many as Python's module `csv` allows (131,072)."""
 _KIND = "CSV table"
-_SHOWN_COLUMNS, _SHOWN_CHARACTERS = 20, 60
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t| :])\s*", re.IGNORECASE)
 """The first line that Excel writes and reads where the separator is not the usual one."""
 
@@ -136,10 +136,4 @@ def _find(columns: list[str], wanted: str, setting: str, table: str) -> int:
         fix = f"set {setting}; columns are separated by a comma, a semicolon, a tab or |"
     else:
         fix = f"set {setting}"
-    raise UserError(f"has no column {wanted!r} (columns: {_listed(columns)})", where=table, fix=fix)
-
-
-def _listed(columns: list[str]) -> str:
-    """Return the names of columns as they stand in a message."""
-    shown = [repr(column if len(column) <= _SHOWN_CHARACTERS else f"{column[:_SHOWN_CHARACTERS]}...") for column in columns]
-    return ", ".join(shown[:_SHOWN_COLUMNS] + (["..."] if len(shown) > _SHOWN_COLUMNS else [])) or "none"
+    raise UserError(f"has no column {wanted!r} ({list_columns(columns)})", where=table, fix=fix)

@@ -133,7 +133,9 @@ def _join(found: Sequence[FoundRow], said: dict[str, str | None], table: str) ->
                 continue
         if earlier is not row:
             repeated.append(Ignored(printable(row.file), f"named again on line {row.line} of the table"))
-    refused += [Skipped(contradicted[name]["url"], None, "has two labels in the table") for name in sorted(contradicted)]
+    refused += [
+        Skipped(contradicted[name]["url"], None, "has two labels in the table") for name in sorted(contradicted)
+    ]
     chosen = [pair for name, pair in sorted(first.items()) if name not in contradicted]
     return _Joined(chosen, refused, repeated)
 

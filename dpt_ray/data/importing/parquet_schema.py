@@ -1,61 +1,86 @@
-"""Which columns of a Parquet table hold images and labels, and what the classes are called."""
+"""Which columns of Parquet tables hold images and labels, and what the classes are called.
+
+Each file is read by its own schema. So files may differ in the width of numbers, in the kind of text or bytes, in the
+order of columns and in further ones. They must agree on what their columns mean.
+"""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
+from dpt_ray.data.importing.classes import check_names
+from dpt_ray.data.importing.column_names import list_columns
+from dpt_ray.data.importing.parquet_footer import Table
 from dpt_ray.errors import UserError
 
 BYTES = "bytes"
 """Field of an image's struct, as Hugging Face's `datasets` writes it; the other is `path`."""
+LABEL_COLUMN = "label"
+_USUAL_IMAGES = ("image", "img", "images")
+_SHOWN = 80
+"""Characters of a type in a message."""
+
+LabelKind = Literal["ids", "fractions", "names", "nothing"]
+"""What a column of labels holds: whole numbers, numbers that must be whole, text, or nulls alone."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where images and labels are.
+    """Where a file's images and labels are.
 
     Attributes:
         image: column of images: binary, or a struct with `bytes`.
         label: column of class ids or names; None if there is none.
-        label_names: the names that the table's metadata gives its class ids.
+        kind: what that column holds.
+        label_names: the names that the file's metadata gives its class ids.
     """
 
     image: str
     label: str | None
+    kind: LabelKind
     label_names: tuple[str, ...] | None
 
 
-def find_columns(schema: pa.Schema, image: str | None, label: str | None, where: str) -> Columns:
-    """Find the columns that the user names, or else those that the table's metadata or types tell.
+def find_columns(tables: Sequence[Table], image: str | None, label: str | None) -> list[Columns]:
+    """Find the columns of each file: those that the user names, or else those that metadata or types show.
+
+    A file without the column of labels has none. A file without rows decides nothing.
 
     Raises:
-        UserError: a named column is absent or of a wrong type, or the choice is not plain.
+        UserError: a column is absent or of a wrong type, or the choice is not plain.
     """
-    features = _features(schema)
+    deciding = [table for table in tables if table.footer.num_rows] or list(tables)
+    image = image or _choose(deciding, _image_candidates, "image")
     if image is None:
-        told = [name for name, feature in features.items() if feature.get("_type") == "Image"]
-        image = _only([n for n in told if n in schema.names] or _image_like(schema), schema, "image", where)
-    _check_present(image, schema, "image", where)
-    if not is_image_type(schema.field(image).type):
-        kind = schema.field(image).type
-        raise UserError(f"its column {image!r} holds no images but {kind}", where=where, fix="set data.image_column")
+        raise _no_image(deciding)
+    for table in deciding:
+        _check_type(table, image, deciding, "image", is_image_type, "no images but")
     if label is None:
-        told = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
-        told = [n for n in told if n in schema.names] or [n for n in ("label",) if n in schema.names]
-        label = _only(told, schema, "label", where) if told else None
-    else:
-        _check_present(label, schema, "label", where)
-    if label is not None and not (is_id_type(schema.field(label).type) or is_name_type(schema.field(label).type)):
-        kind = schema.field(label).type
-        raise UserError(
-            f"its column {label!r} holds neither class ids nor names but {kind}",
-            where=where,
-            fix="set data.label_column",
-        )
-    names = features.get(label, {}).get("names") if label is not None else None
-    return Columns(image, label, tuple(names) if names else None)
+        label = _choose(deciding, _label_candidates, "label")
+    elif not any(label in table.schema.names for table in deciding):
+        raise _absent(label, deciding[0], "label")
+    for table in deciding:
+        if label is not None and label in table.schema.names:
+            _check_type(table, label, deciding, "label", label_kind, "neither class ids nor names but")
+    return [_columns(table, image, label, decides=table in deciding) for table in tables]
+
+
+def label_kind(kind: pa.DataType) -> LabelKind | None:
+    """Return what a column of this type holds if it holds labels; None for other types."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_null(kind):
+        return "nothing"
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return "ids"
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "fractions"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "names"
+    return None
 
 
 def is_image_type(kind: pa.DataType) -> bool:
@@ -66,24 +91,59 @@ def is_image_type(kind: pa.DataType) -> bool:
     return _is_binary(kind)
 
 
-def is_id_type(kind: pa.DataType) -> bool:
-    """Whether a column of this type may hold class ids."""
-    return pa.types.is_integer(kind) or pa.types.is_null(kind)
-
-
-def is_name_type(kind: pa.DataType) -> bool:
-    """Whether a column of this type may hold class names."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
 def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def _image_like(schema: pa.Schema) -> list[str]:
-    return [field.name for field in schema if is_image_type(field.type)]
+def _columns(table: Table, image: str, label: str | None, decides: bool) -> Columns:
+    if not decides or label is None or label not in table.schema.names:
+        return Columns(image, None, "nothing", None)
+    kind = label_kind(table.schema.field(label).type) or "nothing"
+    names = _features(table.schema).get(label, {}).get("names")
+    if not isinstance(names, list) or not names or kind not in ("ids", "fractions"):
+        return Columns(image, label, kind, None)
+    texts = [str(name) if isinstance(name, int | str) else "" for name in names]
+    return Columns(image, label, kind, check_names(texts, f"{table.url}: class names of the column {label!r}"))
+
+
+def _choose(tables: Sequence[Table], candidates: Callable[[Table], list[str]], what: str) -> str | None:
+    """Return the column that all files with candidates have in common; None if no file has any.
+
+    Raises:
+        UserError: there are several, or files differ.
+    """
+    found = [(table, names) for table in tables if (names := candidates(table))]
+    if not found:
+        return None
+    first, names = found[0]
+    common = [name for name in names if all(name in others for _, others in found)]
+    if len(common) == 1:
+        return common[0]
+    if common:
+        several = ", ".join(common)
+        what_is = f"has several {what} columns: {several} ({list_columns(first.schema.names)})"
+        raise UserError(what_is, where=first.url, fix=f"set data.{what}_column")
+    table, others = next(((t, n) for t, n in found if not set(n) & set(names)), found[-1])
+    raise UserError(
+        f"its {what}s are in the column {others[0]!r}, those of {first.url} in {names[0]!r}",
+        where=table.url,
+        fix=f"give the columns one name, or set data.{what}_column if both files have it",
+    )
+
+
+def _image_candidates(table: Table) -> list[str]:
+    return _declared(table.schema, "Image") or [field.name for field in table.schema if is_image_type(field.type)]
+
+
+def _label_candidates(table: Table) -> list[str]:
+    names = table.schema.names
+    return _declared(table.schema, "ClassLabel") or ([LABEL_COLUMN] if LABEL_COLUMN in names else [])
+
+
+def _declared(schema: pa.Schema, kind: str) -> list[str]:
+    """Return the columns that the metadata calls an `Image` or a `ClassLabel`."""
+    features = _features(schema)
+    return [name for name, feature in features.items() if feature.get("_type") == kind and name in schema.names]
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -91,24 +151,65 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
     text = (schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(text)["info"]["features"] if text else {}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     if not isinstance(features, dict):
         return {}
     return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
 
 
-def _only(candidates: list[str], schema: pa.Schema, what: str, where: str) -> str:
-    if len(candidates) == 1:
-        return candidates[0]
-    found = f"has several {what} columns: {', '.join(candidates)}" if candidates else f"has no {what} column"
-    raise UserError(f"{found} ({_listed(schema)})", where=where, fix=f"set data.{what}_column")
+def _no_image(tables: Sequence[Table]) -> UserError:
+    """Return the error for files of which none has a column of images."""
+    table = tables[0]
+    named = [name for name in _USUAL_IMAGES if table.schema.names.count(name) == 1]
+    held = f"has no image column ({list_columns(table.schema.names)})"
+    if named:
+        held = f"its column {named[0]!r} holds no images but {short_type(table.schema.field(named[0]).type)}"
+    return UserError(held, where=table.url, fix="set data.image_column")
 
 
-def _check_present(name: str, schema: pa.Schema, what: str, where: str) -> None:
-    if name not in schema.names:
-        raise UserError(f"has no column {name!r} ({_listed(schema)})", where=where, fix=f"set data.{what}_column")
+def _check_type(
+    table: Table, column: str, tables: Sequence[Table], what: str, fits: Callable[[pa.DataType], Any], not_but: str
+) -> None:
+    """Refuse a file in which a column is absent, there twice or of a type that does not fit.
+
+    Args:
+        table: the file.
+        column: name of the column.
+        tables: all files; one whose column fits is named beside this one.
+        what: what the column should hold, `image` or `label`.
+        fits: says whether a type does.
+        not_but: what the column does not hold, as the beginning of a complaint.
+    """
+
+    def is_good(other: Table) -> bool:
+        return other.schema.names.count(column) == 1 and bool(fits(other.schema.field(column).type))
+
+    if is_good(table):
+        return
+    good = next((other for other in tables if is_good(other)), None)
+    unlike = f", unlike that of {good.url}" if good is not None else ""
+    count = table.schema.names.count(column)
+    if not count:
+        raise _absent(column, table, what, unlike)
+    if count > 1:
+        raise UserError(f"has {count} columns called {column!r}", where=table.url, fix="rename one of them")
+    kind = table.schema.field(column).type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        not_but = {"label": "several labels for each image:"}.get(what, not_but)
+    raise UserError(
+        f"its column {column!r} holds {not_but} {short_type(kind)}{unlike}",
+        where=table.url,
+        fix=f"set data.{what}_column" + (", or give all files columns of one kind" if good is not None else ""),
+    )
 
 
-def _listed(schema: pa.Schema) -> str:
-    return "columns: " + ", ".join(map(repr, schema.names))
+def _absent(column: str, table: Table, what: str, beside: str = "") -> UserError:
+    found = f"has no column {column!r}{beside} ({list_columns(table.schema.names)})"
+    return UserError(found, where=table.url, fix=f"set data.{what}_column")
+
+
+def short_type(kind: pa.DataType) -> str:
+    """Return a type as it stands in a message."""
+    text = " ".join(str(kind).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
