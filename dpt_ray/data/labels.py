@@ -4,12 +4,14 @@ A draw ranks a class's images by a hash of (seed, key). So it does not depend on
 and for one seed every smaller subset is contained in every larger one, as in MSN's published subsets.
 """
 
+import difflib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dpt_ray.core.random import derive_seed
-from dpt_ray.data.importing.keys import file_key
+from dpt_ray.data.importing.keys import file_key, file_keys, normalise_name
+from dpt_ray.data.importing.listed_paths import ListedPaths, plain_path
 from dpt_ray.data.shards import split_name
 from dpt_ray.errors import UserError
 
@@ -52,27 +54,33 @@ def draw_per_class(
     return chosen
 
 
-def choose_listed(images: Iterable[LabelledImage], lines: Sequence[str], where: str) -> list[LabelledImage]:
+def choose_listed(
+    images: Iterable[LabelledImage], lines: Sequence[str], where: str, location: str | None = None
+) -> list[LabelledImage]:
     """Choose the images that `lines` name by key or file name (`n04235860_14959.JPEG`).
+
+    Empty lines are passed over, and so are lines of `#` alone or of `#`, a space and a comment. A name may be a path as
+    other programs write it, see `ListedPaths`.
+
+    Args:
+        images: all images.
+        lines: the list.
+        where: its URL, for messages.
+        location: URL of the training images, which absolute paths and such with the folder's name begin with.
 
     Raises:
         UserError: no line at all, a name that no image has, or a file name that several images have.
     """
-    wanted = {line: _possible_keys(line) for line in map(str.strip, lines) if line}
-    if not wanted:
+    images = list(images)
+    listed = dict.fromkeys(line for line in map(str.strip, lines) if line and line != "#" and not line.startswith("# "))
+    if not listed:
         raise UserError("names no image", where=where)
-    names = {name for possible in wanted.values() for name in possible}
-    by_key, by_name = {}, defaultdict(list)
-    for image in images:
-        name = image.key.rpartition("/")[2]
-        if image.key in names:
-            by_key[image.key] = image
-        if name in names:
-            by_name[name].append(image)
+    paths = ListedPaths(location, (image.key for image in images))
+    wanted = {line: [_possible_keys(path) for path in paths.below(line)] for line in listed}
+    find = _Finder(images, {name for ways in wanted.values() for names in ways for name in names})
     chosen, missing = {}, []
-    for line, possible in wanted.items():
-        candidates = [by_key[name] for name in possible if name in by_key]
-        candidates = candidates or [image for name in possible for image in by_name[name]]
+    for line, ways in wanted.items():
+        candidates = find(ways)
         if len(candidates) > 1:
             raise UserError(
                 f"names {line!r}, which {len(candidates)} images are called",
@@ -84,17 +92,73 @@ def choose_listed(images: Iterable[LabelledImage], lines: Sequence[str], where: 
         else:
             missing.append(line)
     if missing:
-        raise UserError(
-            f"names {len(missing)} images that the training data lacks, first {missing[0]!r}",
-            where=where,
-            fix="each line must be a sample's key or file name",
-        )
+        raise _missing(missing, images, where)
     return list(chosen.values())
 
 
-def _possible_keys(line: str) -> tuple[str, ...]:
+def _possible_keys(path: str) -> tuple[str, ...]:
     """Return what a listed image may be called: as WebDataset cuts its name, or as this package wrote it."""
-    return tuple(dict.fromkeys((split_name(line)[0], file_key(line) if "." in line else line)))
+    keys = [split_name(path)[0]]
+    if "." in path:  # the last form is that of files that differ in nothing but the extension
+        keys += [file_key(path), file_keys([path, path])[0]]
+    else:
+        keys.append(path)
+    return tuple(dict.fromkeys(keys + [normalise_name(key) for key in keys]))
+
+
+class _Finder:
+    """Finds images by key, or by the last part of the key; accents may be written in either of Unicode's forms.
+
+    Args:
+        images: all images.
+        names: the names that will be looked for; only their images are held.
+    """
+
+    def __init__(self, images: Iterable[LabelledImage], names: Collection[str]):
+        self._by_key: dict[str, list[LabelledImage]] = defaultdict(list)
+        self._by_name: dict[str, list[LabelledImage]] = defaultdict(list)
+        for image in images:
+            for key in dict.fromkeys((image.key, normalise_name(image.key))):
+                name = key.rpartition("/")[2]
+                if key in names:
+                    self._by_key[key].append(image)
+                if name in names:
+                    self._by_name[name].append(image)
+
+    def __call__(self, ways: Iterable[Sequence[str]]) -> list[LabelledImage]:
+        """Return the images that the first fitting way to name them gives: whole keys before last parts."""
+        ways = list(ways)
+        for table in (self._by_key, self._by_name):
+            for names in ways:
+                found = {image.key: image for name in names for image in table.get(name, ())}
+                exact = [image for key, image in found.items() if key in names]
+                if found:
+                    return exact or list(found.values())
+        return []
+
+
+_COMPARED = 20_000
+"""Keys that a missing name is compared with."""
+
+
+def _missing(missing: Sequence[str], images: Sequence[LabelledImage], where: str) -> UserError:
+    """Return the error for names that no image has; the first one stands for all."""
+    nearest = _nearest(missing[0], images)
+    what = f"names {missing[0]!r}, which the training data lacks"
+    if len(missing) > 1:
+        what = f"names {len(missing):,} images that the training data lacks, first {missing[0]!r}"
+    fix = "each line must be a sample's key or file name"
+    return UserError(what, where=where, fix=f"{fix}; the nearest key is {nearest!r}" if nearest else fix)
+
+
+def _nearest(line: str, images: Sequence[LabelledImage]) -> str | None:
+    """Return the key that looks most like a listed name; None if none does."""
+    wanted = _possible_keys(plain_path(line))[-1]
+    last = wanted.rpartition("/")[2]
+    same = [image.key for image in images if image.key.rpartition("/")[2] == last]
+    keys = same or [image.key for image in images if abs(len(image.key) - len(wanted)) <= len(wanted) // 2]
+    close = difflib.get_close_matches(wanted, keys[:_COMPARED], n=1, cutoff=0.0 if same else 0.6)
+    return close[0] if close else None
 
 
 def check_every_class_labelled(chosen: Sequence[LabelledImage], class_names: Sequence[str], where: str) -> None:

@@ -61,13 +61,12 @@ def given_classes(data: DataConfig) -> ClassList | None:
 def _read_names(url: str) -> tuple[str, ...]:
     """Return the lines of a file without the empty ones at its end."""
     names: list[str] = []
-    count = 0
-    for line in read_lines(url, "list of classes"):
-        count += 1
-        if line.strip():
-            names += [""] * (count - 1 - len(names))
-            names.append(line)
-            _check_count(len(names), url)
+    for number, line in enumerate(read_lines(url, "list of classes")):
+        if name := clean_name(line):
+            _check_count(number + 1, url)
+            check_name(name, url)
+            names += [""] * (number - len(names))
+            names.append(name)
     return tuple(names)
 
 

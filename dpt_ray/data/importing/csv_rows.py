@@ -3,7 +3,7 @@
 import csv
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dpt_ray.data.importing.column_names import list_columns
@@ -95,11 +95,15 @@ def _read_header(lines: _Lines, wanted: set[str]) -> tuple[str, list[str]]:
     if chosen := _SEPARATOR_LINE.fullmatch(first):
         separators, first = chosen[1], next((line for line in lines if line.strip()), "")
 
-    def columns(separator: str, more: Iterator[str] = iter(())) -> list[str]:
-        reader = _reader(itertools.chain([first], more), separator, strict=False)
+    def columns(separator: str, lines_below: Iterable[str]) -> list[str]:
+        reader = _reader(itertools.chain([first], lines_below), separator, strict=False)
         return [normalise_name(column.strip()) for column in next(reader, [])]
 
-    separator = max(separators, key=lambda s: (len(wanted & set(columns(s))), len(columns(s))))
+    def rank(separator: str) -> tuple[int, int]:
+        found = columns(separator, ())
+        return len(wanted & set(found)), len(found)
+
+    separator = max(separators, key=rank)
     return separator, columns(separator, lines)
 
 

@@ -22,15 +22,13 @@ class ListedPaths:
     """What a listed path may be called below one folder.
 
     Args:
-        location: URL of the folder.
+        location: URL of the folder; None if it has none.
         names: paths of the files below it, or their keys.
     """
 
-    def __init__(self, location: str, names: Iterable[str]):
-        filesystem, path = stores.filesystem(location)
-        places = [location] + ([os.path.realpath(path)] if isinstance(filesystem, LocalFileSystem) else [])
-        self._places = [plain_path(place).rstrip("/") + "/" for place in places]
-        self._own_names = [part for part in self._places[0].split("/") if part]
+    def __init__(self, location: str | None, names: Iterable[str]):
+        self._places = [plain_path(place).rstrip("/") + "/" for place in _places(location)]
+        self._own_names = [part for part in self._places[0].split("/") if part] if self._places else []
         self._folders = {normalise_name(name.partition("/")[0]) for name in names if "/" in name}
 
     def below(self, text: str) -> Iterator[str]:
@@ -52,6 +50,14 @@ class ListedPaths:
         for length in range(1, min(len(parts), len(self._own_names) + 1)):
             if parts[:length] == self._own_names[-length:]:
                 yield "/".join(parts[length:])
+
+
+def _places(location: str | None) -> list[str]:
+    """Return the ways to name a folder: its URL and, of a local one, the path that links lead to."""
+    if location is None:
+        return []
+    filesystem, path = stores.filesystem(location)
+    return [location] + ([os.path.realpath(path)] if isinstance(filesystem, LocalFileSystem) else [])
 
 
 def plain_path(text: str) -> str:

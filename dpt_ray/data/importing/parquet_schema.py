@@ -65,7 +65,8 @@ def find_columns(tables: Sequence[Table], image: str | None, label: str | None) 
     for table in deciding:
         if label is not None and label in table.schema.names:
             _check_type(table, label, deciding, "label", label_kind, "neither class ids nor names but")
-    return [_columns(table, image, label, decides=table in deciding) for table in tables]
+    with_rows = {table.url for table in deciding}
+    return [_columns(table, image, label if table.url in with_rows else None) for table in tables]
 
 
 def label_kind(kind: pa.DataType) -> LabelKind | None:
@@ -95,8 +96,8 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
-def _columns(table: Table, image: str, label: str | None, decides: bool) -> Columns:
-    if not decides or label is None or label not in table.schema.names:
+def _columns(table: Table, image: str, label: str | None) -> Columns:
+    if label is None or label not in table.schema.names:
         return Columns(image, None, "nothing", None)
     kind = label_kind(table.schema.field(label).type) or "nothing"
     names = _features(table.schema).get(label, {}).get("names")

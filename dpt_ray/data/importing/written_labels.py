@@ -9,14 +9,15 @@ from dpt_ray.data.importing.classes import ClassList, check_name, clean_name, is
 from dpt_ray.errors import UserError
 
 MISSING = frozenset(
-    ["", "nan", "na", "n/a", "null", "none", "nat", "<na>", "<null>", r"\n", "#na", "#n/a", "#n/a n/a"]
-    + ["-nan", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"]
+    ["", "#n/a n/a", *r"nan -nan na n/a <na> null <null> none nat \n #na #n/a 1.#ind -1.#ind 1.#qnan -1.#qnan".split()]
 )
 """What programs write for a missing value, in lower case: pandas' list, and MySQL's backslash and N."""
 
 _NUMERIC = re.compile(
     r"[+-]?(\d{1,3}(,\d{3})+|\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE
 )
+_UNCLEAR = re.compile(r",\d{3}(?!\d)|e[+-]?\d{5}", re.ASCII | re.IGNORECASE)
+"""A comma that may part thousands or fractions, or an exponent beyond all reason."""
 _LARGEST_WRITTEN_AS_FLOAT = 10**15
 """Above, floats do not hold every whole number."""
 
@@ -57,10 +58,10 @@ def read_labels(found: Iterable[str], known: ClassList | None, where: str) -> di
 
 def whole_number(text: str) -> int | None:
     """Return the value of a number that is written as text, if it is a whole one."""
-    if not _NUMERIC.fullmatch(text) or re.search(r",\d{3}(?!\d)", text):  # a thousand or a decimal comma?
+    if not _NUMERIC.fullmatch(text) or _UNCLEAR.search(text):
         return None
     value = Decimal(text.replace(",", "."))
-    if not value.is_finite() or abs(value) > _LARGEST_WRITTEN_AS_FLOAT or value != value.to_integral_value():
+    if not value.is_finite() or value.copy_abs() > _LARGEST_WRITTEN_AS_FLOAT or value != value.to_integral_value():
         return None
     return int(value)
 

@@ -6,6 +6,7 @@ from typing import Any
 from dpt_ray.config.schema import DataConfig, LabelsConfig
 from dpt_ray.data import stores
 from dpt_ray.data.images import ImageForm
+from dpt_ray.data.importing.text_files import read_lines
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.labels import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
 from dpt_ray.data.shards import sha256
@@ -27,7 +28,8 @@ class LabelledSubset(Step):
         self._data = data
         settings = labels.model_dump(mode="json", exclude_none=True)
         if labels.file is not None:  # the content decides, not where it lies
-            self._lines = stores.read_bytes(stores.absolute_url(labels.file)).decode(errors="replace").splitlines()
+            lines = read_lines(stores.absolute_url(labels.file), "list of images")
+            self._lines = [line.rstrip("\r\n") for line in lines]
             self._where = labels.file
             settings = {"listed": sha256("\n".join(self._lines).encode())}
         super().__init__("labelled subset", settings, {"images": train_data})
@@ -40,7 +42,7 @@ class LabelledSubset(Step):
         images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
         if "listed" in self.settings:
             where = self._where
-            chosen = choose_listed(images, self._lines, where)
+            chosen = choose_listed(images, self._lines, where, training_location(self._data))
         else:
             where = "labels"
             chosen = draw_per_class(images, names, self._counts(index), self.settings["seed"])
@@ -55,6 +57,13 @@ class LabelledSubset(Step):
         if "per_class" in self.settings:
             return [self.settings["per_class"]] * index.num_classes
         return [max(1, round(self.settings["fraction"] * count)) for count in index.class_counts]
+
+
+def training_location(data: DataConfig) -> str | None:
+    """Return the URL of the training images; None for the embedded ones."""
+    if data.train is None or data.train == "digits":
+        return None
+    return stores.absolute_url(data.train).rstrip("/")
 
 
 def all_images(index: DatasetIndex) -> Iterator[LabelledImage]:
