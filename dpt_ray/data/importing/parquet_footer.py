@@ -102,13 +102,13 @@ def largest_value(table: Table, column: str) -> int | None:
     return largest
 
 
-def count_values(table: Table, column: str, most: int = MAX_CLASS_ID + 1) -> Counter[Any]:
+def count_values(table: Table, column: str) -> Counter[Any]:
     """Return how many rows have each value of a column. A row group that cannot be read is left out.
 
     Text is read as a dictionary, so memory is bounded by the file's own size of the column.
 
     Raises:
-        UserError: the column holds too much, too long texts or more than `most` values to be labels.
+        UserError: the column holds too much to be labels, too long texts, or more values than there are class ids.
     """
     counts: Counter[Any] = Counter()
     for number in range(table.footer.num_row_groups):
@@ -120,8 +120,8 @@ def count_values(table: Table, column: str, most: int = MAX_CLASS_ID + 1) -> Cou
                 parquet = pq.ParquetFile(file, read_dictionary=[column])
                 for batch in parquet.iter_batches(_ROWS_TOGETHER, row_groups=[number], columns=[column]):
                     _count(batch.column(0), counts)
-                    if len(counts) > most + 1:  # one of them may be a missing value
-                        raise _no_labels(table, column, f"more than {most:,} different values")
+                    if len(counts) > MAX_CLASS_ID + 2:  # one of them may be a missing value
+                        raise _no_labels(table, column, f"more than {MAX_CLASS_ID + 1:,} different values")
         except (pa.ArrowException, OSError):  # whoever reads the rows finds the same damage, and lists them
             continue
     longest = max((value for value in counts if isinstance(value, str)), key=len, default="")

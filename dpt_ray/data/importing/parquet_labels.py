@@ -20,6 +20,9 @@ from dpt_ray.data.importing.parquet_schema import LABEL_COLUMN, Columns, short_t
 from dpt_ray.data.importing.written_labels import read_labels, say_missing
 from dpt_ray.errors import UserError
 
+_LARGEST_WHOLE = 2**53
+"""Above, a float does not hold every whole number."""
+
 LabelMap = list[int] | dict[str, int | None] | None
 """Class id of each id or text in a file's column of labels; None if the column's ids stay as they are.
 
@@ -140,10 +143,10 @@ def _sort(tables: Sequence[Table], columns: Sequence[Columns]) -> _Files:
 def _check_whole(file: _File) -> None:
     """Refuse fractions as class ids."""
     for value in file.values:
-        if value is not None and (value in (float("inf"), -float("inf")) or value != int(value)):
+        if value is not None and (abs(value) > _LARGEST_WHOLE or value != int(value)):
             raise UserError(
                 f"its column {file.columns.label!r} holds neither class ids nor names but {_type(file)}: "
-                f"{value} is no whole number",
+                f"{value:g} is no whole number",
                 where=file.table.url,
                 fix="set data.label_column to the classes' column",
             )
@@ -236,7 +239,10 @@ def _say_missing(
     files: _Files, texts: Counter[str | None], said: dict[str, str | None], location: str
 ) -> tuple[str, ...]:
     """Return the note on labels that are missing values."""
-    counts = {label or "": count for label, count in texts.items() if label is None or said[label] is None}
+    counts: Counter[str] = Counter()
+    for label, count in texts.items():
+        if label is None or said[label] is None:
+            counts[label or ""] += count
     return say_missing(counts, sum(file.table.footer.num_rows for file in files.named), location)
 
 

@@ -133,7 +133,8 @@ def _choose(tables: Sequence[Table], candidates: Callable[[Table], list[str]], w
 
 
 def _image_candidates(table: Table) -> list[str]:
-    return _declared(table.schema, "Image") or [field.name for field in table.schema if is_image_type(field.type)]
+    likely = [field.name for field in table.schema if is_image_type(field.type)]
+    return _declared(table.schema, "Image") or [name for name in likely if name != LABEL_COLUMN] or likely
 
 
 def _label_candidates(table: Table) -> list[str]:

@@ -8,9 +8,10 @@ from decimal import Decimal
 from dpt_ray.data.importing.classes import ClassList, check_name, clean_name, is_number
 from dpt_ray.errors import UserError
 
-MISSING = frozenset(
-    ["", "#n/a n/a", *r"nan -nan na n/a <na> null <null> none nat \n #na #n/a 1.#ind -1.#ind 1.#qnan -1.#qnan".split()]
-)
+MISSING = frozenset({
+    "", "nan", "-nan", "na", "n/a", "<na>", "null", "<null>", "none", "nat", r"\n", "#na", "#n/a", "#n/a n/a",
+    "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
+})  # fmt: skip
 """What programs write for a missing value, in lower case: pandas' list, and MySQL's backslash and N."""
 
 _NUMERIC = re.compile(
