@@ -153,7 +153,8 @@ def _missing(missing: Sequence[str], images: Sequence[LabelledImage], where: str
 
 def _nearest(line: str, images: Sequence[LabelledImage]) -> str | None:
     """Return the key that looks most like a listed name; None if none does."""
-    wanted = _possible_keys(plain_path(line))[-1]
+    path = plain_path(line)
+    wanted = file_key(path) if "." in path.rpartition("/")[2] else path
     last = wanted.rpartition("/")[2]
     same = [image.key for image in images if image.key.rpartition("/")[2] == last]
     keys = same or [image.key for image in images if abs(len(image.key) - len(wanted)) <= len(wanted) // 2]

@@ -66,7 +66,7 @@ def _read_names(url: str) -> tuple[str, ...]:
             _check_count(number + 1, url)
             check_name(name, url)
             names += [""] * (number - len(names))
-            names.append(name)
+            names.append(line.strip())
     return tuple(names)
 
 
