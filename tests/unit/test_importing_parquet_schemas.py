@@ -356,8 +356,15 @@ def test_ids_are_read_where_there_are_no_statistics():
 
 
 def test_a_column_of_long_texts_is_no_label(monkeypatch):
-    assert "has a class name of 2,000 characters" in complaint(data(labelled(["x" * 2000, "y"])))
-    assert "a text of 20,000 characters, which are no labels" in complaint(data(labelled(["x" * 20_000, "y"])))
+    assert "has a class name of 600 characters" in complaint(data(labelled(["x" * 600, "y"])))
+    assert "a text of 2,000 characters, which are no labels" in complaint(data(labelled(["x" * 2000, "y"])))
+    assert classes(describe("train", data(labelled([f"cat{' ' * 600}", "y"])))) == ["cat", "y"]
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet_footer, "MAX_DIFFERENT_CHARACTERS", 3)
+        assert classes(describe("train", data(labelled(["ab"] * 9 + ["c"], kind=pa.large_string())))) == ["ab"] * 9 + [
+            "c"
+        ]
+        assert "different texts of more than 4 characters" in complaint(data(labelled(["ab", "cd"])))
     monkeypatch.setattr(parquet_footer, "MAX_LABEL_BYTES", 10)
     assert "its column 'label' holds 0 MiB in one row group, which are no labels" in complaint(
         data(labelled(["a", "b"]))

@@ -20,7 +20,10 @@ from dpt_ray.errors import UserError
 
 MAX_LABEL_BYTES = 256 << 20
 """Bytes of the labels of one row group, uncompressed. What is larger holds something other than labels."""
-MAX_LABEL_CHARACTERS = 10_000
+MAX_LABEL_CHARACTERS = 1000
+"""Characters of the longest text that is read as a label; names are shorter still, but may have space around them."""
+MAX_DIFFERENT_CHARACTERS = 64 << 20
+"""Characters of all different texts together that are read as labels of a file."""
 _FOOTERS_TOGETHER = 8
 _ROWS_TOGETHER = 1 << 16
 
@@ -111,6 +114,7 @@ def count_values(table: Table, column: str) -> Counter[Any]:
         UserError: the column holds too much to be labels, too long texts, or more values than there are class ids.
     """
     counts: Counter[Any] = Counter()
+    characters = 0
     for number in range(table.footer.num_row_groups):
         size = _chunk(table.footer.row_group(number), column).total_uncompressed_size
         if size > MAX_LABEL_BYTES:
@@ -119,21 +123,28 @@ def count_values(table: Table, column: str) -> Counter[Any]:
             with open_file(table.url) as file:
                 parquet = pq.ParquetFile(file, read_dictionary=[column])
                 for batch in parquet.iter_batches(_ROWS_TOGETHER, row_groups=[number], columns=[column]):
-                    _count(batch.column(0), counts)
+                    characters += _count(batch.column(0), counts, table, column)
+                    if characters > MAX_DIFFERENT_CHARACTERS:
+                        raise _no_labels(table, column, f"different texts of more than {characters:,} characters")
                     if len(counts) > MAX_CLASS_ID + 2:  # one of them may be a missing value
                         raise _no_labels(table, column, f"more than {MAX_CLASS_ID + 1:,} different values")
         except (pa.ArrowException, OSError):  # whoever reads the rows finds the same damage, and lists them
             continue
-    longest = max((value for value in counts if isinstance(value, str)), key=len, default="")
-    if len(longest) > MAX_LABEL_CHARACTERS:
-        raise _no_labels(table, column, f"a text of {len(longest):,} characters")
     return counts
 
 
-def _count(values: pa.Array, counts: Counter[Any]) -> None:
+def _count(values: pa.Array, counts: Counter[Any], table: Table, column: str) -> int:
+    """Add values to the counts; return the characters of texts that were not among them before."""
+    characters = 0
     for entry in pc.value_counts(values):
         value = entry["values"].as_py()
-        counts[None if value != value else value] += entry["counts"].as_py()  # NaN differs from itself
+        value = None if value != value else value  # NaN differs from itself
+        if isinstance(value, str) and value not in counts:
+            characters += len(value)
+            if len(value) > MAX_LABEL_CHARACTERS:
+                raise _no_labels(table, column, f"a text of {len(value):,} characters")
+        counts[value] += entry["counts"].as_py()
+    return characters
 
 
 def _chunk(group: pq.RowGroupMetaData, column: str) -> pq.ColumnChunkMetaData:

@@ -206,9 +206,9 @@ def _numbers(numbered: Sequence[_File], num_classes: int | None) -> set[int]:
     values: set[Any] = {value for file in numbered for value in file.values}
     unread = [file for file in numbered if not file.values]
     largest = [largest_value(file.table, str(file.columns.label)) for file in unread]
-    told = [value for value in largest if value is not None]
-    if len(told) == len(unread) and max(told, default=-1) < (num_classes or PLAUSIBLE_IDS):
-        values |= set(told)
+    stated = [value for value in largest if value is not None]
+    if len(stated) == len(unread) and max(stated, default=-1) < (num_classes or PLAUSIBLE_IDS):
+        values |= set(stated)
     else:
         values |= {value for file in unread for value in count_values(file.table, str(file.columns.label))}
     return {int(value) for value in values if value is not None and value >= 0}

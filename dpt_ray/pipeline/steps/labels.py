@@ -42,7 +42,7 @@ class LabelledSubset(Step):
         images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
         if "listed" in self.settings:
             where = self._where
-            chosen = choose_listed(images, self._lines, where, training_location(self._data))
+            chosen = choose_listed(images, self._lines, where, _training_location(self._data))
         else:
             where = "labels"
             chosen = draw_per_class(images, names, self._counts(index), self.settings["seed"])
@@ -59,7 +59,7 @@ class LabelledSubset(Step):
         return [max(1, round(self.settings["fraction"] * count)) for count in index.class_counts]
 
 
-def training_location(data: DataConfig) -> str | None:
+def _training_location(data: DataConfig) -> str | None:
     """Return the URL of the training images; None for the embedded ones."""
     if data.train is None or data.train == "digits":
         return None
