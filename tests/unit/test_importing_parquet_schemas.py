@@ -199,6 +199,12 @@ def test_missing_values_among_names_are_counted():
     assert "(2 empty, 1 'nan')" in found.notes[0]
 
 
+def test_text_that_is_all_missing_names_no_class():
+    found = describe("train", data(labelled(["", None, "NA"]), num_classes=2))
+    assert found.class_names is None
+    assert classes(found) == [None] * 3
+
+
 def test_files_without_rows_decide_nothing():
     empty = table({"image": pa.array([], pa.string()), "label": pa.array([], pa.float64())})
     found = describe("train", data(empty, labelled(["cat", "dog"])))
@@ -387,6 +393,20 @@ def test_names_of_whole_row_groups_count_where_others_are_damaged():
     shards, skipped = shards_of(found, per_shard=2)
     assert [sample.key for shard in shards for sample in shard] == ["0-00002", "0-00003"]
     assert sum(entry.images for entry in skipped) == 2
+
+
+def test_where_the_store_does_not_answer_no_label_is_taken_for_damaged(monkeypatch):
+    described = data(labelled(["cat", "dog"]))
+
+    def fail(*_, **__):
+        raise OSError("no answer")
+
+    def fail_for_good(url):
+        raise UserError("the store does not answer", where=url)
+
+    monkeypatch.setattr(parquet_footer.pq, "ParquetFile", fail)
+    monkeypatch.setattr("dpt_ray.data.stores.exists", fail_for_good)
+    assert "the store does not answer" in complaint(described)
 
 
 def test_a_pointer_of_git_lfs_is_called_so():

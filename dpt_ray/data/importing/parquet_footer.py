@@ -72,13 +72,11 @@ def read_footers(files: Sequence[FileEntry]) -> tuple[list[Table], list[Skipped]
 def _read_footer(file: FileEntry) -> Table | str:
     """Return a file's metadata, or what is wrong with it."""
     url = file["url"]
+    refuse_special_file(url)
     try:
-        refuse_special_file(url)
         with open_file(url) as opened:
             footer = pq.read_metadata(opened)
             return Table(file["name"], url, footer, footer.schema.to_arrow_schema())
-    except UserError as error:
-        return error.what
     except (pa.ArrowException, OSError) as error:
         found = recognise(stores.read_range(url, 0, FIRST_BYTES))
         if found is not None and not found[0].startswith("a Parquet"):
@@ -111,7 +109,8 @@ def count_values(table: Table, column: str) -> Counter[Any]:
     Text is read as a dictionary, so memory is bounded by the file's own size of the column.
 
     Raises:
-        UserError: the column holds too much to be labels, too long texts, or more values than there are class ids.
+        UserError: the column holds too much to be labels, too long texts, or more values than there are class ids; or
+            the store does not answer.
     """
     counts: Counter[Any] = Counter()
     characters = 0
@@ -128,8 +127,9 @@ def count_values(table: Table, column: str) -> Counter[Any]:
                         raise _no_labels(table, column, f"different texts of more than {characters:,} characters")
                     if len(counts) > MAX_CLASS_ID + 2:  # one of them may be a missing value
                         raise _no_labels(table, column, f"more than {MAX_CLASS_ID + 1:,} different values")
-        except (pa.ArrowException, OSError):  # whoever reads the rows finds the same damage, and lists them
-            continue
+        except (pa.ArrowException, OSError):
+            stores.exists(table.url)  # raises an error if the store does not answer
+            continue  # whoever reads the rows finds the same damage, and lists them
     return counts
 
 

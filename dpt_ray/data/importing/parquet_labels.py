@@ -191,11 +191,9 @@ def _read_texts(
 
 def _join_names(files: _Files, said: dict[str, str | None]) -> tuple[str, ...] | None:
     """Return all names in the order of their ids; None if there are none."""
-    if not files.declared and not files.named:
-        return None
     names = dict.fromkeys(name for file in files.declared for name in file.columns.label_names or ())
     texts = {text for text in said.values() if text is not None}
-    return (*names, *sorted_names(texts - names.keys()))
+    return (*names, *sorted_names(texts - names.keys())) or None
 
 
 def _numbers(numbered: Sequence[_File], num_classes: int | None) -> set[int]:
