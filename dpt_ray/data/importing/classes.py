@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from dpt_ray.config.schema import DataConfig
+from dpt_ray.config.schema import DataConfig, check_class_names
 from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
@@ -48,6 +48,10 @@ def given_classes(data: DataConfig) -> ClassList | None:
         raise UserError(f"lists {len(classes.names)} classes", where=classes.origin, fix="give one class name a line")
     if not all(name.strip() for name in classes.names):
         raise UserError("has an empty line among the class names", where=classes.origin, fix="name every class")
+    try:
+        check_class_names(classes.names)
+    except ValueError as error:
+        raise UserError(str(error), where=classes.origin) from None
     check_number(len(classes.names), data.num_classes, classes.origin)
     return classes
 

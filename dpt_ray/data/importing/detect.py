@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dpt_ray.config.schema import DataConfig
+from dpt_ray.config.schema import KNOWN_CLASSES, DataConfig
 from dpt_ray.data import stores
 from dpt_ray.data.importing.cifar10_binary import Cifar10, describe_cifar10, is_cifar10, read_cifar10, refuse_pickled
 from dpt_ray.data.importing.class_folders import ClassFolders, describe_class_folders
@@ -43,12 +43,14 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
         UserError: there are no such images, or their classes are not those of the training images.
     """
     if data.train == "digits":
+        _check_known_classes(Digits.kind, data)
         return describe_digits(split)
     location = stores.absolute_url((data.train if split == "train" else data.test) or "").rstrip("/")
     table = data.train_labels if split == "train" else data.test_labels
     kind = data.format if data.format != "auto" else detect(location, table)
     if kind == SHARDS:
         return None
+    _check_known_classes(kind, data)
     known = given_classes(data)
     if split == "test" and known is None:
         train = train or describe("train", data)
@@ -64,6 +66,16 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
             )
         check_number(len(images.class_names), data.num_classes, location)
     return images
+
+
+def _check_known_classes(kind: str, data: DataConfig) -> None:
+    """Refuse settings with another number of classes than data of this kind has."""
+    classes = KNOWN_CLASSES.get(kind)
+    if classes is None:
+        return
+    check_number(classes, data.num_classes, f"data of the kind {kind}")
+    if (given := given_classes(data)) is not None and len(given.names) != classes:
+        raise UserError(f"lists {len(given.names)} classes but {kind} has {classes}", where=given.origin)
 
 
 def _describe(
