@@ -59,8 +59,15 @@ def complaint(error: ValidationError, sources: Sequence[Source], known: Sequence
     inherited = [("stage1", *setting[1:]) for setting in paths if setting[:1] == ("stage3",)]
     where = origin([*paths, *inherited], sources)
     more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
-    fix = nearest(".".join(path), known) if first["type"] == "extra_forbidden" else None
+    fix = _fix_unknown(path, known) if first["type"] == "extra_forbidden" else None
     return UserError(f"{describe(first)}{more}", where=where, fix=fix)
+
+
+def _fix_unknown(path: tuple[str, ...], known: Sequence[str]) -> str:
+    name = ".".join(path)
+    if name in known:  # a file with the dots of the command line
+        return "nest it: " + "".join(f"{part}: {{" for part in name.split(".")[:-1]) + f"{name.split('.')[-1]}: ...}}"
+    return nearest(name, known)
 
 
 def describe(detail: Any) -> str:
@@ -71,7 +78,10 @@ def describe(detail: Any) -> str:
     if detail["type"] == "value_error":
         reason = detail["msg"].removeprefix("Value error, ")
         return f"{name}{'' if _continues(reason) else ':'} {reason}" if name else reason
-    return f"{name + ' = ' if name else ''}{shown(detail['input'])} is not allowed: {reason_of(detail)}"
+    value = detail["input"]
+    if isinstance(value, Mistyped) and value.value == "":
+        return f"{name} is empty"
+    return f"{name + ' = ' if name else ''}{shown(value)} is not allowed: {reason_of(detail)}"
 
 
 def _continues(reason: str) -> bool:
@@ -92,6 +102,8 @@ def reason_of(detail: Any) -> str:
         "tuple_type": "a list is wanted, such as [1, 2]",
         "model_type": "a group of settings is wanted",
         "dict_type": "a group of settings is wanted",
+        "missing": "a value is missing",
+        "too_long": "these are too many values",
     }
     message: str = kinds.get(detail["type"], detail["msg"])
     return message[:1].lower() + message[1:]

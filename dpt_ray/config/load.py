@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from dpt_ray.config.complaints import Source, Tree, complaint, origin
 from dpt_ray.config.places import redacted_value
-from dpt_ray.config.scalars import Plain, is_null, is_section, shown
+from dpt_ray.config.scalars import is_null, is_section, shown
 from dpt_ray.config.schema import LABEL_CHOICES, RunConfig
 from dpt_ray.config.yaml_reader import UnreadableYamlError, read_value, read_yaml_bytes, read_yaml_file, write_yaml
 from dpt_ray.errors import UserError
@@ -230,14 +230,8 @@ def _check_group(tree: Tree, model: type[BaseModel], prefix: str, where: str) ->
         if isinstance(value, dict):
             _check_group(value, section, f"{name}.", where)
         elif is_null(value):
-            raise UserError(
-                f"the section {name} is empty",
-                where=where,
-                fix=f"give settings in it, such as {name}.{first}, or no {name}",
-            )
+            fix = f"give settings in it, such as {name}.{first}, or leave it out"
+            raise UserError(f"the section {name} is empty", where=where, fix=fix)
         else:
-            value_text = shown(value if isinstance(value, Plain) else value)
-            raise UserError(
-                f"{name} = {value_text} is not allowed: it is a group of settings", where=where,
-                fix=f"give those in it, such as {name}.{first}",
-            )  # fmt: skip
+            reason = f"{name} = {shown(value)} is not allowed: it is a group of settings"
+            raise UserError(reason, where=where, fix=f"give those in it, such as {name}.{first}")

@@ -22,6 +22,8 @@ _USER = re.compile(
     r"(?:[^/?#\s]*@"  # user@ or user:password@
     r"|[^/?#@:\[\s]*:(?!\d+(?:[/?#]|$))[^?#\s]*@)"  # a password with a slash in it; host:9000/a@b is none
 )
+_QUERY = re.compile(r"([?&;#])([^\s=?&;#]+)=([^\s&;#'\"<>]+)")
+"""A part of a query or fragment: what begins it, its name, its value."""
 _SECRET_PARTS = ("sign", "token", "secret", "passw", "pwd", "credential", "auth", "apikey", "accesskey")
 _SECRET_NAMES = ("sig", "key", "code", "jwt")
 HIDDEN = "***"
@@ -43,10 +45,10 @@ def check_name(name: str) -> str:
         raise ValueError(f"{what}: it is empty")
     if name in (".", ".."):
         raise ValueError(f"{what}: got {name!r}")
-    if name != name.strip() or name[0] in ".-" or name[-1] == ".":
-        raise ValueError(f"{what} that neither begins with a dot, a dash or a space nor ends with a dot or a space")
     if bad := sorted(set(name) & set(_NOT_IN_NAMES)):
         raise ValueError(f"{what}, without {' '.join(_NOT_IN_NAMES)}: it has {' '.join(bad)}")
+    if name != name.strip() or name[0] in ".-" or name[-1] == ".":
+        raise ValueError(f"{what} that neither begins with a dot, a dash or a space nor ends with a dot or a space")
     if "::" in name:
         raise ValueError(f"{what}, without ::")
     if not name.isprintable():
@@ -89,8 +91,8 @@ def _check_url(scheme: str, rest: str) -> None:
         path = rest.lstrip("/")
         path = path.removeprefix("localhost/") if rest.startswith("//") else path
         raise ValueError(
-            f"is no whole file URL, so every process would take it from its own folder; write file:///{path} if the "
-            f"path is /{path}, or give the path alone"
+            f"is no file URL that means one place in every process; write file:///{path} if the path is /{path}, or "
+            "give the path alone"
         )
     if local and re.search(r"%[0-9A-Fa-f]{2}", rest):
         raise ValueError(f"has a character as %, which is not decoded; give the path alone: {unquote(rest[2:])}")
@@ -126,8 +128,9 @@ def is_relative(place: str) -> bool:
 
 def has_secret(text: str) -> bool:
     """Whether a URL in a text holds a password, a token or a signature."""
-    urls = [found.group() for found in _URL.finditer(re.sub(r"[\s'\"<>]", "_", text))]
-    return any(_user_is_secret(url) or _secret_query(url) for url in urls)
+    plain = re.sub(r"[\s'\"<>]", "_", text)
+    secret_query = any(value != HIDDEN and _is_secret_name(name) for _, name, value in _QUERY.findall(plain))
+    return secret_query or any(_user_is_secret(found.group()) for found in _URL.finditer(plain))
 
 
 def _user_is_secret(url: str) -> bool:
@@ -136,11 +139,6 @@ def _user_is_secret(url: str) -> bool:
     if match is None or f"{HIDDEN}@" in match.group():
         return False
     return ":" in match.group().removeprefix(match["scheme"]) or url.lower().startswith("http")
-
-
-def _secret_query(url: str) -> bool:
-    parts = [part.partition("=") for part in re.split(r"[?&;#]", url)[1:]]
-    return any(value not in ("", HIDDEN) and _is_secret_name(name) for name, _, value in parts)
 
 
 def _is_secret_name(name: str) -> bool:
@@ -157,7 +155,8 @@ def without_credentials(url: str) -> str:
 
 def redacted(text: str) -> str:
     """Return a text in which the secrets of all URLs are hidden."""
-    return _URL.sub(lambda found: _redacted_url(found.group()), text)
+    text = _URL.sub(lambda found: _redacted_user(found.group()), text)
+    return _QUERY.sub(lambda part: f"{part[1]}{part[2]}={HIDDEN}" if _is_secret_name(part[2]) else part[0], text)
 
 
 def redacted_value(text: str) -> str:
@@ -166,14 +165,5 @@ def redacted_value(text: str) -> str:
     return HIDDEN if has_secret(shown) else shown
 
 
-def _redacted_url(url: str) -> str:
-    if _user_is_secret(url):
-        url = _USER.sub(lambda match: f"{match['scheme']}{HIDDEN}@", url)
-    first, *parts = re.split(r"(?=[?&;#])", url)
-    return first + "".join(_redacted_part(part) for part in parts)
-
-
-def _redacted_part(part: str) -> str:
-    """`part` is what a `?`, `&`, `;` or `#` begins."""
-    name, equals, _ = part.partition("=")
-    return f"{name}{equals}{HIDDEN}" if equals and _is_secret_name(name[1:]) else part
+def _redacted_user(url: str) -> str:
+    return _USER.sub(lambda match: f"{match['scheme']}{HIDDEN}@", url) if _user_is_secret(url) else url

@@ -65,7 +65,7 @@ def is_null(value: Any) -> bool:
     return value is None or (isinstance(value, Plain) and value in _NULL)
 
 
-def core_value(text: str) -> None | bool | int | float | str:
+def core_value(text: str) -> bool | int | float | str | None:
     """Return what a text without quotes means by itself; numbers that no number type holds stay texts."""
     if text in _NULL:
         return None
@@ -80,6 +80,7 @@ def core_value(text: str) -> None | bool | int | float | str:
 
 
 def _is_float(text: str) -> bool:
+    """Whether a text is a number, whole or not, in base 10."""
     return bool(_FLOAT.fullmatch(text) or _SPECIAL.fullmatch(text))
 
 
@@ -222,7 +223,7 @@ def _plain_reason(text: Plain, choices: list[Any]) -> str | None:
         return f"{wanted} is wanted, and YAML 1.2 takes this for a text"
     if "_" in text and _is_float(text.replace("_", "")):
         return f"{wanted} is wanted; write it without underscores: {text.replace('_', '')}"
-    if _INTEGER.fullmatch(text) or _is_float(text):
+    if bool not in choices and _is_float(text):
         if int in choices and _float(text) is not None and _integer(text) is None and not _too_large(text):
             return f"{wanted} is wanted"
         return f"{wanted} is wanted, and this one is too large or too small for one"

@@ -53,8 +53,6 @@ _IN_TABLES = ReadWhen(
     "data of the format csv or parquet",
     lambda data: data.train != "digits" and data.format in ("auto", "csv", "parquet"),
 )
-KNOWN_CLASSES = {"digits": 10, "cifar10": 10}
-"""Number of classes of data that is known beforehand: the embedded digits, and the format cifar10."""
 
 
 class DataConfig(Section):
@@ -113,7 +111,6 @@ class DataConfig(Section):
             check_class_names(self.class_names or ())
         except ValueError as error:
             raise ValueError(f"class_names {error}") from None
-        self._check_known_classes()
         if self.train is None:
             raise ValueError(
                 "train is needed: the URL of a folder of training shards or images (and test: of held-out ones)"
@@ -129,15 +126,6 @@ class DataConfig(Section):
                 f"{self.prepare_size} < {self.image_size}"
             )
         return self
-
-    def _check_known_classes(self) -> None:
-        kind = "digits" if self.train == "digits" else self.format
-        known = KNOWN_CLASSES.get(kind)
-        named = len(self.class_names) if self.class_names is not None else known
-        if known is not None and self.num_classes not in (None, known):
-            raise ValueError(f"num_classes is {self.num_classes} but {kind} has {known} classes; leave num_classes out")
-        if named != known and known is not None:
-            raise ValueError(f"class_names names {named} classes but {kind} has {known}")
 
     def _check_tables(self) -> None:
         tables = [name for name in ("train_labels", "test_labels") if getattr(self, name) is not None]

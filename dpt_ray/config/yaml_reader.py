@@ -105,7 +105,10 @@ def _built(text: str) -> "_Builder":
         for event in yaml.parse(text, Loader=_Loader):
             builder.add(event)
     except yaml.MarkedYAMLError as error:
-        raise UnreadableYamlError(_marked_reason(error)) from None
+        raise UnreadableYamlError(_marked_reason(error, text)) from None
+    except yaml.reader.ReaderError as error:
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise UnreadableYamlError(f"it holds the character U+{code:04X}; in quotes, write \\u{code:04x}") from None
     except yaml.YAMLError as error:
         raise UnreadableYamlError(_shortened(str(error))) from None
     except UnicodeEncodeError:
@@ -113,11 +116,15 @@ def _built(text: str) -> "_Builder":
     return builder
 
 
-def _marked_reason(error: yaml.MarkedYAMLError) -> str:
+def _marked_reason(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark or error.context_mark
     reason = _shortened(error.problem or error.context or "unknown")
-    if "\\t" in reason or "'\t'" in reason:
-        reason = "a tab stands where YAML takes spaces alone"
+    if mark and "cannot start any token" in reason:
+        character = text[mark.index : mark.index + 1]
+        found = (
+            "a tab stands where YAML takes spaces alone" if character == "\t" else f"no text begins with {character}"
+        )
+        reason = found if character == "\t" else f"{found} unless it is in quotes"
     return f"line {mark.line + 1}: {reason}" if mark else reason
 
 
@@ -167,19 +174,23 @@ class _Builder:
         elif isinstance(event, yaml.ScalarEvent):
             self._count(1, line)
             self._put(self._scalar(event, line), line, event.anchor, 1)
-            self.end = event.end_mark.index
+            self._end_at(event)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event, line)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._begin(event, line)
         elif isinstance(event, yaml.CollectionEndEvent):
             self._finish()
-            self.end = event.end_mark.index
+            self._end_at(event)
+
+    def _end_at(self, event: yaml.Event) -> None:
+        assert event.end_mark is not None
+        self.end = event.end_mark.index
 
     def _scalar(self, event: yaml.ScalarEvent, line: int) -> str:
-        plain, text = event.implicit
         if event.tag in (None, "!") or (event.tag or "").endswith(":str"):
-            return Plain(event.value) if plain and event.tag is None else str(event.value)
+            is_plain = event.implicit[0] and event.tag is None
+            return Plain(event.value) if is_plain else str(event.value)
         raise UnreadableYamlError(f"line {line}: the tag {_shortened(event.tag or '')} is not read; leave it out")
 
     def _begin(self, event: yaml.CollectionStartEvent, line: int) -> None:
@@ -200,13 +211,13 @@ class _Builder:
 
     def _alias(self, event: yaml.AliasEvent, line: int) -> None:
         if any(group.anchor == event.anchor for group in self._open):
-            raise UnreadableYamlError(f"line {line}: *{_shortened(event.anchor)} stands within itself")
+            raise UnreadableYamlError(f"line {line}: *{_shortened(str(event.anchor))} stands within itself")
         if event.anchor not in self._anchors:
-            raise UnreadableYamlError(f"line {line}: nothing before is called &{_shortened(event.anchor)}")
+            raise UnreadableYamlError(f"line {line}: nothing before is called &{_shortened(str(event.anchor))}")
         value, nodes = self._anchors[event.anchor]
         self._count(nodes, line)
         self._put(value, line, None, nodes)
-        self.end = event.end_mark.index
+        self._end_at(event)
 
     def _count(self, nodes: int, line: int) -> None:
         self._nodes += nodes
@@ -280,7 +291,6 @@ def write_yaml(tree: Any) -> str:
 
 def write_value(value: Any) -> str:
     """Return a value as YAML on one line, as `--set` takes it."""
-    text = yaml.dump(
-        list(value) if isinstance(value, tuple) else value, Dumper=_Dumper, default_flow_style=True, width=float("inf")
-    )
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.dump(plain, Dumper=_Dumper, default_flow_style=True, width=float("inf"))
     return text.removesuffix("...\n").strip()

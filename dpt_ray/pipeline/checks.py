@@ -31,7 +31,7 @@ def check_submitted(config: RunConfig, environment: Mapping[str, str] = os.envir
                 f"{name} is {place}, in the folder that Ray unpacked this job to; Ray removes it, and other nodes do "
                 "not share it",
                 where="submitted job",
-                fix=f"give a place that all nodes reach: --set {name}=s3://BUCKET/PATH, or the whole path of a shared folder",
+                fix=f"give a place that all nodes reach: --set {name}=s3://BUCKET/PATH, or a shared folder",
             )
 
 

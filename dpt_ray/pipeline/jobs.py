@@ -93,7 +93,8 @@ def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[st
     in_file, on_command_line = given_settings(file, overrides)
     if file and not in_file:
         _warn(
-            f"{file} holds no setting, so all have their defaults: {config.stage1.images:,} images of {config.data.train}"
+            f"{file} holds no setting, so all that --set does not give have their defaults: "
+            f"stages 1 and 2 train on {config.stage1.images:,} and {config.stage2.images:,} images"
         )
     for line in setting_warnings(config, in_file, on_command_line):
         _warn(line)

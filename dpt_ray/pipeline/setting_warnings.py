@@ -93,7 +93,7 @@ def _data(config: RunConfig) -> Iterator[str]:
     if data.on_error == "skip" and data.max_skipped_share >= 0.5:
         yield f"data.max_skipped_share={data.max_skipped_share:g} lets a run go on without most of its images"
     if data.max_image_pixels < data.image_size**2:
-        yield f"data.max_image_pixels={data.max_image_pixels} refuses images of data.image_size={data.image_size} already"
+        yield f"data.max_image_pixels={data.max_image_pixels} is below data.image_size={data.image_size} squared"
     if labels.fraction == 1:
         yield "labels.fraction=1 labels every image: none is left for stage 1 to label"
     elif labels.fraction is not None and labels.fraction < SMALLEST_FRACTION:
@@ -151,7 +151,7 @@ def _optimizer(name: str, config: OptimizerConfig, images: int) -> Iterator[str]
     if rate < SMALLEST_RATE:
         yield f"{name}.learning_rate={rate:g} is so small that the weights stay as they are"
     if rate * config.weight_decay >= 1:
-        yield f"{name}.weight_decay={config.weight_decay:g} times the learning rate is at least 1: each step erases the weights"
+        yield f"{name}.weight_decay={config.weight_decay:g} times the learning rate erases the weights in each step"
 
 
 def _generator(config: GeneratorConfig, data: DataConfig) -> Iterator[str]:

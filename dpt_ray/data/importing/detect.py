@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dpt_ray.config.schema import KNOWN_CLASSES, DataConfig
+from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
 from dpt_ray.data.importing.cifar10_binary import Cifar10, describe_cifar10, is_cifar10, read_cifar10, refuse_pickled
 from dpt_ray.data.importing.class_folders import ClassFolders, describe_class_folders
@@ -26,6 +26,9 @@ READERS: dict[str, Callable[[dict[str, Any], Recipe], Iterator[RawImage | Skippe
     ParquetTables.kind: read_parquet,
     Digits.kind: read_digits,
 }
+
+KNOWN_CLASSES = {Digits.kind: 10, Cifar10.kind: 10}
+"""Number of classes of data for which it is known before a label is read."""
 
 SHARDS = "shards"
 _SHARD_ENDING = ".tar"
