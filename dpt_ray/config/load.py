@@ -6,7 +6,6 @@ Precedence, weakest first: schema defaults, preset, file, `--set a.b=c`.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -31,7 +30,7 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
         UserError: unreadable file, unknown key (naming the nearest right one), wrong type,
             impossible value or contradictory settings.
     """
-    file_source = Source(file or "defaults", read_settings_file(Path(file)) if file else {})
+    file_source = Source(file or "defaults", read_settings_file(file) if file else {})
     sources = [file_source]
     tree = file_source.tree
     for layer in layers:
@@ -55,7 +54,7 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
 
 def given_settings(file: str | None, overrides: Sequence[str] = ()) -> tuple[set[str], set[str]]:
     """Return the dotted names of the settings that a file gives, and of those that `--set` gives."""
-    tree = read_settings_file(Path(file)) if file else {}
+    tree = read_settings_file(file) if file else {}
     given = _joined([_parse_override(text).tree for text in overrides])
     return {name for name, _ in _leaves(tree)}, {name for name, _ in _leaves(given)}
 
@@ -137,16 +136,13 @@ def setting_type(name: str) -> Any:
     return annotation
 
 
-def read_settings_file(path: Path) -> Tree:
+def read_settings_file(file: str) -> Tree:
     """Return the settings of a file as they were typed; none if it is empty.
 
     Raises:
         UserError: it cannot be read, or holds something other than settings.
     """
-    fix = "the shipped ones are under configs/"
-    if "://" in str(path):
-        fix = "a configuration is read from this machine alone; fetch it first"
-    return _settings(read_yaml_file(path, "config file", fix), str(path))
+    return _settings(read_yaml_file(file, "config file", "the shipped ones are under configs/"), file)
 
 
 def _settings(tree: Any, where: str) -> Tree:

@@ -150,7 +150,7 @@ def without_credentials(url: str) -> str:
     """Return `url` without a user's name, password, query or fragment, to be shown to others."""
     if "://" not in url:
         return redacted(url)
-    return re.split(r"[?#]", _USER.sub(lambda match: match["scheme"], url))[0]
+    return redacted(re.split(r"[?#]", _USER.sub(lambda match: match["scheme"], url))[0])
 
 
 def redacted(text: str) -> str:

@@ -179,7 +179,7 @@ def load_tune(file: str) -> TuneConfig:
         UserError: unreadable file, unknown key, impossible value.
     """
     path = Path(file)
-    tree = read_yaml_file(path, "tune file", "the shipped ones are under configs/tune/")
+    tree = read_yaml_file(file, "tune file", "the shipped ones are under configs/tune/")
     if is_null(tree):
         raise UserError("is empty", where=file, fix="docs/tune.md says what a tune file holds")
     if not isinstance(tree, dict):

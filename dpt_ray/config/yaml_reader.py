@@ -8,11 +8,11 @@ the same tree would have to be built from its events, for one dependency more.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import yaml
 
+from dpt_ray.config.places import redacted_value
 from dpt_ray.config.scalars import Plain, core_value, shown
 from dpt_ray.errors import UserError
 
@@ -30,31 +30,28 @@ class UnreadableYamlError(Exception):
     """A text that is not read; its message is one line."""
 
 
-def read_yaml_file(path: Path, kind: str, fix: str) -> Any:
-    """Return the tree of a file; None if it holds nothing.
+def read_yaml_file(file: str, kind: str, fix: str) -> Any:
+    """Return the tree of a file on this machine; None if it holds nothing.
 
     Args:
-        path: a local file.
+        file: its path.
         kind: what to call it where it is missing.
         fix: what to do then.
 
     Raises:
         UserError: it is missing or cannot be read as one YAML document.
     """
-    where = str(path)
+    if "://" in file:
+        raise UserError(f"a {kind} is read from this machine alone", where=file, fix="fetch it first")
     try:
-        with open(path, "rb") as file:
-            data = _read_bounded(file)
+        with open(file, "rb") as content:
+            data = content.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise UserError(f"no such {kind}", where=where, fix=fix) from None
-    except (OSError, ValueError) as error:
+        raise UserError(f"no such {kind}", where=file, fix=fix) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"cannot be read ({reason})", where=where) from None
-    return read_yaml_bytes(data, where)
-
-
-def _read_bounded(file: BinaryIO) -> bytes:
-    return file.read(MAX_BYTES + 1)
+        raise UserError(f"cannot be read ({reason})", where=file) from None
+    return read_yaml_bytes(data, file)
 
 
 def read_yaml_bytes(data: bytes, where: str) -> Any:
@@ -205,7 +202,7 @@ class _Builder:
     def _finish(self) -> None:
         done = self._open.pop()
         if isinstance(done.value, dict):
-            for merged in reversed(done.merged):
+            for merged in done.merged:  # the strongest first
                 done.value = {**merged, **done.value}
         self._put(done.value, done.line, done.anchor, self._nodes - done.nodes_before)
 
@@ -247,17 +244,17 @@ class _Builder:
     def _take_value(self, group: _Open, value: Any, line: int) -> None:
         assert isinstance(group.value, dict)
         key, group.has_key = group.key, False
-        if key == _MERGE and isinstance(key, Plain):
-            group.merged += self._merged(value, line)
-            return
         name = str(key)
         if name in group.lines:
             path = ".".join([*(str(g.key) for g in self._open[:-1] if g.has_key), name])
             first, second = group.lines[name], group.key_line
             lines = f"twice in line {first}" if first == second else f"in line {first} and again in line {second}"
-            raise UnreadableYamlError(f"{_shortened(path)} stands {lines}; keep one")
+            raise UnreadableYamlError(f"{_shortened(redacted_value(path))} stands {lines}; keep one")
         group.lines[name] = group.key_line
-        group.value[name] = value
+        if name == _MERGE and isinstance(key, Plain):
+            group.merged = self._merged(value, line)
+        else:
+            group.value[name] = value
 
     def _merged(self, value: Any, line: int) -> list[dict[str, Any]]:
         """Return the mappings of a merge key (`<<: *base`), the weakest last."""
