@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dpt_ray.config.places import redacted
 from dpt_ray.text import printable
 
 
@@ -10,13 +11,13 @@ class UserError(Exception):
     """A mistake in settings, data or environment that the person running the job can mend.
 
     Job scripts print its message as one line and exit with status 2; no traceback is shown.
-    Programming mistakes stay ordinary exceptions.
+    Programming mistakes stay ordinary exceptions. Passwords and signatures in URLs are hidden.
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
-        self.what, self.where, self.fix = what, where, fix
-        message = f"{where}: {what}" if where else what
-        super().__init__(printable(" ".join((message + (f"; {fix}" if fix else "")).split())))
+        self.what, self.where, self.fix = redacted(what), where and redacted(where), fix and redacted(fix)
+        message = f"{self.where}: {self.what}" if where else self.what
+        super().__init__(printable(" ".join((message + (f"; {self.fix}" if fix else "")).split())))
 
     def __reduce__(self):  # keyword-only arguments do not survive the default pickling between processes
         return _rebuild, (type(self), self.what, self.where, self.fix)

@@ -4,51 +4,59 @@ Precedence, weakest first: schema defaults, preset, file, `--set a.b=c`.
 """
 
 import difflib
-import re
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from dpt_ray.config.complaints import Source, Tree, complaint, origin
+from dpt_ray.config.places import redacted_value
+from dpt_ray.config.scalars import is_null, is_section, shown
 from dpt_ray.config.schema import LABEL_CHOICES, RunConfig
+from dpt_ray.config.yaml_reader import UnreadableYamlError, read_value, read_yaml_bytes, read_yaml_file, write_yaml
 from dpt_ray.errors import UserError
 
-Tree = dict[str, Any]
 
-
-def load_config(file: str | None, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
     """Return the checked configuration of a run.
 
     Args:
         file: a YAML file, or None for schema defaults.
-        overrides: `a.b=c` strings; c is read as YAML, so 0.6, true, null and [1, 2] mean what they look like.
+        layers: lists of `a.b=c`; c is read as YAML, so 0.6, true, null and [1, 2] mean what they look like. A later
+            list is stronger; within one, two different values of a setting contradict each other.
 
     Raises:
         UserError: unreadable file, unknown key (naming the nearest right one), wrong type,
             impossible value or contradictory settings.
     """
-    file_tree = _read_yaml(Path(file)) if file else {}
-    override_trees = [_parse_override(text) for text in overrides]
-    # Strongest first, which is the one to name when something is wrong.
-    sources = {f"--set {text}": tree for text, tree in zip(reversed(overrides), reversed(override_trees), strict=True)}
-    sources[file or "defaults"] = file_tree
-    tree: Tree = merge(file_tree, *override_trees)
-    preset = tree.get("preset")
-    if preset is not None:
-        tree = merge(_read_preset(preset, sources), tree)
+    file_source = Source(file or "defaults", read_settings_file(file) if file else {})
+    sources = [file_source]
+    tree = file_source.tree
+    for layer in layers:
+        overrides = [_parse_override(text) for text in layer]
+        _refuse_contradictions(overrides)
+        sources += overrides
+        tree = merge(tree, _joined([override.tree for override in overrides]))
+    sources.reverse()  # strongest first, which is the one to name when something is wrong
+    for source in sources:
+        _check_groups(source)
+    if not is_null(tree.get("preset")):
+        tree = merge(_read_preset(tree["preset"], sources), tree)
     tree = merge(_defaults(tree), tree)
     if isinstance(tree.get("stage1"), dict):  # stage 3 is stage 1 with differences
-        own = tree.get("stage3")
-        tree["stage3"] = merge(tree["stage1"], own) if isinstance(own, dict) or own is None else own
+        tree["stage3"] = merge(tree["stage1"], tree.get("stage3"))
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        raise _one_line(error, sources) from None
+        raise complaint(error, sources, list(setting_names())) from None
+
+
+def given_settings(file: str | None, overrides: Sequence[str] = ()) -> tuple[set[str], set[str]]:
+    """Return the dotted names of the settings that a file gives, and of those that `--set` gives."""
+    tree = read_settings_file(file) if file else {}
+    given = _joined([_parse_override(text).tree for text in overrides])
+    return {name for name, _ in _leaves(tree)}, {name for name, _ in _leaves(given)}
 
 
 def _defaults(given: Tree) -> Tree:
@@ -78,126 +86,148 @@ def _renames_algorithm(key: str, old: Any, value: Any) -> bool:
     return key == "algorithm" and "name" in value and value["name"] != old.get("name")
 
 
+def _joined(trees: Sequence[Tree]) -> Tree:
+    """Return overrides that stand side by side as one tree: a name of an algorithm drops nothing beside it."""
+    joined: Tree = {}
+    for tree in trees:
+        for key, value in tree.items():
+            old = joined.get(key)
+            joined[key] = _joined([old, value]) if isinstance(old, dict) and isinstance(value, dict) else value
+    return joined
+
+
 def dump_yaml(config: RunConfig) -> str:
     """Return the resolved configuration as YAML that `load_config` reads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return write_yaml(config.model_dump(mode="json"))
+
+
+def parse_dumped(data: bytes, where: str) -> RunConfig:
+    """Return the configuration that a run has stored with `dump_yaml`.
+
+    Raises:
+        UserError: this version does not read it.
+    """
+    source = Source(where, _settings(read_yaml_bytes(data, where), where))
+    try:
+        return RunConfig.model_validate(source.tree)
+    except ValidationError as error:
+        raise complaint(error, [source], list(setting_names())) from None
 
 
 def setting_names(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
     """Yield every setting's dotted name."""
     for name, field in model.model_fields.items():
-        section = _section(field.annotation)
+        section = is_section(field.annotation)
         if section is None:
             yield prefix + name
         else:
             yield from setting_names(section, f"{prefix}{name}.")
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return next(filter(None, map(_section, typing.get_args(annotation))), None)
-    return None
+def setting_type(name: str) -> Any:
+    """Return the annotation of the setting with a dotted name; `Any` for one that the schema does not know."""
+    model: type[BaseModel] | None = RunConfig
+    annotation: Any = Any
+    for part in name.split("."):
+        if model is None or part not in model.model_fields:
+            return Any
+        annotation = model.model_fields[part].annotation
+        model = is_section(annotation)
+    return annotation
 
 
-def _read_yaml(path: Path) -> Tree:
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError("no such config file", where=str(path), fix="the shipped ones are under configs/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read ({error})", where=str(path)) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"is not valid YAML ({error})", where=str(path)) from None
-    if not isinstance(tree, dict | None):
-        raise UserError("must hold settings as 'name: value' lines", where=str(path))
-    return tree or {}
+def read_settings_file(file: str) -> Tree:
+    """Return the settings of a file as they were typed; none if it is empty.
+
+    Raises:
+        UserError: it cannot be read, or holds something other than settings.
+    """
+    return _settings(read_yaml_file(file, "config file", "the shipped ones are under configs/"), file)
 
 
-def _read_preset(name: Any, sources: dict[str, Tree]) -> Tree:
+def _settings(tree: Any, where: str) -> Tree:
+    if is_null(tree):
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError("must hold settings as 'name: value' lines", where=where)
+    return tree
+
+
+def _read_preset(name: Any, sources: Sequence[Source]) -> Tree:
     folder = resources.files("dpt_ray.config") / "presets"
     names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(
-            f"unknown preset {name!r}",
-            where=_origin([("preset",)], sources),
+            f"unknown preset {shown(str(name) if isinstance(name, str) else name)}",
+            where=origin([("preset",)], sources),
             fix=f"{hint}there are: {', '.join(names)}",
         )
-    return yaml.safe_load((folder / f"{name}.yaml").read_text())
+    return _settings(read_yaml_bytes((folder / f"{name}.yaml").read_bytes(), f"preset {name}"), f"preset {name}")
 
 
-def _parse_override(text: str) -> Tree:
+def _parse_override(text: str) -> Source:
     name, equals, value = text.partition("=")
+    where = f"--set {_printable(name)}={_printable(redacted_value(value))}" if equals else f"--set {_printable(text)}"
     parts = name.strip().split(".")
-    if not equals or not all(parts):
-        raise UserError("is not of the form a.b=value", where=f"--set {text}")
+    if not equals or not all(part and part == part.strip() for part in parts):
+        raise UserError("is not of the form a.b=value", where=where)
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError("its value is not valid YAML", where=f"--set {text}", fix="quote it") from None
-    tree: Tree = {}
-    node = tree
-    for part in parts[:-1]:
-        node = node.setdefault(part, {})
-    node[parts[-1]] = parsed
-    return tree
+        parsed = read_value(value)
+    except UnreadableYamlError as error:
+        raise UserError(f"its value is not valid YAML ({error})", where=where, fix="quote it") from None
+    tree: Tree = {parts[-1]: parsed}
+    for part in reversed(parts[:-1]):
+        tree = {part: tree}
+    return Source(where, tree)
 
 
-def _origin(paths: Sequence[Sequence[str]], sources: dict[str, Tree]) -> str:
-    """Name the source that set one of `paths`: an override, or else the file (which chose the preset)."""
-    for source, tree in sources.items():
-        if any(_sets(tree, path) for path in paths):
-            return source
-    return next(reversed(sources))
+_MAX_SHOWN = 200
 
 
-def _sets(tree: Any, path: Sequence[str]) -> bool:
-    return not path or (isinstance(tree, dict) and path[0] in tree and _sets(tree[path[0]], path[1:]))
+def _printable(text: str) -> str:
+    shortened = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return "".join(character if character.isprintable() else "?" for character in shortened)
 
 
-def _named_settings(reason: str, section: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the settings of `section` that a message names, in full or by their names in the section."""
-    words = set(re.findall(r"\w+(?:\.\w+)*", reason))
-    settings = [tuple(name.split(".")) for name in setting_names()]
-    inside = [path for path in settings if path[: len(section)] == section]
-    return [path for path in inside if {".".join(path), ".".join(path[len(section) :])} & words]
+def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
-def _one_line(error: ValidationError, sources: dict[str, Tree]) -> UserError:
-    # An unknown key is the likeliest cause of whatever else is wrong, so it is told first.
-    details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-    told = [detail["loc"] for detail in details]
-    details = [d for d in details if d["loc"][:1] != ("stage3",) or ("stage1", *d["loc"][1:]) not in told]  # inherited
-    first = details[0]
-    path = tuple(part for part in first["loc"] if isinstance(part, str))
-    reason = first["msg"].removeprefix("Value error, ")
-    paths = [path]
-    if first["type"] == "value_error":  # settings that contradict each other
-        paths = _named_settings(reason, path) or [path]
-    inherited = [("stage1", *setting[1:]) for setting in paths if setting[:1] == ("stage3",)]
-    where = _origin([*paths, *inherited], sources)
-    name = ".".join(path)
-    more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return UserError(f"unknown setting {name!r}{more}", where=where, fix=_nearest(name))
-    if first["type"] == "value_error":
-        return UserError(f"{name + ': ' if name else ''}{reason}{more}", where=where)
-    setting = f"{name} = " if name else ""
-    return UserError(
-        f"{setting}{first['input']!r} is not allowed: {reason[:1].lower() + reason[1:]}{more}", where=where
-    )
+def _refuse_contradictions(overrides: Sequence[Source]) -> None:
+    """Refuse two overrides that give one setting different values, or a group of settings as well as one in it."""
+    given: dict[str, tuple[Any, str]] = {}
+    for override in overrides:
+        for name, value in _leaves(override.tree):
+            for other, (earlier, where) in given.items():
+                same = name == other and (value == earlier and type(value) is type(earlier))
+                inside = f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
+                if inside and not same:
+                    raise UserError(f"contradicts {where}", where=override.name, fix="give one of them")
+            given[name] = value, override.name
 
 
-def _nearest(name: str) -> str:
-    known = list(setting_names())
-    known += sorted({candidate.rpartition(".")[0] for candidate in known} - {""})
-    leaf = name.rpartition(".")[2]
-    same_leaf = [candidate for candidate in known if candidate.rpartition(".")[2] == leaf]
-    leaves = {candidate.rpartition(".")[2]: candidate for candidate in reversed(known)}
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75) or same_leaf
-    if not near:
-        near = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
-    return f"did you mean {near[0]!r}?" if near else "every setting is listed in docs/settings.md"
+def _check_groups(source: Source) -> None:
+    """Refuse a single value, or nothing, where a group of settings stands in the schema."""
+    _check_group(source.tree, RunConfig, "", source.name)
+
+
+def _check_group(tree: Tree, model: type[BaseModel], prefix: str, where: str) -> None:
+    for key, value in tree.items():
+        section = is_section(model.model_fields[key].annotation) if key in model.model_fields else None
+        if section is None:
+            continue
+        name, first = prefix + key, next(iter(section.model_fields))
+        if isinstance(value, dict):
+            _check_group(value, section, f"{name}.", where)
+        elif is_null(value):
+            fix = f"give settings in it, such as {name}.{first}, or leave it out"
+            raise UserError(f"the section {name} is empty", where=where, fix=fix)
+        else:
+            reason = f"{name} = {shown(value)} is not allowed: it is a group of settings"
+            raise UserError(reason, where=where, fix=f"give those in it, such as {name}.{first}")

@@ -5,58 +5,92 @@ steps. `cluster` holds what may change without changing a single result; everyth
 the fingerprint of the steps that it reaches (`pipeline/dpt.py` says which).
 """
 
-from typing import Annotated, Literal
+import unicodedata
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dpt_ray.config.effects import ReadBy, ReadWhen, read_with
+from dpt_ray.config.places import Name, Place, Root
+from dpt_ray.config.scalars import as_wanted, untyped
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
+MAX_CLASSES = 1_000_000
+"""Largest number of classes: no data has more, and every class costs memory in each step."""
+
 
 class Section(BaseModel):
     """A group of settings: immutable, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # a value may hold a secret
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _typed(cls, values: Any) -> Any:
+        """Read scalars of YAML by the types of their settings (`scalars.py`)."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {
+            name: as_wanted(value, fields[name].annotation) if name in fields else untyped(value)
+            for name, value in values.items()
+        }
+
+
+_WRITTEN = ReadWhen("data of another format than shards", lambda data: data.format != "shards")
+_IN_TABLES = ReadWhen(
+    "data of the format csv or parquet",
+    lambda data: data.train != "digits" and data.format in ("auto", "csv", "parquet"),
+)
 
 
 class DataConfig(Section):
-    train: str | None = "digits"
+    train: Place | None = "digits"
     """Training images: `digits` (embedded), or the URL of a folder or file of any `format`."""
-    test: str | None = None
+    test: Place | None = None
     """Held-out images, read by evaluation alone; their class ids are those of `train`. Digits bring their own."""
     format: Literal["auto", "shards", "class_folders", "csv", "cifar10", "parquet"] = "auto"
     """What `train` and `test` hold: WebDataset shards, which stay where they are, or something that shards are
     made from (`docs/preparing-data.md`). `auto` looks."""
-    train_labels: str | None = None
+    train_labels: Place | None = None
     """csv: URL of a table with a header, a row for each image below the folder `train`."""
-    test_labels: str | None = None
+    test_labels: Place | None = None
     """csv: the same for `test`."""
-    image_column: str | None = None
+    image_column: Annotated[str | None, _IN_TABLES] = None
     """csv: column with file names, `file` by default. parquet: column with images, found by default."""
-    label_column: str | None = None
+    label_column: Annotated[str | None, _IN_TABLES] = None
     """csv: column with class names or ids, `label` by default. parquet: the same, found by default."""
     image_size: Count = 8
     """Height and width in pixels that every image is brought to (short side resized, centre cropped)."""
     channels: Literal[1, 3] = 3
     """1 for greyscale, 3 for RGB."""
-    num_classes: Annotated[int, Field(ge=2)] | None = None
+    num_classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] | None = None
     """Number of classes; found from the labels (largest class id + 1) when not given."""
     class_names: tuple[str, ...] | None = None
     """Names in the order of class ids: they number the classes of named data, and the report shows them."""
-    class_file: str | None = None
+    class_file: Place | None = None
     """URL of a text file with the same, one name a line."""
-    images_per_shard: Count = 1000
+    images_per_shard: Annotated[Count, _WRITTEN] = 1000
     """Images in each shard that this package writes from data of another format."""
-    prepare_size: Count | None = None
+    prepare_size: Annotated[Count | None, _WRITTEN] = None
     """Height and width in pixels of images in those shards (short side resized, centre cropped, stored as PNG);
     images are copied as they are when not given."""
     max_image_pixels: Count = 64_000_000
     """An image with more pixels is refused before it is decoded (decompression bombs)."""
     on_error: Literal["fail", "skip"] = "fail"
     """What an image, file or shard that cannot be used does: end the job, or be listed and left out."""
-    max_skipped_share: Share = 0.01
+    max_skipped_share: Annotated[Share, read_with("on_error", "skip")] = 0.01
     """With `on_error: skip`: the largest share of a data set's images that may be left out."""
     lanes: Count = 8
     """Fixed number of interleaved streams that make up the data order. Training workers share the
@@ -73,6 +107,10 @@ class DataConfig(Section):
             )
         if self.class_names is not None and self.class_file is not None:
             raise ValueError("class_names and class_file say the same; give one of them, and null for the other")
+        try:
+            check_class_names(self.class_names or ())
+        except ValueError as error:
+            raise ValueError(f"class_names {error}") from None
         if self.train is None:
             raise ValueError(
                 "train is needed: the URL of a folder of training shards or images (and test: of held-out ones)"
@@ -98,6 +136,22 @@ class DataConfig(Section):
             raise ValueError("train_labels and test_labels are needed for the format csv: URLs of tables of labels")
 
 
+def check_class_names(names: Sequence[str]) -> None:
+    """Refuse class names of which two are the same to a reader, or one is blank.
+
+    Raises:
+        ValueError: it names the class.
+    """
+    seen: set[str] = set()
+    for name in names:
+        plain = unicodedata.normalize("NFC", name).strip()
+        if not plain:
+            raise ValueError("has an empty name among the class names; name every class")
+        if plain in seen:
+            raise ValueError(f"lists the class {plain[:80]!r} twice; name each class once")
+        seen.add(plain)
+
+
 LABEL_CHOICES = ("per_class", "fraction", "file")
 """The ways to say which images are labelled; one of them is used."""
 
@@ -107,9 +161,9 @@ class LabelsConfig(Section):
     """Labelled images of every class, drawn by `seed`. The default holds unless `fraction` or `file` is given."""
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of every class that is labelled (at least one image each), drawn by `seed`."""
-    file: str | None = None
+    file: Place | None = None
     """URL of a text file that names the labelled images, one key or file name a line."""
-    seed: int = 0
+    seed: Annotated[int, ReadWhen("per_class or fraction", lambda labels: labels.file is None)] = 0
     """Seed of the draw; for one seed, a smaller subset is contained in a larger one."""
 
     @model_validator(mode="after")
@@ -125,13 +179,13 @@ class OptimizerConfig(Section):
     """`sgd` is Nesterov momentum."""
     learning_rate: Positive = 1e-3
     """Highest learning rate, which the schedule and warm-up scale down."""
-    momentum: Share = 0.9
+    momentum: Annotated[Decay, read_with("name", "sgd")] = 0.9
     """SGD only."""
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    betas: Annotated[tuple[Decay, Decay], read_with("name", "adam", "adamw")] = (0.9, 0.999)
     """Adam and AdamW only."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Added to the gradient (SGD, Adam), or decoupled from it (AdamW)."""
-    decay_all_parameters: bool = False
+    decay_all_parameters: Annotated[bool, ReadWhen("weight_decay above 0", lambda o: o.weight_decay > 0)] = False
     """False leaves biases and normalisation parameters without weight decay."""
     schedule: Literal["constant", "cosine_7_16"] = "constant"
     """`cosine_7_16` is FixMatch's cos(7 pi k / 16 K)."""
@@ -141,23 +195,26 @@ class OptimizerConfig(Section):
     """Largest gradient norm; none when not given."""
 
 
+_CONVOLUTIONAL = read_with("name", "small_cnn", "wide_resnet")
+
+
 class ClassifierModelConfig(Section):
     name: Literal["small_cnn", "wide_resnet", "linear_probe"] = "small_cnn"
     """`wide_resnet` is the paper's network for CIFAR-10, `small_cnn` one for small images on CPUs. `linear_probe` is
     the paper's for ImageNet: logistic regression on features of a frozen encoder; it reads the section `probe` and no
     other setting of the stage."""
-    width: Count = 32
+    width: Annotated[Count, _CONVOLUTIONAL] = 32
     """small_cnn: channels of the first block. wide_resnet: the widening factor (2 in WRN-28-2)."""
-    depth: Count = 28
+    depth: Annotated[Count, read_with("name", "wide_resnet")] = 28
     """wide_resnet only: layers, 6 n + 4."""
-    mean: tuple[float, ...] = (0.5,)
+    mean: Annotated[tuple[float, ...], _CONVOLUTIONAL] = (0.5,)
     """Channel means of images in [0, 1]; one value serves all channels."""
-    std: tuple[Positive, ...] = (0.5,)
+    std: Annotated[tuple[Positive, ...], _CONVOLUTIONAL] = (0.5,)
     """Channel standard deviations of images in [0, 1]; one value serves all channels."""
 
 
 class ProbeConfig(Section):
-    encoder: str = "facebook/vit-msn-base-4"
+    encoder: Place = "facebook/vit-msn-base-4"
     """A vision transformer: a name on the Hugging Face hub, `owner/name` or `owner/name@revision` (a commit, tag or
     branch; only a commit never changes), or the URL of a folder with `config.json` and `model.safetensors`. The
     paper's are `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
@@ -181,16 +238,22 @@ class ProbeConfig(Section):
         return self
 
 
+_STRONG = ReadBy(("strong",))
+_UNLABELLED = ReadBy(("weak", "strong"))
+
+
 class AugmentationConfig(Section):
     flip: bool = True
     """Weak view: mirror half of the images. Off where a mirrored image is another class (digits)."""
     crop_padding: Annotated[int, Field(ge=0)] = 4
     """Weak view: reflect-pad by so many pixels, then crop at random."""
-    strong_operations: Annotated[int, Field(ge=0)] = 3
+    strong_operations: Annotated[int, Field(ge=0), _STRONG] = 3
     """Strong view: RandAugment operations drawn for each image."""
-    cutout: Share = 0.5
+    cutout: Annotated[Share, _STRONG] = 0.5
     """Strong view: largest side of the erased square as a share of the image's; 0 erases nothing."""
-    cutout_fill: Annotated[int, Field(ge=0, le=255)] | None = None
+    cutout_fill: Annotated[
+        Annotated[int, Field(ge=0, le=255)] | None, _STRONG, ReadWhen("cutout above 0", lambda a: a.cutout > 0)
+    ] = None
     """Grey level of the erased square; FixMatch's grey (about 120) when not given."""
 
 
@@ -213,11 +276,11 @@ class MixingConfig(Section):
     """Weight of the loss on a pseudo image, where a real image's is 1."""
     only_agreeing: bool = False
     """Leave out pseudo images in which the stage-1 classifier sees another class than was asked for."""
-    least_confidence: Share = 0.0
+    least_confidence: Annotated[Share, ReadWhen("only_agreeing", lambda mixing: mixing.only_agreeing)] = 0.0
     """With `only_agreeing`: also those in which it sees the class with less confidence."""
     separate_statistics: bool = False
     """Batch norm normalises pseudo images by statistics of their own; needs `real_share`."""
-    unlabelled: bool = False
+    unlabelled: Annotated[bool, _UNLABELLED] = False
     """Pseudo images are also among the unlabelled images."""
     from_stage1: bool = False
     """Start from stage 1's averaged weights instead of new ones; needs the same `model` in both stages."""
@@ -248,52 +311,58 @@ class MixingConfig(Section):
         return real * lanes, (parts - real) * lanes
 
 
+_TRAINED = read_with("model.name", "small_cnn", "wide_resnet")
+
+
 class ClassifierConfig(Section):
     model: ClassifierModelConfig = ClassifierModelConfig()
-    probe: ProbeConfig = ProbeConfig()
+    probe: Annotated[ProbeConfig, read_with("model.name", "linear_probe")] = ProbeConfig()
     """With `model.name: linear_probe`."""
-    algorithm: AlgorithmConfig = AlgorithmConfig()
-    mixing: MixingConfig = MixingConfig()
+    algorithm: Annotated[AlgorithmConfig, _TRAINED] = AlgorithmConfig()
+    mixing: Annotated[MixingConfig, _TRAINED] = MixingConfig()
     """Stage 3 only."""
-    augmentation: AugmentationConfig = AugmentationConfig()
-    optimizer: OptimizerConfig = OptimizerConfig(name="sgd", learning_rate=0.03, weight_decay=5e-4)
-    images: Count = 2_000_000
+    augmentation: Annotated[AugmentationConfig, _TRAINED] = AugmentationConfig()
+    optimizer: Annotated[OptimizerConfig, _TRAINED] = OptimizerConfig(name="sgd", learning_rate=0.03, weight_decay=5e-4)
+    images: Annotated[Count, _TRAINED] = 2_000_000
     """Images to train on, labelled and unlabelled ones together; repeats count."""
-    labelled_batch: Count = 64
+    labelled_batch: Annotated[Count, _TRAINED] = 64
     """Labelled images in a step, over all workers."""
-    unlabelled_batch: Count = 448
+    unlabelled_batch: Annotated[Count, _TRAINED, _UNLABELLED] = 448
     """Unlabelled images in a step, over all workers."""
-    ema_decay: Decay = 0.999
+    ema_decay: Annotated[Decay, _TRAINED] = 0.999
     """Decay, a step, of the averaged weights that are evaluated and kept."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Annotated[Literal["float32", "bfloat16"], _TRAINED] = "float32"
     """`bfloat16`: the network computes in it where that is safe (autocast), and weights, losses and statistics stay
     float32. For GPUs that have it; CPUs only emulate it."""
-    seed: int = 0
+    seed: Annotated[int, _TRAINED] = 0
     """Fixes initial weights, the order of images and augmentation, together with the run's seed."""
+
+
+_UVIT, _DDPMPP = read_with("name", "uvit"), read_with("name", "ddpmpp")
 
 
 class GeneratorModelConfig(Section):
     name: Literal["uvit", "ddpmpp"] = "uvit"
     """The network: U-ViT, a transformer with skip connections; or DDPM++, the convolutional one that EDM uses."""
-    patch_size: Count = 2
+    patch_size: Annotated[Count, _UVIT] = 2
     """uvit: height and width in pixels of the square that becomes one token; divides the image's."""
-    dim: Count = 128
+    dim: Annotated[Count, _UVIT] = 128
     """uvit: width of a token."""
-    depth: Annotated[int, Field(ge=2, multiple_of=2)] = 4
+    depth: Annotated[int, Field(ge=2, multiple_of=2), _UVIT] = 4
     """uvit: blocks besides the middle one; half of them before it, half after."""
-    heads: Count = 4
+    heads: Annotated[Count, _UVIT] = 4
     """uvit: attention heads; they divide `dim`."""
-    final_conv: bool = True
+    final_conv: Annotated[bool, _UVIT] = True
     """uvit: end with a 3x3 convolution over the image, as in U-ViT-L."""
-    channels: Annotated[int, Field(ge=8, multiple_of=4)] = 128
+    channels: Annotated[int, Field(ge=8, multiple_of=4), _DDPMPP] = 128
     """ddpmpp: base width."""
-    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (2, 2, 2)
+    multipliers: Annotated[tuple[Count, ...], Field(min_length=1), _DDPMPP] = (2, 2, 2)
     """ddpmpp: width of each level in `channels`; the image's sides are halved between levels."""
-    blocks: Count = 4
+    blocks: Annotated[Count, _DDPMPP] = 4
     """ddpmpp: residual blocks of a level on the way down; one more on the way up."""
-    attention_sizes: tuple[Count, ...] = (16,)
+    attention_sizes: Annotated[tuple[Count, ...], _DDPMPP] = (16,)
     """ddpmpp: image sides in pixels at which pixels attend to each other, besides the coarsest."""
-    dropout: Decay = 0.0
+    dropout: Annotated[Decay, _DDPMPP] = 0.0
     """ddpmpp: share of activations dropped in training (EDM on CIFAR-10: 0.13)."""
 
     @model_validator(mode="after")
@@ -316,24 +385,27 @@ class GeneratorModelConfig(Section):
             )
 
 
+_IN_LATENTS = ReadWhen("an autoencoder", lambda latents: latents.autoencoder is not None)
+
+
 class LatentsConfig(Section):
     """Diffusion in the latents of an autoencoder instead of in pixels; see `docs/latents.md`."""
 
-    autoencoder: str | None = None
+    autoencoder: Place | None = None
     """AutoencoderKL or AutoencoderTiny of the diffusers library: the URL of a folder with `config.json` and
     `diffusion_pytorch_model.safetensors`, or a name on the Hugging Face hub, `owner/name` or `owner/name/folder`, then
     `@revision` if one is wanted (a commit, tag or branch). Diffusion is in pixels when not given."""
-    downsampling: Count = 8
+    downsampling: Annotated[Count, _IN_LATENTS] = 8
     """Pixels of an image's side for each one of the latent's; must be the autoencoder's, and divide
     `data.image_size`."""
-    channels: Count = 4
+    channels: Annotated[Count, _IN_LATENTS] = 4
     """Channels of a latent; must be the autoencoder's."""
-    scale: Positive | None = None
+    scale: Annotated[Positive | None, _IN_LATENTS] = None
     """What latents are multiplied by, to bring them to a standard deviation near 1 (Stable Diffusion: 0.18215); the
     autoencoder's own `scaling_factor` when not given. Another one encodes nothing again."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Annotated[Literal["float32", "bfloat16"], _IN_LATENTS] = "float32"
     """What the autoencoder computes in. `bfloat16` is for GPUs that have it."""
-    storage: Literal["float32", "float16"] = "float32"
+    storage: Annotated[Literal["float32", "float16"], _IN_LATENTS] = "float32"
     """Type of the stored means and log-variances; `float16` takes half the space."""
 
 
@@ -363,15 +435,15 @@ class GeneratorConfig(Section):
     """Noise process and what the network predicts. `variance_preserving`: the noise, at continuous times (the paper's
     U-ViT-L). `discrete_variance_preserving`: the noise, in Stable Diffusion's 1000 steps (the paper's U-ViT-H).
     `edm`: EDM's preconditioning. `flow_matching`: the velocity on the straight line from image to noise."""
-    flow_times: Literal["uniform", "logit_normal"] = "uniform"
+    flow_times: Annotated[Literal["uniform", "logit_normal"], read_with("process", "flow_matching")] = "uniform"
     """flow_matching only: how times are drawn in training; `logit_normal` has most of them in the middle."""
     loss_weighting: Literal["published", "min_snr", "edm"] = "published"
     """Weight of a noise level in the loss. `published`: 1 on what the network predicts, as the process was published.
     `min_snr`: min(SNR, `min_snr_gamma`) on the denoised image, SNR = 1 / sigma^2. `edm`: EDM's weight on the
     denoised image, which for `edm` is the published one."""
-    min_snr_gamma: Positive = 5.0
+    min_snr_gamma: Annotated[Positive, read_with("loss_weighting", "min_snr")] = 5.0
     """min_snr only: the largest weight."""
-    label_dropout: Share = 0.15
+    label_dropout: Decay = 0.15
     """Share of training images whose label is replaced by the null label; guidance needs it."""
     flip: bool = True
     """Mirror half of the training images; latents are then made of every image and of its mirror image."""
@@ -384,7 +456,7 @@ class GeneratorConfig(Section):
     """Images to train on; repeats count."""
     batch: Count = 256
     """Images in a step, over all workers."""
-    ema_decay: Decay = 0.999
+    ema_decay: Annotated[Decay, ReadWhen("ema_half_life: null", lambda g: g.ema_half_life is None)] = 0.999
     """Decay, a step, of the averaged weights that images are sampled with."""
     ema_half_life: Count | None = None
     """The same as a half-life in images, in the place of `ema_decay` (EDM on CIFAR-10: 500,000)."""
@@ -445,7 +517,7 @@ class PseudoLabelsConfig(Section):
     (Sinkhorn), for when one label a class leaves classes nearly empty."""
     class_shares: tuple[Positive, ...] | None = None
     """balanced: share of the images that each class has, in the order of ids; equal shares when not given."""
-    sharpness: Positive = 1.0
+    sharpness: Annotated[Positive, read_with("assignment", "balanced")] = 1.0
     """balanced: exponent of the probabilities. 1 corrects them for the wanted shares; higher ones move fewer labels."""
 
     @model_validator(mode="after")
@@ -455,17 +527,20 @@ class PseudoLabelsConfig(Section):
         return self
 
 
+_GUIDED = ReadWhen("guidance_scale above 0", lambda sampling: sampling.guidance_scale > 0)
+
+
 class SamplingConfig(Section):
     per_class: Count = 100
     """Pseudo images of every class (the paper's K)."""
     guidance_scale: Annotated[float, Field(ge=0)] = 0.4
     """s in eps + s (eps - eps_null), the paper's convention: 0 is no guidance, 0.4 is w = 1.4 elsewhere."""
-    guidance_method: Literal["classifier_free", "autoguidance"] = "classifier_free"
+    guidance_method: Annotated[Literal["classifier_free", "autoguidance"], _GUIDED] = "classifier_free"
     """What the guidance scale extrapolates from. `classifier_free`: the same network without a label, as published.
     `autoguidance`: the network as it was early in training, `weak_snapshot`, which needs no label dropout."""
-    weak_snapshot: Count = 1
+    weak_snapshot: Annotated[Count, _GUIDED, read_with("guidance_method", "autoguidance")] = 1
     """autoguidance: which of the `stage2.ema_snapshots` is the weak network, counted from 1, the earliest."""
-    guidance_interval: tuple[Annotated[float, Field(ge=0)], Positive] | None = None
+    guidance_interval: Annotated[tuple[Annotated[float, Field(ge=0)], Positive] | None, _GUIDED] = None
     """[low, high]: guide only at noise levels from low to high, which saves evaluations and keeps diversity. A level is
     sigma in image + sigma * noise, for images in [-1, 1]; it is t / (1 - t) in flow matching. All levels when not
     given."""
@@ -534,7 +609,7 @@ class ClusterConfig(Section):
     gradient_accumulation: Count = 1
     """Generators: a worker computes its share of a step in so many parts, one after another, for less memory. Times
     `workers`, it must divide `data.lanes`."""
-    shard_weights: bool = False
+    shard_weights: Annotated[bool, ReadWhen("workers above 1", lambda cluster: cluster.workers > 1)] = False
     """Generators: with several workers, each holds a part of the weights, averages and moments (FSDP2) instead of all;
     for networks that would not fit otherwise."""
     checkpoint_seconds: Positive = 60
@@ -551,9 +626,9 @@ class RunConfig(Section):
 
     preset: str | None = None
     """Name of the preset that the other settings refine."""
-    name: str = "run"
-    """Name of the run's folder under `<root>/runs/`."""
-    root: str = "dpt_results"
+    name: Name = "run"
+    """Name of the run's folder under `<root>/runs/`, without slashes."""
+    root: Root = "dpt_results"
     """Folder or object-store URL for all results; artifacts in it are shared between runs."""
     seed: int = 0
     """Combined with every stage's own seed; `labels.seed`, which draws the labelled images, stands alone."""

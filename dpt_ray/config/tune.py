@@ -4,11 +4,14 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from dpt_ray.config.load import setting_names
+from dpt_ray.config.complaints import describe
+from dpt_ray.config.load import setting_names, setting_type
+from dpt_ray.config.places import Name, Place
+from dpt_ray.config.scalars import Mistyped, as_wanted, is_null, shown
 from dpt_ray.config.schema import Count, Positive, Section
+from dpt_ray.config.yaml_reader import read_yaml_file
 from dpt_ray.errors import UserError
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -128,9 +131,9 @@ class BudgetConfig(Section):
 class TuneConfig(Section):
     """A search."""
 
-    name: str
-    """Name of the search's folder under `<root>/searches/`."""
-    base: str
+    name: Name
+    """Name of the search's folder under `<root>/searches/`, without slashes."""
+    base: Place
     """Configuration that all trials refine: a YAML file, from this file's folder."""
     settings: dict[str, Any] = Field(default={})
     """Settings of all trials over those of `base`, by dotted name."""
@@ -160,8 +163,6 @@ class TuneConfig(Section):
                 raise ValueError(f"space: {name} changes no result, or is the search's own; leave it out")
             if name not in known and ".algorithm." not in name:
                 raise ValueError(f"space: {name!r} is no setting; all are listed in docs/settings.md")
-        if self.name in ("", ".", "..") or "/" in self.name:
-            raise ValueError(f"name must be a folder's name: got {self.name!r}")
         if set(self.space) & {"seed", "labels.seed"}:
             raise ValueError("space: seeds are no settings to choose; give them as seeds")
         return self
@@ -178,20 +179,52 @@ def load_tune(file: str) -> TuneConfig:
         UserError: unreadable file, unknown key, impossible value.
     """
     path = Path(file)
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError("no such tune file", where=file, fix="the shipped ones are under configs/tune/") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot be read as YAML ({error})", where=file) from None
+    tree = read_yaml_file(file, "tune file", "the shipped ones are under configs/tune/")
+    if is_null(tree):
+        raise UserError("is empty", where=file, fix="docs/tune.md says what a tune file holds")
     if not isinstance(tree, dict):
         raise UserError("must hold settings as 'name: value' lines", where=file)
     try:
-        config = TuneConfig.model_validate(tree)
+        config = TuneConfig.model_validate(_with_typed_values(tree, file))
     except ValidationError as error:
         raise _one_line(error, file) from None
     base = Path(config.base)
     return config.model_copy(update={"base": str(base if base.is_absolute() else path.parent / base)})
+
+
+def _with_typed_values(tree: dict[str, Any], file: str) -> dict[str, Any]:
+    """Return the tree with the values of settings read by the types of those settings.
+
+    Raises:
+        UserError: a value is of another type.
+    """
+    typed = dict(tree)
+    settings, space = tree.get("settings"), tree.get("space")
+    if isinstance(settings, dict):
+        typed["settings"] = {name: _of_type(name, value, f"settings: {name}", file) for name, value in settings.items()}
+    if isinstance(space, dict):
+        typed["space"] = {name: _typed_dimension(name, value, file) for name, value in space.items()}
+    return typed
+
+
+def _typed_dimension(name: str, dimension: Any, file: str) -> Any:
+    if not isinstance(dimension, dict):
+        return dimension
+    return {
+        kind: [_of_type(name, value, f"space: {name}: {kind}", file) for value in values]
+        if kind in ("grid", "choice") and isinstance(values, list)
+        else values
+        for kind, values in dimension.items()
+    }
+
+
+def _of_type(name: str, value: Any, place: str, file: str) -> Any:
+    """Return a value as the setting `name` takes it; values that are not allowed are the run's to refuse."""
+    wanted = as_wanted(value, setting_type(name))
+    if isinstance(wanted, Mistyped):
+        reason = f": {wanted.reason}" if wanted.reason else ""
+        raise UserError(f"{place}: {shown(value)} is not allowed{reason}", where=file)
+    return wanted
 
 
 def _one_line(error: ValidationError, file: str) -> UserError:
@@ -199,10 +232,8 @@ def _one_line(error: ValidationError, file: str) -> UserError:
     first = details[0]
     name = ".".join(str(part) for part in first["loc"])
     more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
-    reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return UserError(f"unknown key {name!r}{more}", where=file, fix="docs/tune.md lists the keys of a tune file")
     if first["type"] == "missing":
         return UserError(f"{name} is missing{more}", where=file, fix="docs/tune.md says what it is")
-    prefix = f"{name}: " if name else ""
-    return UserError(f"{prefix}{reason[:1].lower() + reason[1:]}{more}", where=file)
+    return UserError(f"{describe(first)}{more}", where=file)

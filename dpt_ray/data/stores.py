@@ -11,21 +11,13 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from dpt_ray.config.places import without_credentials as without_credentials
 from dpt_ray.errors import UserError, expecting
 
 
 def absolute_url(url: str) -> str:
     """Return `url` with a relative local path made absolute; workers run in other directories."""
     return url if "://" in url else str(Path(url).expanduser().absolute())
-
-
-def without_credentials(url: str) -> str:
-    """Return `url` without a user's name, password or query, to be shown to others."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        return url
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 
 def is_remote(url: str) -> bool:

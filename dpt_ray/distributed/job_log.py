@@ -60,7 +60,7 @@ def tell(text: str, *, level: str = "info", stream: TextIO | None = None, **fiel
 
     Args:
         text: for people; the field `message` in JSON.
-        level: `info` or `error`.
+        level: `info`, `warning` or `error`.
         stream: standard output if None.
         fields: JSON only; they win over those of the context. `event` is what kind of thing it is.
     """

@@ -10,9 +10,9 @@ from dpt_ray.core.build import (
     evaluations_per_image,
     images_per_step,
 )
-from dpt_ray.data import stores
 from dpt_ray.data.index import read_index
 from dpt_ray.pipeline.artifacts import ArtifactStore
+from dpt_ray.pipeline.checks import check_could_write
 from dpt_ray.pipeline.graph import Step, in_order
 from dpt_ray.pipeline.steps.classifier import TrainClassifier
 from dpt_ray.pipeline.steps.data import Dataset
@@ -29,12 +29,12 @@ _COPIES = {"sgd": 4, "adam": 5, "adamw": 5}
 
 
 def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) -> str:
-    """Return the plan as text; the models are built without memory, which checks their settings.
+    """Return the plan as text; the models are built without memory, which checks their settings. Nothing is written.
 
     Raises:
         UserError: results could not be written.
     """
-    stores.check_writable(store.root)
+    check_could_write(store.root)
     rows = [("step", "state", "what", "address")]
     steps = in_order(targets)
     for number, step in enumerate(steps, start=1):

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
 from torch import nn
 
+from dpt_ray.config.load import parse_dumped
 from dpt_ray.config.schema import GeneratorConfig, RunConfig
 from dpt_ray.core.models.weights import save_network
 from dpt_ray.data import stores
@@ -107,10 +106,9 @@ def _of_run(url: str, title: str) -> Origin:
     addresses = stores.read_json(stores.join(url, RUN_FILE)).get("artifacts", {})
     place = stores.join(url, SETTINGS_FILE)
     try:
-        settings = RunConfig.model_validate(yaml.safe_load(stores.read_bytes(place)))
-    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"are no settings that this version reads ({reason})", where=place) from None
+        settings = parse_dumped(stores.read_bytes(place), place)
+    except UserError as error:
+        raise UserError(f"are no settings that this version reads ({error.what})", where=place) from None
 
     def find(name: str) -> Artifact:
         step, _, address = addresses.get(name, "").partition("/")

@@ -5,15 +5,18 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 
-from dpt_ray.config.load import load_config
+from dpt_ray.config.load import given_settings, load_config
+from dpt_ray.config.places import redacted
 from dpt_ray.config.schema import DataConfig, RunConfig
 from dpt_ray.data import stores
 from dpt_ray.data.skipped import SkipPolicy
 from dpt_ray.distributed import job_log
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
+from dpt_ray.pipeline.checks import check_submitted
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import Step, make_all
+from dpt_ray.pipeline.setting_warnings import setting_warnings
 
 DEFAULT = "digits"
 """The preset of a job without a config file: embedded data, minutes on a laptop."""
@@ -41,8 +44,10 @@ def run_job(
 
     def job() -> None:
         job_log.check_format()
-        config = load_config(options.config, options.set if options.config else [f"preset={DEFAULT}", *options.set])
+        config = load_config(options.config, [] if options.config else [f"preset={DEFAULT}"], options.set)
+        check_submitted(config)
         run = build(config)
+        warn_of_settings(config, options.config, options.set)
         store = ArtifactStore(config.root)
         wanted = targets(run)
         if options.dry_run:
@@ -75,11 +80,28 @@ def run_guarded(job: Callable[[], None]) -> int:
         return INTERRUPTED
     except Exception as error:
         if not job_log.wants_json():
-            traceback.print_exc()
+            print(redacted(traceback.format_exc()), file=sys.stderr, end="")
         _complain(
-            f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}", traceback=traceback.format_exc()
+            f"error: {type(error).__name__}: {redacted(' '.join(str(error).split()))[:500]}",
+            traceback=redacted(traceback.format_exc()),
         )
         return FAILURE
+
+
+def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[str]) -> None:
+    """Print a line for each setting without effect, or with one that spoils the result."""
+    in_file, on_command_line = given_settings(file, overrides)
+    if file and not in_file:
+        _warn(
+            f"{file} holds no setting, so all that --set does not give have their defaults: "
+            f"stages 1 and 2 train on {config.stage1.images:,} and {config.stage2.images:,} images"
+        )
+    for line in setting_warnings(config, in_file, on_command_line):
+        _warn(line)
+
+
+def _warn(text: str) -> None:
+    job_log.tell(f"warning: {text}", level="warning", event="setting_warning")
 
 
 def skip_policy(data: DataConfig) -> SkipPolicy:

@@ -35,7 +35,10 @@ Stage 1 and sampling take some seconds, long enough to kill them in the middle.
 
 def arguments(root: Path, *settings: str) -> list[str]:
     """The command line of a tiny run."""
-    return ["--config", CONFIG] + [word for s in [*TINY, f"root={root}", *settings] for word in ("--set", s)]
+    given = {
+        s.partition("=")[0]: s for s in [*TINY, f"root={root}", *settings]
+    }  # two of one name contradict each other
+    return ["--config", CONFIG] + [word for s in given.values() for word in ("--set", s)]
 
 
 def run_all(root: Path, *settings: str) -> int:
@@ -45,7 +48,7 @@ def run_all(root: Path, *settings: str) -> int:
 
 def described(root: Path, *settings: str) -> tuple[RunConfig, DualPseudoTraining]:
     """The settings and steps of a tiny run."""
-    config = load_config(CONFIG, [*TINY, f"root={root}", *settings])
+    config = load_config(CONFIG, [*TINY, f"root={root}"], settings)
     return config, build(config)
 
 

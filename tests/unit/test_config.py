@@ -1,5 +1,6 @@
 """Settings: who wins, what is refused, and that every complaint is one line that names its source."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,36 @@ def test_override_beats_file_beats_preset_beats_default(write):
     assert config.data.shuffle_window == RunConfig().data.shuffle_window
 
 
-def test_later_overrides_win_even_if_one_is_repeated():
-    assert load_config(None, ["seed=1", "seed=2"]).seed == 2
-    assert load_config(None, ["seed=1", "seed=2", "seed=1"]).seed == 1
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("seed=1", "seed=2"),
+        ("stage1.images=5", "stage1.images=3"),
+        ("stage1=5", "stage1.images=3"),
+        ("stage1.images=3", "stage1=5"),
+        ("stage1={images: 5}", "stage1.images=3"),
+        ("stage1={images: 5, seed: 1}", "stage1={images: 3}"),
+        ("data.test=null", "data.test=x"),
+    ],
+)
+def test_two_overrides_of_one_setting_contradict_each_other(first, second):
+    assert complaint(None, first, "cluster.workers=2", second) == (
+        f"--set {second}: contradicts --set {first}; give one of them"
+    )
+
+
+def test_an_override_that_is_repeated_as_it_is_says_nothing_new():
+    assert load_config(None, ["seed=1", "stage1.seed=2", "seed=1"]).seed == 1
+
+
+def test_a_later_list_of_overrides_wins():
+    assert load_config(None, ["seed=1"], ["seed=2", "stage1.seed=3"], ["seed=4"]).seed == 4
+
+
+def test_an_algorithm_named_after_its_settings_keeps_them():
+    given = ["stage1.algorithm.threshold=0.7", "stage1.algorithm.name=fixmatch"]
+    assert load_config(None, given).stage1.algorithm.model_extra == {"threshold": 0.7}
+    assert load_config(None, given) == load_config(None, given[::-1])
 
 
 def test_a_preset_can_be_chosen_by_an_override(write):
@@ -154,10 +182,21 @@ def test_unknown_setting_in_a_file_names_the_file(write):
         ("data.channels=2", "1 or 3"),
         ("stage2.process=vp", "'edm' or 'flow_matching'"),
         ("stage2.model.depth=3", "multiple of 2"),
-        ("name=5", "valid string"),
-        ("stage1=5", "stage1 = 5 is not allowed"),
-        ("stage2=", "stage2 = None is not allowed"),
+        ("name=[5]", "a text is wanted"),
+        ("name=null", 'name = null is not allowed: null means "not given"; in quotes it is a text: "null"'),
+        ("stage1=5", "stage1 = 5 is not allowed: it is a group of settings"),
+        ("stage2=", "the section stage2 is empty; give settings in it, such as stage2.model"),
+        ("stage3=null", "the section stage3 is empty"),
         ("stage3=[]", "stage3 = [] is not allowed"),
+        ("seed=", "seed is empty"),
+        ("seed=[1]", "seed = ['1'] is not allowed: a whole number is wanted"),
+        ("seed=1:30", "seed = '1:30' is not allowed: a whole number is wanted"),
+        ("seed=yes", "seed = 'yes' is not allowed: a whole number is wanted"),
+        ("seed='5'", "in quotes this is a text; leave out the quotes"),
+        ("seed=1_000", "write it without underscores: 1000"),
+        ("stage2.flip=yes", "stage2.flip = 'yes' is not allowed: true or false is wanted"),
+        ("stage2.optimizer.betas=5", "a list is wanted"),
+        ("stage2.label_dropout=1", "less than 1"),
         ("stage2.optimizer.learning_rate=.nan", "finite"),
         ("stage2.optimizer.learning_rate=.inf", "finite"),
         ("stage1.optimizer.weight_decay=.nan", "finite"),
@@ -172,10 +211,6 @@ def test_wrong_types_and_values_name_setting_value_and_source(override, expected
 def test_wrong_value_in_a_file_names_the_file(write):
     file = write("sampling: {steps: 0}\n")
     assert complaint(file, "seed=1").startswith(f"{file}: sampling.steps = 0 is not allowed")
-
-
-def test_of_two_overrides_the_one_that_counts_is_blamed():
-    assert complaint(None, "sampling.steps=0", "sampling.steps=-1").startswith("--set sampling.steps=-1: ")
 
 
 def test_wrong_value_that_stage3_inherits_is_blamed_on_stage1(write):
@@ -257,7 +292,10 @@ def test_unknown_preset_lists_what_there_is(write):
         ("stage1: {images: 3\n", "is not valid YAML"),
         ("- a\n- b\n", "must hold settings as 'name: value' lines"),
         ("just text\n", "must hold settings as 'name: value' lines"),
-        ("1: 2\n", "keys should be strings"),
+        ("1: 2\n", "unknown setting '1'"),
+        ("stage1:\n", "the section stage1 is empty"),
+        ("preset: digits\nstage1: {model: }\n", "the section stage1.model is empty"),
+        ("stage1.images: 5\n", "unknown setting 'stage1.images'; nest it: stage1: {images: ...}"),
         ("a: !!python/object:os.system x\n", "is not valid YAML"),
     ],
 )
@@ -281,15 +319,21 @@ def test_an_empty_file_means_the_defaults(write):
     assert load_config(write("# nothing\n")) == RunConfig()
 
 
+def differ(names: list[str]) -> bool:
+    return len({unicodedata.normalize("NFC", name).strip() for name in names}) == len(names)
+
+
 VALUES = {
     "seed": st.integers(0, 2**40),
     "sampling.guidance_scale": st.floats(0, 1e6),
     "stage1.optimizer.learning_rate": st.floats(1e-300, 1e3),
     "stage3.optimizer.weight_decay": st.floats(0, 1),
     "stage2.optimizer.gradient_clip": st.none() | st.floats(1e-9, 9),
-    "data.class_names": st.none() | st.lists(st.text(max_size=5), min_size=2, max_size=3),
+    "data.class_names": st.none()
+    | st.lists(st.text(min_size=1, max_size=5).filter(str.strip), min_size=2, max_size=3).filter(differ),
     "labels.per_class": st.integers(1, 9),
-    "name": st.text(min_size=1),
+    "name": st.sampled_from(["007", "NO", "1e5", "2024-01-01", "a: b", "0o7", "true", "x y", "é", "12:30", "1_000"]),
+    "data.label_column": st.none() | st.text(min_size=1, max_size=6),
     "stage3.images": st.integers(1, 10**12),
     "cluster.local_cpus": st.none() | st.integers(1, 4),
 }

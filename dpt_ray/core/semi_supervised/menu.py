@@ -7,6 +7,7 @@ from functools import cache
 
 from pydantic import ValidationError
 
+from dpt_ray.config.complaints import describe
 from dpt_ray.config.schema import AlgorithmConfig, Section
 from dpt_ray.core.semi_supervised import algorithms
 from dpt_ray.core.semi_supervised.algorithm import Algorithm
@@ -46,8 +47,7 @@ def algorithm_settings(config: AlgorithmConfig, where: str = "algorithm") -> Sec
             known = list(chosen.Settings.model_fields)
             fix = _suggest(name, known) if known else f"{config.name} has no settings besides its name"
             raise UserError(f"unknown setting {name!r} of {config.name}", where=where, fix=fix) from None
-        reason = first["msg"][:1].lower() + first["msg"][1:]
-        raise UserError(f"{name} = {first['input']!r} is not allowed: {reason}", where=where) from None
+        raise UserError(describe(first), where=where) from None
 
 
 def _suggest(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -27,6 +27,9 @@ READERS: dict[str, Callable[[dict[str, Any], Recipe], Iterator[RawImage | Skippe
     Digits.kind: read_digits,
 }
 
+KNOWN_CLASSES = {Digits.kind: 10, Cifar10.kind: 10}
+"""Number of classes of data for which it is known before a label is read."""
+
 SHARDS = "shards"
 _SHARD_ENDING = ".tar"
 
@@ -43,12 +46,14 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
         UserError: there are no such images, or their classes are not those of the training images.
     """
     if data.train == "digits":
+        _check_known_classes(Digits.kind, data)
         return describe_digits(split)
     location = stores.absolute_url((data.train if split == "train" else data.test) or "").rstrip("/")
     table = data.train_labels if split == "train" else data.test_labels
     kind = data.format if data.format != "auto" else detect(location, table)
     if kind == SHARDS:
         return None
+    _check_known_classes(kind, data)
     known = given_classes(data)
     if split == "test" and known is None:
         train = train or describe("train", data)
@@ -64,6 +69,16 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
             )
         check_number(len(images.class_names), data.num_classes, location)
     return images
+
+
+def _check_known_classes(kind: str, data: DataConfig) -> None:
+    """Refuse settings with another number of classes than data of this kind has."""
+    classes = KNOWN_CLASSES.get(kind)
+    if classes is None:
+        return
+    check_number(classes, data.num_classes, f"data of the kind {kind}")
+    if (given := given_classes(data)) is not None and len(given.names) != classes:
+        raise UserError(f"lists {len(given.names)} classes but {kind} has {classes}", where=given.origin)
 
 
 def _describe(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpt_ray.config.effects import read_settings
 from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.random import derive_seed
@@ -42,7 +43,7 @@ class PseudoImages(Step):
 
     def __init__(self, config: SamplingConfig, seed: int, generator: TrainGenerator, train_data: Step):
         self._config, self._latents = config, generator.config.latents
-        settings = {**config.model_dump(mode="json"), "seed": derive_seed("sampling", config.seed, seed)}
+        settings = {**read_settings(config), "seed": derive_seed("sampling", config.seed, seed)}
         super().__init__("pseudo images", settings, {"generator": generator, "images": train_data})
 
     def plan(self) -> str:

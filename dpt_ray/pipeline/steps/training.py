@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dpt_ray.config.effects import read_settings
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig
 from dpt_ray.core.random import derive_seed
+from dpt_ray.core.semi_supervised.menu import algorithm_class
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
@@ -82,9 +84,16 @@ def train_network(
 
 
 def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:
-    """Return every setting that changes a trained network, but for those of latents."""
+    """Return every setting that changes a trained network, but for those of latents.
+
+    Those that the chosen network, optimizer, process or algorithm does not read are not among them.
+    """
+    if isinstance(config, ClassifierConfig):
+        read = read_settings(config, algorithm_class(config.algorithm.name).student)
+    else:
+        read = read_settings(config)
     return {
-        "training": config.model_dump(mode="json", exclude={"probe", "latents"}),
+        "training": {name: value for name, value in read.items() if name not in ("probe", "latents")},
         "image_size": data.image_size,
         "channels": data.channels,
         "lanes": data.lanes,

@@ -1,0 +1,129 @@
+"""From what pydantic finds wrong to one line: which setting, what was typed, where, and what to do."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from dpt_ray.config.scalars import Mistyped, shown
+from dpt_ray.errors import UserError
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where settings come from.
+
+    Attributes:
+        name: what messages call it; without secrets.
+        tree: its settings.
+    """
+
+    name: str
+    tree: Tree
+
+
+def origin(paths: Sequence[Sequence[str]], sources: Sequence[Source]) -> str:
+    """Name the source that set one of `paths`, the strongest first: an override, or else the file, the last one."""
+    for source in sources:
+        if any(_sets(source.tree, path) for path in paths):
+            return source.name
+    return sources[-1].name
+
+
+def _sets(tree: Any, path: Sequence[str]) -> bool:
+    return not path or (isinstance(tree, dict) and path[0] in tree and _sets(tree[path[0]], path[1:]))
+
+
+def complaint(error: ValidationError, sources: Sequence[Source], known: Sequence[str]) -> UserError:
+    """Return the one line for the user.
+
+    Args:
+        error: of a run's settings.
+        sources: of the settings, the strongest first.
+        known: every setting's dotted name.
+    """
+    # An unknown key is the likeliest cause of whatever else is wrong, so it is told first.
+    details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+    told = [detail["loc"] for detail in details]
+    details = [d for d in details if d["loc"][:1] != ("stage3",) or ("stage1", *d["loc"][1:]) not in told]  # inherited
+    first = details[0]
+    path = tuple(part for part in first["loc"] if isinstance(part, str))
+    paths = [path]
+    if first["type"] == "value_error":  # settings that contradict each other
+        paths = _named_settings(first["msg"], path, known) or [path]
+    inherited = [("stage1", *setting[1:]) for setting in paths if setting[:1] == ("stage3",)]
+    where = origin([*paths, *inherited], sources)
+    more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
+    fix = _fix_unknown(path, known) if first["type"] == "extra_forbidden" else None
+    return UserError(f"{describe(first)}{more}", where=where, fix=fix)
+
+
+def _fix_unknown(path: tuple[str, ...], known: Sequence[str]) -> str:
+    name = ".".join(path)
+    if name in known:  # a file with the dots of the command line
+        return "nest it: " + "".join(f"{part}: {{" for part in name.split(".")[:-1]) + f"{name.split('.')[-1]}: ...}}"
+    return nearest(name, known)
+
+
+def describe(detail: Any) -> str:
+    """Return one of pydantic's details in words: the setting, what was typed, and why it is not allowed."""
+    name = ".".join(part for part in detail["loc"] if isinstance(part, str))
+    if detail["type"] == "extra_forbidden":
+        return f"unknown setting {shown(str(name))}"
+    if detail["type"] == "value_error":
+        reason = detail["msg"].removeprefix("Value error, ")
+        return f"{name}{'' if _continues(reason) else ':'} {reason}" if name else reason
+    value = detail["input"]
+    if isinstance(value, Mistyped) and value.value == "":
+        return f"{name} is empty"
+    return f"{name + ' = ' if name else ''}{shown(value)} is not allowed: {reason_of(detail)}"
+
+
+def _continues(reason: str) -> bool:
+    """Whether a reason goes on from the setting's name: 'root' 'is empty'."""
+    return reason.startswith(("is ", "has ", "holds ", "must be ", "names ", "begins "))
+
+
+def reason_of(detail: Any) -> str:
+    """Return why a value is not allowed, in words of the settings."""
+    value = detail["input"]
+    if isinstance(value, Mistyped) and value.reason:
+        return value.reason
+    kinds = {
+        "int_type": "a whole number is wanted",
+        "float_type": "a number is wanted",
+        "bool_type": "true or false is wanted",
+        "string_type": "a text is wanted",
+        "tuple_type": "a list is wanted, such as [1, 2]",
+        "model_type": "a group of settings is wanted",
+        "dict_type": "a group of settings is wanted",
+        "missing": "a value is missing",
+        "too_long": "these are too many values",
+    }
+    message: str = kinds.get(detail["type"], detail["msg"])
+    return message[:1].lower() + message[1:]
+
+
+def _named_settings(reason: str, section: tuple[str, ...], known: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the settings of `section` that a message names, in full or by their names in the section."""
+    words = set(re.findall(r"\w+(?:\.\w+)*", reason))
+    settings = [tuple(name.split(".")) for name in known]
+    inside = [path for path in settings if path[: len(section)] == section]
+    return [path for path in inside if {".".join(path), ".".join(path[len(section) :])} & words]
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return what to do about an unknown setting: the nearest known one."""
+    known = [*known, *sorted({candidate.rpartition(".")[0] for candidate in known} - {""})]
+    leaf = name.rpartition(".")[2]
+    same_leaf = [candidate for candidate in known if candidate.rpartition(".")[2] == leaf]
+    leaves = {candidate.rpartition(".")[2]: candidate for candidate in reversed(known)}
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75) or same_leaf
+    if not near:
+        near = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
+    return f"did you mean {near[0]!r}?" if near else "every setting is listed in docs/settings.md"

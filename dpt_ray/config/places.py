@@ -1,0 +1,169 @@
+"""Names of runs, and paths and URLs that settings give: what is refused, and how secrets in them are hidden.
+
+No storage is asked here. A check raises ValueError with a reason that never repeats a secret.
+"""
+
+import os
+import re
+from typing import Annotated
+from urllib.parse import unquote
+
+from pydantic import AfterValidator
+
+MAX_NAME_BYTES = 100
+"""Longest name of a run or search; files beside its folder need some more."""
+_NOT_IN_NAMES = '/\\*?"<>|[]#%'
+"""Characters that divide paths, or mean something in a URL, a file pattern or another operating system."""
+
+_SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "http", "https", "ftp", "sftp", "hdfs", "az", "abfs", "abfss")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"<>]*")
+_USER = re.compile(
+    r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:/+)"
+    r"(?:[^/?#\s]*@"  # user@ or user:password@
+    r"|[^/?#@:\[\s]*:(?!\d+(?:[/?#]|$))[^?#\s]*@)"  # a password with a slash in it; host:9000/a@b is none
+)
+_QUERY = re.compile(r"([?&;#])([^\s=?&;#]+)=([^\s&;#'\"<>]+)")
+"""A part of a query or fragment: what begins it, its name, its value."""
+_SECRET_PARTS = ("sign", "token", "secret", "passw", "pwd", "credential", "auth", "apikey", "accesskey")
+_SECRET_NAMES = ("sig", "key", "code", "jwt")
+HIDDEN = "***"
+
+_KEYS_ELSEWHERE = (
+    "give the plain URL, and the keys by environment variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or in "
+    "~/.aws/credentials: settings are stored and shown"
+)
+
+
+def check_name(name: str) -> str:
+    """Return a name that is one plain folder's name on every system.
+
+    Raises:
+        ValueError: it is none.
+    """
+    what = "must be a folder's name"
+    if not name.strip():
+        raise ValueError(f"{what}: it is empty")
+    if name in (".", ".."):
+        raise ValueError(f"{what}: got {name!r}")
+    if bad := sorted(set(name) & set(_NOT_IN_NAMES)):
+        raise ValueError(f"{what}, without {' '.join(_NOT_IN_NAMES)}: it has {' '.join(bad)}")
+    if name != name.strip() or name[0] in ".-" or name[-1] == ".":
+        raise ValueError(f"{what} that neither begins with a dot, a dash or a space nor ends with a dot or a space")
+    if "::" in name:
+        raise ValueError(f"{what}, without ::")
+    if not name.isprintable():
+        raise ValueError(f"{what}, without control characters")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(f"{what} of at most {MAX_NAME_BYTES} bytes: it has {len(name.encode())}")
+    return name
+
+
+def check_place(place: str) -> str:
+    """Return a path or URL, of data or of a model, that every process understands alike.
+
+    Raises:
+        ValueError: it is none, or holds a secret.
+    """
+    if not place.strip():
+        raise ValueError("is empty; a path or URL is wanted")
+    if has_secret(place):
+        raise ValueError(f"holds a password, a token or a signature; {_KEYS_ELSEWHERE}")
+    if place != place.strip():
+        raise ValueError("begins or ends with a space")
+    if not place.isprintable():
+        raise ValueError("holds a control character")
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", place):
+        raise ValueError("is a Windows path; give the path as this system sees it, such as /mnt/c/data")
+    if place.startswith("~") and os.path.expanduser(place) == place:
+        raise ValueError("names the home folder of a user who does not exist here; give the whole path")
+    scheme, colon, rest = place.partition(":")
+    if colon and scheme.lower() in _SCHEMES:
+        _check_url(scheme, rest)
+    return place
+
+
+def _check_url(scheme: str, rest: str) -> None:
+    """Refuse URLs that are not written as they are meant; `rest` follows the colon."""
+    local = scheme.lower() in ("file", "local")
+    if scheme != scheme.lower():
+        raise ValueError(f"has the scheme {scheme}; write {scheme.lower()}://")
+    if local and not rest.startswith("///"):
+        path = rest.lstrip("/")
+        path = path.removeprefix("localhost/") if rest.startswith("//") else path
+        raise ValueError(
+            f"is no file URL that means one place in every process; write file:///{path} if the path is /{path}, or "
+            "give the path alone"
+        )
+    if local and re.search(r"%[0-9A-Fa-f]{2}", rest):
+        raise ValueError(f"has a character as %, which is not decoded; give the path alone: {unquote(rest[2:])}")
+    if not rest.startswith("//"):
+        raise ValueError(f"is no URL; write {scheme}://{rest.lstrip('/')}")
+    if not local and not rest[2:].partition("/")[0]:
+        kind = "bucket" if scheme in ("s3", "s3a", "gs", "gcs") else "host"
+        raise ValueError(f"names no {kind}; write {scheme}://NAME/...")
+
+
+def check_root(root: str) -> str:
+    """Return a place that results can be written to.
+
+    Raises:
+        ValueError: as `check_place`, or results cannot be written there.
+    """
+    check_place(root)
+    scheme, mark, _ = root.partition("://")
+    if mark and (scheme in ("http", "https", "data", "zip", "tar", "github", "git") or "::" in root):
+        raise ValueError(f"results cannot be written to {scheme}://; give a folder, or a bucket such as s3://NAME/dpt")
+    return root
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Place = Annotated[str, AfterValidator(check_place)]
+Root = Annotated[str, AfterValidator(check_root)]
+
+
+def is_relative(place: str) -> bool:
+    """Whether a place depends on the folder that a process runs in."""
+    return "://" not in place and not place.startswith(("/", "~"))
+
+
+def has_secret(text: str) -> bool:
+    """Whether a URL in a text holds a password, a token or a signature."""
+    plain = re.sub(r"[\s'\"<>]", "_", text)
+    secret_query = any(value != HIDDEN and _is_secret_name(name) for _, name, value in _QUERY.findall(plain))
+    return secret_query or any(_user_is_secret(found.group()) for found in _URL.finditer(plain))
+
+
+def _user_is_secret(url: str) -> bool:
+    """A user's name alone is a secret only for web hosts, where it is a token; elsewhere it may be a container."""
+    match = _USER.match(url)
+    if match is None or f"{HIDDEN}@" in match.group():
+        return False
+    return ":" in match.group().removeprefix(match["scheme"]) or url.lower().startswith("http")
+
+
+def _is_secret_name(name: str) -> bool:
+    plain = re.sub(r"[^a-z]", "", unquote(name).lower())
+    return plain in _SECRET_NAMES or any(part in plain for part in _SECRET_PARTS)
+
+
+def without_credentials(url: str) -> str:
+    """Return `url` without a user's name, password, query or fragment, to be shown to others."""
+    if "://" not in url:
+        return redacted(url)
+    return redacted(re.split(r"[?#]", _USER.sub(lambda match: match["scheme"], url))[0])
+
+
+def redacted(text: str) -> str:
+    """Return a text in which the secrets of all URLs are hidden."""
+    text = _URL.sub(lambda found: _redacted_user(found.group()), text)
+    return _QUERY.sub(lambda part: f"{part[1]}{part[2]}={HIDDEN}" if _is_secret_name(part[2]) else part[0], text)
+
+
+def redacted_value(text: str) -> str:
+    """Return one setting's value without its secrets; all of it is hidden where a secret may hold spaces or quotes."""
+    shown = redacted(text)
+    return HIDDEN if has_secret(shown) else shown
+
+
+def _redacted_user(url: str) -> str:
+    return _USER.sub(lambda match: f"{match['scheme']}{HIDDEN}@", url) if _user_is_secret(url) else url
