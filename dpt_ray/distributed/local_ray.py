@@ -21,7 +21,7 @@ TOKEN_FILE = "token"
 RAY_FOLDER = "r"
 """Ray opens its temporary folder to everybody (mode 0777), so it lies inside one that stays closed."""
 
-_WITHOUT_METRICS = {"AUTOSCALER_METRIC_PORT": "-1", "DASHBOARD_METRIC_PORT": "-1"}
+WITHOUT_METRICS = {"AUTOSCALER_METRIC_PORT": "-1", "DASHBOARD_METRIC_PORT": "-1"}
 """Ray's monitor and dashboard have no switch for their metrics; on a port that does not exist they log an error and go
 on. The third server of metrics, each node's agent, has the switch `enable_metrics_collection`."""
 
@@ -30,7 +30,7 @@ _folders: dict[int, Path] = {}
 
 
 def set_environment() -> None:
-    """Set what Ray reads from the environment when it starts on this machine alone. To be called before Ray is imported."""
+    """Set what a Ray on this machine alone reads from the environment, best before Ray is imported."""
     # Ray's switch for machines that join no cluster: its node and its servers take the loopback address.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     constants = sys.modules.get("ray._private.ray_constants")
@@ -54,7 +54,7 @@ def start_local_ray(**settings: Any) -> None:
     from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
 
     AuthenticationTokenLoader.instance().reset_cache()  # an earlier Ray of this process may have had another token
-    with _environment(_WITHOUT_METRICS):
+    with _environment(WITHOUT_METRICS):
         ray.init(
             address="local",
             include_dashboard=False,

@@ -1,7 +1,7 @@
 """A folder that only this user can enter, for sockets, logs and secrets of a run on a machine that others use.
 
-A folder is removed when its run ends. What a killed run left behind is removed by the next run: a run holds a lock on its
-folder, which the kernel releases when the process dies, however it dies.
+A folder is removed when its run ends. What a killed run left behind is removed by the next run: a run holds a lock on
+its folder, which the kernel releases when the process dies, however it dies.
 """
 
 import fcntl
@@ -26,8 +26,8 @@ _locks: dict[Path, int] = {}
 def make_private_folder() -> Path:
     """Make a folder of mode 0700 with a short path, and remove those that killed runs of this user left beside it.
 
-    It is made in `RAY_TMPDIR` where that is set, otherwise in the usual place for temporary files, or in /tmp where that
-    place has a long path.
+    It is made in `RAY_TMPDIR` where that is set, otherwise in the usual place for temporary files, or in /tmp where the
+    usual place has a long path.
 
     Raises:
         UserError: `RAY_TMPDIR` is no folder that can be used.
