@@ -171,7 +171,7 @@ def join(address: str, token: str | None) -> str:
         ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
         return f"joined {ray.nodes()}"
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}; {error.__cause__}"
 
 
 def _find_modules_from(folder: str) -> None:
