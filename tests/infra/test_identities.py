@@ -42,7 +42,10 @@ def test_a_role_opens_the_address_that_hands_it_out_and_no_other(tmp_path, compo
     for place in dict(core_schema.pods(job)):
         policies = _policies_of(documents, place)
         reached = {
-            (address, port) for address in METADATA_SERVICES for port in PORTS_TRIED if may_reach(policies, address, port)
+            (address, port)
+            for address in METADATA_SERVICES
+            for port in PORTS_TRIED
+            if may_reach(policies, address, port)
         }
         assert reached == (set() if place == "submitter" else ROLES[component]), place
     (added,) = [each for each in documents if each["metadata"]["name"].startswith(("dpt-pod-identity", "dpt-workload"))]

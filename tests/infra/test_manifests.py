@@ -9,8 +9,8 @@ import manifest_rules
 import pytest
 import yaml
 from core_schema import pods
-from quantities import quantity
 from network import METADATA_SERVICES, PORTS_TRIED, may_reach
+from quantities import quantity
 from rendering import KUBERNETES, OVERLAYS, REPOSITORY, overlay, ray_job, render
 
 from dpt_ray import __version__

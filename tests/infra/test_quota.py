@@ -10,7 +10,7 @@ from rendering import KUBERNETES, OVERLAYS, overlay, ray_job, render
 
 KUBERAY_ADDS = {"name": "wait-gcs-ready", "resources": {"requests": {"cpu": "200m", "memory": "256Mi"},
                                                          "limits": {"cpu": "200m", "memory": "256Mi"}}}  # fmt: skip
-"""The init container that KubeRay puts into each worker's pod. A pod needs the larger of it and its other containers."""
+"""The init container of each worker's pod, which ends before the others begin: a pod needs the larger amounts."""
 
 
 def _object(kind: str) -> dict:

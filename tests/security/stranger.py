@@ -1,7 +1,7 @@
 """What another user of the machine can do: processes of uid 65534 that try ports, files and Ray itself.
 
-Run as a program, it gives up root's rights for good and then does the action that it was asked for, with the clients that
-a stranger could bring along: Ray of the same version, HTTP and gRPC.
+Run as a program, it gives up root's rights for good and then does the action that it was asked for, with the clients
+that a stranger could bring along: Ray of the same version, HTTP and gRPC.
 """
 
 import http.client
@@ -175,7 +175,7 @@ def join(address: str, token: str | None) -> str:
 
 
 def _find_modules_from(folder: str) -> None:
-    """Enter the folder of Python's own modules and import from where this process is: above it may be closed folders."""
+    """Enter the folder of Python's own modules and import from there; folders above it may be closed to a stranger."""
     os.chdir(folder)
     sys.path[:] = [entry.replace(folder, "/proc/self/cwd") for entry in sys.path]
     sys.path_importer_cache.clear()
