@@ -4,11 +4,11 @@ import logging
 import math
 import os
 import socket
-import sys
 import warnings
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.distributed import local_ray
 from dpt_ray.distributed.growth import wait_for_resources
 from dpt_ray.errors import UserError
 
@@ -34,12 +34,12 @@ def join_cluster(parts: int) -> None:
 
 
 def connect(config: ClusterConfig) -> None:
-    """Connect to the cluster that RAY_ADDRESS names, or start a local Ray on the loopback address.
+    """Connect to the cluster that RAY_ADDRESS names, or start a local Ray that is closed to others (`local_ray`).
 
     Does nothing if this process is connected already.
 
     Raises:
-        UserError: the named cluster cannot be reached.
+        UserError: the named cluster cannot be reached, or a local Ray has no place for its files.
     """
     address = os.environ.get("RAY_ADDRESS")
     _set_environment(local=not address)
@@ -60,12 +60,7 @@ def connect(config: ClusterConfig) -> None:
                 fix="start one with 'ray start --head', or unset RAY_ADDRESS to use this machine",
             ) from None
     else:
-        ray.init(
-            address="local",
-            num_cpus=config.local_cpus or os.cpu_count(),
-            include_dashboard=False,
-            **settings,
-        )
+        local_ray.start_local_ray(num_cpus=config.local_cpus or os.cpu_count(), **settings)
     configure_data()
 
 
@@ -93,11 +88,7 @@ _ENVIRONMENT = {
 def _set_environment(*, local: bool) -> None:
     """Set what Ray reads from the environment, here and, by inheritance or by Ray Train, in workers."""
     if local:
-        # Ray's switch for machines that join no cluster: its node and its servers take the loopback address.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        constants = sys.modules.get("ray._private.ray_constants")
-        if constants is not None:  # Ray was imported already and has read the environment
-            constants.ENABLE_RAY_CLUSTER = False
+        local_ray.set_environment()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module="ray")

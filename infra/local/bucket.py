@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from logs import open_log
 from ports import free_port, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def object_store(folder: Path) -> Iterator[dict[str, str]]:
     process = subprocess.Popen(
         [str(PYTHON), "-W", "ignore", str(SERVER), str(folder / "objects"), "--port", str(port), "--region", REGION],
         env={**os.environ, "OBJECT_STORE_USERS": f"{KEY}={secret}"},  # not on the command line, which all may read
-        stdout=log.open("w"),
+        stdout=open_log(log),
         stderr=subprocess.STDOUT,
     )
     try:

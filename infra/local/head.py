@@ -2,17 +2,19 @@
 
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from logs import open_log
 from ports import free_port, wait_for
+
+from dpt_ray.distributed.local_ray import RAY_FOLDER, WITHOUT_METRICS
+from dpt_ray.distributed.private_folder import make_private_folder, remove_private_folder
 
 RAY = Path(sys.executable).with_name("ray")
 
@@ -23,19 +25,27 @@ class Head:
 
     Attributes:
         url: of the dashboard and job server.
-        metrics_url: what Prometheus scrapes.
+        metrics_url: what Prometheus scrapes, None if metrics are off.
         environment: of the processes that use it, the token's file among it.
     """
 
     url: str
-    metrics_url: str
+    metrics_url: str | None
     environment: dict[str, str]
 
 
 @contextmanager
-def ray_head(folder: Path, variables: dict[str, str], cpus: int) -> Iterator[Head]:
-    """Run a head whose jobs have `variables`, as pods have those of a secret; all of it ends with the context."""
+def ray_head(folder: Path, variables: dict[str, str], cpus: int, *, metrics: bool = False) -> Iterator[Head]:
+    """Run a head whose jobs have `variables`, as pods have those of a secret; all of it ends with the context.
+
+    Args:
+        folder: for the token and the log.
+        variables: of the environment of its jobs.
+        cpus: that jobs may use.
+        metrics: serve them; Ray gives them to every user of this machine, without the token.
+    """
     token = folder / "token"
+    token.unlink(missing_ok=True)  # of a run that was killed
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
@@ -45,29 +55,32 @@ def ray_head(folder: Path, variables: dict[str, str], cpus: int) -> Iterator[Hea
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the node takes the loopback address
         "RAY_metrics_report_interval_ms": "1000",  # what a laptop runs is short
+        "RAY_enable_metrics_collection": str(int(metrics)),
+        **WITHOUT_METRICS,  # the monitor's and the dashboard's, which nobody asks for
         "PATH": os.pathsep.join([str(RAY.parent), os.environ["PATH"]]),  # where jobs find their python
     }
-    dashboard, agent, metrics = free_port(), free_port(), free_port()
-    ray_folder = Path(tempfile.mkdtemp(prefix="dpt-"))  # Ray's sockets need a short path
+    dashboard, agent, metrics_port = free_port(), free_port(), free_port()
+    private = make_private_folder()
     log = folder / "head.log"
     process = subprocess.Popen(
         [
-            *(str(RAY), "start", "--head", "--block", f"--num-cpus={cpus}", f"--temp-dir={ray_folder}"),
+            *(str(RAY), "start", "--head", "--block", f"--num-cpus={cpus}", f"--temp-dir={private / RAY_FOLDER}"),
             *("--node-ip-address=127.0.0.1", f"--port={free_port()}", "--disable-usage-stats"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
-            *(f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}"),
+            *(f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics_port}"),
         ],
         env=environment,
-        stdout=log.open("w"),
+        stdout=open_log(log),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
         for port in (dashboard, agent):  # the agent is what runs jobs
             wait_for(port, process, log)
-        yield Head(f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{metrics}/metrics", environment)
+        metrics_url = f"http://127.0.0.1:{metrics_port}/metrics" if metrics else None
+        yield Head(f"http://127.0.0.1:{dashboard}", metrics_url, environment)
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # `ray stop` would stop every Ray of the machine
         process.wait(timeout=60)
-        shutil.rmtree(ray_folder, ignore_errors=True)
+        remove_private_folder(private)
         token.unlink()

@@ -1,11 +1,13 @@
 """Free ports of the loopback address, and waiting until somebody listens on one."""
 
+import os
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 START_SECONDS = 90.0
+LISTENING = "0A"
 
 
 def free_port() -> int:
@@ -19,14 +21,28 @@ def wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
     """Wait until `process` listens on a port.
 
     Raises:
-        RuntimeError: it ended, or takes too long; with the end of its log.
+        RuntimeError: it ended, or takes too long; with the end of its log. Or another user listens there, who would get
+            whatever is sent, a token too.
     """
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            if listeners(port) - {os.getuid()}:
+                raise RuntimeError(f"another user of this machine listens on port {port}; start again")
             return
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{process.args[0]} did not start:\n{log.read_text()[-2000:]}") from None
             time.sleep(0.2)
+
+
+def listeners(port: int) -> set[int]:
+    """Return the users, by their numbers, who listen on a TCP port of this machine; empty where /proc has no list."""
+    users = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            _, local, _, state, _, _, _, user, *_ = line.split()
+            if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
+                users.add(int(user))
+    return users

@@ -1,6 +1,6 @@
 """The full job as in production, on one machine: `ray job submit` to a head with a token, data and results in S3.
 
-    python infra/local/run.py FOLDER [--config FILE] [--set a.b=c] [--keep]
+    python infra/local/run.py FOLDER [--config FILE] [--set a.b=c] [--keep] [--metrics]
 
 It starts the object store and a Ray head (both on the loopback address), puts digits in the bucket, submits
 `jobs/dpt_full.py`, and fetches the report from the bucket. FOLDER keeps what is in the bucket, so the same command
@@ -33,6 +33,7 @@ VARIABLES_FILE, REPORT_FILE = "environment", "report.html"
 def main() -> int:
     """Run everything; return the exit status."""
     options = _options()
+    os.umask(0o077)  # other users of this machine see nothing of what is written
     settings = [*DATA, *options.set]
     try:
         name = load_config(options.config, settings).name
@@ -44,7 +45,10 @@ def main() -> int:
     folder: Path = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    with object_store(folder) as variables, ray_head(folder, variables, options.cpus) as head:
+    with (
+        object_store(folder) as variables,
+        ray_head(folder, variables, options.cpus, metrics=options.metrics) as head,
+    ):
         put_digits(BUCKET, variables)
         _write_variables(folder / VARIABLES_FILE, head, variables)
         try:
@@ -66,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--set", metavar="a.b=c", action="append", default=[], help="override one setting")
     parser.add_argument("--cpus", type=int, default=os.cpu_count(), help="CPUs of the head (default: all)")
     parser.add_argument("--keep", action="store_true", help="leave store and head running until killed")
+    parser.add_argument("--metrics", action="store_true", help="serve metrics, to every user of this machine")
     return parser.parse_args()
 
 
@@ -93,8 +98,9 @@ def _write_variables(path: Path, head: Head, variables: dict[str, str]) -> None:
         **variables,
         "RAY_API_SERVER_ADDRESS": head.url,
         **{name: head.environment[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")},
-        "METRICS_URL": head.metrics_url,
+        **({"METRICS_URL": head.metrics_url} if head.metrics_url else {}),
     }
+    path.unlink(missing_ok=True)  # of a run that was killed
     path.touch(mode=0o600)
     path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in names.items()))
 

@@ -43,6 +43,19 @@ def overlay(name: str) -> list[Document]:
     return list(yaml.load_all(render_overlay(name), yaml.CSafeLoader))
 
 
+def render_with(folder: Path, name: str, component: str) -> list[Document]:
+    """Return an overlay's objects with a component added, as a user's own overlay in `folder` does it.
+
+    The component stands inside a copy of the overlay, whose labels must reach what it adds.
+    """
+    shutil.copytree(KUBERNETES, folder / "k8s")
+    kustomization = folder / "k8s" / "overlays" / name / "kustomization.yaml"
+    content = yaml.safe_load(kustomization.read_text())
+    content["components"] = [*content.get("components", []), f"../../components/{component}"]
+    kustomization.write_text(yaml.safe_dump(content))
+    return render(kustomization.parent)
+
+
 def ray_job(documents: list[Document]) -> Document:
     """Return the one RayJob."""
     (job,) = [document for document in documents if document["kind"] == "RayJob"]

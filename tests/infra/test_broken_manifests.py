@@ -57,7 +57,7 @@ MORE_RULES = {
         "more than half of the memory",
     ),
     "settings that nobody made": (
-        "spec.rayClusterSpec.headGroupSpec.template.spec.volumes.2.configMap.name",
+        "spec.rayClusterSpec.headGroupSpec.template.spec.volumes.3.configMap.name",
         "dpt-run",
         "names the ConfigMap 'dpt-run'",
     ),

@@ -90,6 +90,7 @@ def local(tmp_path_factory):
     """The script's run from an empty bucket; it must end all that it began."""
     folder = tmp_path_factory.mktemp("local")
     script = [sys.executable, str(REPOSITORY / "infra" / "local" / "run.py"), str(folder), "--cpus", "2", "--keep"]
+    script.append("--metrics")
     process = subprocess.Popen(
         script + [word for setting in SETTINGS for word in ("--set", setting)],
         cwd=REPOSITORY,

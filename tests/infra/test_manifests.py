@@ -9,6 +9,7 @@ import manifest_rules
 import pytest
 import yaml
 from core_schema import pods
+from network import METADATA_SERVICES, PORTS_TRIED, may_reach
 from quantities import quantity
 from rendering import KUBERNETES, OVERLAYS, REPOSITORY, overlay, ray_job, render
 
@@ -105,11 +106,20 @@ def test_ray_asks_for_its_token_and_its_version_is_the_tested_one(name):
 def test_secrets_are_named_and_never_written(name):
     documents = overlay(name)
     assert not any(document["kind"] == "Secret" for document in documents)
-    nodes = [
-        container for place, container, _ in _containers(ray_job(documents)) if place not in ("submitter", "autoscaler")
-    ]
-    for container in nodes:
-        assert {"secretRef": {"name": "dpt-s3", "optional": True}} in container["envFrom"]
+    for place, container, pod in _containers(ray_job(documents)):
+        # Keys are a file, which child processes and dumps of an environment don't show.
+        assert not any("secretRef" in source for source in container.get("envFrom", [])), place
+        assert not any("secretKeyRef" in variable.get("valueFrom", {}) for variable in container.get("env", [])), place
+        if place in ("submitter", "autoscaler"):
+            assert all(mount["name"] != "keys" for mount in container["volumeMounts"]), place
+            continue
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "keys"]
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "keys"]
+        assert mount["readOnly"]
+        assert volume["secret"] == {"secretName": "dpt-s3", "optional": True, "defaultMode": 0o400}
+        assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"]  # else it could not read them
+        (file,) = [each["value"] for each in container["env"] if each["name"] == "AWS_SHARED_CREDENTIALS_FILE"]
+        assert file == f"{mount['mountPath']}/credentials"
     text = yaml.safe_dump_all(documents)
     assert not re.search(r"(?i)(secret_access_key|password|AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY)", text)
     submitter = ray_job(documents)["spec"]["submitterPodTemplate"]["spec"]["containers"][0]
@@ -199,9 +209,8 @@ def test_the_network_is_closed_but_for_what_ray_needs(name):
             for rule in policy.get("egress", []):
                 if "ports" not in rule:
                     assert all(_selects(peer["podSelector"], labels) for peer in rule["to"]), place
-                for block in (peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer):
-                    if block["cidr"] == "0.0.0.0/0":
-                        assert block["except"] == ["169.254.0.0/16"], place
+        reached = [address for address in METADATA_SERVICES for port in PORTS_TRIED if may_reach(held, address, port)]
+        assert reached == [], place
 
 
 def test_the_disruption_budget_holds_the_head_alone(name):

@@ -31,11 +31,13 @@ def main() -> None:
     options = _options()
     os.umask(0o077)  # the configuration holds the secrets
     folder = options.folder.resolve()
-    settings = folder / "settings"
-    settings.mkdir(parents=True, exist_ok=True)
+    settings, data = folder / "settings", folder / "data"
+    for private in (settings, data):
+        private.mkdir(parents=True, exist_ok=True)
+        private.chmod(0o700)  # also one that was there already
     _use_settings(settings)
     users = _users(folder)
-    _start_inner(settings, folder / "data")
+    _start_inner(settings, data)
     socket = eventlet.listen((options.bind, options.port))
     port = socket.getsockname()[1]
     server = _spawn(socket, write_outer(settings, options.bind, port, options.region, users))
@@ -74,14 +76,17 @@ def _users(folder: Path) -> dict[str, str]:
     kept = folder / "secret"
     if not kept.exists():
         kept.write_text(secrets.token_urlsafe(24))
+    kept.chmod(0o600)
     return {DEFAULT_USER: kept.read_text()}
 
 
 def _start_inner(settings: Path, data: Path) -> None:
+    from private_listener import ADDRESS, PrivateListener, use_private_connections
+
     (data / "disk").mkdir(parents=True, exist_ok=True)
-    sockets = {kind: eventlet.listen(("127.0.0.1", 0)) for kind in KINDS}
-    for kind, socket in sockets.items():
-        _spawn(socket, write_inner(settings, kind, socket.getsockname()[1], data))
+    use_private_connections()
+    for number, kind in enumerate(KINDS, start=1):
+        _spawn(PrivateListener(number), write_inner(settings, kind, ADDRESS, number, data))
 
 
 def _spawn(socket, configuration: Path):

@@ -6,7 +6,7 @@ KINDS = ("account", "container", "object")
 """Swift's inner servers; the proxy server in front of them speaks S3."""
 
 _PIPELINE = (
-    "catch_errors gatekeeper healthcheck cache listing_formats bulk s3api tempauth copy slo dlo "
+    "catch_errors gatekeeper cache listing_formats bulk s3api tempauth copy slo dlo "
     "versioned_writes symlink proxy-server"
 )
 
@@ -25,21 +25,23 @@ def write_common(folder: Path) -> Path:
     return path
 
 
-def write_inner(folder: Path, kind: str, port: int, devices: Path) -> Path:
+def write_inner(folder: Path, kind: str, address: str, port: int, devices: Path) -> Path:
     """Write an inner server's configuration and its ring of one device; return the former's path."""
     from swift.common.ring import RingBuilder
 
     builder = RingBuilder(4, 1, 0)
-    place = {"ip": "127.0.0.1", "port": port, "replication_ip": "127.0.0.1", "replication_port": port}
+    place = {"ip": address, "port": port, "replication_ip": address, "replication_port": port}
     builder.add_dev({"region": 1, "zone": 1, "device": "disk", "weight": 1, "meta": "", **place})
     builder.rebalance()
-    builder.get_ring().save(str(folder / f"{kind}.ring.gz"))
+    ring = folder / f"{kind}.ring.gz"
+    builder.get_ring().save(str(ring))
+    ring.chmod(0o600)  # Swift would let all users read it
     path = folder / f"{kind}-server.conf"
     path.write_text(
         "[DEFAULT]\n"
         f"swift_dir = {folder}\n"
         f"devices = {devices}\n"
-        "bind_ip = 127.0.0.1\n"
+        f"bind_ip = {address}\n"
         f"bind_port = {port}\n"
         "mount_check = false\n"
         "disable_fallocate = true\n"
@@ -65,7 +67,7 @@ def write_outer(folder: Path, bind: str, port: int, region: str, users: dict[str
     """
     plain = "".join(
         f"[filter:{name}]\nuse = egg:swift#{name}\n"
-        for name in ("catch_errors", "gatekeeper", "healthcheck", "listing_formats", "bulk", "copy", "slo", "dlo")
+        for name in ("catch_errors", "gatekeeper", "listing_formats", "bulk", "copy", "slo", "dlo")
     )
     entries = "".join(
         f"user_{key.replace(':', '_')} = {secret}{' .admin' if key.endswith(':admin') else ''}\n"
@@ -78,6 +80,7 @@ def write_outer(folder: Path, bind: str, port: int, region: str, users: dict[str
         f"bind_port = {port}\n"
         f"swift_dir = {folder}\n"
         "log_level = ERROR\n"
+        "expose_info = false\n"
         f"[pipeline:main]\npipeline = {_PIPELINE}\n"
         f"{plain}"
         "[filter:symlink]\nuse = egg:swift#symlink\n"

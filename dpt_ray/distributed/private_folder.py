@@ -1,0 +1,125 @@
+"""A folder that only this user can enter, for sockets, logs and secrets of a run on a machine that others use.
+
+A folder is removed when its run ends. What a killed run left behind is removed by the next run: a run holds a lock on
+its folder, which the kernel releases when the process dies, however it dies.
+"""
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from dpt_ray.errors import UserError
+
+PREFIX = "dpt-"
+LOCK = "lock"
+LONGEST_BASE = 26
+"""Bytes of the folder that private folders are made in. The operating system limits a Unix socket's path to 107 bytes,
+and Ray's longest one below a private folder, `/dpt-........./r/session_<time>_<pid>/sockets/plasma_store`, takes 81."""
+
+_locks: dict[Path, int] = {}
+"""The locked file of each folder that this process made, open."""
+
+
+def make_private_folder() -> Path:
+    """Make a folder of mode 0700 with a short path, and remove those that killed runs of this user left beside it.
+
+    It is made in `RAY_TMPDIR` where that is set, otherwise in the usual place for temporary files, or in /tmp where the
+    usual place has a long path.
+
+    Raises:
+        UserError: `RAY_TMPDIR` is no folder that can be used.
+    """
+    base = _base()
+    _remove_left_behind(base)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # mode 0700, whatever the umask
+    _locks[folder] = _lock(folder)
+    return folder
+
+
+def remove_private_folder(folder: Path) -> None:
+    """Remove a folder that this process made, with all that is in it."""
+    lock = _locks.pop(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # a process that ends just now may still write a line of its log
+    if folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
+
+
+def _base() -> Path:
+    """Return the folder to make private folders in."""
+    chosen = os.environ.get("RAY_TMPDIR")
+    candidates = [chosen] if chosen else [tempfile.gettempdir(), "/tmp"]
+    for candidate in candidates:
+        problem = _problem(Path(candidate))
+        if problem is None:
+            return Path(candidate)
+    raise UserError(
+        f"temporary files of a run cannot be kept there: {problem}",
+        where=f"RAY_TMPDIR={chosen}" if chosen else str(candidate),
+        fix=f"set RAY_TMPDIR to a folder of yours whose path has at most {LONGEST_BASE} bytes",
+    )
+
+
+def _problem(base: Path) -> str | None:
+    """Return why private folders cannot be made in a folder."""
+    if len(os.fsencode(base)) > LONGEST_BASE:
+        return f"the path is longer than {LONGEST_BASE} bytes, too long for sockets below it"
+    if not base.is_absolute():
+        return "the path is not absolute"
+    try:
+        status = base.stat()
+    except OSError as error:
+        return error.strerror or "it cannot be read"
+    if not stat.S_ISDIR(status.st_mode):
+        return "it is not a folder"
+    if not os.access(base, os.W_OK | os.X_OK):
+        return "nothing may be written there"
+    # Whoever may rename entries of the base could put another folder in the place of ours.
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+    if shared or status.st_uid not in (0, os.getuid()):
+        return "other users may rename what is in it"
+    return None
+
+
+def _lock(folder: Path) -> int:
+    """Lock a new folder for as long as this process lives; return the descriptor that holds the lock.
+
+    The file gets its name when it is locked, so no other run ever sees it unlocked.
+    """
+    unnamed = folder / f"{LOCK}.new"
+    descriptor = os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    unnamed.rename(folder / LOCK)
+    return descriptor
+
+
+def _remove_left_behind(base: Path) -> None:
+    """Remove folders of this user whose process is dead. Anything that may be something other stays."""
+    for entry in os.scandir(base):
+        if entry.name.startswith(PREFIX) and _is_private(entry):
+            _remove_if_unlocked(Path(entry.path))
+
+
+def _is_private(entry: os.DirEntry) -> bool:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:  # its run ended just now
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) == 0o700
+
+
+def _remove_if_unlocked(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:  # it has no lock: just being made, or not ours
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # its run lives
+        pass
+    finally:
+        os.close(descriptor)
