@@ -45,6 +45,9 @@ from dpt_ray.errors import UserError
 NETWORK_FILE = "network.safetensors"
 """The trained network in a training step's artifact."""
 
+_FIRST_FORM = {"form": "preactivation"}
+"""The form of a wide residual network in a file that names none: such files are older than the setting."""
+
 
 def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: int, state: TrainState) -> bytes:
     """Return the file of a trained classifier: its averaged weights."""
@@ -159,7 +162,8 @@ class Classifier:
 
     def __init__(self, url: str, device: str = "cpu", checksum: str | None = None):
         def build(description: dict[str, Any]) -> nn.Module:
-            config, channels = ClassifierModelConfig.model_validate(description["model"]), description["channels"]
+            config = ClassifierModelConfig.model_validate(_FIRST_FORM | description["model"])
+            channels = description["channels"]
             self._statistics = channel_statistics(config, channels)
             self._temperature = float(description.get("temperature", 1.0))
             if not self._temperature > 0:
