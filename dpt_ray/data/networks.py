@@ -45,6 +45,9 @@ from dpt_ray.errors import UserError
 NETWORK_FILE = "network.safetensors"
 """The trained network in a training step's artifact."""
 
+RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width"})
+"""Settings of `sampling` that belong to a run; the others say how a generator, wherever it is, draws an image."""
+
 _FIRST_FORM = {"form": "preactivation"}
 """The form of a wide residual network in a file that names none: such files are older than the setting."""
 

@@ -132,7 +132,7 @@ def load_generator(url: str, device: str | None = None) -> LoadedGenerator:
     device = usable_device(device)
     if url.endswith(".safetensors"):
         network = Generator(url, device)
-        sampling = default_sampling(network.knows_null_label)
+        sampling = file_sampling(network, url)
         return LoadedGenerator(network, [str(label) for label in range(network.num_classes)], sampling, 0, {})
     config = read_export(url, ("generator",))
     file = stores.join(url, WEIGHTS_FILE)
@@ -151,6 +151,21 @@ def load_generator(url: str, device: str | None = None) -> LoadedGenerator:
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"its config.json does not fit ({error})", where=url, fix="copy or export it again") from None
     return LoadedGenerator(network, classes, sampling, seed, config)
+
+
+def file_sampling(network: Generator, where: str) -> SamplingConfig:
+    """Return how a generator's file says that it is sampled, or the default.
+
+    Raises:
+        UserError: what it says is no such settings.
+    """
+    described = network.description.get("sampling")
+    if described is None:
+        return default_sampling(network.knows_null_label)
+    try:
+        return SamplingConfig.model_validate(described)
+    except ValidationError as error:
+        raise UserError(f"does not fit its own description ({error.errors()[0]['msg']})", where=where) from None
 
 
 def default_sampling(knows_null_label: bool) -> SamplingConfig:
