@@ -48,6 +48,9 @@ NETWORK_FILE = "network.safetensors"
 RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width"})
 """Settings of `sampling` that belong to a run; the others say how a generator, wherever it is, draws an image."""
 
+_USUAL_GUIDANCE = 10.0
+"""A guidance scale above it makes images of its own making."""
+
 _FIRST_FORM = {"form": "preactivation"}
 """The form of a wide residual network in a file that names none: such files are older than the setting."""
 
@@ -283,7 +286,10 @@ class Generator:
         try:
             return to_uint8(self._decoder(images) if self._decoder else images).cpu()
         except ValueError as error:
-            raise UserError(str(error), where=self._url, fix="train it with a lower learning rate") from None
+            fix = "train it with a lower learning rate"
+            if config.guidance_scale > _USUAL_GUIDANCE:
+                fix = f"lower the guidance scale ({config.guidance_scale:g}), or {fix}"
+            raise UserError(str(error), where=self._url, fix=fix) from None
 
     def _denoiser(self, network: nn.Module, config: SamplingConfig) -> Denoiser:
         return self.process.denoiser(in_precision(network, config.precision, torch.device(self._device)))
