@@ -3,20 +3,28 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import os
+
+    import torch
+
     from dpt_ray.export.classifier import LoadedClassifier
     from dpt_ray.export.generator import LoadedGenerator
 
 __version__ = "0.1.0"
 
 
-def load_generator(url: str, device: str | None = None) -> "LoadedGenerator":
+def load_generator(
+    url: "str | os.PathLike[str]", device: "str | torch.device | int | None" = None
+) -> "LoadedGenerator":
     """Load an exported generator: `load_generator(url).sample([0, 0, 1])` is a uint8 (3, C, H, W) tensor. Without Ray.
 
     Args:
-        url: a folder that `jobs/export.py generator` wrote, on any storage; or a generator's `.safetensors` file.
-        device: where it computes; by default a GPU where there is one.
+        url: the path or URL of a folder that `jobs/export.py generator` wrote, on any storage; or of a generator's
+            `.safetensors` file.
+        device: where it computes: "cuda:1", a `torch.device`, the number of a GPU; by default a GPU where there is one.
 
     Raises:
+        TypeError: an argument of a type that cannot be taken.
         UserError: it is something else, damaged or unfinished.
     """
     from dpt_ray.export.generator import load_generator as load  # loads torch, which `import dpt_ray` does not
@@ -24,14 +32,17 @@ def load_generator(url: str, device: str | None = None) -> "LoadedGenerator":
     return load(url, device)
 
 
-def load_classifier(url: str, device: str | None = None) -> "LoadedClassifier":
+def load_classifier(
+    url: "str | os.PathLike[str]", device: "str | torch.device | int | None" = None
+) -> "LoadedClassifier":
     """Load an exported classifier: `load_classifier(url).predict(images)` is a tensor of class ids. Without Ray.
 
     Args:
-        url: a folder that `jobs/export.py classifier` wrote, on any storage.
-        device: where it computes; by default a GPU where there is one.
+        url: the path or URL of a folder that `jobs/export.py classifier` wrote, on any storage.
+        device: where it computes: "cuda:1", a `torch.device`, the number of a GPU; by default a GPU where there is one.
 
     Raises:
+        TypeError: an argument of a type that cannot be taken.
         UserError: it is something else, damaged or unfinished.
     """
     from dpt_ray.export.classifier import load_classifier as load

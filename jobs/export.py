@@ -24,10 +24,14 @@ def main() -> int:
 
 
 def _import_uvit(options: argparse.Namespace) -> str:
+    described = {"heads": options.heads, "process": options.process, "latents": _latents(options)}
+    if not options.output.endswith(".safetensors"):
+        from dpt_ray.pipeline.export import export_uvit
+
+        return f"generator: {export_uvit(options.file, options.output, **described)}"
     from dpt_ray.data.uvit_checkpoint import import_uvit
 
-    content = import_uvit(options.file, heads=options.heads, process=options.process, latents=_latents(options))
-    stores.write_bytes(options.output, content)
+    stores.write_bytes(options.output, import_uvit(options.file, **described))
     return f"generator: {options.output}"
 
 
@@ -63,13 +67,18 @@ def _parse() -> argparse.Namespace:
     uvit = commands.add_parser("import-uvit", help="an official U-ViT checkpoint (a state dict) as our generator")
     uvit.set_defaults(run=_import_uvit)
     uvit.add_argument("file", help="nnet.pth or nnet_ema.pth, any URL; must hold tensors alone")
-    uvit.add_argument("--output", default="network.safetensors", help="file or URL to write")
+    uvit.add_argument(
+        "--output",
+        default="network.safetensors",
+        help="what to write, any URL: a file that ends in .safetensors, or a new folder, which also holds a model card "
+        "and the autoencoder",
+    )
     uvit.add_argument("--heads", type=int, help="attention heads; known for the published sizes")
     uvit.add_argument(
         "--process",
-        default="variance_preserving",
         choices=get_args(GeneratorConfig.model_fields["process"].annotation),
-        help="what it was trained with: U-ViT-L's is variance_preserving",
+        help="what it was trained with; by default as published: discrete_variance_preserving for U-ViT-H, "
+        "variance_preserving for the smaller ones",
     )
     uvit.add_argument(
         "--autoencoder", help="of its latents: a folder, URL or name on the hub, as stage2.latents.autoencoder"

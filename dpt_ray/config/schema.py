@@ -207,6 +207,10 @@ class ClassifierModelConfig(Section):
     """small_cnn: channels of the first block. wide_resnet: the widening factor (2 in WRN-28-2)."""
     depth: Annotated[Count, read_with("name", "wide_resnet")] = 28
     """wide_resnet only: layers, 6 n + 4."""
+    form: Annotated[Literal["torchssl", "preactivation"], read_with("name", "wide_resnet")] = "torchssl"
+    """wide_resnet only. `torchssl`: the network of the official code; where a block widens and halves the image, its
+    first convolution reads the raw input. `preactivation`: the textbook's; every 3x3 convolution follows batch norm
+    and activation."""
     mean: Annotated[tuple[float, ...], _CONVOLUTIONAL] = (0.5,)
     """Channel means of images in [0, 1]; one value serves all channels."""
     std: Annotated[tuple[Positive, ...], _CONVOLUTIONAL] = (0.5,)

@@ -42,7 +42,7 @@ from dpt_ray.core.training.state import TrainState
 def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classes: int) -> nn.Module:
     """Return a classifier with `features(x)` (B, D) and logits (B, num_classes)."""
     if config.name == "wide_resnet":
-        return WideResNet(config.depth, config.width, channels, num_classes)
+        return WideResNet(config.depth, config.width, channels, num_classes, config.form)
     return SmallCnn(channels, num_classes, config.width)
 
 

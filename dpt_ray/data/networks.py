@@ -46,6 +46,15 @@ from dpt_ray.errors import UserError
 NETWORK_FILE = "network.safetensors"
 """The trained network in a training step's artifact."""
 
+RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width"})
+"""Settings of `sampling` that belong to a run; the others say how a generator, wherever it is, draws an image."""
+
+_USUAL_GUIDANCE = 10.0
+"""A guidance scale above it makes images of its own making."""
+
+_FIRST_FORM = {"form": "preactivation"}
+"""The form of a wide residual network in a file that names none: such files are older than the setting."""
+
 
 def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: int, state: TrainState) -> bytes:
     """Return the file of a trained classifier: its averaged weights."""
@@ -160,7 +169,8 @@ class Classifier:
 
     def __init__(self, url: str, device: str = "cpu", checksum: str | None = None):
         def build(description: dict[str, Any]) -> nn.Module:
-            config, channels = ClassifierModelConfig.model_validate(description["model"]), description["channels"]
+            config = ClassifierModelConfig.model_validate(_FIRST_FORM | description["model"])
+            channels = description["channels"]
             self._statistics = channel_statistics(config, channels)
             self._temperature = float(description.get("temperature", 1.0))
             if not self._temperature > 0:
@@ -277,7 +287,10 @@ class Generator:
         try:
             return to_uint8(self._decoder(images) if self._decoder else images).cpu()
         except ValueError as error:
-            raise UserError(str(error), where=self._url, fix="train it with a lower learning rate") from None
+            fix = "train it with a lower learning rate"
+            if config.guidance_scale > _USUAL_GUIDANCE:
+                fix = f"lower the guidance scale ({config.guidance_scale:g}), or {fix}"
+            raise UserError(str(error), where=self._url, fix=fix) from None
 
     def _denoiser(self, network: nn.Module, config: SamplingConfig) -> Denoiser:
         return self.process.denoiser(in_precision(network, config.precision, torch.device(self._device)))

@@ -7,32 +7,56 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, LatentsConfig
+from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.build import build_generator
 from dpt_ray.core.models.misfits import misfits
-from dpt_ray.core.models.uvit_names import PUBLISHED_HEADS, our_names, uvit_sizes
+from dpt_ray.core.models.uvit_names import DISCRETE_WIDTHS, PUBLISHED_HEADS, our_names, uvit_sizes
 from dpt_ray.core.models.weights import save_network
 from dpt_ray.data import model_folders, stores
 from dpt_ray.data.autoencoders import find_autoencoder
-from dpt_ray.data.networks import latent_description
+from dpt_ray.data.networks import RUN_SETTINGS, latent_description
 from dpt_ray.errors import UserError
+
+OFFICIAL_SAMPLERS = {"variance_preserving": "dpm_solver_fast", "discrete_variance_preserving": "dpm_solver_pp_fast"}
+"""The solver of the official code by process: from t = 1 to 1e-4, evenly in log-SNR, and to 0.001, evenly in time. Both
+end there, without a last denoising. U-ViTs were published with no other process."""
+
+_EVALUATIONS = 50
+_LARGE_LATENT, _LARGE_GUIDANCE = (4, 64), 0.7
+"""Channels and side of the latents of 512 x 512 images, and the guidance scale of the networks that draw them."""
 
 
 def import_uvit(
     url: str,
     *,
     heads: int | None = None,
-    process: str = "variance_preserving",
+    process: str | None = None,
     latents: LatentsConfig | None = None,
 ) -> bytes:
     """Return the file of a generator (`networks.Generator`) with the weights of an official checkpoint.
 
+    Arguments and errors are those of `convert_uvit`.
+    """
+    return save_network(*convert_uvit(url, heads=heads, process=process, latents=latents))
+
+
+def convert_uvit(
+    url: str,
+    *,
+    heads: int | None = None,
+    process: str | None = None,
+    latents: LatentsConfig | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network of an official checkpoint, and what a generator's file says of it.
+
+    That includes how the official code samples from it, which is what `dpt_ray.load_generator` then does.
+
     Args:
         url: a torch file that holds a state dict in the names of `core/models/uvit_names.py`.
         heads: attention heads, which the weights do not show; the published ones of their width if None.
-        process: the `stage2.process` that the network was trained with.
+        process: the `stage2.process` that the network was trained with; the published one of its width if None.
         latents: the autoencoder and the scale that it was trained with, for a network of latents; without them it
             draws latents, which are no images.
 
@@ -56,10 +80,19 @@ def import_uvit(
     except ValueError as error:
         raise UserError(str(error), where=url) from None
     described = {} if latents is None else _described(latents, form["channels"])
+    if config.process in OFFICIAL_SAMPLERS:
+        sampling = official_sampling(config.process, form["channels"], form["image_size"])
+        described["sampling"] = sampling.model_dump(mode="json", exclude=set(RUN_SETTINGS))
     network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
-    return save_network(
-        network,
-        {"kind": "generator", "config": config.model_dump(mode="json", exclude={"latents"}), **form, **described},
+    settings = config.model_dump(mode="json", exclude={"latents"})
+    return network, {"kind": "generator", "config": settings, **form, **described}
+
+
+def official_sampling(process: str, channels: int, image_size: int) -> SamplingConfig:
+    """Return how the official code samples from a U-ViT; channels and side are those of what the network sees."""
+    scale = _LARGE_GUIDANCE if (channels, image_size) == _LARGE_LATENT else 0.4
+    return SamplingConfig.model_validate(
+        {"sampler": OFFICIAL_SAMPLERS[process], "steps": _EVALUATIONS, "guidance_scale": scale}
     )
 
 
@@ -123,7 +156,7 @@ def _described(latents: LatentsConfig, channels: int) -> dict[str, Any]:
     return latent_description(found, latents)
 
 
-def _config(sizes: Mapping[str, Any], heads: int | None, process: str) -> GeneratorConfig:
+def _config(sizes: Mapping[str, Any], heads: int | None, process: str | None) -> GeneratorConfig:
     """Return settings of which those that build the network are the checkpoint's.
 
     Raises:
@@ -142,4 +175,5 @@ def _config(sizes: Mapping[str, Any], heads: int | None, process: str) -> Genera
         heads=heads,
         **{name: sizes[name] for name in ("patch_size", "dim", "depth", "final_conv")},
     )
-    return GeneratorConfig.model_validate({"model": model, "process": process})
+    published = "discrete_variance_preserving" if dim in DISCRETE_WIDTHS else "variance_preserving"
+    return GeneratorConfig.model_validate({"model": model, "process": process or published})

@@ -24,20 +24,16 @@ def model_card(config: Mapping[str, Any], files: Iterable[str], folder: str) -> 
         "---",
         "library_name: dpt_ray",
         *([] if generator else ["pipeline_tag: image-classification"]),
-        "tags: [dual-pseudo-training, semi-supervised]",
+        f"tags: [{'u-vit' if 'imported' in config else 'dual-pseudo-training, semi-supervised'}]",
         "---",
         "",
         f"# {what}: {_plain(config['title'])}",
         "",
-        f"Made by dual pseudo training ([You et al., NeurIPS 2023](https://arxiv.org/abs/2302.10586)) with dpt_ray "
-        f"{config['software'].get('dpt_ray', '')}.",
+        _origin(config),
         "",
         *_table(("what", ""), _model_rows(config)),
         "",
-        "## Trained on",
-        "",
-        *_table(("what", ""), _data_rows(config)),
-        "",
+        *_data_lines(config),
         *_metric_lines(config["metrics"]),
         "## How to load",
         "",
@@ -46,12 +42,33 @@ def model_card(config: Mapping[str, Any], files: Iterable[str], folder: str) -> 
         *_file_lines(config, set(files)),
         "## Limits",
         "",
-        "It knows the classes above and nothing else, from images of the size above. Labels that training made up are "
-        "wrong in part (see the figures), and so is what was learned from them. Whoever uses the model checks that the "
-        "licences of the training data" + (" and of the encoder" if config["kind"] == "probe" else "") + " allow it.",
+        _limits(config),
         "",
     ]
     return "\n".join(lines)
+
+
+def _limits(config: Mapping[str, Any]) -> str:
+    sentences = ["It knows the classes above and nothing else, from images of the size above."]
+    if "imported" not in config:
+        sentences.append(
+            "Labels that training made up are wrong in part (see the figures), and so is what was learned from them."
+        )
+    others = {"imported": " and of the weights", "probe": " and of the encoder"}
+    also = others.get("imported" if "imported" in config else config["kind"], "")
+    sentences.append(f"Whoever uses the model checks that the licences of the training data{also} allow it.")
+    return " ".join(sentences)
+
+
+def _origin(config: Mapping[str, Any]) -> str:
+    version = f"dpt_ray {config['software'].get('dpt_ray', '')}"
+    if "imported" in config:
+        return (
+            "The weights of an official U-ViT ([Bao et al., CVPR 2023](https://arxiv.org/abs/2209.12152)), brought "
+            f"into another form by {version}. No number was changed."
+        )
+    paper = "[You et al., NeurIPS 2023](https://arxiv.org/abs/2302.10586)"
+    return f"Made by dual pseudo training ({paper}) with {version}."
 
 
 def _model_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -59,14 +76,14 @@ def _model_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     names = ", ".join(map(_plain, classes[:_LISTED])) + (", ..." if len(classes) > _LISTED else "")
     rows = [
         ("network", f"{config['architecture']}, {config['parameters']:,} parameters"),
-        ("images", f"{image['size']}x{image['size']} pixels, {'grey' if image['channels'] == 1 else 'RGB'}, uint8"),
+        ("images", f"{image['size']}x{image['size']} pixels, {_colours(image['channels'])}, uint8"),
         ("classes", f"{len(classes)}: {names}"),
     ]
     if config["kind"] == "generator":
         sampling = config["sampling"]
         rows += [
             ("guidance scale", f"{sampling['guidance_scale']:g}{_sampled(config)}"),
-            ("sampler", f"{sampling['sampler']}, {sampling['steps']} steps"),
+            ("sampler", _sampler(config)),
         ]
         if "latents" in config["network"]:
             place = stores.without_credentials(str(config["network"]["latents"].get("location", "")))
@@ -74,7 +91,21 @@ def _model_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _colours(channels: int) -> str:
+    return {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels: latents, which are no images")
+
+
+def _sampler(config: Mapping[str, Any]) -> str:
+    name, steps = config["sampling"]["sampler"], config["sampling"]["steps"]
+    if not name.endswith("_fast"):
+        return f"{name}, {steps} steps"
+    official = "; as the official code samples" if config.get("imported", {}).get("published_sampling") else ""
+    return f"{name}, {steps} evaluations, without a last denoising{official}"
+
+
 def _sampled(config: Mapping[str, Any]) -> str:
+    if "imported" in config:
+        return ", in the paper's convention: 0 is no guidance"
     if not config["sampled_in_run"]:
         return " (a default: no run has sampled from it)"
     sampling = config["sampling"]
@@ -83,6 +114,12 @@ def _sampled(config: Mapping[str, Any]) -> str:
     interval = sampling.get("guidance_interval")
     where = f" at noise levels {interval[0]:g} to {interval[1]:g}" if interval else ""
     return f"{where}, in the paper's convention: 0 is no guidance"
+
+
+def _data_lines(config: Mapping[str, Any]) -> list[str]:
+    if "imported" in config:
+        return []  # a file of weights says nothing of it
+    return ["## Trained on", "", *_table(("what", ""), _data_rows(config)), ""]
 
 
 def _data_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -107,6 +144,9 @@ def _metric_lines(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _generator_code(config: Mapping[str, Any], folder: str) -> list[str]:
     guided = config["knows_null_label"]
+    default = "With no settings given, the images of a class are the pseudo images of the run."
+    if "imported" in config:
+        default = "With no settings given, images are sampled as the table says."
     return [
         "```python",
         "import dpt_ray",
@@ -115,7 +155,7 @@ def _generator_code(config: Mapping[str, Any], folder: str) -> list[str]:
         f"images = generator.sample([0, 0, 1]{', guidance_scale=0.4' if guided else ''}, seed=0)  # uint8 (3, C, H, W)",
         "```",
         "",
-        "Ray is not needed. With no settings given, the images of a class are the pseudo images of the run."
+        f"Ray is not needed. {default}"
         + ("" if guided else " It was trained without label dropout, so it cannot be guided."),
     ]
 

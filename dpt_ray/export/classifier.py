@@ -1,17 +1,25 @@
 """A classifier from an exported folder, without Ray."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dpt_ray.data import stores
 from dpt_ray.data.images import ImageForm, decode_images
 from dpt_ray.data.networks import Classifier, Probe
 from dpt_ray.errors import UserError
+from dpt_ray.export.arguments import as_url, as_urls, as_whole_number
 from dpt_ray.export.devices import usable_device
 from dpt_ray.export.folder import ENCODER_FOLDER, WEIGHTS_FILE, read_export
+from dpt_ray.export.image_arguments import as_images
+
+Path = str | os.PathLike[str]
+Images = Tensor | np.ndarray | Image.Image
 
 CLASSIFIER_KINDS = ("classifier", "probe")
 """Trained from scratch, or linear on the features of a frozen encoder."""
@@ -30,38 +38,47 @@ class LoadedClassifier:
         self.network, self._form = network, form
         self.classes, self.image_shape, self.config = tuple(config["classes"]), form.shape, config
 
-    def read(self, urls: Sequence[str]) -> Tensor:
+    def read(self, urls: Path | Iterable[Path]) -> Tensor:
         """Return image files of any URL as uint8 (N, C, H, W), brought to the classifier's form as in training.
 
+        Args:
+            urls: a path or URL, or several.
+
         Raises:
+            TypeError: something else.
             UserError: one cannot be read, or is no image.
         """
-        encoded = [stores.read_bytes(url) for url in urls]
-        return torch.from_numpy(decode_images(encoded, self._form, lambda number: urls[number]))
+        places = as_urls(urls, "urls")
+        encoded = [stores.read_bytes(place) for place in places]
+        return torch.from_numpy(decode_images(encoded, self._form, lambda number: places[number]))
 
-    def probabilities(self, images: Tensor, batch: int = 256) -> Tensor:
-        """Return class probabilities, float32 (N, num_classes) on the CPU, of uint8 images (N, C, H, W).
+    def probabilities(self, images: Images | Iterable[Images], batch: int = 256) -> Tensor:
+        """Return class probabilities, float32 (N, num_classes) on the CPU.
+
+        Args:
+            images: uint8 (N, C, H, W) of the classifier's `image_shape`, from torch or NumPy; channels may be the last
+                dimension, N may be left out for one image, and C for grey ones. Or an image of Pillow, which is
+                brought to that form as a file would be. Or a list of single images.
+            batch: images that are classified together; bounds memory.
 
         Raises:
+            TypeError: something else.
             UserError: images of another form.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != self.image_shape:
-            got = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
-            wanted = ", ".join(map(str, self.image_shape))
-            raise UserError(
-                f"images must be uint8 (N, {wanted}), not {got}", fix="classifier.read(files) makes them so"
-            )
-        if not len(images):
+        size = as_whole_number(batch, "batch", least=1)
+        rows = as_images(images, self._form)
+        if not len(rows):
             return torch.empty(0, len(self.classes))
-        return torch.cat([self.network(part)[0] for part in images.split(batch)])
+        return torch.cat([self.network(part)[0] for part in rows.split(min(size, len(rows)))])
 
-    def predict(self, images: Tensor, batch: int = 256) -> Tensor:
-        """Return the most probable class ids, int64 (N,); see `probabilities`."""
+    def predict(self, images: Images | Iterable[Images], batch: int = 256) -> Tensor:
+        """Return the most probable class ids, int64 (N,); arguments and errors are those of `probabilities`."""
         return self.probabilities(images, batch).argmax(dim=1)
 
 
-def load_classifier(url: str, device: str | None = None) -> LoadedClassifier:
+def load_classifier(url: Path, device: str | torch.device | int | None = None) -> LoadedClassifier:
     """Load a classifier; see `dpt_ray.load_classifier`."""
+    url = as_url(url, "url")
     device = usable_device(device)
     config = read_export(url, CLASSIFIER_KINDS)
     file, checksum = stores.join(url, WEIGHTS_FILE), config["files"][WEIGHTS_FILE]["sha256"]

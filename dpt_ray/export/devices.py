@@ -1,24 +1,38 @@
 """Where a loaded network computes."""
 
+import reprlib
+from typing import Any
+
 import torch
 
 from dpt_ray.core.transfer import own_device
 from dpt_ray.errors import UserError
+from dpt_ray.export.arguments import described
 
 
-def usable_device(name: str | None) -> str:
-    """Return a device, by default a GPU where there is one.
+def usable_device(device: Any) -> str:
+    """Return the name of a device, by default a GPU where there is one.
+
+    Args:
+        device: text such as "cuda:1", a `torch.device`, the number of a GPU, or None.
 
     Raises:
-        UserError: the named one cannot be used here.
+        TypeError: it is something else.
+        UserError: it cannot be used here.
     """
-    if name is None:
+    if device is None:
         return own_device()
+    if isinstance(device, bool) or not isinstance(device, str | int | torch.device):
+        raise TypeError(f"device must be text, a torch.device or the number of a GPU, not {described(device)}")
     try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        found = torch.device(device)
+        if found.type == "meta":
+            raise RuntimeError("it holds no values")
+        torch.empty(1, device=found)
+    except Exception as error:  # each kind of device fails in its own way where it is not there
+        name = device if isinstance(device, str) else str(device)
         reason = str(error).partition("\n")[0][:100]
         raise UserError(
-            f"the device {name!r} cannot be used here ({reason})", fix="leave device out, or 'cpu'"
+            f"the device {reprlib.repr(name)} cannot be used here ({reason})", fix="leave device out, or 'cpu'"
         ) from None
-    return name
+    return str(found)

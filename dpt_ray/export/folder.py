@@ -88,7 +88,17 @@ def read_export(url: str, kinds: tuple[str, ...]) -> dict[str, Any]:
         raise UserError(f"is of version {config.get('format_version')}", where=place, fix="install a newer dpt_ray")
     if config.get("kind") not in kinds:
         raise UserError(f"holds a {config.get('kind')}, not a {kinds[0]}", where=url, fix=f"export a {kinds[0]}")
-    missing = {"classes", "files"} - config.keys()
-    if missing or WEIGHTS_FILE not in config["files"]:
-        raise UserError(f"lacks {min(missing, default=WEIGHTS_FILE)}", where=place, fix="copy or export it again")
+    if lack := _lack(config):
+        raise UserError(f"lacks {lack}", where=place, fix="copy or export it again")
     return config
+
+
+def _lack(config: dict[str, Any]) -> str | None:
+    """Name what a reader needs and the configuration does not have, or not as it should be."""
+    classes, files = config.get("classes"), config.get("files")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return "classes"
+    if not isinstance(files, dict):
+        return "files"
+    weights = files.get(WEIGHTS_FILE)
+    return None if isinstance(weights, dict) and isinstance(weights.get("sha256"), str) else WEIGHTS_FILE

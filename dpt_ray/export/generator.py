@@ -1,9 +1,11 @@
 """A generator from an exported folder: images of any class in one line, without Ray."""
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor
@@ -13,8 +15,14 @@ from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
 from dpt_ray.data.networks import Generator
 from dpt_ray.errors import UserError
+from dpt_ray.export.arguments import as_class_ids, as_number, as_url, as_whole_number, described
 from dpt_ray.export.devices import usable_device
 from dpt_ray.export.folder import AUTOENCODER_FOLDER, WEIGHTS_FILE, read_export
+
+Label = int | str | np.integer | np.ndarray | Tensor
+
+_MOST_STEPS = 10_000
+"""Far above any use, and far below what would fill the memory."""
 
 
 class LoadedGenerator:
@@ -39,7 +47,7 @@ class LoadedGenerator:
 
     def sample(
         self,
-        labels: int | str | Sequence[int | str] | Tensor,
+        labels: Label | Iterable[Label],
         *,
         guidance_scale: float | None = None,
         seed: int | None = None,
@@ -55,11 +63,11 @@ class LoadedGenerator:
         images of the run that the generator is from.
 
         Args:
-            labels: ids or names of classes, one for each image.
+            labels: the class of each image by id or name: one, or several as a list, range, iterator or array.
             guidance_scale: s in conditional + s (conditional - unconditional); 0 is no guidance.
             seed: `sampling.seed`; another one gives other images.
             sampler: `sampling.sampler`.
-            steps: `sampling.steps`.
+            steps: `sampling.steps`, at most 10,000.
             first: number of the first image of every class; n further images of a class begin at n.
             batch: images that are drawn together; bounds memory.
 
@@ -67,20 +75,18 @@ class LoadedGenerator:
             uint8 (N, C, H, W) on the CPU.
 
         Raises:
+            TypeError: an argument of a type that cannot be taken.
             UserError: a class that it does not know, an impossible setting, or guidance of a generator that was trained
                 without label dropout.
         """
-        given = {"guidance_scale": guidance_scale, "seed": seed, "sampler": sampler, "steps": steps}
-        config = self._settings({name: value for name, value in given.items() if value is not None})
-        places = self._places(labels, first)
+        size = as_whole_number(batch, "batch", least=1)
+        config = self._settings(_given(guidance_scale, seed, sampler, steps))
+        places = self._places(labels, as_whole_number(first, "first", least=0))
         if not places:
             return torch.empty(0, *self.image_shape, dtype=torch.uint8)
-        if batch < 1:
-            raise UserError(f"batch must be at least 1, not {batch}")
         run_seed = derive_seed("sampling", config.seed, self._run_seed)
         drawn = [
-            self._network.draw(config, run_seed, places[start : start + batch])
-            for start in range(0, len(places), batch)
+            self._network.draw(config, run_seed, places[start : start + size]) for start in range(0, len(places), size)
         ]
         return torch.cat(drawn)
 
@@ -101,38 +107,37 @@ class LoadedGenerator:
 
     def _places(self, labels: Any, first: int) -> list[tuple[int, int]]:
         """Return (class id, number in the class) of every image."""
-        if isinstance(labels, Tensor):
-            labels = labels.flatten().tolist()
-        labels = [labels] if isinstance(labels, int | str) else list(labels)
-        if first < 0:
-            raise UserError(f"first must not be negative: {first}")
         seen: Counter[int] = Counter()
         places = []
-        for label in map(self._class_id, labels):
+        for label in as_class_ids(labels, self.classes):
             places.append((label, first + seen[label]))
             seen[label] += 1
         return places
 
-    def _class_id(self, label: Any) -> int:
-        if isinstance(label, str):
-            if label not in self.classes:
-                raise UserError(f"there is no class {label!r}", fix=f"there are: {_listed(self.classes)}")
-            return self.classes.index(label)
-        try:
-            number = int(label)
-        except (TypeError, ValueError):
-            number = -1
-        if number != label or not 0 <= number < len(self.classes):
-            raise UserError(f"there is no class {label!r}", fix=f"ids go from 0 to {len(self.classes) - 1}")
-        return number
+
+def _given(guidance_scale: Any, seed: Any, sampler: Any, steps: Any) -> dict[str, Any]:
+    """Return those settings that are given, as plain values."""
+    given: dict[str, Any] = {}
+    if guidance_scale is not None:
+        given["guidance_scale"] = as_number(guidance_scale, "guidance_scale")
+    if seed is not None:
+        given["seed"] = as_whole_number(seed, "seed")
+    if sampler is not None:
+        if not isinstance(sampler, str):
+            raise TypeError(f"sampler must be the name of one, not {described(sampler)}")
+        given["sampler"] = sampler
+    if steps is not None:
+        given["steps"] = as_whole_number(steps, "steps", most=_MOST_STEPS)
+    return given
 
 
-def load_generator(url: str, device: str | None = None) -> LoadedGenerator:
+def load_generator(url: str | os.PathLike[str], device: str | torch.device | int | None = None) -> LoadedGenerator:
     """Load a generator; see `dpt_ray.load_generator`."""
+    url = as_url(url, "url")
     device = usable_device(device)
     if url.endswith(".safetensors"):
         network = Generator(url, device)
-        sampling = default_sampling(network.knows_null_label)
+        sampling = file_sampling(network, url)
         return LoadedGenerator(network, [str(label) for label in range(network.num_classes)], sampling, 0, {})
     config = read_export(url, ("generator",))
     file = stores.join(url, WEIGHTS_FILE)
@@ -153,10 +158,21 @@ def load_generator(url: str, device: str | None = None) -> LoadedGenerator:
     return LoadedGenerator(network, classes, sampling, seed, config)
 
 
+def file_sampling(network: Generator, where: str) -> SamplingConfig:
+    """Return how a generator's file says that it is sampled, or the default.
+
+    Raises:
+        UserError: what it says is no such settings.
+    """
+    described = network.description.get("sampling")
+    if described is None:
+        return default_sampling(network.knows_null_label)
+    try:
+        return SamplingConfig.model_validate(described)
+    except ValidationError as error:
+        raise UserError(f"does not fit its own description ({error.errors()[0]['msg']})", where=where) from None
+
+
 def default_sampling(knows_null_label: bool) -> SamplingConfig:
     """Return how a generator that no run has sampled from is sampled."""
     return SamplingConfig() if knows_null_label else SamplingConfig(guidance_scale=0)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -7,14 +7,24 @@ from typing import Any
 
 from torch import nn
 
+import dpt_ray
 from dpt_ray.config.load import parse_dumped
-from dpt_ray.config.schema import GeneratorConfig, RunConfig
+from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig
 from dpt_ray.core.models.weights import save_network
 from dpt_ray.data import stores
-from dpt_ray.data.autoencoders import autoencoder_files
+from dpt_ray.data.autoencoders import autoencoder_files, find_autoencoder
 from dpt_ray.data.index import DatasetIndex, read_index
-from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator, Probe, network_kind, probe_file
+from dpt_ray.data.networks import (
+    NETWORK_FILE,
+    RUN_SETTINGS,
+    Classifier,
+    Generator,
+    Probe,
+    network_kind,
+    probe_file,
+)
 from dpt_ray.data.snapshots import early_file
+from dpt_ray.data.uvit_checkpoint import convert_uvit
 from dpt_ray.errors import UserError
 from dpt_ray.export.card import model_card
 from dpt_ray.export.folder import (
@@ -143,9 +153,7 @@ def export_generator(run: str, destination: str) -> str:
         name, content = early_file(origin.trained.url, sampling.weak_snapshot)
         files[name] = content
         sampling = sampling.model_copy(update={"weak_snapshot": 1})  # it is the only one there
-    if "latents" in description:
-        autoencoder = autoencoder_files(description["latents"]["location"])
-        files |= {f"{AUTOENCODER_FOLDER}/{name}": content for name, content in autoencoder.items()}
+    files |= _autoencoder_files(description)
     used = sampling or default_sampling(network.knows_null_label)
     settings = GeneratorConfig.model_validate(description["config"])
     config = {
@@ -154,13 +162,67 @@ def export_generator(run: str, destination: str) -> str:
         "image": {"size": origin.trained.manifest["settings"]["image_size"],
                   "channels": origin.trained.manifest["settings"]["channels"]},
         "knows_null_label": network.knows_null_label,
-        "sampling": used.model_dump(mode="json", exclude={"per_class", "images_per_shard", "ema_width"}),
+        "sampling": used.model_dump(mode="json", exclude=set(RUN_SETTINGS)),
         "sampled_in_run": sampling is not None,
         "run_seed": origin.settings.seed if origin.settings else origin.trained.manifest["settings"]["seed"],
         "trained_on": _generator_data(origin),
         "metrics": _metrics(origin, "pseudo-label accuracy", "pseudo-image agreement", "Frechet distance"),
     }  # fmt: skip
     return _write(destination, config, files)
+
+
+def export_uvit(
+    file: str,
+    destination: str,
+    *,
+    heads: int | None = None,
+    process: str | None = None,
+    latents: LatentsConfig | None = None,
+) -> str:
+    """Write an official U-ViT as a folder; return its URL. Arguments are those of `convert_uvit`.
+
+    Raises:
+        UserError: as `convert_uvit`, or the folder is taken or may not be written.
+    """
+    destination = stores.absolute_url(destination).rstrip("/")
+    check_free(destination)
+    network, description = convert_uvit(file, heads=heads, process=process, latents=latents)
+    settings = GeneratorConfig.model_validate(description["config"])
+    default = default_sampling(True).model_dump(mode="json", exclude=set(RUN_SETTINGS))
+    config = {
+        "kind": "generator",
+        "title": stores.without_credentials(file).rpartition("/")[2],
+        "architecture": f"{settings.model.name}, process {settings.process}",
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "classes": [str(label) for label in range(description["num_classes"])],
+        "network": description,
+        "software": {"dpt_ray": dpt_ray.__version__},
+        "image": _image_form(description),
+        "knows_null_label": True,
+        "sampling": description.get("sampling", default),
+        "sampled_in_run": False,
+        "run_seed": 0,
+        "imported": {"published_sampling": "sampling" in description},
+        "metrics": [],
+    }
+    weights = save_network(network, description)
+    return _write(destination, config, {WEIGHTS_FILE: weights, **_autoencoder_files(description)})
+
+
+def _image_form(description: dict[str, Any]) -> dict[str, int]:
+    """Return the side and the channels of the images that a generator draws."""
+    size, channels = description["image_size"], description["channels"]
+    if "latents" not in description:
+        return {"size": size, "channels": channels}
+    form = find_autoencoder(description["latents"]["location"]).form
+    return {"size": size * form.downsampling, "channels": form.image_channels}
+
+
+def _autoencoder_files(description: dict[str, Any]) -> dict[str, bytes]:
+    if "latents" not in description:
+        return {}
+    found = autoencoder_files(description["latents"]["location"])
+    return {f"{AUTOENCODER_FOLDER}/{name}": content for name, content in found.items()}
 
 
 def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool = False) -> str:

@@ -32,3 +32,17 @@ def test_a_temperature_divides_the_logits(tmp_path):
 def test_a_temperature_of_zero_is_refused(tmp_path):
     with pytest.raises(UserError, match="temperature 0 is not above 0"):
         probabilities(tmp_path, temperature=0.0)
+
+
+def test_a_wide_resnet_without_a_form_is_the_preactivation_one_of_older_files(tmp_path):
+    config = ClassifierModelConfig(name="wide_resnet", depth=10, width=2, form="preactivation")
+    torch.manual_seed(0)
+    network = build_classifier(config, channels=1, num_classes=3).eval()
+    described = {"kind": "classifier", "channels": 1, "num_classes": 3}
+    results = {}
+    for form in (None, "preactivation", "torchssl"):
+        model = config.model_dump(mode="json", exclude={"form"}) | ({"form": form} if form else {})
+        stores.write_bytes(f"{tmp_path}/network", save_network(network, {**described, "model": model}))
+        results[form] = Classifier(f"{tmp_path}/network")(IMAGES)[0]
+    assert torch.equal(results[None], results["preactivation"])
+    assert not torch.allclose(results[None], results["torchssl"])

@@ -1,23 +1,30 @@
 """Official U-ViT checkpoints become generators of ours, tensor by tensor, or are refused in one line."""
 
+import math
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from autoencoder_folders import save_kl
 from torch import nn
 from torch.nn import functional
 
+import dpt_ray
 from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.models.uvit import sinusoidal_embedding
+from dpt_ray.core.random import RowRandom, derive_seed
+from dpt_ray.data import networks
 from dpt_ray.data.networks import Generator
-from dpt_ray.data.uvit_checkpoint import import_uvit
+from dpt_ray.data.uvit_checkpoint import _config, import_uvit, official_sampling
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.export import export_uvit
 
 DIM, DEPTH, HEADS, PATCH, CHANNELS, SIZE, CLASSES = 16, 4, 2, 2, 4, 8, 3
 TOKENS = 2 + (SIZE // PATCH) ** 2
@@ -88,6 +95,166 @@ def by_hand(weights: dict[str, torch.Tensor], x, time, label) -> torch.Tensor:
     if "final_layer.weight" in weights:
         image = functional.conv2d(image, weights["final_layer.weight"], weights["final_layer.bias"], padding=1)
     return image
+
+
+def continuous(time: float) -> tuple[float, float]:
+    """(alpha, sigma) of the paper's VP-SDE, whose beta goes from 0.1 to 20."""
+    log_alpha = -(time**2) * (20 - 0.1) / 4 - time * 0.1 / 2
+    return math.exp(log_alpha), math.sqrt(-math.expm1(2 * log_alpha))
+
+
+def discrete(time: float) -> tuple[float, float]:
+    """(alpha, sigma) of Stable Diffusion's 1000 steps, with log alpha linear between them."""
+    beta = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    log_alpha = np.interp(time, np.arange(1, 1001) / 1000, np.log(1 - beta).cumsum() / 2)
+    return math.exp(log_alpha), math.sqrt(-math.expm1(2 * log_alpha))
+
+
+def half_log_snr(schedule, time: float) -> float:
+    alpha, sigma = schedule(time)
+    return math.log(alpha / sigma)
+
+
+def time_at(schedule, level: float) -> float:
+    """The time at which lambda = log(alpha / sigma) is `level`, by bisection."""
+    low, high = 1e-9, 1.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if half_log_snr(schedule, middle) > level else (low, middle)
+    return (low + high) / 2
+
+
+def single_step(noise_form: bool, schedule, model, x, times: list[float]):
+    """DPM-Solver-k (Lu et al. 2022a, algorithms 1 and 2) or single-step DPM-Solver++ (2022b), k = len(times) - 1.
+
+    `model` gives the noise or the clean image. The two differ by what alpha and sigma stand for, and by a sign.
+    """
+    lambdas = [half_log_snr(schedule, time) for time in times]
+    h, ratios = lambdas[-1] - lambdas[0], [(level - lambdas[0]) / (lambdas[-1] - lambdas[0]) for level in lambdas]
+
+    def reached(number: int, *differences: tuple[float, torch.Tensor]):
+        (alpha, sigma), (alpha_s, sigma_s) = schedule(times[number]), schedule(times[0])
+        if noise_form:
+            value = alpha / alpha_s * x - sigma * math.expm1(ratios[number] * h) * at_start
+            return value - sum(sigma * weight * difference for weight, difference in differences)
+        value = sigma / sigma_s * x - alpha * math.expm1(-ratios[number] * h) * at_start
+        return value + sum(alpha * weight * difference for weight, difference in differences)
+
+    def phi(share: float) -> float:
+        return math.expm1(share * h) / (share * h) - 1 if noise_form else math.expm1(-share * h) / (share * h) + 1
+
+    at_start = model(x, times[0])
+    first = model(reached(1), times[1]) - at_start
+    if len(times) == 3:
+        halved = math.expm1(h) if noise_form else -math.expm1(-h)
+        return reached(2, (halved / (2 * ratios[1]), first))
+    second = model(reached(2, (ratios[2] / ratios[1] * phi(ratios[2]), first)), times[2]) - at_start
+    return reached(3, (phi(1.0) / ratios[2], second))
+
+
+def officially_sampled(process: str, weights, noise, labels, scale: float = 0.4) -> torch.Tensor:
+    """Images as the official code samples them: 50 evaluations in 16 steps of order three and one of order two."""
+    noise_form = process == "variance_preserving"
+    schedule, time_scale = (continuous, 999.0) if noise_form else (discrete, 1000.0)
+
+    def model(x, time: float):
+        alpha, sigma = schedule(time)
+
+        def predicted(label):
+            return by_hand(weights, x.float(), torch.full((len(x),), time * time_scale), label).double()
+
+        given = predicted(labels)
+        predicted_noise = given + scale * (given - predicted(torch.full_like(labels, CLASSES)))
+        return predicted_noise if noise_form else (x - sigma * predicted_noise) / alpha
+
+    if noise_form:
+        bounds = np.linspace(half_log_snr(schedule, 1.0), half_log_snr(schedule, 1e-4), 18)
+        inside = [np.linspace(bounds[i], bounds[i + 1], order + 1)[:-1] for i, order in enumerate(ORDERS)]
+        times = [time_at(schedule, level) for level in np.concatenate(inside)] + [1e-4]
+    else:
+        times = np.linspace(1, 0.001, 51).tolist()
+    x, start = noise.double(), 0
+    for order in ORDERS:
+        x = single_step(noise_form, schedule, model, x, times[start : start + order + 1])
+        start += order
+    return x
+
+
+ORDERS = [3] * 16 + [2]
+
+
+@pytest.mark.parametrize("process", ["variance_preserving", "discrete_variance_preserving"])
+@pytest.mark.parametrize("output", ["network.safetensors", "folder"])
+def test_an_imported_uvit_samples_the_official_way_by_default(tmp_path, monkeypatch, process, output):
+    weights = official()
+    weights["label_emb.weight"] *= 8  # so that guidance shows
+    url = str(tmp_path / output)
+    if output == "folder":
+        export_uvit(saved(tmp_path, weights), url, heads=HEADS, process=process)
+    else:
+        Path(url).write_bytes(import_uvit(saved(tmp_path, weights), heads=HEADS, process=process))
+    # Not rounded to grey levels, which an untrained network's images leave by far.
+    monkeypatch.setattr(networks, "to_uint8", lambda images: images)
+    labels = torch.tensor([0, 2, 1, 2])
+    generator = dpt_ray.load_generator(url, "cpu")
+    drawn = generator.sample(labels)
+    places = [(0, 0), (2, 0), (1, 0), (2, 1)]
+    seed = derive_seed("sampling", 0, 0)
+    noise = RowRandom([derive_seed("pseudo image", seed, *place) for place in places]).normal(CHANNELS, SIZE, SIZE)
+    wanted = officially_sampled(process, weights, noise, labels).float()
+    size = wanted.abs().mean().item()
+    torch.testing.assert_close(drawn, wanted, rtol=0, atol=1e-5 * size)
+    other = {"variance_preserving": "dpm_solver_pp_fast", "discrete_variance_preserving": "dpm_solver_fast"}[process]
+    for settings in ({"sampler": "dpm_solver_pp_2m", "steps": 20}, {"sampler": other}, {"guidance_scale": 0.3}):
+        assert (generator.sample(labels, **settings) - wanted).abs().max() > 1e-3 * size, settings
+
+
+def test_imports_of_published_sizes_know_their_process_and_guidance(tmp_path):
+    def described(**changes):
+        sizes = {"dim": 1024, "depth": 2, "patch_size": 2, "final_conv": True}
+        return _config(sizes | changes, None, None).process
+
+    assert described() == "variance_preserving"
+    assert described(dim=1152) == "discrete_variance_preserving"
+    latents = {(size, channels): official_sampling("variance_preserving", channels, size).guidance_scale
+               for size, channels in ((32, 4), (64, 4), (64, 3))}  # fmt: skip
+    assert latents == {(32, 4): 0.4, (64, 4): 0.7, (64, 3): 0.4}
+
+
+def test_a_process_that_no_uvit_was_published_with_has_the_general_default(tmp_path):
+    (tmp_path / "n.safetensors").write_bytes(import_uvit(saved(tmp_path, official()), heads=HEADS, process="edm"))
+    generator = dpt_ray.load_generator(str(tmp_path / "n.safetensors"), "cpu")
+    assert torch.equal(
+        generator.sample(1), generator.sample(1, sampler="dpm_solver_pp_2m", steps=20, guidance_scale=0.4)
+    )
+
+
+def test_the_card_of_an_imported_uvit_says_how_it_samples_and_where_it_is_from(tmp_path):
+    url = tmp_path / "uvit"
+    assert export_uvit(saved(tmp_path, official()), str(url), heads=HEADS) == str(url)
+    card = (url / "README.md").read_text()
+    for text in (
+        "official U-ViT",
+        "| sampler | dpm_solver_fast, 50 evaluations, without a last denoising; as the official code samples |",
+        "| guidance scale | 0.4, in the paper's convention",
+        "latents, which are no images",
+        'dpt_ray.load_generator("uvit")',
+        "licences of the training data and of the weights",
+    ):
+        assert text in card, text
+    assert "pseudo" not in card.replace("dual-pseudo", "")
+    with pytest.raises(UserError, match="holds a model already"):
+        export_uvit(str(tmp_path / "nowhere.pth"), str(url))
+
+
+def test_an_imported_folder_brings_its_autoencoder(tmp_path):
+    autoencoder = save_kl(tmp_path / "autoencoder", channels=3)
+    latents = LatentsConfig(autoencoder=autoencoder, scale=0.3)
+    url = export_uvit(saved(tmp_path, official()), str(tmp_path / "uvit"), heads=HEADS, latents=latents)
+    shutil.rmtree(autoencoder)
+    generator = dpt_ray.load_generator(url, "cpu")
+    assert generator.sample([0, 1], steps=2).shape == (2, 3, 2 * SIZE, 2 * SIZE)
+    assert generator.config["image"] == {"size": 2 * SIZE, "channels": 3}
 
 
 def saved(tmp_path, content) -> str:
@@ -187,6 +354,10 @@ def test_job_writes_the_file_or_one_line(tmp_path):
     done = export(saved(tmp_path, official()), "--heads", str(HEADS), "--process", "edm", "--output", output)
     assert (done.returncode, done.stdout) == (0, f"generator: {output}\n")
     assert type(Generator(output).process).__name__ == "EdmPreconditioning"
+    folder = str(tmp_path / "uvit")
+    done = export(saved(tmp_path, official()), "--heads", str(HEADS), "--output", folder)
+    assert (done.returncode, done.stdout) == (0, f"generator: {folder}\n")
+    assert (tmp_path / "uvit" / "config.json").exists()
     failed = export(str(tmp_path / "nowhere.pth"))
     assert failed.returncode == 2
     assert re.fullmatch(r"error: .*nowhere\.pth.*\n", failed.stderr)

@@ -9,7 +9,7 @@ from torch import nn
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
-from dpt_ray.core.build import classifier_training
+from dpt_ray.core.build import build_classifier, classifier_training
 from dpt_ray.core.models.batch_norm import BatchNorm2d
 from dpt_ray.core.models.wide_resnet import LEAK, ResidualBlock, WideResNet
 from dpt_ray.core.semi_supervised.menu import algorithm_settings
@@ -23,7 +23,7 @@ STAGES = [CONFIG.stage1, CONFIG.stage3]
 @pytest.fixture(scope="module")
 def network() -> WideResNet:
     torch.manual_seed(0)
-    return WideResNet(depth=CONFIG.stage1.model.depth, width=CONFIG.stage1.model.width)
+    return build_classifier(CONFIG.stage1.model, channels=3, num_classes=10)
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=["stage1", "stage3"])
@@ -76,6 +76,7 @@ def test_batch_norm_slope_and_convolutions_are_those_of_the_published_network(ne
     assert not [module for module in network.modules() if isinstance(module, nn.Dropout)]
     blocks = [module for module in network.modules() if isinstance(module, ResidualBlock)]
     assert [block.conv2.out_channels for block in blocks] == [32] * 4 + [64] * 4 + [128] * 4
+    assert [number for number, block in enumerate(blocks) if block.skip_first_norm] == [4, 8]
     wider = [isinstance(block.shortcut, nn.Conv2d) for block in blocks]
     assert wider == [block.conv1.in_channels != block.conv1.out_channels for block in blocks]
 
@@ -88,8 +89,12 @@ def test_initial_weights_are_kaiming_fan_out_and_xavier(network):
             assert module.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=tolerance)
     head = network.head.weight
     assert head.std().item() == pytest.approx(math.sqrt(2 / sum(head.shape)), rel=0.15)
-    biases = [value for name, value in network.named_parameters() if name.endswith("bias")]
-    assert all(bias.abs().max() == 0 for bias in biases)
+    others = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.Linear)]
+    assert all(module.bias.abs().max() == 0 for module in others)
+    for module in network.modules():  # torch's own: uniform in +-1 / sqrt(fan_in)
+        if isinstance(module, nn.Conv2d):
+            bound = 1 / math.sqrt(module.in_channels * module.kernel_size[0] * module.kernel_size[1])
+            assert 0.8 * bound < module.bias.abs().max() <= bound
 
 
 def test_the_average_is_a_copy_at_the_start_and_keeps_0_999(network):

@@ -37,7 +37,9 @@ ROWS = {"labelled": 9, "pseudo": 15, "unlabelled": 21}
 UNIFORM, STRATIFIED = MixingConfig(), MixingConfig(real_share=0.5, pseudo_weight=0.5, separate_statistics=True)
 QUICK = {"statistics_momentum": 0.5, "threshold": 0.45, "warmup_share": 0.1, "fairness_weight": 0.1}
 """Settings with which few steps move statistics and masks far enough for a difference to show."""
-CASES = [(name, UNIFORM) for name in algorithm_names()] + [("freematch", STRATIFIED)]
+SMALL, WIDE = ClassifierModelConfig(width=4), ClassifierModelConfig(name="wide_resnet", depth=10, width=2)
+CASES = [(name, UNIFORM, SMALL) for name in algorithm_names()]
+CASES += [("freematch", STRATIFIED, SMALL), ("freematch", UNIFORM, WIDE)]
 
 
 def read(source: str, segment: Segment) -> list[dict[str, np.ndarray]]:
@@ -48,11 +50,13 @@ def read(source: str, segment: Segment) -> list[dict[str, np.ndarray]]:
     return [{"image": (noise + 120 * lines).astype(np.uint8), "label": rows % CLASSES}]
 
 
-def curve(algorithm: str, mixing: MixingConfig, rank: int, workers: int) -> tuple[torch.Tensor, torch.Tensor]:
+def curve(
+    algorithm: str, mixing: MixingConfig, model: ClassifierModelConfig, rank: int, workers: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Train some steps; return this worker's metrics, (steps, metrics), and all averaged weights, flat."""
     known = algorithm_class(algorithm).Settings.model_fields
     config = ClassifierConfig(
-        model=ClassifierModelConfig(width=4),
+        model=model,
         algorithm=AlgorithmConfig(name=algorithm, **{k: QUICK[k] for k in QUICK if k in known}),
         augmentation=AugmentationConfig(crop_padding=1),
         optimizer=OptimizerConfig(name="sgd", learning_rate=0.05),
@@ -147,9 +151,11 @@ def two_workers(tmp_path_factory) -> tuple[list[list[tuple[torch.Tensor, torch.T
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)], told
 
 
-@pytest.mark.parametrize(
-    "number", range(len(CASES)), ids=lambda n: CASES[n][0] + ("" if CASES[n][1] == UNIFORM else "-mixed")
-)
+def label(mixing: MixingConfig, model: ClassifierModelConfig) -> list[str]:
+    return ["mixed"] * (mixing != UNIFORM) + ["wide"] * (model == WIDE)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: "-".join([CASES[n][0], *label(*CASES[n][1:])]))
 def test_two_workers_give_the_curve_and_the_weights_of_one(two_workers, number):
     metrics, weights = curve(*CASES[number], rank=0, workers=1)
     (first, first_weights), (second, second_weights) = (worker[number] for worker in two_workers[0])

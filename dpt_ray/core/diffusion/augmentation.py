@@ -26,9 +26,17 @@ SYM6 = (
 )  # fmt: skip
 """The scaling filter of Daubechies' least asymmetric orthonormal wavelet with six vanishing moments."""
 
+CENTRE = 5
+"""The tap that counts as the filter's middle, as in the official code. The filter's centre of mass is at 5.098, so an
+image that is not moved by whole pixels moves by up to a twentieth of a pixel."""
+
 SCALE_BASE = 2**0.2
 TRANSLATION = 1 / 8
 """Standard deviation of a shift, as a share of the image's side."""
+
+ALONG_AXIS = 0.5
+"""Share of the stretched images that are stretched along an axis, horizontally or vertically; the others in any
+direction."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,9 @@ class Augmentation:
         return images, to_device(drawn.conditions(), device)
 
     def _draw(self, random: RowRandom) -> "_Draws":
-        applied = (random.uniform(5) < self.probability).float()
+        uniform = random.uniform(6)
+        applied = (uniform[:, :5] < self.probability).float()
+        tilted = (uniform[:, 5] >= ALONG_AXIS).float()
         sides = random.integers(2, 2).float()
         angles = (random.uniform(2) * 2 - 1) * math.pi
         normals = random.normal(4)
@@ -67,7 +77,7 @@ class Augmentation:
             flip_y=sides[:, 1] * applied[:, 0],
             scale=normals[:, 0] * applied[:, 1],
             rotation=angles[:, 0] * applied[:, 2],
-            stretch_direction=angles[:, 1],
+            stretch_direction=angles[:, 1] * tilted,
             stretch=normals[:, 1] * applied[:, 3],
             shift=normals[:, 2:] * applied[:, 4:],
         )
@@ -105,12 +115,13 @@ class _Draws:
     def source_positions(self, width: int, height: int) -> Tensor:
         """Return (B, 2, 3) matrices from a position in the changed image to the one it comes from.
 
-        An image is scaled, then rotated, then stretched, then shifted.
+        An image is scaled, then rotated, then stretched, then shifted. Positive angles turn it counter-clockwise as
+        it is seen, which is negative where y points downwards (table 6: ROTATE2D(-a_3)).
         """
         along, across = SCALE_BASE**-self.stretch, SCALE_BASE**self.stretch
-        unstretch = _turn(self.stretch_direction) @ _diagonal(along, across) @ _turn(-self.stretch_direction)
+        unstretch = _turn(-self.stretch_direction) @ _diagonal(along, across) @ _turn(self.stretch_direction)
         shrink = _diagonal(SCALE_BASE**-self.scale, SCALE_BASE**-self.scale)
-        linear = shrink @ _turn(-self.rotation) @ unstretch
+        linear = shrink @ _turn(self.rotation) @ unstretch
         shift = self.shift * torch.tensor([width, height]) * TRANSLATION
         return torch.cat([linear, -linear @ shift[:, :, None]], dim=2)
 
@@ -118,8 +129,8 @@ class _Draws:
 def resample(images: Tensor, source_positions: Tensor) -> Tensor:
     """Read each pixel from another position, at twice the resolution in between so that little is lost.
 
-    The image is mirrored at its edge pixels; further out than nearly its own width, what is there is mirrored again.
-    Where all positions move by whole pixels the result is exact, since the wavelet's filters are orthonormal (for
+    The image is continued by its mirror image on every side, one pixel short of its own width; beyond is black, which
+    is 0. Where all positions move by whole pixels the result is exact, since the wavelet's filters are orthonormal (for
     images of at least 6 pixels).
 
     Args:
@@ -130,25 +141,22 @@ def resample(images: Tensor, source_positions: Tensor) -> Tensor:
         (B, C, H, W).
     """
     height, width = images.shape[2:]
-    taps = torch.tensor(SYM6, dtype=torch.float64)
-    delay = (taps * torch.arange(len(taps))).sum().item() / taps.sum().item()
-    taps = to_device(taps.to(images.dtype), images.device)
+    taps = to_device(torch.tensor(SYM6, dtype=torch.float64).to(images.dtype), images.device)
     wide = functional.pad(images, (width - 1, width - 1, height - 1, height - 1), mode="reflect")
-    cut = len(taps) - 2  # samples at the edge that part of the filter misses
-    fine = _upsample(wide, taps)[:, :, cut:-cut, cut:-cut]
+    fine = _upsample(wide, taps)[:, :, CENTRE:-CENTRE, CENTRE:-CENTRE]  # sample 2 k is at pixel k; two for each pixel
 
     def positions(side: int) -> Tensor:
-        # Sample m of the finer grid sees its pixels around (m - delay) / 2.
+        # What `_downsample` takes begins `CENTRE` samples before the first pixel.
         samples = torch.arange(2 * side + len(taps) - 2, dtype=images.dtype, device=images.device)
-        return (samples - delay) / 2 - (side - 1) / 2
+        return (samples - CENTRE) / 2 - (side - 1) / 2
 
     # (rows, columns, 2)
     targets = torch.stack(torch.meshgrid(positions(width), positions(height), indexing="xy"), dim=2)
     sources = torch.einsum("bij,yxj->byxi", source_positions[:, :, :2], targets) + source_positions[:, None, None, :, 2]
     lasts = torch.tensor([[wide.shape[3] - 1, wide.shape[2] - 1], [fine.shape[3] - 1, fine.shape[2] - 1]])
     middle, last = to_device(lasts.to(images.dtype), images.device)
-    grid = (2 * (sources + middle / 2) + delay - cut) / last * 2 - 1
-    moved = functional.grid_sample(fine, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
+    grid = 2 * (sources + middle / 2) / last * 2 - 1
+    moved = functional.grid_sample(fine, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
     return _downsample(moved, taps)
 
 

@@ -46,6 +46,9 @@ _RULES = [
 PUBLISHED_HEADS = {512: 8, 768: 12, 1024: 16, 1152: 16}
 """Attention heads by width, of the sizes S, M, L and H; the weights do not show them."""
 
+DISCRETE_WIDTHS = frozenset({1152})
+"""Widths of the published networks that were trained in the discrete process: H. The others are continuous."""
+
 
 def our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the same tensors under our names.

@@ -3,12 +3,18 @@
 Shapes: B images, C channels, H by W pixels, D features.
 """
 
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dpt_ray.core.models.batch_norm import BatchNorm2d
 
 LEAK = 0.1
+
+Form = Literal["torchssl", "preactivation"]
+"""Which of two networks of the same name and number of parameters; see `WideResNet`."""
 
 
 def _batch_norm(channels: int) -> BatchNorm2d:
@@ -24,9 +30,19 @@ class ResidualBlock(nn.Module):
         out_channels: channels of the output; where they differ the shortcut is a 1x1 convolution.
         stride: stride of the first convolution and of the shortcut.
         activate_shortcut: whether the shortcut starts from the activated input instead of the raw one.
+        skip_first_norm: the first convolution reads the raw input. The first batch norm then follows the statistics
+            of the input and normalises nothing, so its weight and bias are not trained: no gradient, no weight decay.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, activate_shortcut: bool):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        *,
+        activate_shortcut: bool,
+        skip_first_norm: bool = False,
+    ):
         super().__init__()
         self.norm1 = _batch_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
@@ -35,33 +51,58 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride)
-        self.activate_shortcut = activate_shortcut
+        self.activate_shortcut, self.skip_first_norm = activate_shortcut, skip_first_norm
+        if skip_first_norm:
+            # DistributedDataParallel waits for the gradient of every parameter that requires one.
+            self.norm1.requires_grad_(False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        activated = functional.leaky_relu(self.norm1(x_BCHW), LEAK)
+        if self.skip_first_norm:
+            if self.training:
+                with torch.no_grad():
+                    self.norm1(x_BCHW)  # for its running statistics
+            activated = x_BCHW
+        else:
+            activated = functional.leaky_relu(self.norm1(x_BCHW), LEAK)
         residual = self.conv1(activated)
         residual = self.conv2(functional.leaky_relu(self.norm2(residual), LEAK))
         return self.shortcut(activated if self.activate_shortcut else x_BCHW) + residual
 
 
 class WideResNet(nn.Module):
-    """Pre-activation wide residual network (Zagoruyko & Komodakis 2016), FreeMatch's variant.
+    """Pre-activation wide residual network (Zagoruyko & Komodakis 2016) as the FixMatch family uses it.
 
     Three groups of (depth - 4) / 6 blocks with 16, 32 and 64 times `width` channels, the last two
     groups halving the image. Convolutions have biases. WRN-28-2 for 3 channels and 10 classes has
     1,469,642 parameters.
+
+    The two forms differ in two places:
+
+    - `torchssl` is the network of TorchSSL, with which FreeMatch and dual pseudo training were published. Where a
+      block widens and its shortcut is not activated (the first block of groups 2 and 3), its first convolution reads
+      the block's raw input. Biases of convolutions start as torch draws them, uniform in +-1 / sqrt(fan_in).
+    - `preactivation` is the textbook's: every 3x3 convolution follows batch norm and activation (He et al. 2016).
+      Biases of convolutions start at zero.
 
     Args:
         depth: convolutions on the main path; 6 n + 4.
         width: channel multiplier.
         in_channels: channels of the images.
         num_classes: number of logits.
+        form: `torchssl` or `preactivation`.
 
     Raises:
         ValueError: `depth` is not 6 n + 4 with n >= 1.
     """
 
-    def __init__(self, depth: int = 28, width: int = 2, in_channels: int = 3, num_classes: int = 10):
+    def __init__(
+        self,
+        depth: int = 28,
+        width: int = 2,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        form: Form = "torchssl",
+    ):
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"WideResNet depth must be 6 n + 4 with n >= 1 (10, 16, 22, 28, ...), got {depth}")
@@ -70,17 +111,14 @@ class WideResNet(nn.Module):
         blocks: list[nn.Module] = []
         channels = 16
         for group, base in enumerate((16, 32, 64)):
-            for block in range(blocks_per_group):
-                first = block == 0
-                stride = 2 if first and group > 0 else 1
-                # The stem has no activation of its own, so only the first block's shortcut is activated.
-                blocks.append(ResidualBlock(channels, base * width, stride, activate_shortcut=first and group == 0))
+            for number in range(blocks_per_group):
+                blocks.append(_block(form, channels, base * width, group, is_first=number == 0))
                 channels = base * width
         self.blocks = nn.Sequential(*blocks)
         self.norm = _batch_norm(channels)
         self.head = nn.Linear(channels, num_classes)
         self.feature_size = channels
-        self._initialise()
+        self._initialise(form)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """Globally averaged last activations, (B, D), for float images of at least 8x8 pixels."""
@@ -91,11 +129,28 @@ class WideResNet(nn.Module):
         """Logits, (B, num_classes), for normalised float images."""
         return self.head(self.features(x_BCHW))
 
-    def _initialise(self) -> None:
+    def _initialise(self, form: Form) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
-                if module.bias is not None:
+                if form == "preactivation" and module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.xavier_normal_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+
+def _block(form: Form, in_channels: int, out_channels: int, group: int, *, is_first: bool) -> ResidualBlock:
+    """Return a block of a group, 0 to 2."""
+    stride = 2 if is_first and group > 0 else 1
+    # The stem has no activation of its own, so only the very first block's shortcut is activated.
+    activate_shortcut = is_first and group == 0
+    if form == "preactivation":
+        return ResidualBlock(in_channels, out_channels, stride, activate_shortcut=activate_shortcut)
+    widens = in_channels != out_channels
+    return ResidualBlock(
+        in_channels,
+        out_channels,
+        stride,
+        activate_shortcut=activate_shortcut and widens,
+        skip_first_norm=widens and not activate_shortcut,
+    )

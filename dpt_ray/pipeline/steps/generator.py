@@ -38,6 +38,7 @@ class TrainGenerator(Step):
     """
 
     name = "generator"
+    version = 2
 
     def __init__(
         self,

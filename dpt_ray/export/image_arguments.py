@@ -1,0 +1,140 @@
+"""Images as users pass them to a classifier: arrays of NumPy or torch, images of Pillow, one or several."""
+
+import io
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dpt_ray.data.images import ORIENTATION, ImageForm, decode_images
+from dpt_ray.errors import UserError
+from dpt_ray.export.arguments import described, elements
+
+_DIMENSIONS = {1: "channels", 2: "height", 3: "width"}
+_FIX = "classifier.read(files) makes them so"
+
+
+def as_images(images: Any, form: ImageForm) -> Tensor:
+    """Return images as uint8 (N, C, H, W).
+
+    Args:
+        images: an array (N, C, H, W) or (N, H, W, C), or of one image without N, or of grey ones without C; an image
+            of Pillow, which is brought to `form` as a file would be; or a list of single images.
+        form: what is taken.
+
+    Raises:
+        TypeError: something else.
+        UserError: of another shape or type, or an image of Pillow that cannot be decoded.
+    """
+    if isinstance(images, np.ndarray | Tensor):
+        return _of_array(images, form)
+    if isinstance(images, Image.Image):
+        return _of_pillow(images, form, "the image")
+    if isinstance(images, str | os.PathLike | bytes):
+        raise TypeError(f"images must be arrays or images, not {described(images)}; classifier.read(files) reads files")
+    singles = [
+        _single(image, form, f"images[{place}]")
+        for place, image in enumerate(elements(images, "images", "an array, an image of Pillow"))
+    ]
+    return torch.cat(singles) if singles else torch.empty(0, *form.shape, dtype=torch.uint8)
+
+
+def _single(image: Any, form: ImageForm, name: str) -> Tensor:
+    """Return one image of several as (1, C, H, W)."""
+    if isinstance(image, Image.Image):
+        return _of_pillow(image, form, name)
+    if not isinstance(image, np.ndarray | Tensor):
+        raise TypeError(f"{name} must be an array or an image of Pillow, not {described(image)}")
+    row = _of_array(image, form, name)
+    if len(row) != 1:
+        raise UserError(f"{name} must be one image, not {len(row)}", fix="give one array, or a list of single images")
+    return row
+
+
+def _of_array(images: np.ndarray | Tensor, form: ImageForm, name: str = "images") -> Tensor:
+    kind, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
+    wanted = f"uint8 (N, {', '.join(map(str, form.shape))})"
+    if kind != "uint8":
+        raise UserError(f"{name} must be {wanted}, not {kind} {shape}", fix=_FIX)
+    rows = _rows(shape, form)
+    if rows is None:
+        raise UserError(f"{name} must be {wanted}, not {kind} {shape}{_difference(shape, form)}", fix=_FIX)
+    shape_of_rows, channels_last = rows
+    try:
+        tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images, order="C"))
+        tensor = tensor.detach().reshape(shape_of_rows)
+    except Exception:  # of a tensor that is sparse or has no values
+        raise TypeError(f"{name} must be an ordinary array, not {described(images)}") from None
+    if tensor.is_meta:
+        raise TypeError(f"{name} has no values: {described(images)}")
+    return tensor.permute(0, 3, 1, 2) if channels_last else tensor
+
+
+def _rows(shape: tuple[int, ...], form: ImageForm) -> tuple[tuple[int, ...], bool] | None:
+    """Return the shape with all dimensions, and whether channels are the last; None if it is no shape of `form`."""
+    channels, height, width = form.shape
+    last = (height, width, channels)
+    if len(shape) == 4 and shape[1:] in (form.shape, last):
+        return shape, shape[1:] != form.shape
+    if shape in (form.shape, last):
+        return (1, *shape), shape != form.shape
+    if channels == 1 and len(shape) in (2, 3) and shape[-2:] == (height, width):
+        return (1 if len(shape) == 2 else shape[0], 1, height, width), False
+    return None
+
+
+def _difference(shape: tuple[int, ...], form: ImageForm) -> str:
+    """Name the dimension that differs, where it is plain."""
+    if len(shape) not in (3, 4):
+        if len(shape) == 2 and form.channels == 3:
+            return ": greyscale, where colour is taken"
+        return f": {len(shape)} dimension{'s' * (len(shape) != 1)}"
+    single = shape[-3:]
+    if single[2] in (1, 3, 4) and single[0] not in (1, 3, 4):
+        single = (single[2], *single[:2])  # channels last
+    wrong = [
+        f"{_DIMENSIONS[place]} {has}, not {takes}"
+        for place, (has, takes) in enumerate(zip(single, form.shape, strict=True), 1)
+        if has != takes
+    ]
+    return f": {', '.join(wrong)}"
+
+
+def _of_pillow(image: Image.Image, form: ImageForm, name: str) -> Tensor:
+    """Return an image as (1, C, H, W), treated as its PNG file would be."""
+    if 0 in image.size:
+        raise UserError(f"{name} has no pixels ({image.width}x{image.height})")
+    if image.width * image.height > form.max_pixels:
+        raise UserError(f"{name} has {image.width}x{image.height} pixels; at most {form.max_pixels} are taken")
+    if image.mode == "F":
+        raise UserError(f"{name} has floating-point pixels, whose range is not known", fix="give 8 bits a channel")
+    content = io.BytesIO()
+    exif = _turned(image)
+    try:
+        if image.mode.startswith("I;16"):
+            image = image.convert("I")
+        elif image.mode not in _IN_PNG:
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        image.save(content, "PNG", compress_level=0, exif=exif)
+    except Exception as error:  # Pillow decodes only now, and decoders raise anything
+        raise UserError(f"{name} cannot be decoded ({' '.join(str(error).split())[:100]})") from None
+    return torch.from_numpy(decode_images([content.getvalue()], form, lambda _: name))
+
+
+_IN_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I"})
+"""Pillow's modes that a PNG holds as they are."""
+
+
+def _turned(image: Image.Image) -> Image.Exif:
+    """Return what an image says of how it is turned, and nothing else that it says."""
+    exif = Image.Exif()
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # of a block of EXIF that is none
+        return exif
+    if orientation in range(2, 9):
+        exif[ORIENTATION] = int(orientation)
+    return exif
