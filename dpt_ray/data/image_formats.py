@@ -1,12 +1,13 @@
 """Image formats: which ones are decoded, how their files are called, and how their first bytes tell them apart."""
 
 FORMATS = (
-    "JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "PPM", "GIF", "TIFF", "AVIF", "JPEG2000", "QOI", "SGI", "SUN", "PCX", "TGA",
+    "JPEG", "PNG", "WEBP", "BMP", "DIB", "PPM", "GIF", "TIFF", "AVIF", "JPEG2000", "QOI", "SGI", "SUN", "PCX", "TGA",
 )  # fmt: skip
-"""Pillow's names of the formats that are decoded. Pillow tries no other decoder, whatever the data says."""
+"""Pillow's names of the formats that are decoded. Pillow tries no other decoder, whatever the data says. An MPO file
+is opened by the JPEG decoder, and then calls itself MPO."""
 
 EXTENSIONS = {
-    "jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "jif": "JPEG", "mpo": "MPO",
+    "jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "jif": "JPEG", "mpo": "JPEG",
     "png": "PNG", "apng": "PNG", "webp": "WEBP", "bmp": "BMP", "dib": "DIB",
     "ppm": "PPM", "pgm": "PPM", "pbm": "PPM", "pnm": "PPM", "gif": "GIF", "tif": "TIFF", "tiff": "TIFF",
     "avif": "AVIF", "jp2": "JPEG2000", "j2k": "JPEG2000", "j2c": "JPEG2000", "jpc": "JPEG2000", "jpf": "JPEG2000",
