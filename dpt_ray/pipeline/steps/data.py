@@ -176,9 +176,9 @@ class _IndexWorker(UnitWorker):
             raise UnusableUnitError([Skipped(url, None, error.what)]) from None
         if not data:
             raise UnusableUnitError([Skipped(url, None, _EMPTY)])
-        if foreign := recognise(data[:FIRST_BYTES]):
-            raise UnusableUnitError([Skipped(url, None, f"is not a tar archive but {foreign[0]}; {foreign[1]}")])
         samples, skipped = reliable_samples(data, url)
+        if not samples and (foreign := recognise(data[:FIRST_BYTES])):
+            raise UnusableUnitError([Skipped(url, None, f"is not a tar archive but {foreign[0]}; {foreign[1]}")])
         unusable = try_samples(samples, self._form, url)
         skipped += unusable.values()
         usable = [sample for row, sample in enumerate(samples) if row not in unusable]
@@ -208,8 +208,9 @@ def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:
     found = set()
     for sample in samples:
         with suppress(UserError):
-            found.add(sample.label(where))
-    return found - {None}
+            if (label := sample.label(where)) is not None:
+                found.add(label)
+    return found
 
 
 def _count_named(data: DataConfig, imported: ImportedShards | None) -> int | None:
