@@ -87,7 +87,9 @@ def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
         told.append(f"    ... and {len(ignored) - len(told):,} more")
     listed = artifacts[step.imported].facts.get("ignored", {}) if step.imported is not None else {}
     where = f" (listed in {artifacts[step.imported].file(LEFT_OUT_FILE)})" if listed == ignored_facts(ignored) else ""
-    count = "1 file or folder" if len(ignored) == 1 else f"{len(ignored):,} files and folders"
+    folders = sum(entry.name.endswith("/") for entry in ignored)
+    counts = [(len(ignored) - folders, "file"), (folders, "folder")]
+    count = " and ".join(f"{number:,} {noun}{'s' * (number > 1)}" for number, noun in counts if number)
     return [f"  ignored: {count}{where}", *told]
 
 

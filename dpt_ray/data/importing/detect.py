@@ -19,7 +19,7 @@ from dpt_ray.data.importing.keys import has_image_name
 from dpt_ray.data.importing.litter import why_folder_passed_over, why_passed_over
 from dpt_ray.data.importing.parquet_table import ParquetTables, describe_parquet, read_parquet
 from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe
-from dpt_ray.data.importing.same_place import refuse_nested, refuse_same_place
+from dpt_ray.data.importing.same_place import are_nested, refuse_nested, refuse_same_place
 from dpt_ray.data.importing.tree import FileEntry, list_files, list_folders
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
@@ -63,7 +63,7 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
     images = _describe(kind, location, table, data, split, known)
     if kind == ParquetTables.kind:
         images = replace(images, ignored=(*images.ignored, *find_files(location, PARQUET).ignored))
-    if train is not None:
+    if split == "test" and are_nested(data) and (train := train or describe("train", data)) is not None:
         refuse_nested(train, images)
     if images.class_names is not None:
         if split == "test" and known is None:

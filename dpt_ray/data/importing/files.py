@@ -114,7 +114,7 @@ def sort_out(entries: Sequence[FileEntry], look_into: Callable[[str], bool] = la
 
 def _why_not(name: str) -> str:
     if name.lower().endswith((".tar", *ARCHIVE_ENDINGS)):
-        return "an archive, which is not read here; unpack it, if it holds more images"
+        return "an archive, which is not read here; unpack it, or set data.format=shards if it is a shard"
     return "not an image by its name"
 
 

@@ -52,6 +52,12 @@ def _same(train: str, test: str, what: str) -> UserError:
     return UserError(what, where=f"data.train and data.test ({places})", fix=_FIX)
 
 
+def are_nested(data: DataConfig) -> bool:
+    """Whether one of `data.train` and `data.test` lies below the other."""
+    train, test = (real_place(stores.absolute_url(place or "")).rstrip("/") + "/" for place in (data.train, data.test))
+    return train != test and (train.startswith(test) or test.startswith(train))
+
+
 def refuse_nested(train: ImageSet, test: ImageSet) -> None:
     """Refuse image files of one split in a folder below which all images are of the other.
 
