@@ -275,7 +275,7 @@ def test_only_compressed_archives_are_no_shards(root):
 LITTER = (
     "cat/._0.png cat/.DS_Store __MACOSX/cat/0.png cat/@eaDir/0.png/SYNOFILE_THUMB_M.png cat/Thumbs.db dog/desktop.ini "
     "dog/.ipynb_checkpoints/0.png #recycle/cat/1.png lost+found/1.png cat/README LICENSE.txt readme.md __meta__.json "
-    "$RECYCLE.BIN/0.png"
+    "$RECYCLE.BIN/0.png cat/0.png:Zone.Identifier"
 )
 
 
@@ -288,7 +288,7 @@ def test_litter_is_neither_class_nor_image(root):
     assert set(ignored_of(found)) == {
         "cat/._0.png", "cat/.DS_Store", "__MACOSX/", "cat/@eaDir/", "cat/Thumbs.db", "dog/desktop.ini",
         "dog/.ipynb_checkpoints/", "#recycle/", "lost+found/", "cat/README", "LICENSE.txt", "readme.md",
-        "__meta__.json", "$RECYCLE.BIN/",
+        "__meta__.json", "$RECYCLE.BIN/", "cat/0.png:Zone.Identifier",
     }  # fmt: skip
 
 
@@ -394,6 +394,20 @@ def test_a_cloned_hub_repository_says_which_files_to_name(root):
     assert complaint(settings(f"{root}/b")).endswith(f"name those of one split: {root}/b/shards")
     write(f"{root}/c", {f"{split}/0.parquet": table() for split in ("train", "test")})
     assert complaint(settings(f"{root}/c")).endswith(f"{root}/c/test or {root}/c/train")
+
+
+def test_files_in_folders_below_are_named_where_their_format_is_set(root):
+    write(root, {"data/0.tar": b"x", "data/0.parquet": table()})
+    for form in ("shards", "parquet"):
+        text = complaint(settings(root, format=form))
+        assert text.endswith(f"name one of the folders: {root}/data")
+
+
+def test_the_folder_of_cifar_10_is_named(root):
+    write(f"{root}/a", {"cifar-10-batches-bin/data_batch_1.bin": bytes(3073), "cifar-10-batches-bin/readme.html": "x"})
+    assert complaint(settings(f"{root}/a")).endswith(f"give {root}/a/cifar-10-batches-bin")
+    write(f"{root}/b", {"py/batches.meta": b"x", "py/data_batch_1": b"x"})
+    assert "a pickle can run any code" in complaint(settings(f"{root}/b"))
 
 
 @pytest.mark.parametrize("around", ["dataset", "data/images"])

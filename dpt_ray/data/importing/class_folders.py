@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from dpt_ray.data import stores
+from dpt_ray.data.importing.cifar10_binary import is_cifar10, refuse_pickled
 from dpt_ray.data.importing.classes import ClassList, ids_of_names, sorted_names
 from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, choices, name_some
 from dpt_ray.data.importing.files import FileSet, SortedFiles, hash_listing, label_files, sort_out
@@ -117,6 +118,12 @@ def _refuse_absent(location: str, tree: Sequence[FileEntry], found: SortedFiles,
 
 def _refuse_other_files(location: str, names: Sequence[str]) -> None:
     """Refuse a folder below which images lie in shards or Parquet files, and say which location names them."""
+    for folder in sorted({name.rpartition("/")[0] for name in names if is_cifar10(name.rpartition("/")[2])}):
+        fix = f"give {printable(stores.join(location, folder))}"
+        raise UserError(f"holds CIFAR-10's binary batches in its folder {printable(folder)!r}", where=location, fix=fix)
+    for folder in sorted({name.rpartition("/")[0] for name in names if name.endswith("/batches.meta")}):
+        inner = {name.rpartition("/")[2] for name in names if name.rpartition("/")[0] == folder}
+        refuse_pickled(stores.join(location, folder), inner)
     for kind in (PARQUET, SHARDS):
         files = [name for name in names if "/" in name and kind.has_name(name)]
         if not files:

@@ -15,7 +15,7 @@ from dpt_ray.data.importing.splits import Splits, read_split_name, splits_of_fil
 from dpt_ray.data.importing.tree import BROKEN, FileEntry, list_files, list_folders
 from dpt_ray.errors import UserError
 
-_MOST_FOLDERS = 200
+_MOST_FOLDERS = 50
 _MOST_DEPTH = 4
 """How many folders below a location, and how deep ones, are looked into for files that are left out."""
 _NOT_LOOKED_INTO = "a folder that was not looked into"
@@ -123,6 +123,14 @@ def _refuse_absent(location: str, files: Sequence[FileEntry], kind: FileKind) ->
     if not files and not stores.exists(location):
         what = "matches no file" if is_pattern(last) else "does not exist"
         raise UserError(what, where=location, fix=_fix(kind))
+    below = [entry.name for entry in _below(location, kind) if kind.has_name(entry.name)]
+    if below:
+        folders = sorted({printable(stores.join(location, name.rpartition("/")[0])) for name in below})
+        raise UserError(
+            f"holds no {kind.noun} itself, but {len(below):,} in folders below ({name_some(below)})",
+            where=location,
+            fix=f"name one of the folders: {' or '.join(folders[:_NAMED])}",
+        )
     archives = [file["name"] for file in files if file["name"].lower().endswith(ARCHIVE_ENDINGS)]
     if archives:
         raise UserError(

@@ -6,12 +6,14 @@ _FOLDERS = {
     "__macosx",  # zip archives made on macOS
     "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot",  # Synology and QNAP
     "$recycle.bin", "system volume information", "recycler",  # Windows
-    "lost+found", "__pycache__",
+    "network trash folder", "temporary items", "lost+found", "__pycache__",
 }  # fmt: skip
 _FILES = {
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r", "synofile_thumb.db",
     "__meta__.json", "_success",
 }  # fmt: skip
+_ZONE = ":zone.identifier"
+"""How Linux and macOS see what Windows notes about a downloaded file."""
 _ABOUT = {"readme", "license", "licence", "copying", "notice", "changelog", "citation", "authors"}
 _TEXTS = {"", "txt", "md", "rst", "html", "htm", "pdf", "cff", "bib"}
 
@@ -26,7 +28,7 @@ def why_passed_over(name: str) -> str | None:
             return reason
     if last.startswith("."):
         return HIDDEN
-    if last.casefold() in _FILES:
+    if last.casefold() in _FILES or last.casefold().endswith(_ZONE):
         return LITTER
     stem = last.rpartition(".")[0] or last
     return ABOUT if stem.casefold() in _ABOUT and extension(last) in _TEXTS else None

@@ -62,6 +62,8 @@ def list_folders(url: str) -> list[str]:
 def _without_litter(url: str, entries: Iterable[FileEntry]) -> list[FileEntry]:
     kept: dict[str, FileEntry] = {}
     for entry in entries:
+        if entry["name"].endswith("/"):  # an empty object, by which some tools make a folder visible
+            continue
         folder = outermost_passed_over(entry["name"])
         kept.setdefault(folder or entry["name"], _folder(folder, url) if folder else entry)
     return list(kept.values())
