@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dpt_ray.data import stores
+from dpt_ray.data.importing.file_sets import SHARDS, find_files
 from dpt_ray.data.sidecars import sidecar_name
 from dpt_ray.errors import UserError, expecting
 
@@ -102,15 +103,9 @@ def read_index(folder: str) -> DatasetIndex:
 
 
 def list_shards(url: str) -> list[dict[str, Any]]:
-    """List the shards (`*.tar`) in a folder with name, url, size and what tells a change.
+    """List the shards (`*.tar`) that a URL stands for: those of a folder, one file, or a pattern.
 
     Raises:
-        UserError: no such folder, or no shard in it.
+        UserError: no such folder, no shard in it, or shards of several splits.
     """
-    files = stores.list_files(url)
-    shards = [file for file in files if file["name"].endswith(".tar")]
-    if not shards:
-        if not files and not stores.exists(url):
-            raise UserError("does not exist", where=url, fix="give a folder that holds WebDataset shards (*.tar)")
-        raise UserError("holds no shards (*.tar)", where=url, fix="give a folder that holds WebDataset shards (*.tar)")
-    return shards
+    return find_files(url, SHARDS).files

@@ -1,12 +1,14 @@
 """Files on any fsspec URL: whole-file reads, and writes that a reader sees complete or not at all."""
 
+import errno
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -76,6 +78,60 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
+_SPECIAL_FILES = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def special_file(mode: int) -> str | None:
+    """Name the kind of a file that must not be opened, by its mode: a pipe, socket or device; None for all others.
+
+    To open one may block for ever, act on hardware, or give bytes without end.
+    """
+    return next((f"{kind}, which is never opened" for is_kind, kind in _SPECIAL_FILES if is_kind(mode)), None)
+
+
+def special_url(url: str) -> str | None:
+    """Return `special_file` of what lies at a URL; None for a plain file, a folder, and what is not there."""
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        with suppress(OSError):
+            return special_file(os.stat(path).st_mode)
+    return None
+
+
+def open_file(url: str) -> BinaryIO:
+    """Open a file for reading; it can seek.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a socket or a device.
+    """
+    fs, path = filesystem(url)
+    return _open_local(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb")
+
+
+def _open_local(path: str) -> BinaryIO:
+    _refuse_special(os.stat(path))
+    # The flag keeps this from blocking where a pipe has taken the file's name since.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _refuse_special(os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _refuse_special(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if kind := special_file(status.st_mode):
+        raise OSError(errno.EINVAL, f"it is {kind}")
+
+
 def read_bytes(url: str) -> bytes:
     """Return a file's whole content.
 
@@ -98,9 +154,17 @@ def _read(url: str, **limits: int) -> bytes:
     fs, path = filesystem(url)
     with _told(url, "cannot be read"):
         try:
-            return fs.cat_file(path, **limits)
+            return _read_local(path, **limits) if isinstance(fs, LocalFileSystem) else fs.cat_file(path, **limits)
         except (FileNotFoundError, NotADirectoryError):
             raise UserError("does not exist", where=url) from None
+
+
+def _read_local(path: str, start: int = 0, end: int | None = None) -> bytes:
+    with _open_local(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        stop = size if end is None else min(end, size)
+        file.seek(start)
+        return file.read(max(0, stop - start))
 
 
 def write_bytes(url: str, data: bytes) -> None:

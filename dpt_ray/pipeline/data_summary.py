@@ -9,7 +9,7 @@ from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.steps.data import Dataset, class_names
-from dpt_ray.pipeline.steps.shards import LEFT_OUT_FILE, SHARDS
+from dpt_ray.pipeline.steps.shards import LEFT_OUT_FILE, SHARDS, ignored_facts
 from dpt_ray.report.table import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5
@@ -78,15 +78,19 @@ def _refused(step: Dataset, artifacts: Artifacts) -> list[str]:
 
 
 def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
-    ignored = artifacts[step.imported].facts["ignored"] if step.imported is not None else {"files": 0}
-    if not ignored["files"]:
+    """List what lies beside the images now; the artifact's own list may be older."""
+    ignored = step.ignored
+    if not ignored:
         return []
-    told = [f"    {name}: {reason}" for name, reason in ignored["first"][:TOLD_IGNORED]]
-    if ignored["files"] > len(told):
-        told.append(f"    ... and {ignored['files'] - len(told):,} more")
-    where = artifacts[step.imported].file(LEFT_OUT_FILE)
-    count = "1 file" if ignored["files"] == 1 else f"{ignored['files']:,} files"
-    return [f"  ignored: {count} (listed in {where})", *told]
+    told = [f"    {entry.name}: {entry.reason}" for entry in ignored[:TOLD_IGNORED]]
+    if len(ignored) > len(told):
+        told.append(f"    ... and {len(ignored) - len(told):,} more")
+    listed = artifacts[step.imported].facts.get("ignored", {}) if step.imported is not None else {}
+    where = f" (listed in {artifacts[step.imported].file(LEFT_OUT_FILE)})" if listed == ignored_facts(ignored) else ""
+    folders = sum(entry.name.endswith("/") for entry in ignored)
+    counts = [(len(ignored) - folders, "file"), (folders, "folder")]
+    count = " and ".join(f"{number:,} {noun}{'s' * (number > 1)}" for number, noun in counts if number)
+    return [f"  ignored: {count}{where}", *told]
 
 
 def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> str:

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 from tiny_runs import arguments, artifact, described, files, start_job
 
+from dpt_ray.data import stores
 from dpt_ray.data.index import read_index
+from dpt_ray.data.shards import Sample, build_shard
 from dpt_ray.data.skipped import read_skipped
 from dpt_ray.pipeline.data_summary import summarise_data
 from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
@@ -114,6 +116,51 @@ def test_broken_files_end_the_job_or_are_listed(tmp_path, capsys):
 
     # What was made while losses were tolerated is no way around the policy.
     assert prepare(root, *settings) == USER_MISTAKE
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_class_that_loses_all_its_images_is_an_error_that_names_it(tmp_path, capsys):
+    settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
+    skip = [*settings, "data.on_error=skip", "data.max_skipped_share=0.9"]
+    for image in (tmp_path / "data" / "train" / "bee").iterdir():
+        image.write_bytes(b"no image")
+    assert prepare(root, *skip) == USER_MISTAKE
+    assert f"{tmp_path}/data/train: all images of the class 'bee' had to be left out" in capsys.readouterr().err
+    assert not list(root.glob("shards/*/manifest.json"))
+
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    for split in ("train", "test"):
+        samples = [
+            Sample(
+                f"{split}-{number}", {"png": picture.getvalue() if number % 3 else b"bad", "cls": b"%d" % (number % 3)}
+            )
+            for number in range(9)
+        ]
+        stores.write_bytes(str(tmp_path / "shards" / split / "0.tar"), build_shard(samples))
+        (tmp_path / "shards" / split / "1.tar.gz").touch()
+    skip[:2] = [f"data.{split}={tmp_path / 'shards' / split}" for split in ("train", "test")]
+    assert prepare(root, *skip) == USER_MISTAKE
+    said = capsys.readouterr()
+    assert f"{tmp_path}/shards/train: all images of the class 0 had to be left out" in said.err
+    assert not list(root.glob("dataset/*/manifest.json"))
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_what_is_left_out_stands_in_the_line_of_each_step(tmp_path, capsys):
+    settings, root = class_folders(tmp_path / "data"), tmp_path / "results"
+    for split in ("train", "test"):
+        (tmp_path / "data" / split / "ant" / "._ant.png").touch()
+    os.mkfifo(tmp_path / "data" / "train" / "bee" / "pipe.png")
+    assert prepare(root, *settings, target=lambda run: [run.train_data, run.test_data]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if " shards: done in " in line]
+    told = "; ignored: ant/._ant.png (hidden)"
+    assert f"24 images in 3 shards{told}, bee/pipe.png (is a named pipe, which is never opened))" in lines[0]
+    assert f"6 images in 1 shards{told})" in lines[1]
+    (tmp_path / "data" / "train" / "notes.txt").write_text("added afterwards, which changes no address")
+    assert prepare(root, *settings, target=lambda run: [run.train_data, run.test_data]) == 0
+    assert "already made (24 images in 3 shards; ignored: " in (out := capsys.readouterr().out)
+    assert "notes.txt (not an image by its name)" in out
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -1,6 +1,9 @@
 """The summary of prepared data: all of few classes, the extremes of many; the first entries of long lists."""
 
+from dataclasses import replace
+
 from dpt_ray.config.load import load_config
+from dpt_ray.data.importing.plan import Ignored
 from dpt_ray.data.skipped import Skipped, skip_facts
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.data_summary import summarise_data
@@ -30,6 +33,8 @@ def summary(tmp_path, train_classes: list[int], test_classes: list[int], *settin
         artifacts[step] = Artifact("root/dataset/1", {"facts": {**found, **skip_facts(sum(counts) + len(lost), lost)}})
         if step.imported is not None:
             artifacts[step.imported] = Artifact("root/shards/1", {"facts": {"skipped": [], **facts}})
+            beside = tuple(Ignored(*entry) for entry in facts["ignored"]["first"])
+            step.imported.images = replace(step.imported.images, ignored=beside)
     return summarise_data(config, run, artifacts, "root")
 
 
@@ -59,6 +64,18 @@ def test_long_lists_are_cut_and_the_rest_is_counted(tmp_path):
     text = summary(tmp_path, [1] * 10, [1] * 10, facts={"sizes": None, "ignored": ignored})
     assert "ignored: 9 files (listed in root/shards/1/left_out.csv)" in text
     assert "    4.txt: hidden\n    ... and 4 more" in text
+
+
+def test_what_lies_beside_shards_is_told_as_it_is_now(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "more").mkdir(parents=True)
+        (tmp_path / split / "more" / "2.tar").touch()
+        (tmp_path / split / "docs").mkdir()
+        (tmp_path / split / "1.tar.gz").touch()
+    text = summary(tmp_path, [5, 7], [1, 0])
+    assert text.count("  ignored: 2 files and 1 folder\n    1.tar.gz: an archive that is not read; decompress it") == 2
+    assert "    more/2.tar: lies in a folder below; to have it read, give" in text
+    assert "    docs/: a folder without shards" in text
 
 
 def test_image_sizes_are_told_with_what_they_were_brought_to(tmp_path):

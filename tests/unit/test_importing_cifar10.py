@@ -1,5 +1,7 @@
 """CIFAR-10's binary version: every record with its pixels and its label, in the file's order."""
 
+import os
+
 import numpy as np
 import pytest
 from importing_data import labels_of, new_place, settings, shards_of, write
@@ -61,6 +63,18 @@ def test_a_file_that_ends_within_a_record_and_labels_out_of_range_are_listed(roo
         ("data_batch_1.bin", None, "ends within record 3", 1),
         ("data_batch_1.bin", "data_batch_1-00001", "has the label 77; CIFAR-10 has 0 to 9", 1),
     ]
+
+
+def test_pointers_pipes_and_other_files_beside_the_batches_are_told(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    root = binary(str(tmp_path), **{"data_batch_1.bin": pointer, "data_batch_6.bin": batch(6, 1)})
+    images = describe("train", settings(root, root))
+    assert [("git lfs pull" in entry.reason, entry.images) for entry in images.refused] == [(True, 1)]
+    assert [entry.name for entry in images.ignored] == ["data_batch_6.bin", "readme.html"]
+    (tmp_path / "data_batch_2.bin").unlink()
+    os.mkfifo(tmp_path / "data_batch_2.bin")
+    with pytest.raises(UserError, match=r"data_batch_2\.bin: is a named pipe, which is never opened"):
+        describe("train", settings(root, root))
 
 
 def test_batches_that_vanish_or_become_shorter_are_listed(root):

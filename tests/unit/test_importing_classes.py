@@ -105,7 +105,7 @@ def test_names_of_test_data_mean_nothing_where_training_data_has_numbers(root):
     train = folders(f"{root}/a", "ant", "bee")
     table = write(root, {"labels.csv": "file,label\nant/ant.png,0\nbee/bee.png,1\n"}) + "/labels.csv"
     with pytest.raises(UserError, match="names its classes but the training data numbers them; list the names"):
-        describe("test", settings(train, train, train_labels=table))
+        describe("test", settings(train, folders(f"{root}/b", "ant", "bee"), train_labels=table))
 
 
 def test_the_same_classes_said_twice_are_refused():

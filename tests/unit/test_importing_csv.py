@@ -72,7 +72,7 @@ def test_rows_and_files_without_each_other_are_listed(root):
     assert {(entry.name, entry.reason) for entry in images.ignored} == {
         ("4.png", "not in the table"),
         ("sub/5.png", "not in the table"),
-        ("also.txt", "not an image by its name"),
+        ("also.txt", "is not an image by its content"),
         ("2.png", "named again on line 9 of the table"),
     }
 

@@ -60,8 +60,8 @@ def test_what_cannot_be_used_is_listed_with_its_reason(root):
     assert {(entry.name, entry.reason) for entry in images.ignored} == {
         ("cat/.DS_Store", "hidden"),
         ("notes.txt", "not an image by its name"),
-        ("dog/list.csv", "not an image by its name"),
-        ("doc/a.txt", "not an image by its name"),
+        ("dog/list.csv", "is not an image by its content"),
+        ("doc/a.txt", "is not an image by its content"),
         ("loose.png", "lies in no class folder"),
     }
 

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.importing.keys import extension, file_key, file_keys, has_image_name, is_hidden, is_text, printable
+from dpt_ray.data.importing.keys import extension, file_key, file_keys, has_image_name, is_text, printable
+from dpt_ray.data.importing.litter import HIDDEN, why_passed_over
 from dpt_ray.data.shards import Sample, build_shard, iter_samples, split_name
 
 SYLLABLES = st.sampled_from(["a", "b", ".", "%", "2E", "25", "3A", "%2E", "%25", "%3A", "jpg", " ", "é", "~", "-"])
@@ -13,7 +14,7 @@ STEMS = st.lists(SYLLABLES, min_size=1, max_size=6).map("".join) | st.text(
 FOLDERS = st.sampled_from(["", "cat/", "cat.d/", "cat/deep.er/", "cat%2E/"])
 ENDINGS = st.sampled_from([".jpg", ".JPG", ".jpeg", ".png", ".%3Ajpg.png"])
 NAMES = st.builds(lambda folder, stem, ending: folder + stem + ending, FOLDERS, STEMS, ENDINGS).filter(
-    lambda name: not is_hidden(name)
+    lambda name: why_passed_over(name) != HIDDEN
 )
 
 
@@ -46,8 +47,8 @@ def test_what_looks_like_an_image():
     assert all(map(has_image_name, ["a.jpg", "b/c.JPEG", "x.y.webp"]))
     assert not any(map(has_image_name, ["a", "jpg", "a.jpg/b", "a.txt", "a.jpg.gz", "png/a"]))
     assert extension("a/b.c/D.PNG") == "png"
-    assert all(map(is_hidden, [".DS_Store", "cat/._a.jpg", ".git/a.png", "../a.png"]))
-    assert not is_hidden("a.b/c.d")
+    assert {why_passed_over(name) for name in (".DS_Store", "cat/._a.jpg", ".git/a.png", "../a.png")} == {HIDDEN}
+    assert why_passed_over("a.b/c.d") is None
 
 
 def test_names_that_are_no_text_are_known_and_can_be_told():

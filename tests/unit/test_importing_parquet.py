@@ -90,7 +90,8 @@ def test_a_file_a_folder_and_a_pattern_can_be_named(root):
     with pytest.raises(UserError) as caught:
         describe("train", settings(root))
     assert str(caught.value) == (
-        f"{root}: holds Parquet files of several splits (test, train); name one of them, such as {root}/test-*.parquet"
+        f"{root}: holds Parquet files of several splits (test, train); "
+        f"name one of them: {root}/test-*.parquet or {root}/train-*.parquet"
     )
     with pytest.raises(UserError, match=r"none\.parquet: does not exist"):
         describe("train", settings(f"{root}/none.parquet"))

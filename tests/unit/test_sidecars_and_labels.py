@@ -386,7 +386,14 @@ def test_folders_without_usable_shards_are_refused(tmp_path):
         list_shards(str(tmp_path))
     (tmp_path / "a.tar").touch()
     with pytest.raises(UserError, match="give a folder"):
-        list_shards(str(tmp_path / "a.tar"))
+        list_shards(str(tmp_path / "b.tar"))
+
+
+def test_one_shard_and_a_pattern_are_locations(tmp_path):
+    for name in ("a-0.tar", "a-1.tar", "b.tar"):
+        write_bytes(str(tmp_path / name), b"x")
+    assert [entry["url"] for entry in list_shards(str(tmp_path / "b.tar"))] == [str(tmp_path / "b.tar")]
+    assert [entry["name"] for entry in list_shards(str(tmp_path / "a-*.tar"))] == ["a-0.tar", "a-1.tar"]
 
 
 def test_the_official_subset_files_load_as_they_are():

@@ -10,8 +10,11 @@ import numpy as np
 from dpt_ray.data import stores
 from dpt_ray.data.importing.classes import ClassList, ids_of_declared
 from dpt_ray.data.importing.files import hash_listing, unread
-from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, ranges
-from dpt_ray.data.importing.tree import FileEntry
+from dpt_ray.data.importing.keys import printable
+from dpt_ray.data.importing.litter import why_passed_over
+from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
+from dpt_ray.data.importing.plan import Ignored, ImageSet, RawImage, Recipe, ranges
+from dpt_ray.data.importing.tree import BROKEN, FileEntry, list_files
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
@@ -76,9 +79,12 @@ def describe_cifar10(location: str, split: str, known: ClassList | None) -> Cifa
     Raises:
         UserError: no batches, or a class that the list lacks.
     """
-    files = stores.list_files(location)
+    files = list_files(location)
     refuse_pickled(location, {file["name"] for file in files})
     batches = [file for file in files if fnmatch.fnmatchcase(file["name"], BATCHES[split])]
+    for batch in batches:
+        if batch.get("broken") or "special" in batch:
+            raise UserError(BROKEN if batch.get("broken") else f"is {batch['special']}", where=batch["url"])
     if not batches:
         raise UserError(f"holds no {BATCHES[split]} of CIFAR-10's binary version", where=location)
     declared = _class_names(location, files)
@@ -88,12 +94,20 @@ def describe_cifar10(location: str, split: str, known: ClassList | None) -> Cifa
         known.names if known else declared,
         tuple((batch["name"], batch["size"] // RECORD) for batch in batches),
         ids_of_declared(declared, known, location),
-        refused=tuple(
-            Skipped(batch["url"], None, f"ends within record {batch['size'] // RECORD}")
-            for batch in batches
-            if batch["size"] % RECORD
+        refused=tuple(Skipped(batch["url"], None, _why_cut(batch)) for batch in batches if batch["size"] % RECORD),
+        ignored=tuple(
+            Ignored(printable(file["name"]), why_passed_over(file["name"]) or "not a batch of CIFAR-10 by its name")
+            for file in files
+            if not is_cifar10(file["name"]) and file["name"] != NAMES_FILE
         ),
     )
+
+
+def _why_cut(batch: FileEntry) -> str:
+    """Say why a batch is no whole number of records."""
+    if found := recognise(stores.read_range(batch["url"], 0, FIRST_BYTES)):
+        return f"is not a batch of CIFAR-10 but {found[0]}; {found[1]}"
+    return f"ends within record {batch['size'] // RECORD}"
 
 
 def _class_names(location: str, files: list[FileEntry]) -> tuple[str, ...] | None:

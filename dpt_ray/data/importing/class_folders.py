@@ -1,16 +1,22 @@
 """A folder of class folders: `cat/1.jpg`, `dog/deep/er/2.png`."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from dpt_ray.data import stores
+from dpt_ray.data.importing.cifar10_binary import is_cifar10, refuse_pickled
 from dpt_ray.data.importing.classes import ClassList, ids_of_names, sorted_names
-from dpt_ray.data.importing.files import FileSet, hash_listing, label_files, sort_out
+from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, choices, name_some
+from dpt_ray.data.importing.files import FileSet, SortedFiles, hash_listing, label_files, sort_out
+from dpt_ray.data.importing.folder_structure import check_structure
+from dpt_ray.data.importing.keys import normalise_name, printable
+from dpt_ray.data.importing.litter import why_folder_passed_over
 from dpt_ray.data.importing.plan import Ignored
-from dpt_ray.data.importing.tree import list_tree
+from dpt_ray.data.importing.splits import splits_of_files
+from dpt_ray.data.importing.tree import FileEntry, list_folders, list_tree
 from dpt_ray.errors import UserError
-
-SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
-"""Folders with such names hold splits rather than classes."""
 
 
 class ClassFolders(FileSet):
@@ -20,45 +26,121 @@ class ClassFolders(FileSet):
 
 
 def describe_class_folders(location: str, known: ClassList | None) -> ClassFolders:
-    """List the images in class folders. A folder without images is no class.
+    """List the images in class folders. A folder without images is no class, if nothing in it may be one.
 
     Args:
         location: URL of the folder.
         known: the list that class ids come from, if there is one.
 
     Raises:
-        UserError: no images in class folders, or a class that the list lacks.
+        UserError: no images in class folders, folders that hold something else, or a class that the list lacks.
     """
-    images, refused, ignored = sort_out(list_tree(location))
-    classed = [entry for entry in images if "/" in entry["name"]]
-    ignored += [Ignored(entry["name"], "lies in no class folder") for entry in images if "/" not in entry["name"]]
-    folders = [entry["name"].partition("/")[0] for entry in classed]
-    _check_folders(location, set(folders), len(images) > len(classed))
-    ids = ids_of_names(folders, known, location)
+    tree = list_tree(location)
+    found = sort_out(tree, look_into=lambda name: "/" in name)
+    if known is not None:
+        known = replace(known, names=tuple(map(normalise_name, known.names)))
+    classed = [entry for entry in found.images if "/" in entry["name"]]
+    loose = [Ignored(printable(e["name"]), "lies in no class folder") for e in found.images if "/" not in e["name"]]
+    folders = {name: normalise_name(name) for name in (_top(entry["name"]) for entry in classed)}
+    if folders:
+        check_structure(location, [entry["name"] for entry in classed], set(known.names) if known else set())
+        _refuse_empty_classes(location, set(folders), found)
+    else:
+        _refuse_absent(location, tree, found, bool(loose))
+    ids = ids_of_names(folders.values(), known, location)
     return ClassFolders(
         location,
-        hash_listing(classed, [entry.to_json() for entry in refused]),
-        known.names if known else sorted_names(folders),
-        label_files(classed, [ids[folder] for folder in folders]),
-        refused=tuple(refused),
-        ignored=tuple(ignored),
+        hash_listing(classed, [entry.to_json() for entry in found.refused]),
+        known.names if known else sorted_names(folders.values()),
+        label_files(classed, [ids[folders[_top(entry["name"])]] for entry in classed]),
+        refused=tuple(found.refused),
+        ignored=(*found.ignored, *loose, *_empty_folders(location, tree)),
+        notes=_merged(folders),
     )
 
 
-def _check_folders(location: str, folders: set[str], loose_images: bool) -> None:
-    if not folders:
-        if not stores.exists(location):
-            raise UserError("does not exist", where=location, fix="give a folder with a folder for each class")
-        what = "holds images but no class folders" if loose_images else "holds no images in class folders"
+def _top(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _refuse_empty_classes(location: str, classes: set[str], found: SortedFiles) -> None:
+    """Refuse folders with files that may have been a class's images, none of which can be used."""
+    missed: dict[str, list[str]] = defaultdict(list)
+    for entry in found.refused:
+        name = entry.where.removeprefix(f"{printable(location.rstrip('/'))}/")
+        if "/" in name:
+            missed[_top(name)].append(f"{name} {entry.reason}")
+    for ignored in found.ignored:
+        if "/" in ignored.name and not ignored.document:
+            missed[_top(ignored.name)].append(f"{ignored.name} {ignored.reason}")
+    for folder, reasons in sorted(missed.items()):
+        if folder not in set(map(printable, classes)):
+            raise UserError(
+                f"its folder {folder!r} holds no image that can be used, so the class would be lost: {reasons[0]}"
+                + (f", and {len(reasons) - 1:,} more files" if len(reasons) > 1 else ""),
+                where=location,
+                fix="convert the files to images that are read, or move the folder elsewhere if it is no class",
+            )
+
+
+def _empty_folders(location: str, tree: Sequence[FileEntry]) -> list[Ignored]:
+    seen = {_top(entry["name"]) for entry in tree}
+    empty = [name for name in list_folders(location) if name not in seen and not why_folder_passed_over(name)]
+    return [Ignored(f"{printable(name)}/", "a folder without files") for name in empty]
+
+
+def _merged(folders: dict[str, str]) -> tuple[str, ...]:
+    """Say which folders are one class because their names differ in nothing but their Unicode form."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for folder, name in folders.items():
+        spellings[name].append(folder)
+    return tuple(
+        f"{len(names)} folders called {printable(name)!r}, in different Unicode forms (NFC and NFD), are one class"
+        for name, names in sorted(spellings.items())
+        if len(names) > 1
+    )
+
+
+def _refuse_absent(location: str, tree: Sequence[FileEntry], found: SortedFiles, loose_images: bool) -> None:
+    """Say what lies at a place without class folders, and what to do."""
+    if not tree and not stores.exists(location):
+        raise UserError("does not exist", where=location, fix="give a folder with a folder for each class")
+    if not loose_images:
+        _refuse_other_files(location, [entry["name"] for entry in tree])
+        _refuse_empty_classes(location, set(), found)
+    raise UserError(
+        "holds images but no class folders" if loose_images else "holds no images in class folders",
+        where=location,
+        fix="put each image into a folder named after its class, or name a table of labels "
+        "(data.train_labels, data.test_labels)",
+    )
+
+
+def _refuse_other_files(location: str, names: Sequence[str]) -> None:
+    """Refuse a folder below which images lie in shards or Parquet files, and say which location names them."""
+    for folder in sorted({name.rpartition("/")[0] for name in names if is_cifar10(name.rpartition("/")[2])}):
+        fix = f"give {printable(stores.join(location, folder))}"
+        raise UserError(f"holds CIFAR-10's binary batches in its folder {printable(folder)!r}", where=location, fix=fix)
+    for folder in sorted({name.rpartition("/")[0] for name in names if name.endswith("/batches.meta")}):
+        inner = {name.rpartition("/")[2] for name in names if name.rpartition("/")[0] == folder}
+        refuse_pickled(stores.join(location, folder), inner)
+    for kind in (PARQUET, SHARDS):
+        files = [name for name in names if "/" in name and kind.has_name(name)]
+        if not files:
+            continue
+        folders = sorted({name.rpartition("/")[0] for name in files})
         raise UserError(
-            what,
+            f"holds no images in class folders but {len(files):,} {kind.noun} in folders below ({name_some(files)})",
             where=location,
-            fix="put each image into a folder named after its class, or name a table of labels "
-            "(data.train_labels, data.test_labels)",
+            fix=f"name those of one split: {' or '.join(_locations(location, folders, files))}",
         )
-    if folders <= SPLIT_NAMES:
-        raise UserError(
-            f"its folders are called {', '.join(sorted(folders))}, which are splits and no classes",
-            where=location,
-            fix=f"name one of them, such as {stores.join(location, min(folders))}",
-        )
+
+
+def _locations(location: str, folders: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Return URLs that each stand for the files of one split, as far as folders and names tell."""
+    urls = []
+    for folder in folders[:4]:
+        splits = splits_of_files([name.rpartition("/")[2] for name in files if name.rpartition("/")[0] == folder])
+        url = stores.join(location, folder)
+        urls += choices(url, splits) if splits else [printable(url)]
+    return urls

@@ -1,21 +1,26 @@
 """Which kind of data lies at a place, its description, and its reader."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
+from dpt_ray.data.importing.ambiguous import are_of_folders, refuse_beside_folders
 from dpt_ray.data.importing.cifar10_binary import Cifar10, describe_cifar10, is_cifar10, read_cifar10, refuse_pickled
 from dpt_ray.data.importing.class_folders import ClassFolders, describe_class_folders
 from dpt_ray.data.importing.classes import ClassList, check_number, given_classes
 from dpt_ray.data.importing.csv_table import CsvTable, describe_csv
 from dpt_ray.data.importing.digits import Digits, Split, describe_digits, read_digits
+from dpt_ray.data.importing.file_sets import ARCHIVE_ENDINGS, PARQUET, find_files, is_pattern, match_files, name_some
+from dpt_ray.data.importing.file_sets import SHARDS as SHARD_FILES
 from dpt_ray.data.importing.files import read_files
 from dpt_ray.data.importing.keys import has_image_name
-from dpt_ray.data.importing.parquet_files import ENDING
+from dpt_ray.data.importing.litter import why_folder_passed_over, why_passed_over
 from dpt_ray.data.importing.parquet_table import ParquetTables, describe_parquet, read_parquet
 from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe
-from dpt_ray.data.importing.tree import list_folders
+from dpt_ray.data.importing.same_place import are_nested, refuse_nested, refuse_same_place
+from dpt_ray.data.importing.tree import FileEntry, list_files, list_folders
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
 
@@ -31,7 +36,6 @@ KNOWN_CLASSES = {Digits.kind: 10, Cifar10.kind: 10}
 """Number of classes of data for which it is known before a label is read."""
 
 SHARDS = "shards"
-_SHARD_ENDING = ".tar"
 
 
 def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> ImageSet | None:
@@ -48,9 +52,11 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
     if data.train == "digits":
         _check_known_classes(Digits.kind, data)
         return describe_digits(split)
-    location = stores.absolute_url((data.train if split == "train" else data.test) or "").rstrip("/")
+    location = stores.absolute_url((data.train if split == "train" else data.test) or "").rstrip("/") or "/"
     table = data.train_labels if split == "train" else data.test_labels
     kind = data.format if data.format != "auto" else detect(location, table)
+    if split == "test":
+        refuse_same_place(data, kind)
     if kind == SHARDS:
         return None
     _check_known_classes(kind, data)
@@ -60,6 +66,10 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
         if train is not None and train.class_names is not None:
             known = ClassList(train.class_names, f"the training data's ({train.location})")
     images = _describe(kind, location, table, data, split, known)
+    if kind == ParquetTables.kind:
+        images = replace(images, ignored=(*images.ignored, *find_files(location, PARQUET).ignored))
+    if split == "test" and are_nested(data) and (train := train or describe("train", data)) is not None:
+        refuse_nested(train, images)
     if images.class_names is not None:
         if split == "test" and known is None:
             raise UserError(
@@ -103,22 +113,39 @@ def detect(location: str, table: str | None) -> str:
     """
     if table is not None:
         return CsvTable.kind
-    if location.lower().endswith(ENDING):
-        return ParquetTables.kind
-    names = {file["name"] for file in stores.list_files(location)}
-    if any(name.endswith(_SHARD_ENDING) for name in names):
-        return SHARDS
+    if special := stores.special_url(location):
+        raise UserError(f"is {special}", where=location, fix=_KINDS)
+    listed, folders = list_files(location), [n for n in list_folders(location) if not why_folder_passed_over(n)]
+    files = listed if listed or folders else match_files(location)
+    names = {file["name"] for file in files if not why_passed_over(file["name"])}
+    archives, tables = (sorted(filter(kind.has_name, names)) for kind in (SHARD_FILES, PARQUET))
+    if archives:
+        return ClassFolders.kind if are_of_folders(archives, location, folders) else SHARDS
     if any(map(is_cifar10, names)):
         return Cifar10.kind
-    if any(name.lower().endswith(ENDING) for name in names):
+    if tables:
+        refuse_beside_folders(tables, location, folders)
         return ParquetTables.kind
     refuse_pickled(location, names)
-    folders = [name for name in list_folders(location) if not name.startswith(".")]
     if folders or any(map(has_image_name, names)):
         return ClassFolders.kind
-    if not names and not stores.exists(location):
-        raise UserError("does not exist", where=location, fix=_KINDS)
-    raise UserError("holds no shards (*.tar) nor anything that shards are made from", where=location, fix=_KINDS)
+    raise _unknown(location, files, sorted(names))
+
+
+def _unknown(location: str, files: Sequence[FileEntry], names: Sequence[str]) -> UserError:
+    """Return what to say of a place that holds nothing known."""
+    last = location.rpartition("/")[2]
+    if not files and ("{" in last or is_pattern(last)) and not stores.exists(location):
+        fix = "put * in the place of the braces" if "{" in last else _KINDS
+        return UserError("matches no file", where=location, fix=fix)
+    if not files and not stores.exists(location):
+        return UserError("does not exist", where=location, fix=_KINDS)
+    if [file["url"] for file in files] == [location]:
+        packed = location.lower().endswith(ARCHIVE_ENDINGS)
+        what = "is a compressed file or an archive" if packed else "is a file of a kind that is not read"
+        return UserError(what, where=location, fix=f"unpack it; {_KINDS}" if packed else _KINDS)
+    what = "holds no shards (*.tar) nor anything that shards are made from"
+    return UserError(what + (f" (found: {name_some(names)})" if names else ""), where=location, fix=_KINDS)
 
 
 _KINDS = (

@@ -9,26 +9,27 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from dpt_ray.data.shards import IMAGE_EXTENSIONS
+from dpt_ray.data.image_formats import EXTENSIONS
 
 _DOT, _PERCENT, _CLASH = "%2E", "%25", "%3A"
 _ESCAPED = re.compile(r"\.|%(?=2E|25|3A)")
 """Dots, and per cent signs that would read as one of the three codes: so escaping can be undone, hence is injective."""
 
 
+def _split_extension(base: str) -> tuple[str, str]:
+    """Cut a file's name at its last dot, if something stands on both sides of it; the second part may be empty."""
+    stem, _, ending = base.rpartition(".")
+    return (stem, ending) if stem and ending else (base, "")
+
+
 def extension(name: str) -> str:
-    """Return what follows the last dot of a path's last part, in lower case; empty if there is no dot."""
-    return name.rpartition("/")[2].rpartition(".")[2].lower() if "." in name.rpartition("/")[2] else ""
+    """Return what follows the last dot of a path's last part, in lower case; empty if there is nothing."""
+    return _split_extension(name.rpartition("/")[2])[1].lower()
 
 
 def has_image_name(name: str) -> bool:
     """Whether a path ends as images do."""
-    return extension(name) in IMAGE_EXTENSIONS
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a part of a path begins with a dot, as with `.DS_Store` and the `._a.jpg` of macOS archives."""
-    return any(part.startswith(".") for part in name.split("/"))
+    return extension(name) in EXTENSIONS
 
 
 def is_text(name: str) -> bool:
@@ -55,7 +56,7 @@ def escape_stem(stem: str) -> str:
 def file_key(name: str) -> str:
     """Return the key of the file with this path: the path without extension, and without dots in its last part."""
     folder, slash, base = name.rpartition("/")
-    return folder + slash + escape_stem(base.rpartition(".")[0])
+    return folder + slash + escape_stem(_split_extension(base)[0])
 
 
 def file_keys(names: Sequence[str]) -> list[str]:
@@ -63,6 +64,6 @@ def file_keys(names: Sequence[str]) -> list[str]:
     keys = [file_key(name) for name in names]
     uses = Counter(keys)
     return [
-        key if uses[key] == 1 else f"{key}{_CLASH}{name.rpartition('.')[2]}"
+        key if uses[key] == 1 else f"{key}{_CLASH}{_split_extension(name.rpartition('/')[2])[1]}"
         for key, name in zip(keys, names, strict=True)
     ]

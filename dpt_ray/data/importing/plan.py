@@ -43,10 +43,17 @@ class Unread(Skipped):
 
 @dataclass(frozen=True)
 class Ignored:
-    """A file that is no part of the images: nothing is lost with it, but people are told."""
+    """A file that is no part of the images: nothing is lost with it, but people are told.
+
+    Attributes:
+        name: its path below the location; that of a folder ends with a slash.
+        reason: why it is left out.
+        document: whether it is plainly no data, so that nobody misses it.
+    """
 
     name: str
     reason: str
+    document: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,10 @@ class ImageSet(ABC):
     def reader_settings(self) -> dict[str, Any]:
         """Return what the kind's reader needs besides a recipe, JSON-like."""
         return {"location": self.location}
+
+    def planned_labels(self) -> frozenset[int]:
+        """Return the class ids that have an image, as far as the listing tells."""
+        return frozenset()
 
     @abstractmethod
     def recipes(self, images_per_shard: int) -> list[Recipe]:

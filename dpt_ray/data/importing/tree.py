@@ -1,28 +1,50 @@
-"""Folders as people keep images in them: on a local disk, links to files and folders count as what they lead to."""
+"""Folders as people keep data in them: on a local disk, links to files and folders count as what they lead to."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
 from dpt_ray.data import stores
+from dpt_ray.data.importing.litter import outermost_passed_over, why_folder_passed_over
 from dpt_ray.errors import UserError
 
 FileEntry = dict[str, Any]
-"""A file as `stores.list_tree` tells it; `broken` is true for a link that leads nowhere."""
+"""A file as `stores.list_tree` lists it, or something else with a name.
+
+`broken` is true for a link that leads nowhere. `special` names what else cannot be opened, as `stores.special_file`
+does. A name that ends with a slash is a folder into which nobody looked, because of its name."""
+
+BROKEN = "is a link to a file that does not exist"
 
 
 def list_tree(url: str) -> list[FileEntry]:
     """Return all files below a folder, in any depth, sorted by name, which is the path below it.
+
+    A folder of litter (`why_folder_passed_over`) is one entry, and its files are none.
 
     Raises:
         UserError: a folder may not be listed.
     """
     filesystem, path = stores.filesystem(url)
     if not isinstance(filesystem, LocalFileSystem):
-        return stores.list_tree(url)
+        return _without_litter(url, stores.list_tree(url))
     return sorted(_walk(path, url, "", ()) if os.path.isdir(path) else (), key=lambda entry: entry["name"])
+
+
+def list_files(url: str) -> list[FileEntry]:
+    """Return the files directly in a folder, sorted by name; none if it is absent.
+
+    Raises:
+        UserError: the folder may not be listed.
+    """
+    filesystem, path = stores.filesystem(url)
+    if not isinstance(filesystem, LocalFileSystem):
+        return stores.list_files(url)
+    entries = _scan(path, url) if os.path.isdir(path) else []
+    files = [_file(entry, entry.name, stores.join(url, entry.name)) for entry in entries if not entry.is_dir()]
+    return sorted(files, key=lambda entry: entry["name"])
 
 
 def list_folders(url: str) -> list[str]:
@@ -37,6 +59,16 @@ def list_folders(url: str) -> list[str]:
     return sorted(entry.name for entry in _scan(path, url) if entry.is_dir()) if os.path.isdir(path) else []
 
 
+def _without_litter(url: str, entries: Iterable[FileEntry]) -> list[FileEntry]:
+    kept: dict[str, FileEntry] = {}
+    for entry in entries:
+        if entry["name"].endswith("/"):  # an empty object, by which some tools make a folder visible
+            continue
+        folder = outermost_passed_over(entry["name"])
+        kept.setdefault(folder or entry["name"], _folder(folder, url) if folder else entry)
+    return list(kept.values())
+
+
 def _walk(path: str, url: str, prefix: str, above: tuple[str, ...]) -> Iterator[FileEntry]:
     """Yield the files of a folder; `above` are the real places of the folders that led here."""
     above = (*above, os.path.realpath(path))
@@ -44,8 +76,14 @@ def _walk(path: str, url: str, prefix: str, above: tuple[str, ...]) -> Iterator[
         name = prefix + entry.name
         if not entry.is_dir():
             yield _file(entry, name, stores.join(url, name))
-        elif not (entry.is_symlink() and os.path.realpath(entry.path) in above):  # else it leads back up for ever
+        elif why_folder_passed_over(entry.name):
+            yield _folder(f"{name}/", url)
+        elif not (entry.is_symlink() and os.path.realpath(entry.path) in above):  # otherwise it leads back up for ever
             yield from _walk(entry.path, url, f"{name}/", above)
+
+
+def _folder(name: str, url: str) -> FileEntry:
+    return {"name": name, "url": stores.join(url, name), "size": None, "changed": ""}
 
 
 def _file(entry: os.DirEntry, name: str, url: str) -> FileEntry:
@@ -53,7 +91,9 @@ def _file(entry: os.DirEntry, name: str, url: str) -> FileEntry:
         status = entry.stat()
     except OSError:
         return {"name": name, "url": url, "size": None, "changed": "", "broken": True}
-    return {"name": name, "url": url, "size": status.st_size, "changed": str(status.st_mtime)}
+    found = {"name": name, "url": url, "size": status.st_size, "changed": str(status.st_mtime)}
+    special = stores.special_file(status.st_mode)
+    return {**found, "special": special} if special else found
 
 
 def _scan(path: str, url: str) -> list[os.DirEntry]:

@@ -1,7 +1,8 @@
 """The index of a shard set."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from dpt_ray.data import stores
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.importing.classes import given_classes
 from dpt_ray.data.importing.digits import Split
-from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, list_shards, read_index
+from dpt_ray.data.importing.file_sets import SHARDS, find_files
+from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
+from dpt_ray.data.importing.plan import Ignored
+from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.salvage import reliable_samples
 from dpt_ray.data.shards import Sample, fetch_shard, sha256
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
@@ -23,10 +27,11 @@ from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_uni
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.artifacts import Artifact, fingerprint
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.shards import ImportedShards, import_shards, written_shards
+from dpt_ray.pipeline.steps.shards import ImportedShards, import_shards, lost_classes, say_ignored, written_shards
 
 NO_LABEL = -1
 _EMPTY = "is an empty shard"
+_NO_LABELS = "has no labels of two or more classes (.cls files)"
 _LABELS, _TRAIN = "labels", "train"
 
 
@@ -60,12 +65,23 @@ class Dataset(Step):
         if self.imported is not None:
             parents["shards"] = self.imported
             self._listing: list[dict[str, Any]] | None = None
+            self._beside: tuple[Ignored, ...] = ()
         else:
             location = stores.absolute_url((data.train if split == "train" else data.test) or "")
-            self._listing = list_shards(location)
+            found = find_files(location, SHARDS)
+            self._listing, self._beside = found.files, found.ignored
             settings["location"] = location
             settings["listing"] = fingerprint([[s["name"], s["size"], s["changed"]] for s in self._listing])
         super().__init__(f"{split} data", settings, parents)
+
+    @property
+    def ignored(self) -> tuple[Ignored, ...]:
+        """What lies at the location now and is no part of the set."""
+        return self.imported.images.ignored if self.imported is not None else self._beside
+
+    @property
+    def _where(self) -> str:
+        return self.settings.get("location") or (self.imported.images.location if self.imported else "data")
 
     def plan(self) -> str:
         return f"indexing {self.settings.get('location', 'the shards')}"
@@ -100,6 +116,8 @@ class Dataset(Step):
         workshop.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
         facts = [fact for fact in facts if "samples" in fact]
         counts = _count_classes(facts)
+        if gone := {label for fact in facts for label in fact.get("classes_out", ())} - counts.keys():
+            raise lost_classes(sorted(gone), None, self._where)
         num_classes = self._num_classes(counts, workshop.parents.get(_TRAIN))
         _refuse_duplicate_keys([fact["url"] for fact in facts], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
@@ -117,10 +135,10 @@ class Dataset(Step):
 
     def summary(self, facts: Any) -> str:
         text = f"{facts['images']:,} images of {len(facts['images_per_class'])} classes in {facts['shards']} shards"
-        return text + summarise_skipped(facts)
+        return text + summarise_skipped(facts) + say_ignored(self._beside)
 
     def _num_classes(self, counts: Counter[int], train: Artifact | None) -> int:
-        largest, where = max(counts, default=-1), self.settings.get("location", "data")
+        largest, where = max(counts, default=-1), self._where
         known = read_index(train.url).num_classes if train else self.settings["num_classes"]
         num_classes: int = known or largest + 1
         if largest >= num_classes:
@@ -132,7 +150,7 @@ class Dataset(Step):
             )
         if num_classes < 2 or (train and largest < 0):
             raise UserError(
-                "has no labels of two or more classes (.cls files)",
+                "has images of fewer than two classes" if self.imported else _NO_LABELS,
                 where=where,
                 fix="set data.num_classes if the labels come from labels.file",
             )
@@ -159,6 +177,8 @@ class _IndexWorker(UnitWorker):
         if not data:
             raise UnusableUnitError([Skipped(url, None, _EMPTY)])
         samples, skipped = reliable_samples(data, url)
+        if not samples and (foreign := recognise(data[:FIRST_BYTES])):
+            raise UnusableUnitError([Skipped(url, None, f"is not a tar archive but {foreign[0]}; {foreign[1]}")])
         unusable = try_samples(samples, self._form, url)
         skipped += unusable.values()
         usable = [sample for row, sample in enumerate(samples) if row not in unusable]
@@ -175,11 +195,22 @@ class _IndexWorker(UnitWorker):
                 "rows_out": sorted(unusable),
                 "skipped": [entry.to_json() for entry in skipped],
                 "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
+                "classes_out": sorted(_classes_of((samples[row] for row in unusable), url)),
             },
         )
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
         return {"images": 1, **sidecar_facts(content)}
+
+
+def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:
+    """Return the class ids of samples, as far as they can be read."""
+    found = set()
+    for sample in samples:
+        with suppress(UserError):
+            if (label := sample.label(where)) is not None:
+                found.add(label)
+    return found
 
 
 def _count_named(data: DataConfig, imported: ImportedShards | None) -> int | None:

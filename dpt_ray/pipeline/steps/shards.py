@@ -11,7 +11,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.facts import left_out_table, size_facts
-from dpt_ray.data.importing.plan import ImageSet, Unread
+from dpt_ray.data.importing.plan import Ignored, ImageSet, Unread
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.data.shards import build_shard, sha256
 from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
@@ -27,6 +27,8 @@ LEFT_OUT_FILE = "left_out.csv"
 """Everything that was refused or ignored, a row each."""
 _RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
 _TOLD_IGNORED = 10
+_SAID_IGNORED = 3
+"""Files that the line about a finished step names."""
 
 
 class ImportedShards(Step):
@@ -78,6 +80,7 @@ class ImportedShards(Step):
             records = self._write_shards(workshop, len(recipes), total)
         skipped = [*self.images.refused, *(entry for record in records for entry in read_skipped(record))]
         self._check(workshop, skipped, images_in, records)
+        self._check_classes(records)
         stores.write_bytes(workshop.file(LEFT_OUT_FILE), left_out_table(skipped, self.images.ignored))
         return {**self._facts(records), **skip_facts(images_in, skipped)}
 
@@ -112,10 +115,21 @@ class ImportedShards(Step):
             if images_in == count_images(skipped):
                 raise UserError("holds no image that can be used", where=self.images.location)
         except UserError:
-            for record in records:  # what could not be fetched may be there when the command is run again
-                if record.get("unread"):
-                    stores.remove_tree(record["url"])
+            _forget_unread(records)
             raise
+
+    def _check_classes(self, records: Sequence[dict[str, Any]]) -> None:
+        """Refuse to lose all images of a class, however many images may be left out.
+
+        Raises:
+            UserError: naming the first such class.
+        """
+        before = set(self.images.planned_labels())
+        before.update(label for record in records for label in record.get("refused_classes", ()))
+        gone = sorted(before - {int(label) for record in records for label in record.get("classes", ())})
+        if gone:
+            _forget_unread(records)
+            raise lost_classes(gone, self.images.class_names, self.images.location)
 
     def _facts(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         shards = [record["shard"] for record in records if record.get("shard")]
@@ -125,7 +139,7 @@ class ImportedShards(Step):
             classes.update({int(label): count for label, count in record.get("classes", {}).items()})
             for width, height, count in record.get("sizes", ()):
                 sizes[width, height] += count
-        names, ignored = self.images.class_names, self.images.ignored
+        names = self.images.class_names
         num_classes = len(names) if names else max(classes, default=-1) + 1
         images = sum(shard["images"] for shard in shards)
         return {
@@ -137,14 +151,46 @@ class ImportedShards(Step):
             "images_per_class": [classes[label] for label in range(num_classes)],
             "sizes": size_facts(sizes),
             "notes": list(self.images.notes),
-            "ignored": {"files": len(ignored), "first": [[i.name, i.reason] for i in ignored[:_TOLD_IGNORED]]},
+            "ignored": ignored_facts(self.images.ignored),
         }
 
     def summary(self, facts: Any) -> str:
         text = f"{facts['images']:,} images in {len(facts['files'])} shards"
         lost = count_images(read_skipped(facts))
         text += f"; {lost:,} of {facts['images_in']:,} refused" if lost else ""
-        return "; ".join([text, *facts.get("notes", ())])
+        return "; ".join([text + say_ignored(self.images.ignored), *facts.get("notes", ())])
+
+
+def _forget_unread(records: Sequence[dict[str, Any]]) -> None:
+    """Remove records of what could not be fetched: it may be there when the command is run again."""
+    for record in records:
+        if record.get("unread"):
+            stores.remove_tree(record["url"])
+
+
+def ignored_facts(ignored: Sequence[Ignored]) -> dict[str, Any]:
+    """Return what an artifact's facts keep of files that are no part of it."""
+    return {"files": len(ignored), "first": [[entry.name, entry.reason] for entry in ignored[:_TOLD_IGNORED]]}
+
+
+def say_ignored(ignored: Sequence[Ignored]) -> str:
+    """Say in a few words what lies beside the images that are read; nothing if there is nothing."""
+    if not ignored:
+        return ""
+    first = ", ".join(f"{entry.name} ({entry.reason})" for entry in ignored[:_SAID_IGNORED])
+    more = f" and {len(ignored) - _SAID_IGNORED:,} more" if len(ignored) > _SAID_IGNORED else ""
+    return f"; ignored: {first}{more}"
+
+
+def lost_classes(labels: Sequence[int], names: Sequence[str] | None, where: str) -> UserError:
+    """Return the error about classes of which no image can be used."""
+    called = [repr(names[label]) if names else str(label) for label in labels[:_SAID_IGNORED]]
+    more = f" and {len(labels) - _SAID_IGNORED:,} more" if len(labels) > _SAID_IGNORED else ""
+    return UserError(
+        f"all images of the class {' and of '.join(called)}{more} had to be left out, so the class would be lost",
+        where=where,
+        fix="mend its images, or remove the class; data.on_error=fail names the first image with its fault",
+    )
 
 
 def import_shards(split: Split, data: DataConfig, train: ImportedShards | None = None) -> ImportedShards | None:
@@ -194,12 +240,15 @@ class _ShardWorker(UnitWorker):
         recipe = json.loads(self._recipes[unit])
         prepared: list[Prepared] = []
         skipped: list[Skipped] = []
+        refused: set[int] = set()
         for found in detect.read(self._kind, self._reader_settings, recipe):
             result = found if isinstance(found, Skipped) else prepare(found, self._size, self._max_pixels)
             if isinstance(result, Prepared):
                 prepared.append(result)
-            else:
-                skipped.append(result)
+                continue
+            skipped.append(result)
+            if not isinstance(found, Skipped) and found.label is not None:
+                refused.add(found.label)
         unread = count_images(entry for entry in skipped if isinstance(entry, Unread))
         if unread and self._give_up_unread:
             raise UnusableUnitError(skipped)
@@ -207,6 +256,7 @@ class _ShardWorker(UnitWorker):
             "images": recipe["images"],
             "shard": self._write_shard(unit, prepared) if prepared else None,
             "classes": dict(sorted(Counter(p.label for p in prepared if p.label is not None).items())),
+            "refused_classes": sorted(refused),
             "sizes": sorted([*size, count] for size, count in Counter(p.size for p in prepared).items()),
             "unread": unread,
             "skipped": [entry.to_json() for entry in skipped],

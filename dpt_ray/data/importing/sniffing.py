@@ -1,0 +1,114 @@
+"""Images among files whose names are not those of images: found by how the files begin."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from dpt_ray.data import stores
+from dpt_ray.data.image_formats import NOT_DECODED, SNIFFED_BYTES, sniff
+from dpt_ray.data.importing.keys import extension, printable
+from dpt_ray.data.importing.other_formats import recognise
+from dpt_ray.data.importing.plan import Ignored
+from dpt_ray.data.importing.tree import FileEntry
+from dpt_ray.data.skipped import Skipped
+from dpt_ray.errors import StoreFailureError, UserError
+
+_TOGETHER = 32
+"""Files that are looked into at the same time; each costs a request where the store is far."""
+TRIED_OF_AN_ENDING = 2000
+"""Files of one name ending that are looked into first; all others follow if one of them is an image."""
+
+NOT_BY_CONTENT = "is not an image by its content"
+
+_DOCUMENTS = {
+    "txt", "md", "rst", "html", "htm", "xml", "json", "jsonl", "csv", "tsv", "yaml", "yml", "toml", "ini", "cfg", "log",
+    "pdf", "doc", "docx", "xls", "xlsx", "ods", "odt", "ppt", "pptx", "bib", "tex", "py", "ipynb", "sh", "m", "css",
+    "js", "lst", "md5", "sha1", "sha256",
+}  # fmt: skip
+_PICTURES = {
+    "heic", "heif", "hif", "avci", "jxl", "ico", "psd", "psb", "svg", "svgz", "dng", "cr2", "cr3", "nef", "arw", "orf",
+    "raf", "rw2", "exr", "hdr", "dcm", "dds", "xcf", "eps", "icns", "wmf", "emf", "xbm", "xpm", "fits", "pfm",
+}  # fmt: skip
+"""Endings of image formats that are not decoded; such a file is missed even where its content is none of them."""
+
+
+class Sniffed(NamedTuple):
+    """What files turned out to be.
+
+    Attributes:
+        images: can be decoded, as far as their beginning tells.
+        refused: images that cannot, and files that cannot be read.
+        ignored: files that are no images.
+    """
+
+    images: list[FileEntry]
+    refused: list[Skipped]
+    ignored: list[Ignored]
+
+
+def sniff_files(entries: Sequence[FileEntry]) -> Sniffed:
+    """Look into files.
+
+    Raises:
+        StoreFailureError: the store does not answer.
+    """
+    endings: dict[str, list[FileEntry]] = defaultdict(list)
+    for entry in entries:
+        endings[extension(entry["name"])].append(entry)
+    found = Sniffed([], [], [])
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        for ending, members in endings.items():
+            step = -(-len(members) // TRIED_OF_AN_ENDING)
+            tried = members[::step]  # from all over, so that one folder does not speak for all
+            rest = [entry for place, entry in enumerate(members) if place % step]
+            heads = list(pool.map(_read_head, tried))
+            if any(isinstance(head, bytes) and sniff(head) for head in heads):
+                heads += pool.map(_read_head, rest)
+                tried, rest = tried + rest, []
+            for entry, head in zip(tried, heads, strict=True):
+                _sort(entry, head, found)
+            why = f"is not looked into, since {len(tried):,} files of the same ending hold no image"
+            found.ignored.extend(Ignored(printable(e["name"]), why, ending in _DOCUMENTS) for e in rest)
+    return found
+
+
+def _read_head(entry: FileEntry) -> bytes | UserError:
+    if entry["size"] == 0:
+        return b""
+    try:
+        return stores.read_range(entry["url"], 0, SNIFFED_BYTES)
+    except StoreFailureError:
+        raise
+    except UserError as error:
+        return error
+
+
+def _sort(entry: FileEntry, head: bytes | UserError, found: Sniffed) -> None:
+    """Add a file to the list that its beginning, or what kept it from being read, decides."""
+    if isinstance(head, UserError):
+        found.refused.append(Skipped(printable(entry["url"]), None, head.what))
+        return
+    form = sniff(head)
+    if form is None:
+        ending = extension(entry["name"])
+        document = ending in _DOCUMENTS or (_is_text(head) and ending not in _PICTURES)
+        other = recognise(head)
+        reason = f"is not an image but {other[0]}; {other[1]}" if other else NOT_BY_CONTENT
+        found.ignored.append(Ignored(printable(entry["name"]), reason, document))
+    elif form in NOT_DECODED:
+        reason = f"is an image of the format {form}, which is not decoded: {NOT_DECODED[form]}"
+        found.refused.append(Skipped(printable(entry["url"]), None, reason))
+    else:
+        found.images.append(entry)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a text; its last character may be cut."""
+    if b"\0" in head:
+        return False
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return error.end == len(head) and "unexpected end" in error.reason
+    return True
