@@ -6,7 +6,7 @@ from typing import Any
 from dpt_ray.data import stores
 from dpt_ray.data.importing.file_sets import SHARDS, find_files
 from dpt_ray.data.sidecars import sidecar_name
-from dpt_ray.errors import UserError, expecting
+from dpt_ray.errors import expecting
 
 INDEX_FILE = "index.json"
 
