@@ -63,7 +63,12 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
     images = _describe(kind, location, table, data, split, known)
     if kind == ParquetTables.kind:
         images = replace(images, ignored=(*images.ignored, *find_files(location, PARQUET).ignored))
-    if split == "test" and are_nested(data) and (train := train or describe("train", data)) is not None:
+    if (
+        split == "test"
+        and kind == ClassFolders.kind
+        and are_nested(data)
+        and (train := train or describe("train", data)) is not None
+    ):
         refuse_nested(train, images)
     if images.class_names is not None:
         if split == "test" and known is None:

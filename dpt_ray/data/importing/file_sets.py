@@ -217,7 +217,11 @@ def _common_start(names: Sequence[str]) -> str:
 
 
 def _beside(files: Sequence[FileEntry], kind: FileKind) -> list[Ignored]:
-    return [Ignored(printable(file["name"]), _why_not(file, kind)) for file in files if not kind.has_name(file["name"])]
+    return [
+        Ignored(printable(file["name"]), _why_not(file, kind), why_passed_over(file["name"]) is not None)
+        for file in files
+        if not kind.has_name(file["name"])
+    ]
 
 
 def _why_not(file: FileEntry, kind: FileKind) -> str:
@@ -248,12 +252,12 @@ def _below(location: str, kind: FileKind) -> list[Ignored]:
         if folder.count("/") > _MOST_DEPTH:
             reason = _NOT_LOOKED_INTO
         if reason:
-            ignored.append(Ignored(printable(folder), reason))
+            ignored.append(Ignored(printable(folder), reason, reason != _NOT_LOOKED_INTO))
             continue
         inner, found = _look_below(location, folder, kind)
         ignored += found
         if not found and not inner:
-            ignored.append(Ignored(printable(folder), f"a folder without {kind.noun}"))
+            ignored.append(Ignored(printable(folder), f"a folder without {kind.noun}", document=True))
         waiting += inner
     return ignored + [Ignored(printable(folder), _NOT_LOOKED_INTO) for folder in waiting]
 
