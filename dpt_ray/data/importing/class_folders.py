@@ -82,7 +82,7 @@ def _refuse_empty_classes(location: str, classes: set[str], found: SortedFiles, 
                 f"its folder {folder!r} holds no image that can be used, so the class would be lost: {reasons[0]}"
                 + (f", and {len(reasons) - 1:,} more files" if len(reasons) > 1 else ""),
                 where=location,
-                fix="convert its files; or, if it is no class, move it elsewhere or list the classes in data.class_names",
+                fix="convert its files; if it is no class, move it elsewhere or list the classes in data.class_names",
             )
 
 
