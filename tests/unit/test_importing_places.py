@@ -104,7 +104,7 @@ def test_what_a_pattern_does_not_match_is_said(root):
     write(root, {"train-0.tar": b"x"})
     for location, words in {
         "val-*.tar": "matches no file",
-        "train-{0..9}.tar": "put * in the place of the braces",
+        "train-{0..9}.tar": "write * instead of the braces",
         "none.tar": "does not exist",
         "none": "does not exist; give a folder of WebDataset shards",
     }.items():

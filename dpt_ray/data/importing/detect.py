@@ -125,7 +125,7 @@ def _unknown(location: str, files: Sequence[FileEntry], names: Sequence[str]) ->
     """Return what to say of a place that holds nothing known."""
     last = location.rpartition("/")[2]
     if not files and ("{" in last or is_pattern(last)) and not stores.exists(location):
-        fix = "put * in the place of the braces" if "{" in last else _KINDS
+        fix = "write * instead of the braces" if "{" in last else _KINDS
         return UserError("matches no file", where=location, fix=fix)
     if not files and not stores.exists(location):
         return UserError("does not exist", where=location, fix=_KINDS)

@@ -116,7 +116,7 @@ def _refuse_absent(location: str, files: Sequence[FileEntry], kind: FileKind) ->
     _, last = split_location(location)
     if "{" in last and "}" in last:
         raise UserError(
-            "has a pattern in braces, which is not read", where=location, fix="put * in the place of the braces"
+            "has a pattern in braces, which is not read", where=location, fix="write * instead of the braces"
         )
     if special := stores.special_url(location):
         raise UserError(f"is {special}", where=location)
@@ -234,7 +234,8 @@ def _why_not(file: FileEntry, kind: FileKind) -> str:
     if "special" in file:
         return f"is {file['special']}"
     if name.endswith(ARCHIVE_ENDINGS):
-        remedy = f"decompress it to *{kind.ending}" if kind == SHARDS and ".t" in name else "unpack it"
+        packed = kind != SHARDS or name.endswith((".zip", ".7z", ".rar"))
+        remedy = "unpack it" if packed else f"decompress it to *{kind.ending}"
         return f"an archive that is not read; {remedy} to have its images"
     other = PARQUET if kind == SHARDS else SHARDS
     if other.has_name(file["name"]):
