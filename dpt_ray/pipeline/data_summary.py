@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpt_ray.config.schema import RunConfig
+from dpt_ray.data.importing.plan import missed_first
 from dpt_ray.data.skipped import count_images, read_skipped
 from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
@@ -82,7 +83,7 @@ def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
     ignored = step.ignored
     if not ignored:
         return []
-    told = [f"    {entry.name}: {entry.reason}" for entry in ignored[:TOLD_IGNORED]]
+    told = [f"    {entry.name}: {entry.reason}" for entry in missed_first(ignored)[:TOLD_IGNORED]]
     if len(ignored) > len(told):
         told.append(f"    ... and {len(ignored) - len(told):,} more")
     listed = artifacts[step.imported].facts.get("ignored", {}) if step.imported is not None else {}

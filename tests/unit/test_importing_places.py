@@ -21,6 +21,7 @@ from dpt_ray.data.importing import sniffing
 from dpt_ray.data.importing.detect import describe
 from dpt_ray.data.importing.file_sets import SHARDS, find_files
 from dpt_ray.data.importing.litter import why_passed_over
+from dpt_ray.data.importing.plan import missed_first
 from dpt_ray.data.importing.same_place import real_place
 from dpt_ray.data.index import list_shards
 from dpt_ray.errors import UserError
@@ -103,7 +104,7 @@ def test_what_a_pattern_does_not_match_is_said(root):
     write(root, {"train-0.tar": b"x"})
     for location, words in {
         "val-*.tar": "matches no file",
-        "train-{0..9}.tar": "put * in the place of the braces",
+        "train-{0..9}.tar": "write * instead of the braces",
         "none.tar": "does not exist",
         "none": "does not exist; give a folder of WebDataset shards",
     }.items():
@@ -245,6 +246,8 @@ def test_what_lies_beside_and_below_shards_is_listed(root):
     assert f"give {root}/more as the location" in reasons["more/4.tar"]
     assert reasons["notes.txt"] == "not one of the shards by its name (*.tar)"
     assert find_files(f"{root}/*.tar", SHARDS).ignored == ()
+    shown = [entry.name for entry in missed_first(found.ignored)[:6]]
+    assert shown == ["2.tar.gz", "3.tgz", "a.parquet", "notes.txt", "more/4.tar", "more/6.tar.gz"]
 
 
 def test_what_lies_beside_and_below_tables_is_listed(root):
@@ -341,6 +344,8 @@ def test_an_image_that_needs_a_plug_in_names_it(root):
 )
 def test_a_class_without_a_single_image_is_an_error_that_names_it(root, name, content, words):
     write(root, class_folders("cat", "dog") | {f"emu/{name}": content, "emu/README.md": "x"})
+    others = describe("train", settings(root, class_names=("dog", "cat")))  # where the classes are listed, it is none
+    assert others.class_names == ("dog", "cat")
     text = complaint(settings(root))
     assert f"{root}: its folder 'emu' holds no image that can be used, so the class would be lost: " in text
     assert words in text

@@ -44,7 +44,7 @@ def describe_class_folders(location: str, known: ClassList | None) -> ClassFolde
     folders = {name: normalise_name(name) for name in (_top(entry["name"]) for entry in classed)}
     if folders:
         check_structure(location, [entry["name"] for entry in classed], set(known.names) if known else set())
-        _refuse_empty_classes(location, set(folders), found)
+        _refuse_empty_classes(location, set(folders), found, known)
     else:
         _refuse_absent(location, tree, found, bool(loose))
     ids = ids_of_names(folders.values(), known, location)
@@ -63,8 +63,11 @@ def _top(name: str) -> str:
     return name.partition("/")[0]
 
 
-def _refuse_empty_classes(location: str, classes: set[str], found: SortedFiles) -> None:
-    """Refuse folders with files that may have been a class's images, none of which can be used."""
+def _refuse_empty_classes(location: str, classes: set[str], found: SortedFiles, known: ClassList | None) -> None:
+    """Refuse folders with files that may have been a class's images, none of which can be used.
+
+    Where the classes are known, other folders are no classes.
+    """
     missed: dict[str, list[str]] = defaultdict(list)
     for entry in found.refused:
         name = entry.where.removeprefix(f"{printable(location.rstrip('/'))}/")
@@ -74,12 +77,12 @@ def _refuse_empty_classes(location: str, classes: set[str], found: SortedFiles) 
         if "/" in ignored.name and not ignored.document:
             missed[_top(ignored.name)].append(f"{ignored.name} {ignored.reason}")
     for folder, reasons in sorted(missed.items()):
-        if folder not in set(map(printable, classes)):
+        if folder not in set(map(printable, classes)) and (known is None or normalise_name(folder) in known.names):
             raise UserError(
                 f"its folder {folder!r} holds no image that can be used, so the class would be lost: {reasons[0]}"
                 + (f", and {len(reasons) - 1:,} more files" if len(reasons) > 1 else ""),
                 where=location,
-                fix="convert the files to images that are read, or move the folder elsewhere if it is no class",
+                fix="convert its files; if it is no class, move it elsewhere or list the classes in data.class_names",
             )
 
 
@@ -107,7 +110,7 @@ def _refuse_absent(location: str, tree: Sequence[FileEntry], found: SortedFiles,
         raise UserError("does not exist", where=location, fix="give a folder with a folder for each class")
     if not loose_images:
         _refuse_other_files(location, [entry["name"] for entry in tree])
-        _refuse_empty_classes(location, set(), found)
+        _refuse_empty_classes(location, set(), found, None)
     raise UserError(
         "holds images but no class folders" if loose_images else "holds no images in class folders",
         where=location,

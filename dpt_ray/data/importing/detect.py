@@ -68,7 +68,12 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
     images = _describe(kind, location, table, data, split, known)
     if kind == ParquetTables.kind:
         images = replace(images, ignored=(*images.ignored, *find_files(location, PARQUET).ignored))
-    if split == "test" and are_nested(data) and (train := train or describe("train", data)) is not None:
+    if (
+        split == "test"
+        and kind == ClassFolders.kind
+        and are_nested(data)
+        and (train := train or describe("train", data)) is not None
+    ):
         refuse_nested(train, images)
     if images.class_names is not None:
         if split == "test" and known is None:
@@ -136,7 +141,7 @@ def _unknown(location: str, files: Sequence[FileEntry], names: Sequence[str]) ->
     """Return what to say of a place that holds nothing known."""
     last = location.rpartition("/")[2]
     if not files and ("{" in last or is_pattern(last)) and not stores.exists(location):
-        fix = "put * in the place of the braces" if "{" in last else _KINDS
+        fix = "write * instead of the braces" if "{" in last else _KINDS
         return UserError("matches no file", where=location, fix=fix)
     if not files and not stores.exists(location):
         return UserError("does not exist", where=location, fix=_KINDS)

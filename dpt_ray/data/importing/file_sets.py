@@ -116,7 +116,7 @@ def _refuse_absent(location: str, files: Sequence[FileEntry], kind: FileKind) ->
     _, last = split_location(location)
     if "{" in last and "}" in last:
         raise UserError(
-            "has a pattern in braces, which is not read", where=location, fix="put * in the place of the braces"
+            "has a pattern in braces, which is not read", where=location, fix="write * instead of the braces"
         )
     if special := stores.special_url(location):
         raise UserError(f"is {special}", where=location)
@@ -217,7 +217,11 @@ def _common_start(names: Sequence[str]) -> str:
 
 
 def _beside(files: Sequence[FileEntry], kind: FileKind) -> list[Ignored]:
-    return [Ignored(printable(file["name"]), _why_not(file, kind)) for file in files if not kind.has_name(file["name"])]
+    return [
+        Ignored(printable(file["name"]), _why_not(file, kind), why_passed_over(file["name"]) is not None)
+        for file in files
+        if not kind.has_name(file["name"])
+    ]
 
 
 def _why_not(file: FileEntry, kind: FileKind) -> str:
@@ -230,7 +234,8 @@ def _why_not(file: FileEntry, kind: FileKind) -> str:
     if "special" in file:
         return f"is {file['special']}"
     if name.endswith(ARCHIVE_ENDINGS):
-        remedy = f"decompress it to *{kind.ending}" if kind == SHARDS and ".t" in name else "unpack it"
+        packed = kind != SHARDS or name.endswith((".zip", ".7z", ".rar"))
+        remedy = "unpack it" if packed else f"decompress it to *{kind.ending}"
         return f"an archive that is not read; {remedy} to have its images"
     other = PARQUET if kind == SHARDS else SHARDS
     if other.has_name(file["name"]):
@@ -248,12 +253,12 @@ def _below(location: str, kind: FileKind) -> list[Ignored]:
         if folder.count("/") > _MOST_DEPTH:
             reason = _NOT_LOOKED_INTO
         if reason:
-            ignored.append(Ignored(printable(folder), reason))
+            ignored.append(Ignored(printable(folder), reason, reason != _NOT_LOOKED_INTO))
             continue
         inner, found = _look_below(location, folder, kind)
         ignored += found
         if not found and not inner:
-            ignored.append(Ignored(printable(folder), f"a folder without {kind.noun}"))
+            ignored.append(Ignored(printable(folder), f"a folder without {kind.noun}", document=True))
         waiting += inner
     return ignored + [Ignored(printable(folder), _NOT_LOOKED_INTO) for folder in waiting]
 

@@ -1,6 +1,7 @@
 """The interface of all importers: what a set of images holds, and the recipes of the shards made from it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -54,6 +55,11 @@ class Ignored:
     name: str
     reason: str
     document: bool = False
+
+
+def missed_first(ignored: Iterable[Ignored]) -> list[Ignored]:
+    """Return files with those that somebody may miss before those that are plainly no data."""
+    return sorted(ignored, key=lambda entry: entry.document)
 
 
 @dataclass(frozen=True)

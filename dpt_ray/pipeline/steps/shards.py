@@ -11,7 +11,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.facts import left_out_table, size_facts
-from dpt_ray.data.importing.plan import Ignored, ImageSet, Unread
+from dpt_ray.data.importing.plan import Ignored, ImageSet, Unread, missed_first
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.data.shards import build_shard, sha256
 from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
@@ -170,14 +170,17 @@ def _forget_unread(records: Sequence[dict[str, Any]]) -> None:
 
 def ignored_facts(ignored: Sequence[Ignored]) -> dict[str, Any]:
     """Return what an artifact's facts keep of files that are no part of it."""
-    return {"files": len(ignored), "first": [[entry.name, entry.reason] for entry in ignored[:_TOLD_IGNORED]]}
+    return {
+        "files": len(ignored),
+        "first": [[entry.name, entry.reason] for entry in missed_first(ignored)[:_TOLD_IGNORED]],
+    }
 
 
 def say_ignored(ignored: Sequence[Ignored]) -> str:
     """Say in a few words what lies beside the images that are read; nothing if there is nothing."""
     if not ignored:
         return ""
-    first = ", ".join(f"{entry.name} ({entry.reason})" for entry in ignored[:_SAID_IGNORED])
+    first = ", ".join(f"{entry.name} ({entry.reason})" for entry in missed_first(ignored)[:_SAID_IGNORED])
     more = f" and {len(ignored) - _SAID_IGNORED:,} more" if len(ignored) > _SAID_IGNORED else ""
     return f"; ignored: {first}{more}"
 
