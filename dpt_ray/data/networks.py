@@ -50,7 +50,7 @@ RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width"})
 """Settings of `sampling` that belong to a run; the others say how a generator, wherever it is, draws an image."""
 
 _USUAL_GUIDANCE = 10.0
-"""A guidance scale above it makes images of its own making."""
+"""Larger guidance scales can drive the images of a sound generator out of every range."""
 
 _FIRST_FORM = {"form": "preactivation"}
 """The form of a wide residual network in a file that names none: such files are older than the setting."""

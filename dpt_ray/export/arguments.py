@@ -5,7 +5,8 @@ import operator
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ def described(value: Any) -> str:
     except Exception:  # whatever a foreign __repr__ raises
         return f"an object of type {type(value).__name__}"
     name = type(value).__name__
-    return text[:80] if value is None or name in text else f"{text[:80]} ({name})"
+    says_it = value is None or text.startswith((f"{name}(", f"<{name} "))
+    return text[:80] if says_it else f"{text[:80]} ({name})"
 
 
 def as_url(value: Any, name: str) -> str:
@@ -40,7 +42,10 @@ def as_url(value: Any, name: str) -> str:
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be text or a path, not {described(value)}")
-    text = os.fsdecode(os.fspath(value))
+    try:
+        text = os.fsdecode(os.fspath(value))
+    except Exception:  # of a foreign path
+        raise TypeError(f"{name} must be text or a path, not {described(value)}") from None
     if not text.strip():
         raise UserError(f"{name} is empty", fix="give a path or URL")
     if not isinstance(value, str) and _REMOTE_PATH.match(text):
@@ -65,14 +70,15 @@ def as_urls(value: Any, name: str) -> list[str]:
     return [as_url(element, f"{name}[{place}]") for place, element in enumerate(elements(value, name, "a path"))]
 
 
-def elements(value: Any, name: str, one: str) -> Iterable[Any]:
-    """Return what can be gone through in an order.
+def elements(value: Any, name: str, one: str) -> Iterator[Any]:
+    """Return the elements of what has an order.
 
     Raises:
         TypeError: it cannot; `one` says what its elements should be.
     """
     if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | memoryview | Mapping | Set):
-        return value
+        with suppress(Exception):  # of an array without dimensions
+            return iter(value)
     raise TypeError(f"{name} must be {one}, or a list of them, not {described(value)}")
 
 
@@ -105,7 +111,7 @@ def as_whole_number(value: Any, name: str, *, least: int = -LARGEST, most: int =
         if isinstance(plain, bool):
             raise TypeError
         number = int(plain) if isinstance(plain, float) else operator.index(plain)
-    except TypeError:
+    except Exception:  # of a foreign __index__
         raise TypeError(f"{name} must be a whole number, not {described(value)}") from None
     if number < least:
         bound = "not be negative: " if least == 0 else f"be at least {least}, not "

@@ -88,9 +88,11 @@ def _rows(shape: tuple[int, ...], form: ImageForm) -> tuple[tuple[int, ...], boo
 
 def _difference(shape: tuple[int, ...], form: ImageForm) -> str:
     """Name the dimension that differs, where it is plain."""
-    if len(shape) not in (3, 4):
-        if len(shape) == 2 and form.channels == 3:
+    if len(shape) == 2:
+        if form.channels == 3:
             return ": greyscale, where colour is taken"
+        shape = (1, *shape)
+    if len(shape) not in (3, 4):
         return f": {len(shape)} dimension{'s' * (len(shape) != 1)}"
     single = shape[-3:]
     if single[2] in (1, 3, 4) and single[0] not in (1, 3, 4):
@@ -114,8 +116,8 @@ def _of_pillow(image: Image.Image, form: ImageForm, name: str) -> Tensor:
     content = io.BytesIO()
     exif = _turned(image)
     try:
-        if image.mode.startswith("I;16"):
-            image = image.convert("I")
+        if image.mode.startswith("I"):  # of 16 bits or more, in any order of bytes
+            image = Image.fromarray(np.asarray(image).clip(0, 65535).astype(np.uint16))
         elif image.mode not in _IN_PNG:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         image.save(content, "PNG", compress_level=0, exif=exif)
@@ -124,7 +126,7 @@ def _of_pillow(image: Image.Image, form: ImageForm, name: str) -> Tensor:
     return torch.from_numpy(decode_images([content.getvalue()], form, lambda _: name))
 
 
-_IN_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I"})
+_IN_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
 """Pillow's modes that a PNG holds as they are."""
 
 
