@@ -5,6 +5,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from dpt_ray.config.load import check_overrides
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
 from dpt_ray.study.confidence import compare_confidence, confidence_table
@@ -23,6 +24,7 @@ def main() -> int:
     if options.command != "curve":
         common |= {"seeds": options.seeds, "processes": options.processes}
     try:
+        check_overrides(getattr(options, "set", []))
         if options.command == "samplers":
             for name, picture in sampler_pictures(**common):
                 stores.write_bytes(f"{options.output}/{name}.png", picture)

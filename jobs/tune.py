@@ -2,6 +2,7 @@
 
 import argparse
 
+from dpt_ray.config.load import check_overrides
 from dpt_ray.config.tune import load_tune
 from dpt_ray.pipeline.jobs import run_guarded, say
 from dpt_ray.search.finish import finish_search
@@ -14,6 +15,7 @@ def main() -> int:
     options = _parse()
 
     def search() -> None:
+        check_overrides(options.set)
         found = Search(load_tune(options.config), options.set)
         if options.dry_run:
             say(describe_search(found))

@@ -24,7 +24,7 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
     Args:
         file: a YAML file, or None for schema defaults.
         layers: lists of `a.b=c`; c is read as YAML, so 0.6, true, null and [1, 2] mean what they look like. A later
-            list is stronger; within one, two different values of a setting contradict each other.
+            list is stronger, and so is a later override of a list; `check_overrides` refuses two of one setting.
 
     Raises:
         UserError: unreadable file, unknown key (naming the nearest right one), wrong type,
@@ -35,7 +35,6 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
     tree = file_source.tree
     for layer in layers:
         overrides = [_parse_override(text) for text in layer]
-        _refuse_contradictions(overrides)
         sources += overrides
         tree = merge(tree, _joined([override.tree for override in overrides]))
     sources.reverse()  # strongest first, which is the one to name when something is wrong
@@ -56,7 +55,7 @@ def given_settings(file: str | None, overrides: Sequence[str] = ()) -> tuple[set
     """Return the dotted names of the settings that a file gives, and of those that `--set` gives."""
     tree = read_settings_file(file) if file else {}
     given = _joined([_parse_override(text).tree for text in overrides])
-    return {name for name, _ in _leaves(tree)}, {name for name, _ in _leaves(given)}
+    return set(leaf_names(tree)), set(leaf_names(given))
 
 
 def _defaults(given: Tree) -> Tree:
@@ -191,6 +190,11 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in shortened)
 
 
+def leaf_names(tree: Tree) -> Iterator[str]:
+    """Yield the dotted names of the settings in a tree."""
+    return (name for name, _ in _leaves(tree))
+
+
 def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -199,10 +203,14 @@ def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def _refuse_contradictions(overrides: Sequence[Source]) -> None:
-    """Refuse two overrides that give one setting different values, or a group of settings as well as one in it."""
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse two overrides of a command line that give one setting different values.
+
+    Raises:
+        UserError: it names both.
+    """
     given: dict[str, tuple[Any, str]] = {}
-    for override in overrides:
+    for override in map(_parse_override, overrides):
         for name, value in _leaves(override.tree):
             for other, (earlier, where) in given.items():
                 same = name == other and (value == earlier and type(value) is type(earlier))

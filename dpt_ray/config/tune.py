@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from dpt_ray.config.complaints import describe
-from dpt_ray.config.load import setting_names, setting_type
+from dpt_ray.config.load import leaf_names, setting_names, setting_type
 from dpt_ray.config.places import Name, Place
-from dpt_ray.config.scalars import Mistyped, as_wanted, is_null, shown
+from dpt_ray.config.scalars import Mistyped, as_wanted, is_null, is_section, shown
 from dpt_ray.config.schema import Count, Positive, Section
 from dpt_ray.config.yaml_reader import read_yaml_file
 from dpt_ray.errors import UserError
@@ -202,6 +202,7 @@ def _with_typed_values(tree: dict[str, Any], file: str) -> dict[str, Any]:
     settings, space = tree.get("settings"), tree.get("space")
     if isinstance(settings, dict):
         typed["settings"] = {name: _of_type(name, value, f"settings: {name}", file) for name, value in settings.items()}
+        _refuse_repeats(settings, file)
     if isinstance(space, dict):
         typed["space"] = {name: _typed_dimension(name, value, file) for name, value in space.items()}
     return typed
@@ -218,8 +219,18 @@ def _typed_dimension(name: str, dimension: Any, file: str) -> Any:
     }
 
 
+def _refuse_repeats(settings: dict[str, Any], file: str) -> None:
+    """Refuse a setting that is given by its dotted name and within a group as well."""
+    names = list(leaf_names(settings))
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"settings: {name} is given twice", where=file, fix="keep one")
+
+
 def _of_type(name: str, value: Any, place: str, file: str) -> Any:
     """Return a value as the setting `name` takes it; values that are not allowed are the run's to refuse."""
+    if isinstance(value, dict) and is_section(setting_type(name)) is not None:
+        return {key: _of_type(f"{name}.{key}", item, f"{place}.{key}", file) for key, item in value.items()}
     wanted = as_wanted(value, setting_type(name))
     if isinstance(wanted, Mistyped):
         reason = f": {wanted.reason}" if wanted.reason else ""

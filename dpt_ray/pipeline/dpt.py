@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.build import build_process, reaches_guidance
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.checks import check_submitted
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.splits import Split, test_split
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
@@ -67,8 +68,10 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
         split: says what is trained on, and what the run is judged by.
 
     Raises:
-        UserError: the data, the label file or a model that `config` names cannot be read, or nothing would be guided.
+        UserError: the data, the label file or a model that `config` names cannot be read, or nothing would be guided;
+            or the job was submitted, and they or the results lie in the folder that Ray made for it.
     """
+    check_submitted(config)
     _check_guidance_interval(config)
     data, seed, features = config.data, config.seed, config.evaluation.frechet
     parts = split(config)

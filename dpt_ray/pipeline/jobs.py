@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 
-from dpt_ray.config.load import given_settings, load_config
+from dpt_ray.config.load import check_overrides, given_settings, load_config
 from dpt_ray.config.places import redacted
 from dpt_ray.config.schema import DataConfig, RunConfig
 from dpt_ray.data import stores
@@ -13,7 +13,6 @@ from dpt_ray.data.skipped import SkipPolicy
 from dpt_ray.distributed import job_log
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
-from dpt_ray.pipeline.checks import check_submitted
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import Step, make_all
 from dpt_ray.pipeline.setting_warnings import setting_warnings
@@ -44,8 +43,8 @@ def run_job(
 
     def job() -> None:
         job_log.check_format()
+        check_overrides(options.set)
         config = load_config(options.config, [] if options.config else [f"preset={DEFAULT}"], options.set)
-        check_submitted(config)
         run = build(config)
         warn_of_settings(config, options.config, options.set)
         store = ArtifactStore(config.root)

@@ -22,6 +22,22 @@ Generated from `dpt_ray/config/schema.py` and from the algorithms; don't edit it
 A setting is given in a YAML file, nested by the dots of its name, or on the command line as `--set name=value`.
 The command line wins over the file, the file over the preset, the preset over the defaults below.
 `null` as a value takes a preset's setting back to "not given".
+
+**Values are read as YAML 1.2 reads them, by the type of their setting.** Where a number is wanted, `010` is 10,
+`0o10` is 8, and `1e5` is 100000, a whole number too; `1_000`, `1:30` and `yes` are refused. Where a text is wanted,
+what is typed counts: `name: 007` and `class_names: [NO, YES]` need no quotes. In quotes a value is a text. After
+`--set name=` all that follows is the value; lists, mappings and texts in quotes are read as YAML.
+
+**Nothing is dropped without a word.** A key that stands twice in a file, an empty section, and two values of one
+setting on the command line are refused. A setting that the chosen network, optimizer, process or algorithm does not
+read changes no result and no address; where it is given, the job warns that it has no effect. It also warns of
+settings that spoil a result, such as a warm-up that is longer than the training. Warnings come at the start, and with
+`--dry-run`, which writes nothing.
+
+**Places** are paths or URLs. A file URL has three slashes: `file:///data/train`. No setting takes a URL with a
+password, a token or a signature, since settings are stored and shown; keys come from the environment
+([object-storage.md](object-storage.md)). A job that was submitted to a cluster runs in a temporary folder of Ray's,
+so `root`, data and models need whole paths or URLs there.
 """
 
 Schema = dict[str, Any]

@@ -4,9 +4,10 @@ import datetime
 import math
 from typing import Any
 
+import yaml
+
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.tune import METRICS, TuneConfig
-from dpt_ray.config.yaml_reader import write_yaml
 from dpt_ray.data import stores
 from dpt_ray.report.content import Figure
 from dpt_ray.report.search_content import Ending, PointFigures, SearchReport, short_names
@@ -39,7 +40,7 @@ def finish_search(search: Search, searched: Searched, overrides: list[str]) -> s
         sharing=costs.sharing,
         endings=_endings(searched),
         best_yaml=best_yaml,
-        tune_yaml=write_yaml(_tune_tree(tune)),
+        tune_yaml=yaml.safe_dump(_tune_tree(tune), sort_keys=False),
     )
     stores.write_json(stores.join(searched.folder, RESULTS_FILE), _results(search, searched, costs))
     stores.write_bytes(stores.join(searched.folder, REPORT_FILE), render_search(report).encode())

@@ -10,7 +10,6 @@ from dpt_ray.data import stores
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import ArtifactStore
-from dpt_ray.pipeline.checks import check_submitted
 from dpt_ray.report.table import format_seconds, format_share
 from dpt_ray.search.body import TrialJob, run_trial
 from dpt_ray.search.proposals import ProposedTrials
@@ -62,7 +61,6 @@ class Search:
         else:
             first = trial_of(tune, overrides, listed_points(tune)[0], tune.seeds[0]).config
         _check_looks(tune, first)
-        check_submitted(first)
         self.root, self.cluster = first.root, first.cluster
         self.store = ArtifactStore(self.root)
         self.records = Records(self.root, tune.name, tune.scheduler.model_dump(mode="json"))

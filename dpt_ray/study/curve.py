@@ -63,7 +63,7 @@ def quality_curves(
     Raises:
         UserError: the settings are wrong, or a stage was made before: then nothing can be looked at on its way.
     """
-    loaded = load_config(config, [f"root={root}"], settings)
+    loaded = load_config(config, [f"root={root}", *settings])
     run, store, rows = build(loaded), ArtifactStore(loaded.root), list[Row]()
     make: Any = partial(make_all, store=store, cluster=loaded.cluster, say=say, policy=skip_policy(loaded.data))
     shares = tuple((number + 1) / points for number in range(points))

@@ -58,7 +58,7 @@ def _silence() -> None:
 
 
 def _measure(config: str, settings: Sequence[str], measure: Measure) -> dict[str, Any]:
-    loaded = load_config(config, ["cluster.local_cpus=1"], settings)
+    loaded = load_config(config, ["cluster.local_cpus=1", *settings])
 
     def make(steps: list[Step]) -> Mapping[Step, Artifact]:
         return make_all(steps, ArtifactStore(loaded.root), loaded.cluster, lambda text: None)

@@ -48,7 +48,7 @@ def run_all(root: Path, *settings: str) -> int:
 
 def described(root: Path, *settings: str) -> tuple[RunConfig, DualPseudoTraining]:
     """The settings and steps of a tiny run."""
-    config = load_config(CONFIG, [*TINY, f"root={root}"], settings)
+    config = load_config(CONFIG, [*TINY, f"root={root}", *settings])
     return config, build(config)
 
 

@@ -29,7 +29,7 @@ TINY = [
 
 def write_run(root: Path, *settings: str) -> tuple[str, RunConfig]:
     """Write a run called `tiny` below `root`; return its folder and settings."""
-    config = load_config(None, [*TINY, f"root={root}", "name=tiny"], settings)
+    config = load_config(None, [*TINY, f"root={root}", "name=tiny", *settings])
     store = ArtifactStore(str(root))
 
     def commit(

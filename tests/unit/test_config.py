@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dpt_ray.config import load
-from dpt_ray.config.load import dump_yaml, load_config, merge, setting_names
+from dpt_ray.config.load import check_overrides, dump_yaml, load_config, merge, setting_names
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.errors import UserError
 
@@ -67,14 +67,25 @@ def test_override_beats_file_beats_preset_beats_default(write):
         ("data.test=null", "data.test=x"),
     ],
 )
-def test_two_overrides_of_one_setting_contradict_each_other(first, second):
-    assert complaint(None, first, "cluster.workers=2", second) == (
-        f"--set {second}: contradicts --set {first}; give one of them"
-    )
+def test_two_overrides_of_one_setting_on_a_command_line_contradict_each_other(first, second):
+    with pytest.raises(UserError) as caught:
+        check_overrides([first, "cluster.workers=2", second])
+    assert str(caught.value) == f"--set {second}: contradicts --set {first}; give one of them"
 
 
 def test_an_override_that_is_repeated_as_it_is_says_nothing_new():
-    assert load_config(None, ["seed=1", "stage1.seed=2", "seed=1"]).seed == 1
+    check_overrides(["seed=1", "stage1.seed=2", "seed=1"])
+
+
+def test_a_value_where_a_group_stands_is_refused_though_settings_of_the_group_follow(write):
+    assert complaint(None, "stage1=5", "stage1.images=3").startswith("--set stage1=5: stage1 = 5 is not allowed")
+    file = write("stage1: 5\n")
+    assert complaint(file, "stage1.images=3").startswith(f"{file}: stage1 = 5 is not allowed")
+
+
+def test_later_overrides_win_even_if_one_is_repeated():
+    assert load_config(None, ["seed=1", "seed=2"]).seed == 2
+    assert load_config(None, ["seed=1", "seed=2", "seed=1"]).seed == 1
 
 
 def test_a_later_list_of_overrides_wins():
@@ -211,6 +222,10 @@ def test_wrong_types_and_values_name_setting_value_and_source(override, expected
 def test_wrong_value_in_a_file_names_the_file(write):
     file = write("sampling: {steps: 0}\n")
     assert complaint(file, "seed=1").startswith(f"{file}: sampling.steps = 0 is not allowed")
+
+
+def test_of_two_overrides_the_one_that_counts_is_blamed():
+    assert complaint(None, "sampling.steps=0", "sampling.steps=-1").startswith("--set sampling.steps=-1: ")
 
 
 def test_wrong_value_that_stage3_inherits_is_blamed_on_stage1(write):

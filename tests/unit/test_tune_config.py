@@ -62,6 +62,55 @@ def test_mistakes_are_told_in_one_line(tmp_path, changes, told):
     assert "tune.yaml" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("settings: {root: 007, seed: 010}", {"root": "007", "seed": 10}),
+        ("settings: {stage1.images: 1e5, data: {class_names: [NO, 007]}}",
+         {"stage1.images": 100_000, "data": {"class_names": ["NO", "007"]}}),
+        ("settings: {stage1.algorithm: {name: fixmatch, threshold: 9e-1}}",
+         {"stage1.algorithm": {"name": "fixmatch", "threshold": 0.9}}),
+        ("settings: {stage2.ema_half_life: null, stage1.algorithm.threshold: 0.5}",
+         {"stage2.ema_half_life": None, "stage1.algorithm.threshold": 0.5}),
+    ],
+)  # fmt: skip
+def test_values_are_read_by_the_types_of_their_settings(tmp_path, text, read):
+    file = tmp_path / "tune.yaml"
+    file.write_text(f"{text}\nname: 2024-01-01\nbase: b\nvalidation: {{images: training}}\nspace:\n"
+                    "  stage1.images: {grid: [1e5, 2e5]}\n  data.label_column: {choice: [007, null, yes]}\n"
+                    "  stage2.flip: {choice: [true, false]}\n")  # fmt: skip
+    tune = load_tune(str(file))
+    assert tune.settings == read
+    assert tune.name == "2024-01-01"
+    assert tune.space["stage1.images"].grid == (100_000, 200_000)
+    assert tune.space["data.label_column"].choice == ("007", None, "yes")
+    assert tune.space["stage2.flip"].choice == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ("settings: {seed: yes}", "settings: seed: 'yes' is not allowed: a whole number is wanted"),
+        ("settings: {stage1: {images: 1_000}}", "settings: stage1.images: '1_000' is not allowed"),
+        ("settings: {stage1.images: 1600, stage1: {images: 3200}}", "settings: stage1.images is given twice"),
+        ("space: {stage2.flip: {grid: [yes, no]}}", "space: stage2.flip: grid: 'yes' is not allowed: true or false"),
+        ("space: {sampling.steps: {choice: [1:30]}}", "space: sampling.steps: choice: '1:30' is not allowed"),
+        ("budget: {draws: 1_0}", "budget.draws = '1_0' is not allowed: a whole number is wanted"),
+        ("seeds: [1, yes]", "seeds = 'yes' is not allowed: a whole number is wanted"),
+        ("validation:", "validation is empty"),
+        ("name: ../escaped", "name must be a folder's name"),
+    ],
+)
+def test_values_of_another_type_are_told_where_they_stand(tmp_path, changed, told):
+    tree = {"name": "try", "base": "b", "space": "{sampling.steps: {grid: [5]}}", "validation": "{images: training}"}
+    tree[changed.partition(":")[0]] = changed.partition(":")[2]
+    file = tmp_path / "tune.yaml"
+    file.write_text("".join(f"{key}: {value}\n" for key, value in tree.items()))
+    with pytest.raises(UserError) as error:
+        load_tune(str(file))
+    assert str(error.value).startswith(f"{file}: {told}")
+
+
 def test_a_validation_set_must_be_named(tmp_path):
     file = tmp_path / "tune.yaml"
     file.write_text(yaml.safe_dump({name: value for name, value in GOOD.items() if name != "validation"}))
