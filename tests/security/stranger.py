@@ -174,6 +174,11 @@ def join(address: str, token: str | None) -> str:
         return f"{type(error).__name__}: {error}; {error.__cause__}"
 
 
+def try_ray(ports: list[int], requests: list[list], methods: list[str], address: str, token: str | None) -> dict:
+    """Try all of it: give the answers to `request`, `call` and `join`."""
+    return {"HTTP": request(ports, requests), "gRPC": call(ports, methods, token), "Ray": join(address, token)}
+
+
 def _find_modules_from(folder: str) -> None:
     """Enter the folder of Python's own modules and import from there; folders above it may be closed to a stranger."""
     os.chdir(folder)

@@ -1,0 +1,62 @@
+"""Print the entries of a lock file, with their hashes, for pip's --require-hashes.
+
+    locked_requirements.py requirements.lock report.json     what `pip install --dry-run --report report.json` would install
+    locked_requirements.py requirements.lock torch           one package
+
+One lock file holds every package that any part of the project may need. What a certain installation needs of it is
+pip's to find out; what is installed is then checked file by file.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+
+def entries(lock: str) -> dict[str, str]:
+    """Return normalised name -> entry of a lock file, with its lines of hashes."""
+    found = {}
+    for entry in re.split(r"\n(?=\S)", lock):
+        match = re.match(r"([A-Za-z0-9][\w.-]*)==", entry)
+        if match:
+            found[normalised(match[1])] = entry.strip()
+    return found
+
+
+def normalised(name: str) -> str:
+    """Return a package's name as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def wanted(report: dict) -> dict[str, str]:
+    """Return normalised name -> version of what pip's report would install."""
+    parts = [entry["metadata"] for entry in report["install"]]
+    return {normalised(part["name"]): part["version"] for part in parts}
+
+
+def select(lock: str, names: dict[str, str | None]) -> list[str]:
+    """Return the entries of packages.
+
+    Args:
+        lock: a lock file's text.
+        names: name -> version, None for the locked one.
+
+    Raises:
+        SystemExit: one is not locked, or in another version.
+    """
+    there, chosen = entries(lock), []
+    for name, version in sorted(names.items()):
+        entry = there.get(normalised(name))
+        if entry is None or "--hash=" not in entry:
+            raise SystemExit(f"error: {name} is not in the lock file; make lock writes it anew")
+        locked = re.split(r"[\s;\\]", entry.partition("==")[2])[0]
+        if version not in (None, locked):
+            raise SystemExit(f"error: {name} {version} would be installed, but {locked} is locked; make lock")
+        chosen.append(entry)
+    return chosen
+
+
+if __name__ == "__main__":
+    lock_file, what = Path(sys.argv[1]), sys.argv[2]
+    packages = wanted(json.loads(Path(what).read_text())) if what.endswith(".json") else {what: None}
+    print("\n".join(select(lock_file.read_text(), packages)))
