@@ -97,8 +97,10 @@ def _find_files(rows: Sequence[Row], images: Sequence[FileEntry], location: str,
     paths = ListedPaths(location, files)
     found: list[FoundRow] = []
     for row in rows:
-        names = paths.below(row.file) if row.file else ()
-        found.append((row, next((files[name] for name in names if name in files), None)))
+        entry = files.get(row.file)
+        if entry is None and row.file:
+            entry = next((files[name] for name in paths.below(row.file) if name in files), None)
+        found.append((row, entry))
     if not any(entry for _, entry in found) and files:
         listed = [row.file for row in rows if row.file]
         if listed and (why := why_none_fits(listed, files, location)):
