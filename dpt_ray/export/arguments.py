@@ -38,7 +38,7 @@ def as_url(value: Any, name: str) -> str:
 
     Raises:
         TypeError: neither text nor a path.
-        UserError: no path or URL can be so.
+        UserError: it is empty, or no path and no URL of a known storage.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be text or a path, not {described(value)}")
@@ -74,7 +74,7 @@ def elements(value: Any, name: str, one: str) -> Iterator[Any]:
     """Return the elements of what has an order.
 
     Raises:
-        TypeError: it cannot; `one` says what its elements should be.
+        TypeError: it has none; `one` says what an element should be.
     """
     if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | memoryview | Mapping | Set):
         with suppress(Exception):  # of an array without dimensions
@@ -93,7 +93,7 @@ def as_plain(value: Any) -> Any:
 
 
 def _is_time(value: Any) -> bool:
-    """Whether it holds dates or durations of NumPy, which lists some of them as numbers."""
+    """Whether it holds dates or durations of NumPy, some of which turn into numbers in a list."""
     return getattr(value.dtype, "kind", "") in ("m", "M")
 
 
@@ -142,7 +142,7 @@ def as_class_ids(labels: Any, classes: Sequence[str]) -> list[int]:
     """Return ids of classes, of one class or several, by id or name; arrays in row-major order.
 
     Raises:
-        TypeError: they cannot be gone through.
+        TypeError: neither a class nor several.
         UserError: there is no such class.
     """
     if isinstance(labels, np.generic | np.ndarray | Tensor):

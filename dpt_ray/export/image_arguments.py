@@ -114,7 +114,7 @@ def _of_pillow(image: Image.Image, form: ImageForm, name: str) -> Tensor:
     if image.mode == "F":
         raise UserError(f"{name} has floating-point pixels, whose range is not known", fix="give 8 bits a channel")
     content = io.BytesIO()
-    exif = _turned(image)
+    exif = _orientation(image)
     try:
         if image.mode.startswith("I"):  # of 16 bits or more, in any order of bytes
             image = Image.fromarray(np.asarray(image).clip(0, 65535).astype(np.uint16))
@@ -130,13 +130,13 @@ _IN_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
 """Pillow's modes that a PNG holds as they are."""
 
 
-def _turned(image: Image.Image) -> Image.Exif:
-    """Return what an image says of how it is turned, and nothing else that it says."""
+def _orientation(image: Image.Image) -> Image.Exif:
+    """Return EXIF with an image's orientation alone."""
     exif = Image.Exif()
     try:
         orientation = image.getexif().get(ORIENTATION)
-    except Exception:  # of a block of EXIF that is none
+    except Exception:  # of damaged EXIF
         return exif
-    if orientation in range(2, 9):
-        exif[ORIENTATION] = int(orientation)
+    if isinstance(orientation, int) and 2 <= orientation <= 8:
+        exif[ORIENTATION] = orientation
     return exif
