@@ -5,6 +5,7 @@ Precedence, weakest first: schema defaults, preset, file, `--set a.b=c`.
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -163,7 +164,14 @@ def _read_preset(name: Any, sources: Sequence[Source]) -> Tree:
             where=origin([("preset",)], sources),
             fix=f"{hint}there are: {', '.join(names)}",
         )
-    return _settings(read_yaml_bytes((folder / f"{name}.yaml").read_bytes(), f"preset {name}"), f"preset {name}")
+    return _preset_tree(str(name))
+
+
+@cache
+def _preset_tree(name: str) -> Tree:
+    """Return a preset, read once however many configurations build on it; nobody changes it."""
+    data = (resources.files("dpt_ray.config") / "presets" / f"{name}.yaml").read_bytes()
+    return _settings(read_yaml_bytes(data, f"preset {name}"), f"preset {name}")
 
 
 def _parse_override(text: str) -> Source:

@@ -12,6 +12,8 @@ from pydantic import AfterValidator
 
 MAX_NAME_BYTES = 100
 """Longest name of a run or search; files beside its folder need some more."""
+BEST = "_best"
+"""What follows a search's name in the name of a run of its best settings."""
 _NOT_IN_NAMES = '/\\*?"<>|[]#%'
 """Characters that divide paths, or mean something in a URL, a file pattern or another operating system."""
 
@@ -55,6 +57,17 @@ def check_name(name: str) -> str:
         raise ValueError(f"{what}, without control characters")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise ValueError(f"{what} of at most {MAX_NAME_BYTES} bytes: it has {len(name.encode())}")
+    return name
+
+
+def check_search_name(name: str) -> str:
+    """Return a name of a search, which leaves space for the name of a run of its best settings.
+
+    Raises:
+        ValueError: as `check_name`.
+    """
+    if check_name(name) and len(name.encode()) > MAX_NAME_BYTES - len(BEST):
+        raise ValueError(f"must be a folder's name of at most {MAX_NAME_BYTES - len(BEST)} bytes")
     return name
 
 
@@ -117,6 +130,7 @@ def check_root(root: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(check_name)]
+SearchName = Annotated[str, AfterValidator(check_search_name)]
 Place = Annotated[str, AfterValidator(check_place)]
 Root = Annotated[str, AfterValidator(check_root)]
 

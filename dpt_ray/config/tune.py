@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from dpt_ray.config.complaints import describe
 from dpt_ray.config.load import leaf_names, setting_names, setting_type
-from dpt_ray.config.places import Name, Place
+from dpt_ray.config.places import Place, SearchName
 from dpt_ray.config.scalars import Mistyped, as_wanted, is_null, is_section, shown
 from dpt_ray.config.schema import Count, Positive, Section
 from dpt_ray.config.yaml_reader import read_yaml_file
@@ -131,7 +131,7 @@ class BudgetConfig(Section):
 class TuneConfig(Section):
     """A search."""
 
-    name: Name
+    name: SearchName
     """Name of the search's folder under `<root>/searches/`, without slashes."""
     base: Place
     """Configuration that all trials refine: a YAML file, from this file's folder."""

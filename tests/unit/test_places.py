@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from dpt_ray.config.load import dump_yaml, load_config
 from dpt_ray.config.places import (
+    BEST,
     MAX_NAME_BYTES,
     check_name,
     check_place,
     check_root,
+    check_search_name,
     has_secret,
     is_relative,
     redacted,
@@ -85,6 +87,13 @@ def test_a_name_that_is_no_plain_file_name_is_refused_for_runs_and_searches(tmp_
     file.write_text(f"name: {quoted}\n{rest}")
     with pytest.raises(UserError, match="name "):
         load_tune(str(file))
+
+
+def test_the_best_settings_of_a_search_have_a_name_that_is_taken():
+    longest = "x" * (MAX_NAME_BYTES - len(BEST))
+    assert check_name(check_search_name(longest) + BEST)
+    with pytest.raises(ValueError, match="at most 95 bytes"):
+        check_search_name(longest + "x")
 
 
 @given(st.text(max_size=60))
