@@ -9,24 +9,74 @@ INSTALLED := $(VENV)/.installed
 STORE_VENV := .venv-object-store
 STORE_INSTALLED := $(STORE_VENV)/.installed
 
-.PHONY: local demo test test-slow lint install clean object-store
+TOOLS := .venv-tools
+TOOLS_INSTALLED := $(TOOLS)/.installed
+COMPILE := $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header \
+	--no-annotate --index-url https://pypi.org/simple
+LOCKED := infra/packages/locked_requirements.py
+
+.PHONY: local demo test test-slow lint install clean object-store lock sbom audit licences image
 
 install: $(INSTALLED) $(STORE_INSTALLED)
 
-# pip is the only tool needed; every version is pinned in constraints.txt.
-$(INSTALLED): pyproject.toml constraints.txt
+# pip is the only tool needed; every version is pinned in constraints.txt, and every file compared with its hash in
+# requirements.lock. But for torch: a machine's index may have another build of it, for CPUs alone or for other GPUs.
+$(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' || \
 		{ echo "error: Python 3.11 or 3.12 is needed; name one with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch
-	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/pip install --quiet --no-deps --constraint constraints.txt torch
+	$(VENV)/bin/python infra/docker/list_requirements.py pyproject.toml dev > $(VENV)/requirements.txt
+	$(VENV)/bin/pip install --quiet --dry-run --only-binary :all: --report $(VENV)/report.json \
+		--constraint constraints.txt --requirement $(VENV)/requirements.txt
+	$(VENV)/bin/python $(LOCKED) requirements.lock $(VENV)/report.json > $(VENV)/locked.txt
+	$(VENV)/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: --requirement $(VENV)/locked.txt
+	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # The S3 server that tests use, in an environment of its own: it replaces parts of the standard library.
-$(STORE_INSTALLED): infra/local/object_store/requirements.txt
+$(STORE_INSTALLED): infra/local/object_store/requirements.lock
 	$(PYTHON) -m venv $(STORE_VENV)
-	$(STORE_VENV)/bin/pip install --quiet --requirement $<
+	$(STORE_VENV)/bin/pip install --quiet --require-hashes --requirement $<
 	@touch $@
+
+$(TOOLS_INSTALLED): infra/packages/tools.lock
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --require-hashes --requirement $<
+	@touch $@
+
+# The hashes of all packages, from PyPI: after every change of a version.
+lock: $(TOOLS_INSTALLED)
+	$(COMPILE) pyproject.toml --extra dev --constraint constraints.txt --output-file requirements.lock
+	$(COMPILE) infra/local/object_store/requirements.txt --output-file infra/local/object_store/requirements.lock
+	$(COMPILE) infra/packages/tools.txt --output-file infra/packages/tools.lock
+
+# A bill of materials (CycloneDX) of what is installed here; needs no network.
+sbom: $(INSTALLED) $(TOOLS_INSTALLED)
+	$(TOOLS)/bin/cyclonedx-py environment $(VENV)/bin/python --pyproject pyproject.toml --output-reproducible \
+		--output-file dpt_ray.sbom.json
+
+# Known vulnerabilities of the locked packages, asked from PyPI; AUDIT=osv asks OSV. A package that cannot be looked up
+# is an error: nothing passes unseen.
+AUDIT ?= pypi
+audit: $(TOOLS_INSTALLED)
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --vulnerability-service $(AUDIT) \
+		--requirement requirements.lock --requirement infra/local/object_store/requirements.lock \
+		--requirement infra/packages/tools.lock
+
+licences: $(INSTALLED)
+	$(VENV)/bin/python infra/packages/licences.py > docs/licences.md
+
+# The image, from a base whose content is known: make image PYTHON_IMAGE=docker.io/library/python@sha256:... DEVICE=gpu
+DOCKER ?= docker
+DEVICE ?= cpu
+IMAGE ?= dpt-ray:$(DEVICE)
+image:
+	@echo "$(PYTHON_IMAGE)" | grep --quiet --extended-regexp '@sha256:[0-9a-f]{64}$$' || { echo \
+		"error: PYTHON_IMAGE must be name@sha256:<64 hexadecimal digits>; 'docker buildx imagetools inspect" \
+		"python:3.11.14-slim-bookworm' shows the digest of a tag"; exit 2; }
+	$(DOCKER) build --file infra/docker/Dockerfile --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) \
+		--build-arg DEVICE=$(DEVICE) --tag $(IMAGE) .
 
 # A local object store to try out s3:// with; it prints the variables to set.
 object-store: $(STORE_INSTALLED)
@@ -51,4 +101,4 @@ test-slow: $(INSTALLED) $(STORE_INSTALLED)
 	$(VENV)/bin/pytest -m slow
 
 clean:
-	rm -rf $(VENV) $(STORE_VENV) dpt_results local_run
+	rm -rf $(VENV) $(STORE_VENV) $(TOOLS) dpt_results local_run

@@ -1,8 +1,9 @@
 """Print what pyproject.toml requires, one a line: list_requirements.py PYPROJECT [EXTRA,...].
 
-So an image's packages depend on those files and constraints.txt alone, and a change of code installs nothing anew.
+So an image's packages depend on those files and constraints.txt alone, and a change of code installs nothing again.
 """
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -11,15 +12,29 @@ from pathlib import Path
 def list_requirements(pyproject: Path, extras: list[str]) -> list[str]:
     """Return the requirements of the project and of its `extras`.
 
+    An extra that names others of the project, as in `dpt_ray[onnx]`, stands for theirs: the project itself must never
+    be looked up in an index, where anybody could have put something of that name.
+
     Raises:
         SystemExit: there is no such extra.
     """
     project = tomllib.loads(pyproject.read_text())["project"]
     optional = project["optional-dependencies"]
-    unknown = [extra for extra in extras if extra not in optional]
-    if unknown:
-        raise SystemExit(f"error: {pyproject} has no extra {unknown[0]!r}; there are: {', '.join(sorted(optional))}")
-    return [*project["dependencies"], *(requirement for extra in extras for requirement in optional[extra])]
+    found, left, seen = list(project["dependencies"]), list(extras), set()
+    while left:
+        extra = left.pop(0)
+        if extra not in optional:
+            raise SystemExit(f"error: {pyproject} has no extra {extra!r}; there are: {', '.join(sorted(optional))}")
+        if extra in seen:
+            continue
+        seen.add(extra)
+        for requirement in optional[extra]:
+            own = re.fullmatch(rf"{project['name']}\[(.*)\]", requirement)
+            if own:
+                left += [name.strip() for name in own[1].split(",")]
+            else:
+                found.append(requirement)
+    return found
 
 
 if __name__ == "__main__":

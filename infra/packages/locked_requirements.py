@@ -1,7 +1,7 @@
 """Print the entries of a lock file, with their hashes, for pip's --require-hashes.
 
-    locked_requirements.py requirements.lock report.json     what `pip install --dry-run --report report.json` would install
-    locked_requirements.py requirements.lock torch           one package
+    locked_requirements.py requirements.lock report.json    what `pip install --dry-run --report report.json` found
+    locked_requirements.py requirements.lock torch          one package
 
 One lock file holds every package that any part of the project may need. What a certain installation needs of it is
 pip's to find out; what is installed is then checked file by file.

