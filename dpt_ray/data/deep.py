@@ -2,17 +2,18 @@
 
 A file of 16 bits a value rarely says how many of them are used: pictures of 12 bits, from scanners, microscopes and
 medical devices, come in the same files as pictures of 16. Taken for 16 bits they are nearly black. So the white level
-is, in this order, what the file states; what is known of its data set (`ImageForm.white`); and the largest 16-bit value.
+is, in this order: what the file states; that of its data set (`ImageForm.white`); the largest 16-bit value.
 The level of a data set is one number for all its images: a level of each image's own would make brightness depend on
 what else is in the picture.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 FULL_WHITE = 65535
 """The white level where nothing else is known."""
@@ -48,6 +49,35 @@ def white_level(largest: int) -> int:
     So at least half of the range of brightness is used, and sets of 10, 12, 14 and 16 bits come out as what they are.
     """
     return (1 << max(8, largest.bit_length())) - 1
+
+
+def level_facts(found: Iterable[tuple[int, int]], training_white: int | None) -> dict[str, int] | None:
+    """Return what an artifact's facts keep of the images of more than 8 bits in a data set; None if it has none.
+
+    Args:
+        found: images and largest value of each part of the set, as `Levels` counts them.
+        training_white: the white level of the training data, which test data takes; None if it has none.
+    """
+    levels = Levels()
+    for images, largest in found:
+        levels.add(images, largest)
+    if not levels.images:
+        return None
+    return {
+        "images": levels.images,
+        "largest": levels.largest,
+        "white": white_level(levels.largest) if training_white is None else training_white,
+    }
+
+
+def say_levels(facts: dict[str, Any] | None) -> str:
+    """Say in a few words what is done with the images of more than 8 bits; nothing if there are none."""
+    if not facts:
+        return ""
+    return (
+        f"{facts['images']:,} images of more than 8 bits, with values up to {facts['largest']:,}: {facts['white']:,} "
+        "becomes 255"
+    )
 
 
 class DeepPixels:
@@ -132,7 +162,9 @@ def _scaled(values: np.ndarray, white: int) -> np.ndarray:
     return (np.minimum(values, white) >> (white.bit_length() - 8)).astype(np.uint8)
 
 
-def read_deep(image: Image.Image, data: bytes, open_again: Callable[[], Image.Image]) -> DeepPixels | None:
+def read_deep(
+    image: ImageFile.ImageFile, data: bytes, open_again: Callable[[], ImageFile.ImageFile]
+) -> DeepPixels | None:
     """Return the pixels of an opened image with more than 8 bits; None for an image of 8 bits, which is not decoded.
 
     Args:
@@ -151,7 +183,7 @@ def read_deep(image: Image.Image, data: bytes, open_again: Callable[[], Image.Im
     return pixels
 
 
-def _single_channel(image: Image.Image) -> DeepPixels:
+def _single_channel(image: ImageFile.ImageFile) -> DeepPixels:
     key = image.info.get("transparency")
     values = np.asarray(image)[..., None]
     if values.dtype.byteorder == ">":
@@ -163,7 +195,7 @@ def _single_channel(image: Image.Image) -> DeepPixels:
     )
 
 
-def _several_channels(image: Image.Image, open_again: Callable[[], Image.Image]) -> DeepPixels | None:
+def _several_channels(image: ImageFile.ImageFile, open_again: Callable[[], ImageFile.ImageFile]) -> DeepPixels | None:
     """Decode an image of several channels twice: Pillow keeps one byte of each sample, the high one or the low one."""
     if image.format == "PPM" and image.mode == "RGB":
         _read_ppm_as_it_lies(image)
@@ -177,7 +209,7 @@ def _several_channels(image: Image.Image, open_again: Callable[[], Image.Image])
     if image.format not in ("PNG", "TIFF", "PPM") or channels not in ("RGB", "RGBA", "RGBX") or not sample:
         return None
     other = open_again()
-    _use_tiles(other, image.tile)
+    other.tile = list(image.tile)
     _set_raw_mode(other, f"{channels};16{_OTHER_BYTE[sample]}")
     high, low = np.asarray(image), np.asarray(other)
     key = image.info.get("transparency")
@@ -188,14 +220,10 @@ def _several_channels(image: Image.Image, open_again: Callable[[], Image.Image])
     )
 
 
-def _read_ppm_as_it_lies(image: Image.Image) -> None:
+def _read_ppm_as_it_lies(image: ImageFile.ImageFile) -> None:
     """Let colours of 16 bits come through whole, which Pillow would reduce to 8."""
     if len(image.tile) == 1 and image.tile[0].codec_name == "ppm" and image.tile[0].args == ("RGB", FULL_WHITE):
         image.tile = [image.tile[0]._replace(codec_name="raw", args="RGB;16B")]
-
-
-def _use_tiles(image: Image.Image, tiles: list) -> None:
-    image.tile = list(tiles)
 
 
 def _raw_mode(tile) -> str:
@@ -203,13 +231,13 @@ def _raw_mode(tile) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _set_raw_mode(image: Image.Image, mode: str) -> None:
+def _set_raw_mode(image: ImageFile.ImageFile, mode: str) -> None:
     image.tile = [
         tile._replace(args=mode if isinstance(tile.args, str) else (mode, *tile.args[1:])) for tile in image.tile
     ]
 
 
-def _stated_white(image: Image.Image, data: bytes, pixels: DeepPixels) -> int | None:
+def _stated_white(image: ImageFile.ImageFile, data: bytes, pixels: DeepPixels) -> int | None:
     """Return the white level that a file states, in the values that Pillow gives; None if it states none.
 
     A statement that the values contradict is none. That a file has 16 bits, or a largest value of 65535, states
@@ -261,7 +289,7 @@ def _significant_bits(data: bytes) -> int:
     return 0
 
 
-def _tiff_white(image: Image.Image) -> int | None:
+def _tiff_white(image: ImageFile.ImageFile) -> int | None:
     """Return the white level of a TIFF's tags.
 
     Its largest-value tags count only where they are all ones in some bits: many programs write there the largest value
@@ -277,7 +305,7 @@ def _tiff_white(image: Image.Image) -> int | None:
     return None
 
 
-def _tag(image: Image.Image, tag: int) -> object:
+def _tag(image: ImageFile.ImageFile, tag: int) -> object:
     """Return the first value of a tag; None where there is none that can be read."""
     try:
         value = image.tag_v2.get(tag)  # type: ignore[attr-defined]

@@ -52,7 +52,7 @@ def orientation(exif: bytes, xmp: bytes | str = b"") -> int:
 
 def valid_orientation(value: object) -> int:
     """Return a value if it is one of the eight orientations, else 1."""
-    return int(value) if isinstance(value, Real) and value in _TRANSPOSITIONS else UPRIGHT
+    return int(float(value)) if isinstance(value, Real) and value in _TRANSPOSITIONS else UPRIGHT
 
 
 def _stated_by_exif(exif: bytes) -> float | None:

@@ -16,7 +16,7 @@ EXTENSIONS = {
 }  # fmt: skip
 """Lower-case file extension -> format. A hint only: the content decides."""
 
-_USUAL_EXTENSIONS = {"MPO": "jpg", "JPEG": "jpg", "TIFF": "tif", "SUN": "ras"}
+_USUAL_EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif", "SUN": "ras"}
 
 
 def fitting_extension(image_format: str, extension: str | None) -> str:
@@ -25,6 +25,7 @@ def fitting_extension(image_format: str, extension: str | None) -> str:
         return extension
     usual = _USUAL_EXTENSIONS.get(image_format)
     return usual or next(name for name, named in EXTENSIONS.items() if named == image_format)
+
 
 NOT_DECODED = {
     "HEIF": "convert it to JPEG or PNG; Pillow would need the plug-in pillow-heif",

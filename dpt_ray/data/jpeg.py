@@ -225,7 +225,8 @@ class JpegDecoder:
 
     def _remember(self, data: bytes, header: JpegHeader) -> None:
         """Keep the beginning of a baseline image whose colours come in one scan; several must be counted."""
-        if (header.frame, header.colours, self._channels) != (_BASELINE, 3, 3) or data[header.scan + 4 : header.scan + 5] != b"\3":
+        scan_colours = data[header.scan + 4 : header.scan + 5]
+        if (header.frame, header.colours, self._channels, scan_colours) != (_BASELINE, 3, 3, b"\3"):
             return
         self._header = data[: header.scan + 5]
         frame_stop = next(stop for marker, _, stop in header.segments if marker == _BASELINE)

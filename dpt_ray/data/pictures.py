@@ -7,7 +7,7 @@ import io
 import re
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from dpt_ray.data.deep import FULL_WHITE, Levels, read_deep
 from dpt_ray.data.exif import ORIENTATION, UPRIGHT, orientation, turn, valid_orientation
@@ -153,7 +153,7 @@ _ADDRESS = re.compile(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>")
 """Pillow names the object that it read: noise to people, and another one in every process."""
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
