@@ -233,7 +233,7 @@ def _raw_mode(tile) -> str:
 
 def _set_raw_mode(image: ImageFile.ImageFile, mode: str) -> None:
     image.tile = [
-        tile._replace(args=mode if isinstance(tile.args, str) else (mode, *tile.args[1:])) for tile in image.tile
+        tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode) for tile in image.tile
     ]
 
 

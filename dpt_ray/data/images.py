@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dpt_ray.data.crop import centre_crop, to_array
+from dpt_ray.data.crop import centre_crop, halve, to_array
 from dpt_ray.data.deep import Levels
 from dpt_ray.data.jpeg import JpegDecoder, is_jpeg, read_header, refuse_many_scans
 from dpt_ray.data.pictures import MAX_PIXELS, complaint, read_picture, refuse_size
@@ -125,7 +125,7 @@ def _decode_into(
         picture = read_picture(
             data, channels=form.channels, max_pixels=form.max_pixels, white=form.white, levels=levels
         )
-        pixels = to_array(picture.pixels)
+        pixels = to_array(halve(picture.pixels, form.size))
     if pixels is out:
         return None
     if pixels.shape == out.shape:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpt_ray.data.crop import centre_crop, to_array
+from dpt_ray.data.crop import centre_crop, halve, to_array
 from dpt_ray.data.deep import Levels
 from dpt_ray.data.image_formats import fitting_extension
 from dpt_ray.data.images import encode_png
@@ -63,6 +63,6 @@ def _cropped(picture: Picture, size: int, max_pixels: int) -> np.ndarray:
     # The three channels of a grey image are equal, so nothing is lost.
     image = picture.pixels.convert("L") if picture.is_grey else picture.pixels
     try:
-        return centre_crop(to_array(image), size, max_pixels)
+        return centre_crop(to_array(halve(image, size)), size, max_pixels)
     except ValueError as error:
         raise RefusedImageError(f"cannot be brought to {size}x{size} pixels ({error})") from None
