@@ -74,9 +74,10 @@ def say_levels(facts: dict[str, Any] | None) -> str:
     """Say in a few words what is done with the images of more than 8 bits; nothing if there are none."""
     if not facts:
         return ""
+    white = facts["white"]
     return (
-        f"{facts['images']:,} images of more than 8 bits, with values up to {facts['largest']:,}: {facts['white']:,} "
-        "becomes 255"
+        f"{facts['images']:,} images of 16 bits, of which {white.bit_length()} are used: "
+        f"values go up to {facts['largest']:,}, and {white:,} becomes 255"
     )
 
 

@@ -10,13 +10,14 @@ from dpt_ray.data.image_formats import SNIFFED_BYTES
 from dpt_ray.data.passed_over import find_documents, why_passed_over
 from dpt_ray.data.shards import (
     LABEL_EXTENSION,
-    SCATTERED,
     Sample,
     image_extension,
     refuse_unsafe_kind,
     refuse_unsafe_name,
     sample_places,
+    scattered,
     split_name,
+    without_shared_part,
 )
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.data.tar_headers import BLOCK, END_BLOCKS
@@ -89,7 +90,11 @@ class _Salvage:
 
     def result(self, error: UserError) -> ShardContent:
         """Return what was found; `error` is the first complaint of the strict reading."""
-        samples = [Sample(key, files) for key, files in self._files.items() if key not in self._complaints]
+        samples = [
+            Sample(key, without_shared_part(files))
+            for key, files in self._files.items()
+            if files and key not in self._complaints
+        ]
         documents = find_documents(samples, lambda place: _has_image(samples[place]), LABEL_EXTENSION)
         for place, reason in documents.items():
             key, files = samples[place]
@@ -107,7 +112,7 @@ class _Salvage:
             return
         key, extension = split_name(member.name)
         if key != self._last_key and key in self._files:
-            self._complaints[key] = SCATTERED
+            self._complaints[key] = scattered(key, extension)
         if self._after_damage:
             self._complaints.setdefault(key, _NEIGHBOUR)
         self._last_key, self._after_damage = key, False

@@ -6,7 +6,7 @@ A shard is handled whole, in memory, so that it can be checked before anything i
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
@@ -25,6 +25,7 @@ LONGEST_LABEL = 64
 _NO_IMAGES = DOCUMENT_EXTENSIONS - {""} | {LABEL_EXTENSION}
 """Extensions of files whose content is not looked at for an image."""
 _LONGEST_TOLD = 200
+_File = TypeVar("_File")
 
 
 class Sample(NamedTuple):
@@ -94,6 +95,23 @@ def _no_image(key: str, files: Mapping[str, Any]) -> str:
         if extension.rpartition(".")[2] in IMAGE_EXTENSIONS:  # with a dot before it
             return f"{text}; {_dots(key, extension)}"
     return text
+
+
+def without_shared_part(files: dict[str, _File]) -> dict[str, _File]:
+    """Return a sample's files, one of them an image, by their true extensions if all share what stands before.
+
+    `0.v2.png` and `0.v2.cls` are `v2.png` and `v2.cls` of the sample `0`: there is one way to read them.
+    """
+    shared, dot, _ = next(iter(files)).rpartition(".")
+    if not dot or not all(name.startswith(shared + dot) for name in files):
+        return files
+    shorter = {name.removeprefix(shared + dot): content for name, content in files.items()}
+    return shorter if any(name in IMAGE_EXTENSIONS for name in shorter) else files
+
+
+def scattered(key: str, extension: str) -> str:
+    """Return the complaint about a key that comes back after another one."""
+    return f"{SCATTERED}; {_dots(key, extension)}" if "." in extension else SCATTERED
 
 
 def _dots(key: str, extension: str) -> str:
@@ -177,7 +195,7 @@ def sample_places(
         passed_over: is given the names of members that are passed over, each with the reason.
     """
     passed_over = [] if passed_over is None else passed_over
-    samples = list(_grouped(data, where, passed_over))
+    samples = [(key, without_shared_part(files)) for key, files in _grouped(data, where, passed_over)]
 
     def has_image(place: int) -> bool:
         files = samples[place][1]
@@ -205,7 +223,7 @@ def _grouped(data: bytes, where: str, passed_over: list[tuple[str, str]]) -> Ite
             if files:
                 yield key, files
             if new_key in seen:
-                raise UserError(SCATTERED, where=f"{where}: {new_key!r}")
+                raise UserError(scattered(new_key, extension), where=f"{where}: {new_key!r}")
             seen.add(new_key)
             key, files = new_key, {}
         elif extension in files:
