@@ -55,3 +55,16 @@ def exif_block(entries: list[tuple[int, int, int, bytes]], order: str = ">") -> 
 def turned_block(orientation: int, order: str = ">") -> bytes:
     """Return an EXIF block with nothing but an orientation."""
     return exif_block([(0x112, 3, 1, struct.pack(f"{order}H", orientation))], order)
+
+
+def tiff_file(content: bytes, size: int, bits: tuple[int, ...], order: str = "<", compression: int = 1) -> bytes:
+    """Return a square TIFF in grey or RGB whose samples have so many bits, of its one strip as it is stored."""
+    short, long = (lambda *values: struct.pack(f"{order}{len(values)}H", *values)), f"{order}L"
+
+    def file(place: int) -> bytes:
+        entries = [(256, 3, 1, short(size)), (257, 3, 1, short(size)), (258, 3, len(bits), short(*bits))]
+        entries += [(259, 3, 1, short(compression)), (262, 3, 1, short(1 if len(bits) == 1 else 2))]
+        entries += [(273, 4, 1, struct.pack(long, place)), (277, 3, 1, short(len(bits))), (278, 3, 1, short(size))]
+        return exif_block([*entries, (279, 4, 1, struct.pack(long, len(content)))], order)
+
+    return file(len(file(0))) + content
