@@ -11,9 +11,21 @@ EXTENSIONS = {
     "png": "PNG", "apng": "PNG", "webp": "WEBP", "bmp": "BMP", "dib": "DIB",
     "ppm": "PPM", "pgm": "PPM", "pbm": "PPM", "pnm": "PPM", "gif": "GIF", "tif": "TIFF", "tiff": "TIFF",
     "avif": "AVIF", "jp2": "JPEG2000", "j2k": "JPEG2000", "j2c": "JPEG2000", "jpc": "JPEG2000", "jpf": "JPEG2000",
-    "jpx": "JPEG2000", "qoi": "QOI", "sgi": "SGI", "ras": "SUN", "pcx": "PCX", "tga": "TGA",
+    "jpx": "JPEG2000", "qoi": "QOI", "sgi": "SGI", "rgb": "SGI", "rgba": "SGI", "bw": "SGI", "ras": "SUN", "sun": "SUN",
+    "pcx": "PCX", "tga": "TGA", "icb": "TGA", "vda": "TGA", "vst": "TGA",
 }  # fmt: skip
 """Lower-case file extension -> format. A hint only: the content decides."""
+
+_USUAL_EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif", "SUN": "ras"}
+
+
+def fitting_extension(image_format: str, extension: str | None) -> str:
+    """Return how a file of a format is to be called: as it is called if that names the format, else as is usual."""
+    if extension in EXTENSIONS and EXTENSIONS[extension] == image_format:
+        return extension
+    usual = _USUAL_EXTENSIONS.get(image_format)
+    return usual or next(name for name, named in EXTENSIONS.items() if named == image_format)
+
 
 NOT_DECODED = {
     "HEIF": "convert it to JPEG or PNG; Pillow would need the plug-in pillow-heif",

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dpt_ray.data import stores
+from dpt_ray.data.images import ImageForm
 from dpt_ray.data.importing.file_sets import SHARDS, find_files
 from dpt_ray.data.sidecars import sidecar_name
 from dpt_ray.errors import expecting
@@ -22,6 +23,7 @@ class ShardInfo:
         samples: samples that can be used, at least 1.
         skipped: which of its samples cannot be used, by place among those that `reliable_samples` finds.
         number: its place in the listing that was indexed, which names its sidecar of true labels.
+        white: the white level of the data set's images of more than 8 bits; see `deep`. None if it has none.
     """
 
     url: str
@@ -30,6 +32,11 @@ class ShardInfo:
     samples: int
     skipped: tuple[int, ...] = ()
     number: int = 0
+    white: int | None = None
+
+    def form(self, wanted: ImageForm) -> ImageForm:
+        """Return what its images are brought to where `wanted` is wanted: with the white level of its data set."""
+        return replace(wanted, white=self.white)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,11 @@ class DatasetIndex:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_counts)
+
+    @property
+    def white(self) -> int | None:
+        """The white level of images of more than 8 bits; None if there are none."""
+        return next((shard.white for shard in self.shards if shard.white is not None), None)
 
     def label_sidecar(self, position: int) -> str:
         """URL of the sidecar with the true labels of the shard at `position`.

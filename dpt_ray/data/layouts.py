@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dpt_ray.data.index import ShardInfo
-from dpt_ray.data.shards import IMAGE_EXTENSIONS, sample_places
+from dpt_ray.data.shards import head_of, image_extension, sample_places
 from dpt_ray.errors import UserError
 
 MOST_SAMPLES = 1_000_000
@@ -73,7 +73,7 @@ def _walk(data: bytes, where: str) -> Layout | None:
     keys, places = [], []
     try:
         for key, files in sample_places(data, where):
-            extension = next((name for name in IMAGE_EXTENSIONS if name in files), None)
+            extension = image_extension(files, lambda name, files=files: head_of(data, files[name]))
             if extension is None or "\n" in key:
                 return None
             keys.append(key)

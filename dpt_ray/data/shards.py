@@ -5,16 +5,27 @@ A shard is handled whole, in memory, so that it can be checked before anything i
 
 import hashlib
 import io
-import tarfile
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
+from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
+from dpt_ray.data.image_formats import EXTENSIONS, SNIFFED_BYTES, sniff
+from dpt_ray.data.passed_over import DOCUMENT_EXTENSIONS, find_documents, why_passed_over
 from dpt_ray.data.tar_headers import BLOCK, END_BLOCKS, Member, plain_members
+from dpt_ray.data.tar_members import BadMemberError, FoundMember, read_member
 from dpt_ray.errors import UserError
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "gif", "tif", "tiff")
+IMAGE_EXTENSIONS = tuple(dict.fromkeys(("jpg", "jpeg", "png", "webp", "bmp", "ppm", "gif", "tif", "tiff", *EXTENSIONS)))
+"""Extensions of images. Of several in a sample the first one here counts."""
 LABEL_EXTENSION = "cls"
+LONGEST_LABEL = 64
+"""Bytes of a label that are looked at; a class id has at most six digits."""
+
+_NO_IMAGES = DOCUMENT_EXTENSIONS - {""} | {LABEL_EXTENSION}
+"""Extensions of files whose content is not looked at for an image."""
+_LONGEST_TOLD = 200
+_File = TypeVar("_File")
 
 
 class Sample(NamedTuple):
@@ -27,33 +38,100 @@ class Sample(NamedTuple):
         """Return the encoded image.
 
         Raises:
-            UserError: the sample has no image file.
+            UserError: the sample has no image file, or several and none with an extension of images.
         """
-        for extension in IMAGE_EXTENSIONS:
-            if extension in self.files:
-                return self.files[extension]
-        found = ", ".join(sorted(self.files)) or "nothing"
-        raise UserError(f"has no image file (found: {found})", where=f"{where}: sample {self.key!r}")
+        extension = image_extension(self.files, lambda name: self.files[name][:SNIFFED_BYTES])
+        if extension is None:
+            raise UserError(_no_image(self.key, self.files), where=f"{where}: sample {self.key!r}")
+        return self.files[extension]
 
     def label(self, where: str) -> int | None:
         """Return the class id that the shard gives for this sample; None where it gives none.
 
         Raises:
-            UserError: the label file holds no class id.
+            UserError: the label file holds no class id, or has a dot too many in its name.
         """
-        text = self.files.get(LABEL_EXTENSION)
-        if text is None:
+        content = self.files.get(LABEL_EXTENSION)
+        if content is None:
+            for extension in self.files:
+                if extension.endswith(f".{LABEL_EXTENSION}"):
+                    raise UserError(
+                        f"has no label; {_dots(self.key, extension)}", where=f"{where}: sample {self.key!r}"
+                    )
             return None
-        try:
-            value = int(text)
-        except ValueError:
-            value = -1
-        if value < 0:
-            raise UserError(
-                f"its .{LABEL_EXTENSION} file must hold a class id >= 0, not {text[:20]!r}",
-                where=f"{where}: sample {self.key!r}",
+        value = _class_id(content)
+        if value is None:
+            what = (
+                f"its .{LABEL_EXTENSION} file must hold a class id >= 0 in digits, not {content[:20]!r}; names of "
+                "classes belong into data.class_names or data.class_file, in the order of ids"
             )
-        return value
+        elif value > MAX_CLASS_ID:
+            what = f"its .{LABEL_EXTENSION} file holds the class id {value}; at most {MAX_CLASS_ID:,} is read"
+        else:
+            return value
+        raise UserError(what, where=f"{where}: sample {self.key!r}")
+
+
+def image_extension(extensions: Iterable[str], head: Callable[[str], bytes]) -> str | None:
+    """Return which of a sample's files is its image; None if none is, or if that cannot be told.
+
+    By the extension, or else by the content, if exactly one file of another extension holds an image.
+
+    Args:
+        extensions: the files' extensions, in lower case.
+        head: gives the first `SNIFFED_BYTES` of a file.
+    """
+    for name in IMAGE_EXTENSIONS:
+        if name in extensions:
+            return name
+    others = [name for name in extensions if "." not in name and name not in _NO_IMAGES and sniff(head(name))]
+    return others[0] if len(others) == 1 else None
+
+
+def _no_image(key: str, files: Mapping[str, Any]) -> str:
+    found = ", ".join(sorted(files))[:_LONGEST_TOLD] or "nothing"
+    text = f"has no image file (found: {found})"
+    for extension in sorted(files):
+        if extension.rpartition(".")[2] in IMAGE_EXTENSIONS:  # with a dot before it
+            return f"{text}; {_dots(key, extension)}"
+    return text
+
+
+def without_shared_part(files: dict[str, _File]) -> dict[str, _File]:
+    """Return a sample's files, one of them an image, by their true extensions if all share what stands before.
+
+    `0.v2.png` and `0.v2.cls` are `v2.png` and `v2.cls` of the sample `0`: there is one way to read them.
+    """
+    shared, dot, _ = next(iter(files)).rpartition(".")
+    if not dot or not all(name.startswith(shared + dot) for name in files):
+        return files
+    shorter = {name.removeprefix(shared + dot): content for name, content in files.items()}
+    return shorter if any(name in IMAGE_EXTENSIONS for name in shorter) else files
+
+
+def scattered(key: str, extension: str) -> str:
+    """Return the complaint about a key that comes back after another one."""
+    return f"{SCATTERED}; {_dots(key, extension)}" if "." in extension else SCATTERED
+
+
+def _dots(key: str, extension: str) -> str:
+    """Say why a file name with further dots is not what it was meant to be."""
+    return (
+        f"a key ends at the first dot of a file's name, as in WebDataset, so {key[-80:] + '.' + extension[:80]!r} "
+        "has an extension of several parts: write the dots within names as '_' or '%2E'"
+    )
+
+
+def _class_id(content: bytes) -> int | None:
+    """Return the number in a label file, surrounded by nothing but blanks and a byte-order mark; None if there is none.
+
+    Windows' shells write UTF-16.
+    """
+    if len(content) > LONGEST_LABEL:
+        return None
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = content.decode(encoding, errors="replace").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def sha256(data: bytes) -> str:
@@ -81,8 +159,18 @@ _NO_END = "is not a complete tar archive (no end-of-archive mark)"
 _CHANGED = "the shard changed or was damaged after it was indexed: restore it, or index the data again"
 
 
+Places = dict[str, tuple[int, int]]
+"""Where the files of a sample begin and end in its shard, by extension."""
+
+
+def head_of(data: bytes, place: tuple[int, int]) -> bytes:
+    """Return the beginning of a file in a shard, as long as `image_extension` needs."""
+    start, stop = place
+    return data[start : min(stop, start + SNIFFED_BYTES)]
+
+
 def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
-    """Yield a shard's samples in order.
+    """Yield a shard's samples in order, without what is passed over.
 
     Args:
         data: the shard's content.
@@ -96,13 +184,36 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
         yield Sample(key, {extension: data[start:stop] for extension, (start, stop) in files.items()})
 
 
-def sample_places(data: bytes, where: str) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
-    """Yield the key of each sample of a shard, and where its files begin and end, by extension; see `iter_samples`."""
+def sample_places(
+    data: bytes, where: str, passed_over: list[tuple[str, str]] | None = None
+) -> list[tuple[str, Places]]:
+    """Return the key of each sample of a shard, and where its files are; see `iter_samples`.
+
+    Args:
+        data: the shard's content.
+        where: its URL, for messages.
+        passed_over: is given the names of members that are passed over, each with the reason.
+    """
+    passed_over = [] if passed_over is None else passed_over
+    samples = [(key, without_shared_part(files)) for key, files in _grouped(data, where, passed_over)]
+
+    def has_image(place: int) -> bool:
+        files = samples[place][1]
+        return image_extension(files, lambda name: head_of(data, files[name])) is not None
+
+    documents = find_documents(samples, has_image, LABEL_EXTENSION)
+    for place, reason in documents.items():
+        key, files = samples[place]
+        passed_over += ((f"{key}.{extension}" if extension else key, reason) for extension in files)
+    return [sample for place, sample in enumerate(samples) if place not in documents] if documents else samples
+
+
+def _grouped(data: bytes, where: str, passed_over: list[tuple[str, str]]) -> Iterator[tuple[str, Places]]:
     members = plain_members(data)
     seen: set[str] = set()
     key = ""
-    files: dict[str, tuple[int, int]] = {}
-    for name, start, stop in _tarfile_members(data, where) if members is None else members:
+    files: Places = {}
+    for name, start, stop in _any_members(data, where, passed_over) if members is None else members:
         if "/" in name:
             new_key, extension = split_name(name)
         else:  # without the call, which costs as much as the rest of this loop
@@ -112,40 +223,45 @@ def sample_places(data: bytes, where: str) -> Iterator[tuple[str, dict[str, tupl
             if files:
                 yield key, files
             if new_key in seen:
-                raise UserError(SCATTERED, where=f"{where}: {new_key!r}")
+                raise UserError(scattered(new_key, extension), where=f"{where}: {new_key!r}")
             seen.add(new_key)
             key, files = new_key, {}
         elif extension in files:
-            raise UserError(f"has two .{extension} files", where=f"{where}: sample {key!r}")
+            raise UserError(f"has two .{extension[:_LONGEST_TOLD]} files", where=f"{where}: sample {key!r}")
         files[extension] = start, stop
     if files:
         yield key, files
 
 
-def _tarfile_members(data: bytes, where: str) -> Iterator[Member]:
-    """Yield the members of any archive that `tarfile` reads, without believing it blindly."""
+def _any_members(data: bytes, where: str, passed_over: list[tuple[str, str]]) -> Iterator[Member]:
+    """Yield the members of any archive, without believing it blindly."""
     if len(data) < _END_BYTES or data[-_END_BYTES:].strip(b"\0"):
         raise UserError(_NO_END, where=where)
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
-                if member.isdir():
-                    continue
-                refuse_unsafe_kind(member, where)
-                refuse_unsafe_name(member.name, where)
-                stop = member.offset_data + member.size
-                if not member.offset_data <= stop <= len(data):  # a size may even be below zero
-                    raise UserError("is truncated", where=where)
-                yield member.name, member.offset_data, stop
-            # tarfile takes a damaged header after the first member, and the end of the data, for the end of the
-            # archive; two blocks of zeros, and zeros only, must follow.
-            rest = data[archive.offset :]
-            if rest.strip(b"\0"):
-                raise UserError("has a damaged header", where=f"{where}: byte {archive.offset}")
-            if len(rest) < _END_BYTES:
-                raise UserError(_NO_END, where=where)
-    except (tarfile.TarError, OverflowError, ValueError) as error:  # the latter two: absurd numbers in a header
-        raise UserError(f"is not a readable tar archive ({error})", where=where) from None
+    place = 0
+    while data[place : place + BLOCK].strip(b"\0"):
+        try:
+            member = read_member(data, place)
+        except BadMemberError as error:
+            raise UserError(str(error), where=f"{where}: byte {error.place}") from None
+        place = member.next
+        reason = why_passed_over(member.name)
+        if reason is not None:
+            if member.kind != "folder":
+                passed_over.append((member.name, reason))
+            continue
+        if member.kind == "folder":
+            continue
+        refuse_unsafe_kind(member, where)
+        refuse_unsafe_name(member.name, where)
+        if member.stop > len(data):
+            raise UserError("is truncated", where=where)
+        yield member.name, member.start, member.stop
+    # Two blocks of zeros must follow, and zeros only.
+    rest = data[place:]
+    if rest.strip(b"\0"):
+        raise UserError("has a damaged header", where=f"{where}: byte {place}")
+    if len(rest) < _END_BYTES:
+        raise UserError(_NO_END, where=where)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -155,13 +271,13 @@ def split_name(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def refuse_unsafe_kind(member: tarfile.TarInfo, where: str) -> None:
+def refuse_unsafe_kind(member: FoundMember, where: str) -> None:
     """Refuse what is not a plain file.
 
     Raises:
         UserError: a link, a device or a sparse file.
     """
-    if not member.isreg() or member.issparse():
+    if member.kind != "file":
         raise UserError(
             "is not a regular file; links, devices and sparse files are refused", where=f"{where}: {member.name!r}"
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dpt_ray.core.labels import UNKNOWN_LABEL
+from dpt_ray.data.deep import Levels
 from dpt_ray.data.images import ImageForm, decode_images
 from dpt_ray.data.index import DatasetIndex, ShardInfo
 from dpt_ray.data.latents import LatentForm, read_latents
@@ -144,18 +145,27 @@ def _samples(data: bytes, shard: ShardInfo) -> list[Sample]:
     return samples
 
 
-def decode_samples(samples: Sequence[Sample], form: ImageForm, where: str, out: np.ndarray | None = None) -> np.ndarray:
-    """Decode the samples of the shard `where` to uint8, (N, C, H, W), in `out` if it is given.
+def decode_samples(
+    samples: Sequence[Sample], form: ImageForm, shard: ShardInfo, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Decode samples of a shard to uint8, (N, C, H, W), in `out` if it is given.
 
     Raises:
         UserError: one of them cannot be read.
     """
-    encoded = [sample.image_bytes(where) for sample in samples]
-    return decode_images(encoded, form, _names(samples, where), out=out)
+    encoded = [sample.image_bytes(shard.url) for sample in samples]
+    return decode_images(encoded, shard.form(form), _names(samples, shard.url), out=out)
 
 
-def try_samples(samples: Sequence[Sample], form: ImageForm, where: str) -> dict[int, Skipped]:
-    """Decode the samples of the shard `where` and return those that cannot be used: row -> what is wrong."""
+def try_samples(samples: Sequence[Sample], form: ImageForm, where: str, levels: Levels) -> dict[int, Skipped]:
+    """Decode the samples of the shard `where` and return those that cannot be used: row -> what is wrong.
+
+    Args:
+        samples: what to look at.
+        form: what images are brought to.
+        where: URL of the shard.
+        levels: counts images whose white level is that of their data set.
+    """
     found: dict[int, Skipped] = {}
 
     def note(row: int, error: UserError) -> None:
@@ -164,13 +174,14 @@ def try_samples(samples: Sequence[Sample], form: ImageForm, where: str) -> dict[
     encoded = []
     for row, sample in enumerate(samples):
         try:
-            encoded.append((row, sample.image_bytes(where)))
             sample.label(where)
+            encoded.append((row, sample.image_bytes(where)))
         except UserError as error:
             note(row, error)
     for start in range(0, len(encoded), _TRIED_TOGETHER):
         rows, images = zip(*encoded[start : start + _TRIED_TOGETHER], strict=True)
-        decode_images(images, form, lambda place: where, lambda place, error, rows=rows: note(rows[place], error))
+        on_error = lambda place, error, rows=rows: note(rows[place], error)  # noqa: E731
+        decode_images(images, form, lambda place: where, on_error, levels=levels)
     return found
 
 
@@ -206,13 +217,13 @@ def _open_images(shard: SourceShard, form: ImageForm) -> tuple[HasKeys, Take]:
         samples = _samples(data, shard.info)
         return (
             lambda keys: keys == [sample.key for sample in samples],
-            lambda rows, out: decode_samples([samples[row] for row in rows], form, url, out),
+            lambda rows, out: decode_samples([samples[row] for row in rows], form, shard.info, out),
         )
 
     def take(rows: Sequence[int], out: np.ndarray) -> object:
         wanted = list(rows)
         named = lambda place: f"{url}: sample {layout.key(wanted[place])!r}"  # noqa: E731
-        return decode_images(layout.images(data, wanted), form, named, out=out)
+        return decode_images(layout.images(data, wanted), shard.info.form(form), named, out=out)
 
     return layout.has_keys, take
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpt_ray.config.schema import RunConfig
+from dpt_ray.data.deep import say_levels
 from dpt_ray.data.importing.plan import missed_first
 from dpt_ray.data.skipped import count_images, read_skipped
 from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
-from dpt_ray.pipeline.steps.data import Dataset, class_names
+from dpt_ray.pipeline.steps.data import Dataset, class_names, say_passed_over
 from dpt_ray.pipeline.steps.shards import LEFT_OUT_FILE, SHARDS, ignored_facts
 from dpt_ray.report.table import format_bytes, text_table
 
@@ -42,6 +43,10 @@ def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -
         rows.append(("in", str(step.settings["location"])))
     if made.get("sizes"):
         rows.append(("width x height", _sizes(made["sizes"], config.data.prepare_size)))
+    if levels := made.get("levels") or facts.get("levels"):
+        rows.append(("brightness", say_levels(levels)))
+    if passed_over := say_passed_over(facts):
+        rows.append(("ignored", passed_over))
     lines = [title, *_indent(text_table(rows))]
     lines += [f"  note: {note}" for note in made.get("notes", ())]
     return "\n".join(lines + _refused(step, artifacts) + _ignored(step, artifacts))

@@ -90,7 +90,7 @@ def _judged(judge: str, config: RunConfig, run: DualPseudoTraining, make: Make) 
     real: GaussianMoments | None = None
     form = ImageForm(config.data.image_size, config.data.channels)
     for shard in index.shards:
-        images = torch.from_numpy(decode_samples(read_shard_samples(shard), form, shard.url))
+        images = torch.from_numpy(decode_samples(read_shard_samples(shard), form, shard))
         _, features = classifier(images)
         real = real or GaussianMoments(features.shape[1])
         real.update(features)

@@ -1,21 +1,17 @@
 """From an image as its source gives it to the sample that a shard holds."""
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from dpt_ray.data.crop import centre_crop, to_array
-from dpt_ray.data.image_formats import FORMATS
-from dpt_ray.data.images import ORIENTATION, encode_png, open_image
+from dpt_ray.data.crop import centre_crop, halve, to_array
+from dpt_ray.data.deep import Levels
+from dpt_ray.data.image_formats import fitting_extension
+from dpt_ray.data.images import encode_png
 from dpt_ray.data.importing.plan import RawImage
+from dpt_ray.data.pictures import Picture, RefusedImageError, complaint, read_picture
 from dpt_ray.data.shards import LABEL_EXTENSION, Sample
 from dpt_ray.data.skipped import Skipped
-from dpt_ray.errors import UserError
-
-_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "PPM": "ppm", "GIF": "gif", "TIFF": "tif"}
-_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,9 @@ class Prepared:
     size: tuple[int, int]
 
 
-def prepare(raw: RawImage, size: int | None, max_pixels: int) -> Prepared | Skipped:
+def prepare(
+    raw: RawImage, size: int | None, max_pixels: int, white: int | None = None, levels: Levels | None = None
+) -> Prepared | Skipped:
     """Check that an image can be read, and bring it to `size`.
 
     An image stays as it is, byte for byte, if no size is asked for or if it has that size, 8 bits, grey or RGB,
@@ -37,48 +35,34 @@ def prepare(raw: RawImage, size: int | None, max_pixels: int) -> Prepared | Skip
         raw: the image.
         size: height and width in pixels that are asked for.
         max_pixels: an image with more is refused.
+        white: the white level of images of more than 8 bits whose files state none.
+        levels: counts those, where they are brought to 8 bits here.
 
     Returns:
         The sample, or what is wrong with the image.
     """
     try:
-        found = _Found(raw, max_pixels)
-        data, extension = found.data, raw.extension or found.extension
-        if size is not None and not found.is_plain(size):
-            data, extension = found.cropped(size, max_pixels), "png"
-    except UserError as error:
-        return raw.refuse(error.what)
+        if not len(raw.data):
+            raise RefusedImageError("is empty")
+        data = encode_png(raw.data) if isinstance(raw.data, np.ndarray) else raw.data
+        noted = levels if size is not None else None
+        picture = read_picture(data, channels=3, max_pixels=max_pixels, white=white, levels=noted)
+        extension = fitting_extension(picture.format, raw.extension)
+        if size is not None and not (picture.is_plain and picture.pixels.size == (size, size)):
+            data, extension = encode_png(_cropped(picture, size, max_pixels)), "png"
+    except Exception as error:  # whatever a decoder raises is this image's complaint
+        return raw.refuse(complaint(error))
     files = {extension: data}
     if raw.label is not None:
         files[LABEL_EXTENSION] = str(raw.label).encode()
-    return Prepared(Sample(raw.key, files), raw.label, found.size)
+    return Prepared(Sample(raw.key, files), raw.label, picture.pixels.size)
 
 
-class _Found:
-    """An image that can be read, with what its header says."""
-
-    def __init__(self, raw: RawImage, max_pixels: int):
-        if not len(raw.data):
-            raise UserError("is empty")
-        self.data = encode_png(raw.data) if isinstance(raw.data, np.ndarray) else raw.data
-        self._upright = open_image(self.data, channels=3, where="", max_pixels=max_pixels)
-        self.size = self._upright.size
-        with Image.open(io.BytesIO(self.data), formats=FORMATS) as image:
-            self.extension = _EXTENSIONS[image.format or "PNG"]
-            self._grey = image.mode in _GREY
-            self._opaque_8_bit = image.mode in ("L", "RGB") and "transparency" not in image.info
-            self._turned = image.getexif().get(ORIENTATION, 1) != 1
-
-    def is_plain(self, size: int) -> bool:
-        """Whether the image can be used as it is where images of this size are wanted."""
-        return self.size == (size, size) and self._opaque_8_bit and not self._turned
-
-    def cropped(self, size: int, max_pixels: int) -> bytes:
-        """Return the centre in this size as PNG."""
-        image = self._upright
-        if self._grey:
-            image = image.convert("L")  # its three channels are equal, so nothing is lost
-        try:
-            return encode_png(centre_crop(to_array(image), size, max_pixels))
-        except ValueError as error:
-            raise UserError(f"cannot be brought to {size}x{size} pixels ({error})") from None
+def _cropped(picture: Picture, size: int, max_pixels: int) -> np.ndarray:
+    """Return the centre, uint8 (C, size, size)."""
+    # The three channels of a grey image are equal, so nothing is lost.
+    image = picture.pixels.convert("L") if picture.is_grey else picture.pixels
+    try:
+        return centre_crop(to_array(halve(image, size)), size, max_pixels)
+    except ValueError as error:
+        raise RefusedImageError(f"cannot be brought to {size}x{size} pixels ({error})") from None

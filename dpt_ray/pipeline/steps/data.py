@@ -10,14 +10,16 @@ import pandas as pd
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
+from dpt_ray.data.deep import Levels, level_facts, say_levels
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.importing.classes import given_classes
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.file_sets import SHARDS, find_files
+from dpt_ray.data.importing.keys import printable
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.plan import Ignored
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
-from dpt_ray.data.salvage import reliable_samples
+from dpt_ray.data.salvage import read_content
 from dpt_ray.data.shards import Sample, fetch_shard, sha256
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.skipped import Skipped, count_images, read_skipped, skip_facts
@@ -33,6 +35,8 @@ NO_LABEL = -1
 _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"
 _LABELS, _TRAIN = "labels", "train"
+_KEPT_NAMES = 10
+"""Members passed over that are kept by name, of each shard and of the set."""
 
 
 class Dataset(Step):
@@ -43,12 +47,13 @@ class Dataset(Step):
     Args:
         split: what the set is for.
         data: gives the location and the form of images.
-        train: the training set, for the test set: it spares a second look at the training data for its classes, and
-            where nobody names the classes it says how many there are.
+        train: the training set, for the test set: it spares a second look at the training data for its classes,
+            where nobody names the classes it says how many there are, and it gives the white level of images of more
+            than 8 bits.
     """
 
     name = "dataset"
-    version = 2
+    version = 3
 
     def __init__(self, split: Split, data: DataConfig, train: "Dataset | None" = None):
         self.imported: ImportedShards | None = import_shards(split, data, train.imported if train else None)
@@ -60,7 +65,7 @@ class Dataset(Step):
         }
         self._form = image_form(data)
         parents: dict[str, Step] = {}
-        if train is not None and settings["num_classes"] is None:
+        if train is not None:
             parents[_TRAIN] = train
         if self.imported is not None:
             parents["shards"] = self.imported
@@ -100,6 +105,10 @@ class Dataset(Step):
             progress=workshop.progress(len(shards), "shards"),
             policy=workshop.policy,
         )
+        train = workshop.parents.get(_TRAIN)
+        levels = level_facts(
+            (fact["deep"] for fact in facts if "samples" in fact), read_index(train.url).white if train else None
+        )
         infos = [
             ShardInfo(
                 url=shards[number]["url"],
@@ -108,6 +117,7 @@ class Dataset(Step):
                 samples=fact["samples"],
                 skipped=tuple(fact["rows_out"]),
                 number=number,
+                white=levels["white"] if levels else None,
             )
             for number, fact in enumerate(facts)
             if "samples" in fact
@@ -118,7 +128,7 @@ class Dataset(Step):
         counts = _count_classes(facts)
         if gone := {label for fact in facts for label in fact.get("classes_out", ())} - counts.keys():
             raise lost_classes(sorted(gone), None, self._where)
-        num_classes = self._num_classes(counts, workshop.parents.get(_TRAIN))
+        num_classes = self._num_classes(counts, train if self.settings["num_classes"] is None else None)
         _refuse_duplicate_keys([fact["url"] for fact in facts], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
         names = self.imported.images.class_names if self.imported else None
@@ -130,12 +140,15 @@ class Dataset(Step):
             "bytes": sum(info.bytes for info in infos),
             "images_per_class": list(class_counts),
             "class_names": list(names) if names else None,
+            "levels": levels,
+            "passed_over": _add_passed_over(facts),
             **skip_facts(index.num_images + count_images(skipped), skipped),
         }
 
     def summary(self, facts: Any) -> str:
         text = f"{facts['images']:,} images of {len(facts['images_per_class'])} classes in {facts['shards']} shards"
-        return text + summarise_skipped(facts) + say_ignored(self._beside)
+        further = filter(None, [say_levels(facts.get("levels")), say_passed_over(facts)])
+        return "; ".join([text + summarise_skipped(facts) + say_ignored(self._beside), *further])
 
     def _num_classes(self, counts: Counter[int], train: Artifact | None) -> int:
         largest, where = max(counts, default=-1), self._where
@@ -176,10 +189,11 @@ class _IndexWorker(UnitWorker):
             raise UnusableUnitError([Skipped(url, None, error.what)]) from None
         if not data:
             raise UnusableUnitError([Skipped(url, None, _EMPTY)])
-        samples, skipped = reliable_samples(data, url)
+        samples, skipped, passed_over = read_content(data, url)
         if not samples and (foreign := recognise(data[:FIRST_BYTES])):
             raise UnusableUnitError([Skipped(url, None, f"is not a tar archive but {foreign[0]}; {foreign[1]}")])
-        unusable = try_samples(samples, self._form, url)
+        levels = Levels()
+        unusable = try_samples(samples, self._form, url, levels)
         skipped += unusable.values()
         usable = [sample for row, sample in enumerate(samples) if row not in unusable]
         if not usable:
@@ -193,6 +207,8 @@ class _IndexWorker(UnitWorker):
                 "shard_sha256": sha256(data),
                 "samples": len(usable),
                 "rows_out": sorted(unusable),
+                "deep": [levels.images, levels.largest],
+                "passed_over": [len(passed_over), [[printable(n), why] for n, why in passed_over[:_KEPT_NAMES]]],
                 "skipped": [entry.to_json() for entry in skipped],
                 "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
                 "classes_out": sorted(_classes_of((samples[row] for row in unusable), url)),
@@ -226,6 +242,21 @@ def _count_classes(facts: list[dict[str, Any]]) -> Counter[int]:
     for fact in facts:
         counts.update({int(label): count for label, count in fact["class_counts"].items()})
     return counts
+
+
+def _add_passed_over(facts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many members of all shards were passed over, and the first of them: name and reason."""
+    first = [entry for fact in facts for entry in fact["passed_over"][1]]
+    return {"members": sum(fact["passed_over"][0] for fact in facts), "first": first[:_KEPT_NAMES]}
+
+
+def say_passed_over(facts: Mapping[str, Any]) -> str:
+    """Say which members of shards are no part of any image; nothing if there are none."""
+    found = facts.get("passed_over", {"members": 0})
+    if not found["members"]:
+        return ""
+    name, reason = found["first"][0]
+    return f"{found['members']:,} members of shards passed over, first {name} ({reason})"
 
 
 def _refuse_duplicate_keys(sidecars: list[str], shards: list[str]) -> None:

@@ -96,7 +96,7 @@ class _EncodingWorker(UnitWorker):
         samples = read_unit_samples(shard)
         features = []
         for start in range(0, len(samples), self._batch):
-            images = decode_samples(samples[start : start + self._batch], self._form, shard.url)
+            images = decode_samples(samples[start : start + self._batch], self._form, shard)
             features.append(self._encoder(torch.from_numpy(images)).cpu().numpy())
         return encode_sidecar([sample.key for sample in samples], {FEATURES: np.concatenate(features)})
 

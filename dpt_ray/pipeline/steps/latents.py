@@ -156,7 +156,7 @@ class _EncodingWorker(UnitWorker):
         total = np.zeros(2)
         for start in range(0, len(samples), self._batch):
             rows = slice(start, start + self._batch)
-            images = from_uint8(torch.from_numpy(decode_samples(samples[rows], self._images, shard.url)))
+            images = from_uint8(torch.from_numpy(decode_samples(samples[rows], self._images, shard)))
             for flip in range(form.flips):
                 encoded = self._autoencoder.encode(images.flip(3) if flip else images).numpy()
                 moments[rows, flip] = self._checked(encoded, shard.url)

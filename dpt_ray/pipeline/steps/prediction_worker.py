@@ -122,7 +122,7 @@ class PredictionWorker(UnitWorker):
         parts: list[tuple[np.ndarray, ...]] = []
         for start in range(0, len(samples), self._batch):
             together = samples[start : start + self._batch]
-            images = torch.from_numpy(decode_samples(together, self._form, shard.url))
+            images = torch.from_numpy(decode_samples(together, self._form, shard))
             probabilities, features = self._classifier(images)
             averaged = self._average(images, [sample.key for sample in together]) if self._views else probabilities
             parts.append((probabilities.numpy(), features.numpy(), averaged.numpy()))

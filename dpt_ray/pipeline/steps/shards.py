@@ -8,6 +8,7 @@ from typing import Any
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
+from dpt_ray.data.deep import Levels, level_facts, say_levels
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.facts import left_out_table, size_facts
@@ -29,6 +30,7 @@ _RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
 _TOLD_IGNORED = 10
 _SAID_IGNORED = 3
 """Files that the line about a finished step names."""
+_TRAIN = "train"
 
 
 class ImportedShards(Step):
@@ -38,12 +40,14 @@ class ImportedShards(Step):
         split: what the images are for.
         data: says how they are brought into shards.
         images: what was found at their place.
+        train: that of the training images, for test images that are brought to a size here: it gives the white level
+            of images of more than 8 bits.
     """
 
     name = "shards"
-    version = 2
+    version = 3
 
-    def __init__(self, split: Split, data: DataConfig, images: ImageSet):
+    def __init__(self, split: Split, data: DataConfig, images: ImageSet, train: "ImportedShards | None" = None):
         self.images = images
         settings = {
             "source": images.kind,
@@ -56,7 +60,8 @@ class ImportedShards(Step):
             "prepare_size": data.prepare_size,
             "max_pixels": data.max_image_pixels,
         }
-        super().__init__(f"{split} shards", settings, {})
+        takes_level = train is not None and data.prepare_size is not None
+        super().__init__(f"{split} shards", settings, {_TRAIN: train} if takes_level else {})
 
     def plan(self) -> str:
         if self.images.kind == "digits":
@@ -73,18 +78,37 @@ class ImportedShards(Step):
         total = sum(recipe["images"] for recipe in recipes)
         images_in = total + count_images(self.images.refused)
         self._check(workshop, list(self.images.refused), images_in, ())
-        records = self._write_shards(workshop, len(recipes), total)
+        records, levels = self._write_with_one_level(workshop, len(recipes), total)
         if lost := self._lost(workshop, records):
             for record in lost:
                 stores.remove_tree(record["url"])
-            records = self._write_shards(workshop, len(recipes), total)
+            records, levels = self._write_with_one_level(workshop, len(recipes), total)
         skipped = [*self.images.refused, *(entry for record in records for entry in read_skipped(record))]
         self._check(workshop, skipped, images_in, records)
         self._check_classes(records)
         stores.write_bytes(workshop.file(LEFT_OUT_FILE), left_out_table(skipped, self.images.ignored))
-        return {**self._facts(records), **skip_facts(images_in, skipped)}
+        return {**self._facts(records), "levels": levels, **skip_facts(images_in, skipped)}
 
-    def _write_shards(self, workshop: Workshop, shards: int, images: int) -> list[dict[str, Any]]:
+    def _write_with_one_level(
+        self, workshop: Workshop, shards: int, images: int
+    ) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
+        """Write all shards, with one white level for the images of more than 8 bits in all of them.
+
+        It is known when all images were seen. Shards that were written with another one are then written again.
+        """
+        train = workshop.parents.get(_TRAIN)
+        of_training: int | None = (train.facts["levels"] or {}).get("white") if train else None
+        records = self._write_shards(workshop, shards, images, of_training)
+        levels = level_facts((record.get("deep", (0, 0)) for record in records), of_training)
+        white = levels["white"] if levels else None
+        stale = [record for record in records if record.get("deep", (0,))[0] and record["white"] != white]
+        if stale:
+            for record in stale:
+                stores.remove_tree(record["url"])
+            records = self._write_shards(workshop, shards, images, white)
+        return records, levels
+
+    def _write_shards(self, workshop: Workshop, shards: int, images: int, white: int | None) -> list[dict[str, Any]]:
         return run_units(
             _ShardWorker,
             {
@@ -93,6 +117,7 @@ class ImportedShards(Step):
                 "reader_settings": self.settings["reader"],
                 "size": self.settings["prepare_size"],
                 "max_pixels": self.settings["max_pixels"],
+                "white": white,
                 "give_up_unread": workshop.policy.allowed_share == 0,
             },
             list(range(shards)),
@@ -158,7 +183,8 @@ class ImportedShards(Step):
         text = f"{facts['images']:,} images in {len(facts['files'])} shards"
         lost = count_images(read_skipped(facts))
         text += f"; {lost:,} of {facts['images_in']:,} refused" if lost else ""
-        return "; ".join([text + say_ignored(self.images.ignored), *facts.get("notes", ())])
+        levels = filter(None, [say_levels(facts.get("levels"))])
+        return "; ".join([text + say_ignored(self.images.ignored), *levels, *facts.get("notes", ())])
 
 
 def _forget_unread(records: Sequence[dict[str, Any]]) -> None:
@@ -208,7 +234,7 @@ def import_shards(split: Split, data: DataConfig, train: ImportedShards | None =
         UserError: there are no such images, or they cannot be used.
     """
     images = detect.describe(split, data, train.images if train is not None else None)
-    return ImportedShards(split, data, images) if images is not None else None
+    return ImportedShards(split, data, images, train) if images is not None else None
 
 
 def written_shards(artifact: Artifact) -> list[dict[str, Any]]:
@@ -230,10 +256,11 @@ class _ShardWorker(UnitWorker):
         reader_settings: dict[str, Any],
         size: int | None,
         max_pixels: int,
+        white: int | None,
         give_up_unread: bool,
     ):
         self._folder, self._kind, self._reader_settings = folder, kind, reader_settings
-        self._size, self._max_pixels, self._give_up_unread = size, max_pixels, give_up_unread
+        self._size, self._max_pixels, self._white, self._give_up_unread = size, max_pixels, white, give_up_unread
         self._recipes = gzip.decompress(stores.read_bytes(stores.join(folder, _PLAN_FILE))).splitlines()
 
     def output_url(self, unit: int) -> str:
@@ -244,8 +271,11 @@ class _ShardWorker(UnitWorker):
         prepared: list[Prepared] = []
         skipped: list[Skipped] = []
         refused: set[int] = set()
+        levels = Levels()
         for found in detect.read(self._kind, self._reader_settings, recipe):
-            result = found if isinstance(found, Skipped) else prepare(found, self._size, self._max_pixels)
+            result = found
+            if not isinstance(found, Skipped):
+                result = prepare(found, self._size, self._max_pixels, self._white, levels)
             if isinstance(result, Prepared):
                 prepared.append(result)
                 continue
@@ -261,6 +291,8 @@ class _ShardWorker(UnitWorker):
             "classes": dict(sorted(Counter(p.label for p in prepared if p.label is not None).items())),
             "refused_classes": sorted(refused),
             "sizes": sorted([*size, count] for size, count in Counter(p.size for p in prepared).items()),
+            "deep": [levels.images, levels.largest],
+            "white": self._white,
             "unread": unread,
             "skipped": [entry.to_json() for entry in skipped],
         }
