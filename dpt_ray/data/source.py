@@ -154,24 +154,37 @@ def decode_samples(samples: Sequence[Sample], form: ImageForm, where: str, out: 
     return decode_images(encoded, form, _names(samples, where), out=out)
 
 
-def try_samples(samples: Sequence[Sample], form: ImageForm, where: str) -> dict[int, Skipped]:
-    """Decode the samples of the shard `where` and return those that cannot be used: row -> what is wrong."""
+Look = Callable[[Sequence[int], np.ndarray], object]
+"""Takes the numbers of some samples and their images, uint8 (N, C, H, W)."""
+
+
+def try_samples(
+    samples: Sequence[Sample], form: ImageForm, where: str, look: Look = lambda rows, images: None
+) -> tuple[list[int | None], dict[int, Skipped]]:
+    """Decode the samples of the shard `where`; return every label, and those that cannot be used: row -> what is wrong.
+
+    `look` sees all images, also the undefined pixels of those that turn out not to be readable.
+    """
     found: dict[int, Skipped] = {}
 
     def note(row: int, error: UserError) -> None:
         found[row] = Skipped(where, samples[row].key, error.what)
 
     encoded = []
+    labels: list[int | None] = [None] * len(samples)
     for row, sample in enumerate(samples):
         try:
             encoded.append((row, sample.image_bytes(where)))
-            sample.label(where)
+            labels[row] = sample.label(where)
         except UserError as error:
             note(row, error)
     for start in range(0, len(encoded), _TRIED_TOGETHER):
         rows, images = zip(*encoded[start : start + _TRIED_TOGETHER], strict=True)
-        decode_images(images, form, lambda place: where, lambda place, error, rows=rows: note(rows[place], error))
-    return found
+        pixels = decode_images(
+            images, form, lambda place: where, lambda place, error, rows=rows: note(rows[place], error)
+        )
+        look(rows, pixels)
+    return labels, found
 
 
 _TRIED_TOGETHER = 256

@@ -13,6 +13,7 @@ from dpt_ray.data.images import ImageForm
 from dpt_ray.data.importing.classes import given_classes
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, list_shards, read_index
+from dpt_ray.data.perceptual_hash import empty_hashes, is_comparable
 from dpt_ray.data.salvage import reliable_samples
 from dpt_ray.data.shards import Sample, fetch_shard, sha256
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
@@ -159,19 +160,24 @@ class _IndexWorker(UnitWorker):
         if not data:
             raise UnusableUnitError([Skipped(url, None, _EMPTY)])
         samples, skipped = reliable_samples(data, url)
-        unusable = try_samples(samples, self._form, url)
+        hashes = empty_hashes(len(samples))
+        all_labels, unusable = try_samples(samples, self._form, url, hashes.look)
         skipped += unusable.values()
-        usable = [sample for row, sample in enumerate(samples) if row not in unusable]
+        usable = [row for row in range(len(samples)) if row not in unusable]
         if not usable:
             raise UnusableUnitError(skipped or [Skipped(url, None, _EMPTY)])
-        labels = [sample.label(url) for sample in usable]
+        labels = [all_labels[row] for row in usable]
         return encode_sidecar(
-            [sample.key for sample in usable],
-            {LABEL: np.array([NO_LABEL if label is None else label for label in labels], np.int64)},
+            [samples[row].key for row in usable],
+            {
+                LABEL: np.array([NO_LABEL if label is None else label for label in labels], np.int64),
+                **hashes.columns(usable),
+            },
             facts={
                 "shard_bytes": len(data),
                 "shard_sha256": sha256(data),
                 "samples": len(usable),
+                "without_perceptual_hash": int((~is_comparable(hashes.perceptual[usable])).sum()),
                 "rows_out": sorted(unusable),
                 "skipped": [entry.to_json() for entry in skipped],
                 "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
