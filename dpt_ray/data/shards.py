@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
 from dpt_ray.data.tar_headers import BLOCK, END_BLOCKS, Member, plain_members
 from dpt_ray.errors import UserError
@@ -39,7 +40,7 @@ class Sample(NamedTuple):
         """Return the class id that the shard gives for this sample; None where it gives none.
 
         Raises:
-            UserError: the label file holds no class id.
+            UserError: the label file holds no class id, or one above `MAX_CLASS_ID`.
         """
         text = self.files.get(LABEL_EXTENSION)
         if text is None:
@@ -53,7 +54,19 @@ class Sample(NamedTuple):
                 f"its .{LABEL_EXTENSION} file must hold a class id >= 0, not {text[:20]!r}",
                 where=f"{where}: sample {self.key!r}",
             )
+        if value > MAX_CLASS_ID:
+            raise UserError(
+                f"its .{LABEL_EXTENSION} file gives the class id {_shorten(text)}, but ids count from 0, to "
+                f"{MAX_CLASS_ID} at most: number the classes; their names go into data.class_file or data.class_names",
+                where=f"{where}: sample {self.key!r}",
+            )
         return value
+
+
+def _shorten(text: bytes) -> str:
+    """Return the text of a number, of which only the start is told where it is long."""
+    written = text.strip().decode("ascii", "replace")
+    return written if len(written) <= 30 else f"{written[:30]}..."
 
 
 def sha256(data: bytes) -> str:

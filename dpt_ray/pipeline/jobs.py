@@ -44,7 +44,8 @@ def run_job(
         config = load_config(options.config, options.set if options.config else [f"preset={DEFAULT}", *options.set])
         run = build(config)
         store = ArtifactStore(config.root)
-        wanted = targets(run)
+        targeted = targets(run)
+        wanted = [run.overlap, *targeted] if run.overlap is not None else targeted
         if options.dry_run:
             from dpt_ray.pipeline.dry_run import describe_plan
 
@@ -56,7 +57,7 @@ def run_job(
             if finish is not None:
                 say(finish(config, run, artifacts, store.root))
             else:
-                for step in wanted:
+                for step in targeted:
                     say(f"{step.title}: {artifacts[step].url}")
 
     return run_guarded(job)

@@ -10,10 +10,10 @@ import pandas as pd
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
 from dpt_ray.data.images import ImageForm
-from dpt_ray.data.importing.classes import given_classes
+from dpt_ray.data.importing.classes import check_id_gaps, given_classes
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, list_shards, read_index
-from dpt_ray.data.perceptual_hash import empty_hashes, is_comparable
+from dpt_ray.data.perceptual_hash import PIXEL_HASH, empty_hashes, is_comparable
 from dpt_ray.data.salvage import reliable_samples
 from dpt_ray.data.shards import Sample, fetch_shard, sha256
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
@@ -44,7 +44,7 @@ class Dataset(Step):
     """
 
     name = "dataset"
-    version = 2
+    version = 3
 
     def __init__(self, split: Split, data: DataConfig, train: "Dataset | None" = None):
         self.imported: ImportedShards | None = import_shards(split, data, train.imported if train else None)
@@ -101,8 +101,8 @@ class Dataset(Step):
         workshop.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
         facts = [fact for fact in facts if "samples" in fact]
         counts = _count_classes(facts)
-        num_classes = self._num_classes(counts, workshop.parents.get(_TRAIN))
-        _refuse_duplicate_keys([fact["url"] for fact in facts], [info.url for info in infos])
+        num_classes = self._num_classes(counts, workshop.parents.get(_TRAIN), _largest_id(facts, infos))
+        repeated = _check_images([fact["url"] for fact in facts], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
         names = self.imported.images.class_names if self.imported else None
         index = DatasetIndex(tuple(infos), class_counts, workshop.file(_LABELS), names)
@@ -113,6 +113,8 @@ class Dataset(Step):
             "bytes": sum(info.bytes for info in infos),
             "images_per_class": list(class_counts),
             "class_names": list(names) if names else None,
+            "repeated_images": repeated,
+            "without_perceptual_hash": sum(fact["without_perceptual_hash"] for fact in facts),
             **skip_facts(index.num_images + count_images(skipped), skipped),
         }
 
@@ -120,15 +122,17 @@ class Dataset(Step):
         text = f"{facts['images']:,} images of {len(facts['images_per_class'])} classes in {facts['shards']} shards"
         return text + summarise_skipped(facts)
 
-    def _num_classes(self, counts: Counter[int], train: Artifact | None) -> int:
+    def _num_classes(self, counts: Counter[int], train: Artifact | None, place_of_largest: str) -> int:
         largest, where = max(counts, default=-1), self.settings.get("location", "data")
         known = read_index(train.url).num_classes if train else self.settings["num_classes"]
+        if known is None:
+            check_id_gaps(counts, place_of_largest)
         num_classes: int = known or largest + 1
         if largest >= num_classes:
             whose = "the training data has" if train else "there are"
             raise UserError(
                 f"has the class id {largest} but {whose} {num_classes} classes (ids 0 to {num_classes - 1})",
-                where=where,
+                where=place_of_largest,
                 fix="set data.num_classes to the number of classes in the data",
             )
         if num_classes < 2 or (train and largest < 0):
@@ -180,6 +184,7 @@ class _IndexWorker(UnitWorker):
                 "without_perceptual_hash": int((~is_comparable(hashes.perceptual[usable])).sum()),
                 "rows_out": sorted(unusable),
                 "skipped": [entry.to_json() for entry in skipped],
+                "largest_id": _place_of_largest(labels, [samples[row].key for row in usable]),
                 "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
             },
         )
@@ -203,9 +208,37 @@ def _count_classes(facts: list[dict[str, Any]]) -> Counter[int]:
     return counts
 
 
-def _refuse_duplicate_keys(sidecars: list[str], shards: list[str]) -> None:
-    """Refuse a key that two shards have; only a hash of each key is held."""
-    hashes = [pd.util.hash_array(np.array(read_sidecar(url, [])[KEY], dtype=object)) for url in sidecars]
+def _place_of_largest(labels: list[int | None], keys: list[str]) -> tuple[int, str] | None:
+    """Return the largest class id of a shard and the key of the sample that has it; None without labels."""
+    known = [(label, -row) for row, label in enumerate(labels) if label is not None]
+    return (max(known)[0], keys[-max(known)[1]]) if known else None
+
+
+def _largest_id(facts: list[dict[str, Any]], shards: list[ShardInfo]) -> str:
+    """Return the shard and sample with the largest class id, for messages."""
+    places = [(*fact["largest_id"], info.url) for fact, info in zip(facts, shards, strict=True) if fact["largest_id"]]
+    if not places:
+        return "data"
+    _, key, url = max(places, key=lambda place: place[0])
+    return f"{url}: sample {key!r}"
+
+
+def _check_images(sidecars: list[str], shards: list[str]) -> int:
+    """Refuse a key that two shards have; return how many images have the pixels of another one.
+
+    Only hashes of keys and pixels are held, 16 bytes an image.
+    """
+    hashes, pixels = [], []
+    for url in sidecars:
+        columns = read_sidecar(url, [PIXEL_HASH])
+        hashes.append(pd.util.hash_array(np.array(columns[KEY], dtype=object)))
+        pixels.append(columns[PIXEL_HASH][:, 0].copy())
+    _refuse_duplicate_keys(hashes, sidecars, shards)
+    images = np.concatenate(pixels)
+    return len(images) - len(np.unique(images))
+
+
+def _refuse_duplicate_keys(hashes: list[np.ndarray], sidecars: list[str], shards: list[str]) -> None:
     values, counts = np.unique(np.concatenate(hashes), return_counts=True)
     if len(values) == counts.sum():
         return
