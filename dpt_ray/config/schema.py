@@ -59,7 +59,8 @@ class DataConfig(Section):
     train: Place | None = "digits"
     """Training images: `digits` (embedded), or the URL of a folder or file of any `format`."""
     test: Place | None = None
-    """Held-out images, read by evaluation alone; their class ids are those of `train`. Digits bring their own."""
+    """Held-out images, for evaluation; training never reads them, but they must not be among its images. Their class
+    ids are those of `train`. Digits bring their own."""
     format: Literal["auto", "shards", "class_folders", "csv", "cifar10", "parquet"] = "auto"
     """What `train` and `test` hold: WebDataset shards, which stay where they are, or something that shards are
     made from (`docs/preparing-data.md`). `auto` looks."""
@@ -92,6 +93,9 @@ class DataConfig(Section):
     """What an image, file or shard that cannot be used does: end the job, or be listed and left out."""
     max_skipped_share: Annotated[Share, read_with("on_error", "skip")] = 0.01
     """With `on_error: skip`: the largest share of a data set's images that may be left out."""
+    on_overlap: Literal["fail", "report"] = "fail"
+    """What test images with the very pixels of a training image do: end the job before anything trains, or be counted
+    and listed like those that only look alike (`docs/preparing-data.md`)."""
     lanes: Count = 8
     """Fixed number of interleaved streams that make up the data order. Training workers share the
     lanes, so it must be a multiple of `cluster.workers`; batch sizes are multiples of it."""

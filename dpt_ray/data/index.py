@@ -6,7 +6,8 @@ from typing import Any
 from dpt_ray.data import stores
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.importing.file_sets import SHARDS, find_files
-from dpt_ray.data.sidecars import sidecar_name
+from dpt_ray.data.perceptual_hash import PERCEPTUAL_HASH, PIXEL_HASH, ImageHashes
+from dpt_ray.data.sidecars import read_sidecar, sidecar_name
 from dpt_ray.errors import expecting
 
 INDEX_FILE = "index.json"
@@ -46,7 +47,8 @@ class DatasetIndex:
     Attributes:
         shards: in the order of their names, without those of which nothing can be used.
         class_counts: images of each class id, one entry for every class; images without a label are not counted.
-        label_folder: URL of the sidecars with the columns `key` and `label` (-1: none), one a shard.
+        label_folder: URL of the sidecars with the columns `key` and `label` (-1: none), one a shard; those of an
+            indexed set have the images' hashes, too.
         class_names: what the data calls its classes, in the order of ids; None if it has only ids.
     """
 
@@ -76,6 +78,11 @@ class DatasetIndex:
         Only the choice of labelled images and evaluation may read it.
         """
         return stores.join(self.label_folder, sidecar_name(self.shards[position].number))
+
+    def hashes(self, position: int) -> ImageHashes:
+        """Read the hashes of the images of the shard at `position`; its labels are not read."""
+        columns = read_sidecar(self.label_sidecar(position), [PIXEL_HASH, PERCEPTUAL_HASH])
+        return ImageHashes(columns[PIXEL_HASH], columns[PERCEPTUAL_HASH])
 
     def to_json(self, folder: str) -> dict[str, Any]:
         """Return the index as JSON for the artifact in `folder`.

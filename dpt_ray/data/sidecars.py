@@ -28,17 +28,41 @@ def encode_sidecar(
 
     Args:
         keys: the shard's keys in order.
-        columns: name -> (N,) or (N, D) array.
+        columns: name -> (N,) or (N, D) array; uint64 (N, D) are hashes, which are stored as they are, since they
+            neither repeat nor shrink.
         facts: JSON values about the whole shard, kept in the file's metadata.
     """
     arrays: dict[str, pa.Array] = {KEY: pa.array(keys, pa.string())}
+    hashes = [name for name, values in columns.items() if values.ndim == 2 and values.dtype == np.uint64]
     for name, values in columns.items():
-        flat = pa.array(values.reshape(-1))
-        arrays[name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        arrays[name] = _binary(values) if name in hashes else _numbers(values)
     buffer = io.BytesIO()
     table = pa.table(arrays).replace_schema_metadata({_FACTS: json.dumps(facts or {})})
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    pq.write_table(
+        table,
+        buffer,
+        compression={name: "none" if name in hashes else "zstd" for name in arrays},
+        use_dictionary=[name for name in arrays if name not in hashes],
+        write_page_checksum=True,
+    )
     return buffer.getvalue()
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+    flat = pa.array(values.reshape(-1))
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _binary(words: np.ndarray) -> pa.Array:
+    content = np.ascontiguousarray(words, "<u8")
+    type_ = pa.binary(8 * words.shape[1])
+    return pa.FixedSizeBinaryArray.from_buffers(type_, len(words), [None, pa.py_buffer(content)])
+
+
+def _words(column: pa.Array) -> np.ndarray:
+    width, start = column.type.byte_width, column.offset
+    content = np.frombuffer(column.buffers()[1], np.uint8)[start * width : (start + len(column)) * width]
+    return content.view("<u8").reshape(len(column), width // 8)
 
 
 def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
@@ -62,6 +86,8 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
             if pa.types.is_fixed_size_list(column.type):
                 values = column.flatten().to_numpy(zero_copy_only=False)
                 result[name] = values.reshape(len(column), column.type.list_size)
+            elif pa.types.is_fixed_size_binary(column.type):
+                result[name] = _words(column)
             else:
                 result[name] = column.to_numpy(zero_copy_only=False)
     return result

@@ -157,14 +157,25 @@ def decode_samples(
     return decode_images(encoded, shard.form(form), _names(samples, shard.url), out=out)
 
 
-def try_samples(samples: Sequence[Sample], form: ImageForm, where: str, levels: Levels) -> dict[int, Skipped]:
-    """Decode the samples of the shard `where` and return those that cannot be used: row -> what is wrong.
+Look = Callable[[Sequence[int], np.ndarray], object]
+"""Takes the numbers of some samples and their images, uint8 (N, C, H, W)."""
+
+
+def try_samples(
+    samples: Sequence[Sample],
+    form: ImageForm,
+    where: str,
+    levels: Levels,
+    look: Look = lambda rows, images: None,
+) -> tuple[list[int | None], dict[int, Skipped]]:
+    """Decode the samples of the shard `where`; return every label, and those that cannot be used: row -> what is wrong.
 
     Args:
         samples: what to look at.
         form: what images are brought to.
         where: URL of the shard.
         levels: counts images whose white level is that of their data set.
+        look: sees all images, also the undefined pixels of those that turn out not to be readable.
     """
     found: dict[int, Skipped] = {}
 
@@ -172,17 +183,18 @@ def try_samples(samples: Sequence[Sample], form: ImageForm, where: str, levels: 
         found[row] = Skipped(where, samples[row].key, error.what)
 
     encoded = []
+    labels: list[int | None] = [None] * len(samples)
     for row, sample in enumerate(samples):
         try:
-            sample.label(where)
+            labels[row] = sample.label(where)
             encoded.append((row, sample.image_bytes(where)))
         except UserError as error:
             note(row, error)
     for start in range(0, len(encoded), _TRIED_TOGETHER):
         rows, images = zip(*encoded[start : start + _TRIED_TOGETHER], strict=True)
         on_error = lambda place, error, rows=rows: note(rows[place], error)  # noqa: E731
-        decode_images(images, form, lambda place: where, on_error, levels=levels)
-    return found
+        look(rows, decode_images(images, form, lambda place: where, on_error, levels=levels))
+    return labels, found
 
 
 _TRIED_TOGETHER = 256

@@ -28,6 +28,7 @@ from dpt_ray.pipeline.steps.evaluation import Evaluation
 from dpt_ray.pipeline.steps.generator import TrainGenerator
 from dpt_ray.pipeline.steps.labels import LabelledSubset
 from dpt_ray.pipeline.steps.latents import EncodeLatents, located
+from dpt_ray.pipeline.steps.overlap import Overlap
 from dpt_ray.pipeline.steps.predictions import Predictions
 from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
 from dpt_ray.pipeline.steps.recipes import Classifier, learn, predict
@@ -40,6 +41,7 @@ class DualPseudoTraining:
 
     train_data: Dataset | DataPart
     test_data: Dataset | DataPart
+    overlap: Overlap | None
     labelled: LabelledSubset | LabelledRest
     classifier: Classifier
     pseudo_labels: Predictions | BalancedLabels
@@ -103,6 +105,7 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
     evaluation = Evaluation(
         train_data=train_data,
         test_data=test_data,
+        overlap=parts.overlap,
         labelled=labelled,
         pseudo_labels=pseudo_labels,
         stage1=stage1,
@@ -111,8 +114,8 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
         real_features=real_features,
     )
     return DualPseudoTraining(
-        train_data, test_data, labelled, classifier, pseudo_labels, conditioning, latents, generator, pseudo_images,
-        retrained, stage1, stage3, on_pseudo_images, real_features, evaluation,
+        train_data, test_data, parts.overlap, labelled, classifier, pseudo_labels, conditioning, latents, generator,
+        pseudo_images, retrained, stage1, stage3, on_pseudo_images, real_features, evaluation,
     )  # fmt: skip
 
 

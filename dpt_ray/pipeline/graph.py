@@ -80,6 +80,13 @@ class Step(ABC):
     def make(self, workshop: Workshop) -> dict[str, Any]:
         """Make the artifact's files and return its facts (JSON-like)."""
 
+    def check(self, facts: Mapping[str, Any], folder: str) -> None:  # noqa: B027 - most accept what they made
+        """Refuse a finished artifact in `folder` that the settings do not allow to be used.
+
+        Raises:
+            UserError: they don't.
+        """
+
     def summary(self, facts: Mapping[str, Any]) -> str:
         """Say in a few words what a finished artifact holds."""
         return ""
@@ -126,7 +133,7 @@ def make_all(
         with about(step=step.title, artifact=f"{step.name}/{step.fingerprint}"):
             artifact = store.find(step.name, step.fingerprint)
             if artifact is not None:
-                _check(policy, artifact.facts)
+                _check(step, policy, artifact.facts, artifact.url)
                 with about(event="step_reused"):
                     say(f"{label}: already made ({step.summary(artifact.facts)})")
             else:
@@ -156,7 +163,7 @@ def _make(
         folder, lambda: find() is not None, lambda holder: say(f"{label}: waiting for {holder}, which makes it")
     ):
         if artifact := find():
-            _check(policy, artifact.facts)
+            _check(step, policy, artifact.facts, artifact.url)
             with about(event="step_reused"):
                 say(f"{label}: made by another job ({step.summary(artifact.facts)})")
             return artifact
@@ -165,7 +172,7 @@ def _make(
             say(f"{label}: {step.plan()}")
         began = time.monotonic()
         facts = step.make(Workshop(folder, parents, cluster, label, policy, looks))
-        _check(policy, facts)
+        _check(step, policy, facts, folder)
         seconds = time.monotonic() - began
         artifact = store.commit(
             step.name,
@@ -186,5 +193,6 @@ def _make(
         return artifact
 
 
-def _check(policy: SkipPolicy, facts: Mapping[str, Any]) -> None:
+def _check(step: Step, policy: SkipPolicy, facts: Mapping[str, Any], folder: str) -> None:
+    step.check(facts, folder)
     policy.check(read_skipped(facts), facts.get("images_in", 0))

@@ -48,7 +48,8 @@ def run_job(
         run = build(config)
         warn_of_settings(config, options.config, options.set)
         store = ArtifactStore(config.root)
-        wanted = targets(run)
+        targeted = targets(run)
+        wanted = [run.overlap, *targeted] if run.overlap is not None else targeted
         if options.dry_run:
             from dpt_ray.pipeline.dry_run import describe_plan
 
@@ -60,7 +61,7 @@ def run_job(
             if finish is not None:
                 say(finish(config, run, artifacts, store.root))
             else:
-                for step in wanted:
+                for step in targeted:
                     say(f"{step.title}: {artifacts[step].url}")
 
     return run_guarded(job)

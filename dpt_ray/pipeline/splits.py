@@ -6,6 +6,7 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.tune import ValidationConfig
 from dpt_ray.pipeline.steps.data import Dataset
 from dpt_ray.pipeline.steps.labels import LabelledSubset
+from dpt_ray.pipeline.steps.overlap import Overlap
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
 
 TEST_DATA, VALIDATION_IMAGES = "test data", "validation images"
@@ -20,12 +21,14 @@ class Split:
         labelled: those of them whose labels it sees.
         held_out: images that evaluation alone reads.
         held_out_name: what to call them.
+        overlap: which of them are training images, too; None where they were divided off from those.
     """
 
     train_data: Dataset | DataPart
     labelled: LabelledSubset | LabelledRest
     held_out: Dataset | DataPart
     held_out_name: str
+    overlap: Overlap | None = None
 
 
 def test_split(config: RunConfig) -> Split:
@@ -36,7 +39,9 @@ def test_split(config: RunConfig) -> Split:
     """
     train_data = Dataset("train", config.data)
     test_data = Dataset("test", config.data, train_data)
-    return Split(train_data, LabelledSubset(config.labels, config.data, train_data), test_data, TEST_DATA)
+    labelled = LabelledSubset(config.labels, config.data, train_data)
+    overlap = Overlap(train_data, test_data, config.data.on_overlap)
+    return Split(train_data, labelled, test_data, TEST_DATA, overlap)
 
 
 def validation_split(config: RunConfig, validation: ValidationConfig) -> Split:

@@ -12,13 +12,14 @@ from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
 from dpt_ray.data.deep import Levels, level_facts, say_levels
 from dpt_ray.data.images import ImageForm
-from dpt_ray.data.importing.classes import given_classes
+from dpt_ray.data.importing.classes import check_id_gaps, given_classes
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.file_sets import SHARDS, find_files
 from dpt_ray.data.importing.keys import printable
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.plan import Ignored
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.perceptual_hash import PIXEL_HASH, empty_hashes, is_comparable
 from dpt_ray.data.salvage import read_content
 from dpt_ray.data.shards import Sample, fetch_shard, sha256
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
@@ -128,8 +129,9 @@ class Dataset(Step):
         counts = _count_classes(facts)
         if gone := {label for fact in facts for label in fact.get("classes_out", ())} - counts.keys():
             raise lost_classes(sorted(gone), None, self._where)
-        num_classes = self._num_classes(counts, train if self.settings["num_classes"] is None else None)
-        _refuse_duplicate_keys([fact["url"] for fact in facts], [info.url for info in infos])
+        known_by = train if self.settings["num_classes"] is None else None
+        num_classes = self._num_classes(counts, known_by, _largest_id(facts, infos) or self._where)
+        repeated = _check_images([fact["url"] for fact in facts], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
         names = self.imported.images.class_names if self.imported else None
         index = DatasetIndex(tuple(infos), class_counts, workshop.file(_LABELS), names)
@@ -142,6 +144,8 @@ class Dataset(Step):
             "class_names": list(names) if names else None,
             "levels": levels,
             "passed_over": _add_passed_over(facts),
+            "repeated_images": repeated,
+            "without_perceptual_hash": sum(fact["without_perceptual_hash"] for fact in facts),
             **skip_facts(index.num_images + count_images(skipped), skipped),
         }
 
@@ -150,15 +154,17 @@ class Dataset(Step):
         further = filter(None, [say_levels(facts.get("levels")), say_passed_over(facts)])
         return "; ".join([text + summarise_skipped(facts) + say_ignored(self._beside), *further])
 
-    def _num_classes(self, counts: Counter[int], train: Artifact | None) -> int:
+    def _num_classes(self, counts: Counter[int], train: Artifact | None, place_of_largest: str) -> int:
         largest, where = max(counts, default=-1), self._where
         known = read_index(train.url).num_classes if train else self.settings["num_classes"]
+        if known is None:
+            check_id_gaps(counts, place_of_largest)
         num_classes: int = known or largest + 1
         if largest >= num_classes:
             whose = "the training data has" if train else "there are"
             raise UserError(
                 f"has the class id {largest} but {whose} {num_classes} classes (ids 0 to {num_classes - 1})",
-                where=where,
+                where=place_of_largest,
                 fix="set data.num_classes to the number of classes in the data",
             )
         if num_classes < 2 or (train and largest < 0):
@@ -192,24 +198,29 @@ class _IndexWorker(UnitWorker):
         samples, skipped, passed_over = read_content(data, url)
         if not samples and (foreign := recognise(data[:FIRST_BYTES])):
             raise UnusableUnitError([Skipped(url, None, f"is not a tar archive but {foreign[0]}; {foreign[1]}")])
-        levels = Levels()
-        unusable = try_samples(samples, self._form, url, levels)
+        levels, hashes = Levels(), empty_hashes(len(samples))
+        all_labels, unusable = try_samples(samples, self._form, url, levels, hashes.look)
         skipped += unusable.values()
-        usable = [sample for row, sample in enumerate(samples) if row not in unusable]
+        usable = [row for row in range(len(samples)) if row not in unusable]
         if not usable:
             raise UnusableUnitError(skipped or [Skipped(url, None, _EMPTY)])
-        labels = [sample.label(url) for sample in usable]
+        labels = [all_labels[row] for row in usable]
         return encode_sidecar(
-            [sample.key for sample in usable],
-            {LABEL: np.array([NO_LABEL if label is None else label for label in labels], np.int64)},
+            [samples[row].key for row in usable],
+            {
+                LABEL: np.array([NO_LABEL if label is None else label for label in labels], np.int64),
+                **hashes.columns(usable),
+            },
             facts={
                 "shard_bytes": len(data),
                 "shard_sha256": sha256(data),
                 "samples": len(usable),
+                "without_perceptual_hash": int((~is_comparable(hashes.perceptual[usable])).sum()),
                 "rows_out": sorted(unusable),
                 "deep": [levels.images, levels.largest],
                 "passed_over": [len(passed_over), [[printable(n), why] for n, why in passed_over[:_KEPT_NAMES]]],
                 "skipped": [entry.to_json() for entry in skipped],
+                "largest_id": _place_of_largest(labels, [samples[row].key for row in usable]),
                 "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
                 "classes_out": sorted(_classes_of((samples[row] for row in unusable), url)),
             },
@@ -259,9 +270,37 @@ def say_passed_over(facts: Mapping[str, Any]) -> str:
     return f"{found['members']:,} members of shards passed over, first {name} ({reason})"
 
 
-def _refuse_duplicate_keys(sidecars: list[str], shards: list[str]) -> None:
-    """Refuse a key that two shards have; only a hash of each key is held."""
-    hashes = [pd.util.hash_array(np.array(read_sidecar(url, [])[KEY], dtype=object)) for url in sidecars]
+def _place_of_largest(labels: list[int | None], keys: list[str]) -> tuple[int, str] | None:
+    """Return the largest class id of a shard and the key of the sample that has it; None without labels."""
+    known = [(label, -row) for row, label in enumerate(labels) if label is not None]
+    return (max(known)[0], keys[-max(known)[1]]) if known else None
+
+
+def _largest_id(facts: list[dict[str, Any]], shards: list[ShardInfo]) -> str | None:
+    """Return the shard and sample with the largest class id, for messages; None without labels."""
+    places = [(*fact["largest_id"], info.url) for fact, info in zip(facts, shards, strict=True) if fact["largest_id"]]
+    if not places:
+        return None
+    _, key, url = max(places, key=lambda place: place[0])
+    return f"{url}: sample {key!r}"
+
+
+def _check_images(sidecars: list[str], shards: list[str]) -> int:
+    """Refuse a key that two shards have; return how many images have the pixels of another one.
+
+    Only hashes of keys and pixels are held, 16 bytes an image.
+    """
+    hashes, pixels = [], []
+    for url in sidecars:
+        columns = read_sidecar(url, [PIXEL_HASH])
+        hashes.append(pd.util.hash_array(np.array(columns[KEY], dtype=object)))
+        pixels.append(columns[PIXEL_HASH][:, 0].copy())
+    _refuse_duplicate_keys(hashes, sidecars, shards)
+    images = np.concatenate(pixels)
+    return len(images) - len(np.unique(images))
+
+
+def _refuse_duplicate_keys(hashes: list[np.ndarray], sidecars: list[str], shards: list[str]) -> None:
     values, counts = np.unique(np.concatenate(hashes), return_counts=True)
     if len(values) == counts.sum():
         return

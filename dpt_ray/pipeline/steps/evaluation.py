@@ -25,6 +25,7 @@ from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.features import FEATURES
 from dpt_ray.pipeline.steps.labels import read_labelled
+from dpt_ray.pipeline.steps.overlap import Overlap
 from dpt_ray.pipeline.steps.predictions import Predictions, read_predictions
 
 METRICS_FILE = "metrics.json"
@@ -38,6 +39,7 @@ class Evaluation(Step):
     Args:
         train_data: gives the true labels that pseudo-labels are compared with.
         test_data: gives the true labels of the held-out images.
+        overlap: which of the held-out images are training images, too; None where they were divided off from those.
         labelled: images that pseudo-label accuracy leaves out.
         pseudo_labels: stage 1's predictions for the training images.
         stage1, stage3: both classifiers' predictions for the held-out images.
@@ -46,13 +48,14 @@ class Evaluation(Step):
     """
 
     name = "evaluation"
-    version = 3
+    version = 4
 
     def __init__(
         self,
         *,
         train_data: Step,
         test_data: Step,
+        overlap: Overlap | None = None,
         labelled: Step,
         pseudo_labels: Predictions,
         stage1: Predictions,
@@ -69,6 +72,8 @@ class Evaluation(Step):
             "stage3": stage3,
             "pseudo_images": pseudo_images,
         }
+        if overlap is not None:  # the first, so that it is made before anything trains
+            parents = {"overlap": overlap, **parents}
         if real_features is not None:
             parents["real_features"] = real_features
         super().__init__("evaluation", {}, parents)
@@ -104,6 +109,10 @@ class Evaluation(Step):
             "pseudo_image_agreement": accuracy(*_known(asked, seen)),
             "test_images": int((test_labels >= 0).sum()),
         }
+        if "overlap" in parents:
+            overlap = parents["overlap"].facts
+            metrics["duplicate_test_images"] = overlap["exact"]["test_images"]
+            metrics["near_duplicate_test_images"] = overlap["near"]["test_images"]
         if "real_features" in parents:
             metrics["frechet_distance"] = _frechet(parents["real_features"], parents["pseudo_images"])
         confusion = confusion_matrix(*_known(true, pseudo), train.num_classes)

@@ -10,6 +10,7 @@ from dpt_ray.config.schema import DataConfig
 from dpt_ray.data import stores
 from dpt_ray.data.deep import Levels, level_facts, say_levels
 from dpt_ray.data.importing import detect
+from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.facts import left_out_table, size_facts
 from dpt_ray.data.importing.plan import Ignored, ImageSet, Unread, missed_first
@@ -48,7 +49,7 @@ class ImportedShards(Step):
     version = 3
 
     def __init__(self, split: Split, data: DataConfig, images: ImageSet, train: "ImportedShards | None" = None):
-        self.images = images
+        self.images, self._num_classes = images, data.num_classes
         settings = {
             "source": images.kind,
             "split": split,
@@ -165,6 +166,8 @@ class ImportedShards(Step):
             for width, height, count in record.get("sizes", ()):
                 sizes[width, height] += count
         names = self.images.class_names
+        if not names and self._num_classes is None:
+            check_id_gaps(classes, self.images.location)
         num_classes = len(names) if names else max(classes, default=-1) + 1
         images = sum(shard["images"] for shard in shards)
         return {
