@@ -248,7 +248,12 @@ def read_json(url: str) -> Any:
 
 def write_json(url: str, value: Any) -> None:
     """Write a JSON file atomically."""
-    write_bytes(url, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(url, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return the content of a JSON file."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def check_writable(url: str) -> None:
