@@ -8,6 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,13 @@ def _read_preset(name: Any, sources: dict[str, Tree]) -> Tree:
             where=_origin([("preset",)], sources),
             fix=f"{hint}there are: {', '.join(names)}",
         )
-    return yaml.safe_load((folder / f"{name}.yaml").read_text())
+    return _preset_tree(name)
+
+
+@cache
+def _preset_tree(name: str) -> Tree:
+    """Return a preset, read once however many configurations build on it; nobody changes it."""
+    return yaml.safe_load((resources.files("dpt_ray.config") / "presets" / f"{name}.yaml").read_text())
 
 
 def _parse_override(text: str) -> Tree:
