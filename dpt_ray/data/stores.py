@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from dpt_ray.data.storage_faults import fix_of
 from dpt_ray.errors import UserError
 
 
@@ -57,6 +58,7 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 _S3 = ("s3://", "s3a://")
+_NO_WRITE, _NO_REMOVAL = "cannot be written", "cannot be removed"
 _PERMISSIONS_FIX = (
     "check that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) belong to a user "
     "who may list, get, put and delete there"
@@ -75,9 +77,13 @@ def _told(url: str, cannot: str) -> Iterator[None]:
         yield
     except PermissionError as error:
         fix = _PERMISSIONS_FIX if url.startswith(_S3) else None
-        raise UserError(f"{cannot} (permission denied)", where=url, fix=fix) from error
+        raise UserError(f"{cannot} (permission denied)", where=url, fix=fix or _fix(error, cannot)) from error
     except OSError as error:
-        raise UserError(f"{cannot} ({_reason(error)})", where=url) from error
+        raise UserError(f"{cannot} ({_reason(error)})", where=url, fix=_fix(error, cannot)) from error
+
+
+def _fix(error: OSError, cannot: str) -> str | None:
+    return fix_of(error) if cannot in (_NO_WRITE, _NO_REMOVAL) else None
 
 
 def _reason(error: OSError) -> str:
@@ -120,7 +126,7 @@ def write_bytes(url: str, data: bytes) -> None:
         UserError: the place may not be written.
     """
     fs, path = filesystem(url)
-    with _told(url, "cannot be written"):
+    with _told(url, _NO_WRITE):
         if isinstance(fs, LocalFileSystem):
             _write_local(Path(path), data)
         else:
@@ -229,7 +235,7 @@ def remove_tree(url: str) -> None:
     """
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    with _told(url, "cannot be removed"), suppress(FileNotFoundError):  # removed by another in between
+    with _told(url, _NO_REMOVAL), suppress(FileNotFoundError):  # removed by another in between
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
@@ -265,5 +271,5 @@ def check_writable(url: str) -> None:
     probe = join(url, f".writable-{uuid.uuid4().hex}")
     write_bytes(probe, b"")
     fs, path = filesystem(probe)
-    with _told(probe, "cannot be removed"):
+    with _told(probe, _NO_REMOVAL):
         fs.rm_file(path)

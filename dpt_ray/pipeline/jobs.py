@@ -10,6 +10,7 @@ from dpt_ray.config.schema import DataConfig, RunConfig
 from dpt_ray.data import stores
 from dpt_ray.data.skipped import SkipPolicy
 from dpt_ray.distributed import job_log
+from dpt_ray.distributed.failures import user_error
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
@@ -68,18 +69,24 @@ def run_guarded(job: Callable[[], None]) -> int:
         job()
         return 0
     except UserError as error:
-        _complain(f"error: {error}")
-        return USER_MISTAKE
+        return _mistake(error)
     except KeyboardInterrupt:
         _complain("interrupted: the same command goes on from here")
         return INTERRUPTED
     except Exception as error:
+        if cause := user_error(error):
+            return _mistake(cause)
         if not job_log.wants_json():
             traceback.print_exc()
         _complain(
             f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}", traceback=traceback.format_exc()
         )
         return FAILURE
+
+
+def _mistake(error: UserError) -> int:
+    _complain(f"error: {error}")
+    return USER_MISTAKE
 
 
 def skip_policy(data: DataConfig) -> SkipPolicy:

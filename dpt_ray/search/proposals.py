@@ -8,7 +8,7 @@ from typing import Any
 from dpt_ray.config.tune import METRICS, DimensionConfig, TuneConfig
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.search.queue import Missing, TrialQueue
 from dpt_ray.search.records import Record, measured
@@ -102,6 +102,8 @@ class ProposedTrials(TrialQueue):
         stores.write_json(self._url, {"space": self._space(), "points": self._proposed})
         try:
             trials = self._trials({n: _value(d, asked.params[n]) for n, d in self._tune.space.items()})
+        except StoreFailureError:
+            raise
         except UserError as error:  # settings that contradict each other
             self._study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
             self.impossible.append(str(error))
