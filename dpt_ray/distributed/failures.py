@@ -12,9 +12,10 @@ def user_error(error: BaseException) -> UserError | None:
 
     A disk that cannot be written is one, too, whoever wrote to it: Ray Train, Ray's object store, a library.
     """
-    found = list(causes(error))
-    told = (cause for cause in found if isinstance(cause, UserError) and not _is_ray_task_error(cause))
-    faults = (fault for cause in reversed(found) if (fault := _ray_disk_full(cause) or storage_fault(cause)))
+    told = (cause for cause in causes(error) if isinstance(cause, UserError) and not _is_ray_task_error(cause))
+    # Not what was handled when another error came: that one may be a mistake in the code.
+    raised = reversed(list(causes(error, handled=False)))
+    faults = (fault for cause in raised if (fault := _ray_disk_full(cause) or storage_fault(cause)))
     return next(told, None) or next(faults, None)
 
 
@@ -51,8 +52,8 @@ def _ray_folder() -> str:
         return "/tmp/ray"
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error` and all that it wraps, outermost first."""
+def causes(error: BaseException, *, handled: bool = True) -> Iterator[BaseException]:
+    """Yield `error` and all that it wraps, outermost first, and what was being handled when one of them was raised."""
     seen: set[int] = set()
     waiting: list[BaseException] = [error]
     while waiting:
@@ -61,7 +62,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        inner = [current.__cause__, current.__context__]
+        inner = [current.__cause__, current.__context__ if handled else None]
         inner += [getattr(current, name, None) for name in _WRAPPED]
         failures = getattr(current, "worker_failures", None)  # ray.train's WorkerGroupError: rank -> exception
         inner += list(failures.values()) if isinstance(failures, dict) else []
