@@ -50,6 +50,8 @@ def storage_fault(error: BaseException) -> UserError | None:
         number = found
     file = getattr(error, "filename", None) or next(iter(_FILE.findall(text)), None)
     where = file if isinstance(file, str) else None
+    if where is None and number in (errno.EACCES, errno.EPERM):  # of something that is no file
+        return None
     return UserError(
         f"cannot be used ({_REASONS[number]})" if where else _REASONS[number], where=where, fix=_FIXES[number]
     )

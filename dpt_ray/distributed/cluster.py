@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed.address import join, named_address
 from dpt_ray.distributed.growth import wait_for_resources
+from dpt_ray.distributed.temporary_space import check_temporary_space
 from dpt_ray.errors import UserError
 
 READER_CPUS, LEAST_READER_CPUS = 1.0, 0.25
@@ -50,6 +51,7 @@ def connect(config: ClusterConfig) -> None:
     if address:
         join(address, settings)
     else:
+        check_temporary_space()
         ray.init(
             address="local",
             num_cpus=config.local_cpus or os.cpu_count(),

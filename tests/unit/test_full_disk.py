@@ -5,7 +5,10 @@ import itertools
 import os
 import pickle
 import re
+import shutil
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow
 import pytest
@@ -17,6 +20,7 @@ from run_in_process import without_ray
 from dpt_ray.data import stores
 from dpt_ray.data.storage_faults import storage_fault
 from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.temporary_space import LEAST_BYTES, check_temporary_space
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.jobs import USER_MISTAKE, run_guarded, run_job
 from dpt_ray.pipeline.run_report import finish_run
@@ -29,6 +33,7 @@ FAULTS = {
     errno.EIO: "Input/output error",
 }
 TINY = [
+    "data.images_per_shard=1000",
     "stage1.model.width=4",
     "stage2.model.dim=16",
     "stage2.model.depth=2",
@@ -155,6 +160,29 @@ def test_rays_full_disk_names_its_folder():
     assert user_error(ray.exceptions.RaySystemError("OutOfDiskError: the local object store is full")) is not None
 
 
+def test_a_temporary_folder_without_room_is_told_before_ray_is_started(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    check_temporary_space()
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=LEAST_BYTES - 1))
+    with pytest.raises(UserError, match=rf"{tmp_path}: has 32.0 MiB left.*set RAY_TMPDIR"):
+        check_temporary_space()
+    monkeypatch.delenv("RAY_TMPDIR")
+    with pytest.raises(UserError, match=rf"{tempfile.gettempdir()}: has 32.0 MiB left"):
+        check_temporary_space()
+
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with pytest.raises(UserError, match="no folder for temporary files can be written"):
+        check_temporary_space()
+
+
+def test_a_temporary_folder_that_is_not_there_yet_is_rays_to_make(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "later"))
+    check_temporary_space()
+
+
 def test_a_mistake_in_the_code_stays_one():
     for mistake in (
         KeyError(28),
@@ -162,15 +190,21 @@ def test_a_mistake_in_the_code_stays_one():
         ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
         RuntimeError("[Errno 2] No such file or directory"),
         RuntimeError("error 28"),
+        PermissionError(errno.EPERM, "Operation not permitted"),
+        RuntimeError("[Errno 13] Permission denied"),
     ):
         assert storage_fault(mistake) is None
         assert user_error(mistake) is None
 
 
+def _mistake_of_a_handler() -> None:
+    try:
+        raise PermissionError(errno.EACCES, "Permission denied", "/x")
+    except PermissionError:
+        {}["a mistake of whoever handled it"]
+
+
 def test_what_was_handled_when_a_mistake_came_is_not_the_cause():
     with pytest.raises(KeyError) as caught:
-        try:
-            raise PermissionError(errno.EACCES, "Permission denied", "/x")
-        except PermissionError:
-            {}["a mistake of whoever handled it"]
+        _mistake_of_a_handler()
     assert user_error(caught.value) is None
