@@ -20,7 +20,10 @@ def main() -> int:
         if options.dry_run:
             say(describe_search(found))
             return
-        say(finish_search(found, found.run(say), options.set))
+        finished = finish_search(found, found.run(say))
+        say(finished.text)
+        if finished.problem is not None:
+            raise finished.problem
 
     return run_guarded(search)
 

@@ -164,7 +164,14 @@ def _read_preset(name: Any, sources: Sequence[Source]) -> Tree:
             where=origin([("preset",)], sources),
             fix=f"{hint}there are: {', '.join(names)}",
         )
-    return _preset_tree(str(name))
+    return _preset_tree(name)
+
+
+@cache
+def _preset_tree(name: str) -> Tree:
+    """Return a preset, read once however many configurations build on it; nobody changes it."""
+    content = (resources.files("dpt_ray.config") / "presets" / f"{name}.yaml").read_bytes()
+    return _settings(read_yaml_bytes(content, f"preset {name}"), f"preset {name}")
 
 
 @cache

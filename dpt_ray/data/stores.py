@@ -14,6 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from dpt_ray.config.places import without_credentials as without_credentials
+from dpt_ray.data.storage_faults import fix_of
 from dpt_ray.errors import UserError, expecting
 
 
@@ -51,6 +52,7 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 _S3 = ("s3://", "s3a://")
+_NO_WRITE, _NO_REMOVAL = "cannot be written", "cannot be removed"
 _PERMISSIONS_FIX = (
     "check that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) belong to a user "
     "who may list, get, put and delete there"
@@ -69,9 +71,13 @@ def _told(url: str, cannot: str) -> Iterator[None]:
         yield
     except PermissionError as error:
         fix = _PERMISSIONS_FIX if url.startswith(_S3) else None
-        raise UserError(f"{cannot} (permission denied)", where=url, fix=fix) from error
+        raise UserError(f"{cannot} (permission denied)", where=url, fix=fix or _fix(error, cannot)) from error
     except OSError as error:
-        raise UserError(f"{cannot} ({_reason(error)})", where=url) from error
+        raise UserError(f"{cannot} ({_reason(error)})", where=url, fix=_fix(error, cannot)) from error
+
+
+def _fix(error: OSError, cannot: str) -> str | None:
+    return fix_of(error) if cannot in (_NO_WRITE, _NO_REMOVAL) else None
 
 
 def _reason(error: OSError) -> str:
@@ -176,7 +182,7 @@ def write_bytes(url: str, data: bytes) -> None:
         UserError: the place may not be written.
     """
     fs, path = filesystem(url)
-    with _told(url, "cannot be written"):
+    with _told(url, _NO_WRITE):
         if isinstance(fs, LocalFileSystem):
             _write_local(Path(path), data)
         else:
@@ -285,7 +291,7 @@ def remove_tree(url: str) -> None:
     """
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    with _told(url, "cannot be removed"), suppress(FileNotFoundError):  # removed by another in between
+    with _told(url, _NO_REMOVAL), suppress(FileNotFoundError):  # removed by another in between
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
@@ -303,7 +309,12 @@ def read_json(url: str) -> Any:
 
 def write_json(url: str, value: Any) -> None:
     """Write a JSON file atomically."""
-    write_bytes(url, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(url, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return the content of a JSON file."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def check_writable(url: str) -> None:
@@ -315,5 +326,5 @@ def check_writable(url: str) -> None:
     probe = join(url, f".writable-{uuid.uuid4().hex}")
     write_bytes(probe, b"")
     fs, path = filesystem(probe)
-    with _told(probe, "cannot be removed"):
+    with _told(probe, _NO_REMOVAL):
         fs.rm_file(path)

@@ -1,31 +1,49 @@
-"""Checkpoints of a training, kept by Ray Train in its run folder inside the artifact's folder."""
+"""Checkpoints of a training: files in Ray Train's run folder inside the artifact's folder.
 
-import json
-import tempfile
-from pathlib import Path
+A checkpoint is one file, written whole, in a folder whose name holds the images seen and a checksum of the file.
+So what a checkpoint is worth follows from itself, and a training goes on from the newest one that is whole, whatever
+a kill, a full disk or a bad one left behind. Ray Train is given them to keep the newest ones and to remove the others.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
-from safetensors import SafetensorError
-from safetensors.torch import load
 
-from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.training.collective import agree, from_first_worker
+from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.data import stores
-from dpt_ray.errors import UserError
+from dpt_ray.data.shards import sha256
+from dpt_ray.errors import StoreFailureError, UserError
 
 CHECKPOINT_FOLDER = "checkpoints"
 """Ray Train's run folder."""
 
 CHECKPOINT_FILE = "state.safetensors"
+KEPT = 2
+"""Checkpoints that are kept: if the newest is damaged, there is another."""
+
 _RAY_LIST = "checkpoint_manager_snapshot.json"
-_RESCUED_FILE = "rescued.safetensors"
+_PREFIX = "images_"
+_DIGITS = 16
+"""Of the checksum in a checkpoint's name."""
+
+
+class NotStoredError(Exception):
+    """The first worker could not store something, and all workers know it; its cause, there, says what and why."""
+
+
+class DamagedCheckpointError(Exception):
+    """A checkpoint is not what was stored."""
 
 
 def run_storage(folder: str) -> dict[str, Any]:
     """Return Ray Train's settings for where a run's checkpoints go.
 
     A local folder is named as it is. For any other, Ray Train gets the filesystem that all else here uses, so
-    that checkpoints have the same credentials, retries and timeouts.
+    that its requests have the same credentials, retries and timeouts.
     """
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
@@ -35,69 +53,184 @@ def run_storage(folder: str) -> dict[str, Any]:
     return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(filesystem))}
 
 
-def report_checkpoint(state: TrainState, rank: int) -> None:
-    """Hand the state to Ray Train, which stores it while training goes on; every worker must call this."""
-    import ray.train
-    from ray.train import Checkpoint, CheckpointUploadMode
+def forget_ray_list(folder: str) -> None:
+    """Remove Ray Train's list of an earlier attempt's checkpoints; they are found by what they hold.
 
-    metrics = {"images": state.images_seen}
-    content = state.to_bytes() if rank == 0 or state.sharded else b""
-    if rank != 0:
-        ray.train.report(metrics)
-        return
-    folder = tempfile.mkdtemp(prefix="checkpoint-")
-    (Path(folder) / CHECKPOINT_FILE).write_bytes(content)
-    ray.train.report(
-        metrics,
-        checkpoint=Checkpoint.from_directory(folder),
-        checkpoint_dir_name=f"images_{state.images_seen:015d}",
-        checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-        delete_local_checkpoint_after_upload=True,
-    )
-
-
-def newest_checkpoint(folder: str) -> bytes | None:
-    """Return the newest checkpoint that Ray Train vouches for, else a rescued one; None at the very start."""
-    import ray.train
-
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as local:
-            return (Path(local) / CHECKPOINT_FILE).read_bytes()
-    rescued = stores.join(folder, _RESCUED_FILE)
-    return stores.read_bytes(rescued) if stores.exists(rescued) else None
-
-
-def rescue_checkpoint(folder: str) -> None:
-    """Save the newest whole checkpoint if Ray Train's list of them is damaged, and clear Ray Train's folder.
-
-    Ray Train overwrites its list in place, so a kill at that moment leaves a part of it, and with such
-    a list a run can neither go on nor start.
+    Ray Train overwrites the list in place, and with a part of one, or with one that names a folder which is gone,
+    a run neither goes on nor starts.
     """
-    run = stores.join(folder, CHECKPOINT_FOLDER)
-    ray_list = stores.join(run, _RAY_LIST)
-    if not stores.exists(ray_list) or _is_json(stores.read_bytes(ray_list)):
-        return
-    for name in sorted(stores.list_folders(run), reverse=True):
-        try:
-            content = stores.read_bytes(stores.join(run, name, CHECKPOINT_FILE))
-            load(content)
-        except (UserError, SafetensorError):  # not one, or not whole
-            continue
-        stores.write_bytes(stores.join(folder, _RESCUED_FILE), content)
-        break
-    stores.remove_tree(run)
-
-
-def _is_json(content: bytes) -> bool:
-    try:
-        json.loads(content)
-    except ValueError:
-        return False
-    return True
+    stores.remove_tree(stores.join(folder, CHECKPOINT_FOLDER, _RAY_LIST))
 
 
 def remove_checkpoints(folder: str) -> None:
     """Remove all checkpoints of a training that is finished."""
     stores.remove_tree(stores.join(folder, CHECKPOINT_FOLDER))
-    stores.remove_tree(stores.join(folder, _RESCUED_FILE))
+
+
+def store_together(is_first: bool, store: Callable[[], None]) -> None:
+    """Let the first worker store something. Every worker must call this, so that all end if it cannot.
+
+    Raises:
+        NotStoredError: on all workers.
+    """
+    failure = None
+    if is_first:
+        try:
+            store()
+        except UserError as error:
+            failure = error
+    if agree(failure is not None):
+        raise NotStoredError from failure
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Where a training begins.
+
+    Attributes:
+        name: the checkpoint that it goes on from; None if it starts from the beginning.
+        passed_over: names of the other checkpoints that earlier attempts left.
+        notes: what is to be said of checkpoints that could not be used, each in a line.
+    """
+
+    name: str | None
+    passed_over: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class CheckpointWriter:
+    """Stores checkpoints while training goes on. Every worker has one and calls it at the same steps.
+
+    Ray Train removes all but the newest ones of those that it is given. What earlier attempts left is removed here, as
+    soon as there are newer ones in its place.
+
+    Args:
+        folder: URL of the artifact's folder.
+        rank: of this worker.
+        restored: where the training began.
+    """
+
+    def __init__(self, folder: str, rank: int, restored: Restored):
+        self._folder, self._is_first = folder, rank == 0
+        self._obsolete = [restored.passed_over, (restored.name,) if restored.name else ()]
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: tuple[int, str, Future[None] | None] | None = None
+
+    def save(self, state: TrainState) -> None:
+        """Begin to store the state, once the checkpoint before is stored: so there is one in memory at most.
+
+        Raises:
+            NotStoredError: the one before could not be stored.
+        """
+        self.settle()
+        content = state.to_bytes() if self._is_first or state.sharded else b""
+        name, future = "", None
+        if self._is_first:
+            name = checkpoint_name(state.images_seen, content)
+            future = self._thread.submit(self._store, name, content)
+        self._pending = state.images_seen, name, future
+
+    def settle(self, wait: bool = True) -> None:
+        """Report the checkpoint that was being stored to Ray Train.
+
+        Args:
+            wait: otherwise nothing happens while it is still being stored.
+
+        Raises:
+            NotStoredError: it could not be stored.
+        """
+        if self._pending is None:
+            return
+        images, name, future = self._pending
+        if not wait and not agree(future is not None and future.done()):
+            return
+        self._pending = None
+        store_together(self._is_first, lambda: future.result() if future else None)
+        _report(images, name)
+
+    def _store(self, name: str, content: bytes) -> None:
+        run = stores.join(self._folder, CHECKPOINT_FOLDER)
+        stores.write_bytes(stores.join(run, name, CHECKPOINT_FILE), content)
+        for old in self._obsolete.pop(0) if self._obsolete else ():
+            if old != name:  # the same again, whole this time
+                stores.remove_tree(stores.join(run, old))
+
+
+def _report(images: int, name: str) -> None:
+    import ray.train
+    from ray.train import Checkpoint, CheckpointUploadMode
+
+    checkpoint = None
+    if name:
+        storage = ray.train.get_context().get_storage()
+        path = storage.build_checkpoint_path_from_name(name)
+        checkpoint = Checkpoint(path, storage.storage_filesystem)
+    ray.train.report({"images": images}, checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+
+
+def checkpoint_name(images: int, content: bytes) -> str:
+    """Return the name of a checkpoint's folder; later ones come later in alphabetical order."""
+    return f"{_PREFIX}{images:015d}-{sha256(content)[:_DIGITS]}"
+
+
+def list_checkpoints(folder: str) -> list[str]:
+    """Return the names of all checkpoints of a training, newest first, whether they are whole or not."""
+    names = stores.list_folders(stores.join(folder, CHECKPOINT_FOLDER))
+    return sorted((name for name in names if name.startswith(_PREFIX)), reverse=True)
+
+
+def read_checkpoint(folder: str, name: str) -> bytes:
+    """Return a checkpoint's content.
+
+    Raises:
+        DamagedCheckpointError: it is not there, or is not what was stored.
+        UserError: it cannot be read, which says nothing of its content.
+    """
+    place = stores.join(folder, CHECKPOINT_FOLDER, name)
+    if CHECKPOINT_FILE not in {file["name"] for file in stores.list_files(place)}:
+        raise DamagedCheckpointError(f"{CHECKPOINT_FILE} is missing")
+    try:
+        content = stores.read_bytes(stores.join(place, CHECKPOINT_FILE))
+    except StoreFailureError:
+        raise
+    except UserError as error:
+        fix = f"if it is lost, remove {place} alone: training then goes on from the checkpoint before it"
+        raise UserError(error.what, where=error.where, fix=fix) from error
+    checksum = name.partition("-")[2]
+    if checksum and sha256(content)[:_DIGITS] != checksum:
+        raise DamagedCheckpointError(f"the checksum of its {len(content):,} bytes is another than when it was stored")
+    return content
+
+
+def restore(state: TrainState, folder: str) -> Restored:
+    """Load the newest checkpoint that is whole. Every worker must call this; all get the same one.
+
+    Raises:
+        ForeignCheckpointError: whole ones are there, and none is of this training.
+        UserError: one cannot be read, or some workers read it and others don't.
+    """
+    notes, foreign = [], None
+    names = from_first_worker("\n".join(list_checkpoints(folder))).split()
+    for name in names:
+        problem: Exception | None = None
+        try:
+            state.load_bytes(read_checkpoint(folder, name))
+        except DamagedCheckpointError as error:
+            problem = error
+        except ForeignCheckpointError as error:
+            problem = error
+            foreign = foreign or (error if "-" in name else None)  # with a checksum that is right
+        if not agree(problem is not None):
+            return Restored(name, tuple(other for other in names if other != name), tuple(notes))
+        if agree(problem is None):
+            raise UserError(
+                "some training workers read this checkpoint, and others do not",
+                where=stores.join(folder, CHECKPOINT_FOLDER, name),
+                fix="check that every node sees the same files there",
+            )
+        notes.append(f"checkpoint {name} is damaged ({problem})")
+    if foreign is not None:
+        raise foreign
+    if notes:
+        notes.append(f"no checkpoint is whole in {stores.join(folder, CHECKPOINT_FOLDER)}: starts from the beginning")
+    return Restored(None, tuple(names), tuple(notes))

@@ -3,16 +3,15 @@
 import logging
 import math
 import os
-import socket
 import warnings
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed import local_ray
+from dpt_ray.distributed.address import join, named_address
 from dpt_ray.distributed.growth import wait_for_resources
+from dpt_ray.distributed.temporary_space import check_temporary_space
 from dpt_ray.errors import UserError
-
-CONNECT_SECONDS = 15.0
 
 READER_CPUS, LEAST_READER_CPUS = 1.0, 0.25
 """CPUs that a reading task reserves, since it decodes all the time: a third reader for two CPUs costs the others more
@@ -41,7 +40,7 @@ def connect(config: ClusterConfig) -> None:
     Raises:
         UserError: the named cluster cannot be reached, or a local Ray has no place for its files.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = named_address()
     _set_environment(local=not address)
     import ray
 
@@ -50,29 +49,11 @@ def connect(config: ClusterConfig) -> None:
     # Errors come back as exceptions, progress through a board.
     settings = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
-        try:
-            _check_reachable(address)
-            ray.init(address=address, **settings)
-        except OSError as error:
-            raise UserError(
-                f"no Ray cluster can be reached there ({error})",
-                where=f"RAY_ADDRESS={address}",
-                fix="start one with 'ray start --head', or unset RAY_ADDRESS to use this machine",
-            ) from None
+        join(address, settings)
     else:
+        check_temporary_space()
         local_ray.start_local_ray(num_cpus=config.local_cpus or os.cpu_count(), **settings)
     configure_data()
-
-
-def _check_reachable(address: str) -> None:
-    """Try a connection to host:port, since Ray itself waits minutes for a cluster that is not there.
-
-    Raises:
-        OSError: nobody listens there, or no answer came in time.
-    """
-    host, colon, port = address.rpartition("//")[2].rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 _ENVIRONMENT = {

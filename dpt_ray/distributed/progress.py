@@ -45,6 +45,10 @@ class ProgressLine:
         """Tell that the step goes on from `done` units."""
         self._tell(f"{self.title}: goes on from {done:,} {self.unit}", event="resumed", done=done)
 
+    def note(self, text: str) -> None:
+        """Say something about the step that its reader should know."""
+        self._tell(f"{self.title}: {text}", event="note")
+
     def describe(self, done: int, seconds: float, values: dict[str, float]) -> str:
         """Return the text for a state of progress."""
         rate = (done - self._first) / seconds if seconds > 0 else 0.0
@@ -133,6 +137,7 @@ class Board:
     def __init__(self):
         self._states: dict[str, dict[str, Any]] = {}
         self._resumed: dict[str, int] = {}
+        self._notes: dict[str, list[str]] = {}
         self._looks: dict[str, list[tuple[float, float]]] = {}
 
     def write(self, title: str, state: dict[str, Any]) -> None:
@@ -146,6 +151,14 @@ class Board:
     def take_resumed(self, title: str) -> int | None:
         """Return, once, where a step went on from."""
         return self._resumed.pop(title, None)
+
+    def note(self, title: str, text: str) -> None:
+        """Note what the reader of a step's progress should know."""
+        self._notes.setdefault(title, []).append(text)
+
+    def take_notes(self, title: str) -> list[str]:
+        """Return, once, what was noted of a step."""
+        return self._notes.pop(title, [])
 
     def look(self, title: str, share: float, score: float) -> None:
         """Note a look at a training (`looks.py`)."""
@@ -201,9 +214,12 @@ class BoardWatcher:
         import ray
 
         title = self._line.title
-        resumed, state, looks = ray.get(
-            [self.board.take_resumed.remote(title), self.board.read.remote(title), self.board.take_looks.remote(title)]
+        board = self.board
+        notes, resumed, state, looks = ray.get(
+            [call.remote(title) for call in (board.take_notes, board.take_resumed, board.read, board.take_looks)]
         )
+        for note in notes:
+            self._line.note(note)
         if resumed is not None:
             self._line.resume(resumed)
         if state and state != self._shown:

@@ -1,9 +1,10 @@
 """Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -30,10 +31,14 @@ from dpt_ray.data.snapshots import snapshot_files
 from dpt_ray.data.source import ImageSource
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
-    newest_checkpoint,
-    report_checkpoint,
-    rescue_checkpoint,
+    KEPT,
+    CheckpointWriter,
+    NotStoredError,
+    Restored,
+    forget_ray_list,
+    restore,
     run_storage,
+    store_together,
 )
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.failures import user_error
@@ -93,20 +98,21 @@ def run_training(
     policy: SkipPolicy = TOLERATE_NOTHING,
     looks: Looks | None = None,
 ) -> None:
-    """Train to the end, resuming from the newest checkpoint if the same job was begun before.
+    """Train to the end, resuming from the newest whole checkpoint if the same job was begun before.
 
     What could not be read and was tolerated is in the folder's ledger (`ledger.py`). `looks` are told as they are
     taken.
 
     Raises:
-        UserError: damaged data, a loss that is not finite, or workers that keep failing.
+        UserError: damaged data, a loss that is not finite, checkpoints of another network, or a place that cannot be
+            written.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from dpt_ray.distributed.reading import is_kept, open_source
 
-    rescue_checkpoint(job.folder)
+    forget_ray_list(job.folder)
     images_in = sum(source.num_images for source, _ in job.sources.values())
     on_unreadable = open_ledger(job.folder, policy, images_in)
     streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
@@ -133,7 +139,7 @@ def run_training(
             ),
             run_config=RunConfig(
                 name=CHECKPOINT_FOLDER,
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
+                checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
                 **run_storage(job.folder),
                 failure_config=FailureConfig(max_failures=max_failures, controller_failure_limit=3),
             ),
@@ -143,8 +149,8 @@ def run_training(
         except Exception as error:
             raise user_error(error) or error from error
     if complaint:
-        what, fix = complaint
-        raise UserError(what, where=progress.title, fix=fix)
+        what, where, fix = complaint
+        raise UserError(what, where=where or progress.title, fix=fix)
 
 
 def _fit(trainer: Any) -> Any:
@@ -165,8 +171,12 @@ def _nobody(share: float, score: float) -> None:
     """In a worker, looks are told through the board."""
 
 
-def _worker(config: dict[str, Any]) -> tuple[str, str | None] | None:
-    """One training worker; returns what would only happen again if Ray Train tried again, and its remedy.
+Complaint = tuple[str, str | None, str | None]
+"""What is wrong, where if that is known, and its remedy."""
+
+
+def _worker(config: dict[str, Any]) -> Complaint | None:
+    """One training worker; returns what would only happen again if Ray Train tried again.
 
     Only what all workers notice together may be returned: one that left alone would be waited for by the others.
     """
@@ -178,13 +188,18 @@ def _worker(config: dict[str, Any]) -> tuple[str, str | None] | None:
         is_first = ray.train.get_context().get_world_rank() == 0  # what the first one returns is what is told
         if not agree(is_first and problem is not None) and problem is not None:
             raise problem
-        return (problem.what, problem.fix) if problem is not None else None
+        return (problem.what, None, problem.fix) if problem is not None else None
     try:
         _train(config)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
-        return str(error), "lower the learning rate or set gradient_clip"
+        return str(error), None, "lower the learning rate or set gradient_clip"
     except ForeignCheckpointError as error:  # all workers are here: they read the same one, before the first step
-        return f"{config['job'].folder}: {error}", "remove that folder to train from the start"
+        where = stores.join(config["job"].folder, CHECKPOINT_FOLDER)
+        fix = "it is whole: go on with the version that made it, or move that folder away to train from the start"
+        return str(error), where, fix
+    except NotStoredError as error:  # all workers are here, see `store_together`
+        cause = error.__cause__
+        return (cause.what, cause.where, cause.fix) if isinstance(cause, UserError) else ("not stored", None, None)
     return None
 
 
@@ -208,11 +223,7 @@ def _train(config: dict[str, Any]) -> None:
     rank, num_workers = context.get_world_rank(), context.get_world_size()
 
     state = job.build().to(device)
-    checkpoint = newest_checkpoint(job.folder)
-    if checkpoint is not None:
-        state.load_bytes(checkpoint)
-        if rank == 0:
-            config["board"].resume.remote(config["title"], state.images_seen)
+    writer = CheckpointWriter(job.folder, rank, _restore(state, config, rank))
     if job.channels_last:
         keep_channels_last(state)
     if job.compile:
@@ -231,6 +242,7 @@ def _train(config: dict[str, Any]) -> None:
     totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
 
     def on_log(state: TrainState, pace: Pace) -> None:
+        writer.settle(wait=False)
         totals[TRAINING] += pace.seconds
         totals[DATA_WAIT] += float(mean_over_workers(torch.tensor(pace.data_wait_seconds, device=device)))
         if board is not None:
@@ -247,14 +259,15 @@ def _train(config: dict[str, Any]) -> None:
 
     def on_checkpoint(state: TrainState) -> None:
         began = time.monotonic()
-        report_checkpoint(state, rank)
+        writer.save(state)
         totals[CHECKPOINTS] += 1
         totals[CHECKPOINT] += time.monotonic() - began
 
     def on_snapshot(state: TrainState) -> None:
-        for name, content in snapshot_files(state) if rank == 0 or state.sharded else ():
-            if rank == 0:
-                stores.write_bytes(stores.join(job.folder, name), content)
+        files = snapshot_files(state)
+        for _ in state.power_averages:  # one at a time: each is as large as the network
+            file = dict([next(files)]) if rank == 0 or state.sharded else {}
+            store_together(rank == 0, partial(_store_files, job.folder, file))
 
     train(
         state,
@@ -278,9 +291,25 @@ def _train(config: dict[str, Any]) -> None:
         on_snapshot=on_snapshot,
     )
     network = job.finish(state) if rank == 0 or state.sharded else b""
+    writer.settle()
+    history = stores.json_bytes(state.history)
+    store_together(rank == 0, lambda: _store_files(job.folder, {HISTORY_FILE: history, NETWORK_FILE: network}))
+
+
+def _restore(state: TrainState, config: dict[str, Any], rank: int) -> Restored:
+    """Load the newest whole checkpoint, and say so and what is wrong with others."""
+    restored = restore(state, config["job"].folder)
     if rank == 0:
-        stores.write_json(stores.join(job.folder, HISTORY_FILE), state.history)
-        stores.write_bytes(stores.join(job.folder, NETWORK_FILE), network)
+        for note in restored.notes:
+            config["board"].note.remote(config["title"], note)
+        if restored.name is not None:
+            config["board"].resume.remote(config["title"], state.images_seen)
+    return restored
+
+
+def _store_files(folder: str, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        stores.write_bytes(stores.join(folder, name), content)
 
 
 def _open_feed(name: str, job: TrainingJob, reader: Any, batch: int, lanes: range, first_step: int) -> Feed:

@@ -80,6 +80,10 @@ class ArtifactStore:
         """Return where an artifact is, or will be."""
         return stores.join(self.root, step, address)
 
+    def folders(self, step: str) -> list[str]:
+        """Return the addresses of a kind of step that have a folder, finished or not."""
+        return stores.list_folders(stores.join(self.root, step))
+
     def find(self, step: str, address: str) -> Artifact | None:
         """Return a finished artifact, or None."""
         folder = self.folder(step, address)

@@ -11,6 +11,7 @@ from dpt_ray.config.schema import DataConfig, RunConfig
 from dpt_ray.data import stores
 from dpt_ray.data.skipped import SkipPolicy
 from dpt_ray.distributed import job_log
+from dpt_ray.distributed.failures import user_error
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
@@ -73,12 +74,13 @@ def run_guarded(job: Callable[[], None]) -> int:
         job()
         return 0
     except UserError as error:
-        _complain(f"error: {error}")
-        return USER_MISTAKE
+        return _mistake(error)
     except KeyboardInterrupt:
         _complain("interrupted: the same command goes on from here")
         return INTERRUPTED
     except Exception as error:
+        if cause := user_error(error):
+            return _mistake(cause)
         if not job_log.wants_json():
             print(redacted(traceback.format_exc()), file=sys.stderr, end="")
         _complain(
@@ -102,6 +104,11 @@ def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[st
 
 def _warn(text: str) -> None:
     job_log.tell(f"warning: {text}", level="warning", event="setting_warning")
+
+
+def _mistake(error: UserError) -> int:
+    _complain(f"error: {error}")
+    return USER_MISTAKE
 
 
 def skip_policy(data: DataConfig) -> SkipPolicy:

@@ -1,7 +1,7 @@
 """The end of a search: its table, page, figures and the best settings, in its folder."""
 
 import datetime
-import math
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -9,25 +9,39 @@ import yaml
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.tune import METRICS, TuneConfig
 from dpt_ray.data import stores
+from dpt_ray.errors import UserError
 from dpt_ray.report.content import Figure
 from dpt_ray.report.search_content import Ending, PointFigures, SearchReport, short_names
 from dpt_ray.report.table import format_seconds, format_share, text_table
+from dpt_ray.search.records import measured
+from dpt_ray.search.results import BEST_FILE, REPORT_FILE, RESULTS_FILE, overrides_address, tune_tree
 from dpt_ray.search.search import Search, Searched
-from dpt_ray.search.space import describe_point, format_value, point_config
-from dpt_ray.search.summary import Costs, best_first, costs_of, points_of, standard_error
-
-REPORT_FILE, RESULTS_FILE, BEST_FILE = "report.html", "results.json", "best.yaml"
+from dpt_ray.search.space import describe_point, format_value
+from dpt_ray.search.summary import Costs, best_first, costs_of, points_of, standard_error, winner
 
 
-def finish_search(search: Search, searched: Searched, overrides: list[str]) -> str:
-    """Write the search's files; return its table for the terminal."""
-    from dpt_ray.report.search_page import COLUMNS, format_spread, render_search  # draws: slow to import
+@dataclass(frozen=True)
+class Finished:
+    """What a search says at its end.
+
+    Attributes:
+        text: its table, and where its files are.
+        problem: why there is no best point, if no trial is left that could give one.
+    """
+
+    text: str
+    problem: UserError | None
+
+
+def finish_search(search: Search, searched: Searched) -> Finished:
+    """Write the search's files; without a best point there is no file of best settings, nor an older one."""
+    from dpt_ray.report.search_page import render_search  # draws: slow to import
 
     tune = search.tune
     points = best_first(points_of(searched.trials), tune.metric)
     costs = costs_of(searched.trials, search.store)
-    best = points[0] if points and points[0].finished else None
-    best_yaml = _best_yaml(search, best, overrides) if best else ""
+    best = winner(points, tune.metric)
+    best_yaml = _best_yaml(search, best) if best else ""
     notes = _notes(search, searched, points)
     report = SearchReport(
         title=f"Search: {tune.name}",
@@ -40,12 +54,26 @@ def finish_search(search: Search, searched: Searched, overrides: list[str]) -> s
         sharing=costs.sharing,
         endings=_endings(searched),
         best_yaml=best_yaml,
-        tune_yaml=yaml.safe_dump(_tune_tree(tune), sort_keys=False),
+        tune_yaml=yaml.safe_dump(tune_tree(tune), sort_keys=False),
     )
-    stores.write_json(stores.join(searched.folder, RESULTS_FILE), _results(search, searched, costs))
+    best_file = stores.join(searched.folder, BEST_FILE)
+    if not best_yaml:
+        stores.remove_tree(best_file)
+    stores.write_json(stores.join(searched.folder, RESULTS_FILE), _results(search, searched, costs, best))
     stores.write_bytes(stores.join(searched.folder, REPORT_FILE), render_search(report).encode())
     if best_yaml:
-        stores.write_bytes(stores.join(searched.folder, BEST_FILE), best_yaml.encode())
+        stores.write_bytes(best_file, best_yaml.encode())
+
+    lines = ["", _table(tune, points), "", *notes, _shared_line(costs, searched)]
+    lines += [f"{ending.title}: {ending.state}: {ending.cause}" for ending in report.endings]
+    if best is not None:
+        lines.append(f"best: {describe_point(best.point)}; run it with jobs/dpt_full.py --config {best_file}")
+    lines.append(f"report: {stores.join(searched.folder, REPORT_FILE)}")
+    return Finished("\n".join(lines), None if best else _problem(tune, searched))
+
+
+def _table(tune: TuneConfig, points: list[PointFigures]) -> str:
+    from dpt_ray.report.search_page import COLUMNS, format_spread
 
     shown = [(figure, title) for figure, title in COLUMNS if any(figure in point.figures for point in points)]
     rows = [(*short_names(tune.space).values(), *(title.lower() for _, title in shown), "seeds")]
@@ -57,13 +85,20 @@ def finish_search(search: Search, searched: Searched, overrides: list[str]) -> s
         )
         for point in points
     ]
-    lines = ["", text_table(rows, header=True), "", *notes, _shared_line(costs, searched)]
-    lines += [f"{ending.title}: {ending.state}: {ending.cause}" for ending in report.endings]
-    if best_yaml:
-        where = stores.join(searched.folder, BEST_FILE)
-        lines.append(f"best: {describe_point(best.point)}; run it with jobs/dpt_full.py --config {where}")
-    lines.append(f"report: {stores.join(searched.folder, REPORT_FILE)}")
-    return "\n".join(lines)
+    return text_table(rows, header=True)
+
+
+def _problem(tune: TuneConfig, searched: Searched) -> UserError | None:
+    """Return why nothing won; None if that is only because trials are still to be run."""
+    if any(record.state is None for _, record in searched.trials):
+        return None
+    where = f"search {tune.name}"
+    if any(record.state == "finished" for _, record in searched.trials):
+        what = f"no trial measured {tune.metric}, so no point is the best"
+        return UserError(what, where=where, fix=f"choose another metric; figures of all trials: {RESULTS_FILE}")
+    causes = [f"{trial.title}: {record.cause}" for trial, record in searched.trials] or list(searched.impossible)
+    reason = f" ({causes[0]})" if causes else ""
+    return UserError(f"no trial finished, so no point is the best{reason}", where=where)
 
 
 def _images(tune: TuneConfig) -> str:
@@ -112,13 +147,21 @@ def _notes(search: Search, searched: Searched, points: list[PointFigures]) -> li
             "Settings were compared on labelled images that were kept out of all training; the test split was not read."
         )
     finished = [record.metrics for _, record in searched.trials if record.state == "finished"]
-    if finished:
-        images = min(int(metrics["test_images"] or 0) for metrics in finished)
-        error = standard_error(sum(m["stage3_accuracy"] or 0 for m in finished) / len(finished), images)
+    images = min((int(measured(metrics.get("test_images")) or 0) for metrics in finished), default=0)
+    accuracies = [a for metrics in finished if (a := measured(metrics.get("stage3_accuracy"))) is not None]
+    if images and accuracies:
+        error = standard_error(sum(accuracies) / len(accuracies), images)
         notes.append(
             f"An accuracy of one trial is measured on {images:,} images: its standard error is about "
             f"{100 * error:.1f} points."
         )
+    unmeasured = sum(measured(metrics.get(tune.metric)) is None for metrics in finished)
+    if unmeasured:
+        notes.append(
+            f"{unmeasured} of {len(finished)} finished trials did not measure {tune.metric}; they count for no point."
+        )
+    if searched.draws.are_repeated:
+        notes.append(f"{searched.draws.describe()}.")
     if points and points[0].finished > 0 and any(0 < p.finished < p.of for p in points):
         notes.append("Points with fewer finished seeds stand below; their means are over other seeds.")
     notes += [f"A proposed point could not be run: {reason}" for reason in searched.impossible]
@@ -145,37 +188,38 @@ def _shared_line(costs: Costs, searched: Searched) -> str:
     return text
 
 
-def _best_yaml(search: Search, best: PointFigures, overrides: list[str]) -> str:
+def _best_yaml(search: Search, best: PointFigures) -> str:
     """Return the best point as a configuration that `dpt_full.py` runs, with the base's own seeds and all data."""
     from dpt_ray.report.search_page import format_spread
 
     tune = search.tune
-    config = point_config(tune, overrides, best.point).model_copy(update={"name": f"{tune.name}_best"})
+    config = search.trials.config(best.point).model_copy(update={"name": f"{tune.name}_best"})
     figure = format_spread(tune.metric, best.figures.get(tune.metric))
     head = (
         f"# Best of the search {tune.name}: {describe_point(best.point)}.\n"
-        f"# {tune.metric} {figure} over {best.finished} seeds, on {_images(tune)}.\n"
+        f"# {tune.metric} {figure} over {best.figures[tune.metric].count} seeds, on {_images(tune)}.\n"
         "# A run of it trains on all training images, validation images among them, and is judged by the test data.\n"
     )
     return head + dump_yaml(config)
 
 
-def _tune_tree(tune: TuneConfig) -> dict[str, Any]:
-    return tune.model_dump(mode="json", exclude_none=True)
-
-
-def _results(search: Search, searched: Searched, costs: Costs) -> dict[str, Any]:
+def _results(search: Search, searched: Searched, costs: Costs, best: PointFigures | None) -> dict[str, Any]:
     """Return all figures for other programs."""
+    times = searched.draws.times()
     return {
-        "search": _tune_tree(search.tune),
+        "search": tune_tree(search.tune),
+        "overrides": overrides_address(search.overrides),
         "better": METRICS[search.tune.metric],
+        "best": best.point if best else None,
+        "draws": {"drawn": searched.draws.drawn, "distinct": searched.draws.distinct},
         "trials": [
             {
                 "point": trial.point,
                 "seed": trial.seed,
+                "draws": times[trial.key],
                 "state": record.state,
                 "cause": record.cause,
-                "metrics": {name: value for name, value in record.metrics.items() if _is_number(value)},
+                "metrics": {name: value for name, value in record.metrics.items() if measured(value) is not None},
                 "seconds": record.seconds,
                 "evaluation": f"{trial.run.evaluation.name}/{trial.key}",
             }
@@ -184,7 +228,3 @@ def _results(search: Search, searched: Searched, costs: Costs) -> dict[str, Any]
         "seconds_alone": round(costs.alone, 1),
         "seconds_together": round(costs.together, 1),
     }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

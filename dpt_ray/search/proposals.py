@@ -1,17 +1,17 @@
 """Points that Optuna proposes from those that are finished."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from dpt_ray.config.tune import METRICS, DimensionConfig, TuneConfig
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.search.queue import Missing, TrialQueue
-from dpt_ray.search.records import Record
+from dpt_ray.search.records import Record, measured
 from dpt_ray.search.space import Point, Trial
 
 FILE = "proposals.json"
@@ -19,18 +19,17 @@ FILE = "proposals.json"
 
 @dataclass
 class _Proposal:
+    """A proposal that Optuna waits for: its own object, and the keys of the trials."""
+
     asked: Any
-    trials: list[Trial]
-    waiting: list[Trial]
-    open: int
-    records: list[Record] = field(default_factory=list)
+    keys: list[str]
 
 
 class ProposedTrials(TrialQueue):
     """Trials of points that Optuna's tree-structured Parzen estimator proposes, each with all seeds.
 
     Proposals are kept in the search's folder. The same command goes on with them: points whose trials have ended
-    are told to Optuna again, the others are run.
+    are told to Optuna again, the others are run. A proposal that is the same run as an earlier one shares its result.
 
     Args:
         tune: the search.
@@ -55,8 +54,13 @@ class ProposedTrials(TrialQueue):
         self._distributions = {name: _distribution(self._optuna, d) for name, d in tune.space.items()}
         self._open: list[_Proposal] = []
         self._proposed: list[dict[str, Any]] = []
+        self._known: dict[str, Trial] = {}
+        self._outcomes: dict[str, Record] = {}
+        self._waiting: list[Trial] = []
+        self.points: list[list[str]] = []
+        """The keys of the trials of every proposal that can be run."""
         self.described: list[Trial] = []
-        """All trials of points that were proposed."""
+        """All different trials of points that were proposed."""
         self.impossible: list[str] = []
         """Why points that were proposed could not be run at all."""
         earlier = stores.read_json(self._url) if stores.exists(self._url) else {"space": None, "points": []}
@@ -66,33 +70,27 @@ class ProposedTrials(TrialQueue):
                 self._propose()
 
     def take(self, running: Collection[Trial]) -> Trial | None:
-        while True:
-            waiting = {trial: proposal for proposal in self._open for trial in proposal.waiting}
-            if waiting:
-                trial = self._missing.least_shared(waiting, running)
-                waiting[trial].waiting.remove(trial)
-                return trial
+        while not self._waiting:
             if len(self._proposed) >= self._tune.budget.draws:
                 return None
             self._propose()
+        trial = self._missing.least_shared(self._waiting, running)
+        self._waiting.remove(trial)
+        return trial
 
     def is_empty(self) -> bool:
-        return len(self._proposed) >= self._tune.budget.draws and not any(p.waiting for p in self._open)
+        return len(self._proposed) >= self._tune.budget.draws and not self._waiting
+
+    def most_to_come(self) -> int:
+        return (self._tune.budget.draws - len(self._proposed)) * len(self._tune.seeds)
 
     def tell(self, trial: Trial, record: Record) -> None:
-        for proposal in self._open:
-            if trial in proposal.trials:
-                proposal.records.append(record)
-                proposal.open -= 1
-                self._close(proposal)
-                return
+        self._outcomes[trial.key] = record
+        self._close_ended()
 
     def drop(self, unwanted: Callable[[Trial], bool]) -> list[Trial]:
-        dropped = []
-        for proposal in self._open:
-            gone = [trial for trial in proposal.waiting if unwanted(trial)]
-            proposal.waiting = [trial for trial in proposal.waiting if trial not in gone]
-            dropped += gone
+        dropped = [trial for trial in self._waiting if unwanted(trial)]
+        self._waiting = [trial for trial in self._waiting if trial not in dropped]
         return dropped
 
     def _propose(self) -> None:
@@ -104,30 +102,41 @@ class ProposedTrials(TrialQueue):
         stores.write_json(self._url, {"space": self._space(), "points": self._proposed})
         try:
             trials = self._trials({n: _value(d, asked.params[n]) for n, d in self._tune.space.items()})
+        except StoreFailureError:
+            raise
         except UserError as error:  # settings that contradict each other
             self._study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
             self.impossible.append(str(error))
             return
-        self.described += trials
-        records = {trial: self._ended(trial) for trial in trials}
-        waiting = [trial for trial, record in records.items() if record is None]
-        proposal = _Proposal(asked, trials, waiting, len(waiting))
-        proposal.records = [record for record in records.values() if record is not None]
-        self._open.append(proposal)
-        self._close(proposal)
+        for trial in trials:
+            if trial.key not in self._known:
+                self._add(trial)
+        self.points.append([trial.key for trial in trials])
+        self._open.append(_Proposal(asked, self.points[-1]))
+        self._close_ended()
 
-    def _close(self, proposal: _Proposal) -> None:
-        """Tell Optuna of a point whose trials have all ended: the mean over seeds, or that it is a bad one."""
-        if proposal.open:
-            return
-        self._open.remove(proposal)
-        states = {record.state for record in proposal.records}
-        values = [record.metrics.get(self._tune.metric) for record in proposal.records]
-        trial_state = self._optuna.trial.TrialState
-        if states == {"finished"} and all(value is not None for value in values):
-            self._study.tell(proposal.asked, fmean(values))
+    def _add(self, trial: Trial) -> None:
+        self._known[trial.key] = trial
+        self.described.append(trial)
+        record = self._ended(trial)
+        if record is None:
+            self._waiting.append(trial)
         else:
-            self._study.tell(proposal.asked, state=trial_state.FAIL if "failed" in states else trial_state.PRUNED)
+            self._outcomes[trial.key] = record
+
+    def _close_ended(self) -> None:
+        """Tell Optuna of the proposals whose trials have all ended: the mean over seeds, or that it is a bad one."""
+        for proposal in [proposal for proposal in self._open if self._outcomes.keys() >= set(proposal.keys)]:
+            self._open.remove(proposal)
+            records = [self._outcomes[key] for key in proposal.keys]
+            values = [measured(record.metrics.get(self._tune.metric)) for record in records]
+            states, trial_state = {record.state for record in records}, self._optuna.trial.TrialState
+            known = [value for value in values if value is not None]
+            if states == {"finished"} and len(known) == len(values):
+                self._study.tell(proposal.asked, fmean(known))
+            else:
+                pruned = "stopped" in states and "failed" not in states
+                self._study.tell(proposal.asked, state=trial_state.PRUNED if pruned else trial_state.FAIL)
 
     def _space(self) -> dict[str, Any]:
         return {name: dimension.model_dump(mode="json") for name, dimension in self._tune.space.items()}

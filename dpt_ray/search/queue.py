@@ -20,6 +20,10 @@ class TrialQueue(ABC):
         """Whether no trial will come any more."""
 
     @abstractmethod
+    def most_to_come(self) -> int:
+        """Return how many trials may still come that are not described yet."""
+
+    @abstractmethod
     def tell(self, trial: Trial, record: Record) -> None:
         """Note what became of a trial that was handed out."""
 
@@ -47,6 +51,9 @@ class ListedTrials(TrialQueue):
 
     def is_empty(self) -> bool:
         return not self._waiting
+
+    def most_to_come(self) -> int:
+        return 0
 
     def tell(self, trial: Trial, record: Record) -> None:
         pass

@@ -1,23 +1,30 @@
 """A search from its tune file to its records; the same command goes on where it was."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dpt_ray.config.tune import TuneConfig
 from dpt_ray.data import stores
 from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.report.table import format_seconds, format_share
 from dpt_ray.search.body import TrialJob, run_trial
+from dpt_ray.search.checks import check_given_once, check_space
 from dpt_ray.search.proposals import ProposedTrials
 from dpt_ray.search.queue import ListedTrials, TrialQueue
 from dpt_ray.search.records import Look, Record, Records
-from dpt_ray.search.space import Trial, listed_points, trial_of
+from dpt_ray.search.results import remove_other_results
+from dpt_ray.search.sharing import Draws, distinct
+from dpt_ray.search.space import Trial, Trials, listed_points
 
 Say = Callable[[str], None]
+
+MANY = 500
+"""Trials of which it is shown how far their settings are checked, since that takes some seconds."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Searched:
 
     Attributes:
         folder: URL of its folder.
-        trials: all that it consists of so far, with what became of them, in their order.
+        trials: all different ones that it consists of so far, with what became of them, in their order.
+        draws: the points that were drawn, of which some may be the same run.
         concurrent: trials at the same time in this session; 0 if none was run.
         seconds: how long this session took.
         impossible: why points that were proposed could not be run at all.
@@ -34,6 +42,7 @@ class Searched:
 
     folder: str
     trials: list[tuple[Trial, Record]]
+    draws: Draws
     concurrent: int
     seconds: float
     impossible: tuple[str, ...] = ()
@@ -51,23 +60,40 @@ class Search:
     """
 
     def __init__(self, tune: TuneConfig, overrides: Sequence[str]):
-        self.tune, self._overrides = tune, overrides
-        self.listed: list[Trial] = []
-        if tune.searcher.name == "random":
-            points = listed_points(tune)
-            # Neighbours differ in their seed, since trials of one seed share most.
-            self.listed = [trial_of(tune, overrides, point, seed) for point in points for seed in tune.seeds]
-            first = self.listed[0].config
-        else:
-            first = trial_of(tune, overrides, listed_points(tune)[0], tune.seeds[0]).config
+        self.tune, self.overrides = tune, overrides
+        check_given_once(tune, overrides)
+        self.trials = Trials(tune, overrides)
+        points = listed_points(tune) if tune.searcher.name == "random" else listed_points(tune)[:1]
+        first = self.trials.trial(points[0], tune.seeds[0]).config
+        check_space(tune, self.trials)
         _check_looks(tune, first)
+        self.listed: list[Trial] = []
+        """The different trials that are known from the start."""
+        self.draws = Draws([])
+        """The points that are known from the start."""
+        if tune.searcher.name == "random":
+            # Neighbours differ in their seed, since trials of one seed share most.
+            drawn = [self.trials_of(point) for point in self._shown(points)]
+            self.draws = Draws([[trial.key for trial in trials] for trials in drawn])
+            self.listed = distinct(trial for trials in drawn for trial in trials)
         self.root, self.cluster = first.root, first.cluster
         self.store = ArtifactStore(self.root)
         self.records = Records(self.root, tune.name, tune.scheduler.model_dump(mode="json"))
 
     def trials_of(self, point: dict[str, Any]) -> list[Trial]:
         """Return a point's trials, one a seed."""
-        return [trial_of(self.tune, self._overrides, point, seed) for seed in self.tune.seeds]
+        return [self.trials.trial(point, seed) for seed in self.tune.seeds]
+
+    def _shown(self, points: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield points, showing how far one is if there are many."""
+        if len(points) * len(self.tune.seeds) < MANY:
+            yield from points
+            return
+        line = ProgressLine("checking the search", len(points), "points")
+        for number, point in enumerate(points):
+            line.update(number)
+            yield point
+        line.update(len(points))
 
     def run(self, say: Say) -> Searched:
         """Run what has not ended yet. Ray is started only for that, and once for all trials.
@@ -76,52 +102,65 @@ class Search:
         """
         began = time.monotonic()
         stores.check_writable(self.store.root)
-        earlier = self._ended
+        remove_other_results(self.records.folder, self.tune, self.overrides)
         queue: TrialQueue
         if self.tune.searcher.name == "random":
-            kept = {trial: earlier(trial) for trial in self.listed}
-            queue = ListedTrials([trial for trial, record in kept.items() if record is None], self.store)
+            known = zip(self.listed, self.records.read_all(self.listed), strict=True)
+            queue = ListedTrials([trial for trial, record in known if not _has_ended(record)], self.store)
             described = self.listed
         else:
-            queue = ProposedTrials(self.tune, self.records.folder, self.store, self.trials_of, earlier)
+            queue = ProposedTrials(self.tune, self.records.folder, self.store, self.trials_of, self._ended)
             described = queue.described
-        total = len(self.listed) or self.tune.budget.draws * len(self.tune.seeds)
-        ended = sum(earlier(trial) is not None for trial in described)
-        if ended:
-            say(f"{ended} of {total} trials have ended already")
+        records = self.records.read_all(described)
+        session = _Session(self, queue, described, say, self._deadline(began))
+        if self.draws.are_repeated:
+            say(self.draws.describe())
+        if ended := sum(map(_has_ended, records)):
+            say(f"{ended} of {session.total} trials have ended already")
         concurrent = 0
         if not queue.is_empty():
             ray_cluster.connect(self.cluster)
-            wanted = min(self.tune.max_concurrent or total, total - ended)
-            concurrent = ray_cluster.concurrent_runs(self.cluster, wanted)
-            deadline = began + 3600 * self.tune.budget.hours if self.tune.budget.hours else None
-            say(f"{total - ended} trials to run, {concurrent} at the same time")
-            _Session(self, queue, described, total, say, deadline).run(concurrent)
+            left = session.total - ended
+            concurrent = ray_cluster.concurrent_runs(self.cluster, min(self.tune.max_concurrent or left, left))
+            say(f"{left} trials to run, {concurrent} at the same time")
+            session.run(concurrent, records)
         return Searched(
             self.records.folder,
-            [(trial, self.records.read(trial)) for trial in described],
+            list(zip(described, self.records.read_all(described), strict=True)),
+            Draws(queue.points, len(queue.impossible)) if isinstance(queue, ProposedTrials) else self.draws,
             concurrent,
             time.monotonic() - began,
             tuple(queue.impossible) if isinstance(queue, ProposedTrials) else (),
         )
 
+    def _deadline(self, began: float) -> float | None:
+        return began + 3600 * self.tune.budget.hours if self.tune.budget.hours else None
+
     def _ended(self, trial: Trial) -> Record | None:
         record = self.records.read(trial)
-        return record if record.state in ("finished", "stopped") else None
+        return record if _has_ended(record) else None
+
+
+def _has_ended(record: Record) -> bool:
+    return record.state in ("finished", "stopped")
 
 
 class _Session:
     """One attempt at what is left of a search."""
 
-    def __init__(
-        self, search: Search, queue: TrialQueue, described: list[Trial], total: int, say: Say, deadline: float | None
-    ):
+    def __init__(self, search: Search, queue: TrialQueue, described: list[Trial], say: Say, deadline: float | None):
         self._search, self._queue, self._described = search, queue, described
-        self._total, self._say, self._deadline = total, say, deadline
+        self._say, self._deadline = say, deadline
         self._running: dict[str, Trial] = {}
         self._told_late = False
 
-    def run(self, concurrent: int) -> None:
+    @property
+    def total(self) -> int:
+        """The different trials that there will be; at most, while a searcher still proposes some."""
+        return len(self._described) + self._queue.most_to_come()
+
+    def run(self, concurrent: int, records: Sequence[Record]) -> None:
+        """Run trials, so many at the same time; `records` are those of the trials that are described so far."""
         from dpt_ray.distributed.tuning import Halving, LooksSoFar, TrialEvents, run_trials
 
         scheduler = self._search.tune.scheduler
@@ -133,8 +172,8 @@ class _Session:
             earlier=LooksSoFar(
                 [
                     (f"{look.stage}, seed {trial.seed}", trial.key, look.share, look.score)
-                    for trial in self._described
-                    for look in self._search.records.read(trial).looks
+                    for trial, record in zip(self._described, records, strict=True)
+                    for look in record.looks
                 ]
             ),
         )
@@ -203,14 +242,15 @@ class _Session:
             self._say(f"{self._label(self._running[key])}: {text}")
 
     def _label(self, trial: Trial) -> str:
-        return f"[{self._described.index(trial) + 1}/{self._total}] {trial.title}"
+        return f"[{self._described.index(trial) + 1}/{self.total}] {trial.title}"
 
     def _describe(self, trial: Trial, record: Record) -> str:
         if record.state != "finished":
             return f"{record.state}: {record.cause}"
         figures = self._search.records.read(trial).metrics
         accuracy = (
-            f"stage 1 {format_share(figures['stage1_accuracy'])}, stage 3 {format_share(figures['stage3_accuracy'])}"
+            f"stage 1 {format_share(figures.get('stage1_accuracy'))}, "
+            f"stage 3 {format_share(figures.get('stage3_accuracy'))}"
         )
         return f"finished in {format_seconds(record.seconds)} ({accuracy})"
 

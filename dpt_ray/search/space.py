@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -13,10 +13,10 @@ from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.tune import DimensionConfig, TuneConfig
 from dpt_ray.core.random import derive_seed
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import Step, in_order
-from dpt_ray.pipeline.splits import validation_split
+from dpt_ray.pipeline.splits import Split, validation_split
 from dpt_ray.report.search_content import short_names
 
 Point = dict[str, Any]
@@ -99,31 +99,93 @@ def draw(dimension: DimensionConfig, random: np.random.Generator) -> Any:
     return min(max(round(value), int(dimension.bounds[0])), int(dimension.bounds[1])) if dimension.integer else value
 
 
-def trial_of(tune: TuneConfig, overrides: Sequence[str], point: Point, seed: int) -> Trial:
-    """Return the run that a point and a seed stand for.
-
-    Raises:
-        UserError: its settings are impossible, or its data cannot be read; the point is named.
-    """
-    try:
-        config = point_config(tune, overrides, point, [f"seed={seed}", f"labels.seed={seed}"])
-        return Trial(point, seed, config, build(config, partial(validation_split, validation=tune.validation)))
-    except UserError as error:
-        raise UserError(f"{error.what} (at {describe_point(point)})", where=error.where, fix=error.fix) from None
-
-
-def point_config(
-    tune: TuneConfig, overrides: Sequence[str], point: Mapping[str, Any], more: Sequence[str] = ()
-) -> RunConfig:
-    """Return all settings of a point.
+class Trials:
+    """The trials of a search: their settings, and the steps of the data, which most of them share.
 
     Args:
         tune: the search.
         overrides: `a.b=c` of the command line, stronger than the tune file's `settings`.
-        point: stronger than those.
-        more: `a.b=c`, the strongest.
     """
-    return load_config(tune.base, [*_settings(tune.settings), *overrides, *_settings(point), *more])
+
+    def __init__(self, tune: TuneConfig, overrides: Sequence[str]):
+        self._tune, self._overrides = tune, overrides
+        self._splits: dict[str, Split] = {}
+
+    def trial(self, point: Point, seed: int) -> Trial:
+        """Return the run that a point and a seed stand for.
+
+        Raises:
+            UserError: its settings are impossible, or its data cannot be read; the point is named if it is the cause.
+        """
+        try:
+            return self._describe(point, seed)
+        except StoreFailureError:
+            raise
+        except UserError as error:
+            if self._fails_without(point, seed, error):
+                raise
+            what = f"{error.what} (at {describe_point(point)})"
+            raise UserError(what, where=error.where, fix=error.fix) from None
+
+    def config(self, point: Mapping[str, Any], seed: int | None = None) -> RunConfig:
+        """Return all settings of a point, with the base's own seeds if no seed is given.
+
+        Raises:
+            UserError: they are impossible; what the search gives is called by its place in the tune file.
+        """
+        seeds = {} if seed is None else dict.fromkeys(_SEEDS, seed)
+        settings = self._tune.settings
+        try:
+            return load_config(
+                self._tune.base, [*_settings(settings), *self._overrides, *_settings(point), *_settings(seeds)]
+            )
+        except UserError as error:
+            where = _place_in_tune(error.where, settings, self._overrides, point, seeds)
+            raise UserError(error.what, where=where, fix=error.fix) from None
+
+    def _describe(self, point: Point, seed: int) -> Trial:
+        config = self.config(point, seed)
+        return Trial(point, seed, config, build(config, self._split))
+
+    def _split(self, config: RunConfig) -> Split:
+        """Look at the data once for all trials with the same settings of it."""
+        key = config.data.model_dump_json() + config.labels.model_dump_json()
+        if key not in self._splits:
+            self._splits[key] = validation_split(config, self._tune.validation)
+        return self._splits[key]
+
+    def _fails_without(self, point: Point, seed: int, error: UserError) -> bool:
+        """Whether the same is wrong without the point, which then is not the cause."""
+        if not point:
+            return True
+        try:
+            self._describe({}, seed)
+        except UserError as other:
+            return str(other) == str(error)
+        return False
+
+
+_SEEDS = ("seed", "labels.seed")
+
+
+def _place_in_tune(
+    where: str | None,
+    settings: Mapping[str, Any],
+    overrides: Sequence[str],
+    point: Mapping[str, Any],
+    seeds: Mapping[str, Any],
+) -> str | None:
+    """Return where a wrong setting was given: everything here is passed on like `--set`, but few of it was one."""
+    mark = "--set "
+    if where is None or not where.startswith(mark):
+        return where
+    name = where.removeprefix(mark).partition("=")[0].strip()
+    if name in seeds:
+        return "seeds"
+    if name in point:
+        return f"space: {name}"
+    given = {override.partition("=")[0].strip() for override in overrides}
+    return f"settings: {name}" if name in {key.strip() for key in settings} - given else where
 
 
 def _settings(values: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dpt_ray.config.tune import METRICS
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.report.search_content import PointFigures, Sharing, Spread
-from dpt_ray.search.records import Record
+from dpt_ray.search.records import Record, measured
 from dpt_ray.search.space import Point, Trial
 from dpt_ray.study.statistics import mean_and_deviation
 
@@ -26,7 +26,8 @@ def points_of(trials: Sequence[tuple[Trial, Record]]) -> list[PointFigures]:
     for name, point in points.items():
         finished = [record.metrics for record in grouped[name] if record.state == "finished"]
         values = {
-            figure: [metrics[figure] for metrics in finished if metrics.get(figure) is not None] for figure in FIGURES
+            figure: [value for metrics in finished if (value := measured(metrics.get(figure))) is not None]
+            for figure in FIGURES
         }
         figures.append(
             PointFigures(
@@ -42,17 +43,23 @@ def points_of(trials: Sequence[tuple[Trial, Record]]) -> list[PointFigures]:
 
 
 def best_first(points: Sequence[PointFigures], metric: str) -> list[PointFigures]:
-    """Sort points: those with more finished seeds first, and of equally many the better ones.
+    """Sort points: those that were measured with more seeds first, and of equally many the better ones.
 
     A mean over fewer seeds is not comparable, since seeds differ in their difficulty.
     """
     sign = -1 if METRICS[metric] == "max" else 1
 
-    def rank(point: PointFigures) -> tuple[float, float]:
+    def rank(point: PointFigures) -> tuple[float, float, float]:
         spread = point.figures.get(metric)
-        return (-point.finished, math.inf if spread is None else sign * spread.mean)
+        return (0, 0, -point.finished) if spread is None else (-spread.count, sign * spread.mean, 0)
 
     return sorted(points, key=rank)
+
+
+def winner(points: Sequence[PointFigures], metric: str) -> PointFigures | None:
+    """Return the best point; None if the metric was measured at none."""
+    best = best_first(points, metric)[:1]
+    return best[0] if best and metric in best[0].figures else None
 
 
 @dataclass(frozen=True)
@@ -97,5 +104,7 @@ def costs_of(trials: Sequence[tuple[Trial, Record]], store: ArtifactStore) -> Co
 
 
 def standard_error(accuracy: float, images: int) -> float:
-    """Return the standard error of an accuracy that is measured on so many images."""
+    """Return the standard error of an accuracy that is measured on so many images; nan for none."""
+    if images == 0:
+        return math.nan
     return math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images)

@@ -17,6 +17,7 @@ from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
 from dpt_ray.data.networks import NETWORK_FILE
+from dpt_ray.distributed.checkpoints import CHECKPOINT_FILE, checkpoint_name, list_checkpoints
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.training import HISTORY_FILE, TrainingJob, run_training
@@ -35,12 +36,12 @@ def _build(dies_in: Path | None = None) -> TrainState:
 
 
 def _die_once_in_the_middle(folder: Path, objective, arguments) -> None:
-    """Die at step 30, as soon as Ray Train has put a checkpoint of the training in `folder` on its list."""
+    """Die at step 30, as soon as Ray Train has put two checkpoints of the training in `folder` on its list."""
     objective.calls = getattr(objective, "calls", 0) + 1
     flag = folder.with_name("died")
     if objective.calls == 30 and not flag.exists():
         deadline = time.monotonic() + 60
-        while "images_" not in _checkpoint_list(folder):
+        while _checkpoint_list(folder).count("images_") < 3:  # the newest one is named twice
             assert time.monotonic() < deadline
             time.sleep(0.05)
         flag.touch()
@@ -121,17 +122,24 @@ def test_a_killed_worker_resumes_to_bit_identical_weights(undisturbed, tmp_path,
         assert torch.equal(value, undisturbed[0][name]), name
 
 
-def test_a_damaged_list_of_checkpoints_does_not_cost_the_checkpoint(undisturbed, tmp_path, capsys):
-    """As left by a kill while Ray Train overwrites its list in place."""
+def test_a_damaged_list_and_a_damaged_newest_checkpoint_cost_no_more_than_that_checkpoint(
+    undisturbed, tmp_path, capsys
+):
+    """The list as left by a kill while Ray Train overwrites it in place."""
     folder = tmp_path / "damaged"
     build = partial(_build, folder)
     with pytest.raises(Exception, match="worker"):
         _train(tmp_path, "damaged", build=build, max_failures=0)
     ray_list = folder / "checkpoints" / "checkpoint_manager_snapshot.json"
     ray_list.write_bytes(ray_list.read_bytes()[:-20])
+    stored = list_checkpoints(str(folder))
+    assert len(stored) >= 2
+    newest = folder / "checkpoints" / stored[0] / CHECKPOINT_FILE
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     weights, history = _train(tmp_path, "damaged", build=build, max_failures=0)
-    assert (folder / "rescued.safetensors").exists()
-    assert "damaged: goes on from" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"damaged: checkpoint {stored[0]} is damaged (the checksum of its" in told
+    assert f"damaged: goes on from {int(stored[1][7:22])} images" in told
     assert history == undisturbed[1]
     for name, value in weights.items():
         assert torch.equal(value, undisturbed[0][name]), name
@@ -162,11 +170,14 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
 def test_a_checkpoint_of_another_network_stops_before_the_first_step_with_one_line(tmp_path):
     wider = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"dim": 32})})
     other = generator_training(wider, image_size=IMAGE_SIZE, channels=1, num_classes=3, seed=0)
-    stores.write_bytes(str(tmp_path / "foreign" / "rescued.safetensors"), other.to_bytes())
-    told = r"foreign: \S+foreign: not a checkpoint of this training: its model is with .*; remove that folder"
+    content = other.to_bytes()
+    place = tmp_path / "foreign" / "checkpoints" / checkpoint_name(64, content)
+    stores.write_bytes(str(place / CHECKPOINT_FILE), content)
+    told = r"foreign/checkpoints: not a checkpoint of this training: its model is with .*; it is whole: go on with"
     with pytest.raises(UserError, match=told):
         _train(tmp_path, "foreign")
     assert not (tmp_path / "foreign" / HISTORY_FILE).exists()
+    assert (place / CHECKPOINT_FILE).read_bytes() == content
 
 
 def test_two_workers_train_a_classifier_with_batch_norm_like_one(tmp_path):

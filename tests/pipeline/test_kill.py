@@ -1,5 +1,7 @@
 """SIGKILL in training and in sampling: the same command goes on and ends with the same results. Ctrl-C says so."""
 
+import json
+import shutil
 import signal
 import subprocess
 import time
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import artifact, described, files, start_job
 
+from dpt_ray.distributed.checkpoints import list_checkpoints
 from dpt_ray.pipeline.jobs import INTERRUPTED
 
 OFTEN_ENOUGH_TO_KILL = "cluster.checkpoint_seconds=0.5"
@@ -38,6 +41,34 @@ def _has_checkpoint(training: Path) -> bool:
     """Whether Ray Train has put a checkpoint on its list."""
     ray_list = training / "checkpoints" / "checkpoint_manager_snapshot.json"
     return ray_list.exists() and "images_" in ray_list.read_text()
+
+
+def _listed(training: Path) -> list[str]:
+    """The checkpoints on Ray Train's list, oldest first."""
+    ray_list = training / "checkpoints" / "checkpoint_manager_snapshot.json"
+    try:
+        return [entry["checkpoint_dir_name"] for entry in json.loads(ray_list.read_text())["checkpoint_results"]]
+    except (OSError, ValueError):  # not there yet, or being written
+        return []
+
+
+@pytest.mark.slow
+def test_a_killed_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(tmp_path):
+    settings = ["stage1.images=128000", "cluster.checkpoint_seconds=0.3"]
+    _, run = described(tmp_path, *settings)
+    training = tmp_path / run.classifier.name / run.classifier.fingerprint
+    _kill_when(start_job("train_classifier", tmp_path, *settings), lambda: len(_listed(training)) == 2)
+    before, newest = (training / "checkpoints" / name / "state.safetensors" for name in _listed(training))
+    for later in list_checkpoints(str(training)):  # one that was stored and is not listed yet
+        if later > newest.parent.name:
+            shutil.rmtree(training / "checkpoints" / later)
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+
+    output, _ = (job := start_job("train_classifier", tmp_path, *settings)).communicate(timeout=DEADLINE_SECONDS)
+    assert job.returncode == 0, output
+    assert f"checkpoint {newest.parent.name} is damaged (the checksum of its" in output
+    assert f"goes on from {int(before.parent.name[7:22]):,} images" in output
+    assert artifact(tmp_path, run.classifier).facts["images_seen"] == 128000
 
 
 def _finish(root: Path) -> str:

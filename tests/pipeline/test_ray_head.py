@@ -124,3 +124,44 @@ def test_health_is_told_without_a_token(head):
     address, environment = head
     assert _status(f"{address}/api/gcs_healthz", None) == 200
     assert _status(f"{environment['AGENT']}/api/healthz", None) == 200
+
+
+JOIN = """
+import time
+from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.distributed.cluster import connect
+from dpt_ray.errors import UserError
+began = time.monotonic()
+try:
+    connect(ClusterConfig())
+    print("joined")
+except UserError as error:
+    print(f"{time.monotonic() - began:.1f} s: {error}")
+"""
+
+
+def test_who_cannot_join_is_told_why_in_a_line_and_in_time(head, tmp_path):
+    url, environment = head
+    wrong = tmp_path / "token"
+    wrong.write_text("f" * 32)
+    wrong.chmod(0o600)
+    without = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH")}
+    without["HOME"] = str(tmp_path)  # where Ray looks for a token besides
+    dashboard, gcs = url.partition("//")[2], environment["GCS"]
+    cases = {
+        "is the port of a dashboard or job server": (dashboard, without),
+        "that cluster asks for a token, and this process gives none; set RAY_AUTH_MODE=token": (gcs, without),
+        "that cluster refuses the token": (gcs, environment | {"RAY_AUTH_TOKEN_PATH": str(wrong)}),
+        "RAY_AUTH_MODE is token, and no token can be read": (gcs, without | {"RAY_AUTH_MODE": "token"}),
+        "": (gcs, environment),
+    }
+    for told, (address, given) in cases.items():
+        given = given | {"RAY_ADDRESS": address}
+        output = subprocess.run([sys.executable, "-c", JOIN], env=given, stdout=subprocess.PIPE, text=True).stdout
+        seconds, _, line = output.strip().partition(" s: ")
+        if not told:
+            assert output == "joined\n"
+            continue
+        assert line.startswith(f"RAY_ADDRESS={address}: "), output
+        assert told in line
+        assert float(seconds) < 20

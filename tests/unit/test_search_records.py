@@ -67,7 +67,7 @@ def _session(root, trials):
     said: list[str] = []
     search = SimpleNamespace(tune=tune, records=records, store=SimpleNamespace(root=str(root)))
     queue = ListedTrials(trials, MadeUpStore())
-    return _Session(search, queue, list(trials), len(trials), said.append, None), records, said
+    return _Session(search, queue, list(trials), said.append, None), records, said
 
 
 def test_every_end_of_a_trial_is_recorded_with_its_cause(tmp_path):

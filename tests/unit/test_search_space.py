@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dpt_ray.config.load import load_config
 from dpt_ray.config.tune import DimensionConfig, TuneConfig, load_tune
 from dpt_ray.errors import UserError
-from dpt_ray.search.space import _settings, draw, listed_points, trial_of
+from dpt_ray.search.space import Trial, Trials, _settings, draw, listed_points
 
 REPOSITORY = Path(__file__).parents[2]
 SHIPPED = sorted((REPOSITORY / "configs" / "tune").glob("*.yaml"))
@@ -28,6 +28,10 @@ def _tune(space, draws=1, seed=0, images="training") -> TuneConfig:
             "searcher": {"seed": seed},
         }
     )
+
+
+def trial_of(tune: TuneConfig, overrides: list[str], point: dict, seed: int) -> Trial:
+    return Trials(tune, overrides).trial(point, seed)
 
 
 def test_grids_are_crossed_in_the_order_of_the_file():

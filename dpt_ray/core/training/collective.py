@@ -46,3 +46,17 @@ def agree(wish: bool) -> bool:
     """Whether any worker wishes it: workers whose clocks differ must still do the same."""
     device = "cuda" if num_workers() > 1 and dist.get_backend() == "nccl" else "cpu"
     return bool(mean_over_workers(torch.tensor(float(wish), device=device)) > 0)
+
+
+def from_first_worker(text: str) -> str:
+    """Return the text of the first worker; every worker must call this, and what the others give is not used."""
+    if num_workers() == 1:
+        return text
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    content = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
+    length = torch.tensor(len(content), device=device)
+    dist.broadcast(length, src=0)
+    if dist.get_rank() != 0:
+        content = torch.empty(int(length), dtype=torch.uint8, device=device)
+    dist.broadcast(content, src=0)
+    return bytes(content.tolist()).decode()

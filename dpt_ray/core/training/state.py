@@ -92,7 +92,7 @@ class TrainState:
         return save(gathered, metadata)
 
     def load_bytes(self, data: bytes) -> None:
-        """Take over a checkpoint of the same model, optimizer and objective.
+        """Take over a checkpoint of the same model, optimizer and objective: all of it, or nothing.
 
         Raises:
             ForeignCheckpointError: it is damaged or belongs to another model.
@@ -100,24 +100,38 @@ class TrainState:
         try:
             tensors, metadata = load(data), read_metadata(data)
             weights = {part: _with_prefix(tensors, f"{part}.") for part in self._parts()}
-            for part, module in self._parts().items():  # before anything is taken over
+            for part, module in self._parts().items():
                 if complaint := misfits(weights[part], module.state_dict()):
                     raise ValueError(f"its {part} is {complaint}")
-            for part, module in self._parts().items():
-                module.load_state_dict(weights[part])
-            self._load_optimizer(_with_prefix(tensors, "optimizer."))
-            self.images_seen = int(metadata["images_seen"])
-            self.history = json.loads(metadata["history"])
-        except (KeyError, RuntimeError, ValueError, SafetensorError) as error:
+            optimizer = self._optimizer_state(_with_prefix(tensors, "optimizer."))
+            images_seen, history = int(metadata["images_seen"]), list(json.loads(metadata["history"]))
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
             raise ForeignCheckpointError(f"not a checkpoint of this training: {error}") from error
+        for part, module in self._parts().items():
+            module.load_state_dict(weights[part])
+        self.optimizer.load_state_dict(
+            {"state": optimizer, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+        self.images_seen, self.history = images_seen, history
 
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        position = {name: index for index, (name, _) in enumerate(self._optimizer_parameters())}
+    def _optimizer_state(self, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """Return the optimizer's tensors by the number and the kind that torch gives them.
+
+        Raises:
+            ValueError: one has neither its parameter's shape nor a single element.
+            KeyError: one is of a parameter that is not here.
+        """
+        known = {
+            name: (number, parameter.shape) for number, (name, parameter) in enumerate(self._optimizer_parameters())
+        }
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             parameter, _, key = name.rpartition("/")
-            state.setdefault(position[parameter], {})[key] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+            number, shape = known[parameter]
+            if value.shape != shape and value.numel() != 1:
+                raise ValueError(f"its optimizer is with {name} of shape {tuple(value.shape)}, not {tuple(shape)}")
+            state.setdefault(number, {})[key] = value
+        return state
 
     def _optimizer_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return named parameters in the optimizer's numbering."""

@@ -1,0 +1,57 @@
+"""What a disk that cannot be written means to people: it is full, over a quota, read-only, forbidden or failing."""
+
+import errno
+import re
+
+from dpt_ray.errors import UserError
+
+_AGAIN = "the same command then goes on"
+_FIXES = {
+    errno.ENOSPC: f"free some space there; {_AGAIN}",
+    errno.EDQUOT: f"remove files there, or ask for a larger quota; {_AGAIN}",
+    errno.EROFS: "make it writable, or set root to another place",
+    errno.EACCES: "give this user the right to write there, or set root to another place",
+    errno.EPERM: "give this user the right to write there, or set root to another place",
+    errno.EIO: f"the disk, or the connection to it, fails: check it; {_AGAIN}",
+}
+_REASONS = {
+    errno.ENOSPC: "No space left on device",
+    errno.EDQUOT: "Disk quota exceeded",
+    errno.EROFS: "Read-only file system",
+    errno.EACCES: "Permission denied",
+    errno.EPERM: "Operation not permitted",
+    errno.EIO: "Input/output error",
+}
+"""As the C library calls them, in any language that is set."""
+
+_NUMBER = re.compile(r"\[errno (\d+)\]", re.IGNORECASE)
+_FILE = re.compile(r"'(/[^'\n]+)'")
+
+
+def fix_of(error: OSError) -> str | None:
+    """Return what to do if `error` says that something could not be written."""
+    return _FIXES.get(error.errno or 0)
+
+
+def storage_fault(error: BaseException) -> UserError | None:
+    """Return in one line that a disk could not be used, where `error` says so by its number or in its text.
+
+    Errors cross processes in many wrappers, and some as text alone.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if number not in _FIXES:
+        found = next(
+            (n for n in map(int, _NUMBER.findall(text)) if n in _FIXES),
+            next((n for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) if _REASONS[n] in text), None),
+        )
+        if found is None:
+            return None
+        number = found
+    file = getattr(error, "filename", None) or next(iter(_FILE.findall(text)), None)
+    where = file if isinstance(file, str) else None
+    if where is None and number in (errno.EACCES, errno.EPERM):  # of something that is no file
+        return None
+    return UserError(
+        f"cannot be used ({_REASONS[number]})" if where else _REASONS[number], where=where, fix=_FIXES[number]
+    )

@@ -1,0 +1,80 @@
+"""Whole searches without Ray: trials are not run, but end with figures that a test gives."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpt_ray.config.tune import TuneConfig
+from dpt_ray.distributed import tuning
+from dpt_ray.pipeline.artifacts import ArtifactStore
+from dpt_ray.search import search as search_module
+from dpt_ray.search.search import Search, Searched
+from dpt_ray.search.space import Trial
+
+DIGITS = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
+STOP, FAIL, DIE = "stop", "fail", "die"
+"""What a trial may do in place of giving figures."""
+
+
+def tune_config(space: dict[str, Any], **changes: Any) -> TuneConfig:
+    """A search on digits."""
+    tree = {"name": "try", "base": DIGITS, "space": space, "validation": {"images": "training"}, **changes}
+    return TuneConfig.model_validate(tree)
+
+
+class Runs:
+    """Stands for the trials' runs.
+
+    Args:
+        outcome: from a trial to its figures, or to one of the words above.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, outcome: Callable[[Trial], dict[str, Any] | str]):
+        self._outcome = outcome
+        self.begun: Counter[str] = Counter()
+        """How often each trial was begun, by its key."""
+        self.said: list[str] = []
+        self.concurrent = 2
+        self.most = 10**6
+        """Trials after which the search is interrupted."""
+        monkeypatch.setattr(tuning, "run_trials", self._run_trials)
+        monkeypatch.setattr(search_module.ray_cluster, "connect", lambda config: None)
+        monkeypatch.setattr(search_module.ray_cluster, "concurrent_runs", lambda config, wanted: self.concurrent)
+
+    def search(self, root: Path, tune: TuneConfig, *overrides: str) -> tuple[Search, Searched]:
+        """Run a search."""
+        search = Search(tune, [f"root={root}", *overrides])
+        return search, search.run(self.said.append)
+
+    def _run_trials(self, body, events, *, concurrent, halving, earlier) -> None:
+        running: dict[str, Any] = {}
+        while True:
+            while len(running) < concurrent and (job := events.next_job()) is not None:
+                name, trial_job = job
+                assert name not in running, "two equal trials at the same time"
+                running[name] = trial_job
+                self.begun[name] += 1
+            if not running:
+                assert events.is_over()
+                return
+            if self.begun.total() >= self.most:
+                raise KeyboardInterrupt
+            name = next(iter(running))
+            self._end(name, running.pop(name), events)
+
+    def _end(self, name: str, job: Any, events: Any) -> None:
+        outcome = self._outcome(job.trial)
+        if outcome == STOP:
+            events.on_end(name, None, {"group": "g", "stage": "stage3", "share": 0.25, "score": 0.1}, False)
+        elif outcome == FAIL:
+            events.on_end(name, {"cause": "it does not work", "seconds": 1.0}, None, False)
+        elif outcome == DIE:
+            events.on_end(name, None, None, True)
+        else:
+            facts = {"stage1_accuracy": 0.5, "stage3_accuracy": 0.5, "test_images": 100, **outcome}
+            evaluation = job.trial.run.evaluation
+            ArtifactStore(job.root).commit(evaluation.name, name, {"facts": facts, "seconds": 1.0})
+            events.on_end(name, {"seconds": 1.0}, None, False)

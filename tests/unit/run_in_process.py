@@ -1,0 +1,69 @@
+"""A whole tiny run without Ray: units are made in this process, and trainings store all that they store, untrained."""
+
+import importlib
+import pkgutil
+from typing import Any
+
+import pytest
+
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.data import stores
+from dpt_ray.data.networks import NETWORK_FILE
+from dpt_ray.data.snapshots import snapshot_files
+from dpt_ray.distributed import checkpoints
+from dpt_ray.distributed.checkpoints import CheckpointWriter, NotStoredError, restore, store_together
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.inference import _Runner
+from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.training import HISTORY_FILE, TrainingJob
+from dpt_ray.pipeline import claims, graph, steps
+from dpt_ray.pipeline.steps import training
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let steps be made in this process."""
+    for _, name, _ in pkgutil.iter_modules(steps.__path__):
+        module = importlib.import_module(f"dpt_ray.pipeline.steps.{name}")
+        for attribute, stand_in in (("run_units", _run_units), ("inference_resources", lambda config: ONE)):
+            if hasattr(module, attribute):
+                monkeypatch.setattr(module, attribute, stand_in)
+    monkeypatch.setattr(training, "run_training", _run_training)
+    monkeypatch.setattr(training, "training_resources", lambda config: ONE)
+    monkeypatch.setattr(graph.ray_cluster, "connect", lambda config: None)
+    monkeypatch.setattr(graph, "StepProgress", ProgressLine)
+    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "_report", lambda images, name: None)
+
+
+ONE = Resources(1, 1.0, 0.0)
+
+
+def _run_units(worker_class, settings, units, **_: Any) -> list[dict[str, Any]]:
+    runner = _Runner(worker_class, settings, units)
+    return [runner._run(unit) for unit in units]
+
+
+def _run_training(job: TrainingJob, **_: Any) -> None:
+    state = job.build()
+    writer = CheckpointWriter(job.folder, 0, restore(state, job.folder))
+    try:
+        _store_all(job, state, writer)
+    except NotStoredError as error:
+        raise error.__cause__ or error from None
+
+
+def _store_all(job: TrainingJob, state: TrainState, writer: CheckpointWriter) -> None:
+    for images in (1, 2, job.schedule.total_images):
+        if images > state.images_seen:
+            state.images_seen = images
+            state.history = [{"images": images, "loss": 1.0}]
+            writer.save(state)
+    for name, content in snapshot_files(state):
+        store_together(True, lambda name=name, content=content: _store(job, name, content))
+    writer.settle()
+    store_together(True, lambda: _store(job, HISTORY_FILE, stores.json_bytes(state.history)))
+    store_together(True, lambda: _store(job, NETWORK_FILE, job.finish(state)))
+
+
+def _store(job: TrainingJob, name: str, content: bytes) -> None:
+    stores.write_bytes(stores.join(job.folder, name), content)
