@@ -4,10 +4,9 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.tune import METRICS, TuneConfig
+from dpt_ray.config.yaml_reader import write_yaml
 from dpt_ray.data import stores
 from dpt_ray.errors import UserError
 from dpt_ray.report.content import Figure
@@ -54,7 +53,7 @@ def finish_search(search: Search, searched: Searched) -> Finished:
         sharing=costs.sharing,
         endings=_endings(searched),
         best_yaml=best_yaml,
-        tune_yaml=yaml.safe_dump(tune_tree(tune), sort_keys=False),
+        tune_yaml=write_yaml(tune_tree(tune)),
     )
     best_file = stores.join(searched.folder, BEST_FILE)
     if not best_yaml:

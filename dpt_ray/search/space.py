@@ -7,11 +7,11 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import yaml
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.tune import DimensionConfig, TuneConfig
+from dpt_ray.config.yaml_reader import write_value
 from dpt_ray.core.random import derive_seed
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
@@ -190,9 +190,4 @@ def _place_in_tune(
 
 def _settings(values: Mapping[str, Any]) -> list[str]:
     """Return values as `a.b=c`, c in YAML on one line."""
-    return [f"{name}={_yaml(value)}" for name, value in values.items()]
-
-
-def _yaml(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+    return [f"{name}={write_value(value)}" for name, value in values.items()]
