@@ -185,7 +185,9 @@ def test_a_set_is_told_with_its_level():
     assert say_levels(None) == ""
     facts = level_facts([(2, 4000), (1, 3000)], None)
     assert facts == {"images": 3, "largest": 4000, "white": 4095}
-    assert say_levels(facts) == "3 images of 16 bits, of which 12 are used: values go up to 4,000, and 4,095 becomes 255"
+    assert (
+        say_levels(facts) == "3 images of 16 bits, of which 12 are used: values go up to 4,000, and 4,095 becomes 255"
+    )
     assert level_facts([(2, 1000)], 4095)["white"] == 4095  # the training data's
 
 
