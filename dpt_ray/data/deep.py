@@ -178,6 +178,8 @@ def read_deep(
     """
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known")
+    if image.format == "PPM":
+        _read_ppm_as_it_lies(image)
     pixels = _single_channel(image) if image.mode.startswith("I") else _several_channels(image, open_again)
     if pixels is not None:
         pixels.stated = _stated_white(image, data, pixels)
@@ -198,8 +200,6 @@ def _single_channel(image: ImageFile.ImageFile) -> DeepPixels:
 
 def _several_channels(image: ImageFile.ImageFile, open_again: Callable[[], ImageFile.ImageFile]) -> DeepPixels | None:
     """Decode an image of several channels twice: Pillow keeps one byte of each sample, the high one or the low one."""
-    if image.format == "PPM" and image.mode == "RGB":
-        _read_ppm_as_it_lies(image)
     forms = {_raw_mode(tile) for tile in image.tile}
     form = forms.pop() if len(forms) == 1 else ""
     channels, _, sample = form.partition(";16")
@@ -222,9 +222,10 @@ def _several_channels(image: ImageFile.ImageFile, open_again: Callable[[], Image
 
 
 def _read_ppm_as_it_lies(image: ImageFile.ImageFile) -> None:
-    """Let colours of 16 bits come through whole, which Pillow would reduce to 8."""
-    if len(image.tile) == 1 and image.tile[0].codec_name == "ppm" and image.tile[0].args == ("RGB", FULL_WHITE):
-        image.tile = [image.tile[0]._replace(codec_name="raw", args="RGB;16B")]
+    """Let values of 16 bits come through whole; Pillow scales them one by one, in Python, and colours to 8 bits."""
+    (tile,) = image.tile
+    if tile.codec_name == "ppm" and isinstance(tile.args, tuple) and tile.args[1] > 255:
+        image.tile = [tile._replace(codec_name="raw", args="I;16B" if image.mode == "I" else "RGB;16B")]
 
 
 def _raw_mode(tile) -> str:
@@ -245,7 +246,8 @@ def _stated_white(image: ImageFile.ImageFile, data: bytes, pixels: DeepPixels) -
     nothing: so do those that hold 12.
     """
     if image.format == "PPM":
-        return FULL_WHITE if _ppm_maximum(data) != FULL_WHITE else None  # Pillow scales by the maximum of the file
+        maximum = _ppm_maximum(data)
+        return maximum if maximum != FULL_WHITE else None
     if image.format == "JPEG2000":
         return FULL_WHITE if _jpeg2000_bits(data) < 16 else None  # Pillow scales by the bits
     if image.format == "PNG":
