@@ -385,7 +385,7 @@ def _load(
     if description["kind"] != kind:
         raise UserError(f"holds a {description['kind']}, not a {kind}", where=url, fix=f"give the file of a {kind}")
     try:
-        check_repetitions(description, len(weights))
+        check_repetitions(description.get("model") or description.get("config"), len(weights))
         with torch.device("meta"):  # a description of some bytes may ask for gigabytes; here it reserves none
             skeleton = build(description)
         if complaint := misfits(weights, skeleton.state_dict()):
