@@ -205,7 +205,7 @@ def _pax_values(content: bytes) -> _Further:
         length = int(digits) if digits.isdigit() else 0
         record = content[place + len(digits) + 1 : place + length]
         keyword, equals, value = record.partition(b"=")
-        if not equals or value[-1:] != b"\n":
+        if not equals or value[-1:] != b"\n" or place + length > len(content):
             raise ValueError("not a record")
         if keyword == b"path":
             name = value[:-1].decode(errors="surrogateescape").rstrip("/")

@@ -24,8 +24,9 @@ from dpt_ray.pipeline.steps.data import _IndexWorker
 
 RAISED = [
     OSError("broken"), SyntaxError("not a TIFF file"), ValueError("bad\nvalue"), EOFError(), KeyError("MPO"),
-    IndexError("tuple index"), TypeError("no integer"), AttributeError("seek"), AssertionError(), OverflowError("large"),
-    ZeroDivisionError("division"), RecursionError("deep"), MemoryError(), NotImplementedError(), RuntimeError("codec"),
+    IndexError("tuple index"), TypeError("no integer"), AttributeError("seek"), AssertionError(),
+    OverflowError("large"), ZeroDivisionError("division"), RecursionError("deep"), MemoryError(),
+    NotImplementedError(), RuntimeError("codec"),
     struct.error("unpack"), zlib.error("Error -3"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "start byte"),
     Image.DecompressionBombError("bomb"), Image.DecompressionBombWarning("bomb"), UnidentifiedImageError("what"),
     UserWarning("corrupt"), LookupError("unknown encoding"), StopIteration(), BufferError("exported"),

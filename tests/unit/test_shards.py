@@ -5,11 +5,14 @@ import io
 import random
 import tarfile
 
+import numpy as np
 import pytest
 import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpt_ray.data.images import encode_png
+from dpt_ray.data.salvage import reliable_samples
 from dpt_ray.data.shards import Sample, build_shard, fetch_shard, iter_samples, sha256, split_name
 from dpt_ray.errors import UserError
 
@@ -308,14 +311,53 @@ def test_two_files_of_one_extension_are_refused():
     assert message == f"{WHERE}: sample 'a': has two .png files"
 
 
-@pytest.mark.parametrize("text", [b"cat", b"-1", b"1.5", b"", b"\xff", b"1 2", b"0x1"])
+NO_IDS = [
+    b"cat",
+    b"-1",
+    b"1.5",
+    b"",
+    b"\xff",
+    b"1 2",
+    b"0x1",
+    b"+1",
+    b"1_000",
+    b'{"label": 1}',
+    b"[1]",
+    "\u0661".encode(),
+]
+
+
+@pytest.mark.parametrize("text", [*NO_IDS, b"9" * 5000, b"1" + b" " * 100, b"\0", b"1\0", "1".encode("utf-16")[:3]])
 def test_labels_that_are_no_class_ids_are_refused(text):
     sample = Sample("a", {"cls": text})
-    with pytest.raises(UserError, match=r"sample 'a': its \.cls file must hold a class id >= 0"):
+    with pytest.raises(UserError, match=r"sample 'a': its \.cls file must hold a class id >= 0") as caught:
         sample.label(WHERE)
+    assert "data.class_names" in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize(("text", "label"), [(b"0", 0), (b"17\n", 17), (b" 3 ", 3)])
+@pytest.mark.parametrize("text", [b"1000000", b"300000000", b"99999999999999999999", b"9" * 60])
+def test_class_ids_that_no_data_set_has_are_refused(text):
+    with pytest.raises(UserError) as caught:
+        Sample("a", {"cls": text}).label(WHERE)
+    assert str(caught.value).startswith(
+        f"{WHERE}: sample 'a': its .cls file holds the class id {text.decode()}; at most"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        (b"0", 0),
+        (b"17\n", 17),
+        (b" 3 ", 3),
+        (b"\xef\xbb\xbf4\r\n", 4),
+        ("5\r\n".encode("utf-16"), 5),
+        (b"\xfe\xff\0006", 6),
+        (b"007", 7),
+        (b"999999", 999_999),
+    ],
+)
 def test_class_ids_are_read(text, label):
     assert Sample("a", {"cls": text}).label(WHERE) == label
 
@@ -323,5 +365,63 @@ def test_class_ids_are_read(text, label):
 def test_a_sample_without_a_label_has_none_and_one_without_an_image_says_what_it_has():
     sample = Sample("a", {"json": b"{}", "txt": b""})
     assert sample.label(WHERE) is None
-    with pytest.raises(UserError, match=r"sample 'a': has no image file \(found: json, txt\)"):
+    with pytest.raises(UserError, match=r"sample 'a': has no image file \(found: json, txt\)$"):
         sample.image_bytes(WHERE)
+
+
+# Which file is the image
+
+PNG = encode_png(np.zeros((3, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "extension", ["jpg", "jfif", "jpe", "pgm", "avif", "jp2", "qoi", "image", "", "heic", "xyz", "input"]
+)
+def test_an_image_is_found_by_its_extension_or_by_its_content(extension):
+    content = b"\0\0\0\x18ftypheic" if extension == "heic" else PNG
+    assert Sample("a", {"cls": b"1", extension: content, "json": b"{}"}).image_bytes(WHERE) == content
+
+
+def test_of_several_images_one_is_chosen_by_its_extension_alone():
+    files = {"png": b"1", "avif": b"2", "jpeg": b"3", "webp": b"4"}
+    for order in (files, dict(reversed(files.items()))):
+        assert Sample("a", order).image_bytes(WHERE) == b"3"
+        assert Sample("a", {"depth": PNG, **order}).image_bytes(WHERE) == b"3"
+    for files in ({"depth": PNG, "mask": PNG}, {"txt": PNG}, {"bin": b"no image"}):
+        with pytest.raises(UserError, match="has no image file"):
+            Sample("a", files).image_bytes(WHERE)
+
+
+@pytest.mark.parametrize("part", ["v2", "2024.06.01", "b.c.d"])
+def test_further_dots_in_names_are_read_where_there_is_one_way_to(part):
+    members = [
+        (f"{n}.{part}.{ending}", PNG if ending == "png" else b"%d" % n) for n in range(3) for ending in ("cls", "png")
+    ]
+    samples = read(tar(*members))
+    assert samples == [Sample(f"{n}", {"cls": b"%d" % n, "png": PNG}) for n in range(3)]
+    damaged = bytearray(tar(*members, ("x.png", PNG), ("y.png", PNG)))
+    damaged[damaged.index(b"y.png")] ^= 1
+    assert reliable_samples(bytes(damaged), WHERE)[0] == samples
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"v1.png": PNG, "v1.cls": b"1", "v2.png": PNG, "v2.cls": b"1"},
+        {"png": PNG, "v2.cls": b"1"},
+        {"v2.png": PNG, "cls": b"1"},
+        {"input.png": PNG, "target.png": PNG},
+    ],
+)
+def test_further_dots_that_leave_a_doubt_are_explained(files):
+    (sample,) = read(tar(*((f"0.{extension}", content) for extension, content in files.items())))
+    with pytest.raises(
+        UserError, match=r"a key ends at the first dot of a file's name.* '0\.\w+\.(png|cls)'"
+    ) as caught:
+        sample.label(WHERE), sample.image_bytes(WHERE)
+    assert len(str(caught.value)) < 400
+
+
+def test_versions_of_images_one_after_another_are_explained():
+    message = complaint(tar(("0.v1.png", b"1"), ("1.v1.png", b"1"), ("0.v2.png", b"1")))
+    assert "not next to each other; a key ends at the first dot" in message
