@@ -9,12 +9,13 @@ from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.steps.data import Dataset, class_names
+from dpt_ray.pipeline.steps.overlap import PAIRS_FILE, tell_exact, tell_near
 from dpt_ray.pipeline.steps.shards import LEFT_OUT_FILE, SHARDS
 from dpt_ray.report.table import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5
 """So many classes are told one by one; of more, so many of the smallest and of the largest."""
-TOLD_REFUSED, TOLD_IGNORED = 20, 5
+TOLD_REFUSED, TOLD_IGNORED, TOLD_PAIRS = 20, 5, 5
 
 Artifacts = Mapping[Step, Artifact]
 Facts = Mapping[str, Any]
@@ -24,7 +25,7 @@ def summarise_data(config: RunConfig, run: DualPseudoTraining, artifacts: Artifa
     """Return the summary of both splits' data as text for a terminal."""
     splits = (("training data", run.train_data), ("test data", run.test_data))
     blocks = [_split(title, step, artifacts, config) for title, step in splits]
-    return "\n" + "\n\n".join([*blocks, _classes(config, run, artifacts)])
+    return "\n" + "\n\n".join([*blocks, *_overlap(run, artifacts), _classes(config, run, artifacts)])
 
 
 def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -> str:
@@ -35,6 +36,8 @@ def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -
         ("images", _images(facts, made)),
         ("shards", f"{facts['shards']:,}, {format_bytes(facts['bytes'])} together"),
     ]
+    if facts.get("repeated_images"):
+        rows.append(("repeated", f"{facts['repeated_images']:,} images have the pixels of another one of them"))
     if step.imported is not None:
         rows += [("from", _origin(step, config)), ("in", artifacts[step.imported].file(SHARDS))]
     else:
@@ -86,6 +89,23 @@ def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
     where = artifacts[step.imported].file(LEFT_OUT_FILE)
     count = "1 file" if ignored["files"] == 1 else f"{ignored['files']:,} files"
     return [f"  ignored: {count} (listed in {where})", *told]
+
+
+def _overlap(run: DualPseudoTraining, artifacts: Artifacts) -> list[str]:
+    """Say how many test images are training images, or look like one, with the first pairs."""
+    if run.overlap is None:
+        return []
+    facts, pairs = artifacts[run.overlap].facts, artifacts[run.overlap].file(PAIRS_FILE)
+    lines = [
+        f"test images among the training images (pairs are listed in {pairs})"
+        if facts["first"]
+        else "test images among the training images",
+        f"  {tell_exact(facts)}; {tell_near(facts)}",
+    ]
+    for pair in facts["first"][:TOLD_PAIRS]:
+        alike = "equal pixels" if pair["bits"] is None else f"{pair['bits']} of 255 bits differ"
+        lines.append(f"    test image {pair['test']['key']!r}, training image {pair['train']['key']!r}: {alike}")
+    return ["\n".join(lines)]
 
 
 def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> str:
