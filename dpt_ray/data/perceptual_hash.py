@@ -120,7 +120,7 @@ def is_comparable(perceptual: np.ndarray) -> np.ndarray:
 
 
 def _spectra(images: np.ndarray) -> np.ndarray:
-    """Return the coefficients of the lowest frequencies, float32 (N, K, K), in an orthonormal basis.
+    """Return the coefficients of the lowest frequencies, float32 (N, K, K), horizontal ones first.
 
     A few images at a time go through the same arrays, which a processor's cache holds.
     """

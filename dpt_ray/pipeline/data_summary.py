@@ -11,12 +11,13 @@ from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.steps.data import Dataset, class_names, say_passed_over
+from dpt_ray.pipeline.steps.overlap import PAIRS_FILE, tell_exact, tell_near
 from dpt_ray.pipeline.steps.shards import LEFT_OUT_FILE, SHARDS, ignored_facts
 from dpt_ray.report.table import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5
 """So many classes are told one by one; of more, so many of the smallest and of the largest."""
-TOLD_REFUSED, TOLD_IGNORED = 20, 5
+TOLD_REFUSED, TOLD_IGNORED, TOLD_PAIRS = 20, 5, 5
 
 Artifacts = Mapping[Step, Artifact]
 Facts = Mapping[str, Any]
@@ -26,7 +27,7 @@ def summarise_data(config: RunConfig, run: DualPseudoTraining, artifacts: Artifa
     """Return the summary of both splits' data as text for a terminal."""
     splits = (("training data", run.train_data), ("test data", run.test_data))
     blocks = [_split(title, step, artifacts, config) for title, step in splits]
-    return "\n" + "\n\n".join([*blocks, _classes(config, run, artifacts)])
+    return "\n" + "\n\n".join([*blocks, *_overlap(run, artifacts), _classes(config, run, artifacts)])
 
 
 def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -> str:
@@ -37,6 +38,8 @@ def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -
         ("images", _images(facts, made)),
         ("shards", f"{facts['shards']:,}, {format_bytes(facts['bytes'])} together"),
     ]
+    if facts.get("repeated_images"):
+        rows.append(("repeated", f"{facts['repeated_images']:,} images have the pixels of another one of them"))
     if step.imported is not None:
         rows += [("from", _origin(step, config)), ("in", artifacts[step.imported].file(SHARDS))]
     else:
@@ -97,6 +100,23 @@ def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
     counts = [(len(ignored) - folders, "file"), (folders, "folder")]
     count = " and ".join(f"{number:,} {noun}{'s' * (number > 1)}" for number, noun in counts if number)
     return [f"  ignored: {count}{where}", *told]
+
+
+def _overlap(run: DualPseudoTraining, artifacts: Artifacts) -> list[str]:
+    """Say how many test images are training images, or look like one, with the first pairs."""
+    if run.overlap is None:
+        return []
+    facts, pairs = artifacts[run.overlap].facts, artifacts[run.overlap].file(PAIRS_FILE)
+    lines = [
+        f"test images among the training images (pairs are listed in {pairs})"
+        if facts["first"]
+        else "test images among the training images",
+        f"  {tell_exact(facts)}; {tell_near(facts)}",
+    ]
+    for pair in facts["first"][:TOLD_PAIRS]:
+        alike = "equal pixels" if pair["bits"] is None else f"{pair['bits']} of 255 bits differ"
+        lines.append(f"    test image {pair['test']['key']!r}, training image {pair['train']['key']!r}: {alike}")
+    return ["\n".join(lines)]
 
 
 def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> str:

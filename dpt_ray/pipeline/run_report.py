@@ -10,22 +10,36 @@ from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.metrics.calibration import ReliabilityBin
 from dpt_ray.data import stores
-from dpt_ray.data.images import decode_image
-from dpt_ray.data.index import read_index
+from dpt_ray.data.images import ImageForm, decode_image
+from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.skipped import read_skipped
 from dpt_ray.data.source import read_shard_samples
+from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact, fingerprint
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step, in_order
 from dpt_ray.pipeline.steps.data import class_names, image_form
 from dpt_ray.pipeline.steps.evaluation import read_metrics
 from dpt_ray.pipeline.steps.labels import read_labelled
+from dpt_ray.pipeline.steps.overlap import PAIRS_FILE, tell_exact, tell_near
 from dpt_ray.pipeline.steps.pseudo_images import describe_guidance
 from dpt_ray.pipeline.steps.training import read_history
-from dpt_ray.report.content import ClassAudit, Curve, Figure, LeftOut, Metric, Report, SampleGrid, StepRecord
+from dpt_ray.report.content import (
+    ClassAudit,
+    Curve,
+    Figure,
+    LeftOut,
+    LookAlike,
+    Metric,
+    Overlap,
+    Report,
+    SampleGrid,
+    StepRecord,
+)
 from dpt_ray.report.table import format_share, text_table
 
 GRID_CLASSES, GRID_IMAGES = 20, 10
+PICTURED_PAIRS = 10
 NOTED_MISS = 0.2
 """Of a class's share; a balanced class that is off by more is told."""
 RUN_FILE, REPORT_FILE, SETTINGS_FILE, SAMPLES_FILE = "run.json", "report.html", "config.yaml", "samples.png"
@@ -77,6 +91,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         grid=_sample_grid(config, artifacts[run.pseudo_images], artifacts[run.train_data]),
         reliability=tuple(ReliabilityBin(**entry) for entry in metrics["reliability"]),
         classes=_audit(config, run, artifacts, metrics["per_class"]),
+        overlap=_overlap(config, run, artifacts),
         steps=tuple(_record(step, artifacts[step]) for step in run.steps()),
         left_out=_left_out(run, artifacts),
         notes=_notes(config, run, artifacts),
@@ -110,6 +125,10 @@ def described_metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
         ("stage3_accuracy", "stage 3 accuracy", "Share of held-out images that the retrained classifier gets right."),
         ("pseudo_image_agreement", "pseudo-image agreement",
          "Share of pseudo images in which the stage-1 classifier sees the class that was asked for."),
+        ("duplicate_test_images", "duplicate test images",
+         "Held-out images with the very pixels of a training image."),
+        ("near_duplicate_test_images", "near-duplicate test images",
+         "Further held-out images that look like a training image."),
         ("frechet_distance", "Frechet distance",
          "Between training and pseudo images in the features of the stage-1 classifier (of its encoder, for a probe); "
          "0 is equal. "
@@ -141,6 +160,37 @@ def _sample_grid(config: RunConfig, artifact: Artifact, train_data: Artifact) ->
     caption = f"{sampling.sampler}, {sampling.steps} steps, {describe_guidance(sampling)}"
     names = class_names(config.data, index.num_classes, read_index(train_data.url).class_names)
     return SampleGrid(images, [names[label] for label in kept], caption)
+
+
+def _overlap(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> Overlap | None:
+    """Describe held-out images that look like training images; None where there are none."""
+    if run.overlap is None or not artifacts[run.overlap].facts["first"]:
+        return None
+    artifact = artifacts[run.overlap]
+    first = artifact.facts["first"]
+    indexes = [read_index(artifacts[data].url) for data in (run.test_data, run.train_data)]
+    pictured = [
+        pair
+        for entry in first[:PICTURED_PAIRS]
+        if (pair := _read_pair(entry, *indexes, image_form(config.data))) is not None
+    ]
+    pictures = SampleGrid(np.stack(pictured, axis=1), ["held-out", "training"]) if pictured else None
+    pairs = tuple(LookAlike(entry["test"]["key"], entry["train"]["key"], entry["bits"]) for entry in first)
+    findings = f"{tell_exact(artifact.facts)}; {tell_near(artifact.facts)}."
+    return Overlap(findings[0].upper() + findings[1:], pairs, artifact.file(PAIRS_FILE), pictures)
+
+
+def _read_pair(entry: Mapping[str, Any], test: DatasetIndex, train: DatasetIndex, form: ImageForm) -> np.ndarray | None:
+    """Return both images of a pair, uint8 (2, C, H, W); None if one cannot be read any more."""
+    images = []
+    for index, place in ((test, entry["test"]), (train, entry["train"])):
+        shard = index.shards[place["number"]]
+        try:
+            sample = read_shard_samples(shard)[place["row"]]
+            images.append(decode_image(sample.image_bytes(shard.url), form, shard.url))
+        except UserError:
+            return None
+    return np.stack(images)
 
 
 def _audit(
@@ -182,6 +232,11 @@ def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> 
     index = read_index(artifacts[run.train_data].url)
     names = class_names(config.data, index.num_classes, index.class_names)
     notes = []
+    if run.overlap is not None and (duplicates := artifacts[run.overlap].facts["exact"]["test_images"]):
+        notes.append(
+            f"{duplicates:,} held-out images are training images, pixel for pixel, and data.on_overlap=report lets the "
+            "run go on: accuracies on held-out images count them."
+        )
     empty = [name for name, count in zip(names, facts["predicted_per_class"], strict=True) if count == 0]
     if empty:
         listed = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")

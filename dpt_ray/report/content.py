@@ -149,6 +149,39 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class LookAlike:
+    """A held-out image and a training image that look the same.
+
+    Attributes:
+        held_out: key of the one.
+        training: key of the other.
+        bits: by how many of 255 bits their perceptual hashes differ; None if all pixels are equal.
+    """
+
+    held_out: str
+    training: str
+    bits: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """Held-out images that are among the training images, or look like one of them.
+
+    Attributes:
+        findings: how many, in sentences.
+        pairs: the first pairs, most alike first.
+        listing: where all of them are listed.
+        pictures: some of the pairs, held-out images in the first row and training images in the second; None if they
+            cannot be read.
+    """
+
+    findings: str
+    pairs: Sequence[LookAlike]
+    listing: str
+    pictures: SampleGrid | None = None
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """Something that a step could not use.
 
@@ -180,6 +213,7 @@ class Report:
         grid: pseudo images; None if the run made none.
         reliability: of pseudo-labels on unlabelled images; empty where no true label is known.
         classes: one audit a class.
+        overlap: held-out images that look like training images; None if there are none.
         steps: in the order in which they depend on each other.
         left_out: all that steps could not use.
         notes: warnings and limits that the reader has to know.
@@ -194,6 +228,7 @@ class Report:
     grid: SampleGrid | None = None
     reliability: "Sequence[ReliabilityBin]" = ()
     classes: Sequence[ClassAudit] = ()
+    overlap: Overlap | None = None
     steps: Sequence[StepRecord] = ()
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()

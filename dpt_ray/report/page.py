@@ -7,7 +7,18 @@ from datetime import UTC, datetime
 from string import Template
 from typing import TYPE_CHECKING
 
-from dpt_ray.report.content import ClassAudit, Curve, Figure, LeftOut, Report, is_known, most_changed, worst_first
+from dpt_ray.report.content import (
+    ClassAudit,
+    Curve,
+    Figure,
+    LeftOut,
+    Overlap,
+    Report,
+    SampleGrid,
+    is_known,
+    most_changed,
+    worst_first,
+)
 from dpt_ray.report.figures import Panel, accuracy_panel, curve_panels, has_nonfinite, reliability_panel
 from dpt_ray.report.grid import grid_png
 from dpt_ray.report.table import MISSING, format_number, format_seconds, format_share
@@ -103,6 +114,7 @@ def render(report: Report) -> str:
         _metrics(report),
         _reliability(report.reliability),
         _classes(report.classes),
+        _overlap(report.overlap),
         _steps(report),
         _left_out(report.left_out),
         _settings(report.settings_yaml),
@@ -155,16 +167,18 @@ def _samples(report: Report) -> str:
     lead = "Made by the generator of stage 2 and not chosen by hand; each row is one class."
     if len(grid.class_names) < total:
         lead += f" {len(grid.class_names)} of {total:,} classes are shown, evenly spaced in their list."
+    alt = f"Pseudo images of {len(grid.class_names)} classes, {grid.images.shape[1]} of each, one row a class"
+    return _section("samples", "Pseudo images", lead, _grid(grid, "Classes from top to bottom", alt))
+
+
+def _grid(grid: SampleGrid, rows: str, alt: str) -> str:
+    """Return the picture of a grid with the names of its rows beside it."""
     labels = "".join(f'<li title="{html_text(name)}"><span>{html_text(name)}</span></li>' for name in grid.class_names)
     image = base64.b64encode(grid_png(grid)).decode("ascii")
-    alt = f"Pseudo images of {len(grid.class_names)} classes, {grid.images.shape[1]} of each, one row a class"
-    return _section(
-        "samples",
-        "Pseudo images",
-        lead,
-        f'<figure><div class="samples"><ol aria-label="Classes from top to bottom">{labels}</ol>'
+    return (
+        f'<figure><div class="samples"><ol aria-label="{rows}">{labels}</ol>'
         f'<div><img alt="{alt}" src="data:image/png;base64,{image}"></div></div>'
-        f"<figcaption>{html_text(grid.caption)}</figcaption></figure>",
+        f"<figcaption>{html_text(grid.caption)}</figcaption></figure>"
     )
 
 
@@ -248,6 +262,26 @@ def _class_table(label: str, classes: Iterable[ClassAudit]) -> str:
         for audit in classes
     ]
     return _table(label, columns, rows)
+
+
+def _overlap(overlap: Overlap | None) -> str:
+    if overlap is None:
+        return ""
+    columns = (Column("Held-out image", "code"), Column("Training image", "code"), Column("Differing bits", "number"))
+    rows = [
+        (pair.held_out, pair.training, "equal pixels" if pair.bits is None else f"{pair.bits} of 255")
+        for pair in overlap.pairs
+    ]
+    lead = (
+        f"{html_text(overlap.findings)} A classifier may know such images by heart, so its accuracy on them says "
+        "little. All pairs are listed in "
+        f"<code>{html_text(overlap.listing)}</code>; here are the first."
+    )
+    alt = "Held-out images in the first row, below each the training image that it looks like"
+    pictures = _grid(overlap.pictures, "Rows", alt) if overlap.pictures is not None else ""
+    return _section(
+        "overlap", "Held-out images among the training images", lead, pictures + _table("Pairs", columns, rows)
+    )
 
 
 def _steps(report: Report) -> str:

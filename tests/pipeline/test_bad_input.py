@@ -22,7 +22,10 @@ def _sample(key: str, label: int | str, image: bytes = encode_png(PIXELS)) -> Sa
     return Sample(key, {"png": image, "cls": str(label).encode()})
 
 
+WHITE = encode_png(PIXELS + 255)
+"""Test images must not be training images."""
 GOOD = [_sample(f"image-{n}", n % 2) for n in range(8)]
+HELD_OUT = [_sample(f"image-{n}", n % 2, WHITE) for n in range(8)]
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def shards(tmp_path):
     """Write training and test shards; return the settings that name them."""
 
     def write(*train: bytes) -> list[str]:
-        for split, contents in (("train", train), ("test", [build_shard(GOOD)])):
+        for split, contents in (("train", train), ("test", [build_shard(HELD_OUT)])):
             (tmp_path / split).mkdir(exist_ok=True)
             for number, content in enumerate(contents):
                 (tmp_path / split / f"{number}.tar").write_bytes(content)
@@ -113,14 +116,14 @@ def test_classes_that_differ_are_told_before_anything_trains(tmp_path, capsys, s
     root = tmp_path / "results"
     settings = [setting for setting in shards(WHOLE) if "num_classes" not in setting]
     everything = {"target": lambda run: run.steps()}
-    (tmp_path / "test" / "0.tar").write_bytes(build_shard([*GOOD, _sample("third", 2)]))
+    (tmp_path / "test" / "0.tar").write_bytes(build_shard([*HELD_OUT, _sample("third", 2, WHITE)]))
     told = _complaint(capsys, root, *settings, "data.num_classes=null", "labels.per_class=2", **everything)
-    assert "test: has the class id 2 but the training data has 2 classes (ids 0 to 1); set data.num_classes" in told
+    assert "test/0.tar: sample 'third': has the class id 2 but the training data has 2 classes (ids 0 to 1); set data.num_classes" in told
     told = _complaint(capsys, root, *settings, "data.num_classes=3", "labels.per_class=2", **everything)
     assert "labels: no image of class '2', one of 3; set data.num_classes" in told
     assert _nothing_finished(root, "classifier")
     # Held-out images need not show every class.
-    (tmp_path / "test" / "0.tar").write_bytes(build_shard([_sample("first", 0)]))
+    (tmp_path / "test" / "0.tar").write_bytes(build_shard([_sample("first", 0, WHITE)]))
     settings += ["data.num_classes=null", "labels.per_class=2"]
     assert run_job("test", lambda run: [run.test_data], arguments=arguments(root, *settings)) == 0
 

@@ -10,7 +10,19 @@ from dpt_ray.pipeline.data_summary import summarise_data
 from dpt_ray.pipeline.dpt import build
 
 
-def summary(tmp_path, train_classes: list[int], test_classes: list[int], *settings: str, skipped=(), facts=None) -> str:
+NOTHING = {"test_images": 0, "train_images": 0, "pairs": 0}
+NO_OVERLAP = {
+    "test_images": 1000,
+    "exact": NOTHING,
+    "near": NOTHING,
+    "without_perceptual_hash": {"train": 0, "test": 0},
+    "first": [],
+}
+
+
+def summary(
+    tmp_path, train_classes: list[int], test_classes: list[int], *settings: str, skipped=(), facts=None, overlap=None
+) -> str:
     """The summary of data that is shards already, or of digits if `facts` tell of them."""
     source = []
     if facts is None:
@@ -35,6 +47,7 @@ def summary(tmp_path, train_classes: list[int], test_classes: list[int], *settin
             artifacts[step.imported] = Artifact("root/shards/1", {"facts": {"skipped": [], **facts}})
             beside = tuple(Ignored(*entry) for entry in facts["ignored"]["first"])
             step.imported.images = replace(step.imported.images, ignored=beside)
+    artifacts[run.overlap] = Artifact("root/overlap/1", {"facts": {**NO_OVERLAP, **(overlap or {})}})
     return summarise_data(config, run, artifacts, "root")
 
 
@@ -88,3 +101,29 @@ def test_image_sizes_are_told_with_what_they_were_brought_to(tmp_path):
         assert expected in summary(tmp_path, [1] * 10, [1] * 10, *settings, facts={"sizes": sizes, "ignored": nothing})
     equal = {name: [8, 8] for name in sizes}
     assert "width x height  8x8\n" in summary(tmp_path, [1] * 10, [1] * 10, facts={"sizes": equal, "ignored": nothing})
+
+
+def test_test_images_among_the_training_images_are_told_with_the_first_pairs(tmp_path):
+    told = "no test image has the pixels of a training image; none looks like one\n"
+    assert f"test images among the training images\n  {told}" in summary(tmp_path, [5, 7], [1, 1])
+    pairs = [
+        {"bits": bits, "test": {"key": f"test-{number}"}, "train": {"key": f"train-{number}"}}
+        for number, bits in enumerate([None, None, 3, 5, 7, 9, 11])
+    ]
+    found = {
+        "exact": {"test_images": 2, "train_images": 1, "pairs": 2},
+        "near": {"test_images": 1, "train_images": 5, "pairs": 5},
+        "without_perceptual_hash": {"train": 9, "test": 4},
+        "first": pairs,
+    }
+    text = summary(tmp_path, [5, 7], [1, 1], overlap=found)
+    assert "test images among the training images (pairs are listed in root/overlap/1/pairs.csv)\n" in text
+    assert (
+        "  2 of 1,000 test images have the very pixels of a training image; "
+        "1 looks like one (5 pairs); 4 are too plain to compare\n"
+    ) in text
+    assert "    test image 'test-1', training image 'train-1': equal pixels\n" in text
+    assert "    test image 'test-4', training image 'train-4': 7 of 255 bits differ\n" in text
+    assert "test-5" not in text
+    plain = {"without_perceptual_hash": {"train": 0, "test": 1000}}
+    assert "similar images are not looked for" in summary(tmp_path, [5, 7], [1, 1], overlap=plain)

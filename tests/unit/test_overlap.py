@@ -1,0 +1,163 @@
+"""Test images among the training images: the same pixels are refused, what looks alike is counted and listed."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from pictures_of_scenes import as_jpeg, scenes
+
+from dpt_ray.config.load import load_config
+from dpt_ray.config.schema import ClusterConfig, DataConfig
+from dpt_ray.data import stores
+from dpt_ray.data.images import decode_image, encode_png
+from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo
+from dpt_ray.data.shards import Sample, build_shard, sha256
+from dpt_ray.data.skipped import TOLERATE_NOTHING
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.dpt import build
+from dpt_ray.pipeline.graph import Step, Workshop, in_order
+from dpt_ray.pipeline.steps.data import Dataset, _IndexWorker, image_form
+from dpt_ray.pipeline.steps.overlap import PAIRS_FILE, Overlap
+
+SIZE = 32
+DATA = DataConfig(image_size=SIZE, num_classes=2)
+TRAIN = [encode_png(image) for image in scenes(40, SIZE, seed=1)]
+TEST = [encode_png(image) for image in scenes(12, SIZE, seed=2)]
+
+
+class Given(Step):
+    """A data set that is indexed already."""
+
+    name = "given"
+
+    def __init__(self):
+        super().__init__("given", {"image_size": SIZE}, {})
+
+    def make(self, workshop):
+        raise NotImplementedError
+
+
+def indexed(folder, encoded: dict[str, bytes], *, per_shard: int = 7) -> Artifact:
+    """Index images, key -> file, as `Dataset` does."""
+    keys = list(encoded)
+    urls, infos = [], []
+    for number, start in enumerate(range(0, len(keys), per_shard)):
+        extension = {b"\x89P": "png", b"\xff\xd8": "jpg"}
+        samples = [
+            Sample(key, {extension[encoded[key][:2]]: encoded[key], "cls": b"0"})
+            for key in keys[start : start + per_shard]
+        ]
+        content = build_shard(samples)
+        urls.append(f"{folder}/{number}.tar")
+        stores.write_bytes(urls[-1], content)
+        infos.append(ShardInfo(urls[-1], len(content), sha256(content), len(samples), number=number))
+    worker = _IndexWorker(urls, f"{folder}/labels", image_form(DATA))
+    for number in range(len(urls)):
+        stores.write_bytes(worker.output_url(number), worker.make(number))
+    index = DatasetIndex(tuple(infos), (len(keys), 0), f"{folder}/labels")
+    stores.write_json(f"{folder}/{INDEX_FILE}", index.to_json(str(folder)))
+    return Artifact(str(folder), {"facts": {}})
+
+
+def compared(tmp_path, train, test, on_overlap="fail"):
+    """Compare two sets; return the step, the artifact's facts and its folder."""
+    step, folder = Overlap(Given(), Given(), on_overlap), str(tmp_path / "overlap" / "1")
+    parents = {
+        "train_data": indexed(tmp_path / "given" / "1", train),
+        "test_data": indexed(tmp_path / "given" / "2", test),
+    }
+    facts = step.make(Workshop(folder, parents, ClusterConfig(), "overlap", TOLERATE_NOTHING))
+    return step, facts, folder
+
+
+def named(prefix: str, encoded: list[bytes]) -> dict[str, bytes]:
+    return {f"{prefix}-{number}": image for number, image in enumerate(encoded)}
+
+
+def rows_of(folder: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(stores.read_bytes(f"{folder}/{PAIRS_FILE}").decode())))
+
+
+def test_splits_without_a_common_image_pass(tmp_path):
+    step, facts, folder = compared(tmp_path, named("train", TRAIN), named("test", TEST))
+    nothing = {"test_images": 0, "train_images": 0, "pairs": 0}
+    assert (facts["exact"], facts["near"]) == (nothing, nothing)
+    assert (facts["train_images"], facts["test_images"], facts["listed"]) == (40, 12, 0)
+    step.check(facts, folder)
+    assert step.summary(facts) == "no test image has the pixels of a training image; none looks like one"
+    assert rows_of(folder) == []
+
+
+def test_test_images_that_are_training_images_are_refused_in_a_line_that_names_two(tmp_path):
+    copied = {**named("test", TEST), "copy-a": TRAIN[3], "copy-b": TRAIN[20], "copy-c": TRAIN[21], "again-c": TRAIN[21]}
+    step, facts, folder = compared(tmp_path, named("train", TRAIN), copied)
+    assert facts["exact"] == {"test_images": 4, "train_images": 3, "pairs": 4}
+    with pytest.raises(UserError) as caught:
+        step.check(facts, folder)
+    told = str(caught.value)
+    assert told.startswith("data.test: 4 of 16 test images have the very pixels of a training image")
+    assert "(test image 'copy-a' is 'train-3', 'copy-b' is 'train-20';" in told
+    assert f"{folder}/{PAIRS_FILE}" in told
+    assert "data.on_overlap=report" in told
+    assert "\n" not in told
+    assert [(row["kind"], row["test_image"], row["train_image"]) for row in rows_of(folder)] == [
+        ("equal", "copy-a", "train-3"),
+        ("equal", "copy-b", "train-20"),
+        ("equal", "copy-c", "train-21"),
+        ("equal", "again-c", "train-21"),
+    ]
+    tolerant = Overlap(Given(), Given(), "report")
+    tolerant.check(facts, folder)
+    assert tolerant.fingerprint == step.fingerprint
+
+
+def test_the_same_pixels_in_another_file_format_are_the_same_image(tmp_path):
+    jpeg = as_jpeg(scenes(1, SIZE, seed=9)[0], 80)
+    as_png = encode_png(decode_image(jpeg, image_form(DATA), ""))
+    step, facts, folder = compared(tmp_path, named("train", [jpeg, *TRAIN[:3]]), named("test", [as_png, *TEST[:3]]))
+    assert facts["exact"] == {"test_images": 1, "train_images": 1, "pairs": 1}
+    with pytest.raises(UserError, match="1 of 4 test images has the very pixels"):
+        step.check(facts, folder)
+
+
+def test_near_duplicates_are_counted_and_listed_and_refuse_nothing(tmp_path):
+    again = [as_jpeg(image, 60) for image in scenes(40, SIZE, seed=1)[:2]]
+    test = {**named("test", TEST), "=again-0": again[0], "again-1": again[1]}
+    step, facts, folder = compared(tmp_path, named("train", TRAIN), test)
+    assert facts["exact"]["pairs"] == 0
+    assert facts["near"] == {"test_images": 2, "train_images": 2, "pairs": 2}
+    step.check(facts, folder)
+    assert step.summary(facts).endswith("2 look like one (2 pairs)")
+    listed = rows_of(folder)
+    assert {(row["test_image"], row["train_image"]) for row in listed} == {("'=again-0", "train-0"), ("again-1", "train-1")}
+    bits = [int(row["different_bits"]) for row in listed]
+    assert bits == sorted(bits)
+    assert all(row["kind"] == "similar" for row in listed)
+    for entry in facts["first"]:
+        assert entry["test"]["shard"].endswith(f"/{entry['test']['number']}.tar")
+        assert entry["test"]["key"] == list(test)[entry["test"]["number"] * 7 + entry["test"]["row"]]
+
+
+def test_plain_images_are_compared_by_their_pixels_alone(tmp_path):
+    shades = [encode_png(np.full((3, SIZE, SIZE), shade, np.uint8)) for shade in (10, 11, 12, 12)]
+    step, facts, folder = compared(tmp_path, named("train", shades[:2]), named("test", shades[2:] + TEST[:1]))
+    assert facts["without_perceptual_hash"] == {"train": 2, "test": 2}
+    assert facts["near"]["pairs"] == facts["exact"]["pairs"] == 0
+    assert step.summary(facts).endswith("none looks like one; 2 are too plain to compare")
+    _, facts, _ = compared(tmp_path, named("train", shades[:3]), named("test", shades[2:]))
+    assert facts["exact"] == {"test_images": 2, "train_images": 1, "pairs": 2}
+
+
+def test_no_training_builds_on_the_test_images_and_they_are_compared_before_anything_trains():
+    run = build(load_config(None, ["preset=digits"]))
+    order = in_order([run.evaluation])
+    for steps in (order, in_order(run.steps())):
+        names = [step.name for step in steps]
+        assert names.index("overlap") < names.index("classifier")
+    for trained in (run.retrained, run.generator, run.pseudo_images):
+        assert not any(isinstance(step, Overlap) or step.title == "test data" for step in in_order([trained]))
+    assert isinstance(run.test_data, Dataset)
+    tolerant = build(load_config(None, ["preset=digits", "data.on_overlap=report"]))
+    assert {step.fingerprint for step in tolerant.steps()} == {step.fingerprint for step in run.steps()}
