@@ -36,6 +36,7 @@ SPOILED = {
     "stage3.images=1600": "stage3.ema_decay=0.99: after 10 steps 90%",
     "stage2.ema_half_life=1000000": "stage2.ema_half_life=1000000: after 1,750 steps 93%",
     "stage1.algorithm.statistics_momentum=0.9999": "statistics of the algorithm",
+    "stage1.algorithm.statistics_momentum=1": "after 600 steps 100% of the statistics of the algorithm are still",
     "stage1.algorithm.unlabelled_weight=0": "unlabelled images teach nothing",
     "stage1.algorithm={name: fixmatch, threshold: 1}": "reached by no prediction",
     "stage1.augmentation={strong_operations: 0, cutout: 0}": "the strong view is another weak one",

@@ -104,9 +104,9 @@ def test_merge_keys_give_what_is_not_given():
     ],
 )  # fmt: skip
 def test_what_goes_beyond_a_bound_is_one_line_soon(text, told):
-    began = time.monotonic()
+    began = time.process_time()
     assert told in refusal(text)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @given(st.text(alphabet="abc01 \n\t:-[]{}#&*!|>'\"%@`,?<~.\\", max_size=40) | st.text(max_size=20))

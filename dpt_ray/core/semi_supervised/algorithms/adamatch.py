@@ -2,7 +2,7 @@
 
 import torch
 
-from dpt_ray.config.schema import Decay, Share
+from dpt_ray.config.schema import Share
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views
 from dpt_ray.core.semi_supervised.alignment import RunningDistribution, align
 from dpt_ray.core.training.collective import mean_over_workers
@@ -18,7 +18,7 @@ class AdaMatch(Algorithm):
     class Settings(UnlabelledSettings):
         threshold: Share = 0.95
         """Least confidence that counts, relative to the mean confidence on the step's labelled images."""
-        statistics_momentum: Decay = 0.999
+        statistics_momentum: Share = 0.999
         """Share of the old class distributions that a step keeps."""
         hard_labels: bool = True
         """Learn the most probable class; false learns the aligned probabilities, as in the paper."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dpt_ray.config.schema import Decay
+from dpt_ray.config.schema import Share
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views, Weight
 from dpt_ray.core.training.collective import mean_over_workers
 
@@ -25,7 +25,7 @@ class FreeMatch(Algorithm):
     class Settings(UnlabelledSettings):
         fairness_weight: Weight = 0.001
         """Weight of the fairness loss: 0 reproduces the paper's official run, 0.001 is USB's for CIFAR-10."""
-        statistics_momentum: Decay = 0.999
+        statistics_momentum: Share = 0.999
         """Share of the old thresholds and histograms that a step keeps. 0.999 is for 10^6 steps; a run of a few
         hundred needs less, or the thresholds never rise."""
 

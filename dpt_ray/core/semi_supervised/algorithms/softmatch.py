@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dpt_ray.config.schema import Decay
+from dpt_ray.config.schema import Share
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views
 from dpt_ray.core.semi_supervised.alignment import RunningDistribution, align
 from dpt_ray.core.training.collective import mean_over_workers, num_workers
@@ -23,7 +23,7 @@ class SoftMatch(Algorithm):
     """
 
     class Settings(UnlabelledSettings):
-        statistics_momentum: Decay = 0.999
+        statistics_momentum: Share = 0.999
         """Share of the old mean, variance and class distribution that a step keeps."""
         sigmas: Annotated[float, Field(gt=0)] = 2.0
         """How many standard deviations make the Gaussian's one: 2 is the authors', 1 the plain formula."""
