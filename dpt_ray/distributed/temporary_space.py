@@ -1,4 +1,4 @@
-"""Whether Ray's temporary folder has room for its logs and sockets, and for objects that memory has no room for.
+"""Whether the disk has space for what Ray keeps in its temporary folder: logs, sockets and spilled objects.
 
 With a full disk there, Ray does not start and says only that one of its processes ended.
 """

@@ -131,7 +131,10 @@ def test_near_duplicates_are_counted_and_listed_and_refuse_nothing(tmp_path):
     step.check(facts, folder)
     assert step.summary(facts).endswith("2 look like one (2 pairs)")
     listed = rows_of(folder)
-    assert {(row["test_image"], row["train_image"]) for row in listed} == {("'=again-0", "train-0"), ("again-1", "train-1")}
+    assert {(row["test_image"], row["train_image"]) for row in listed} == {
+        ("'=again-0", "train-0"),
+        ("again-1", "train-1"),
+    }
     bits = [int(row["different_bits"]) for row in listed]
     assert bits == sorted(bits)
     assert all(row["kind"] == "similar" for row in listed)
