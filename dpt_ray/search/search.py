@@ -160,7 +160,7 @@ class _Session:
         return len(self._described) + self._queue.most_to_come()
 
     def run(self, concurrent: int, records: Sequence[Record]) -> None:
-        """Run trials, so many at the same time; `records` are those of the trials that are described so far."""
+        """Run trials, `concurrent` at the same time; `records` are those of the trials described so far."""
         from dpt_ray.distributed.tuning import Halving, LooksSoFar, TrialEvents, run_trials
 
         scheduler = self._search.tune.scheduler

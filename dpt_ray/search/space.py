@@ -175,7 +175,7 @@ def _place_in_tune(
     point: Mapping[str, Any],
     seeds: Mapping[str, Any],
 ) -> str | None:
-    """Return where a wrong setting was given: everything here is passed on like `--set`, but few of it was one."""
+    """Return where a wrong setting was given: all are passed on as `--set` is, and only some come from there."""
     mark = "--set "
     if where is None or not where.startswith(mark):
         return where
