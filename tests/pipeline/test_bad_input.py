@@ -119,8 +119,8 @@ def test_classes_that_differ_are_told_before_anything_trains(tmp_path, capsys, s
     (tmp_path / "test" / "0.tar").write_bytes(build_shard([*HELD_OUT, _sample("third", 2, WHITE)]))
     told = _complaint(capsys, root, *settings, "data.num_classes=null", "labels.per_class=2", **everything)
     assert (
-        "test/0.tar: sample 'third': has the class id 2 but the training data has 2 classes (ids 0 to 1); set data.num_classes"
-        in told
+        "test/0.tar: sample 'third': has the class id 2 but the training data has 2 classes (ids 0 to 1); "
+        "set data.num_classes" in told
     )
     told = _complaint(capsys, root, *settings, "data.num_classes=3", "labels.per_class=2", **everything)
     assert "labels: no image of class '2', one of 3; set data.num_classes" in told
