@@ -5,7 +5,7 @@ So what a checkpoint is worth follows from itself, and a training goes on from t
 a kill, a full disk or a bad one left behind. Ray Train is given them to keep the newest ones and to remove the others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -53,13 +53,14 @@ def run_storage(folder: str) -> dict[str, Any]:
     return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(filesystem))}
 
 
-def forget_ray_list(folder: str) -> None:
-    """Remove Ray Train's list of an earlier attempt's checkpoints; they are found by what they hold.
+def begin_attempt(folder: str) -> list[str]:
+    """Remove Ray Train's list of earlier attempts' checkpoints; return their names, newest first.
 
     Ray Train overwrites the list in place, and with a part of one, or with one that names a folder which is gone,
-    a run neither goes on nor starts.
+    a run neither goes on nor starts. Checkpoints are found by what they hold.
     """
     stores.remove_tree(stores.join(folder, CHECKPOINT_FOLDER, _RAY_LIST))
+    return list_checkpoints(folder)
 
 
 def remove_checkpoints(folder: str) -> None:
@@ -89,30 +90,32 @@ class Restored:
 
     Attributes:
         name: the checkpoint that it goes on from; None if it starts from the beginning.
-        passed_over: names of the other checkpoints that earlier attempts left.
         notes: what is to be said of checkpoints that could not be used, each in a line.
     """
 
     name: str | None
-    passed_over: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class CheckpointWriter:
     """Stores checkpoints while training goes on. Every worker has one and calls it at the same steps.
 
-    Ray Train removes all but the newest ones of those that it is given. What earlier attempts left is removed here, as
-    soon as there are newer ones in its place.
+    Ray Train removes all but the newest of those that it is given in this attempt, and fails if one of them is gone.
+    What earlier attempts left is not on its list: it is removed here, as soon as there are newer ones.
 
     Args:
         folder: URL of the artifact's folder.
         rank: of this worker.
         restored: where the training began.
+        left: names of the checkpoints that earlier attempts left.
     """
 
-    def __init__(self, folder: str, rank: int, restored: Restored):
+    def __init__(self, folder: str, rank: int, restored: Restored, left: Sequence[str]):
         self._folder, self._is_first = folder, rank == 0
-        self._obsolete = [restored.passed_over, (restored.name,) if restored.name else ()]
+        self._obsolete = [
+            [name for name in left if name != restored.name],  # once there is one newer checkpoint
+            [name for name in left if name == restored.name],  # once there are two
+        ]
         self._thread = ThreadPoolExecutor(1)
         self._pending: tuple[int, str, Future[None] | None] | None = None
 
@@ -151,7 +154,7 @@ class CheckpointWriter:
     def _store(self, name: str, content: bytes) -> None:
         run = stores.join(self._folder, CHECKPOINT_FOLDER)
         stores.write_bytes(stores.join(run, name, CHECKPOINT_FILE), content)
-        for old in self._obsolete.pop(0) if self._obsolete else ():
+        for old in self._obsolete.pop(0) if self._obsolete else []:
             if old != name:  # the same again, whole this time
                 stores.remove_tree(stores.join(run, old))
 
@@ -221,7 +224,7 @@ def restore(state: TrainState, folder: str) -> Restored:
             problem = error
             foreign = foreign or (error if "-" in name else None)  # with a checksum that is right
         if not agree(problem is not None):
-            return Restored(name, tuple(other for other in names if other != name), tuple(notes))
+            return Restored(name, tuple(notes))
         if agree(problem is None):
             raise UserError(
                 "some training workers read this checkpoint, and others do not",
@@ -233,4 +236,4 @@ def restore(state: TrainState, folder: str) -> Restored:
         raise foreign
     if notes:
         notes.append(f"no checkpoint is whole in {stores.join(folder, CHECKPOINT_FOLDER)}: starts from the beginning")
-    return Restored(None, tuple(names), tuple(notes))
+    return Restored(None, tuple(notes))

@@ -35,7 +35,7 @@ from dpt_ray.distributed.checkpoints import (
     CheckpointWriter,
     NotStoredError,
     Restored,
-    forget_ray_list,
+    begin_attempt,
     restore,
     run_storage,
     store_together,
@@ -112,7 +112,7 @@ def run_training(
 
     from dpt_ray.distributed.reading import is_kept, open_source
 
-    forget_ray_list(job.folder)
+    left = begin_attempt(job.folder)
     images_in = sum(source.num_images for source, _ in job.sources.values())
     on_unreadable = open_ledger(job.folder, policy, images_in)
     streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
@@ -130,6 +130,7 @@ def run_training(
                 "threads": resources.threads,
                 "board": watcher.board,
                 "title": progress.title,
+                "left": left,
                 "looks": replace(looks, tell=_nobody) if looks else None,
             },
             scaling_config=ScalingConfig(
@@ -223,7 +224,7 @@ def _train(config: dict[str, Any]) -> None:
     rank, num_workers = context.get_world_rank(), context.get_world_size()
 
     state = job.build().to(device)
-    writer = CheckpointWriter(job.folder, rank, _restore(state, config, rank))
+    writer = CheckpointWriter(job.folder, rank, _restore(state, config, rank), config["left"])
     if job.channels_last:
         keep_channels_last(state)
     if job.compile:

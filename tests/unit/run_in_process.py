@@ -11,7 +11,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.snapshots import snapshot_files
 from dpt_ray.distributed import checkpoints
-from dpt_ray.distributed.checkpoints import CheckpointWriter, NotStoredError, restore, store_together
+from dpt_ray.distributed.checkpoints import CheckpointWriter, NotStoredError, begin_attempt, restore, store_together
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.inference import _Runner
 from dpt_ray.distributed.progress import ProgressLine
@@ -45,7 +45,8 @@ def _run_units(worker_class, settings, units, **_: Any) -> list[dict[str, Any]]:
 
 def _run_training(job: TrainingJob, **_: Any) -> None:
     state = job.build()
-    writer = CheckpointWriter(job.folder, 0, restore(state, job.folder))
+    left = begin_attempt(job.folder)
+    writer = CheckpointWriter(job.folder, 0, restore(state, job.folder), left)
     try:
         _store_all(job, state, writer)
     except NotStoredError as error:

@@ -26,8 +26,8 @@ from dpt_ray.distributed.checkpoints import (
     CheckpointWriter,
     NotStoredError,
     Restored,
+    begin_attempt,
     checkpoint_name,
-    forget_ray_list,
     list_checkpoints,
     read_checkpoint,
     restore,
@@ -109,7 +109,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_is_named(t
     (note,) = restored.notes
     assert newest.name in note
     assert "damaged" in note
-    assert set(restored.passed_over) == {old.name, newest.name}
+    assert list_checkpoints(str(tmp_path)) == [newest.name, whole.name, old.name]  # all are there still
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
@@ -169,7 +169,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_damaged_one(tmp_pat
 def test_rays_list_of_an_earlier_attempt_is_not_needed(tmp_path, content):
     place = _put(tmp_path, 100)
     (place.parent / "checkpoint_manager_snapshot.json").write_bytes(content)
-    forget_ray_list(str(tmp_path))
+    assert begin_attempt(str(tmp_path)) == [place.name]
     assert not (place.parent / "checkpoint_manager_snapshot.json").exists()
     assert restore(_state(), str(tmp_path)).name == place.name
 
@@ -203,7 +203,7 @@ def reported(monkeypatch) -> list[tuple[int, str]]:
 
 
 def test_a_checkpoint_is_reported_once_it_is_stored(tmp_path, reported):
-    writer = CheckpointWriter(str(tmp_path), 0, Restored(None))
+    writer = CheckpointWriter(str(tmp_path), 0, Restored(None), [])
     for images in (100, 200):
         writer.save(_state(images))
     writer.settle()
@@ -220,7 +220,8 @@ def test_what_earlier_attempts_left_goes_once_there_are_two_newer_ones(tmp_path)
     for images in (100, 200, 300):
         _put(tmp_path, images)
     DAMAGE["cut to half"](_put(tmp_path, 400))
-    writer = CheckpointWriter(str(tmp_path), 0, restore(_state(), str(tmp_path)))
+    left = begin_attempt(str(tmp_path))
+    writer = CheckpointWriter(str(tmp_path), 0, restore(_state(), str(tmp_path)), left)
 
     def left() -> list[int]:
         return [int(name[7:22]) for name in list_checkpoints(str(tmp_path))]
@@ -234,9 +235,22 @@ def test_what_earlier_attempts_left_goes_once_there_are_two_newer_ones(tmp_path)
 
 
 @pytest.mark.usefixtures("reported")
+def test_checkpoints_of_this_attempt_are_rays_to_remove(tmp_path):
+    """After a worker's failure the training goes on within the attempt, and Ray Train fails if one of them is gone."""
+    left = [_put(tmp_path, 100).name]
+    of_this_attempt = [_put(tmp_path, 200).name, _put(tmp_path, 300).name]
+    writer = CheckpointWriter(str(tmp_path), 0, restore(_state(), str(tmp_path)), left)
+    for images in (400, 500, 600):
+        writer.save(_state(images))
+        writer.settle()
+    assert set(of_this_attempt) < set(list_checkpoints(str(tmp_path)))
+    assert not set(left) & set(list_checkpoints(str(tmp_path)))
+
+
+@pytest.mark.usefixtures("reported")
 def test_a_full_disk_is_one_line_and_leaves_what_was_stored(tmp_path, monkeypatch):
     whole = _put(tmp_path, 100)
-    writer = CheckpointWriter(str(tmp_path), 0, Restored(None))
+    writer = CheckpointWriter(str(tmp_path), 0, Restored(None), [])
 
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -284,7 +298,7 @@ def _pair(rank: int, port: int, folder: str) -> None:
         restore(_state(7), folder if rank == 0 else str(place / "other"))
 
     checkpoints._report = lambda images, name: told.setdefault("reported", []).append([images, name])
-    writer, state.images_seen = CheckpointWriter(folder, rank, restored), 250
+    writer, state.images_seen = CheckpointWriter(folder, rank, restored, []), 250
     writer.save(state)
     writer.settle()
     (place / f"{rank}.json").write_text(json.dumps(told))
