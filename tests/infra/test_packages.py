@@ -88,8 +88,8 @@ def test_entries_are_chosen_by_pips_report_with_their_hashes(locked, tmp_path):
     (tmp_path / "lock").write_text(lock)
     (tmp_path / "report.json").write_text(json.dumps(report))
     program = [sys.executable, str(FOLDER / "locked_requirements.py"), str(tmp_path / "lock")]
-    told = subprocess.run([*program, str(tmp_path / "report.json")], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == lock.split("\nother")[0]
+    result = subprocess.run([*program, str(tmp_path / "report.json")], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == lock.split("\nother")[0]
 
 
 def test_a_file_with_another_hash_is_not_installed(locked, tmp_path):
@@ -104,9 +104,9 @@ def test_a_file_with_another_hash_is_not_installed(locked, tmp_path):
     requirements.write_text("\n".join(locked.select("tiny==1.0 \\\n    --hash=sha256:" + "0" * 64, {"tiny": "1.0"})))
     command = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(tmp_path), "--no-deps"]
     command += ["--require-hashes", "--only-binary", ":all:", "--target", str(tmp_path / "target")]
-    told = subprocess.run([*command, "--requirement", str(requirements)], capture_output=True, text=True, check=False)
-    assert told.returncode != 0
-    assert "DO NOT MATCH THE HASHES" in told.stderr
+    result = subprocess.run([*command, "--requirement", str(requirements)], capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in result.stderr
     assert not (tmp_path / "target" / "tiny.py").exists()
 
 
@@ -154,16 +154,16 @@ def _make(*words: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("base", ["", "docker.io/library/python:3.11", DIGEST[:-1], DIGEST + "0", "@sha256:x"])
 def test_an_image_is_not_built_on_a_base_of_unknown_content(base):
-    told = _make("image", f"PYTHON_IMAGE={base}", "DOCKER=false")
-    assert told.returncode == 2
-    assert "PYTHON_IMAGE must be name@sha256:" in told.stdout
+    result = _make("image", f"PYTHON_IMAGE={base}", "DOCKER=false")
+    assert result.returncode == 2
+    assert "PYTHON_IMAGE must be name@sha256:" in result.stdout
 
 
 def test_an_image_is_built_on_a_base_by_its_digest():
-    told = _make("image", f"PYTHON_IMAGE={DIGEST}", "DOCKER=echo", "DEVICE=gpu")
-    assert told.returncode == 0, told.stderr
-    assert f"--build-arg PYTHON_IMAGE={DIGEST}" in told.stdout
-    assert "--build-arg DEVICE=gpu --tag dpt-ray:gpu" in told.stdout
+    result = _make("image", f"PYTHON_IMAGE={DIGEST}", "DOCKER=echo", "DEVICE=gpu")
+    assert result.returncode == 0, result.stderr
+    assert f"--build-arg PYTHON_IMAGE={DIGEST}" in result.stdout
+    assert "--build-arg DEVICE=gpu --tag dpt-ray:gpu" in result.stdout
 
 
 def test_bill_of_materials_and_audit_are_what_they_say():
