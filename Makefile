@@ -19,8 +19,8 @@ LOCKED := infra/packages/locked_requirements.py
 
 install: $(INSTALLED) $(STORE_INSTALLED)
 
-# pip is the only tool needed; every version is pinned in constraints.txt, and every file compared with its hash in
-# requirements.lock. But for torch: a machine's index may have another build of it, for CPUs alone or for other GPUs.
+# pip is the only tool needed. Every version is pinned in constraints.txt, and every file is compared with its hash in
+# requirements.lock. The exception is torch: an index may have another build of it, for CPUs alone or for other GPUs.
 $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' || \
 		{ echo "error: Python 3.11 or 3.12 is needed; name one with make PYTHON=..."; exit 1; }

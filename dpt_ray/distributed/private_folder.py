@@ -77,7 +77,7 @@ def _problem(base: Path) -> str | None:
         return "it is not a folder"
     if not os.access(base, os.W_OK | os.X_OK):
         return "nothing may be written there"
-    # Whoever may rename entries of the base could put another folder in the place of ours.
+    # Whoever may rename entries of the base could replace ours by another folder.
     shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
     if shared or status.st_uid not in (0, os.getuid()):
         return "other users may rename what is in it"

@@ -1,4 +1,4 @@
-"""Print docs/licences.md: the licence of every package that is installed here and locked in requirements.lock.
+"""Print docs/licences.md: the licence of every package of requirements.lock, all extras together.
 
     python infra/packages/licences.py > docs/licences.md
 
@@ -11,7 +11,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from locked_requirements import entries, normalised
+from locked_requirements import entries
+from packaging.requirements import Requirement
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 ALLOWED = {
@@ -107,13 +108,18 @@ def _split(expression: str, word: str) -> list[str]:
 
 
 def listed() -> dict[str, tuple[str, str]]:
-    """Return name -> (version, licence) of the packages that are installed here and locked."""
-    locked = entries(LOCK.read_text())
+    """Return name -> (version, licence) of the packages that are locked for this platform.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: one is not installed here.
+    """
     found = {}
-    for package in metadata.distributions():
-        name = normalised(package.metadata["Name"])
-        if name in locked and not name.startswith(NOT_LISTED):
-            found[name] = (package.version.partition("+")[0], licence(package))
+    for name, entry in entries(LOCK.read_text()).items():
+        requirement = Requirement(entry.splitlines()[0].rstrip("\\ "))
+        if name.startswith(NOT_LISTED) or (requirement.marker and not requirement.marker.evaluate()):
+            continue
+        package = metadata.distribution(name)
+        found[name] = (package.version.partition("+")[0], licence(package))
     return found
 
 

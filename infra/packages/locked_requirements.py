@@ -48,10 +48,10 @@ def select(lock: str, names: dict[str, str | None]) -> list[str]:
     for name, version in sorted(names.items()):
         entry = there.get(normalised(name))
         if entry is None or "--hash=" not in entry:
-            raise SystemExit(f"error: {name} is not in the lock file; make lock writes it anew")
+            raise SystemExit(f"error: {name} is not in the lock file; run make lock")
         locked = re.split(r"[\s;\\]", entry.partition("==")[2])[0]
         if version not in (None, locked):
-            raise SystemExit(f"error: {name} {version} would be installed, but {locked} is locked; make lock")
+            raise SystemExit(f"error: {name} {version} would be installed, but {locked} is locked; run make lock")
         chosen.append(entry)
     return chosen
 

@@ -125,7 +125,7 @@ def test_a_socket_below_the_longest_base_fits():
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "expected"),
     [
         ("/tmp/" + "a" * LONGEST_BASE, f"longer than {LONGEST_BASE} bytes"),
         ("relative", "not absolute"),
@@ -133,9 +133,9 @@ def test_a_socket_below_the_longest_base_fits():
         ("/etc/passwd", "not a folder"),
     ],
 )
-def test_a_place_that_cannot_be_used_is_one_line(monkeypatch, place, told):
+def test_a_place_that_cannot_be_used_is_one_line(monkeypatch, place, expected):
     monkeypatch.setenv("RAY_TMPDIR", place)
-    with pytest.raises(UserError, match=told) as refused:
+    with pytest.raises(UserError, match=expected) as refused:
         make_private_folder()
     assert f"RAY_TMPDIR={place}" in str(refused.value)
 

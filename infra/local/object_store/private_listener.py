@@ -1,4 +1,4 @@
-"""Connections inside one process, in the place of ports that every user of the machine could connect to.
+"""Connections inside one process, instead of ports that every user of the machine could connect to.
 
 Swift's inner servers trust whoever reaches them. Here each connection to one is a pair of connected sockets without an
 address, so nobody outside this process can open one.
@@ -55,5 +55,5 @@ def _connect(connection: bufferedhttp.BufferedHTTPConnection) -> None:
 
 
 def use_private_connections() -> None:
-    """Let the clients of Swift's inner servers connect to private listeners, and to nothing else."""
+    """Let the clients of Swift's inner servers connect to private listeners alone."""
     bufferedhttp.BufferedHTTPConnection.connect = _connect
