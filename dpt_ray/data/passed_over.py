@@ -57,7 +57,7 @@ def find_documents(
     named = [
         place
         for place, (key, files) in enumerate(samples)
-        if files.keys() <= DOCUMENT_EXTENSIONS and label not in files and _TITLE.search(_last(key))
+        if label not in files and files.keys() <= DOCUMENT_EXTENSIONS and _TITLE.search(_last(key))
     ]
     if not named:
         return {}

@@ -195,7 +195,10 @@ def sample_places(
         passed_over: is given the names of members that are passed over, each with the reason.
     """
     passed_over = [] if passed_over is None else passed_over
-    samples = [(key, without_shared_part(files)) for key, files in _grouped(data, where, passed_over)]
+    samples = list(_grouped(data, where, passed_over))
+    for place, (key, files) in enumerate(samples):
+        if "." in next(iter(files)):
+            samples[place] = key, without_shared_part(files)
 
     def has_image(place: int) -> bool:
         files = samples[place][1]

@@ -17,8 +17,10 @@ from dpt_ray.data import stores
 from dpt_ray.data.index import read_index
 from dpt_ray.data.shards import Sample, build_shard
 from dpt_ray.data.skipped import read_skipped
+from dpt_ray.data.source import SourceShard, new_arrays, read_rows
 from dpt_ray.pipeline.data_summary import summarise_data
 from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
+from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.labels import read_labelled
 
 CLASSES = ("ant", "bee", "cat")
@@ -279,3 +281,41 @@ def test_kinds_of_data_that_are_refused_are_refused_before_ray_starts(tmp_path, 
         place = tmp_path / folder
         assert prepare(tmp_path / "results", f"data.train={place}", f"data.test={place}") == USER_MISTAKE
         assert complaint in capsys.readouterr().err
+
+
+def write_deep(path: Path, largest: int, side: int = 16) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.linspace(0, largest, side * side).reshape(side, side)
+    Image.fromarray(values.astype(np.uint16)).save(path)
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("prepared", [(), ("data.prepare_size=8",)])
+def test_all_16_bit_images_of_both_splits_get_one_level_of_white_and_it_is_told(prepared, tmp_path, capsys):
+    for split, levels in (("train", (1000, 3900)), ("test", (900, 1000))):
+        for name in CLASSES:
+            for number, largest in enumerate(levels):
+                write_deep(tmp_path / split / name / f"{number}.png", largest)
+    places = [f"data.{split}={tmp_path / split}" for split in ("train", "test")]
+    small = ["data.num_classes=null", "data.images_per_shard=2", "data.image_size=8", "data.channels=1"]
+    settings = [*places, *small, *prepared]
+    root = tmp_path / "results"
+    assert prepare(root, *settings) == 0
+    told = capsys.readouterr().out
+    for images, largest in ((6, "3,900"), (6, "1,000")):
+        level = f"of which 12 are used: values go up to {largest}, and 4,095 becomes 255"
+        assert f"{images} images of 16 bits, {level}" in told
+    config, run = described(root, *settings)
+    for step, levels in ((run.train_data, (1000, 3900)), (run.test_data, (900, 1000))):
+        index = read_index(artifact(root, step).url)
+        brightest = []
+        for shard in index.shards:
+            form = image_form(config.data)
+            (piece,) = read_rows(SourceShard(shard), range(shard.samples), form, new_arrays(form, 9))
+            brightest += piece["image"].max((1, 2, 3)).tolist()
+        expected = [largest // 16 for largest in levels] * 3
+        assert np.abs(np.sort(brightest) - np.sort(expected)).max() <= 20  # of four or more pixels the mean
+        assert index.white == (None if prepared else 4095)
+    made = tree(root)
+    assert prepare(root, *settings) == 0
+    assert tree(root) == made
