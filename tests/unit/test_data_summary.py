@@ -6,7 +6,6 @@ from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.data_summary import summarise_data
 from dpt_ray.pipeline.dpt import build
 
-
 NOTHING = {"test_images": 0, "train_images": 0, "pairs": 0}
 NO_OVERLAP = {
     "test_images": 1000,

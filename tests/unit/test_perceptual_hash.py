@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
 from pictures_of_scenes import as_array, as_jpeg, as_pillow, scenes
+from PIL import Image
 
 from dpt_ray.data.duplicates import limits_for
 from dpt_ray.data.perceptual_hash import ImageHashes, is_comparable, perceptual_hashes, pixel_hashes

@@ -315,7 +315,19 @@ def test_labels_that_are_no_class_ids_are_refused(text):
         sample.label(WHERE)
 
 
-@pytest.mark.parametrize(("text", "label"), [(b"0", 0), (b"17\n", 17), (b" 3 ", 3)])
+@pytest.mark.parametrize("text", [b"1000000", b"300000000", b"99999999999999999999", b" 02119789\n", b"9" * 4000])
+def test_a_number_that_is_no_plausible_class_id_is_refused_with_a_way_to_name_classes(text):
+    with pytest.raises(UserError) as caught:
+        Sample("a", {"cls": text}).label(WHERE)
+    told = str(caught.value)
+    assert told.startswith(f"{WHERE}: sample 'a': its .cls file gives the class id {text.strip()[:30].decode()}")
+    assert "data.class_file or data.class_names" in told
+    assert len(told) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "label"), [(b"0", 0), (b"17\n", 17), (b" 3 ", 3), (b"999999", 999_999)], ids=["0", "17", "3", "largest"]
+)
 def test_class_ids_are_read(text, label):
     assert Sample("a", {"cls": text}).label(WHERE) == label
 
