@@ -127,7 +127,7 @@ def test_test_images_that_are_training_images_end_every_job_before_anything_trai
     for target in (lambda run: [run.classifier], lambda run: [run.evaluation]):
         told = _complaint(capsys, root, *settings, target=target)
         assert "data.test: 1 of 9 test images has the very pixels of a training image" in told
-        assert "'copy' is 'image-0', 'copy' is 'image-1'" in told
+        assert "(test image 'copy' is training image 'image-0'; all are listed in" in told
         assert "set data.on_overlap=report" in told
     assert _nothing_finished(root, "classifier")
     assert _nothing_finished(root, "overlap")

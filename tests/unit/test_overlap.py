@@ -100,7 +100,7 @@ def test_test_images_that_are_training_images_are_refused_in_a_line_that_names_t
         step.check(facts, folder)
     told = str(caught.value)
     assert told.startswith("data.test: 4 of 16 test images have the very pixels of a training image")
-    assert "(test image 'copy-a' is 'train-3', 'copy-b' is 'train-20';" in told
+    assert "(test image 'copy-a' is training image 'train-3', test image 'copy-b' is training image 'train-20';" in told
     assert f"{folder}/{PAIRS_FILE}" in told
     assert "data.on_overlap=report" in told
     assert "\n" not in told
@@ -179,7 +179,7 @@ def test_the_report_shows_pairs_with_their_pictures(tmp_path):
     }
     described = _overlap(SimpleNamespace(data=DATA), run, artifacts)
     assert described.findings.startswith("1 of 15 test images has the very pixels of a training image; 2 look like one")
-    assert [pair.training for pair in described.pairs][0] == "train-5"
+    assert next(pair.training for pair in described.pairs) == "train-5"
     assert {pair.training for pair in described.pairs} == {"train-5", "train-0", "train-1"}
     assert described.listing == f"{folder}/{PAIRS_FILE}"
     held_out, training = described.pictures.images
