@@ -7,7 +7,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.importing.file_sets import SHARDS, find_files
 from dpt_ray.data.perceptual_hash import PERCEPTUAL_HASH, PIXEL_HASH, ImageHashes
-from dpt_ray.data.sidecars import read_sidecar, sidecar_name
+from dpt_ray.data.sidecars import KEY, read_sidecar, sidecar_name
 from dpt_ray.errors import expecting
 
 INDEX_FILE = "index.json"
@@ -78,6 +78,10 @@ class DatasetIndex:
         Only the choice of labelled images and evaluation may read it.
         """
         return stores.join(self.label_folder, sidecar_name(self.shards[position].number))
+
+    def keys(self, position: int) -> list[str]:
+        """Read the keys of the images of the shard at `position`, in order; its labels are not read."""
+        return read_sidecar(self.label_sidecar(position), [])[KEY]
 
     def hashes(self, position: int) -> ImageHashes:
         """Read the hashes of the images of the shard at `position`; its labels are not read."""

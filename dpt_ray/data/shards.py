@@ -66,7 +66,10 @@ class Sample(NamedTuple):
                 "classes belong into data.class_names or data.class_file, in the order of ids"
             )
         elif value > MAX_CLASS_ID:
-            what = f"its .{LABEL_EXTENSION} file holds the class id {value}; at most {MAX_CLASS_ID:,} is read"
+            what = (
+                f"its .{LABEL_EXTENSION} file holds the class id {value}; at most {MAX_CLASS_ID:,} is read: number the "
+                "classes, and list their names in data.class_file or data.class_names"
+            )
         else:
             return value
         raise UserError(what, where=f"{where}: sample {self.key!r}")

@@ -61,6 +61,10 @@ class DualPseudoTraining:
         steps = [getattr(self, field.name) for field in fields(self)]
         return [step for step in steps if step is not None]
 
+    def checked(self, targets: list[Step]) -> list[Step]:
+        """Return `targets` behind the comparison of the splits, which ends a job before anything trains."""
+        return [self.overlap, *targets] if self.overlap is not None else targets
+
 
 def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -> DualPseudoTraining:
     """Describe a run.

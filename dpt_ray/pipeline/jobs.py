@@ -50,7 +50,7 @@ def run_job(
         warn_of_settings(config, options.config, options.set)
         store = ArtifactStore(config.root)
         targeted = targets(run)
-        wanted = [run.overlap, *targeted] if run.overlap is not None else targeted
+        wanted = run.checked(targeted)
         if options.dry_run:
             from dpt_ray.pipeline.dry_run import describe_plan
 

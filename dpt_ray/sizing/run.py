@@ -217,6 +217,7 @@ def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageS
     probe = config.stage1.model.name == "linear_probe"
     return (
         storage.sidecar_bytes(data.images)  # true labels
+        + storage.HASH_BYTES * data.images
         + storage.sidecar_bytes(data.images, top_k=min(config.pseudo_labels.top_k, data.num_classes))
         + storage.sidecar_bytes(data.images, features=features or (width if probe else 0))
         + storage.sidecar_bytes(pseudo, features=features or (width if probe else 0))

@@ -9,9 +9,9 @@ from dpt_ray.core.build import classifier_training, generator_training
 from dpt_ray.core.training.state import TrainState
 
 TAR_BLOCK, TAR_RECORD = 512, 10240
-KEY_BYTES, LABEL_BYTES, CONFIDENCE_BYTES, TOP_BYTES = 20, 8, 4, 8
-"""A sidecar's columns: a key of 16 characters with its offset, int64, float32, and int32 and float32 for each kept
-class. Parquet compresses them; that is not counted on."""
+KEY_BYTES, LABEL_BYTES, CONFIDENCE_BYTES, TOP_BYTES, HASH_BYTES = 20, 8, 4, 8, 48
+"""A sidecar's columns: a key of 16 characters with its offset, int64, float32, int32 and float32 for each kept
+class, and the hashes of an indexed image. Parquet compresses them; that is not counted on."""
 _MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}
 
 

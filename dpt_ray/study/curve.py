@@ -66,6 +66,7 @@ def quality_curves(
     loaded = load_config(config, [f"root={root}", *settings])
     run, store, rows = build(loaded), ArtifactStore(loaded.root), list[Row]()
     make: Any = partial(make_all, store=store, cluster=loaded.cluster, say=say, policy=skip_policy(loaded.data))
+    make(run.checked([]))
     shares = tuple((number + 1) / points for number in range(points))
 
     def train(stage: str, step: Step, total: int, judge: Callable[[bytes], float]) -> str:

@@ -59,8 +59,9 @@ def _silence() -> None:
 
 def _measure(config: str, settings: Sequence[str], measure: Measure) -> dict[str, Any]:
     loaded = load_config(config, ["cluster.local_cpus=1", *settings])
+    run = build(loaded)
 
     def make(steps: list[Step]) -> Mapping[Step, Artifact]:
-        return make_all(steps, ArtifactStore(loaded.root), loaded.cluster, lambda text: None)
+        return make_all(run.checked(steps), ArtifactStore(loaded.root), loaded.cluster, lambda text: None)
 
-    return measure(loaded, build(loaded), make)
+    return measure(loaded, run, make)

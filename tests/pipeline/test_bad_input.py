@@ -89,9 +89,16 @@ WHOLE = build_shard(GOOD)
         ([WHOLE, build_shard([_sample("x", "cat")])], "1.tar: sample 'x': its .cls file must hold a class id >= 0"),
         ([WHOLE, build_shard([Sample("x", {"cls": b"1"})])], "1.tar: sample 'x': has no image file (found: cls)"),
         ([WHOLE, WHOLE[:2048]], "1.tar: is not a complete tar archive"),
-        ([build_shard([*GOOD, _sample("x", 7)])], "has the class id 7 but there are 2 classes"),
+        (
+            [build_shard([*GOOD, _sample("x", 7)])],
+            "0.tar: sample 'x': has the class id 7 but there are 2 classes",
+        ),
+        (
+            [build_shard([*GOOD, _sample("x", 300_000_000)])],
+            "0.tar: sample 'x': its .cls file gives the class id 300000000",
+        ),
     ],
-    ids=["empty tar", "key in two shards", "unreadable image", "label", "no image", "truncated", "class id"],
+    ids=["empty tar", "key in two shards", "unreadable image", "label", "no image", "truncated", "class id", "number"],
 )
 def test_damaged_shards_are_named_and_leave_no_index(tmp_path, capsys, shards, train, expected):
     root = tmp_path / "results"
@@ -112,16 +119,45 @@ def test_the_key_in_two_shards_is_named_with_both(tmp_path, capsys, shards):
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_test_images_that_are_training_images_end_every_job_before_anything_trains(tmp_path, capsys, shards):
+    root, settings = tmp_path / "results", shards(WHOLE)
+    copied = _sample("copy", 0)
+    (tmp_path / "test" / "0.tar").write_bytes(build_shard([*HELD_OUT, copied]))
+    settings.append("labels.per_class=2")
+    for target in (lambda run: [run.classifier], lambda run: [run.evaluation]):
+        told = _complaint(capsys, root, *settings, target=target)
+        assert "data.test: 1 of 9 test images has the very pixels of a training image" in told
+        assert "(test image 'copy' is training image 'image-0'; all are listed in" in told
+        assert "set data.on_overlap=report" in told
+    assert _nothing_finished(root, "classifier")
+    assert _nothing_finished(root, "overlap")
+    wanted = arguments(root, *settings, "data.on_overlap=report")
+    for _ in range(2):
+        assert run_job("test", lambda run: [run.overlap], arguments=wanted) == 0
+        assert "1 of 9 test images has the very pixels" in capsys.readouterr().out
+    assert "data.test: 1 of 9 test images" in _complaint(capsys, root, *settings)  # what is made already, too
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_class_ids_with_nothing_between_them_are_refused_unless_their_number_is_given(tmp_path, capsys, shards):
+    root, settings = tmp_path / "results", shards(build_shard([*GOOD, _sample("x", 119_789)]))
+    settings = [setting for setting in settings if "num_classes" not in setting]
+    told = _complaint(capsys, root, *settings, "data.num_classes=null")
+    assert "0.tar: sample 'x': has the class ids 0, 1, 119789, which leave 119,787 of the 119,790 ids" in told
+    assert "list every class in data.class_file" in told
+    wanted = arguments(root, *settings, "data.num_classes=200000")
+    assert run_job("test", lambda run: [run.train_data], arguments=wanted) == 0
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_classes_that_differ_are_told_before_anything_trains(tmp_path, capsys, shards):
     root = tmp_path / "results"
     settings = [setting for setting in shards(WHOLE) if "num_classes" not in setting]
     everything = {"target": lambda run: run.steps()}
     (tmp_path / "test" / "0.tar").write_bytes(build_shard([*HELD_OUT, _sample("third", 2, WHITE)]))
     told = _complaint(capsys, root, *settings, "data.num_classes=null", "labels.per_class=2", **everything)
-    assert (
-        "test/0.tar: sample 'third': has the class id 2 but the training data has 2 classes (ids 0 to 1); "
-        "set data.num_classes" in told
-    )
+    assert "test/0.tar: sample 'third': has the class id 2 but the training data has 2 classes (ids 0 to 1)" in told
+    assert "set data.num_classes" in told
     told = _complaint(capsys, root, *settings, "data.num_classes=3", "labels.per_class=2", **everything)
     assert "labels: no image of class '2', one of 3; set data.num_classes" in told
     assert _nothing_finished(root, "classifier")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.graph import Step, Workshop, in_order
+from dpt_ray.pipeline.run_report import _overlap
 from dpt_ray.pipeline.steps.data import Dataset, _IndexWorker, image_form
 from dpt_ray.pipeline.steps.overlap import PAIRS_FILE, Overlap
 
@@ -98,7 +100,7 @@ def test_test_images_that_are_training_images_are_refused_in_a_line_that_names_t
         step.check(facts, folder)
     told = str(caught.value)
     assert told.startswith("data.test: 4 of 16 test images have the very pixels of a training image")
-    assert "(test image 'copy-a' is 'train-3', 'copy-b' is 'train-20';" in told
+    assert "(test image 'copy-a' is training image 'train-3', test image 'copy-b' is training image 'train-20';" in told
     assert f"{folder}/{PAIRS_FILE}" in told
     assert "data.on_overlap=report" in told
     assert "\n" not in told
@@ -145,7 +147,7 @@ def test_near_duplicates_are_counted_and_listed_and_refuse_nothing(tmp_path):
 
 def test_plain_images_are_compared_by_their_pixels_alone(tmp_path):
     shades = [encode_png(np.full((3, SIZE, SIZE), shade, np.uint8)) for shade in (10, 11, 12, 12)]
-    step, facts, folder = compared(tmp_path, named("train", shades[:2]), named("test", shades[2:] + TEST[:1]))
+    step, facts, _ = compared(tmp_path, named("train", shades[:2]), named("test", shades[2:] + TEST[:1]))
     assert facts["without_perceptual_hash"] == {"train": 2, "test": 2}
     assert facts["near"]["pairs"] == facts["exact"]["pairs"] == 0
     assert step.summary(facts).endswith("none looks like one; 2 are too plain to compare")
@@ -164,3 +166,27 @@ def test_no_training_builds_on_the_test_images_and_they_are_compared_before_anyt
     assert isinstance(run.test_data, Dataset)
     tolerant = build(load_config(None, ["preset=digits", "data.on_overlap=report"]))
     assert {step.fingerprint for step in tolerant.steps()} == {step.fingerprint for step in run.steps()}
+
+
+def test_the_report_shows_pairs_with_their_pictures(tmp_path):
+    again = [as_jpeg(image, 60) for image in scenes(40, SIZE, seed=1)[:2]]
+    step, facts, folder = compared(tmp_path, named("train", TRAIN), named("test", [*TEST, *again, TRAIN[5]]))
+    run = SimpleNamespace(overlap=step, train_data=Given(), test_data=Given())
+    artifacts = {
+        step: Artifact(folder, {"facts": facts}),
+        run.train_data: Artifact(str(tmp_path / "given" / "1"), {}),
+        run.test_data: Artifact(str(tmp_path / "given" / "2"), {}),
+    }
+    described = _overlap(SimpleNamespace(data=DATA), run, artifacts)
+    assert described.findings.startswith("1 of 15 test images has the very pixels of a training image; 2 look like one")
+    assert next(pair.training for pair in described.pairs) == "train-5"
+    assert {pair.training for pair in described.pairs} == {"train-5", "train-0", "train-1"}
+    assert described.listing == f"{folder}/{PAIRS_FILE}"
+    held_out, training = described.pictures.images
+    assert np.array_equal(held_out[0], training[0])
+    for number, pair in enumerate(described.pairs):
+        expected = decode_image(TRAIN[int(pair.training.removeprefix("train-"))], image_form(DATA), "")
+        assert np.array_equal(training[number], expected)
+    stores.remove_tree(f"{tmp_path}/given/1/0.tar")
+    assert _overlap(SimpleNamespace(data=DATA), run, artifacts).pictures is None
+    assert _overlap(SimpleNamespace(data=DATA), SimpleNamespace(overlap=None), {}) is None

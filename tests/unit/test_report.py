@@ -14,7 +14,9 @@ from dpt_ray.report.content import (
     Curve,
     Figure,
     LeftOut,
+    LookAlike,
     Metric,
+    Overlap,
     Report,
     SampleGrid,
     StepRecord,
@@ -87,6 +89,9 @@ def make_report(num_classes: int = 3, name: str = "") -> Report:
         curves=(make_curve(),),
         grid=make_grid(num_classes, name=name),
         classes=make_classes(num_classes, name),
+        overlap=Overlap(
+            f"Two look alike.{name}", [LookAlike(f"a{name}", name, None), LookAlike(name, "b", 7)], name, make_grid(2)
+        ),
         steps=(StepRecord("Evaluate", "evaluation/0123abcd", 61.0, f"computed{name}"),),
         left_out=(LeftOut(f"train data{name}", f"s3://b/{name}.tar", name, f"is broken{name}", 2),),
         notes=(f"A note.{name}",),
@@ -149,7 +154,7 @@ def test_many_classes_are_folded_away():
     text = render(report)
     page = Page(text)
     assert "20 of 1,000 classes are shown" in text
-    assert len(page.all("li")) == 20 + len(report.notes)
+    assert len(page.all("li")) == 20 + len(report.notes) + len(report.overlap.pictures.class_names)
     assert len(text) < 1_500_000
     opened, folded = text.split("The other 980 classes")
     open_rows = opened[opened.index('id="classes"') :].count('scope="row"')
@@ -292,6 +297,22 @@ def test_text_table_aligns_columns():
 def test_importing_the_report_loads_neither_ray_nor_torch():
     code = "import sys, dpt_ray.report.page; sys.exit(bool({'ray', 'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_held_out_images_that_look_like_training_images_are_shown_where_there_are_any():
+    assert "among the training images" not in render(Report("r", "2026-11-03"))
+    pairs = [LookAlike("bird/3", "ship/7", None), LookAlike("bird/4", "ship/8", 19)]
+    pictures = SampleGrid(np.zeros((2, 5, 3, 8, 8), np.uint8), ["held-out", "training"])
+    for shown in (pictures, None):
+        text = render(
+            Report("r", "2026-11-03", overlap=Overlap("2 of 9 look alike.", pairs, "s3://b/pairs.csv", shown))
+        )
+        assert "Held-out images among the training images" in text
+        assert "2 of 9 look alike." in text
+        assert "s3://b/pairs.csv" in text
+        assert re.search(r"bird/3</code></td><td[^>]*><code>ship/7</code></td><td[^>]*>equal pixels", text)
+        assert re.search(r"ship/8</code></td><td[^>]*>19 of 255", text)
+        assert len(Page(text).all("img")) == (shown is not None)
 
 
 def test_what_was_left_out_is_listed_and_counted_and_nothing_is_said_where_nothing_was():

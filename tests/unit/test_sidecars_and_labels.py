@@ -40,6 +40,7 @@ COLUMNS = {
     "features": np.arange(12, dtype=np.float32).reshape(3, 4) / 7,
     "half": np.array([[0.5], [1.5], [2.5]], np.float16),
     "sure": np.array([True, False, True]),
+    "hash": np.array([[1, 2**64 - 1], [2**63, 0], [3, 4]], np.uint64),
     "mask": np.array([[True, False], [False, False], [True, True]]),
 }
 NAMES = ["a", "b/ü", "c"]

@@ -11,7 +11,6 @@ from dpt_ray.data import stores
 from dpt_ray.data.duplicates import DuplicateSearch, Found, Pair, limits_for
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.perceptual_hash import ImageHashes, is_comparable
-from dpt_ray.data.sidecars import KEY, read_sidecar
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.data import Dataset
@@ -87,12 +86,12 @@ class Overlap(Step):
         """
         if not facts["exact"]["pairs"] or self._on_overlap == "report":
             return
-        examples = [
-            f"{pair['test']['key']!r} is {pair['train']['key']!r}" for pair in facts["first"] if pair["bits"] is None
-        ]
+        equal = [pair for pair in facts["first"] if pair["bits"] is None]
+        examples = {pair["test"]["key"]: pair["train"]["key"] for pair in reversed(equal)}
+        told = [f"test image {test!r} is training image {train!r}" for test, train in examples.items()]
         raise UserError(
-            f"{tell_exact(facts)} (test image {', '.join(examples[:_TOLD_IN_ERROR])}; "
-            f"see {stores.join(folder, PAIRS_FILE)})",
+            f"{tell_exact(facts)} ({', '.join(told[: -_TOLD_IN_ERROR - 1 : -1])}; "
+            f"all are listed in {stores.join(folder, PAIRS_FILE)})",
             where="data.test",
             fix="remove them from the training or the test images, or set data.on_overlap=report to go on with them",
         )
@@ -155,7 +154,7 @@ class _NamedPairs:
         for image in sorted(images, key=lambda image: image["number"]):
             if image["number"] != number:
                 number = image["number"]
-                keys = read_sidecar(index.label_sidecar(number), [])[KEY]
+                keys = index.keys(number)
             image |= {"shard": index.shards[number].url, "key": keys[image["row"]]}
 
 
