@@ -12,7 +12,7 @@ STORE_INSTALLED := $(STORE_VENV)/.installed
 TOOLS := .venv-tools
 TOOLS_INSTALLED := $(TOOLS)/.installed
 COMPILE := $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header \
-	--no-annotate --index-url https://pypi.org/simple
+	--no-annotate
 LOCKED := infra/packages/locked_requirements.py
 
 .PHONY: local demo test test-slow lint install clean object-store lock sbom audit licences image

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from dpt_ray.data.deep import FULL_WHITE, Levels, read_deep
+from dpt_ray.data.deep import FULL_WHITE, Levels, read_deep, white_level
 from dpt_ray.data.exif import ORIENTATION, UPRIGHT, orientation, turn, valid_orientation
 from dpt_ray.data.image_formats import FORMATS, NOT_DECODED, SNIFFED_BYTES, sniff
 from dpt_ray.data.jpeg import bare_jpeg, is_jpeg, read_header, refuse_many_scans
@@ -168,6 +168,8 @@ def _white(stated: int | None, largest: int, white: int | None, levels: Levels |
         return stated
     if levels is not None:
         levels.add(1, largest)
+        # Until the set's level is known an image is shown by its own: at 65535 dark ones would all be black, and equal.
+        return white or white_level(largest)
     return white or FULL_WHITE
 
 

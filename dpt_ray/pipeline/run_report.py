@@ -187,7 +187,7 @@ def _read_pair(entry: Mapping[str, Any], test: DatasetIndex, train: DatasetIndex
         shard = index.shards[place["number"]]
         try:
             sample = read_shard_samples(shard)[place["row"]]
-            images.append(decode_image(sample.image_bytes(shard.url), form, shard.url))
+            images.append(decode_image(sample.image_bytes(shard.url), shard.form(form), shard.url))
         except UserError:
             return None
     return np.stack(images)

@@ -203,3 +203,14 @@ def test_prepared_images_are_8_bits_by_the_level_and_copied_ones_are_not_counted
     copied = Levels()
     assert prepare(RawImage("a.png", "a", data, 0, "png"), None, 10**6, None, copied).sample.files["png"] == data
     assert copied == Levels()
+
+
+def test_while_the_sets_level_is_not_known_a_dark_image_is_seen_by_its_own():
+    seen = []
+    for shade in (600, 700):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((8, 8), shade, np.uint16)).save(buffer, "PNG")
+        levels = Levels()
+        images = decode_images([buffer.getvalue()], ImageForm(8, 1), lambda row: "x", levels=levels)
+        seen.append(int(images.max()))
+    assert seen == [600 >> 2, 700 >> 2]

@@ -21,6 +21,7 @@ AUTOGUIDED = ["stage2.ema_snapshots=3", "sampling.guidance_method=autoguidance"]
 OF_CLASSIFIER = {
     "model.width": ("8", [], [PROBE]),
     "model.depth": ("16", ["{stage}.model.name=wide_resnet"], [[], PROBE]),
+    "model.form": ("preactivation", ["{stage}.model.name=wide_resnet"], [[], PROBE]),
     "model.mean": ("[0.25]", [], [PROBE]),
     "model.std": ("[0.25]", [], [PROBE]),
     "probe": ("{crop: 200}", PROBE, [[]]),
