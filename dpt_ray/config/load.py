@@ -170,13 +170,6 @@ def _read_preset(name: Any, sources: Sequence[Source]) -> Tree:
 @cache
 def _preset_tree(name: str) -> Tree:
     """Return a preset, read once however many configurations build on it; nobody changes it."""
-    content = (resources.files("dpt_ray.config") / "presets" / f"{name}.yaml").read_bytes()
-    return _settings(read_yaml_bytes(content, f"preset {name}"), f"preset {name}")
-
-
-@cache
-def _preset_tree(name: str) -> Tree:
-    """Return a preset, read once however many configurations build on it; nobody changes it."""
     data = (resources.files("dpt_ray.config") / "presets" / f"{name}.yaml").read_bytes()
     return _settings(read_yaml_bytes(data, f"preset {name}"), f"preset {name}")
 
