@@ -137,7 +137,7 @@ class Trials:
         settings = self._tune.settings
         try:
             return load_config(
-                self._tune.base, [*_settings(settings), *self._overrides, *_settings(point), *_settings(seeds)]
+                self._tune.base, _settings(settings), self._overrides, _settings(point), _settings(seeds)
             )
         except UserError as error:
             where = _place_in_tune(error.where, settings, self._overrides, point, seeds)

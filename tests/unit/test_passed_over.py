@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,9 +89,9 @@ def test_litter_is_passed_over_and_told_and_all_images_are_read(name, form, tmp_
     assert passed_over["members"] == 2 * len(told)
     line = say_passed_over({"passed_over": passed_over})
     assert line.startswith(f"{2 * len(told)} members of shards passed over, first {told[0]} (")
-    assert line in Dataset.summary(
-        None, {"images": 6, "images_per_class": [3, 3], "shards": 1, "passed_over": passed_over}
-    )
+    dataset = SimpleNamespace(_beside=())
+    summary = {"images": 6, "images_per_class": [3, 3], "shards": 1, "passed_over": passed_over}
+    assert line in Dataset.summary(dataset, summary)
     info = ShardInfo(url, len(data), sha256(data), 6)
     assert find_layout(data, info) is not None
     (piece,) = read_rows(SourceShard(info), range(6), FORM, new_arrays(FORM, 6))

@@ -19,7 +19,7 @@ SPACES = {
     "drawn again": ({SCALE: {"choice": [0.0, 1.0]}}, 6, 2),
     "listed twice": ({SCALE: {"choice": [1, 1]}}, 2, 1),
     "1 and 1.0": ({SCALE: {"choice": [1, 1.0, 2]}}, 8, 2),
-    "true and 1": ({"evaluation.frechet": {"choice": [True, 1]}}, 4, 1),
+    "true twice": ({"evaluation.frechet": {"choice": [True, True]}}, 4, 1),
     "lists": ({"sampling.guidance_interval": {"choice": [[0.1, 2], [0.1, 2.0]]}}, 4, 1),
     "whole numbers": ({"sampling.steps": {"uniform": [5, 6], "integer": True}}, 6, 2),
 }
@@ -117,7 +117,6 @@ def test_points_that_differ_only_in_what_is_not_read_are_one_run(monkeypatch, tm
     [
         (SCALE, [1, 2, 1.0], "1 and 1"),
         (SCALE, [0, 0.0], "0 and 0"),
-        ("evaluation.frechet", [True, 1], "True and 1"),
         ("sampling.steps", [5, 5.0], "5 and 5"),
         ("sampling.guidance_interval", [[0, 2], [0.0, 2.0]], r"\[0, 2\] and \[0.0, 2.0\]"),
     ],
