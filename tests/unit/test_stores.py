@@ -61,7 +61,9 @@ def test_a_failing_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, culprit, fail)
-    with pytest.raises(UserError, match=r"a: cannot be written \(No space left on device\)$"):
+    with pytest.raises(
+        UserError, match=r"a: cannot be written \(No space left on device\); free some space there; the same command"
+    ):
         stores.write_bytes(url, b"new")
     monkeypatch.undo()
     assert stores.read_bytes(url) == b"old"
