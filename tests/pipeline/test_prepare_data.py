@@ -236,7 +236,8 @@ def _kill_when(process, happened) -> None:
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(tmp_path):
-    settings = [*class_folders(tmp_path / "data"), "data.images_per_shard=3", "data.prepare_size=8"]
+    given = [setting for setting in class_folders(tmp_path / "data") if "images_per_shard" not in setting]
+    settings = [*given, "data.images_per_shard=3", "data.prepare_size=8"]
     large = tmp_path / "large.jpg"
     write_image(large, (1000, 1000))  # takes a while to decode, so that there is a middle to kill in
     for name in CLASSES:
