@@ -29,10 +29,15 @@ needs_root = pytest.mark.skipif(
 def as_stranger(action, *arguments):
     """Return what a function of this module gives when another user calls it; all of it must fit into JSON."""
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH")}
+    environment |= {
+        "HOME": "/nonexistent",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the loopback address
+        "RAY_NUM_REDIS_GET_RETRIES": "2",  # seconds in which Ray's client asks again after it was refused
+    }
     result = subprocess.run(
         [sys.executable, __file__, action.__name__],
         input=json.dumps(arguments),
-        env=environment | {"HOME": "/nonexistent", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},  # the loopback address
+        env=environment,
         cwd="/",
         capture_output=True,
         text=True,
@@ -170,10 +175,10 @@ def call(ports: list[int], methods: list[str], token: str | None) -> list[list]:
 
 def join(address: str, token: str | None) -> str:
     """Try to become part of a cluster with Ray's own client; give what came of it."""
-    import ray
-
     if token:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    import ray
+
     try:
         ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
         return f"joined {ray.nodes()}"
