@@ -195,7 +195,8 @@ def test_the_log_is_a_json_object_a_line_with_run_and_step(local):
     assert progress[-1]["done"] == progress[-1]["total"] == 1600
     assert progress[-1]["loss"] > 0
     assert progress[-1]["artifact"].startswith("classifier/")
-    assert {record["level"] for record in records} == {"info"}
+    levels = {record["level"]: record["event"] for record in records if record["level"] != "info"}
+    assert levels in ({}, {"warning": "setting_warning"})  # of a run with tiny settings
 
 
 def queried_metrics() -> set[str]:
@@ -270,7 +271,8 @@ def test_servers_listen_on_the_loopback_address(local):
 
 
 def test_a_job_that_fails_says_why_in_its_last_lines(local, tmp_path):
-    job = _submit(local, "prepare_data", "--set", f"data.train={tmp_path}/nowhere", "--set", f"data.test={tmp_path}")
+    places = {"data.train": f"{tmp_path}/nowhere", "data.test": tmp_path, "root": f"{tmp_path}/results"}
+    job = _submit(local, "prepare_data", *(word for name in places for word in ("--set", f"{name}={places[name]}")))
     assert job.returncode != 0
     assert f"error: {tmp_path}/nowhere: does not exist" in job.stdout + job.stderr
 
