@@ -303,6 +303,7 @@ def test_all_16_bit_images_of_both_splits_get_one_level_of_white_and_it_is_told(
                 write_deep(tmp_path / split / name / f"{number}.png", largest)
     places = [f"data.{split}={tmp_path / split}" for split in ("train", "test")]
     small = ["data.num_classes=null", "data.images_per_shard=2", "data.image_size=8", "data.channels=1"]
+    small.append("data.on_overlap=report")  # one picture stands in both splits
     settings = [*places, *small, *prepared]
     root = tmp_path / "results"
     assert prepare(root, *settings) == 0
