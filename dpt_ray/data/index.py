@@ -24,7 +24,8 @@ class ShardInfo:
         samples: samples that can be used, at least 1.
         skipped: which of its samples cannot be used, by place among those that `reliable_samples` finds.
         number: its place in the listing that was indexed, which names its sidecar of true labels.
-        white: the white level of the data set's images of more than 8 bits; see `deep`. None if it has none.
+        white: the white level of the data set's images of more than 8 bits, here or before they were brought into
+            shards; see `deep`. None if it has none.
     """
 
     url: str

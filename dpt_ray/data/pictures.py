@@ -18,7 +18,8 @@ from dpt_ray.errors import UserError
 MAX_PIXELS = 64_000_000
 """An image with more pixels is refused before it is decoded (decompression bombs), unless settings say otherwise.
 
-Decoding holds up to 12 bytes a pixel, so this is 0.8 GB in each process that reads, beside what it holds anyway.
+Decoding holds up to 10 bytes a pixel of JPEG, PNG, GIF, AVIF and TIFF, and up to 20 of WebP, JPEG 2000 and colours of
+16 bits: at most 0.64 or 1.3 GB in each process that reads.
 """
 
 FREE_PIXELS = 4_000_000

@@ -88,7 +88,8 @@ def load_classifier(url: Path, device: str | torch.device | int | None = None) -
     else:
         network = Classifier(file, device, checksum=checksum)
     try:
-        form = ImageForm(int(config["image"]["size"]), int(config["image"]["channels"]))
+        image, white = config["image"], config["image"].get("white")
+        form = ImageForm(int(image["size"]), int(image["channels"]), white=None if white is None else int(white))
         if len(config["classes"]) != network.description["num_classes"]:
             raise ValueError(f"{len(config['classes'])} classes are named")
     except (KeyError, ValueError, TypeError) as error:

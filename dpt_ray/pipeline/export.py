@@ -256,6 +256,8 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
         files, description, encoder = {WEIGHTS_FILE: stores.read_bytes(file)}, network.description, {}
         image = {name: origin.trained.manifest["settings"][f"{part}"] for name, part in _IMAGE_PARTS}
         architecture = description["model"]["name"]
+    if origin.index.white is not None:
+        image["white"] = origin.index.white
     config = {
         "kind": description["kind"],
         **_common(origin, description, network.graph(), architecture),

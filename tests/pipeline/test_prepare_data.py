@@ -321,7 +321,7 @@ def test_all_16_bit_images_of_both_splits_get_one_level_of_white_and_it_is_told(
             brightest += piece["image"].max((1, 2, 3)).tolist()
         expected = [largest // 16 for largest in levels] * 3
         assert np.abs(np.sort(brightest) - np.sort(expected)).max() <= 20  # of four or more pixels the mean
-        assert index.white == (None if prepared else 4095)
+        assert index.white == 4095
     made = tree(root)
     assert prepare(root, *settings) == 0
     assert tree(root) == made

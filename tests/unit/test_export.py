@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from dpt_ray.core.build import generator_training
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
 from dpt_ray.data.autoencoders import find_autoencoder
+from dpt_ray.data.index import read_index
 from dpt_ray.data.networks import (
     NETWORK_FILE,
     Classifier,
@@ -230,6 +232,22 @@ def probabilities_of(file, images: torch.Tensor) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(CLASSES)
     return session.run(None, {"images": images.numpy()})[0]
+
+
+def test_an_exported_classifier_reads_16_bit_images_as_its_training_did(tmp_path):
+    run, _ = write_run(tmp_path / "root")
+    values = np.linspace(0, 4095, 64).reshape(8, 8).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "scan.png")
+    scans = {}
+    for white in (None, 4095):
+        url = stores.join(str(tmp_path / "root"), "dataset", "d")
+        index = read_index(url)
+        shards = tuple(replace(shard, white=white) for shard in index.shards)
+        stores.write_json(f"{url}/index.json", replace(index, shards=shards).to_json(url))
+        classifier = dpt_ray.load_classifier(export_classifier(run, str(tmp_path / f"exported-{white}")))
+        scans[white] = classifier.read([str(tmp_path / "scan.png")]).numpy()[0, 0]
+    assert np.array_equal(scans[4095], values >> 4)
+    assert np.array_equal(scans[None], values >> 8)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])

@@ -110,6 +110,7 @@ class Dataset(Step):
         levels = level_facts(
             (fact["deep"] for fact in facts if "samples" in fact), read_index(train.url).white if train else None
         )
+        imported = workshop.parents["shards"].facts["levels"] if self.imported else None
         infos = [
             ShardInfo(
                 url=shards[number]["url"],
@@ -118,7 +119,7 @@ class Dataset(Step):
                 samples=fact["samples"],
                 skipped=tuple(fact["rows_out"]),
                 number=number,
-                white=levels["white"] if levels else None,
+                white=(levels or imported or {}).get("white"),
             )
             for number, fact in enumerate(facts)
             if "samples" in fact
