@@ -47,10 +47,11 @@ def complaint(error: ValidationError, sources: Sequence[Source], known: Sequence
         sources: of the settings, the strongest first.
         known: every setting's dotted name.
     """
-    # An unknown key is the likeliest cause of whatever else is wrong, so it is told first.
+    # An unknown key is the likeliest cause of whatever else is wrong, so it is named first.
     details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-    told = [detail["loc"] for detail in details]
-    details = [d for d in details if d["loc"][:1] != ("stage3",) or ("stage1", *d["loc"][1:]) not in told]  # inherited
+    places = [detail["loc"] for detail in details]
+    inherits = ("stage3",)
+    details = [d for d in details if d["loc"][:1] != inherits or ("stage1", *d["loc"][1:]) not in places]
     first = details[0]
     path = tuple(part for part in first["loc"] if isinstance(part, str))
     paths = [path]

@@ -24,6 +24,7 @@ MAX_NODES = 100_000
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "<<"
+_TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 class UnreadableYamlError(Exception):
@@ -118,10 +119,8 @@ def _marked_reason(error: yaml.MarkedYAMLError, text: str) -> str:
     reason = _shortened(error.problem or error.context or "unknown")
     if mark and "cannot start any token" in reason:
         character = text[mark.index : mark.index + 1]
-        found = (
-            "a tab stands where YAML takes spaces alone" if character == "\t" else f"no text begins with {character}"
-        )
-        reason = found if character == "\t" else f"{found} unless it is in quotes"
+        tab, other = "a tab stands where YAML takes spaces alone", f"no text without quotes begins with {character}"
+        reason = tab if character == "\t" else other
     return f"line {mark.line + 1}: {reason}" if mark else reason
 
 
@@ -185,7 +184,7 @@ class _Builder:
         self.end = event.end_mark.index
 
     def _scalar(self, event: yaml.ScalarEvent, line: int) -> str:
-        if event.tag in (None, "!") or (event.tag or "").endswith(":str"):
+        if event.tag in (None, "!", _TEXT_TAG):
             is_plain = event.implicit[0] and event.tag is None
             return Plain(event.value) if is_plain else str(event.value)
         raise UnreadableYamlError(f"line {line}: the tag {_shortened(event.tag or '')} is not read; leave it out")
@@ -274,7 +273,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     special = not isinstance(core_value(text), str) or text == _MERGE
-    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="'" if special else None)
+    return dumper.represent_scalar(_TEXT_TAG, str(text), style="'" if special else None)
 
 
 _Dumper.add_representer(str, _represent_text)

@@ -28,7 +28,7 @@ The command line wins over the file, the file over the preset, the preset over t
 what is typed counts: `name: 007` and `class_names: [NO, YES]` need no quotes. In quotes a value is a text. After
 `--set name=` all that follows is the value; lists, mappings and texts in quotes are read as YAML.
 
-**Nothing is dropped without a word.** A key that stands twice in a file, an empty section, and two values of one
+**Nothing is dropped silently.** A key that stands twice in a file, an empty section, and two values of one
 setting on the command line are refused. A setting that the chosen network, optimizer, process or algorithm does not
 read changes no result and no address; where it is given, the job warns that it has no effect. It also warns of
 settings that spoil a result, such as a warm-up that is longer than the training. Warnings come at the start, and with
