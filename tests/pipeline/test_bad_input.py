@@ -95,7 +95,7 @@ WHOLE = build_shard(GOOD)
         ),
         (
             [build_shard([*GOOD, _sample("x", 300_000_000)])],
-            "0.tar: sample 'x': its .cls file gives the class id 300000000",
+            "0.tar: sample 'x': its .cls file holds the class id 300000000; at most 999,999 is read",
         ),
     ],
     ids=["empty tar", "key in two shards", "unreadable image", "label", "no image", "truncated", "class id", "number"],
@@ -175,7 +175,7 @@ def test_labels_that_do_not_exist(tmp_path, capsys, shards):
     listed = tmp_path / "listed.txt"
     by_file = [*settings, "labels.per_class=null", f"labels.file={listed}"]
     listed.write_text("image-0\nimage-99\n")
-    assert "names 1 images that the training data lacks, first 'image-99'" in _complaint(capsys, root, *by_file)
+    assert "listed.txt: names 'image-99', which the training data lacks" in _complaint(capsys, root, *by_file)
     listed.write_text("image-0\nimage-2\n")
     told = _complaint(capsys, root, *by_file, "data.class_names=[cat, dog]")
     assert "no labelled image of 1 of 2 classes, first 'dog'" in told

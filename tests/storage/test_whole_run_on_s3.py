@@ -38,6 +38,20 @@ SETTINGS = [
     "stage3.images=1600",
     "cluster.local_cpus=2",
 ]
+KEPT_LOGS = "kept"
+JOB_THAT_KEEPS_LOGS = f"""
+import os, runpy, sys
+from dpt_ray.distributed import local_ray
+remove = local_ray.remove_private_folder
+def keep_logs(folder):
+    os.rename(folder / local_ray.RAY_FOLDER, os.path.join(os.environ["RAY_TMPDIR"], "{KEPT_LOGS}"))
+    remove(folder)
+local_ray.remove_private_folder = keep_logs
+del sys.argv[0]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""The job as it is, but for Ray's logs: they are kept when the job's private folder is removed."""
 SHORT = "stage1.images=1600"
 LONG_ENOUGH_TO_KILL = "stage1.images=96000"  # several times what two checkpoints take on this store
 OFTEN_ENOUGH_TO_KILL = "cluster.checkpoint_seconds=0.3"
@@ -134,7 +148,7 @@ def start(ray_folder):
 
     def start(*run: str) -> subprocess.Popen:
         job = subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "jobs" / "dpt_full.py"), *arguments(*run)],
+            [sys.executable, "-c", JOB_THAT_KEEPS_LOGS, str(REPOSITORY / "jobs" / "dpt_full.py"), *arguments(*run)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -176,6 +190,6 @@ def test_a_run_on_a_failing_store_ends_as_one_on_local_folders(
     assert {request.fault for request in proxy.seen} >= {fault.kind for fault in FAULTS}
     assert not [place for place in client.find(bucket) if SECRET.encode() in client.cat_file(place)]
     assert not [output for output in outputs if SECRET in output]
-    logs = [path for path in Path(ray_folder).rglob("*") if path.is_file()]
-    assert logs
+    logs = [path for path in Path(ray_folder, KEPT_LOGS).rglob("*") if path.is_file()]
+    assert [path for path in logs if path.name == "raylet.out"]
     assert not [path for path in logs if SECRET.encode() in path.read_bytes()]
