@@ -8,6 +8,7 @@ token), and keeps its files and sockets in a folder that only the user can enter
 import atexit
 import os
 import secrets
+import shlex
 import stat
 import sys
 from collections.abc import Iterator
@@ -60,11 +61,22 @@ def start_local_ray(**settings: Any) -> None:
             include_dashboard=False,
             _temp_dir=str(folder / RAY_FOLDER),
             _system_config={"enable_metrics_collection": False},
+            runtime_env=runtime_environment(),
             **settings,
         )
     if get_authentication_mode() != AuthenticationMode.TOKEN:
         ray.shutdown()
         raise RuntimeError("Ray started without asking for its token")
+
+
+def runtime_environment() -> dict[str, str]:
+    """Return what Ray must know of this Python.
+
+    Ray starts workers that have environment variables of their own, as those of Ray Train, by a line for a shell, and
+    does not quote the path of Python in it.
+    """
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"py_executable": quoted}
 
 
 def _private_folder() -> Path:

@@ -58,8 +58,12 @@ class DualPseudoTraining:
 
     def steps(self) -> list[Step]:
         """Return all steps in the order of the method."""
-        steps = [getattr(self, field.name) for field in fields(self)]
-        return [step for step in steps if step is not None]
+        return list(self.by_id().values())
+
+    def by_id(self) -> dict[str, Step]:
+        """Return all steps by their ids, which are the names of the fields, in the order of the method."""
+        steps = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {id: step for id, step in steps.items() if step is not None}
 
     def checked(self, targets: list[Step]) -> list[Step]:
         """Return `targets` behind the comparison of the splits, which ends a job before anything trains."""

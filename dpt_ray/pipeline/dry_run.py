@@ -47,7 +47,7 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) 
 
 def _size(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[str]:
     """Size the cluster for a whole run, where the training set is known."""
-    data = next((step for step in steps if isinstance(step, Dataset) and step.title == "train data"), None)
+    data = next((step for step in steps if isinstance(step, Dataset) and step.is_training_set), None)
     artifact = store.find(data.name, data.fingerprint) if data else None
     if artifact is None:
         return ["size of the cluster: known once the data is indexed (jobs/prepare_data.py)"]

@@ -38,8 +38,12 @@ from dpt_ray.export.folder import (
 from dpt_ray.export.generator import default_sampling
 from dpt_ray.export.onnx_graph import onnx_files
 from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact, ArtifactStore
-from dpt_ray.pipeline.run_report import RUN_FILE, SETTINGS_FILE, described_metrics
+from dpt_ray.pipeline.run_folder import RUN_FILE, SETTINGS_FILE, read_addresses
+from dpt_ray.pipeline.run_report import described_metrics
 from dpt_ray.pipeline.steps.data import class_names
+
+CLASSIFIER_IDS = {1: "classifier", 3: "retrained"}
+"""Of each stage: the field of `DualPseudoTraining` that holds its classifier."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,12 @@ class Origin:
         return read_index(self.need("images").url)
 
 
-def find_origin(url: str, title: str, step: str) -> Origin:
+def find_origin(url: str, id: str, step: str) -> Origin:
     """Find a network.
 
     Args:
         url: the folder of a run (`<root>/runs/<name>`), or of one finished training (`<root>/<step>/<address>`).
-        title: of the training in a run.
+        id: of the training in a run: the field of `DualPseudoTraining`.
         step: its kind.
 
     Raises:
@@ -97,7 +101,7 @@ def find_origin(url: str, title: str, step: str) -> Origin:
     """
     url = stores.absolute_url(url).rstrip("/")
     if stores.exists(stores.join(url, RUN_FILE)):
-        return _of_run(url, title)
+        return _of_run(url, id)
     manifest = stores.join(url, MANIFEST_FILE)
     if not stores.exists(manifest):
         raise UserError(
@@ -111,23 +115,23 @@ def find_origin(url: str, title: str, step: str) -> Origin:
     return Origin(artifact, "/".join(url.rsplit("/", 2)[1:]))
 
 
-def _of_run(url: str, title: str) -> Origin:
+def _of_run(url: str, id: str) -> Origin:
     store = ArtifactStore(url.rsplit("/", 2)[0])
-    addresses = stores.read_json(stores.join(url, RUN_FILE)).get("artifacts", {})
+    addresses = read_addresses(url)
     place = stores.join(url, SETTINGS_FILE)
     try:
         settings = parse_dumped(stores.read_bytes(place), place)
     except UserError as error:
         raise UserError(f"are no settings that this version reads ({error.what})", where=place) from None
 
-    def find(name: str) -> Artifact:
-        step, _, address = addresses.get(name, "").partition("/")
+    def find(id: str) -> Artifact:
+        step, _, address = addresses.get(id, "").partition("/")
         artifact = store.find(step, address) if address else None
         if artifact is None:
-            raise UserError(f"the run's {name} is gone", where=url, fix="run jobs/dpt_full.py again, which makes it")
+            raise UserError(f"the run's {id} is gone", where=url, fix="run jobs/dpt_full.py again, which makes it")
         return artifact
 
-    return Origin(find(title), url.rsplit("/", 1)[1], settings, find("evaluation"))
+    return Origin(find(id), url.rsplit("/", 1)[1], settings, find("evaluation"))
 
 
 def export_generator(run: str, destination: str) -> str:
@@ -138,7 +142,7 @@ def export_generator(run: str, destination: str) -> str:
     """
     destination = stores.absolute_url(destination).rstrip("/")
     check_free(destination)
-    origin = find_origin(run, "stage 2 generator", "generator")
+    origin = find_origin(run, "generator", "generator")
     file = origin.trained.file(NETWORK_FILE)
     sampling = origin.settings.sampling if origin.settings else None
     network = Generator(file, ema_width=sampling.ema_width if sampling else None)
@@ -166,7 +170,7 @@ def export_generator(run: str, destination: str) -> str:
         "sampled_in_run": sampling is not None,
         "run_seed": origin.settings.seed if origin.settings else origin.trained.manifest["settings"]["seed"],
         "trained_on": _generator_data(origin),
-        "metrics": _metrics(origin, "pseudo-label accuracy", "pseudo-image agreement", "Frechet distance"),
+        "metrics": _metrics(origin, "pseudo_label_accuracy", "pseudo_image_agreement", "frechet_distance"),
     }  # fmt: skip
     return _write(destination, config, files)
 
@@ -239,7 +243,7 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
     """
     destination = stores.absolute_url(destination).rstrip("/")
     check_free(destination)
-    origin = find_origin(run, f"stage {stage} classifier", "classifier")
+    origin = find_origin(run, CLASSIFIER_IDS[stage], "classifier")
     file = origin.trained.file(NETWORK_FILE)
     network: Classifier | Probe
     if network_kind(file) == "probe":
@@ -263,7 +267,7 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
         **_common(origin, description, network.graph(), architecture),
         "image": image,
         "trained_on": _classifier_data(origin) | encoder,
-        "metrics": _metrics(origin, f"stage {stage} accuracy"),
+        "metrics": _metrics(origin, f"stage{stage}_accuracy"),
     }
     if onnx:
         shape = (image["channels"], image["size"], image["size"])
@@ -343,8 +347,8 @@ def _location(origin: Origin) -> str | None:
     return stores.without_credentials(place) if place else None
 
 
-def _metrics(origin: Origin, *names: str) -> list[dict[str, Any]]:
+def _metrics(origin: Origin, *ids: str) -> list[dict[str, Any]]:
     if origin.evaluation is None:
         return []
     known = described_metrics(origin.evaluation.facts)
-    return [{"name": m.name, "value": m.value, "meaning": m.meaning} for m in known if m.name in names]
+    return [{"name": m.name, "value": m.value, "meaning": m.meaning} for m in known if m.id in ids]

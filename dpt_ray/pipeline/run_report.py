@@ -18,6 +18,14 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts import Artifact, fingerprint
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step, in_order
+from dpt_ray.pipeline.run_folder import (
+    REPORT_FILE,
+    RUN_FILE,
+    SAMPLES_FILE,
+    SETTINGS_FILE,
+    describe_artifacts,
+    is_written,
+)
 from dpt_ray.pipeline.steps.data import class_names, image_form
 from dpt_ray.pipeline.steps.evaluation import read_metrics
 from dpt_ray.pipeline.steps.labels import read_labelled
@@ -38,11 +46,12 @@ from dpt_ray.report.content import (
 )
 from dpt_ray.report.table import format_share, text_table
 
+HEADLINE = ("stage1_accuracy", "pseudo_label_accuracy", "stage3_accuracy")
+"""Ids of the metrics that the headline shows."""
 GRID_CLASSES, GRID_IMAGES = 20, 10
 PICTURED_PAIRS = 10
 NOTED_MISS = 0.2
 """Of a class's share; a balanced class that is off by more is told."""
-RUN_FILE, REPORT_FILE, SETTINGS_FILE, SAMPLES_FILE = "run.json", "report.html", "config.yaml", "samples.png"
 
 Artifacts = Mapping[Step, Artifact]
 
@@ -50,10 +59,9 @@ Artifacts = Mapping[Step, Artifact]
 def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, root: str) -> str:
     """Write the run's folder unless it is there for these very artifacts; return a table for the terminal."""
     folder = stores.join(root, "runs", config.name)
-    addresses = {step.title: f"{step.name}/{step.fingerprint}" for step in run.steps()}
     settings = dump_yaml(config)
-    document = {"artifacts": addresses, "settings": fingerprint(settings)}
-    if not _is_written(folder, document):
+    document = describe_artifacts(run.by_id(), fingerprint(settings))
+    if not is_written(folder, document):
         from dpt_ray.report.grid import grid_png
         from dpt_ray.report.page import render  # draws: slow to import
 
@@ -64,16 +72,8 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
         stores.write_json(stores.join(folder, RUN_FILE), document)
     metrics = artifacts[run.evaluation].facts
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
-    told = {figure.label for figure in _headline(metrics)}
-    rows += [
-        (metric.name, f"{metric.value:.4g}", "") for metric in described_metrics(metrics) if metric.name not in told
-    ]
+    rows += [(m.name, f"{m.value:.4g}", "") for m in described_metrics(metrics) if m.id not in HEADLINE]
     return f"\n{text_table(rows)}\n\nreport: {stores.join(folder, REPORT_FILE)}"
-
-
-def _is_written(folder: str, document: dict[str, Any]) -> bool:
-    run = stores.join(folder, RUN_FILE)
-    return stores.exists(run) and stores.read_json(run) == document
 
 
 def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> Report:
@@ -135,7 +135,7 @@ def described_metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
          "Not comparable with distances in other features."),
     ]  # fmt: skip
     return tuple(
-        Metric(name, metrics[key], "", meaning) for key, name, meaning in known if metrics.get(key) is not None
+        Metric(id, name, metrics[id], "", meaning) for id, name, meaning in known if metrics.get(id) is not None
     )
 
 

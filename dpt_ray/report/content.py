@@ -34,8 +34,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured number with its meaning in a sentence; `unit` is empty for a pure number."""
+    """One measured number with its meaning in a sentence; `unit` is empty for a pure number.
 
+    Attributes:
+        id: names it for programs; never changes.
+        name: names it for people.
+    """
+
+    id: str
     name: str
     value: float
     unit: str

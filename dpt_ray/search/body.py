@@ -8,6 +8,7 @@ from typing import Any
 
 from dpt_ray.config.tune import SchedulerConfig
 from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.job_log import present
 from dpt_ray.distributed.looks import Looks
 from dpt_ray.pipeline.artifacts import ArtifactStore
 from dpt_ray.pipeline.graph import Step, make_all
@@ -50,7 +51,12 @@ def run_trial(job: TrialJob, report: Callable[[dict[str, Any]], None], say: Call
 def _make(job: TrialJob, report: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> None:
     trial, config = job.trial, job.trial.config
     store, policy = ArtifactStore(job.root), skip_policy(config.data)
-    make = partial(make_all, store=store, cluster=config.cluster, say=say, policy=policy)
+
+    def say_news(text: str) -> None:
+        if present().get("event") != "step_reused":  # most steps of a trial are shared with trials before it
+            say(text)
+
+    make = partial(make_all, store=store, cluster=config.cluster, say=say_news, policy=policy)
     make([trial.run.evaluation], looks=_looks(trial, job.scheduler, make, report))
 
 

@@ -238,7 +238,7 @@ class _Session:
             self._end(trial, replace(record, state="stopped", cause=cause))
 
     def _on_say(self, key: str, text: str) -> None:
-        if key in self._running and ": already made" not in text:
+        if key in self._running:
             self._say(f"{self._label(self._running[key])}: {text}")
 
     def _label(self, trial: Trial) -> str:

@@ -37,12 +37,25 @@ class DataSize:
     num_classes: int
 
 
+STAGE_NAMES = {
+    "stage1": "stage 1",
+    "encoding": "encoding",
+    "pseudo_labels": "pseudo-labels",
+    "encoding_latents": "encoding latents",
+    "stage2": "stage 2",
+    "pseudo_images": "pseudo images",
+    "decoding_latents": "decoding latents",
+    "stage3": "stage 3",
+    "encoding_pseudo_images": "encoding pseudo images",
+}
+
+
 @dataclass(frozen=True)
 class StageSize:
     """One stage that computes.
 
     Attributes:
-        name: what it is called.
+        id: one of `STAGE_NAMES`.
         gpu_hours: of one GPU, over the whole stage.
         images_per_second: what one GPU takes of the training set.
         streams: whether the training set is read again in every pass; else it is decoded once and kept.
@@ -52,7 +65,7 @@ class StageSize:
         checkpoint: bytes; 0 where there is none.
     """
 
-    name: str
+    id: str
     gpu_hours: float
     images_per_second: float
     streams: bool
@@ -60,6 +73,11 @@ class StageSize:
     requests: float
     bytes_per_second: float
     checkpoint: int
+
+    @property
+    def name(self) -> str:
+        """What the stage is called in tables."""
+        return STAGE_NAMES[self.id]
 
 
 @dataclass(frozen=True)
@@ -80,9 +98,9 @@ class RunSize:
     results: int
     object_store: int
 
-    def hours_of(self, names: Container[str]) -> float:
-        """GPU-hours of the stages of these names together."""
-        return sum(stage.gpu_hours for stage in self.stages if stage.name in names)
+    def hours_of(self, ids: Container[str]) -> float:
+        """GPU-hours of these stages together."""
+        return sum(stage.gpu_hours for stage in self.stages if stage.id in ids)
 
     @property
     def gpu_hours(self) -> float:
@@ -117,7 +135,7 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
     fetches = storage.fetches_per_image(data.images_per_shard, config.data.lanes, config.data.shuffle_window)
 
     def stage(
-        name: str,
+        id: str,
         count: float,
         per_image: float,
         network: str,
@@ -134,7 +152,7 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
         streaming = reads == "once" or (reads == "again" and stored.streams)
         each = 1 / data.images_per_shard if reads == "once" else fetches
         return StageSize(
-            name,
+            id,
             count / rate / 3600,
             taken,
             streaming,
@@ -144,11 +162,11 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
             checkpoint,
         )
 
-    def classifier(title: str, settings: ClassifierConfig) -> list[StageSize]:
+    def classifier(id: str, settings: ClassifierConfig) -> list[StageSize]:
         forward = compute.classifier_flops(settings, size=size, channels=channels, num_classes=classes)
         if settings.model.name == "linear_probe":
-            if title == "stage 3":  # real images are encoded already
-                return [stage("encoding pseudo images", pseudo, forward, "vit", 0, reads="never")]
+            if id == "stage3":  # real images are encoded already
+                return [stage("encoding_pseudo_images", pseudo, forward, "vit", 0, reads="never")]
             return [stage("encoding", data.images, forward, "vit", 1, reads="once")]
         per_image = compute.training_flops_per_image(settings, forward)
         learns = settings.unlabelled_batch if uses_unlabelled(settings) else 0
@@ -159,12 +177,12 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
         network, precision = settings.model.name, settings.precision
         made = [
             stage(
-                title, settings.images, per_image, network, share,
+                id, settings.images, per_image, network, share,
                 reads="again", checkpoint=checkpoint, precision=precision,
             )
         ]  # fmt: skip
-        if title == "stage 1":
-            made.append(stage("pseudo-labels", data.images, forward, network, 1, reads="once"))
+        if id == "stage1":
+            made.append(stage("pseudo_labels", data.images, forward, network, 1, reads="once"))
         return made
 
     side, depth = config.stage2.canvas(config.data)
@@ -176,26 +194,26 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
         encode, decode = (size**2 * f for f in (compute.ENCODE_FLOPS_PER_PIXEL, compute.DECODE_FLOPS_PER_PIXEL))
         precision = config.stage2.latents.precision
         encoding = [
-            stage("encoding latents", data.images, flips * encode, "autoencoder", 1, reads="once", precision=precision)
+            stage("encoding_latents", data.images, flips * encode, "autoencoder", 1, reads="once", precision=precision)
         ]
-        decoding = [stage("decoding latents", pseudo, decode, "autoencoder", 0, reads="never", precision=precision)]
+        decoding = [stage("decoding_latents", pseudo, decode, "autoencoder", 0, reads="never", precision=precision)]
     stages = [
-        *classifier("stage 1", config.stage1),
+        *classifier("stage1", config.stage1),
         *encoding,
         stage(
-            "stage 2", config.stage2.images, compute.training_flops_per_image(config.stage2, generate), network, 1,
+            "stage2", config.stage2.images, compute.training_flops_per_image(config.stage2, generate), network, 1,
             reads="again",
             precision=config.stage2.precision,
             checkpoint=storage.generator_checkpoint(config.stage2, size=side, channels=depth, num_classes=classes),
             stored=latents if config.stage2.in_latents else images,
         ),
         stage(
-            "pseudo images", pseudo,
+            "pseudo_images", pseudo,
             generate * evaluations_per_image(config.sampling, build_process(config.stage2)), network, 0,
             reads="never",
         ),
         *decoding,
-        *classifier("stage 3", config.stage3),
+        *classifier("stage3", config.stage3),
     ]  # fmt: skip
     return RunSize(
         data,

@@ -47,15 +47,15 @@ def size_table(sizes: Mapping[str, RunSize]) -> str:
         ("CPU readers for a GPU, measured rate", *(reading(stage)[0] for stage in stages)),
         ("GET/s for a GPU", *(reading(stage)[1] for stage in stages)),
         ("fetched in a second for a GPU", *(reading(stage)[2] for stage in stages)),
-        ("checkpoint of stage 1, counted", *(checkpoint(run, "stage 1") for run in runs)),
-        ("checkpoint of stage 2, counted", *(checkpoint(run, "stage 2") for run in runs)),
+        ("checkpoint of stage 1, counted", *(checkpoint(run, "stage1") for run in runs)),
+        ("checkpoint of stage 2, counted", *(checkpoint(run, "stage2") for run in runs)),
         *(
-            (f"GPU-hours of {title}, assumed", *(hours(run.hours_of(names)) for run in runs))
-            for title, names in {
-                "stage 1 and labelling": ("stage 1", "encoding", "pseudo-labels"),
-                "stage 2": ("encoding latents", "stage 2"),
-                "pseudo images": ("pseudo images", "decoding latents"),
-                "stage 3": ("stage 3", "encoding pseudo images"),
+            (f"GPU-hours of {title}, assumed", *(hours(run.hours_of(ids)) for run in runs))
+            for title, ids in {
+                "stage 1 and labelling": ("stage1", "encoding", "pseudo_labels"),
+                "stage 2": ("encoding_latents", "stage2"),
+                "pseudo images": ("pseudo_images", "decoding_latents"),
+                "stage 3": ("stage3", "encoding_pseudo_images"),
             }.items()
         ),
         ("**GPU-hours in all, assumed**", *(f"**{hours(run.gpu_hours)}**" for run in runs)),
@@ -63,9 +63,9 @@ def size_table(sizes: Mapping[str, RunSize]) -> str:
     return markdown_table(rows)
 
 
-def checkpoint(run: RunSize, name: str) -> str:
+def checkpoint(run: RunSize, id: str) -> str:
     """Return the size of a stage's checkpoint; a dash where it trains no network."""
-    found = [stage.checkpoint for stage in run.stages if stage.name == name]
+    found = [stage.checkpoint for stage in run.stages if stage.id == id]
     return format_bytes(found[0]) if found else MISSING
 
 

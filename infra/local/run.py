@@ -9,6 +9,7 @@ again finds everything made.
 
 # ruff: noqa: E402 - this folder and the repository are not installed
 import argparse
+import json
 import os
 import shlex
 import signal
@@ -23,6 +24,7 @@ from bucket import REPOSITORY, object_store, put_digits
 from head import RAY, Head, ray_head
 
 from dpt_ray.config.load import load_config
+from dpt_ray.distributed.local_ray import runtime_environment
 from dpt_ray.errors import UserError
 
 BUCKET = "dpt"
@@ -77,7 +79,8 @@ def _options() -> argparse.Namespace:
 def _submit(head: Head, config: str, settings: list[str]) -> int:
     """Submit the job, show its log, and return its status."""
     words = [word for setting in settings for word in ("--set", setting)]
-    command = [str(RAY), "job", "submit", "--address", head.url, "--working-dir", str(REPOSITORY), "--"]
+    command = [str(RAY), "job", "submit", "--address", head.url, "--working-dir", str(REPOSITORY)]
+    command += ["--runtime-env-json", json.dumps(runtime_environment()), "--"]
     command += ["python", "jobs/dpt_full.py", "--config", config, *words]
     return subprocess.run(command, cwd=REPOSITORY, env=head.environment, check=False).returncode
 

@@ -1,5 +1,6 @@
 """The whole method, small: what is made, what is made again and what is not, and that no label leaks."""
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -7,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_runs import artifact, described, files, run_all
+from tiny_runs import arguments, artifact, described, files, run_all
 
 import dpt_ray
 from dpt_ray.data import stores
 from dpt_ray.data.images import ImageForm, decode_image
 from dpt_ray.data.shards import Sample, build_shard, iter_samples
-from dpt_ray.pipeline import graph
-from dpt_ray.pipeline.export import export_generator
+from dpt_ray.pipeline import graph, run_report
+from dpt_ray.pipeline.export import export_classifier, export_generator
+from dpt_ray.pipeline.jobs import run_job
 from dpt_ray.pipeline.steps.labels import read_labelled
+from dpt_ray.sizing.run import STAGE_NAMES
 
 NETWORK = "network.safetensors"
 
@@ -28,7 +31,7 @@ def test_a_run_ends_with_a_report_its_settings_and_the_lineage_of_everything(fin
     assert "<svg" in page
     _, run = described(finished)
     addresses = json.loads((folder / "run.json").read_text())["artifacts"]
-    assert addresses == {step.title: f"{step.name}/{step.fingerprint}" for step in run.steps()}
+    assert addresses == {id: f"{step.name}/{step.fingerprint}" for id, step in run.by_id().items()}
     manifest = artifact(finished, run.retrained).manifest
     assert set(manifest["parents"]) == {"images", "labelled", "pseudo_images"}
     assert manifest["software"]["ray"]
@@ -138,3 +141,49 @@ def test_the_true_labels_of_unlabelled_images_change_no_weight_label_or_pixel(fi
 
 def _with_label(sample: Sample, label: int) -> Sample:
     return Sample(sample.key, {**sample.files, "cls": str(label).encode()})
+
+
+def test_rewording_every_title_changes_nothing_but_words(finished, tmp_path, monkeypatch, capsys):
+    """Titles of steps and names of metrics are prose: no program finds anything by them."""
+    run_folder = finished / "runs" / "digits"
+    before = (run_folder / "run.json").read_bytes()
+    exports = [_export_all(run_folder, tmp_path / "before")]
+    titles = itertools.count()
+
+    original = graph.Step.__init__
+
+    def reworded(self, title, settings, parents):
+        original(self, f"prose {next(titles)}", settings, parents)
+
+    monkeypatch.setattr(graph.Step, "__init__", reworded)
+    for stage in STAGE_NAMES:
+        monkeypatch.setitem(STAGE_NAMES, stage, f"prose of {stage}")
+    metric = run_report.Metric
+    monkeypatch.setattr(run_report, "Metric", lambda id, name, *rest: metric(id, "prose", *rest))
+
+    (run_folder / "run.json").unlink()  # so that the report is written again
+    assert run_all(finished) == 0
+    assert (run_folder / "run.json").read_bytes() == before
+    assert "prose" in (run_folder / "report.html").read_text()
+    exports.append(_export_all(run_folder, tmp_path / "after"))
+    assert exports[0] == exports[1]
+    capsys.readouterr()
+    assert run_job("test", lambda run: run.steps(), arguments=[*arguments(finished), "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    assert "prose of stage2" in plan
+    assert "to make" not in plan
+
+
+def _export_all(run_folder, destination) -> list[dict]:
+    folders = [
+        export_generator(str(run_folder), str(destination / "generator")),
+        export_classifier(str(run_folder), str(destination / "stage1"), stage=1),
+        export_classifier(str(run_folder), str(destination / "stage3"), stage=3),
+    ]
+    configs = [json.loads((Path(folder) / "config.json").read_text()) for folder in folders]
+    for config in configs:
+        assert config["metrics"]
+        del config["files"]["README.md"]  # the model card is prose
+        for entry in config["metrics"]:
+            del entry["name"]
+    return configs

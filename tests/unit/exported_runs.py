@@ -47,7 +47,7 @@ def write_run(root: Path, *settings: str) -> tuple[str, RunConfig]:
     labelled = commit("labelled_subset", "l", {"images": 12}, {}, images=data)
     form = {"image_size": SIZE, "channels": 1}
     stages = {}
-    for name, stage in (("stage 1 classifier", config.stage1), ("stage 3 classifier", config.stage3)):
+    for name, stage in (("classifier", config.stage1), ("retrained", config.stage3)):
         state = classifier_training(stage, channels=1, num_classes=3, seed=len(stages))
         address = f"c{len(stages)}"
         stores.write_bytes(
@@ -64,7 +64,7 @@ def write_run(root: Path, *settings: str) -> tuple[str, RunConfig]:
         "l",
         {"predicted_per_class": [9, 10, 11]},
         {},
-        classifier=stages["stage 1 classifier"],
+        classifier=stages["classifier"],
         images=data,
     )
     state = generator_training(config.stage2, **form, num_classes=3, seed=0)
@@ -74,9 +74,9 @@ def write_run(root: Path, *settings: str) -> tuple[str, RunConfig]:
     generator = commit("generator", "g", {"images_seen": 640}, trained, images=data, pseudo_labels=predicted)
     figures = {"stage1_accuracy": 0.5, "pseudo_label_accuracy": 0.625, "stage3_accuracy": 0.75, "frechet_distance": 1.5}
     evaluation = commit("evaluation", "e", {**figures, "pseudo_image_agreement": 0.4, "test_images": 9}, {})
-    named = {"stage 2 generator": generator, "evaluation": evaluation, **stages}
-    addresses = {title: f"{a.manifest['step']}/{a.manifest['fingerprint']}" for title, a in named.items()}
+    named = {"generator": generator, "evaluation": evaluation, **stages}
+    addresses = {id: f"{a.manifest['step']}/{a.manifest['fingerprint']}" for id, a in named.items()}
     run = f"{root}/runs/tiny"
-    stores.write_json(f"{run}/run.json", {"artifacts": addresses, "settings": "s"})
+    stores.write_json(f"{run}/run.json", {"format": 2, "artifacts": addresses, "settings": "s"})
     stores.write_bytes(f"{run}/config.yaml", dump_yaml(config).encode())
     return run, config

@@ -85,7 +85,7 @@ def make_report(num_classes: int = 3, name: str = "") -> Report:
         title=f"digits{name}",
         created="2026-11-03T14:22:05+00:00",
         headline=(Figure("Stage-3 accuracy", "94.2%", "test images"),),
-        metrics=(Metric("Fréchet distance", 12.345, "", f"Lower is better.{name}"),),
+        metrics=(Metric("frechet_distance", "Fréchet distance", 12.345, "", f"Lower is better.{name}"),),
         curves=(make_curve(),),
         grid=make_grid(num_classes, name=name),
         classes=make_classes(num_classes, name),
@@ -170,7 +170,7 @@ def test_missing_values_are_dashes_and_sort_last():
     assert [audit.name for audit in worst_first([unknown, undefined, known])] == ["known", "unknown", "undefined"]
     assert most_changed([unknown, undefined, known], 20) == [known]
     text = render(
-        Report("r", "2026-11-03", metrics=(Metric("m", math.nan, "", ""),), classes=(unknown, undefined, known))
+        Report("r", "2026-11-03", metrics=(Metric("m", "m", math.nan, "", ""),), classes=(unknown, undefined, known))
     )
     assert "NaN" in text
     assert "nan" not in re.sub(r"<style>.*</style>", "", text, flags=re.DOTALL)

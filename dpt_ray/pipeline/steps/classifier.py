@@ -14,7 +14,13 @@ from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.steps.predictions import Predictions
 from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
-from dpt_ray.pipeline.steps.training import describe_training, summarise_training, train_network, training_settings
+from dpt_ray.pipeline.steps.training import (
+    CLASSIFIER_TITLES,
+    describe_training,
+    summarise_training,
+    train_network,
+    training_settings,
+)
 
 _START = "start"
 """Role of a parent: the classifier whose weights training begins with."""
@@ -70,7 +76,7 @@ class TrainClassifier(Step):
                 parents[PSEUDO_PREDICTIONS] = pseudo_predictions
             if config.mixing.from_stage1 and stage1 is not None:
                 parents[_START] = stage1
-        super().__init__(f"stage {stage[-1]} classifier", settings, parents)
+        super().__init__(CLASSIFIER_TITLES[stage], settings, parents)
 
     def plan(self) -> str:
         return describe_training(self._config.images, self._config.model.name, self._config.algorithm.name)

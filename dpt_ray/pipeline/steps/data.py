@@ -81,6 +81,11 @@ class Dataset(Step):
         super().__init__(f"{split} data", settings, parents)
 
     @property
+    def is_training_set(self) -> bool:
+        """Whether this is the training set, whose classes and white level the test set takes over."""
+        return _TRAIN not in self.parents
+
+    @property
     def ignored(self) -> tuple[Ignored, ...]:
         """What lies at the location now and is no part of the set."""
         return self.imported.images.ignored if self.imported is not None else self._beside

@@ -23,6 +23,7 @@ from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.features import EncodeImages, features_url, read_features
 from dpt_ray.pipeline.steps.labels import read_labelled
 from dpt_ray.pipeline.steps.pseudo_images import asked_labels
+from dpt_ray.pipeline.steps.training import CLASSIFIER_TITLES
 
 
 class FitProbe(Step):
@@ -57,7 +58,7 @@ class FitProbe(Step):
         parents: dict[str, Step] = {"images": train_data, "labelled": labelled, "encoded": encoded}
         if pseudo_images is not None and encoded_pseudo is not None:
             parents |= {"pseudo_images": pseudo_images, "encoded_pseudo": encoded_pseudo}
-        super().__init__(f"stage {stage[-1]} classifier", {"probe": fitting}, parents)
+        super().__init__(CLASSIFIER_TITLES[stage], {"probe": fitting}, parents)
 
     def plan(self) -> str:
         return "fitting a linear probe to the encoder's features"

@@ -22,6 +22,7 @@ from dpt_ray.pipeline.artifacts import Artifact
 from dpt_ray.pipeline.graph import Workshop
 from dpt_ray.pipeline.steps.data import summarise_skipped
 
+CLASSIFIER_TITLES = {"stage1": "stage 1 classifier", "stage3": "stage 3 classifier"}
 HISTORY_ROWS, STEPS_PER_ROW = 200, 500
 """A loss curve has so many points, and more where a point would stand for more steps than that."""
 
