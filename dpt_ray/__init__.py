@@ -7,8 +7,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from dpt_ray.export.classifier import LoadedClassifier
-    from dpt_ray.export.generator import LoadedGenerator
+    from dpt_ray.export.loaded_classifier import LoadedClassifier
+    from dpt_ray.export.loaded_generator import LoadedGenerator
 
 __version__ = "0.1.0"
 
@@ -27,7 +27,7 @@ def load_generator(
         TypeError: an argument of a type that cannot be taken.
         UserError: it is something else, damaged or unfinished.
     """
-    from dpt_ray.export.generator import load_generator as load  # loads torch, which `import dpt_ray` does not
+    from dpt_ray.export.loaded_generator import load_generator as load  # loads torch, which `import dpt_ray` does not
 
     return load(url, device)
 
@@ -45,6 +45,6 @@ def load_classifier(
         TypeError: an argument of a type that cannot be taken.
         UserError: it is something else, damaged or unfinished.
     """
-    from dpt_ray.export.classifier import load_classifier as load
+    from dpt_ray.export.loaded_classifier import load_classifier as load
 
     return load(url, device)

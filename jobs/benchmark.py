@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from dpt_ray.benchmark.contest import limited_threads
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 MEASURES = {

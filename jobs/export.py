@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import get_args
 
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 
@@ -29,7 +29,7 @@ def _import_uvit(options: argparse.Namespace) -> str:
         from dpt_ray.pipeline.export import export_uvit
 
         return f"generator: {export_uvit(options.file, options.output, **described)}"
-    from dpt_ray.data.uvit_checkpoint import import_uvit
+    from dpt_ray.networks.uvit_checkpoint import import_uvit
 
     stores.write_bytes(options.output, import_uvit(options.file, **described))
     return f"generator: {options.output}"

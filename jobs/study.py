@@ -6,14 +6,14 @@ from functools import partial
 from typing import Any
 
 from dpt_ray.config.load import check_overrides
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.study.confidence import compare_confidence, confidence_table
-from dpt_ray.study.curve import MEASURES, curves_table, quality_curves
-from dpt_ray.study.generators import VARIANTS, compare_generators, generators_table
-from dpt_ray.study.menu import compare_algorithms, menu_table
-from dpt_ray.study.mixing import MIXINGS, gains_of_stage3, gains_table
-from dpt_ray.study.samplers import sampler_pictures
+from dpt_ray.experiments.study.algorithm_comparison import compare_algorithms, menu_table
+from dpt_ray.experiments.study.confidence import compare_confidence, confidence_table
+from dpt_ray.experiments.study.curve import MEASURES, curves_table, quality_curves
+from dpt_ray.experiments.study.generators import VARIANTS, compare_generators, generators_table
+from dpt_ray.experiments.study.sampler_pictures import sampler_pictures
+from dpt_ray.experiments.study.stage3_gain import MIXINGS, gains_of_stage3, gains_table
 
 
 def main() -> int:

@@ -4,10 +4,10 @@ import argparse
 
 from dpt_ray.config.load import check_overrides
 from dpt_ray.config.tune import load_tune
+from dpt_ray.experiments.search.finish import finish_search
+from dpt_ray.experiments.search.search import Search
+from dpt_ray.experiments.search.trial_plan import describe_search
 from dpt_ray.pipeline.jobs import run_guarded, say
-from dpt_ray.search.finish import finish_search
-from dpt_ray.search.plan import describe_search
-from dpt_ray.search.search import Search
 
 
 def main() -> int:

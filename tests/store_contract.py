@@ -2,7 +2,7 @@
 
 import pytest
 
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 

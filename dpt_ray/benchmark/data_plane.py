@@ -11,12 +11,12 @@ from dpt_ray.benchmark.contest import Result, run_contest
 from dpt_ray.benchmark.memory import StreamMemory, measure_stream_memory
 from dpt_ray.benchmark.photos import write_photo_shards
 from dpt_ray.config.schema import ClusterConfig
-from dpt_ray.data import stores
-from dpt_ray.data.images import ImageForm
-from dpt_ray.data.index import ShardInfo, list_shards
-from dpt_ray.data.salvage import reliable_samples
-from dpt_ray.data.shards import fetch_shard, sha256
-from dpt_ray.data.source import ImageSource, SourceShard
+from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.loading.source import ImageSource, SourceShard
+from dpt_ray.data.shards.index import ShardInfo, list_shards
+from dpt_ray.data.shards.salvage import reliable_samples
+from dpt_ray.data.shards.samples import fetch_shard, sha256
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import connect
 
 PHOTOS = "photos"

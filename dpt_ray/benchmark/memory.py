@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from dpt_ray.data.source import ImageSource
+from dpt_ray.data.loading.source import ImageSource
 from dpt_ray.distributed.cluster import configure_data
 
 MIB = 2**20

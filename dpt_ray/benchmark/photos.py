@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dpt_ray.data.shards import Sample, build_shard
+from dpt_ray.data.shards.samples import Sample, build_shard
 
 WIDTH, HEIGHT, QUALITY = 500, 400, 90
 

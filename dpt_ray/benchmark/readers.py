@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from dpt_ray.benchmark.contest import Contestant
-from dpt_ray.data.images import ImageForm, decode_images
-from dpt_ray.data.order import ImageOrder
-from dpt_ray.data.shards import IMAGE_EXTENSIONS, fetch_shard, iter_samples
-from dpt_ray.data.source import ImageSource
-from dpt_ray.data.stream import ReadSegment, batches
+from dpt_ray.data.images.decoding import ImageForm, decode_images
+from dpt_ray.data.loading.batches import ReadSegment, batches
+from dpt_ray.data.loading.order import ImageOrder
+from dpt_ray.data.loading.source import ImageSource
+from dpt_ray.data.shards.samples import IMAGE_EXTENSIONS, fetch_shard, iter_samples
 from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
 
 BATCH, LANES = 256, 8
@@ -42,7 +42,7 @@ def decode_with_pillow(encoded: Sequence[bytes], form: ImageForm) -> np.ndarray:
 
 
 def centre_crop_with_pillow(image: Image.Image, size: int) -> Image.Image:
-    """ADM's centre crop by Pillow's own filters; see `dpt_ray.data.crop`."""
+    """ADM's centre crop by Pillow's own filters; see `dpt_ray.data.images.crop`."""
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)

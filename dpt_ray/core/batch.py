@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dpt_ray.core.random import RowRandom
+from dpt_ray.core.row_random import RowRandom
 
 
 @dataclass(frozen=True)

@@ -14,34 +14,34 @@ from dpt_ray.config.schema import (
     ProbeConfig,
     SamplingConfig,
 )
-from dpt_ray.core.build import (
+from dpt_ray.core.diffusion.denoiser import Denoiser
+from dpt_ray.core.diffusion.latent_moments import LatentScale
+from dpt_ray.core.diffusion.samplers import sample, to_uint8
+from dpt_ray.core.models.frozen_encoder import FrozenEncoder
+from dpt_ray.core.models.graphs import ClassifierGraph, ProbeGraph
+from dpt_ray.core.models.pretrained import check_repetitions, one_line
+from dpt_ray.core.models.small_cnn import SmallCnn
+from dpt_ray.core.models.wide_resnet import WideResNet
+from dpt_ray.core.probe.normalisation import normalise_rows
+from dpt_ray.core.row_random import RowRandom, derive_seed
+from dpt_ray.core.semi_supervised.weak_strong_augmentation import normalise
+from dpt_ray.core.state_mismatch import misfits
+from dpt_ray.core.training.compute import compile_network, in_precision
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.trainings import (
     build_classifier,
     build_generator,
     build_guidance,
     build_process,
     channel_statistics,
 )
-from dpt_ray.core.diffusion.denoiser import Denoiser
-from dpt_ray.core.diffusion.latents import LatentScale
-from dpt_ray.core.diffusion.samplers import sample, to_uint8
-from dpt_ray.core.models.encoders import FrozenEncoder
-from dpt_ray.core.models.graphs import ClassifierGraph, ProbeGraph
-from dpt_ray.core.models.misfits import misfits
-from dpt_ray.core.models.pretrained import check_repetitions, one_line
-from dpt_ray.core.models.small_cnn import SmallCnn
-from dpt_ray.core.models.weights import load_network, save_network
-from dpt_ray.core.models.wide_resnet import WideResNet
-from dpt_ray.core.probe.features import normalise_rows
-from dpt_ray.core.random import RowRandom, derive_seed
-from dpt_ray.core.semi_supervised.augmentation import normalise
-from dpt_ray.core.training.compute import compile_network, in_precision
-from dpt_ray.core.training.state import TrainState
-from dpt_ray.data import stores
-from dpt_ray.data.autoencoders import FoundAutoencoder, check_same, find_autoencoder, open_autoencoder
-from dpt_ray.data.encoders import open_encoder
-from dpt_ray.data.shards import sha256
-from dpt_ray.data.snapshots import averaged_weights, early_weights
+from dpt_ray.core.weights import load_network, save_network
+from dpt_ray.data.shards.samples import sha256
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.networks.pretrained.autoencoders import FoundAutoencoder, check_same, find_autoencoder, open_autoencoder
+from dpt_ray.networks.pretrained.encoders import open_encoder
+from dpt_ray.networks.snapshots import averaged_weights, early_weights
 
 NETWORK_FILE = "network.safetensors"
 """The trained network in a training step's artifact."""

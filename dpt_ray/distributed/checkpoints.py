@@ -12,10 +12,10 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from dpt_ray.core.training.collective import agree, from_first_worker
+from dpt_ray.core.collective import agree, from_first_worker
 from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
-from dpt_ray.data import stores
-from dpt_ray.data.shards import sha256
+from dpt_ray.data.shards.samples import sha256
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError
 
 CHECKPOINT_FOLDER = "checkpoints"

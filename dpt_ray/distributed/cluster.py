@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed import local_ray
 from dpt_ray.distributed.address import join, named_address
-from dpt_ray.distributed.growth import wait_for_resources
 from dpt_ray.distributed.temporary_space import check_temporary_space
+from dpt_ray.distributed.wait_for_nodes import wait_for_resources
 from dpt_ray.errors import UserError
 
 READER_CPUS, LEAST_READER_CPUS = 1.0, 0.25
@@ -81,7 +81,7 @@ def configure_data() -> None:
     os.environ.setdefault("RAY_DATA_METADATA_PREFETCH_ON_THREAD", "0")
     from ray.data import DataContext
 
-    from dpt_ray.distributed.pace import Paced
+    from dpt_ray.distributed.scheduler_throttle import Paced
 
     # Here, since Ray sets a filter of its own when it is imported. Not all we pass has a named parameter yet.
     warnings.filterwarnings("ignore", message=".*will be removed in Ray 2.64")

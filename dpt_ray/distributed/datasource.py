@@ -12,10 +12,10 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 from ray.data.extensions import ArrowTensorArray
 
-from dpt_ray.data.order import Segment
-from dpt_ray.data.skipped import Skipped
-from dpt_ray.data.source import IMAGE, LABEL, ImageSource, read_segment
-from dpt_ray.data.stream import Columns
+from dpt_ray.data.loading.batches import Columns
+from dpt_ray.data.loading.order import Segment
+from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource, read_segment
+from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.distributed.cluster import configure_data
 
 Note = Callable[[Skipped], None]

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from dpt_ray.data.storage_faults import storage_fault
+from dpt_ray.data.storage.faults import storage_fault
 from dpt_ray.errors import UserError
 
 

@@ -10,9 +10,9 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import Any
 
-from dpt_ray.data import stores
-from dpt_ray.data.shards import sha256
-from dpt_ray.data.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy, read_skipped
+from dpt_ray.data.shards.samples import sha256
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy, read_skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.progress import ProgressLine

@@ -1,6 +1,6 @@
 """Image sources through Ray Data: kept decoded in the object store, or streamed.
 
-Both give a worker the same rows in the same order (`data/order.py`); which one is used follows from
+Both give a worker the same rows in the same order (`data/loading/order.py`); which one is used follows from
 the source's size. A read task fetches shards whole and decodes the rows that are asked for.
 """
 
@@ -15,12 +15,12 @@ from typing import Any
 import ray
 from ray.data import ExecutionResources
 
-from dpt_ray.data.ahead import PlannedRead, cut, deal, plan_reads, segment_sequence
-from dpt_ray.data.order import ImageOrder, Segment
-from dpt_ray.data.room import Rooms
-from dpt_ray.data.source import LABEL, ImageSource
-from dpt_ray.data.stores import is_remote
-from dpt_ray.data.stream import Columns, ReadSegment
+from dpt_ray.data.loading.batches import Columns, ReadSegment
+from dpt_ray.data.loading.buffer_pool import Rooms
+from dpt_ray.data.loading.order import ImageOrder, Segment
+from dpt_ray.data.loading.prefetch_plan import PlannedRead, cut, deal, plan_reads, segment_sequence
+from dpt_ray.data.loading.source import LABEL, ImageSource
+from dpt_ray.data.storage.stores import is_remote
 from dpt_ray.distributed.cluster import READER_CPUS, Resources, stream_readers, total_resources
 from dpt_ray.distributed.datasource import Note, rows_of, segment_dataset
 from dpt_ray.distributed.failures import user_error

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 
-from dpt_ray.data.storage_faults import storage_fault
+from dpt_ray.data.storage.faults import storage_fault
 from dpt_ray.errors import UserError
 
 LEAST_BYTES = 32 * 2**20

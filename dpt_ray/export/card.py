@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.export.folder import AUTOENCODER_FOLDER, ENCODER_FOLDER, ONNX_FILE, WEIGHTS_FILE
 
 _LISTED = 20

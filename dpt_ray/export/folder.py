@@ -15,10 +15,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dpt_ray.data import stores
-from dpt_ray.data.shards import sha256
-from dpt_ray.data.snapshots import SNAPSHOT_FOLDER
+from dpt_ray.data.shards.samples import sha256
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.networks.snapshots import SNAPSHOT_FOLDER
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ONNX_FILE = "config.json", "model.safetensors", "README.md", "model.onnx"
 ENCODER_FOLDER, AUTOENCODER_FOLDER = "encoder", "autoencoder"

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dpt_ray.data.exif import ORIENTATION
-from dpt_ray.data.images import ImageForm, decode_images
+from dpt_ray.data.images.decoding import ImageForm, decode_images
+from dpt_ray.data.images.exif import ORIENTATION
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import described, elements
 

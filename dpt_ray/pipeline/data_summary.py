@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.data.deep import say_levels
-from dpt_ray.data.importing.plan import missed_first
-from dpt_ray.data.skipped import count_images, read_skipped
-from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact
+from dpt_ray.data.images.white_level import say_levels
+from dpt_ray.data.importing.import_plan import missed_first
+from dpt_ray.data.shards.skipped import count_images, read_skipped
+from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
-from dpt_ray.pipeline.steps.data import Dataset, class_names, say_passed_over
-from dpt_ray.pipeline.steps.overlap import PAIRS_FILE, tell_exact, tell_near
-from dpt_ray.pipeline.steps.shards import LEFT_OUT_FILE, SHARDS, ignored_facts
-from dpt_ray.report.table import format_bytes, text_table
+from dpt_ray.pipeline.steps.compare_splits import PAIRS_FILE, tell_exact, tell_near
+from dpt_ray.pipeline.steps.import_shards import LEFT_OUT_FILE, SHARDS, ignored_facts
+from dpt_ray.pipeline.steps.index_dataset import Dataset, class_names, say_passed_over
+from dpt_ray.tables import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5
 """So many classes are told one by one; of more, so many of the smallest and of the largest."""

@@ -2,26 +2,26 @@
 
 import torch
 
+from dpt_ray.capacity.run_size import size_run
+from dpt_ray.capacity.size_table import describe_size
+from dpt_ray.capacity.stored_data import stored_data
 from dpt_ray.config.schema import ClassifierConfig, RunConfig
-from dpt_ray.core.build import (
+from dpt_ray.core.trainings import (
     build_classifier,
     build_generator,
     build_process,
     evaluations_per_image,
     images_per_step,
 )
-from dpt_ray.data.index import read_index
-from dpt_ray.pipeline.artifacts import ArtifactStore
-from dpt_ray.pipeline.checks import check_could_write
+from dpt_ray.data.shards.index import read_index
+from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.graph import Step, in_order
-from dpt_ray.pipeline.steps.classifier import TrainClassifier
-from dpt_ray.pipeline.steps.data import Dataset
-from dpt_ray.pipeline.steps.generator import TrainGenerator
-from dpt_ray.pipeline.steps.latents import EncodeLatents
-from dpt_ray.report.table import format_bytes, text_table
-from dpt_ray.sizing.run import size_run
-from dpt_ray.sizing.stored import stored_data
-from dpt_ray.sizing.table import describe_size
+from dpt_ray.pipeline.start_checks import check_could_write
+from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
+from dpt_ray.pipeline.steps.index_dataset import Dataset
+from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
+from dpt_ray.pipeline.steps.train_generator import TrainGenerator
+from dpt_ray.tables import format_bytes, text_table
 
 _FLOAT_BYTES = 4
 _COPIES = {"sgd": 4, "adam": 5, "adamw": 5}

@@ -10,10 +10,7 @@ from torch import nn
 import dpt_ray
 from dpt_ray.config.load import parse_dumped
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig
-from dpt_ray.core.models.weights import save_network
-from dpt_ray.data import stores
-from dpt_ray.data.autoencoders import autoencoder_files, find_autoencoder
-from dpt_ray.data.index import DatasetIndex, read_index
+from dpt_ray.core.weights import save_network
 from dpt_ray.data.networks import (
     NETWORK_FILE,
     RUN_SETTINGS,
@@ -23,8 +20,8 @@ from dpt_ray.data.networks import (
     network_kind,
     probe_file,
 )
-from dpt_ray.data.snapshots import early_file
-from dpt_ray.data.uvit_checkpoint import convert_uvit
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export.card import model_card
 from dpt_ray.export.folder import (
@@ -35,12 +32,15 @@ from dpt_ray.export.folder import (
     check_free,
     write_export,
 )
-from dpt_ray.export.generator import default_sampling
+from dpt_ray.export.loaded_generator import default_sampling
 from dpt_ray.export.onnx_graph import onnx_files
-from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact, ArtifactStore
-from dpt_ray.pipeline.run_folder import RUN_FILE, SETTINGS_FILE, read_addresses
+from dpt_ray.networks.pretrained.autoencoders import autoencoder_files, find_autoencoder
+from dpt_ray.networks.snapshots import early_file
+from dpt_ray.networks.uvit_checkpoint import convert_uvit
+from dpt_ray.pipeline.artifacts.run import RUN_FILE, SETTINGS_FILE, read_addresses
+from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactStore
 from dpt_ray.pipeline.run_report import described_metrics
-from dpt_ray.pipeline.steps.data import class_names
+from dpt_ray.pipeline.steps.index_dataset import class_names
 
 CLASSIFIER_IDS = {1: "classifier", 3: "retrained"}
 """Of each stage: the field of `DualPseudoTraining` that holds its classifier."""

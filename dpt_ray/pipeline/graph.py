@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from dpt_ray.config.schema import ClusterConfig
-from dpt_ray.data import stores
-from dpt_ray.data.skipped import TOLERATE_NOTHING, SkipPolicy, read_skipped
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy, read_skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.distributed.job_log import about
-from dpt_ray.distributed.looks import Looks
 from dpt_ray.distributed.progress import ProgressLine, StepProgress, duration
-from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore, fingerprint
-from dpt_ray.pipeline.claims import Claim
+from dpt_ray.pipeline.artifacts.claims import Claim
+from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore, fingerprint
 
 
 @dataclass(frozen=True)

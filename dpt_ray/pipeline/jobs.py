@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dpt_ray.config.load import check_overrides, given_settings, load_config
 from dpt_ray.config.places import redacted
 from dpt_ray.config.schema import DataConfig, RunConfig
-from dpt_ray.data import stores
-from dpt_ray.data.skipped import SkipPolicy
+from dpt_ray.data.shards.skipped import SkipPolicy
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
+from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import Step, make_all
 from dpt_ray.pipeline.setting_warnings import setting_warnings

@@ -9,16 +9,13 @@ import numpy as np
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.metrics.calibration import ReliabilityBin
-from dpt_ray.data import stores
-from dpt_ray.data.images import ImageForm, decode_image
-from dpt_ray.data.index import DatasetIndex, read_index
-from dpt_ray.data.skipped import read_skipped
-from dpt_ray.data.source import read_shard_samples
+from dpt_ray.data.images.decoding import ImageForm, decode_image
+from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.skipped import read_skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts import Artifact, fingerprint
-from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.graph import Step, in_order
-from dpt_ray.pipeline.run_folder import (
+from dpt_ray.pipeline.artifacts.run import (
     REPORT_FILE,
     RUN_FILE,
     SAMPLES_FILE,
@@ -26,12 +23,15 @@ from dpt_ray.pipeline.run_folder import (
     describe_artifacts,
     is_written,
 )
-from dpt_ray.pipeline.steps.data import class_names, image_form
-from dpt_ray.pipeline.steps.evaluation import read_metrics
-from dpt_ray.pipeline.steps.labels import read_labelled
-from dpt_ray.pipeline.steps.overlap import PAIRS_FILE, tell_exact, tell_near
-from dpt_ray.pipeline.steps.pseudo_images import describe_guidance
-from dpt_ray.pipeline.steps.training import read_history
+from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
+from dpt_ray.pipeline.dpt import DualPseudoTraining
+from dpt_ray.pipeline.graph import Step, in_order
+from dpt_ray.pipeline.steps.compare_splits import PAIRS_FILE, tell_exact, tell_near
+from dpt_ray.pipeline.steps.evaluate import read_metrics
+from dpt_ray.pipeline.steps.index_dataset import class_names, image_form
+from dpt_ray.pipeline.steps.labelled_subset import read_labelled
+from dpt_ray.pipeline.steps.sample_images import describe_guidance
+from dpt_ray.pipeline.steps.train_network import read_history
 from dpt_ray.report.content import (
     ClassAudit,
     Curve,
@@ -44,7 +44,7 @@ from dpt_ray.report.content import (
     SampleGrid,
     StepRecord,
 )
-from dpt_ray.report.table import format_share, text_table
+from dpt_ray.tables import format_share, text_table
 
 HEADLINE = ("stage1_accuracy", "pseudo_label_accuracy", "stage3_accuracy")
 """Ids of the metrics that the headline shows."""

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.tune import ValidationConfig
-from dpt_ray.pipeline.steps.data import Dataset
-from dpt_ray.pipeline.steps.labels import LabelledSubset
-from dpt_ray.pipeline.steps.overlap import Overlap
+from dpt_ray.pipeline.steps.compare_splits import Overlap
+from dpt_ray.pipeline.steps.index_dataset import Dataset
+from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
 
 TEST_DATA, VALIDATION_IMAGES = "test data", "validation images"

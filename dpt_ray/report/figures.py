@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from dpt_ray.report.content import ClassAudit, Curve
-from dpt_ray.report.table import format_number
+from dpt_ray.tables import format_number
 
 if TYPE_CHECKING:
     from dpt_ray.core.metrics.calibration import ReliabilityBin

@@ -21,7 +21,7 @@ from dpt_ray.report.content import (
 )
 from dpt_ray.report.figures import Panel, accuracy_panel, curve_panels, has_nonfinite, reliability_panel
 from dpt_ray.report.grid import grid_png
-from dpt_ray.report.table import MISSING, format_number, format_seconds, format_share
+from dpt_ray.tables import MISSING, format_number, format_seconds, format_share
 from dpt_ray.text import html_text
 
 if TYPE_CHECKING:

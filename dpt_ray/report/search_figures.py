@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from dpt_ray.report.figures import PANEL_INCHES, SERIES_COLORS, Panel, _canvas, _legend, _short, _to_svg
 from dpt_ray.report.search_content import PointFigures, Spread, short_names
-from dpt_ray.report.table import format_number
+from dpt_ray.tables import format_number
 
 LOGARITHMIC_FROM = 8.0
 """Values whose largest is so many times the least stand on a logarithmic axis."""

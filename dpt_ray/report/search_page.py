@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dpt_ray.report.page import Column, _cards, _date, _notes, _picture, _section, _table, document
 from dpt_ray.report.search_content import PointFigures, SearchReport, Spread
 from dpt_ray.report.search_figures import setting_panels
-from dpt_ray.report.table import MISSING, format_number, format_seconds, format_share
+from dpt_ray.tables import MISSING, format_number, format_seconds, format_share
 from dpt_ray.text import html_text
 
 COLUMNS = (

@@ -46,9 +46,9 @@ def put_digits(bucket: str, variables: dict[str, str]) -> None:
     """Make a bucket unless it is there, and put shards of digits in its folders data/train and data/test."""
     from s3fs import S3FileSystem
 
-    from dpt_ray.data.images import encode_png
+    from dpt_ray.data.images.decoding import encode_png
     from dpt_ray.data.importing.digits import describe_digits, read_digits
-    from dpt_ray.data.shards import Sample, build_shard
+    from dpt_ray.data.shards.samples import Sample, build_shard
 
     client = S3FileSystem(
         key=variables["AWS_ACCESS_KEY_ID"],

@@ -87,7 +87,7 @@ def _submit(head: Head, config: str, settings: list[str]) -> int:
 
 def _fetch_report(name: str, target: Path, variables: dict[str, str]) -> None:
     """Copy the run's report from the bucket."""
-    from dpt_ray.data import stores
+    from dpt_ray.data.storage import stores
 
     os.environ.update(variables)
     source = f"s3://{BUCKET}/results/runs/{name}/{REPORT_FILE}"

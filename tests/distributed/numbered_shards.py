@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from dpt_ray.data import stores
-from dpt_ray.data.images import ImageForm, encode_png
-from dpt_ray.data.index import ShardInfo
-from dpt_ray.data.shards import Sample, build_shard, sha256
-from dpt_ray.data.source import ImageSource, SourceShard
+from dpt_ray.data.images.decoding import ImageForm, encode_png
+from dpt_ray.data.loading.source import ImageSource, SourceShard
+from dpt_ray.data.shards.index import ShardInfo
+from dpt_ray.data.shards.samples import Sample, build_shard, sha256
+from dpt_ray.data.storage import stores
 
 IMAGE_SIZE = 8
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
 from dpt_ray.distributed.progress import ProgressLine

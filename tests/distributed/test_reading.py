@@ -8,8 +8,8 @@ import pytest
 import ray
 from numbered_shards import numbered_image, write_numbered_shards
 
-from dpt_ray.data.order import ImageOrder, Segment
-from dpt_ray.data.stream import batches
+from dpt_ray.data.loading.batches import batches
+from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.distributed import reading
 from dpt_ray.distributed.datasource import segment_dataset
 from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source

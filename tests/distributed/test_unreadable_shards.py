@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from numbered_shards import numbered_image, write_numbered_shards
 
-from dpt_ray.data.images import ImageForm
-from dpt_ray.data.order import ImageOrder, Segment
-from dpt_ray.data.skipped import SkipPolicy
-from dpt_ray.data.source import new_arrays, read_segment
-from dpt_ray.data.stream import batches
+from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.loading.batches import batches
+from dpt_ray.data.loading.order import ImageOrder, Segment
+from dpt_ray.data.loading.source import new_arrays, read_segment
+from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.distributed.failures import user_error
-from dpt_ray.distributed.ledger import LEDGER_FILE, open_ledger, read_ledger
 from dpt_ray.distributed.reading import open_source
+from dpt_ray.distributed.skipped_log import LEDGER_FILE, open_ledger, read_ledger
 from dpt_ray.errors import StoreFailureError, UserError
 
 COUNTS = [10, 3, 17, 6]
@@ -84,7 +84,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(source, monkeypatc
     def fail(url, **_):
         raise StoreFailureError("the object store keeps failing", where=url)
 
-    monkeypatch.setattr("dpt_ray.data.source.fetch_shard", fail)
+    monkeypatch.setattr("dpt_ray.data.loading.source.fetch_shard", fail)
     told = []
     with pytest.raises(StoreFailureError, match="keeps failing"):
         next(read_segment(source, Segment(0, 0, 3), ROOM, told.append))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tiny_runs import REPOSITORY, arguments
 
-from dpt_ray.data.images import encode_png
-from dpt_ray.data.shards import Sample, build_shard
+from dpt_ray.data.images.decoding import encode_png
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
 
 SOON = 60

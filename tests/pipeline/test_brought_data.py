@@ -9,14 +9,14 @@ from brought_data import CASES, Labelled, Refused
 from PIL import Image
 from tiny_runs import arguments, artifact, described
 
-from dpt_ray.data.images import decode_image
-from dpt_ray.data.index import read_index
-from dpt_ray.data.source import read_shard_samples
+from dpt_ray.data.images.decoding import decode_image
+from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.shards.index import read_index
 from dpt_ray.pipeline.data_summary import summarise_data
 from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
 from dpt_ray.pipeline.run_report import class_names
-from dpt_ray.pipeline.steps.data import image_form
-from dpt_ray.pipeline.steps.labels import read_labelled
+from dpt_ray.pipeline.steps.index_dataset import image_form
+from dpt_ray.pipeline.steps.labelled_subset import read_labelled
 
 COMMON = ["data.image_size=8", "data.channels=3", "data.num_classes=null"]
 

@@ -3,13 +3,13 @@
 import numpy as np
 from tiny_runs import artifact, described
 
-from dpt_ray.core.labels import UNKNOWN_LABEL
-from dpt_ray.data.index import read_index
+from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.data.networks import NETWORK_FILE, Generator
-from dpt_ray.data.sidecars import read_sidecar, sidecar_name
+from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
 from dpt_ray.pipeline import graph
-from dpt_ray.pipeline.steps.labels import read_labelled
-from dpt_ray.pipeline.steps.predictions import SIDECARS
+from dpt_ray.pipeline.steps.labelled_subset import read_labelled
+from dpt_ray.pipeline.steps.predict import SIDECARS
 
 LEAST = 0.5
 

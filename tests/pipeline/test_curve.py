@@ -11,8 +11,8 @@ from PIL import Image
 from tiny_runs import CONFIG, REPOSITORY, TINY, artifact, described
 
 from dpt_ray.data.networks import NETWORK_FILE
-from dpt_ray.pipeline.steps.data import image_form
-from dpt_ray.search.judges import ValidationAccuracy
+from dpt_ray.experiments.evaluators import ValidationAccuracy
+from dpt_ray.pipeline.steps.index_dataset import image_form
 
 pytestmark = pytest.mark.slow
 

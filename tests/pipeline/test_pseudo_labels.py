@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tiny_runs import artifact, described, run_all
 
-from dpt_ray.data.index import read_index
+from dpt_ray.data.shards.index import read_index
 from dpt_ray.pipeline import graph
-from dpt_ray.pipeline.steps.evaluation import read_metrics
-from dpt_ray.pipeline.steps.labels import read_labelled
-from dpt_ray.pipeline.steps.predictions import read_predictions
+from dpt_ray.pipeline.steps.evaluate import read_metrics
+from dpt_ray.pipeline.steps.labelled_subset import read_labelled
+from dpt_ray.pipeline.steps.predict import read_predictions
 
 SHORT = ["stage2.images=1600", "stage3.images=1600", "sampling.steps=5"]
 

@@ -14,7 +14,7 @@ from test_skipping import digit_samples
 from tiny_runs import CONFIG, REPOSITORY
 
 from dpt_ray.config.load import load_config
-from dpt_ray.data.shards import build_shard
+from dpt_ray.data.shards.samples import build_shard
 
 pytestmark = pytest.mark.slow
 DEADLINE_SECONDS = 400

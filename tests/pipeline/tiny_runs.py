@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
+from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.jobs import run_job

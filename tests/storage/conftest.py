@@ -44,7 +44,7 @@ def proxy(session_proxy):
 
 def _forget() -> None:
     """Make this process know as much of its object store as a new one."""
-    from dpt_ray.data.object_store import ObjectStore
+    from dpt_ray.data.storage.object_store import ObjectStore
 
     ObjectStore.clear_instance_cache()
     ObjectStore.reached = False

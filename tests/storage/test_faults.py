@@ -7,7 +7,7 @@ import uuid
 import pytest
 from fault_proxy import Fault
 
-from dpt_ray.data import retries, stores
+from dpt_ray.data.storage import retries, stores
 from dpt_ray.errors import UserError
 
 CONTENT = bytes(range(256)) * 1024
@@ -99,7 +99,7 @@ def test_every_operation_gets_through_faults(file, proxy, name, kind):
 
 @pytest.mark.usefixtures("quick")
 def test_a_hanging_server_is_asked_again(file, proxy, monkeypatch):
-    from dpt_ray.data.object_store import ObjectStore
+    from dpt_ray.data.storage.object_store import ObjectStore
 
     monkeypatch.setattr(ObjectStore, "read_timeout", 0.5)
     ObjectStore.clear_instance_cache()

@@ -7,7 +7,7 @@ import time
 import pytest
 from fault_proxy import Fault
 
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 
 SINGLE = "stores.write_bytes(url, content)"
 PARTS = "fs, path = stores.filesystem(url); fs.pipe_file(path, content, chunksize=5 * 2**20)"

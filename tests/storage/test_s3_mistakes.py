@@ -7,7 +7,7 @@ import pytest
 from fault_proxy import Fault
 from object_store_server import READER_KEY, READER_SECRET, SECRET
 
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import run_storage
 from dpt_ray.errors import UserError
 

@@ -7,7 +7,7 @@ import fsspec
 import pytest
 from object_store_server import KEY, READER_KEY, READER_SECRET, REGION, SECRET
 
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import run_storage
 
 
@@ -66,7 +66,7 @@ def test_a_profile_is_chosen_by_its_variable(no_aws, bucket, proxy, monkeypatch)
 @pytest.mark.usefixtures("aws")
 def test_a_session_token_is_sent(bucket, monkeypatch):
     """The store of the tests gives out no tokens, so the request is caught on its way."""
-    from dpt_ray.data.object_store import ObjectStore
+    from dpt_ray.data.storage.object_store import ObjectStore
 
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token")
     headers = _headers_of_an_upload(ObjectStore(skip_instance_cache=True))
@@ -123,7 +123,7 @@ def _headers_of_an_upload(filesystem) -> dict:
 @pytest.mark.usefixtures("aws")
 def test_uploads_to_any_server_have_a_length_and_a_signed_content(monkeypatch):
     """Older servers answer 411 to the client's default over TLS, an upload of no length with a checksum behind it."""
-    from dpt_ray.data.object_store import ObjectStore
+    from dpt_ray.data.storage.object_store import ObjectStore
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:1")
     headers = _headers_of_an_upload(ObjectStore(skip_instance_cache=True))

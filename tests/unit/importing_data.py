@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image
 
 from dpt_ray.config.schema import DataConfig
-from dpt_ray.data import stores
-from dpt_ray.data.images import MAX_PIXELS
+from dpt_ray.data.images.decoding import MAX_PIXELS
 from dpt_ray.data.importing import detect
-from dpt_ray.data.importing.plan import ImageSet
+from dpt_ray.data.importing.import_plan import ImageSet
 from dpt_ray.data.importing.prepare import Prepared, prepare
-from dpt_ray.data.shards import Sample, build_shard, iter_samples
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage import stores
 
 
 def new_place(kind: str, tmp_path) -> str:

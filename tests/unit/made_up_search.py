@@ -9,10 +9,10 @@ import pytest
 
 from dpt_ray.config.tune import TuneConfig
 from dpt_ray.distributed import tuning
-from dpt_ray.pipeline.artifacts import ArtifactStore
-from dpt_ray.search import search as search_module
-from dpt_ray.search.search import Search, Searched
-from dpt_ray.search.space import Trial
+from dpt_ray.experiments.search import search as search_module
+from dpt_ray.experiments.search.search import Search, Searched
+from dpt_ray.experiments.search.space import Trial
+from dpt_ray.pipeline.artifacts.store import ArtifactStore
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
 STOP, FAIL, DIE = "stop", "fail", "die"

@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
-from dpt_ray.search.records import Record
-from dpt_ray.search.space import Trial
+from dpt_ray.experiments.search.records import Record
+from dpt_ray.experiments.search.space import Trial
 
 
 def made_up_trial(point: dict[str, Any], seed: int = 0, steps: tuple[str, ...] = (), generator: str = "g") -> Trial:

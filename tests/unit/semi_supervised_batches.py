@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.labels import UNKNOWN_LABEL
-from dpt_ray.core.random import RowRandom
+from dpt_ray.core.class_ids import UNKNOWN_LABEL
+from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised.algorithm import Algorithm
-from dpt_ray.core.semi_supervised.augmentation import Strong, Weak
-from dpt_ray.core.semi_supervised.objective import SemiSupervised
+from dpt_ray.core.semi_supervised.classification_objective import SemiSupervised
+from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
 
 WEAK = Weak(flip=False, crop_padding=0)
 STRONG = Strong(WEAK, num_operations=0, cutout=0)

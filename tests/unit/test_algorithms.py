@@ -8,13 +8,13 @@ from semi_supervised_batches import FixedLogits, logits_of, make_batch, make_obj
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import AlgorithmConfig, ClassifierConfig
-from dpt_ray.core.build import images_per_step
-from dpt_ray.core.labels import UNKNOWN_LABEL
+from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Task, Views
 from dpt_ray.core.semi_supervised.algorithms.fixmatch import FixMatch
 from dpt_ray.core.semi_supervised.algorithms.pseudo_label import PseudoLabel
 from dpt_ray.core.semi_supervised.algorithms.supervised import Supervised
-from dpt_ray.core.semi_supervised.menu import algorithm_class, algorithm_names, algorithm_settings
+from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_names, algorithm_settings
+from dpt_ray.core.trainings import images_per_step
 from dpt_ray.errors import UserError
 
 MENU = ("adamatch", "fixmatch", "flexmatch", "freematch", "pseudo_label", "softmatch", "supervised")

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpt_ray.config.schema import ClusterConfig
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline import claims, graph
-from dpt_ray.pipeline.artifacts import ArtifactStore, fingerprint
-from dpt_ray.pipeline.claims import CLAIM_FILE, Claim
+from dpt_ray.pipeline import graph
+from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
+from dpt_ray.pipeline.artifacts.store import ArtifactStore, claims, fingerprint
 from dpt_ray.pipeline.graph import Step, Workshop, in_order, make_all
 
 
@@ -458,7 +458,7 @@ def test_threads_that_want_the_same_artifact_make_it_once(tmp_path, made):
 
 HOLDER = """
 import sys
-from dpt_ray.pipeline.claims import Claim
+from dpt_ray.pipeline.artifacts.claims import Claim
 
 folder = sys.argv[1]
 with Claim(folder, lambda: False, print):
@@ -471,7 +471,7 @@ MAKER = """
 import sys
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.pipeline import graph
-from dpt_ray.pipeline.artifacts import ArtifactStore
+from dpt_ray.pipeline.artifacts.store import ArtifactStore
 
 
 class Noted(graph.Step):

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dpt_ray.data import stores
-from dpt_ray.data.sidecars import encode_sidecar, sidecar_name
-from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
+from dpt_ray.data.storage import stores
+from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.steps import balanced_labels
-from dpt_ray.pipeline.steps.predictions import SIDECARS
+from dpt_ray.pipeline.steps.predict import SIDECARS
 
 CLASSES, SHARD, SHARDS = 10, 1000, 4
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from dpt_ray.benchmark import augmentation, training
+from dpt_ray.benchmark import augmentation_speed as augmentation
+from dpt_ray.benchmark import training_speed as training
 from dpt_ray.benchmark.contest import limited_threads
-from dpt_ray.benchmark.probe import make_problem, measure_probe, probe_table
+from dpt_ray.benchmark.probe_speed import make_problem, measure_probe, probe_table
 from dpt_ray.config.load import load_config
 
 

@@ -14,11 +14,11 @@ from safetensors.torch import load, save
 from torch import nn
 from worker_pairs import leave
 
-from dpt_ray.core.training.collective import from_first_worker
+from dpt_ray.core.collective import from_first_worker
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.state import ForeignCheckpointError, TrainState, read_metadata
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed import checkpoints
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FILE,

@@ -6,9 +6,9 @@ import torch
 
 from dpt_ray.config.schema import ConditioningConfig, GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.build import build_generator, generator_training
-from dpt_ray.core.labels import UNKNOWN_LABEL
-from dpt_ray.core.random import RowRandom
+from dpt_ray.core.class_ids import UNKNOWN_LABEL
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.trainings import build_generator, generator_training
 from dpt_ray.pipeline.steps.conditioning import conditioned
 
 MODELS = {

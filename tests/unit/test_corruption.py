@@ -10,16 +10,16 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from dpt_ray.data import stores
-from dpt_ray.data.images import ImageForm, encode_png
-from dpt_ray.data.index import ShardInfo
-from dpt_ray.data.salvage import reliable_samples
-from dpt_ray.data.shards import Sample, build_shard, sha256
-from dpt_ray.data.skipped import Skipped, read_skipped
-from dpt_ray.data.source import read_shard_samples
+from dpt_ray.data.images.decoding import ImageForm, encode_png
+from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.shards.index import ShardInfo
+from dpt_ray.data.shards.salvage import reliable_samples
+from dpt_ray.data.shards.samples import Sample, build_shard, sha256
+from dpt_ray.data.shards.skipped import Skipped, read_skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.steps.data import _IndexWorker
+from dpt_ray.pipeline.steps.index_dataset import _IndexWorker
 
 BLOCK = 512
 FORM = ImageForm(16, 3)

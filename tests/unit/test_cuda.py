@@ -16,15 +16,15 @@ from dpt_ray.config.schema import (
     SamplingConfig,
 )
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.build import classifier_training, generator_training
-from dpt_ray.core.diffusion.augmentation import Augmentation
+from dpt_ray.core.diffusion.edm_augmentation import Augmentation
 from dpt_ray.core.probe.logistic import fit_logistic
-from dpt_ray.core.random import RowRandom
-from dpt_ray.core.semi_supervised.augmentation import Strong, Weak
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
 from dpt_ray.core.training.compute import check_compiler, check_precision, compile_network, keep_channels_last
-from dpt_ray.core.training.finite import NonFiniteLossError
 from dpt_ray.core.training.loop import Schedule, train
+from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.trainings import classifier_training, generator_training
 from dpt_ray.data.networks import Generator, generator_file
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

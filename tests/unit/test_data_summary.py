@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from dpt_ray.config.load import load_config
-from dpt_ray.data.importing.plan import Ignored
-from dpt_ray.data.skipped import Skipped, skip_facts
-from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.data.importing.import_plan import Ignored
+from dpt_ray.data.shards.skipped import Skipped, skip_facts
+from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.data_summary import summarise_data
 from dpt_ray.pipeline.dpt import build
 

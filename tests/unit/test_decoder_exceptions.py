@@ -11,16 +11,15 @@ from encoded_images import encode, noise
 from importing_data import settings, shards_of, write
 from PIL import Image, UnidentifiedImageError
 
-from dpt_ray.data import pictures
-from dpt_ray.data.images import ImageForm, decode_images
+from dpt_ray.data.images.decoding import ImageForm, decode_images, pictures
 from dpt_ray.data.importing.detect import describe
-from dpt_ray.data.index import ShardInfo
-from dpt_ray.data.shards import Sample, build_shard, sha256
-from dpt_ray.data.skipped import Skipped, read_skipped
-from dpt_ray.data.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.shards.index import ShardInfo
+from dpt_ray.data.shards.samples import Sample, build_shard, sha256
+from dpt_ray.data.shards.skipped import Skipped, read_skipped
 from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.steps.data import _IndexWorker
+from dpt_ray.pipeline.steps.index_dataset import _IndexWorker
 
 RAISED = [
     OSError("broken"), SyntaxError("not a TIFF file"), ValueError("bad\nvalue"), EOFError(), KeyError("MPO"),

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dpt_ray.data.deep import Levels, level_facts, say_levels, white_level
-from dpt_ray.data.images import ImageForm, decode_image, decode_images
-from dpt_ray.data.importing.plan import RawImage
+from dpt_ray.data.images.decoding import ImageForm, decode_image, decode_images
+from dpt_ray.data.images.white_level import Levels, level_facts, say_levels, white_level
+from dpt_ray.data.importing.import_plan import RawImage
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.errors import UserError
 

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.diffusion.augmentation import Augmentation
+from dpt_ray.core.class_ids import UNKNOWN_LABEL
+from dpt_ray.core.diffusion.denoising_objective import DiffusionObjective
 from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
+from dpt_ray.core.diffusion.edm_augmentation import Augmentation
 from dpt_ray.core.diffusion.flow_matching import FlowMatching
 from dpt_ray.core.diffusion.grids import karras_sigmas, log_snr_sigmas, singlestep_orders
 from dpt_ray.core.diffusion.guidance import guided
-from dpt_ray.core.diffusion.objective import DiffusionObjective
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, VariancePreserving
 from dpt_ray.core.diffusion.samplers import (
     SAMPLERS,
@@ -24,10 +25,9 @@ from dpt_ray.core.diffusion.samplers import (
     sampling_grid,
     to_uint8,
 )
-from dpt_ray.core.labels import UNKNOWN_LABEL
 from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
 from dpt_ray.core.models.uvit import UViT
-from dpt_ray.core.random import RowRandom
+from dpt_ray.core.row_random import RowRandom
 
 PROCESSES = [VariancePreserving(), DiscreteVariancePreserving(), EdmPreconditioning(), FlowMatching()]
 TIMES = VariancePreserving()  # for samplers whose grid is uniform in time

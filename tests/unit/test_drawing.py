@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, SamplingConfig
-from dpt_ray.core.build import generator_training
+from dpt_ray.core.trainings import generator_training
 from dpt_ray.data.networks import NETWORK_FILE, Generator, generator_file
 
 FORM = {"image_size": 8, "channels": 1, "num_classes": 3}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dpt_ray.core.diffusion.augmentation import CENTRE, NUM_CONDITIONS, SYM6, Augmentation, _Draws, resample
-from dpt_ray.core.random import RowRandom
+from dpt_ray.core.diffusion.edm_augmentation import CENTRE, NUM_CONDITIONS, SYM6, Augmentation, _Draws, resample
+from dpt_ray.core.row_random import RowRandom
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from encoder_folders import save_dinov2, save_msn
 
-from dpt_ray.core.models.encoders import MEAN, STD, FrozenEncoder
-from dpt_ray.data.encoders import encoder_identity, open_encoder
+from dpt_ray.core.models.frozen_encoder import MEAN, STD, FrozenEncoder
 from dpt_ray.errors import UserError
+from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from dpt_ray.data.exif import orientation, turn
-from dpt_ray.data.images import ImageForm, decode_image
-from dpt_ray.data.importing.plan import RawImage
+from dpt_ray.data.images.decoding import ImageForm, decode_image
+from dpt_ray.data.images.exif import orientation, turn
+from dpt_ray.data.importing.import_plan import RawImage
 from dpt_ray.data.importing.prepare import Prepared, prepare
 
 ORDERS = st.sampled_from("<>")

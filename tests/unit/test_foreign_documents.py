@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpt_ray.data import stores
-from dpt_ray.data.index import read_index
-from dpt_ray.distributed.ledger import LEDGER_FILE, read_ledger
+from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.skipped_log import LEDGER_FILE, read_ledger
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts import ArtifactStore
-from dpt_ray.pipeline.claims import CLAIM_FILE, Claim
+from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
+from dpt_ray.pipeline.artifacts.store import ArtifactStore
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

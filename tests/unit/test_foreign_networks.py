@@ -16,11 +16,11 @@ from encoder_folders import save_dinov2, save_msn
 from safetensors.torch import load_file, save, save_file
 
 from dpt_ray.core.models.pretrained import MAX_CONFIG_BYTES, check_repetitions, parse_config
-from dpt_ray.data.autoencoders import find_autoencoder, open_autoencoder
-from dpt_ray.data.encoders import encoder_identity, open_encoder
 from dpt_ray.data.networks import Classifier, Generator
-from dpt_ray.data.uvit_checkpoint import read_tensors
 from dpt_ray.errors import UserError
+from dpt_ray.networks.pretrained.autoencoders import find_autoencoder, open_autoencoder
+from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
+from dpt_ray.networks.uvit_checkpoint import read_tensors
 
 MODEL = "model.safetensors"
 
@@ -214,7 +214,7 @@ def test_a_bomb_ends_in_a_line_within_bounded_memory(tmp_path):
     """A process of its own with 4 GiB of address space, beside which a million by a million parameters are far more."""
     folder = change(save_msn(tmp_path), hidden_size=10**6)
     script = (
-        "import resource, sys, torch, transformers; from dpt_ray.data.encoders import open_encoder\n"
+        "import resource, sys, torch, transformers; from dpt_ray.networks.pretrained.encoders import open_encoder\n"
         "from dpt_ray.errors import UserError\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))\n"
         "try: open_encoder(sys.argv[1], crop=8, blocks=1)\n"

@@ -6,11 +6,11 @@ import pytest
 import torch
 from semi_supervised_batches import FixedLogits, logits_of, make_batch, make_objective
 
-from dpt_ray.core.labels import UNKNOWN_LABEL
+from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.semi_supervised.algorithm import Task
 from dpt_ray.core.semi_supervised.algorithms import freematch as freematch_module
 from dpt_ray.core.semi_supervised.algorithms.freematch import FreeMatch
-from dpt_ray.core.semi_supervised.objective import SemiSupervised
+from dpt_ray.core.semi_supervised.classification_objective import SemiSupervised
 
 
 def make_freematch(num_classes: int = 3, **settings) -> FreeMatch:

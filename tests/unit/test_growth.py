@@ -2,7 +2,7 @@
 
 import pytest
 
-from dpt_ray.distributed import growth
+from dpt_ray.distributed import wait_for_nodes as growth
 
 
 @pytest.fixture

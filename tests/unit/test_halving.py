@@ -8,7 +8,7 @@ import ray
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed import cluster
-from dpt_ray.distributed.looks import Looks
+from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.distributed.tuning import GroupedHalving, Halving, LooksSoFar
 from dpt_ray.errors import UserError
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dpt_ray.benchmark.readers import centre_crop_with_pillow
-from dpt_ray.data.images import MAX_PIXELS, ImageForm, decode_image, decode_images, encode_png
+from dpt_ray.data.images.decoding import MAX_PIXELS, ImageForm, decode_image, decode_images, encode_png
 from dpt_ray.errors import UserError
 
 WHERE = "00000.tar: sample 'a'"

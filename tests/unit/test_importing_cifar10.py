@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from importing_data import labels_of, new_place, settings, shards_of, write
 
+from dpt_ray.data.images.pictures import MAX_PIXELS, open_image
 from dpt_ray.data.importing.cifar10_binary import RECORD
 from dpt_ray.data.importing.detect import describe
-from dpt_ray.data.pictures import MAX_PIXELS, open_image
 from dpt_ray.errors import UserError
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from importing_data import encoded, labels_of, new_place, noise, settings, shards_of, write
 
-from dpt_ray.data import stores
-from dpt_ray.data.images import encode_png
+from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.importing.detect import describe
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 CATS_AND_DOGS = {"cat/1.png": encoded(), "cat/deep/er/2.jpg": encoded(form="JPEG"), "dog/1.png": encoded()}

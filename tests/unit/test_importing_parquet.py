@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from importing_data import encoded, labels_of, new_place, settings, shards_of, write
 
-from dpt_ray.data import stores
 from dpt_ray.data.importing.detect import describe
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

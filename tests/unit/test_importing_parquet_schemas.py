@@ -405,7 +405,7 @@ def test_where_the_store_does_not_answer_no_label_is_taken_for_damaged(monkeypat
         raise UserError("the store does not answer", where=url)
 
     monkeypatch.setattr(parquet_footer.pq, "ParquetFile", fail)
-    monkeypatch.setattr("dpt_ray.data.stores.exists", fail_for_good)
+    monkeypatch.setattr("dpt_ray.data.storage.stores.exists", fail_for_good)
     assert "the store does not answer" in complaint(described)
 
 

@@ -7,11 +7,11 @@ import pytest
 from importing_data import encoded, noise
 from PIL import Image
 
-from dpt_ray.data.crop import centre_crop
-from dpt_ray.data.images import MAX_PIXELS, encode_png
-from dpt_ray.data.importing.plan import RawImage
+from dpt_ray.data.images.crop import centre_crop
+from dpt_ray.data.images.decoding import MAX_PIXELS, encode_png
+from dpt_ray.data.importing.import_plan import RawImage
 from dpt_ray.data.importing.prepare import prepare
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.shards.skipped import Skipped
 
 
 def prepared(data, size=None, extension="png", label=3, max_pixels=MAX_PIXELS):

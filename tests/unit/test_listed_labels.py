@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from importing_data import new_place, write
 
 from dpt_ray.config.schema import DataConfig, LabelsConfig
-from dpt_ray.data.importing.keys import file_keys
-from dpt_ray.data.labels import LabelledImage, choose_listed
-from dpt_ray.data.shards import sha256
+from dpt_ray.data.shards.keys import file_keys
+from dpt_ray.data.shards.label_choice import LabelledImage, choose_listed
+from dpt_ray.data.shards.samples import sha256
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.steps.data import Dataset
-from dpt_ray.pipeline.steps.labels import LabelledSubset
+from dpt_ray.pipeline.steps.index_dataset import Dataset
+from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 
 TRAIN = "/data/pets/train"
 KEYS = ["cat/0", "cat/1", "dog/0", "dog/café", "cat/a%2Eb", "owl/2%3Apng", "owl/2%3Ajpg"]

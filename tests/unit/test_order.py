@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.ahead import segment_sequence
-from dpt_ray.data.feed import Feed, training_batches, worker_lanes
-from dpt_ray.data.order import ImageOrder, Segment
-from dpt_ray.data.stream import batches
+from dpt_ray.data.loading.batches import batches
+from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
+from dpt_ray.data.loading.order import ImageOrder, Segment
+from dpt_ray.data.loading.prefetch_plan import segment_sequence
 
 COUNTS = st.lists(st.integers(0, 9), min_size=1, max_size=9).filter(any)
 SEEDS = st.integers(0, 2**63 - 1)

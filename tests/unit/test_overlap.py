@@ -10,18 +10,18 @@ from pictures_of_scenes import as_jpeg, scenes
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ClusterConfig, DataConfig
-from dpt_ray.data import stores
-from dpt_ray.data.images import decode_image, encode_png
-from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo
-from dpt_ray.data.shards import Sample, build_shard, sha256
-from dpt_ray.data.skipped import TOLERATE_NOTHING
+from dpt_ray.data.images.decoding import decode_image, encode_png
+from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo
+from dpt_ray.data.shards.samples import Sample, build_shard, sha256
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.graph import Step, Workshop, in_order
 from dpt_ray.pipeline.run_report import _overlap
-from dpt_ray.pipeline.steps.data import Dataset, _IndexWorker, image_form
-from dpt_ray.pipeline.steps.overlap import PAIRS_FILE, Overlap
+from dpt_ray.pipeline.steps.compare_splits import PAIRS_FILE, Overlap
+from dpt_ray.pipeline.steps.index_dataset import Dataset, _IndexWorker, image_form
 
 SIZE = 32
 DATA = DataConfig(image_size=SIZE, num_classes=2)

@@ -1,6 +1,6 @@
 """Ray Data's loop: reacts at once, and does not spin."""
 
-from dpt_ray.distributed import pace
+from dpt_ray.distributed import scheduler_throttle as pace
 
 
 class _Clock:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from encoded_images import encode, noise
 
-from dpt_ray.data.images import ImageForm
-from dpt_ray.data.index import ShardInfo
-from dpt_ray.data.layouts import find_layout
-from dpt_ray.data.passed_over import why_passed_over
-from dpt_ray.data.salvage import read_content
-from dpt_ray.data.shards import sha256
-from dpt_ray.data.skipped import read_skipped
-from dpt_ray.data.source import SourceShard, new_arrays, read_rows
-from dpt_ray.data.tar_headers import plain_members
-from dpt_ray.pipeline.steps.data import Dataset, _add_passed_over, _IndexWorker, say_passed_over
+from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.shards.index import ShardInfo
+from dpt_ray.data.shards.layouts import find_layout
+from dpt_ray.data.shards.passed_over import why_passed_over
+from dpt_ray.data.shards.salvage import read_content
+from dpt_ray.data.shards.samples import sha256
+from dpt_ray.data.shards.skipped import read_skipped
+from dpt_ray.data.shards.tar_headers import plain_members
+from dpt_ray.pipeline.steps.index_dataset import Dataset, _add_passed_over, _IndexWorker, say_passed_over
 
 FORM = ImageForm(8, 3)
 PNG = encode(noise())

@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from pictures_of_scenes import as_array, as_jpeg, as_pillow, scenes
 from PIL import Image
 
-from dpt_ray.data.duplicates import limits_for
-from dpt_ray.data.perceptual_hash import ImageHashes, is_comparable, perceptual_hashes, pixel_hashes
+from dpt_ray.data.images.perceptual_hash import ImageHashes, is_comparable, perceptual_hashes, pixel_hashes
+from dpt_ray.data.shards.duplicates import limits_for
 
 SIZE = 48
 

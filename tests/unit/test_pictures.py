@@ -12,11 +12,11 @@ import pytest
 from encoded_images import chunk, encode, noise
 from PIL import Image
 
-from dpt_ray.data.image_formats import EXTENSIONS, FORMATS, fitting_extension, sniff
-from dpt_ray.data.images import ImageForm, decode_image
-from dpt_ray.data.importing.plan import RawImage
+from dpt_ray.data.images.decoding import ImageForm, decode_image
+from dpt_ray.data.images.formats import EXTENSIONS, FORMATS, fitting_extension, sniff
+from dpt_ray.data.images.pictures import FREE_PIXELS, MAX_PIXELS, RefusedImageError, refuse_size
+from dpt_ray.data.importing.import_plan import RawImage
 from dpt_ray.data.importing.prepare import Prepared, prepare
-from dpt_ray.data.pictures import FREE_PIXELS, MAX_PIXELS, RefusedImageError, refuse_size
 from dpt_ray.errors import UserError
 
 FORM = ImageForm(8, 3)
@@ -151,7 +151,7 @@ def test_decoding_takes_the_memory_that_is_documented():
 import io, resource, sys
 import numpy as np
 from PIL import Image
-from dpt_ray.data.images import ImageForm, decode_image
+from dpt_ray.data.images.decoding import ImageForm, decode_image
 side, form = 2400, sys.argv[1]
 rng = np.random.default_rng(0)
 pixels = np.kron(rng.integers(0, 256, (side // 20, side // 20, 4), np.uint8), np.ones((20, 20, 1), np.uint8))
@@ -199,7 +199,7 @@ def test_large_transparent_images_are_laid_over_white_strip_by_strip(monkeypatch
         form = ImageForm(size, channels)
         whole = decode_image(data, form, "x")
         with monkeypatch.context() as patch:
-            patch.setattr("dpt_ray.data.pictures._STRIP_PIXELS", 100)
+            patch.setattr("dpt_ray.data.images.pictures._STRIP_PIXELS", 100)
             assert np.array_equal(decode_image(data, form, "x"), whole)
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from dpt_ray.core.probe.features import normalise_rows
 from dpt_ray.core.probe.logistic import fit_logistic, objective_and_gradient
+from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.temperature import fit_temperature, out_of_fold_temperature
 
 CLASSES, FEATURES = 5, 12

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.core.build import generator_training
 from dpt_ray.core.diffusion import weighting
 from dpt_ray.core.diffusion.denoiser import call_network, per_image
 from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
 from dpt_ray.core.diffusion.flow_matching import FlowMatching
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, VariancePreserving
 from dpt_ray.core.diffusion.samplers import sample, sample_euler
-from dpt_ray.core.random import RowRandom
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.trainings import generator_training
 
 TIMED = [VariancePreserving(), DiscreteVariancePreserving(), FlowMatching()]
 PROCESSES = [*TIMED, EdmPreconditioning(), FlowMatching(times="logit_normal")]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dpt_ray
-from dpt_ray.data.images import ImageForm
+from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_class_ids, as_url
 from dpt_ray.export.image_arguments import as_images

@@ -6,8 +6,8 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.ahead import PlannedRead, deal, plan_reads, segment_sequence
-from dpt_ray.data.order import ImageOrder, Segment
+from dpt_ray.data.loading.order import ImageOrder, Segment
+from dpt_ray.data.loading.prefetch_plan import PlannedRead, deal, plan_reads, segment_sequence
 
 COUNTS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
 

@@ -26,7 +26,7 @@ from dpt_ray.report.content import (
 from dpt_ray.report.figures import MAX_POINTS, accuracy_panel, curve_panels
 from dpt_ray.report.grid import GAP_PIXELS, grid_png
 from dpt_ray.report.page import LEFT_OUT_ROWS, render
-from dpt_ray.report.table import format_number, format_seconds, format_share, text_table
+from dpt_ray.tables import format_number, format_seconds, format_share, text_table
 
 HOSTILE = """<script>alert("x")</script> 'q' & $\\alpha$"""
 VOID_TAGS = {"meta", "img"}

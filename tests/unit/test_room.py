@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import torch
 
-from dpt_ray.data.room import LEAST_BYTES, Rooms
+from dpt_ray.data.loading.buffer_pool import LEAST_BYTES, Rooms
 
 SIZE = 2 * LEAST_BYTES
 BYTE = np.dtype(np.uint8)

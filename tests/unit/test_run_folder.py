@@ -5,12 +5,12 @@ import json
 import pytest
 from exported_runs import write_run
 
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export.folder import CONFIG_FILE
+from dpt_ray.pipeline.artifacts.run import RUN_FILE, read_addresses
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.export import export_classifier, export_generator
-from dpt_ray.pipeline.run_folder import RUN_FILE, read_addresses
 
 TITLES_OF_FORMAT_1 = {
     "classifier": "stage 1 classifier",

@@ -7,12 +7,12 @@ import yaml
 from made_up_search import DIGITS, tune_config
 
 from dpt_ray.config.load import load_config
-from dpt_ray.data.shards import build_shard
+from dpt_ray.data.shards.samples import build_shard
 from dpt_ray.errors import UserError
+from dpt_ray.experiments.search import search as search_module
+from dpt_ray.experiments.search.search import Search
+from dpt_ray.experiments.search.trial_plan import describe_search
 from dpt_ray.pipeline import splits
-from dpt_ray.search import search as search_module
-from dpt_ray.search.plan import describe_search
-from dpt_ray.search.search import Search
 
 SCALE, STEPS = "sampling.guidance_scale", "sampling.steps"
 

@@ -9,10 +9,10 @@ from made_up_search import DIE, FAIL, STOP, Runs, tune_config
 from search_trials import made_up_trial
 
 from dpt_ray.errors import UserError
-from dpt_ray.search.finish import finish_search
-from dpt_ray.search.plan import describe_search
-from dpt_ray.search.search import Search
-from dpt_ray.search.sharing import Draws, distinct
+from dpt_ray.experiments.search.finish import finish_search
+from dpt_ray.experiments.search.search import Search
+from dpt_ray.experiments.search.sharing import Draws, distinct
+from dpt_ray.experiments.search.trial_plan import describe_search
 
 SCALE = "sampling.guidance_scale"
 SPACES = {

@@ -12,10 +12,10 @@ from search_trials import finished, made_up_trial
 
 from dpt_ray.config.load import load_config
 from dpt_ray.errors import UserError
-from dpt_ray.search.finish import finish_search
-from dpt_ray.search.records import measured, with_gain
-from dpt_ray.search.search import Search
-from dpt_ray.search.summary import best_first, points_of, winner
+from dpt_ray.experiments.search.finish import finish_search
+from dpt_ray.experiments.search.records import measured, with_gain
+from dpt_ray.experiments.search.search import Search
+from dpt_ray.experiments.search.summary import best_first, points_of, winner
 
 SCALE = "sampling.guidance_scale"
 GRID = {SCALE: {"grid": [0.0, 1.0, 2.0]}}

@@ -5,10 +5,10 @@ from search_trials import MadeUpStore, finished, made_up_trial
 
 from dpt_ray.config.tune import TuneConfig
 from dpt_ray.errors import UserError
-from dpt_ray.search import proposals
-from dpt_ray.search.proposals import ProposedTrials
-from dpt_ray.search.queue import ListedTrials
-from dpt_ray.search.records import Record
+from dpt_ray.experiments.search import proposals
+from dpt_ray.experiments.search.proposals import ProposedTrials
+from dpt_ray.experiments.search.queue import ListedTrials
+from dpt_ray.experiments.search.records import Record
 
 
 def test_the_next_trial_shares_least_of_what_is_missing_with_those_that_run():

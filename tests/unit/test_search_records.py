@@ -6,10 +6,10 @@ import pytest
 from search_trials import MadeUpStore, made_up_trial
 
 from dpt_ray.config.tune import TuneConfig
-from dpt_ray.pipeline.artifacts import ArtifactStore
-from dpt_ray.search.queue import ListedTrials
-from dpt_ray.search.records import Look, Record, Records
-from dpt_ray.search.search import _Session
+from dpt_ray.experiments.search.queue import ListedTrials
+from dpt_ray.experiments.search.records import Look, Record, Records
+from dpt_ray.experiments.search.search import _Session
+from dpt_ray.pipeline.artifacts.store import ArtifactStore
 
 METRICS = {"stage1_accuracy": 0.5, "stage3_accuracy": 0.75, "test_images": 10}
 

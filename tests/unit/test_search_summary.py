@@ -6,12 +6,12 @@ import re
 import pytest
 from search_trials import MadeUpStore, finished, made_up_trial
 
+from dpt_ray.experiments.search.records import Record
+from dpt_ray.experiments.search.summary import best_first, costs_of, points_of, standard_error
 from dpt_ray.report.content import Figure
 from dpt_ray.report.search_content import Ending, SearchReport, short_names
 from dpt_ray.report.search_figures import setting_panels
 from dpt_ray.report.search_page import format_spread, render_search
-from dpt_ray.search.records import Record
-from dpt_ray.search.summary import best_first, costs_of, points_of, standard_error
 
 
 def _trials(scores: dict[tuple[float, int], float | str], **more: float):

@@ -11,9 +11,9 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.images import encode_png
-from dpt_ray.data.salvage import reliable_samples
-from dpt_ray.data.shards import Sample, build_shard, fetch_shard, iter_samples, sha256, split_name
+from dpt_ray.data.images.decoding import encode_png
+from dpt_ray.data.shards.salvage import reliable_samples
+from dpt_ray.data.shards.samples import Sample, build_shard, fetch_shard, iter_samples, sha256, split_name
 from dpt_ray.errors import UserError
 
 WHERE = "memory://bucket/00000.tar"

@@ -11,14 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.core.labels import UNKNOWN_LABEL
-from dpt_ray.data.images import ImageForm, encode_png
-from dpt_ray.data.importing.keys import file_key
-from dpt_ray.data.index import DatasetIndex, ShardInfo, list_shards, read_index
-from dpt_ray.data.labels import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
-from dpt_ray.data.shards import Sample, build_shard, sha256
-from dpt_ray.data.sidecars import decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
-from dpt_ray.data.source import (
+from dpt_ray.core.class_ids import UNKNOWN_LABEL
+from dpt_ray.data.images.decoding import ImageForm, encode_png
+from dpt_ray.data.loading.source import (
     ImageSource,
     SourceShard,
     new_arrays,
@@ -27,7 +22,12 @@ from dpt_ray.data.source import (
     sidecar_labelled_source,
     unlabelled_source,
 )
-from dpt_ray.data.stores import write_bytes, write_json
+from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, list_shards, read_index
+from dpt_ray.data.shards.keys import file_key
+from dpt_ray.data.shards.label_choice import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
+from dpt_ray.data.shards.samples import Sample, build_shard, sha256
+from dpt_ray.data.shards.sidecars import decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
+from dpt_ray.data.storage.stores import write_bytes, write_json
 from dpt_ray.errors import UserError
 
 WHERE = "memory://labels.txt"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from dpt_ray.core.semi_supervised.sinkhorn import balanced_classes, class_log_scales
+from dpt_ray.core.balanced_assignment import balanced_classes, class_log_scales
 
 EQUAL = torch.ones(3)
 

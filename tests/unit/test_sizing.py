@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from dpt_ray.capacity import capacity_document as document
+from dpt_ray.capacity import flops as compute
+from dpt_ray.capacity import measured
+from dpt_ray.capacity import storage_bytes as storage
+from dpt_ray.capacity.run_size import DataSize, size_run
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ProbeConfig
-from dpt_ray.core.build import classifier_training, generator_training
 from dpt_ray.core.models.uvit import UViT
-from dpt_ray.data.ahead import plan_reads, segment_sequence
-from dpt_ray.data.order import ImageOrder
-from dpt_ray.data.shards import Sample, build_shard
-from dpt_ray.sizing import compute, document, measured, storage
-from dpt_ray.sizing.run import DataSize, size_run
+from dpt_ray.core.trainings import classifier_training, generator_training
+from dpt_ray.data.loading.order import ImageOrder
+from dpt_ray.data.loading.prefetch_plan import plan_reads, segment_sequence
+from dpt_ray.data.shards.samples import Sample, build_shard
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,9 +37,9 @@ def test_the_document_is_what_the_command_writes():
 
 
 def test_the_measured_rates_are_those_of_the_benchmarks():
-    assert json.loads(Path("dpt_ray/sizing/measured.json").read_text()) == measured.collect(Path("docs/benchmarks")), (
-        f"out of date, run: {measured.COMMAND}"
-    )
+    assert json.loads(Path("dpt_ray/capacity/measured.json").read_text()) == measured.collect(
+        Path("docs/benchmarks")
+    ), f"out of date, run: {measured.COMMAND}"
 
 
 def test_measured_rates_come_back_exactly_and_rise_with_fewer_pixels():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.importing.splits import is_bare_split, read_split_name, splits_of_files, splits_of_folders
+from dpt_ray.data.importing.split_names import is_bare_split, read_split_name, splits_of_files, splits_of_folders
 
 WORDS = {
     "train": ["train", "training", "trn"],

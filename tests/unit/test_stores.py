@@ -16,7 +16,7 @@ from store_contract import (  # noqa: F401
     test_what_is_written_is_read_replaced_and_listed,
 )
 
-from dpt_ray.data import stores
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 

@@ -8,8 +8,8 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.shards import Sample, build_shard, iter_samples
-from dpt_ray.data.tar_headers import plain_members
+from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.tar_headers import plain_members
 
 FORMATS = st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 NAMES = st.text(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.salvage import read_content
-from dpt_ray.data.shards import iter_samples
-from dpt_ray.data.tar_members import (
+from dpt_ray.data.shards.salvage import read_content
+from dpt_ray.data.shards.samples import iter_samples
+from dpt_ray.data.shards.tar_members import (
     MOST_EXTENDED_BYTES,
     MOST_EXTENDED_HEADERS,
     BadMemberError,

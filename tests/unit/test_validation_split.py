@@ -7,17 +7,17 @@ from hypothesis import strategies as st
 
 from dpt_ray.config.schema import ClusterConfig, DataConfig, LabelsConfig
 from dpt_ray.config.tune import ValidationConfig
-from dpt_ray.data import stores
-from dpt_ray.data.images import encode_png
-from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
-from dpt_ray.data.shards import Sample, build_shard, sha256
-from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
-from dpt_ray.data.skipped import TOLERATE_NOTHING
-from dpt_ray.data.source import LABEL, read_shard_samples
+from dpt_ray.data.images.decoding import encode_png
+from dpt_ray.data.loading.source import LABEL, read_shard_samples
+from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.shards.samples import Sample, build_shard, sha256
+from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts import ArtifactStore
+from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.graph import Step, Workshop, in_order
-from dpt_ray.pipeline.steps.labels import LabelledSubset, read_labelled
+from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset, read_labelled
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
 
 CLASSES = 3

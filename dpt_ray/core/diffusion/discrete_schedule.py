@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dpt_ray.core.diffusion.processes import NoisePrediction
-from dpt_ray.core.random import RowRandom
+from dpt_ray.core.row_random import RowRandom
 
 
 @dataclass(frozen=True)

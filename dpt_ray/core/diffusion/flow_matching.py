@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dpt_ray.core.diffusion.denoiser import Coefficients
 from dpt_ray.core.diffusion.processes import TimedProcess
-from dpt_ray.core.random import RowRandom
+from dpt_ray.core.row_random import RowRandom
 
 
 @dataclass(frozen=True)

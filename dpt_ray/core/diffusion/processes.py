@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dpt_ray.core.diffusion.denoiser import Coefficients, Denoiser, Network, call_network, per_image, preconditioned
 from dpt_ray.core.diffusion.weighting import LEAST_SIGMA, Weighting
-from dpt_ray.core.random import RowRandom
+from dpt_ray.core.row_random import RowRandom
 
 
 class Process(ABC):

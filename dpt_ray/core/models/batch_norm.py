@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
-from dpt_ray.core.training.collective import num_workers
+from dpt_ray.core.collective import num_workers
 
 
 class BatchNorm2d(nn.BatchNorm2d):

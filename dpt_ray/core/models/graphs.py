@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dpt_ray.core.models.encoders import FrozenEncoder
-from dpt_ray.core.probe.features import normalise_rows
-from dpt_ray.core.semi_supervised.augmentation import normalise
+from dpt_ray.core.models.frozen_encoder import FrozenEncoder
+from dpt_ray.core.probe.normalisation import normalise_rows
+from dpt_ray.core.semi_supervised.weak_strong_augmentation import normalise
 
 
 class ClassifierGraph(nn.Module):

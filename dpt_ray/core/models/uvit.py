@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpt_ray.core.models.confidence import ConfidenceEmbedding
+from dpt_ray.core.models.confidence_embedding import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
 
 NUM_EXTRA_TOKENS = 2

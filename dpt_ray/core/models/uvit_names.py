@@ -22,7 +22,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from dpt_ray.core.models.misfits import some
+from dpt_ray.core.state_mismatch import some
 
 _RULES = [
     (re.compile(pattern), ours)

@@ -79,7 +79,7 @@ class Algorithm(nn.Module):
     """A semi-supervised algorithm; its statistics are buffers.
 
     A module `algorithms/<name>.py` that defines `ALGORITHM`, a subclass with a class `Settings`, is the
-    algorithm `<name>`. Statistics are means over all workers' rows (`core/training/collective.py`), so that
+    algorithm `<name>`. Statistics are means over all workers' rows (`core/collective.py`), so that
     the number of workers does not change the method; workers hold equally many rows.
 
     Args:

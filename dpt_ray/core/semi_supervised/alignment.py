@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from dpt_ray.core.training.collective import mean_over_workers
+from dpt_ray.core.collective import mean_over_workers
 
 _TINY = 1e-6
 

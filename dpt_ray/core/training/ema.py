@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dpt_ray.core.training.collective import own_part
+from dpt_ray.core.collective import own_part
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.collective import agree, mean_over_workers, whole
 from dpt_ray.core.training.accumulation import backward
-from dpt_ray.core.training.collective import agree, mean_over_workers, whole
 from dpt_ray.core.training.compute import FLOAT32, Precision, in_precision
-from dpt_ray.core.training.finite import FiniteCheck
+from dpt_ray.core.training.nonfinite import FiniteCheck
 from dpt_ray.core.training.optim import learning_rate, set_learning_rate
 from dpt_ray.core.training.state import TrainState
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpt_ray.core.training.collective import own_part
+from dpt_ray.core.collective import own_part
 
 TRACKED = (0.05, 0.10)
 """The paper's two widths."""

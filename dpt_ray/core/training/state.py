@@ -1,6 +1,6 @@
 """Everything that training needs to go on from where it was, as tensors and a little JSON.
 
-Random numbers and the order of data are functions of (seed, step) (`core/random.py`, `data/order.py`),
+Random numbers and the order of data are functions of (seed, step) (`core/row_random.py`, `data/loading/order.py`),
 so `images_seen` is the random state and the data position in one integer.
 """
 
@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from dpt_ray.core.models.misfits import misfits
-from dpt_ray.core.training.collective import whole
+from dpt_ray.core.collective import whole
+from dpt_ray.core.state_mismatch import misfits
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.power_ema import PowerEma

@@ -4,11 +4,11 @@ import tarfile
 from collections.abc import Sequence
 from itertools import islice
 
-from dpt_ray.data import stores
 from dpt_ray.data.importing.file_sets import name_some
-from dpt_ray.data.importing.keys import extension, has_image_name
 from dpt_ray.data.importing.tree import list_files
-from dpt_ray.data.shards import LABEL_EXTENSION
+from dpt_ray.data.shards.keys import extension, has_image_name
+from dpt_ray.data.shards.samples import LABEL_EXTENSION
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 _MEMBERS = 20

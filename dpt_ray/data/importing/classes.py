@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import DataConfig
-from dpt_ray.core.labels import MAX_CLASS_ID
-from dpt_ray.data import stores
-from dpt_ray.data.importing.keys import normalise_name
+from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.text_files import read_lines
+from dpt_ray.data.shards.keys import normalise_name
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 _FIX = "list every class in data.class_file (one name a line, in the order of ids), or in data.class_names"

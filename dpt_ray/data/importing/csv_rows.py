@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dpt_ray.data.importing.column_names import list_columns
-from dpt_ray.data.importing.keys import has_image_name, normalise_name
 from dpt_ray.data.importing.text_files import read_lines
+from dpt_ray.data.shards.keys import has_image_name, normalise_name
 from dpt_ray.errors import UserError
 
 SEPARATORS = ",;\t|"

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from dpt_ray.config.schema import DataConfig
-from dpt_ray.data import stores
 from dpt_ray.data.importing.ambiguous import are_of_folders, refuse_beside_folders
 from dpt_ray.data.importing.cifar10_binary import Cifar10, describe_cifar10, is_cifar10, read_cifar10, refuse_pickled
 from dpt_ray.data.importing.class_folders import ClassFolders, describe_class_folders
@@ -15,13 +14,14 @@ from dpt_ray.data.importing.digits import Digits, Split, describe_digits, read_d
 from dpt_ray.data.importing.file_sets import ARCHIVE_ENDINGS, PARQUET, find_files, is_pattern, match_files, name_some
 from dpt_ray.data.importing.file_sets import SHARDS as SHARD_FILES
 from dpt_ray.data.importing.files import read_files
-from dpt_ray.data.importing.keys import has_image_name
+from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe
 from dpt_ray.data.importing.litter import why_folder_passed_over, why_passed_over
 from dpt_ray.data.importing.parquet_table import ParquetTables, describe_parquet, read_parquet
-from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe
 from dpt_ray.data.importing.same_place import are_nested, refuse_nested, refuse_same_place
 from dpt_ray.data.importing.tree import FileEntry, list_files, list_folders
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.shards.keys import has_image_name
+from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 READERS: dict[str, Callable[[dict[str, Any], Recipe], Iterator[RawImage | Skipped]]] = {

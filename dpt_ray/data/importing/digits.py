@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from dpt_ray.core.random import derive_seed
-from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, ranges
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, ranges
+from dpt_ray.data.shards.skipped import Skipped
 
 _MAX_INK = 16
 """The original values run from 0 to 16."""

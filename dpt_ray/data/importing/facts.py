@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from dpt_ray.data.importing.plan import Ignored
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.importing.import_plan import Ignored
+from dpt_ray.data.shards.skipped import Skipped
 
 
 def left_out_table(skipped: Sequence[Skipped], ignored: Sequence[Ignored]) -> bytes:

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from dpt_ray.core.random import derive_seed
-from dpt_ray.data import stores
+from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.importing.file_sets import ARCHIVE_ENDINGS
-from dpt_ray.data.importing.keys import extension, file_keys, has_image_name, is_text, printable
+from dpt_ray.data.importing.import_plan import Ignored, ImageSet, RawImage, Recipe, Unread, ranges
 from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
-from dpt_ray.data.importing.plan import Ignored, ImageSet, RawImage, Recipe, Unread, ranges
 from dpt_ray.data.importing.sniffing import sniff_files
 from dpt_ray.data.importing.tree import BROKEN, FileEntry
-from dpt_ray.data.shards import IMAGE_EXTENSIONS, sha256
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.shards.keys import extension, file_keys, has_image_name, is_text, printable
+from dpt_ray.data.shards.samples import IMAGE_EXTENSIONS, sha256
+from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError
 
 _READ_TOGETHER = 16

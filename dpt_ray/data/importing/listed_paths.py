@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 from fsspec.implementations.local import LocalFileSystem
 
-from dpt_ray.data import stores
-from dpt_ray.data.importing.keys import normalise_name
+from dpt_ray.data.shards.keys import normalise_name
+from dpt_ray.data.storage import stores
 
 _DRIVE = re.compile(r"[A-Za-z]:(?=[/\\])")
 

@@ -1,6 +1,6 @@
 """Files that systems and programs leave in folders, and what people write about a data set: none of them is data."""
 
-from dpt_ray.data.importing.keys import extension
+from dpt_ray.data.shards.keys import extension
 
 _FOLDERS = {
     "__macosx",  # zip archives made on macOS

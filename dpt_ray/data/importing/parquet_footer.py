@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dpt_ray.core.labels import MAX_CLASS_ID
-from dpt_ray.data import stores
+from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.text_files import refuse_special_file
 from dpt_ray.data.importing.tree import FileEntry
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 MAX_LABEL_BYTES = 256 << 20

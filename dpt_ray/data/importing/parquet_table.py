@@ -8,18 +8,18 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dpt_ray.core.labels import MAX_CLASS_ID
-from dpt_ray.data import stores
+from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.classes import ClassList
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.files import hash_listing, unread
-from dpt_ray.data.importing.keys import escape_stem
+from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, ranges
 from dpt_ray.data.importing.parquet_files import ENDING, list_parquet
 from dpt_ray.data.importing.parquet_footer import open_file, read_footers, unreadable
 from dpt_ray.data.importing.parquet_labels import LabelMap, join_classes
 from dpt_ray.data.importing.parquet_schema import BYTES, find_columns
-from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, ranges
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.shards.keys import escape_stem
+from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage import stores
 
 _ROWS_TOGETHER = 64
 """Rows that a worker decodes at the same time; bounds its memory."""

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from dpt_ray.data import stores
 from dpt_ray.data.importing.listed_paths import plain_path
+from dpt_ray.data.storage import stores
 
 _TRIED = 1000
 """Paths of the list that are looked at."""

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpt_ray.data.crop import centre_crop, halve, to_array
-from dpt_ray.data.deep import Levels
-from dpt_ray.data.image_formats import fitting_extension
-from dpt_ray.data.images import encode_png
-from dpt_ray.data.importing.plan import RawImage
-from dpt_ray.data.pictures import Picture, RefusedImageError, complaint, read_picture
-from dpt_ray.data.shards import LABEL_EXTENSION, Sample
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.images.crop import centre_crop, halve, to_array
+from dpt_ray.data.images.decoding import encode_png
+from dpt_ray.data.images.formats import fitting_extension
+from dpt_ray.data.images.pictures import Picture, RefusedImageError, complaint, read_picture
+from dpt_ray.data.images.white_level import Levels
+from dpt_ray.data.importing.import_plan import RawImage
+from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample
+from dpt_ray.data.shards.skipped import Skipped
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from dpt_ray.data import stores
-from dpt_ray.data.image_formats import NOT_DECODED, SNIFFED_BYTES, sniff
-from dpt_ray.data.importing.keys import extension, printable
+from dpt_ray.data.images.formats import NOT_DECODED, SNIFFED_BYTES, sniff
+from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.other_formats import recognise
-from dpt_ray.data.importing.plan import Ignored
 from dpt_ray.data.importing.tree import FileEntry
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.shards.keys import extension, printable
+from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError
 
 _TOGETHER = 32

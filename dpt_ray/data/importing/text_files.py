@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from fsspec.implementations.local import LocalFileSystem
 
-from dpt_ray.data import stores
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 MAX_LINE = 1 << 20

@@ -6,8 +6,8 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from dpt_ray.data import stores
 from dpt_ray.data.importing.litter import outermost_passed_over, why_folder_passed_over
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 FileEntry = dict[str, Any]

@@ -7,26 +7,26 @@ import numpy as np
 import torch
 
 from dpt_ray.config.schema import PseudoLabelsConfig
-from dpt_ray.core.random import derive_seed
-from dpt_ray.core.semi_supervised.sinkhorn import balanced_classes, class_log_scales
-from dpt_ray.data import stores
-from dpt_ray.data.index import DatasetIndex, read_index
-from dpt_ray.data.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
-from dpt_ray.data.skipped import Skipped
-from dpt_ray.data.source import CONFIDENCE, LABEL
+from dpt_ray.core.balanced_assignment import balanced_classes, class_log_scales
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
+from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.prediction_worker import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
-from dpt_ray.pipeline.steps.predictions import (
+from dpt_ray.pipeline.steps.predict import (
     SIDECARS,
     Predictions,
     read_predictions,
     sidecar_urls,
     summarise_predictions,
 )
+from dpt_ray.pipeline.steps.prediction_worker import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
 
 SAMPLED_NUMBERS = 2**24
 """Probabilities that the driver holds to find the scales, about; the number of images does not bound its memory."""

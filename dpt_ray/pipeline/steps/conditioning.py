@@ -5,19 +5,19 @@ from typing import Any
 import numpy as np
 
 from dpt_ray.config.schema import ConditioningConfig
-from dpt_ray.core.labels import UNKNOWN_LABEL
-from dpt_ray.core.models.confidence import CERTAIN
-from dpt_ray.data import stores
-from dpt_ray.data.index import DatasetIndex, read_index
-from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
-from dpt_ray.data.skipped import Skipped
-from dpt_ray.data.source import CONFIDENCE, LABEL
+from dpt_ray.core.class_ids import UNKNOWN_LABEL
+from dpt_ray.core.models.confidence_embedding import CERTAIN
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
+from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
-from dpt_ray.pipeline.steps.labels import read_labelled
-from dpt_ray.pipeline.steps.predictions import SIDECARS, Predictions, sidecar_urls
+from dpt_ray.pipeline.steps.labelled_subset import read_labelled
+from dpt_ray.pipeline.steps.predict import SIDECARS, Predictions, sidecar_urls
 
 LABELLED = "labelled"
 

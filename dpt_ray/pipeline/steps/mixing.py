@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
-from dpt_ray.core.build import uses_unlabelled
-from dpt_ray.data.index import DatasetIndex, read_index
-from dpt_ray.data.source import CONFIDENCE, LABEL, ImageSource, SourceShard, unlabelled_source
+from dpt_ray.core.trainings import uses_unlabelled
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL, ImageSource, SourceShard, unlabelled_source
+from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Workshop
-from dpt_ray.pipeline.steps.data import image_form
-from dpt_ray.pipeline.steps.labels import labelled_source
-from dpt_ray.pipeline.steps.predictions import read_predictions
-from dpt_ray.pipeline.steps.pseudo_images import asked_labels
+from dpt_ray.pipeline.steps.index_dataset import image_form
+from dpt_ray.pipeline.steps.labelled_subset import labelled_source
+from dpt_ray.pipeline.steps.predict import read_predictions
+from dpt_ray.pipeline.steps.sample_images import asked_labels
 
 PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"
 """Roles of parents: the generator's images, and what stage 1 sees in them."""

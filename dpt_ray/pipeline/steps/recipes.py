@@ -1,13 +1,13 @@
 """The paper's two kinds of classifier behind one door: trained from scratch, or a probe on a frozen encoder."""
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, ProbeConfig, PseudoLabelsConfig
-from dpt_ray.data.encoders import located
+from dpt_ray.networks.pretrained.encoders import located
 from dpt_ray.pipeline.graph import Step
-from dpt_ray.pipeline.steps.classifier import TrainClassifier
-from dpt_ray.pipeline.steps.features import EncodeImages
-from dpt_ray.pipeline.steps.predictions import Predictions
-from dpt_ray.pipeline.steps.probe import FitProbe
-from dpt_ray.pipeline.steps.pseudo_images import PseudoImages
+from dpt_ray.pipeline.steps.encode_images import EncodeImages
+from dpt_ray.pipeline.steps.fit_probe import FitProbe
+from dpt_ray.pipeline.steps.predict import Predictions
+from dpt_ray.pipeline.steps.sample_images import PseudoImages
+from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
 
 Classifier = TrainClassifier | FitProbe
 

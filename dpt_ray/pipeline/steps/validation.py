@@ -8,15 +8,15 @@ from typing import Any, Literal
 import numpy as np
 
 from dpt_ray.config.tune import ValidationConfig
-from dpt_ray.core.random import derive_seed
-from dpt_ray.data import stores
-from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
-from dpt_ray.data.labels import LabelledImage
-from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
-from dpt_ray.data.source import LABEL
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.data.loading.source import LABEL
+from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.shards.label_choice import LabelledImage
+from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.labels import LabelledSubset, all_images, read_labelled, write_labelled
+from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset, all_images, read_labelled, write_labelled
 
 DEFAULT_SHARE = 0.2
 _LABELS, _ROWS_FILE = "labels", "rows.json"

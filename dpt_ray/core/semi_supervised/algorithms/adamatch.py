@@ -3,9 +3,9 @@
 import torch
 
 from dpt_ray.config.schema import Share
+from dpt_ray.core.collective import mean_over_workers
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views
 from dpt_ray.core.semi_supervised.alignment import RunningDistribution, align
-from dpt_ray.core.training.collective import mean_over_workers
 
 
 class AdaMatch(Algorithm):

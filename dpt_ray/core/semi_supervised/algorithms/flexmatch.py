@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from dpt_ray.config.schema import Share
+from dpt_ray.core.collective import gather_from_workers
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views
-from dpt_ray.core.training.collective import gather_from_workers
 
 UNLEARNED = -1
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dpt_ray.config.schema import Share
+from dpt_ray.core.collective import mean_over_workers
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views, Weight
-from dpt_ray.core.training.collective import mean_over_workers
 
 
 class FreeMatch(Algorithm):

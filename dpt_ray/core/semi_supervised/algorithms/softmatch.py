@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor
 
 from dpt_ray.config.schema import Share
+from dpt_ray.core.collective import mean_over_workers, num_workers
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views
 from dpt_ray.core.semi_supervised.alignment import RunningDistribution, align
-from dpt_ray.core.training.collective import mean_over_workers, num_workers
 
 
 class SoftMatch(Algorithm):

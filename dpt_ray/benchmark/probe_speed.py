@@ -1,0 +1,138 @@
+"""The benchmark of the linear probe's fit: ours against scikit-learn's logistic regression, objective over time."""
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from dpt_ray.core.probe.logistic import fit_logistic, objective_and_gradient
+from dpt_ray.core.probe.normalisation import normalise_rows
+from dpt_ray.tables import markdown_table
+
+TOLERANCES = (1e-4, 1e-6)
+"""Of scikit-learn: its default, and the one that a `linear_probe` has by default."""
+OUR_TOLERANCE = 1e-7
+"""Of ours: below its default, so that its curve passes every objective that it is compared at."""
+SAME = 1e-4
+"""Relative difference at which an objective counts as reached."""
+CHUNK = 4096
+
+
+def measure_probe(
+    *, rows: int, features: int, classes: int, decay: float, rounds: int, device: str, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Fit one problem by both, in turns; return all figures as JSON.
+
+    Args:
+        rows: N.
+        features: D.
+        classes: C.
+        decay: a in the spectrum k^-a of the features' covariance; features of trained networks have about 1
+            (Agrawal et al. 2022, alpha-ReQ), and more where few directions dominate.
+        rounds: how often; the median of times is told.
+        device: where ours multiplies; scikit-learn's is the CPU, and the data lie in its memory.
+        say: is told each figure as it comes.
+    """
+    x, y = make_problem(rows, features, classes, decay)
+    l2 = 0.0025 / rows
+    pieces = list(zip(x.split(CHUNK), y.split(CHUNK), strict=True))
+    own_runs, their_runs = [], {tolerance: [] for tolerance in TOLERANCES}
+    warm = rows // 10  # of both; the rest would be as fast and take as long again
+    _our_curve([(x[:warm], y[:warm])], features, classes, l2, device)
+    _their_fit(x[:warm].numpy(), y[:warm].numpy(), l2, TOLERANCES[0], pieces)
+    for number in range(1, rounds + 1):
+        own_runs.append(curve := _our_curve(pieces, features, classes, l2, device))
+        say(f"round {number}: ours: {curve[-1][0]:.1f} s, {len(curve)} passes, objective {curve[-1][1]:.6f}")
+        for tolerance in TOLERANCES:
+            fit = _their_fit(x.numpy(), y.numpy(), l2, tolerance, pieces)
+            their_runs[tolerance].append(fit)
+            told = f"{fit['seconds']:.1f} s, {fit['iterations']} iterations, objective {fit['objective']:.6f}"
+            say(f"round {number}: scikit-learn, tol {tolerance:g}: {told}")
+    comparisons = []
+    for tolerance, fits in their_runs.items():
+        target = fits[0]["objective"] * (1 + SAME)
+        ours = [next((at for at, value in curve if value <= target), None) for curve in own_runs]
+        passes = next((n for n, (_, value) in enumerate(own_runs[0], start=1) if value <= target), None)
+        seconds = float(np.median([fit["seconds"] for fit in fits]))
+        own_seconds = None if None in ours else float(np.median(np.array(ours, float)))
+        comparisons.append(
+            {
+                "tolerance": tolerance,
+                "objective": fits[0]["objective"],
+                "iterations": fits[0]["iterations"],
+                "seconds": seconds,
+                "our_passes": passes,
+                "our_seconds": own_seconds,
+                "ratio": seconds / own_seconds if own_seconds else None,
+            }
+        )
+    return {
+        "rows": rows, "features": features, "classes": classes, "decay": decay, "rounds": rounds,
+        "threads": torch.get_num_threads(), "machine_cpus": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "our_curve": own_runs[0], "comparisons": comparisons,
+    }  # fmt: skip
+
+
+def make_problem(rows: int, features: int, classes: int, decay: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return normalised features, float32 (N, D), whose covariance has the spectrum k^-decay, and labels (N,)."""
+    random = torch.Generator().manual_seed(0)
+    scales = torch.arange(1, features + 1) ** (-decay / 2)
+    basis, _ = torch.linalg.qr(torch.randn(features, features, generator=random))
+    centres = torch.randn(classes, features, generator=random)
+    y = torch.randint(classes, (rows,), generator=random)
+    x = (centres[y] + 2 * torch.randn(rows, features, generator=random)) * scales
+    return normalise_rows(x @ basis), y
+
+
+def _our_curve(pieces: list, features: int, classes: int, l2: float, device: str) -> list[tuple[float, float]]:
+    curve: list[tuple[float, float]] = []
+    began = time.perf_counter()
+    fit_logistic(
+        lambda: pieces, features, classes, l2=l2, tolerance=OUR_TOLERANCE, device=device,
+        on_evaluation=lambda fit: curve.append((time.perf_counter() - began, fit.objectives[-1])),
+    )  # fmt: skip
+    return curve
+
+
+def _their_fit(x: np.ndarray, y: np.ndarray, l2: float, tolerance: float, pieces: list) -> dict[str, Any]:
+    model = LogisticRegression(C=1 / (l2 * len(y)), fit_intercept=False, tol=tolerance, max_iter=5000)
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x, y)
+    seconds = time.perf_counter() - began
+    objective, _ = objective_and_gradient(lambda: pieces, torch.from_numpy(model.coef_).double(), l2)
+    return {"seconds": seconds, "iterations": int(model.n_iter_[0]), "objective": objective}
+
+
+def probe_table(figures: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    rows = [
+        (
+            f"tol={c['tolerance']:g}", f"{c['objective']:.6f}", f"{c['iterations']}", f"{c['seconds']:.1f} s",
+            str(c["our_passes"]), "not reached" if c["our_seconds"] is None else f"{c['our_seconds']:.1f} s",
+            "" if c["ratio"] is None else f"{c['ratio']:.1f}",
+        )
+        for c in figures["comparisons"]
+    ]  # fmt: skip
+    head = (
+        "scikit-learn",
+        "its objective",
+        "its iterations",
+        "its time",
+        "our passes to it",
+        "our time to it",
+        "ratio",
+    )
+    about = (
+        "{rows:,} rows of {features} features, spectrum k^-{decay:g}, {classes} classes, {threads} threads, ours on "
+        "{device}; medians of {rounds} rounds in turns after warming up."
+    ).format(**figures)
+    return f"{about}\n\n{markdown_table([head, *rows])}"

@@ -1,0 +1,95 @@
+"""Bytes in storage and in memory, in closed form."""
+
+import math
+
+import torch
+
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.trainings import classifier_training, generator_training
+
+TAR_BLOCK, TAR_RECORD = 512, 10240
+KEY_BYTES, LABEL_BYTES, CONFIDENCE_BYTES, TOP_BYTES, HASH_BYTES = 20, 8, 4, 8, 48
+"""A sidecar's columns: a key of 16 characters with its offset, int64, float32, int32 and float32 for each kept
+class, and the hashes of an indexed image. Parquet compresses them; that is not counted on."""
+_MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}
+
+
+def shard_bytes(images: int, image_bytes: float, class_bytes: int = 3) -> int:
+    """Return the size of a tar of samples, each with an image and a `cls` file."""
+    files = [image_bytes, class_bytes]
+    sample = sum(TAR_BLOCK + TAR_BLOCK * math.ceil(size / TAR_BLOCK) for size in files)
+    return TAR_RECORD * math.ceil((images * sample + 2 * TAR_BLOCK) / TAR_RECORD)
+
+
+def classifier_checkpoint(config: ClassifierConfig, *, channels: int, num_classes: int, num_unlabelled: int) -> int:
+    """Return the bytes of a checkpoint's tensors: weights, average, optimizer, the algorithm's statistics."""
+    with torch.device("meta"):
+        state = classifier_training(
+            config, channels=channels, num_classes=num_classes, num_unlabelled=num_unlabelled, seed=0
+        )
+    return state_bytes(state, config.optimizer)
+
+
+def generator_checkpoint(config: GeneratorConfig, *, size: int, channels: int, num_classes: int) -> int:
+    """Return the bytes of a checkpoint's tensors: weights, averages, optimizer."""
+    with torch.device("meta"):
+        state = generator_training(config, image_size=size, channels=channels, num_classes=num_classes, seed=0)
+    return state_bytes(state, config.optimizer)
+
+
+def state_bytes(state: TrainState, optimizer: OptimizerConfig) -> int:
+    """Return the bytes of the tensors that `TrainState.to_bytes` writes after a step."""
+    held = sum(_tensor_bytes(module) for module in state._parts().values())
+    parameters = list(state.model.parameters())
+    moments = _MOMENTS[optimizer.name] * sum(p.numel() * p.element_size() for p in parameters)
+    counters = 4 * len(parameters) if optimizer.name != "sgd" else 0  # Adam counts its steps for each parameter
+    return held + moments + counters
+
+
+def _tensor_bytes(module: torch.nn.Module) -> int:
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
+
+
+def sidecar_bytes(images: int, *, top_k: int = 0, features: int = 0) -> int:
+    """Return the bytes of predictions for so many images, with their most probable classes and features, if any."""
+    return images * (KEY_BYTES + LABEL_BYTES + CONFIDENCE_BYTES + TOP_BYTES * top_k + 4 * features)
+
+
+def latent_bytes(config: GeneratorConfig, data: DataConfig) -> int:
+    """Return the bytes of an image's stored latents: mean and log-variance, of its mirror image too if that is used."""
+    side, channels = config.canvas(data)
+    flips = 2 if config.flip else 1
+    return 2 * flips * channels * side**2 * (2 if config.latents.storage == "float16" else 4)
+
+
+def object_store_bytes(kept: list[int], streams: int) -> int:
+    """Return the object store that a node with one training worker should have.
+
+    Kept sources lie in it whole; streams together may fill `STREAM_SHARE` of it, each with `ENOUGH_AHEAD` bytes.
+    """
+    from dpt_ray.distributed.reading import ENOUGH_AHEAD, STREAM_SHARE
+
+    return math.ceil(max((sum(kept) + streams * ENOUGH_AHEAD), streams * ENOUGH_AHEAD / STREAM_SHARE))
+
+
+def fetches_per_image(images_per_shard: int, lanes: int, shuffle_window: int) -> float:
+    """Return the GETs for an image that streams.
+
+    A shard is fetched whole once, and once more where a lane's window of shuffled images ends within it.
+    """
+    return 1 / images_per_shard + lanes / shuffle_window
+
+
+def stream_gib() -> float:
+    """Return the room that a cluster is sized to have for each stream, in GiB."""
+    from dpt_ray.distributed.reading import ENOUGH_AHEAD
+
+    return ENOUGH_AHEAD / 2**30
+
+
+def stream_share() -> float:
+    """Return the share of the object store for streams."""
+    from dpt_ray.distributed.reading import STREAM_SHARE
+
+    return STREAM_SHARE

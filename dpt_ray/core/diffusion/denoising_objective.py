@@ -1,0 +1,104 @@
+"""The training method of stage 2: denoise images whose labels are given, predicted or dropped."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.class_ids import UNKNOWN_LABEL
+from dpt_ray.core.diffusion.denoiser import per_image
+from dpt_ray.core.diffusion.edm_augmentation import Augmentation
+from dpt_ray.core.diffusion.latent_moments import LatentDraw
+from dpt_ray.core.diffusion.processes import Process
+from dpt_ray.core.diffusion.samplers import from_uint8
+from dpt_ray.core.diffusion.weighting import Weighting
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.training.objective import Objective
+
+
+class DiffusionObjective(Objective):
+    """Class-conditional denoising with label dropout (Ho & Salimans 2022, algorithm 1).
+
+    Reads the source "images". Labels are dropped anew at every visit of an image, so that one
+    network learns the conditional and the unconditional model that guidance needs.
+
+    Args:
+        process: the diffusion process, which defines the loss of an image.
+        null_label: the network's label for "no label"; unknown labels become it too.
+        label_dropout: probability in [0, 1] that a label is replaced by `null_label` (the paper's
+            p_uncond); 0 for a model that will be sampled without guidance.
+        horizontal_flip: mirror each image with probability 1/2. Not for digits or text.
+        augmentation: changes images and tells the network how, by its argument `augmentation`; in the place of
+            `horizontal_flip`.
+        dropout: give the network seeds for its dropout, by its argument `dropout_seed`.
+        weighting: weight of each noise level in the loss; the process's own when not given.
+        latents: the batch holds moments of latents, which it draws from; in the place of `horizontal_flip` and
+            `augmentation`.
+        confidence: tell the network the confidence of the labels, by its argument `confidence`.
+
+    Raises:
+        ValueError: `label_dropout` is not a probability or `null_label` is negative.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        *,
+        null_label: int,
+        label_dropout: float = 0.0,
+        horizontal_flip: bool = False,
+        augmentation: Augmentation | None = None,
+        dropout: bool = False,
+        weighting: Weighting | None = None,
+        latents: LatentDraw | None = None,
+        confidence: bool = False,
+    ):
+        super().__init__()
+        if not 0 <= label_dropout <= 1:
+            raise ValueError(f"label_dropout must be a probability in [0, 1]: got {label_dropout}")
+        if null_label < 0:
+            raise ValueError(f"null_label must be a row of the network's label table, >= 0: got {null_label}")
+        self.process = process
+        self.null_label = null_label
+        self.label_dropout = label_dropout
+        self.horizontal_flip = horizontal_flip
+        self.augmentation = augmentation
+        self.dropout = dropout
+        self.weighting = weighting
+        self.latents = latents
+        self.confidence = confidence
+
+    def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean loss over this worker's images, and it again as the metric "loss"."""
+        batch = batches["images"]
+        labels = self.drop_labels(batch.labels, batch.random)
+        images, told = self.clean(batch)
+        if self.dropout:
+            told["dropout_seed"] = batch.random.integers(2**31)
+        if self.confidence:
+            assert batch.confidence is not None
+            told["confidence"] = batch.confidence
+        loss = self.process.loss(partial(model, **told), images, labels, batch.random, self.weighting).mean()
+        return loss, {"loss": loss.detach()}
+
+    def clean(self, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is to be denoised, and what the network is told besides noise level and label."""
+        if self.latents is not None:
+            return self.latents(batch.images, batch.random), {}
+        images = from_uint8(batch.images)
+        if self.augmentation is not None:
+            images, conditions = self.augmentation(images, batch.random)
+            return images, {"augmentation": conditions}
+        return (flip_half(images, batch.random) if self.horizontal_flip else images), {}
+
+    def drop_labels(self, labels: Tensor, random: RowRandom) -> Tensor:
+        """Replace unknown labels, and each other label with probability `label_dropout`, by the null label."""
+        dropped = random.uniform() < self.label_dropout
+        return torch.where(dropped | (labels == UNKNOWN_LABEL), self.null_label, labels)
+
+
+def flip_half(images: Tensor, random: RowRandom) -> Tensor:
+    """Mirror each image of (B, C, H, W) left to right with probability 1/2."""
+    return torch.where(per_image(random.uniform() < 0.5), images.flip(3), images)

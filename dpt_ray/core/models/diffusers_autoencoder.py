@@ -1,0 +1,174 @@
+"""Autoencoders of the diffusers library: images to the moments of latents, and latents to images."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dpt_ray.core.diffusion.latent_moments import LOG_VARIANCE_RANGE
+from dpt_ray.core.models.pretrained import check_weights
+from dpt_ray.errors import UserError
+
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+
+FAMILIES = ("AutoencoderKL", "AutoencoderTiny")
+"""AutoencoderTiny has no variance: its latents are a function of the image."""
+
+
+@dataclass(frozen=True)
+class AutoencoderForm:
+    """What an autoencoder takes and gives.
+
+    Attributes:
+        family: one of `FAMILIES`.
+        image_channels: channels of its images.
+        channels: channels of its latents.
+        downsampling: pixels of an image's side for each one of a latent's.
+        scale: its own `scaling_factor`.
+        shift: its own `shift_factor`.
+    """
+
+    family: str
+    image_channels: int
+    channels: int
+    downsampling: int
+    scale: float
+    shift: float
+
+    @property
+    def has_variance(self) -> bool:
+        """Whether a latent is drawn from a distribution."""
+        return self.family == "AutoencoderKL"
+
+
+def autoencoder_form(config: Mapping[str, Any]) -> AutoencoderForm:
+    """Read the form out of an autoencoder's `config.json`.
+
+    Raises:
+        ValueError: it describes none that can be used here; the message says why.
+    """
+    family = config.get("_class_name")
+    if family not in FAMILIES:
+        raise ValueError(f"describes {family or 'no model of diffusers'}, not {' or '.join(FAMILIES)}")
+    if config.get("latents_mean") is not None or config.get("latents_std") is not None:
+        raise ValueError("normalises each channel of a latent (latents_mean, latents_std), which is not supported")
+    levels = "block_out_channels" if family == "AutoencoderKL" else "encoder_block_out_channels"
+    try:
+        return AutoencoderForm(
+            family=family,
+            image_channels=int(config["in_channels"]),
+            channels=int(config["latent_channels"]),
+            downsampling=2 ** (len(config[levels]) - 1),
+            scale=float(config.get("scaling_factor") or (0.18215 if family == "AutoencoderKL" else 1.0)),
+            shift=float(config.get("shift_factor") or 0.0),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"lacks or garbles a setting of {family} ({error})") from None
+
+
+class Autoencoder(nn.Module):
+    """A frozen autoencoder.
+
+    Args:
+        folder: a local folder with `config.json` and `diffusion_pytorch_model.safetensors`.
+        config: what `config.json` holds.
+        precision: what it computes in; weights, moments and images are float32.
+        batch: images that are encoded or decoded together.
+        where: what to call the folder in messages.
+
+    Raises:
+        UserError: diffusers is missing, or the weights are not those that the configuration describes.
+        ValueError: see `autoencoder_form`.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        config: Mapping[str, Any],
+        *,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        batch: int = 16,
+        where: str | None = None,
+    ):
+        super().__init__()
+        self.form = autoencoder_form(config)
+        self.model: Any = _load(folder, config, self.form.family, where or folder).eval().requires_grad_(False)
+        self._precision, self._batch = precision, batch
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the moments of images.
+
+        Args:
+            images: (B, image_channels, H, W) float32 in [-1, 1], on any device.
+
+        Returns:
+            (B, 2 channels, H / downsampling, W / downsampling) float32 on the CPU: means, then log-variances; means
+            alone, of half as many channels, where the family has no variance.
+        """
+        return torch.cat([self._encode(part.to(self._device)).float().cpu() for part in images.split(self._batch)])
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images (B, image_channels, H, W) float32 on the CPU, nominally in [-1, 1], of unscaled latents."""
+        return torch.cat([self._decode(part.to(self._device)).float().cpu() for part in latents.split(self._batch)])
+
+    def _encode(self, images: Tensor) -> Tensor:
+        with self._autocast():
+            encoded = self.model.encode(images)
+        if not self.form.has_variance:
+            return encoded.latents
+        moments = encoded.latent_dist.parameters.float()
+        mean, log_variance = moments.chunk(2, dim=1)
+        return torch.cat([mean, log_variance.clamp(*LOG_VARIANCE_RANGE)], dim=1)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        with self._autocast():
+            return self.model.decode(latents).sample
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16")
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+def _load(folder: str, config: Mapping[str, Any], family: str, where: str) -> nn.Module:
+    try:
+        import diffusers
+        from diffusers.utils import logging as diffusers_logging
+    except ImportError:
+        raise UserError(
+            "latents need the package diffusers", where="stage2.latents", fix="pip install 'dpt_ray[latents]'"
+        ) from None
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    kind = getattr(diffusers, family)
+    try:  # safetensors only; its own way to save memory would need the package accelerate
+        check_weights(config, Path(folder) / WEIGHTS, lambda: kind.from_config(dict(config)))
+        model, loaded = kind.from_pretrained(
+            folder,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            local_files_only=True,
+            output_loading_info=True,
+            torch_dtype=torch.float32,
+        )
+    except Exception as error:  # whatever diffusers and safetensors raise at a file that is damaged or another's
+        raise UserError(f"is no {family} that can be loaded ({_short(error)})", where=where) from None
+    misfits = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in loaded.get(kind, ())]
+    if misfits:
+        raise UserError(
+            f"its weights are not those of its {family}: {len(misfits)} misfit, first {misfits[0]}", where=where
+        )
+    return model
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

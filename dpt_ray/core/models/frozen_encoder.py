@@ -1,0 +1,139 @@
+"""Frozen encoders: vision transformers whose features a linear probe classifies. Loaded through transformers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dpt_ray.core.models.pretrained import check_weights, parse_config
+from dpt_ray.core.semi_supervised.weak_strong_augmentation import normalise
+from dpt_ray.core.state_mismatch import some
+from dpt_ray.errors import UserError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's channel statistics, by which these encoders' inputs are normalised."""
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+FAMILIES = ("vit_msn", "dinov2", "dinov2_with_registers", "vit", "deit")
+"""Values of `model_type` in transformers that are loaded. Each is a vision transformer with a class token."""
+
+BEFORE_NORM = frozenset({"vit_msn"})
+"""Families whose feature is taken before the final layer norm: MSN's authors classify that (their released code);
+the others' feature is the class token of the output, after it (Oquab et al. 2023 for DINOv2)."""
+
+
+class FrozenEncoder(nn.Module):
+    """Class tokens of a vision transformer, without gradients.
+
+    Args:
+        folder: a local folder with `config.json` and `model.safetensors`.
+        crop: height and width of the centre that is encoded; position embeddings are interpolated to it.
+        blocks: number of last blocks whose class tokens are concatenated.
+        where: name of the encoder in messages; the folder if None.
+
+    Raises:
+        UserError: transformers is missing, or there is no such encoder, or it is no vision transformer.
+    """
+
+    def __init__(self, folder: str, *, crop: int, blocks: int = 1, where: str | None = None):
+        super().__init__()
+        location = where or folder
+        self.model: Any = _load(folder, location).eval().requires_grad_(False)
+        config: Any = self.model.config
+        if not hasattr(self.model, "layernorm") or not hasattr(config, "hidden_size"):
+            raise UserError(f"holds a {config.model_type}, not a vision transformer such as ViT-MSN", where=location)
+        if blocks > config.num_hidden_layers:
+            raise UserError(f"has {config.num_hidden_layers} blocks, not {blocks}", where=location, fix="lower blocks")
+        if crop % config.patch_size:
+            raise UserError(f"crop must be a multiple of its patch size {config.patch_size}: {crop}", where=location)
+        self.crop, self.blocks = crop, blocks
+        self.normalised = config.model_type not in BEFORE_NORM
+        self.feature_size = blocks * config.hidden_size
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features, float32 (B, blocks D), of uint8 RGB images (B, 3, H, W), H and W at least `crop`."""
+        device = next(self.model.parameters()).device
+        pixels = normalise(_centre(images.to(device), self.crop), MEAN, STD)
+        with_position = {"interpolate_pos_encoding": True} if self.model.config.model_type == "vit_msn" else {}
+        hidden = self.model(pixel_values=pixels, output_hidden_states=True, **with_position).hidden_states
+        tokens = [states[:, 0] for states in hidden[-self.blocks :]]
+        if self.normalised:
+            tokens = [self.model.layernorm(token) for token in tokens]
+        return torch.cat(tokens, dim=1).float()
+
+
+def _load(folder: str, where: str) -> nn.Module:
+    """Load the model in a local folder.
+
+    The configuration chooses sizes alone. The family, the attention implementation and the loader are chosen here,
+    and every weight must come from the file: the library would draw missing ones at random.
+    """
+    try:
+        from transformers import AutoConfig, AutoModel
+        from transformers.utils import logging
+    except ImportError:
+        raise UserError(
+            "a linear probe needs the package transformers", where=where, fix="pip install 'dpt_ray[encoders]'"
+        ) from None
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        given = parse_config((Path(folder) / CONFIG).read_bytes())
+        family = given.pop("model_type", None)
+        if family not in FAMILIES:
+            raise ValueError(f"holds a {str(family)[:40]!r}; vision transformers that are known: {', '.join(FAMILIES)}")
+        options = {name: value for name, value in given.items() if name in _sizes_of(AutoConfig, family)}
+        config = AutoConfig.for_model(family, **options)
+        check_weights(given, Path(folder) / WEIGHTS, lambda: AutoModel.from_config(config, attn_implementation="sdpa"))
+        model, loaded = AutoModel.from_pretrained(
+            folder,
+            config=config,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            use_safetensors=True,  # never pickles
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # whatever transformers and safetensors raise at a damaged folder
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"is no encoder that can be loaded ({reason})",
+            where=where,
+            fix="give a folder with config.json and model.safetensors, or a name on huggingface.co",
+        ) from None
+    _refuse_misfits(loaded, where)
+    return model
+
+
+def _sizes_of(auto_config: Any, family: str) -> set[str]:
+    """Return the names of a family's own settings, without those that choose code: attention, kernels, quantisation."""
+    return {name for name in auto_config.for_model(family).to_dict() if not name.startswith("_")} - {
+        "attn_implementation", "experts_implementation", "use_kernels", "quantization_config", "dtype", "torch_dtype",
+    }  # fmt: skip
+
+
+def _refuse_misfits(loaded: Mapping[str, Any], where: str) -> None:
+    missing = [name for name in loaded.get("missing_keys", ()) if not name.startswith(_UNUSED)]
+    surplus = [name for name in loaded.get("unexpected_keys", ()) if ".layer" in name or ".blocks." in name]
+    shapes = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in loaded.get("mismatched_keys", ())]
+    for what, names in (("lack", missing), ("hold too many:", surplus), ("have other shapes:", shapes)):
+        if names:
+            raise UserError(
+                f"its weights are not those that its config.json describes; they {what} {some(sorted(names))}",
+                where=where,
+                fix="copy the model's folder again, or give another one",
+            )
+
+
+_UNUSED = ("pooler.",)
+"""Parts of a model that no feature comes from; published weights may lack them."""
+
+
+def _centre(images: Tensor, size: int) -> Tensor:
+    top, left = ((side - size) // 2 for side in images.shape[2:])
+    return images[:, :, top : top + size, left : left + size]

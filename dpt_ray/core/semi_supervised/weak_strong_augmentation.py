@@ -1,0 +1,218 @@
+"""Weak and strong augmentation of uint8 batches, on the device that trains.
+
+All randomness comes from the rows' own streams, so a row's augmentation depends neither on the
+other rows nor on how the batch was split over workers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from dpt_ray.core.cuda_graph import Recorded
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.semi_supervised import color_ops, geometric_ops
+from dpt_ray.core.transfer import to_device
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+
+OPERATIONS: dict[str, Operation] = {
+    "autocontrast": color_ops.autocontrast,
+    "brightness": color_ops.brightness,
+    "color": color_ops.color,
+    "contrast": color_ops.contrast,
+    "equalize": color_ops.equalize,
+    "identity": color_ops.identity,
+    "posterize": color_ops.posterize,
+    "rotate": geometric_ops.rotate,
+    "sharpness": color_ops.sharpness,
+    "shear_x": geometric_ops.shear_x,
+    "shear_y": geometric_ops.shear_y,
+    "solarize": color_ops.solarize,
+    "translate_x": geometric_ops.translate_x,
+    "translate_y": geometric_ops.translate_y,
+}
+
+PAPER_RANGES: dict[str, tuple[float, float]] = {
+    "autocontrast": (0, 0),
+    "brightness": (0.05, 0.95),
+    "color": (0.05, 0.95),
+    "contrast": (0.05, 0.95),
+    "equalize": (0, 0),
+    "identity": (0, 0),
+    "posterize": (4, 8),
+    "rotate": (-30, 30),
+    "sharpness": (0.05, 0.95),
+    "shear_x": (-0.3, 0.3),
+    "shear_y": (-0.3, 0.3),
+    "solarize": (0, 256),
+    "translate_x": (-0.3, 0.3),
+    "translate_y": (-0.3, 0.3),
+}
+"""Magnitudes of the FixMatch family's RandAugment: degrees, fractions of the side, bits, grey levels."""
+
+PAPER_FILL = {1: (123,), 3: (125, 123, 114)}
+"""Cutout colour by number of channels: CIFAR-10's mean colour, and its grey."""
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Scale uint8 images (B, C, H, W) to [0, 1], subtract `mean`, divide by `std`; float32.
+
+    Args:
+        images: uint8 images.
+        mean: one value per channel, of images in [0, 1].
+        std: one value per channel, of images in [0, 1], > 0.
+
+    Raises:
+        ValueError: `mean` or `std` has not one value per channel.
+    """
+    channels = images.shape[1]
+    if len(mean) != channels or len(std) != channels:
+        raise ValueError(f"mean and std need {channels} values, one per channel, got {len(mean)} and {len(std)}")
+    # Folded into one multiplication and one addition: x / (255 std) - mean / std.
+    folded = torch.tensor([[1 / (255 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)]])
+    scale, shift = to_device(folded, images.device)[..., None, None]
+    return images * scale - shift
+
+
+class Weak:
+    """Horizontal flip with probability 0.5, then a random crop after reflection padding.
+
+    Args:
+        flip: whether to flip; wrong for images whose class a mirror changes, such as digits.
+        crop_padding: pixels padded on every side before cropping; less than the image's side.
+    """
+
+    def __init__(self, flip: bool = True, crop_padding: int = 4):
+        self.flip = flip
+        self.crop_padding = crop_padding
+        self._crop_and_flip = Recorded(geometric_ops.crop_and_flip)
+
+    def __call__(self, images: Tensor, random: RowRandom) -> Tensor:
+        """Return a weak view of uint8 `images` (B, C, H, W); row i uses row i of `random`.
+
+        Raises:
+            ValueError: the padding is not less than the image's side.
+        """
+        return self._crop_and_flip(images, *self.draw(images, random))
+
+    def draw(self, images: Tensor, random: RowRandom) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw what `geometric_ops.crop_and_flip` does to each of the images: left, top, flip; see `__call__`."""
+        if self.crop_padding >= min(images.shape[2:]):
+            size = "x".join(map(str, images.shape[2:]))
+            raise ValueError(f"crop_padding must be less than the side of the images ({size}), got {self.crop_padding}")
+        left, top = (random.integers(2 * self.crop_padding + 1, 2) - self.crop_padding).unbind(1)
+        flip = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        if self.flip:
+            flip = random.uniform() < 0.5
+        return left, top, flip
+
+
+class Strong:
+    """RandAugment and Cutout, then the weak pipeline (FixMatch, Sohn et al. 2020).
+
+    `num_operations` operations are drawn with replacement, each with a magnitude uniform in its
+    range; Cutout's square has a side uniform in [0, `cutout`] times the image's.
+
+    Args:
+        weak: what follows the strong operations.
+        num_operations: operations per image; 0 leaves Cutout alone.
+        cutout: largest side of the square as a fraction of the image's side; 0 turns Cutout off.
+        ranges: operation name -> (lowest, highest) magnitude; only the named operations are drawn.
+        cutout_fill: grey levels painted, one per channel; default `PAPER_FILL`.
+
+    Raises:
+        ValueError: unknown or no operations, or a negative setting.
+    """
+
+    def __init__(
+        self,
+        weak: Weak,
+        num_operations: int = 3,
+        cutout: float = 0.5,
+        ranges: Mapping[str, tuple[float, float]] = PAPER_RANGES,
+        cutout_fill: Sequence[int] | None = None,
+    ):
+        if unknown := set(ranges) - set(OPERATIONS):
+            raise ValueError(f"unknown strong operations {sorted(unknown)}; there are {sorted(OPERATIONS)}")
+        if num_operations < 0 or cutout < 0:
+            raise ValueError(f"num_operations and cutout must not be negative, got {num_operations} and {cutout}")
+        if num_operations > 0 and not ranges:
+            raise ValueError("ranges names no operation to draw; set num_operations to 0 for Cutout alone")
+        self.weak = weak
+        self.num_operations = num_operations
+        self.cutout = cutout
+        # A row's draws must not depend on the order in which settings were written.
+        self.ranges = dict(sorted(ranges.items()))
+        self.cutout_fill = cutout_fill
+        self._recorded = Recorded(self._view)
+
+    def __call__(self, images: Tensor, random: RowRandom) -> Tensor:
+        """Return a strong view of uint8 `images` (B, C, H, W); row i uses row i of `random`.
+
+        Raises:
+            ValueError: `cutout_fill` has not one value per channel.
+        """
+        color = self._fill(images.shape[1])
+        operations, uniform = self._draw_operations(len(images), random)
+        square = random.uniform(3) if self.cutout > 0 else torch.zeros(len(images), 3, device=images.device)
+        if images.device.type == "cpu":
+            images = self._in_groups(images, operations, uniform)
+            operations, uniform = operations[:, :0], uniform[:, :0]
+        to_do = (to_device(operations, images.device), uniform, square, to_device(color, images.device))
+        return self._recorded(images, *to_do, *self.weak.draw(images, random))
+
+    def _fill(self, channels: int) -> Tensor:
+        if self.cutout == 0:
+            return torch.zeros(channels, dtype=torch.uint8)
+        fill = PAPER_FILL[channels] if self.cutout_fill is None else self.cutout_fill
+        if len(fill) != channels:
+            raise ValueError(f"cutout_fill needs {channels} values, one per channel, got {len(fill)}")
+        return torch.tensor(fill, dtype=torch.uint8)
+
+    def _draw_operations(self, rows: int, random: RowRandom) -> tuple[Tensor, Tensor]:
+        """Return the place in `ranges` of each operation of each row, on the CPU, and where in its range it is."""
+        if self.num_operations == 0:
+            return torch.zeros(rows, 0, dtype=torch.int64), torch.zeros(rows, 0, device=random.device)
+        return random.on_host().integers(len(self.ranges), self.num_operations), random.uniform(self.num_operations)
+
+    def _in_groups(self, images: Tensor, operations: Tensor, uniform: Tensor) -> Tensor:
+        """Apply each operation to the rows that drew it: the least work."""
+        images = images.clone()
+        for drawn, where in zip(operations.unbind(1), uniform.unbind(1), strict=True):
+            sizes = torch.bincount(drawn, minlength=len(self.ranges)).tolist()
+            groups = drawn.argsort(stable=True).split(sizes)
+            for rows, (name, (low, high)) in zip(groups, self.ranges.items(), strict=True):
+                if len(rows) > 0 and name != "identity":
+                    images[rows] = OPERATIONS[name](images[rows], low + (high - low) * where[rows])
+        return images
+
+    def _to_all(self, images: Tensor, operations: Tensor, uniform: Tensor) -> Tensor:
+        """Apply every operation to all rows and choose: the same kernels whatever was drawn, which can be recorded."""
+        for drawn, where in zip(operations.unbind(1), uniform.unbind(1), strict=True):
+            chosen = images
+            for index, (name, (low, high)) in enumerate(self.ranges.items()):
+                if name != "identity":
+                    changed = OPERATIONS[name](images, low + (high - low) * where)
+                    chosen = torch.where((drawn == index)[:, None, None, None], changed, chosen)
+            images = chosen
+        return images
+
+    def _view(
+        self,
+        images: Tensor,
+        operations: Tensor,
+        uniform: Tensor,
+        square: Tensor,
+        color: Tensor,
+        left: Tensor,
+        top: Tensor,
+        flip: Tensor,
+    ) -> Tensor:
+        """Return the view that was drawn."""
+        images = self._to_all(images, operations, uniform)
+        if self.cutout > 0:
+            height, width = images.shape[2:]
+            side, x, y = square.unbind(1)
+            images = geometric_ops.cut_out(images, side * self.cutout * width, x * width, y * height, color)
+        return geometric_ops.crop_and_flip(images, left, top, flip)

@@ -1,0 +1,242 @@
+"""From settings to networks and trainings."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from dpt_ray.config.schema import (
+    AugmentationConfig,
+    ClassifierConfig,
+    ClassifierModelConfig,
+    GeneratorConfig,
+    SamplingConfig,
+)
+from dpt_ray.core.diffusion import weighting
+from dpt_ray.core.diffusion.denoiser import Denoiser
+from dpt_ray.core.diffusion.denoising_objective import DiffusionObjective
+from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
+from dpt_ray.core.diffusion.edm_augmentation import NUM_CONDITIONS, Augmentation
+from dpt_ray.core.diffusion.flow_matching import FlowMatching
+from dpt_ray.core.diffusion.guidance import autoguided, between, guided, guided_levels
+from dpt_ray.core.diffusion.latent_moments import LatentDraw
+from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
+from dpt_ray.core.diffusion.samplers import SAMPLERS, sampling_grid
+from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
+from dpt_ray.core.models.small_cnn import SmallCnn
+from dpt_ray.core.models.uvit import UViT
+from dpt_ray.core.models.wide_resnet import WideResNet
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.semi_supervised.algorithm import Task
+from dpt_ray.core.semi_supervised.classification_objective import SemiSupervised
+from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_settings
+from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
+from dpt_ray.core.training.ema import Ema, HalfLife
+from dpt_ray.core.training.objective import Objective
+from dpt_ray.core.training.optim import build_optimizer
+from dpt_ray.core.training.power_ema import TRACKED, PowerEma
+from dpt_ray.core.training.state import TrainState
+
+
+def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classes: int) -> nn.Module:
+    """Return a classifier with `features(x)` (B, D) and logits (B, num_classes)."""
+    if config.name == "wide_resnet":
+        return WideResNet(config.depth, config.width, channels, num_classes, config.form)
+    return SmallCnn(channels, num_classes, config.width)
+
+
+def build_generator(
+    config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int
+) -> UViT | DdpmPlusPlus:
+    """Return the network of a class-conditional generator; its label `num_classes` is the null label."""
+    model = config.model
+    if model.name == "ddpmpp":
+        return DdpmPlusPlus(
+            image_size=image_size,
+            in_channels=channels,
+            num_classes=num_classes,
+            channels=model.channels,
+            multipliers=model.multipliers,
+            blocks=model.blocks,
+            attention_sizes=model.attention_sizes,
+            dropout=model.dropout,
+            augmentation_dim=NUM_CONDITIONS if config.augmentation > 0 else 0,
+            confidence=config.conditioning.confidence,
+        )
+    return UViT(
+        image_size=image_size,
+        patch_size=model.patch_size,
+        in_channels=channels,
+        dim=model.dim,
+        depth=model.depth,
+        heads=model.heads,
+        num_classes=num_classes,
+        final_conv=model.final_conv,
+        confidence=config.conditioning.confidence,
+    )
+
+
+def build_process(config: GeneratorConfig) -> Process:
+    """Return the diffusion process of a generator."""
+    if config.process == "flow_matching":
+        return FlowMatching(times=config.flow_times)
+    return {
+        "variance_preserving": VariancePreserving,
+        "discrete_variance_preserving": DiscreteVariancePreserving,
+        "edm": EdmPreconditioning,
+    }[config.process]()
+
+
+def build_weighting(config: GeneratorConfig) -> weighting.Weighting | None:
+    """Return the weight of each noise level in a generator's loss; None for the process's own."""
+    if config.loss_weighting == "min_snr":
+        return weighting.min_snr(config.min_snr_gamma)
+    return weighting.edm() if config.loss_weighting == "edm" else None
+
+
+def build_guidance(
+    config: SamplingConfig, denoiser: Denoiser, null_label: int, weak: Denoiser | None = None
+) -> Denoiser:
+    """Return a denoiser guided as `config` says; `weak` is what autoguidance extrapolates from."""
+    if config.guidance_method == "autoguidance":
+        assert weak is not None
+        inside = autoguided(denoiser, weak, config.guidance_scale)
+    else:
+        inside = guided(denoiser, config.guidance_scale, null_label)
+    if config.guidance_interval is None:
+        return inside
+    return between(inside, denoiser, *config.guidance_interval)
+
+
+def reaches_guidance(config: SamplingConfig, process: Process) -> bool:
+    """Whether any noise level of a process can lie in the guidance interval."""
+    low, high = config.guidance_interval or (0, math.inf)
+    return low <= process.sigma_max and process.sigma_min <= high
+
+
+def evaluations_per_image(config: SamplingConfig, process: Process) -> int:
+    """Return how often the network is evaluated for an image; a guided evaluation counts twice."""
+    grid = sampling_grid(config.sampler, config.steps, process.sigma_min, process.sigma_max, process.schedule)
+    levels = SAMPLERS[config.sampler].evaluated(grid)
+    if config.guidance_scale == 0:
+        return len(levels)
+    low, high = config.guidance_interval or (0, math.inf)
+    return len(levels) + guided_levels(levels, low, high)
+
+
+def channel_statistics(config: ClassifierModelConfig, channels: int) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the channel means and deviations that a classifier's input is normalised by."""
+    return _per_channel(config.mean, channels), _per_channel(config.std, channels)
+
+
+def _per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
+    return list(values) * channels if len(values) == 1 else values
+
+
+def classifier_training(
+    config: ClassifierConfig,
+    *,
+    channels: int,
+    num_classes: int,
+    num_unlabelled: int = 0,
+    num_real: int | None = None,
+    seed: int,
+) -> TrainState:
+    """Return a semi-supervised training before its first step; initial weights are a function of `seed`.
+
+    Args:
+        config: the stage's settings.
+        channels: of the images.
+        num_classes: C.
+        num_unlabelled: images of the source "unlabelled"; some algorithms keep a statistic of each.
+        num_real: images of the source "labelled" that come before pseudo images; None where it has none of those.
+        seed: the run's seed.
+    """
+    torch.manual_seed(derive_seed("classifier", config.seed, seed))
+    model = build_classifier(config.model, channels=channels, num_classes=num_classes)
+    task = Task(num_classes, num_unlabelled, math.ceil(config.images / images_per_step(config)))
+    return _training(model, _classifier_objective(config, channels, task, num_real), config, config.ema_decay)
+
+
+def images_per_step(config: ClassifierConfig) -> int:
+    """Return the images of a training step, labelled and unlabelled, over all workers."""
+    return config.labelled_batch + (config.unlabelled_batch if uses_unlabelled(config) else 0)
+
+
+def uses_unlabelled(config: ClassifierConfig) -> bool:
+    """Whether the algorithm learns from unlabelled images."""
+    return algorithm_class(config.algorithm.name).student != "none"
+
+
+def _classifier_objective(config: ClassifierConfig, channels: int, task: Task, num_real: int | None) -> SemiSupervised:
+    weak = Weak(config.augmentation.flip, config.augmentation.crop_padding)
+    algorithm = algorithm_class(config.algorithm.name)(algorithm_settings(config.algorithm), task)
+    return SemiSupervised(
+        algorithm,
+        *channel_statistics(config.model, channels),
+        weak,
+        strong_augmentation(config.augmentation, weak, channels),
+        num_real=num_real,
+        pseudo_weight=config.mixing.pseudo_weight,
+        separate_statistics=config.mixing.separate_statistics,
+    )
+
+
+def strong_augmentation(config: AugmentationConfig, weak: Weak, channels: int) -> Strong:
+    """Return the strong view that `config` describes."""
+    fill = None if config.cutout_fill is None else (config.cutout_fill,) * channels
+    return Strong(weak, num_operations=config.strong_operations, cutout=config.cutout, cutout_fill=fill)
+
+
+def generator_training(
+    config: GeneratorConfig,
+    *,
+    image_size: int,
+    channels: int,
+    num_classes: int,
+    seed: int,
+    recompute_activations: bool = False,
+    latents: LatentDraw | None = None,
+) -> TrainState:
+    """Return a generator's training before its first step; initial weights are a function of `seed`.
+
+    Args:
+        config: the stage's settings.
+        image_size: height and width of what the network sees.
+        channels: of what the network sees.
+        num_classes: C.
+        seed: the run's seed.
+        recompute_activations: see `UViT.recompute`.
+        latents: what draws latents, if it is those that the network sees.
+    """
+    torch.manual_seed(derive_seed("generator", config.seed, seed))
+    model = build_generator(config, image_size=image_size, channels=channels, num_classes=num_classes)
+    model.recompute = recompute_activations
+    objective = DiffusionObjective(
+        build_process(config),
+        null_label=num_classes,
+        label_dropout=config.label_dropout,
+        horizontal_flip=config.flip,
+        augmentation=Augmentation(config.augmentation, config.flip) if config.augmentation > 0 else None,
+        dropout=config.model.dropout > 0,
+        weighting=build_weighting(config),
+        latents=latents,
+        confidence=config.conditioning.confidence,
+    )
+    state = _training(model, objective, config, _generator_decay(config))
+    if config.ema_snapshots:
+        state.power_averages = tuple(PowerEma(model, width) for width in TRACKED)
+    return state
+
+
+def _generator_decay(config: GeneratorConfig) -> float | HalfLife:
+    if config.ema_half_life is None:
+        return config.ema_decay
+    return HalfLife(config.ema_half_life, config.batch, config.ema_ramp)
+
+
+def _training(
+    model: nn.Module, objective: Objective, config: ClassifierConfig | GeneratorConfig, decay: float | HalfLife
+) -> TrainState:
+    return TrainState(model, Ema(model, decay), build_optimizer(model, config.optimizer), objective)

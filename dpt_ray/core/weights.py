@@ -1,0 +1,32 @@
+"""A trained network as one safetensors file that says itself what it is. Nothing is ever unpickled."""
+
+import json
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from dpt_ray.core.collective import whole
+from dpt_ray.core.training.state import read_metadata
+
+
+def save_network(network: nn.Module, description: dict[str, Any]) -> bytes:
+    """Return a file with the network's weights and a description from which it can be built.
+
+    Of a sharded network all workers must ask for it together.
+    """
+    tensors = {name: whole(value.detach()).cpu().contiguous().clone() for name, value in network.state_dict().items()}
+    return save(tensors, {"description": json.dumps(description, sort_keys=True)})
+
+
+def load_network(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the weights and the description in a file made by `save_network`.
+
+    Raises:
+        ValueError: damaged, or not such a file.
+    """
+    try:
+        return load(data), json.loads(read_metadata(data)["description"])
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise ValueError(f"not a network file: {error}") from error

@@ -1,0 +1,135 @@
+"""The index of a shard set: what each shard must hold, so that reading can tell when it does not."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.images.perceptual_hash import PERCEPTUAL_HASH, PIXEL_HASH, ImageHashes
+from dpt_ray.data.importing.file_sets import SHARDS, find_files
+from dpt_ray.data.shards.sidecars import KEY, read_sidecar, sidecar_name
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import expecting
+
+INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One shard.
+
+    Attributes:
+        url: where it is.
+        bytes: its length.
+        sha256: its checksum, hexadecimal.
+        samples: samples that can be used, at least 1.
+        skipped: which of its samples cannot be used, by place among those that `reliable_samples` finds.
+        number: its place in the listing that was indexed, which names its sidecar of true labels.
+        white: the white level of the data set's images of more than 8 bits, here or before they were brought into
+            shards; see `deep`. None if it has none.
+    """
+
+    url: str
+    bytes: int
+    sha256: str
+    samples: int
+    skipped: tuple[int, ...] = ()
+    number: int = 0
+    white: int | None = None
+
+    def form(self, wanted: ImageForm) -> ImageForm:
+        """Return what its images are brought to where `wanted` is wanted: with the white level of its data set."""
+        return replace(wanted, white=self.white)
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """An indexed shard set.
+
+    Attributes:
+        shards: in the order of their names, without those of which nothing can be used.
+        class_counts: images of each class id, one entry for every class; images without a label are not counted.
+        label_folder: URL of the sidecars with the columns `key` and `label` (-1: none), one a shard; those of an
+            indexed set have the images' hashes, too.
+        class_names: what the data calls its classes, in the order of ids; None if it has only ids.
+    """
+
+    shards: tuple[ShardInfo, ...]
+    class_counts: tuple[int, ...]
+    label_folder: str
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def num_images(self) -> int:
+        """Images in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_counts)
+
+    @property
+    def white(self) -> int | None:
+        """The white level of images of more than 8 bits; None if there are none."""
+        return next((shard.white for shard in self.shards if shard.white is not None), None)
+
+    def label_sidecar(self, position: int) -> str:
+        """URL of the sidecar with the true labels of the shard at `position`.
+
+        Only the choice of labelled images and evaluation may read it.
+        """
+        return stores.join(self.label_folder, sidecar_name(self.shards[position].number))
+
+    def keys(self, position: int) -> list[str]:
+        """Read the keys of the images of the shard at `position`, in order; its labels are not read."""
+        return read_sidecar(self.label_sidecar(position), [])[KEY]
+
+    def hashes(self, position: int) -> ImageHashes:
+        """Read the hashes of the images of the shard at `position`; its labels are not read."""
+        columns = read_sidecar(self.label_sidecar(position), [PIXEL_HASH, PERCEPTUAL_HASH])
+        return ImageHashes(columns[PIXEL_HASH], columns[PERCEPTUAL_HASH])
+
+    def to_json(self, folder: str) -> dict[str, Any]:
+        """Return the index as JSON for the artifact in `folder`.
+
+        URLs under the artifacts' common root become relative to it, so that the root can move.
+        """
+        prefix = _root(folder) + "/"
+        shards = [asdict(replace(shard, url=shard.url.removeprefix(prefix))) for shard in self.shards]
+        return {
+            "shards": shards,
+            "class_counts": list(self.class_counts),
+            "label_folder": self.label_folder.removeprefix(prefix),
+            "class_names": self.class_names,
+        }
+
+
+def _root(folder: str) -> str:
+    """Return the root of the artifact in `<root>/<step>/<fingerprint>`."""
+    return folder.rstrip("/").rsplit("/", 2)[0]
+
+
+def read_index(folder: str) -> DatasetIndex:
+    """Read the index of the data set artifact in `folder`."""
+    url = stores.join(folder, INDEX_FILE)
+    tree = stores.read_json(url)
+
+    def resolve(path: str) -> str:
+        return path if "://" in path or path.startswith("/") else stores.join(_root(folder), path)
+
+    with expecting("an index", url):
+        shards = tuple(
+            ShardInfo(**{**shard, "url": resolve(shard["url"]), "skipped": tuple(shard.get("skipped", ()))})
+            for shard in tree["shards"]
+        )
+        names = tuple(tree["class_names"]) if tree.get("class_names") else None
+        return DatasetIndex(shards, tuple(tree["class_counts"]), resolve(tree["label_folder"]), names)
+
+
+def list_shards(url: str) -> list[dict[str, Any]]:
+    """List the shards (`*.tar`) that a URL stands for: those of a folder, one file, or a pattern.
+
+    Raises:
+        UserError: no such folder, no shard in it, or shards of several splits.
+    """
+    return find_files(url, SHARDS).files

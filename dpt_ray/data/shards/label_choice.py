@@ -1,0 +1,181 @@
+"""Which images are labelled: k of every class, a share of every class, or a list of names.
+
+A draw ranks a class's images by a hash of (seed, key). So it does not depend on the order of shards,
+and for one seed every smaller subset is contained in every larger one, as in MSN's published subsets.
+"""
+
+import difflib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.data.importing.listed_paths import ListedPaths, plain_path
+from dpt_ray.data.shards.keys import file_key, file_keys, normalise_name
+from dpt_ray.data.shards.samples import split_name
+from dpt_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image whose true label training may use: its shard (by position), row, key and class id."""
+
+    shard: int
+    row: int
+    key: str
+    label: int
+
+
+def draw_per_class(
+    images: Sequence[LabelledImage], class_names: Sequence[str], counts: Sequence[int], seed: int
+) -> list[LabelledImage]:
+    """Draw `counts[c]` images of each class c.
+
+    Raises:
+        UserError: a class has fewer images than asked for.
+    """
+    chosen = []
+    for label, name in enumerate(class_names):
+        members = [image for image in images if image.label == label]
+        if not members and counts[label]:
+            raise UserError(
+                f"no image of class {name!r}, one of {len(class_names)}",
+                where="labels",
+                fix="set data.num_classes (or the class names) to the classes of the data, or add images",
+            )
+        if len(members) < counts[label]:
+            raise UserError(
+                f"{counts[label]} labelled images asked for of class {name!r}, which has {len(members)}",
+                where="labels",
+                fix="lower labels.per_class or add images",
+            )
+        members.sort(key=lambda image: (derive_seed("labelled", seed, image.key), image.key))
+        chosen += members[: counts[label]]
+    return chosen
+
+
+def choose_listed(
+    images: Iterable[LabelledImage], lines: Sequence[str], where: str, location: str | None = None
+) -> list[LabelledImage]:
+    """Choose the images that `lines` name by key or file name (`n04235860_14959.JPEG`).
+
+    Empty lines are passed over, and so are lines of `#` alone or of `#`, a space and a comment. A name may be a path as
+    other programs write it, see `ListedPaths`.
+
+    Args:
+        images: all images.
+        lines: the list.
+        where: its URL, for messages.
+        location: URL of the training images, which absolute paths and such with the folder's name begin with.
+
+    Raises:
+        UserError: no line at all, a name that no image has, or a file name that several images have.
+    """
+    images = list(images)
+    listed = dict.fromkeys(line for line in map(str.strip, lines) if line and line != "#" and not line.startswith("# "))
+    if not listed:
+        raise UserError("names no image", where=where)
+    paths = ListedPaths(location, (image.key for image in images))
+    wanted = {line: [_possible_keys(path) for path in paths.below(line)] for line in listed}
+    find = _Finder(images, {name for ways in wanted.values() for names in ways for name in names})
+    chosen, missing = {}, []
+    for line, ways in wanted.items():
+        candidates = find(ways)
+        if len(candidates) > 1:
+            raise UserError(
+                f"names {line!r}, which {len(candidates)} images are called",
+                where=where,
+                fix=f"give their whole keys, such as {candidates[0].key!r}",
+            )
+        if candidates:
+            chosen[candidates[0].key] = candidates[0]
+        else:
+            missing.append(line)
+    if missing:
+        raise _missing(missing, images, where)
+    return list(chosen.values())
+
+
+def _possible_keys(path: str) -> tuple[str, ...]:
+    """Return what a listed image may be called: as WebDataset cuts its name, or as this package wrote it."""
+    keys = [split_name(path)[0]]
+    if "." in path:  # the last form is that of files that differ in nothing but the extension
+        keys += [file_key(path), file_keys([path, path])[0]]
+    else:
+        keys.append(path)
+    return tuple(dict.fromkeys(keys + [normalise_name(key) for key in keys]))
+
+
+class _Finder:
+    """Finds images by key, or by the last part of the key; accents may be written in either of Unicode's forms.
+
+    Args:
+        images: all images.
+        names: the names that will be looked for; only their images are held.
+    """
+
+    def __init__(self, images: Iterable[LabelledImage], names: Collection[str]):
+        self._by_key: dict[str, list[LabelledImage]] = defaultdict(list)
+        self._by_name: dict[str, list[LabelledImage]] = defaultdict(list)
+        for image in images:
+            for key in dict.fromkeys((image.key, normalise_name(image.key))):
+                name = key.rpartition("/")[2]
+                if key in names:
+                    self._by_key[key].append(image)
+                if name in names:
+                    self._by_name[name].append(image)
+
+    def __call__(self, ways: Iterable[Sequence[str]]) -> list[LabelledImage]:
+        """Return the images that the first fitting way to name them gives: whole keys before last parts."""
+        ways = list(ways)
+        for table in (self._by_key, self._by_name):
+            for names in ways:
+                found = {image.key: image for name in names for image in table.get(name, ())}
+                exact = [image for key, image in found.items() if key in names]
+                if found:
+                    return exact or list(found.values())
+        return []
+
+
+_COMPARED = 20_000
+"""Keys that a missing name is compared with."""
+
+
+def _missing(missing: Sequence[str], images: Sequence[LabelledImage], where: str) -> UserError:
+    """Return the error for names that no image has; the first one stands for all."""
+    nearest = _nearest(missing[0], images)
+    what = f"names {missing[0]!r}, which the training data lacks"
+    if len(missing) > 1:
+        what = f"names {len(missing):,} images that the training data lacks, first {missing[0]!r}"
+    fix = "each line must be a sample's key or file name"
+    return UserError(what, where=where, fix=f"{fix}; the nearest key is {nearest!r}" if nearest else fix)
+
+
+def _nearest(line: str, images: Sequence[LabelledImage]) -> str | None:
+    """Return the key that looks most like a listed name; None if none does."""
+    path = plain_path(line)
+    wanted = file_key(path) if "." in path.rpartition("/")[2] else path
+    last = wanted.rpartition("/")[2]
+    same = [image.key for image in images if image.key.rpartition("/")[2] == last]
+    keys = same or [image.key for image in images if abs(len(image.key) - len(wanted)) <= len(wanted) // 2]
+    close = difflib.get_close_matches(wanted, keys[:_COMPARED], n=1, cutoff=0.0 if same else 0.6)
+    return close[0] if close else None
+
+
+def check_every_class_labelled(chosen: Sequence[LabelledImage], class_names: Sequence[str], where: str) -> None:
+    """Refuse a labelled set that lacks a class, or holds an image without a true label.
+
+    Raises:
+        UserError: naming the classes, or the image.
+    """
+    for image in chosen:
+        if not 0 <= image.label < len(class_names):
+            raise UserError(f"the image {image.key!r} is to be labelled but its shard gives no label", where=where)
+    present = {image.label for image in chosen}
+    absent = [name for label, name in enumerate(class_names) if label not in present]
+    if absent:
+        raise UserError(
+            f"no labelled image of {len(absent)} of {len(class_names)} classes, first {absent[0]!r}",
+            where=where,
+            fix="every class needs at least one labelled image",
+        )

@@ -1,0 +1,319 @@
+"""WebDataset shards: tar files in which consecutive members with one key make a sample.
+
+A shard is handled whole, in memory, so that it can be checked before anything in it is used.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from dpt_ray.core.class_ids import MAX_CLASS_ID
+from dpt_ray.data.images.formats import EXTENSIONS, SNIFFED_BYTES, sniff
+from dpt_ray.data.shards.passed_over import DOCUMENT_EXTENSIONS, find_documents, why_passed_over
+from dpt_ray.data.shards.tar_headers import BLOCK, END_BLOCKS, Member, plain_members
+from dpt_ray.data.shards.tar_members import BadMemberError, FoundMember, read_member
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+
+IMAGE_EXTENSIONS = tuple(dict.fromkeys(("jpg", "jpeg", "png", "webp", "bmp", "ppm", "gif", "tif", "tiff", *EXTENSIONS)))
+"""Extensions of images. Of several in a sample the first one here counts."""
+LABEL_EXTENSION = "cls"
+LONGEST_LABEL = 64
+"""Bytes of a label that are looked at; a class id has at most six digits."""
+
+_NO_IMAGES = DOCUMENT_EXTENSIONS - {""} | {LABEL_EXTENSION}
+"""Extensions of files whose content is not looked at for an image."""
+_LONGEST_TOLD = 200
+_File = TypeVar("_File")
+
+
+class Sample(NamedTuple):
+    """One sample of a shard: its key and its files by lower-case extension."""
+
+    key: str
+    files: dict[str, bytes]
+
+    def image_bytes(self, where: str) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+            UserError: the sample has no image file, or several and none with an extension of images.
+        """
+        extension = image_extension(self.files, lambda name: self.files[name][:SNIFFED_BYTES])
+        if extension is None:
+            raise UserError(_no_image(self.key, self.files), where=f"{where}: sample {self.key!r}")
+        return self.files[extension]
+
+    def label(self, where: str) -> int | None:
+        """Return the class id that the shard gives for this sample; None where it gives none.
+
+        Raises:
+            UserError: the label file holds no class id, or has a dot too many in its name.
+        """
+        content = self.files.get(LABEL_EXTENSION)
+        if content is None:
+            for extension in self.files:
+                if extension.endswith(f".{LABEL_EXTENSION}"):
+                    raise UserError(
+                        f"has no label; {_dots(self.key, extension)}", where=f"{where}: sample {self.key!r}"
+                    )
+            return None
+        value = _class_id(content)
+        if value is None:
+            what = (
+                f"its .{LABEL_EXTENSION} file must hold a class id >= 0 in digits, not {content[:20]!r}; names of "
+                "classes belong into data.class_names or data.class_file, in the order of ids"
+            )
+        elif value > MAX_CLASS_ID:
+            what = (
+                f"its .{LABEL_EXTENSION} file holds the class id {value}; at most {MAX_CLASS_ID:,} is read: number the "
+                "classes, and list their names in data.class_file or data.class_names"
+            )
+        else:
+            return value
+        raise UserError(what, where=f"{where}: sample {self.key!r}")
+
+
+def image_extension(extensions: Iterable[str], head: Callable[[str], bytes]) -> str | None:
+    """Return which of a sample's files is its image; None if none is, or if that cannot be told.
+
+    By the extension, or else by the content, if exactly one file of another extension holds an image.
+
+    Args:
+        extensions: the files' extensions, in lower case.
+        head: gives the first `SNIFFED_BYTES` of a file.
+    """
+    for name in IMAGE_EXTENSIONS:
+        if name in extensions:
+            return name
+    others = [name for name in extensions if "." not in name and name not in _NO_IMAGES and sniff(head(name))]
+    return others[0] if len(others) == 1 else None
+
+
+def _no_image(key: str, files: Mapping[str, Any]) -> str:
+    found = ", ".join(sorted(files))[:_LONGEST_TOLD] or "nothing"
+    text = f"has no image file (found: {found})"
+    for extension in sorted(files):
+        if extension.rpartition(".")[2] in IMAGE_EXTENSIONS:  # with a dot before it
+            return f"{text}; {_dots(key, extension)}"
+    return text
+
+
+def without_shared_part(files: dict[str, _File]) -> dict[str, _File]:
+    """Return a sample's files, one of them an image, by their true extensions if all share what stands before.
+
+    `0.v2.png` and `0.v2.cls` are `v2.png` and `v2.cls` of the sample `0`: there is one way to read them.
+    """
+    shared, dot, _ = next(iter(files)).rpartition(".")
+    if not dot or not all(name.startswith(shared + dot) for name in files):
+        return files
+    shorter = {name.removeprefix(shared + dot): content for name, content in files.items()}
+    return shorter if any(name in IMAGE_EXTENSIONS for name in shorter) else files
+
+
+def scattered(key: str, extension: str) -> str:
+    """Return the complaint about a key that comes back after another one."""
+    return f"{SCATTERED}; {_dots(key, extension)}" if "." in extension else SCATTERED
+
+
+def _dots(key: str, extension: str) -> str:
+    """Say why a file name with further dots is not what it was meant to be."""
+    return (
+        f"a key ends at the first dot of a file's name, as in WebDataset, so {key[-80:] + '.' + extension[:80]!r} "
+        "has an extension of several parts: write the dots within names as '_' or '%2E'"
+    )
+
+
+def _class_id(content: bytes) -> int | None:
+    """Return the number in a label file, surrounded by nothing but blanks and a byte-order mark; None if there is none.
+
+    Windows' shells write UTF-16.
+    """
+    if len(content) > LONGEST_LABEL:
+        return None
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = content.decode(encoding, errors="replace").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def sha256(data: bytes) -> str:
+    """Return the hexadecimal SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def fetch_shard(url: str, *, size: int | None = None, checksum: str | None = None) -> bytes:
+    """Return a shard's whole content, compared with what its index says.
+
+    Raises:
+        UserError: it is gone, or its length or checksum differ from the index.
+    """
+    data = stores.read_bytes(url)
+    if size is not None and len(data) != size:
+        raise UserError(f"holds {len(data)} bytes but its index says {size}", where=url, fix=_CHANGED)
+    if checksum is not None and sha256(data) != checksum:
+        raise UserError("its content differs from its index (checksum)", where=url, fix=_CHANGED)
+    return data
+
+
+SCATTERED = "has files of one sample that are not next to each other"
+_END_BYTES = END_BLOCKS * BLOCK
+_NO_END = "is not a complete tar archive (no end-of-archive mark)"
+_CHANGED = "the shard changed or was damaged after it was indexed: restore it, or index the data again"
+
+
+Places = dict[str, tuple[int, int]]
+"""Where the files of a sample begin and end in its shard, by extension."""
+
+
+def head_of(data: bytes, place: tuple[int, int]) -> bytes:
+    """Return the beginning of a file in a shard, as long as `image_extension` needs."""
+    start, stop = place
+    return data[start : min(stop, start + SNIFFED_BYTES)]
+
+
+def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
+    """Yield a shard's samples in order, without what is passed over.
+
+    Args:
+        data: the shard's content.
+        where: its URL, for messages.
+
+    Raises:
+        UserError: truncated or damaged archive, a link, an absolute name or one with `..`, a name that
+            is not UTF-8 text, or a key that comes back after another one.
+    """
+    for key, files in sample_places(data, where):
+        yield Sample(key, {extension: data[start:stop] for extension, (start, stop) in files.items()})
+
+
+def sample_places(
+    data: bytes, where: str, passed_over: list[tuple[str, str]] | None = None
+) -> list[tuple[str, Places]]:
+    """Return the key of each sample of a shard, and where its files are; see `iter_samples`.
+
+    Args:
+        data: the shard's content.
+        where: its URL, for messages.
+        passed_over: is given the names of members that are passed over, each with the reason.
+    """
+    passed_over = [] if passed_over is None else passed_over
+    samples = list(_grouped(data, where, passed_over))
+    for place, (key, files) in enumerate(samples):
+        if "." in next(iter(files)):
+            samples[place] = key, without_shared_part(files)
+
+    def has_image(place: int) -> bool:
+        files = samples[place][1]
+        return image_extension(files, lambda name: head_of(data, files[name])) is not None
+
+    documents = find_documents(samples, has_image, LABEL_EXTENSION)
+    for place, reason in documents.items():
+        key, files = samples[place]
+        passed_over += ((f"{key}.{extension}" if extension else key, reason) for extension in files)
+    return [sample for place, sample in enumerate(samples) if place not in documents] if documents else samples
+
+
+def _grouped(data: bytes, where: str, passed_over: list[tuple[str, str]]) -> Iterator[tuple[str, Places]]:
+    members = plain_members(data)
+    seen: set[str] = set()
+    key = ""
+    files: Places = {}
+    for name, start, stop in _any_members(data, where, passed_over) if members is None else members:
+        if "/" in name:
+            new_key, extension = split_name(name)
+        else:  # without the call, which costs as much as the rest of this loop
+            new_key, _, extension = name.partition(".")
+            extension = extension.lower()
+        if new_key != key or not files:
+            if files:
+                yield key, files
+            if new_key in seen:
+                raise UserError(scattered(new_key, extension), where=f"{where}: {new_key!r}")
+            seen.add(new_key)
+            key, files = new_key, {}
+        elif extension in files:
+            raise UserError(f"has two .{extension[:_LONGEST_TOLD]} files", where=f"{where}: sample {key!r}")
+        files[extension] = start, stop
+    if files:
+        yield key, files
+
+
+def _any_members(data: bytes, where: str, passed_over: list[tuple[str, str]]) -> Iterator[Member]:
+    """Yield the members of any archive, without believing it blindly."""
+    if len(data) < _END_BYTES or data[-_END_BYTES:].strip(b"\0"):
+        raise UserError(_NO_END, where=where)
+    place = 0
+    while data[place : place + BLOCK].strip(b"\0"):
+        try:
+            member = read_member(data, place)
+        except BadMemberError as error:
+            raise UserError(str(error), where=f"{where}: byte {error.place}") from None
+        place = member.next
+        reason = why_passed_over(member.name)
+        if reason is not None:
+            if member.kind != "folder":
+                passed_over.append((member.name, reason))
+            continue
+        if member.kind == "folder":
+            continue
+        refuse_unsafe_kind(member, where)
+        refuse_unsafe_name(member.name, where)
+        if member.stop > len(data):
+            raise UserError("is truncated", where=where)
+        yield member.name, member.start, member.stop
+    # Two blocks of zeros must follow, and zeros only.
+    rest = data[place:]
+    if rest.strip(b"\0"):
+        raise UserError("has a damaged header", where=f"{where}: byte {place}")
+    if len(rest) < _END_BYTES:
+        raise UserError(_NO_END, where=where)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split a member name into key and extension at the first dot of its last part, as WebDataset does."""
+    folder, slash, base = name.removeprefix("./").rpartition("/")
+    stem, _, extension = base.partition(".")
+    return folder + slash + stem, extension.lower()
+
+
+def refuse_unsafe_kind(member: FoundMember, where: str) -> None:
+    """Refuse what is not a plain file.
+
+    Raises:
+        UserError: a link, a device or a sparse file.
+    """
+    if member.kind != "file":
+        raise UserError(
+            "is not a regular file; links, devices and sparse files are refused", where=f"{where}: {member.name!r}"
+        )
+
+
+def refuse_unsafe_name(name: str, where: str) -> None:
+    """Refuse a member name that leads out of its archive, or that no sidecar could hold.
+
+    Raises:
+        UserError: an absolute name, one with `..`, or one that is not UTF-8 text.
+    """
+    if name.startswith("/") or (".." in name and ".." in name.split("/")):
+        raise UserError("has an absolute name or one with '..'", where=f"{where}: {name!r}")
+    if not name.isascii() and name.encode(errors="replace").decode() != name:
+        raise UserError("has a name that is not UTF-8 text", where=f"{where}: {name!r}")
+
+
+def build_shard(samples: Iterable[Sample]) -> bytes:
+    """Return a shard with these samples; equal samples give equal bytes."""
+    import webdataset  # loads torch, which readers need not do
+
+    buffer = io.BytesIO()
+    with webdataset.TarWriter(
+        buffer,
+        encoder=False,
+        mtime=0,  # a float would need an extended header
+        user="dpt",
+        group="dpt",
+        mode=0o444,
+    ) as writer:
+        for sample in samples:
+            writer.write({"__key__": sample.key, **sample.files})
+    return buffer.getvalue()

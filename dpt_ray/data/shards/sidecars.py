@@ -1,0 +1,103 @@
+"""Sidecars: what is computed for each image, one Parquet file a shard, rows in the shard's order."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+
+KEY = "key"
+_FACTS = b"facts"
+
+
+def sidecar_name(position: int) -> str:
+    """Return the file name of the sidecar that belongs to the shard at `position` in the index."""
+    return f"{position:05d}.parquet"
+
+
+def encode_sidecar(
+    keys: Sequence[str], columns: Mapping[str, np.ndarray], facts: Mapping[str, Any] | None = None
+) -> bytes:
+    """Return a sidecar's bytes.
+
+    Args:
+        keys: the shard's keys in order.
+        columns: name -> (N,) or (N, D) array; uint64 (N, D) are hashes, which are stored as they are, since they
+            neither repeat nor shrink.
+        facts: JSON values about the whole shard, kept in the file's metadata.
+    """
+    arrays: dict[str, pa.Array] = {KEY: pa.array(keys, pa.string())}
+    hashes = [name for name, values in columns.items() if values.ndim == 2 and values.dtype == np.uint64]
+    for name, values in columns.items():
+        arrays[name] = _binary(values) if name in hashes else _numbers(values)
+    buffer = io.BytesIO()
+    table = pa.table(arrays).replace_schema_metadata({_FACTS: json.dumps(facts or {})})
+    pq.write_table(
+        table,
+        buffer,
+        compression={name: "none" if name in hashes else "zstd" for name in arrays},
+        use_dictionary=[name for name in arrays if name not in hashes],
+        write_page_checksum=True,
+    )
+    return buffer.getvalue()
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+    flat = pa.array(values.reshape(-1))
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _binary(words: np.ndarray) -> pa.Array:
+    content = np.ascontiguousarray(words, "<u8")
+    type_ = pa.binary(8 * words.shape[1])
+    return pa.FixedSizeBinaryArray.from_buffers(type_, len(words), [None, pa.py_buffer(content)])
+
+
+def _words(column: pa.Array) -> np.ndarray:
+    width, start = column.type.byte_width, column.offset
+    content = np.frombuffer(column.buffers()[1], np.uint8)[start * width : (start + len(column)) * width]
+    return content.view("<u8").reshape(len(column), width // 8)
+
+
+def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return a sidecar's columns: `key` as a list of str, the others as arrays.
+
+    Raises:
+        UserError: not a sidecar, or a column is missing.
+    """
+    try:
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        missing = {KEY, *(columns or ())} - set(file.schema_arrow.names)
+        if missing:
+            raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
+        table = file.read(columns=None if columns is None else [KEY, *columns])
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"is not a readable sidecar ({error})", where=where) from None
+    result: dict[str, Any] = {KEY: table.column(KEY).to_pylist()}
+    for name in table.column_names:
+        if name != KEY:
+            column = table.column(name).combine_chunks()
+            if pa.types.is_fixed_size_list(column.type):
+                values = column.flatten().to_numpy(zero_copy_only=False)
+                result[name] = values.reshape(len(column), column.type.list_size)
+            elif pa.types.is_fixed_size_binary(column.type):
+                result[name] = _words(column)
+            else:
+                result[name] = column.to_numpy(zero_copy_only=False)
+    return result
+
+
+def sidecar_facts(data: bytes) -> dict[str, Any]:
+    """Return the facts that `encode_sidecar` put into a sidecar's metadata."""
+    return json.loads(pq.read_schema(io.BytesIO(data)).metadata[_FACTS])
+
+
+def read_sidecar(url: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read a sidecar file; see `decode_sidecar`."""
+    return decode_sidecar(stores.read_bytes(url), url, columns)

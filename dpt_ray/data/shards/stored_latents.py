@@ -1,0 +1,84 @@
+"""Stored latents: the moments of every image and, if asked, of its mirror image, in sidecars that training reads."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, sidecar_facts
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+
+MOMENTS = "moments"
+"""The sidecar's column."""
+
+
+@dataclass(frozen=True)
+class LatentForm:
+    """What the moments of a set of images are, and of what autoencoder; every sidecar holds it too.
+
+    Attributes:
+        autoencoder: the autoencoder's checksum.
+        precision: what it computed in.
+        image_size: height and width in pixels of the images that were encoded.
+        flips: 2 where each image's moments are followed by those of its mirror image; else 1.
+        has_variance: log-variances follow the means.
+        channels: of a latent.
+        size: height and width of a latent.
+        storage: type of the numbers.
+    """
+
+    autoencoder: str
+    precision: str
+    image_size: int
+    flips: int
+    has_variance: bool
+    channels: int
+    size: int
+    storage: str
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(flips, channels of the moments, h, w) of an image."""
+        return self.flips, self.channels * (2 if self.has_variance else 1), self.size, self.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers."""
+        return np.dtype(self.storage)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of an image's moments."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form as it stands in facts."""
+        return asdict(self)
+
+
+def encode_latents(keys: Sequence[str], moments: np.ndarray, form: LatentForm, facts: dict[str, Any]) -> bytes:
+    """Return a sidecar of moments (N, *form.shape); `facts` are kept beside the form."""
+    rows = moments.reshape(len(keys), -1)
+    return encode_sidecar(keys, {MOMENTS: rows}, {"form": form.to_json(), **facts})
+
+
+def read_latents(url: str, form: LatentForm) -> tuple[list[str], np.ndarray]:
+    """Return a sidecar's keys and moments (N, *form.shape).
+
+    Raises:
+        UserError: it cannot be read, or holds moments of another form or of another autoencoder.
+    """
+    content = stores.read_bytes(url)
+    columns = decode_sidecar(content, url, [MOMENTS])
+    made = sidecar_facts(content).get("form")
+    if made != form.to_json():
+        raise UserError(f"holds latents of another {_difference(made or {}, form)}", where=url,
+                        fix="remove the folder of these latents; the same command makes them again")  # fmt: skip
+    return columns[KEY], columns[MOMENTS].reshape(-1, *form.shape)
+
+
+def _difference(made: dict[str, Any], form: LatentForm) -> str:
+    """Name the first thing in which two forms differ."""
+    return next((name for name, value in form.to_json().items() if made.get(name) != value), "form").replace("_", " ")

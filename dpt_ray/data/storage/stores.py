@@ -1,0 +1,330 @@
+"""Files on any fsspec URL: whole-file reads, and writes that a reader sees complete or not at all."""
+
+import errno
+import json
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from dpt_ray.config.places import without_credentials as without_credentials
+from dpt_ray.data.storage.faults import fix_of
+from dpt_ray.errors import UserError, expecting
+
+
+def absolute_url(url: str) -> str:
+    """Return `url` with a relative local path made absolute; workers run in other directories."""
+    return url if "://" in url else str(Path(url).expanduser().absolute())
+
+
+def is_remote(url: str) -> bool:
+    """Whether a file is not on a disk of this machine."""
+    return not isinstance(filesystem(url)[0], LocalFileSystem)
+
+
+def join(url: str, *parts: str) -> str:
+    """Append path parts to a URL."""
+    return "/".join([url.rstrip("/"), *parts])
+
+
+def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the filesystem that serves `url` and the path in it.
+
+    S3 is served by a filesystem of ours, which asks again after faults; see `object_store`.
+
+    Raises:
+        UserError: no filesystem serves this kind of URL, or the settings for it are wrong.
+    """
+    if url.startswith(_S3):
+        from dpt_ray.data.storage.object_store import ObjectStore  # slow to import, and not needed for local files
+
+        return ObjectStore(), ObjectStore._strip_protocol(url)
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"no storage is known for this URL ({error})", where=url) from None
+
+
+_S3 = ("s3://", "s3a://")
+_NO_WRITE, _NO_REMOVAL = "cannot be written", "cannot be removed"
+_PERMISSIONS_FIX = (
+    "check that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) belong to a user "
+    "who may list, get, put and delete there"
+)
+
+
+@contextmanager
+def _told(url: str, cannot: str) -> Iterator[None]:
+    """Turn a storage error into one line.
+
+    Args:
+        url: what it is about.
+        cannot: says of the file or folder what can't be done.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        fix = _PERMISSIONS_FIX if url.startswith(_S3) else None
+        raise UserError(f"{cannot} (permission denied)", where=url, fix=fix or _fix(error, cannot)) from error
+    except OSError as error:
+        raise UserError(f"{cannot} ({_reason(error)})", where=url, fix=_fix(error, cannot)) from error
+
+
+def _fix(error: OSError, cannot: str) -> str | None:
+    return fix_of(error) if cannot in (_NO_WRITE, _NO_REMOVAL) else None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+_SPECIAL_FILES = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def special_file(mode: int) -> str | None:
+    """Name the kind of a file that must not be opened, by its mode: a pipe, socket or device; None for all others.
+
+    To open one may block for ever, act on hardware, or give bytes without end.
+    """
+    return next((f"{kind}, which is never opened" for is_kind, kind in _SPECIAL_FILES if is_kind(mode)), None)
+
+
+def special_url(url: str) -> str | None:
+    """Return `special_file` of what lies at a URL; None for a plain file, a folder, and what is not there."""
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        with suppress(OSError):
+            return special_file(os.stat(path).st_mode)
+    return None
+
+
+def open_file(url: str) -> BinaryIO:
+    """Open a file for reading; it can seek.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a socket or a device.
+    """
+    fs, path = filesystem(url)
+    return _open_local(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb")
+
+
+def _open_local(path: str) -> BinaryIO:
+    _refuse_special(os.stat(path))
+    # The flag keeps this from blocking where a pipe has taken the file's name since.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _refuse_special(os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _refuse_special(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if kind := special_file(status.st_mode):
+        raise OSError(errno.EINVAL, f"it is {kind}")
+
+
+def read_bytes(url: str) -> bytes:
+    """Return a file's whole content.
+
+    Raises:
+        UserError: it does not exist or may not be read.
+    """
+    return _read(url)
+
+
+def read_range(url: str, start: int, stop: int) -> bytes:
+    """Return bytes [start, stop) of a file, fewer where it ends before.
+
+    Raises:
+        UserError: as `read_bytes`.
+    """
+    return _read(url, start=start, end=stop)
+
+
+def _read(url: str, **limits: int) -> bytes:
+    fs, path = filesystem(url)
+    with _told(url, "cannot be read"):
+        try:
+            return _read_local(path, **limits) if isinstance(fs, LocalFileSystem) else fs.cat_file(path, **limits)
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError("does not exist", where=url) from None
+
+
+def _read_local(path: str, start: int = 0, end: int | None = None) -> bytes:
+    with _open_local(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        stop = size if end is None else min(end, size)
+        file.seek(start)
+        return file.read(max(0, stop - start))
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write a file atomically: readers see the old content or the new, never a part.
+
+    A local file is written beside its place and renamed; on an object store one PUT is atomic.
+
+    Raises:
+        UserError: the place may not be written.
+    """
+    fs, path = filesystem(url)
+    with _told(url, _NO_WRITE):
+        if isinstance(fs, LocalFileSystem):
+            _write_local(Path(path), data)
+        else:
+            fs.pipe_file(path, data)
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def exists(url: str) -> bool:
+    """Whether a file or folder is there, as the store says now (never from a listing cache).
+
+    Raises:
+        UserError: it may not be asked for. Where files may be read but not listed, a folder counts as absent.
+    """
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    with _told(url, "cannot be looked up"):
+        return fs.exists(path)
+
+
+def list_files(url: str) -> list[dict[str, Any]]:
+    """Return the files directly in a folder as dicts with `name`, `url`, `size` and `changed`, sorted by name.
+
+    There are none if the folder is absent. A link to a file is listed as what it leads to.
+
+    Raises:
+        UserError: the folder may not be listed, or a link in it leads nowhere.
+    """
+    fs, path = filesystem(url)
+    files = []
+    for entry in _entries(url):
+        name = entry["name"].rstrip("/").rpartition("/")[2]
+        if entry.get("islink"):
+            try:
+                entry = fs.info(entry["name"])
+            except FileNotFoundError:
+                raise UserError("is a link to a file that does not exist", where=join(url, name)) from None
+        if entry["type"] == "file" and entry["name"] != path:  # the "folder" may be a file, which lists itself
+            files.append({"name": name, "url": join(url, name), "size": entry["size"], "changed": _changed(entry)})
+    return sorted(files, key=lambda file: file["name"])
+
+
+def list_folders(url: str) -> list[str]:
+    """Return the names of the folders directly in a folder, sorted; none if it is absent.
+
+    Raises:
+        UserError: the folder may not be listed.
+    """
+    folders = (entry["name"] for entry in _entries(url) if entry["type"] == "directory")
+    return sorted(name.rstrip("/").rpartition("/")[2] for name in folders)
+
+
+def list_tree(url: str) -> list[dict[str, Any]]:
+    """Return all files below a folder, in any depth, in the form of `list_files`; `name` is the path below it.
+
+    Raises:
+        UserError: the folder may not be listed.
+    """
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    with _told(url, "cannot be listed"):
+        try:
+            found = fs.find(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    root = path.rstrip("/") + "/"
+    files = []
+    for place, entry in found.items():
+        if place.startswith(root) and entry["type"] == "file":
+            name = place.removeprefix(root)
+            files.append({"name": name, "url": join(url, name), "size": entry["size"], "changed": _changed(entry)})
+    return sorted(files, key=lambda file: file["name"])
+
+
+def _changed(entry: dict[str, Any]) -> str:
+    """Return what tells another content of a listed file."""
+    return str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or "")
+
+
+def _entries(url: str) -> list[dict[str, Any]]:
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    with _told(url, "cannot be listed"):
+        try:
+            return fs.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def remove_tree(url: str) -> None:
+    """Remove a folder and all in it; nothing happens if it is absent.
+
+    Raises:
+        UserError: it may not be removed.
+    """
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    with _told(url, _NO_REMOVAL), suppress(FileNotFoundError):  # removed by another in between
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+
+
+def read_json(url: str) -> Any:
+    """Return a JSON file's content.
+
+    Raises:
+        UserError: absent, unreadable or not JSON.
+    """
+    content = read_bytes(url)
+    with expecting("valid JSON", url):
+        return json.loads(content)
+
+
+def write_json(url: str, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_bytes(url, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return the content of a JSON file."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def check_writable(url: str) -> None:
+    """Write and remove a small file, so that an unwritable place is known before any work.
+
+    Raises:
+        UserError: the place may not be written, or what is written there may not be removed.
+    """
+    probe = join(url, f".writable-{uuid.uuid4().hex}")
+    write_bytes(probe, b"")
+    fs, path = filesystem(probe)
+    with _told(probe, _NO_REMOVAL):
+        fs.rm_file(path)

@@ -1,0 +1,330 @@
+"""Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Thread
+from typing import Any
+
+from dpt_ray.config.schema import OptimizerConfig
+from dpt_ray.core.collective import agree, mean_over_workers
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.training.compute import (
+    FLOAT32,
+    Precision,
+    check_compute,
+    compile_network,
+    keep_channels_last,
+)
+from dpt_ray.core.training.loop import Pace, Schedule, train
+from dpt_ray.core.training.nonfinite import NonFiniteLossError
+from dpt_ray.core.training.sharding import shard
+from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
+from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
+from dpt_ray.data.loading.order import ImageOrder
+from dpt_ray.data.loading.source import ImageSource
+from dpt_ray.data.networks import NETWORK_FILE
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.checkpoints import (
+    CHECKPOINT_FOLDER,
+    KEPT,
+    CheckpointWriter,
+    NotStoredError,
+    Restored,
+    begin_attempt,
+    restore,
+    run_storage,
+    store_together,
+)
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
+from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
+from dpt_ray.distributed.skipped_log import open_ledger
+from dpt_ray.errors import UserError
+from dpt_ray.networks.snapshots import snapshot_files
+
+HISTORY_FILE = "history.json"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A training as its workers need it.
+
+    Attributes:
+        build: returns the state before the first step.
+        finish: returns the file of the trained network.
+        sources: source name -> images and their share of a step's global batch.
+        optimizer: learning rate and clipping.
+        schedule: how far to go.
+        lanes: lanes of the data order.
+        shuffle_window: images that are shuffled together.
+        seed: of the data order and of every random number.
+        folder: URL of the folder that gets the network and the history.
+        precision: what the network computes in.
+        channels_last: keep convolutions channels last in memory.
+        compile: compile the network.
+        parts: see `train_step`.
+        shard: share the network out over the workers.
+    """
+
+    build: Callable[[], TrainState]
+    finish: Callable[[TrainState], bytes]
+    sources: dict[str, tuple[ImageSource, int]]
+    optimizer: OptimizerConfig
+    schedule: Schedule
+    lanes: int
+    shuffle_window: int
+    seed: int
+    folder: str
+    precision: Precision = FLOAT32
+    channels_last: bool = False
+    compile: bool = False
+    parts: int = 1
+    shard: bool = False
+
+
+def run_training(
+    job: TrainingJob,
+    *,
+    resources: Resources,
+    keep_bytes: int,
+    max_failures: int,
+    progress: ProgressLine,
+    policy: SkipPolicy = TOLERATE_NOTHING,
+    looks: Looks | None = None,
+) -> None:
+    """Train to the end, resuming from the newest whole checkpoint if the same job was begun before.
+
+    What could not be read and was tolerated is in the folder's ledger (`ledger.py`). `looks` are told as they are
+    taken.
+
+    Raises:
+        UserError: damaged data, a loss that is not finite, checkpoints of another network, or a place that cannot be
+            written.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from dpt_ray.distributed.reading import is_kept, open_source
+
+    left = begin_attempt(job.folder)
+    images_in = sum(source.num_images for source, _ in job.sources.values())
+    on_unreadable = open_ledger(job.folder, policy, images_in)
+    streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
+    streams = max(1, resources.processes * streaming)
+    readers = {
+        name: open_source(source, keep_bytes, streams=streams, training=resources, on_unreadable=on_unreadable)
+        for name, (source, _) in job.sources.items()
+    }
+    with BoardWatcher(progress, looks.tell if looks else None) as watcher:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={
+                "job": job,
+                "readers": readers,
+                "threads": resources.threads,
+                "board": watcher.board,
+                "title": progress.title,
+                "left": left,
+                "looks": replace(looks, tell=_nobody) if looks else None,
+            },
+            scaling_config=ScalingConfig(
+                num_workers=resources.processes,
+                use_gpu=resources.gpus > 0,
+                resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
+            ),
+            run_config=RunConfig(
+                name=CHECKPOINT_FOLDER,
+                checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
+                **run_storage(job.folder),
+                failure_config=FailureConfig(max_failures=max_failures, controller_failure_limit=3),
+            ),
+        )
+        try:
+            complaint = _fit(trainer).return_value
+        except Exception as error:
+            raise user_error(error) or error from error
+    if complaint:
+        what, where, fix = complaint
+        raise UserError(what, where=where or progress.title, fix=fix)
+
+
+def _fit(trainer: Any) -> Any:
+    """Train in a thread: in the main one Ray Train would take Ctrl-C, then and ever after, and exit without a word."""
+    result: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(trainer.fit())
+        except BaseException as error:
+            result.set_exception(error)
+
+    Thread(target=run, daemon=True).start()  # whoever is interrupted does not wait for it
+    return result.result()
+
+
+def _nobody(share: float, score: float) -> None:
+    """In a worker, looks are told through the board."""
+
+
+Complaint = tuple[str, str | None, str | None]
+"""What is wrong, where if that is known, and its remedy."""
+
+
+def _worker(config: dict[str, Any]) -> Complaint | None:
+    """One training worker; returns what would only happen again if Ray Train tried again.
+
+    Only what all workers notice together may be returned: one that left alone would be waited for by the others.
+    """
+    import ray.train
+    from ray.train.torch import get_device
+
+    problem = _unfit(config["job"], get_device())
+    if agree(problem is not None):
+        is_first = ray.train.get_context().get_world_rank() == 0  # what the first one returns is what is told
+        if not agree(is_first and problem is not None) and problem is not None:
+            raise problem
+        return (problem.what, None, problem.fix) if problem is not None else None
+    try:
+        _train(config)
+    except NonFiniteLossError as error:  # all workers are here, see `train_step`
+        return str(error), None, "lower the learning rate or set gradient_clip"
+    except ForeignCheckpointError as error:  # all workers are here: they read the same one, before the first step
+        where = stores.join(config["job"].folder, CHECKPOINT_FOLDER)
+        fix = "it is whole: go on with the version that made it, or move that folder away to train from the start"
+        return str(error), where, fix
+    except NotStoredError as error:  # all workers are here, see `store_together`
+        cause = error.__cause__
+        return (cause.what, cause.where, cause.fix) if isinstance(cause, UserError) else ("not stored", None, None)
+    return None
+
+
+def _unfit(job: TrainingJob, device: Any) -> UserError | None:
+    """Return why this machine cannot compute as the settings say."""
+    try:
+        check_compute(job.precision, job.compile, device)
+    except UserError as error:
+        return error
+    return None
+
+
+def _train(config: dict[str, Any]) -> None:
+    import ray.train
+    import torch
+    from ray.train.torch import get_device, prepare_model
+
+    job: TrainingJob = config["job"]
+    torch.set_num_threads(config["threads"])
+    context, device = ray.train.get_context(), get_device()
+    rank, num_workers = context.get_world_rank(), context.get_world_size()
+
+    state = job.build().to(device)
+    writer = CheckpointWriter(job.folder, rank, _restore(state, config, rank), config["left"])
+    if job.channels_last:
+        keep_channels_last(state)
+    if job.compile:
+        compile_network(state.model)
+    model: torch.nn.Module = state.model
+    if num_workers > 1 and job.shard:
+        shard(state)
+    elif num_workers > 1:
+        model = prepare_model(state.model, move_to_device=False)
+    lanes = worker_lanes(job.lanes, rank, num_workers)
+    first_step = state.images_seen // job.schedule.images_per_step
+    board = config["board"] if rank == 0 else None
+    looks: Looks | None = config["looks"]
+    total = job.schedule.num_steps * job.schedule.images_per_step
+
+    totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
+
+    def on_log(state: TrainState, pace: Pace) -> None:
+        writer.settle(wait=False)
+        totals[TRAINING] += pace.seconds
+        totals[DATA_WAIT] += float(mean_over_workers(torch.tensor(pace.data_wait_seconds, device=device)))
+        if board is not None:
+            row = state.history[-1]
+            told = {"done": row["images"], "rate": pace.images_per_second, "loss": row["loss"], "totals": dict(totals)}
+            board.write.remote(config["title"], told)
+        if looks is not None:
+            before = state.history[-2]["images"] if len(state.history) > 1 else 0
+            share = looks.due(int(before), state.images_seen, total)
+            if share is not None:
+                network = job.finish(state) if rank == 0 or state.sharded else b""
+                if board is not None:
+                    board.look.remote(config["title"], share, looks.judge(network))
+
+    def on_checkpoint(state: TrainState) -> None:
+        began = time.monotonic()
+        writer.save(state)
+        totals[CHECKPOINTS] += 1
+        totals[CHECKPOINT] += time.monotonic() - began
+
+    def on_snapshot(state: TrainState) -> None:
+        files = snapshot_files(state)
+        for _ in state.power_averages:  # one at a time: each is as large as the network
+            file = dict([next(files)]) if rank == 0 or state.sharded else {}
+            store_together(rank == 0, partial(_store_files, job.folder, file))
+
+    train(
+        state,
+        training_batches(
+            {
+                name: _open_feed(name, job, config["readers"][name], batch, lanes, first_step)
+                for name, (_, batch) in job.sources.items()
+            },
+            lanes=lanes,
+            seed=job.seed,
+            first_step=first_step,
+            device=device,
+        ),
+        job.schedule,
+        job.optimizer,
+        model=model,
+        precision=job.precision,
+        parts=job.parts,
+        on_log=on_log,
+        on_checkpoint=on_checkpoint,
+        on_snapshot=on_snapshot,
+    )
+    network = job.finish(state) if rank == 0 or state.sharded else b""
+    writer.settle()
+    history = stores.json_bytes(state.history)
+    store_together(rank == 0, lambda: _store_files(job.folder, {HISTORY_FILE: history, NETWORK_FILE: network}))
+
+
+def _restore(state: TrainState, config: dict[str, Any], rank: int) -> Restored:
+    """Load the newest whole checkpoint, and say so and what is wrong with others."""
+    restored = restore(state, config["job"].folder)
+    if rank == 0:
+        for note in restored.notes:
+            config["board"].note.remote(config["title"], note)
+        if restored.name is not None:
+            config["board"].resume.remote(config["title"], state.images_seen)
+    return restored
+
+
+def _store_files(folder: str, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        stores.write_bytes(stores.join(folder, name), content)
+
+
+def _open_feed(name: str, job: TrainingJob, reader: Any, batch: int, lanes: range, first_step: int) -> Feed:
+    order = ImageOrder(
+        job.sources[name][0].counts,
+        seed=derive_seed("order", job.seed, name),
+        lanes=job.lanes,
+        shuffle_window=job.shuffle_window,
+    )
+    read = reader.open(
+        order=order,
+        lanes=lanes,
+        rows_per_lane=batch // job.lanes,
+        first_step=first_step,
+        stop_step=job.schedule.num_steps,
+    )
+    return Feed(order, read, batch)

@@ -1,0 +1,155 @@
+"""Scores of a network on its way, for early stopping; higher is better. They run in a training worker."""
+
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpt_ray.config.schema import RunConfig, SamplingConfig
+from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.transfer import own_device
+from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
+from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator
+from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.sidecars import KEY, read_sidecar
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.dpt import DualPseudoTraining
+from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.steps.encode_images import FEATURES
+from dpt_ray.pipeline.steps.predict import sidecar_urls
+
+BATCH = 100
+WORST = -1e9
+"""Score of a generator whose images, or their distance, are not finite."""
+
+
+@dataclass
+class ValidationAccuracy:
+    """Accuracy of a classifier on validation images.
+
+    Attributes:
+        images: URL of their index's artifact.
+        form: what images are brought to.
+        most: so many are read at most.
+    """
+
+    images: str
+    form: ImageForm
+    most: int
+    _read: tuple[torch.Tensor, torch.Tensor] | None = field(default=None, repr=False)
+
+    def __call__(self, network: bytes) -> float:
+        if self._read is None:
+            self._read = self._read_images()
+        images, labels = self._read
+        classifier = _open(Classifier, network)
+        predicted = torch.cat([classifier(piece)[0].argmax(1) for piece in images.split(BATCH)])
+        return float((predicted == labels).double().mean())
+
+    def _read_images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        index = read_index(self.images)
+        sidecars = [read_sidecar(index.label_sidecar(position), [LABEL]) for position in range(len(index.shards))]
+        known = [
+            (derive_seed("look", key), position, row)
+            for position, sidecar in enumerate(sidecars)
+            for row, key in enumerate(sidecar[KEY])
+            if sidecar[LABEL][row] >= 0
+        ]
+        chosen = sorted(known)[: self.most]  # by a hash: the order of images may follow their classes
+        images, labels = [], []
+        for position, shard in enumerate(index.shards):
+            rows = sorted(row for _, where, row in chosen if where == position)
+            if rows:
+                room = new_arrays(self.form, BATCH)
+                images += [piece[IMAGE] for piece in read_rows(SourceShard(shard), rows, self.form, room)]
+            labels.append(sidecars[position][LABEL][rows])
+        return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
+
+
+@dataclass
+class PseudoImageDistance:
+    """Minus the Frechet distance of a few pseudo images, in stage 1's features: a cheap proxy of a generator's worth.
+
+    With few images the distance is too large, but by as much for all that are compared.
+
+    Attributes:
+        classifier: URL of stage 1's file.
+        real: URLs of the sidecars with its features of real images.
+        sampling: how images are drawn.
+        seed: fixes them.
+        per_class: how many of every class.
+    """
+
+    classifier: str
+    real: list[str]
+    sampling: SamplingConfig
+    seed: int
+    per_class: int
+    _kept: Any = field(default=None, repr=False)
+
+    def __call__(self, network: bytes) -> float:
+        if self._kept is None:
+            self._kept = Classifier(self.classifier, own_device()), self._real_moments()
+        classifier, real = self._kept
+        generator = _open(Generator, network)
+        wanted = [(label, number) for number in range(self.per_class) for label in range(generator.num_classes)]
+        pseudo = None
+        try:
+            for start in range(0, len(wanted), BATCH):
+                images = generator.draw(self.sampling, self.seed, wanted[start : start + BATCH])
+                pseudo = _add(pseudo, classifier(images)[1])
+        except UserError:  # they are not finite; a look is no reason to fail
+            return WORST
+        distance = frechet_distance(real, pseudo)
+        return -distance if math.isfinite(distance) else WORST
+
+    def _real_moments(self) -> GaussianMoments:
+        moments = None
+        for url in self.real:
+            moments = _add(moments, torch.from_numpy(np.array(read_sidecar(url, [FEATURES])[FEATURES])))
+        assert moments is not None  # every set has a shard
+        return moments
+
+
+def pseudo_image_distance(
+    config: RunConfig, run: DualPseudoTraining, make: Callable[[list[Step]], Mapping[Step, Artifact]], per_class: int
+) -> PseudoImageDistance:
+    """Return the judge of a run's generator; what it needs of the run is made first."""
+    assert run.real_features is not None  # see evaluation.frechet
+    made = make([run.real_features, run.pseudo_labels])
+    return PseudoImageDistance(
+        made[run.classifier].file(NETWORK_FILE),
+        [url for url in sidecar_urls(made[run.real_features]) if url is not None],
+        without_snapshots(config.sampling),
+        run.pseudo_images.settings["seed"],
+        per_class,
+    )
+
+
+def without_snapshots(sampling: SamplingConfig) -> SamplingConfig:
+    """Return how a network on its way draws, which has no snapshots beside it: autoguidance becomes no guidance."""
+    changes: dict[str, Any] = {"ema_width": None}
+    if sampling.guidance_method == "autoguidance":
+        changes |= {"guidance_method": "classifier_free", "guidance_scale": 0.0}
+    return sampling.model_copy(update=changes)
+
+
+def _add(moments: GaussianMoments | None, features: torch.Tensor) -> GaussianMoments:
+    moments = moments or GaussianMoments(features.shape[1])
+    moments.update(features)
+    return moments
+
+
+def _open(kind: Any, network: bytes) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.safetensors"
+        file.write_bytes(network)
+        return kind(str(file), own_device())

@@ -1,0 +1,274 @@
+"""A search from its tune file to its records; the same command goes on where it was."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dpt_ray.config.tune import TuneConfig
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.errors import UserError
+from dpt_ray.experiments.search.proposals import ProposedTrials
+from dpt_ray.experiments.search.queue import ListedTrials, TrialQueue
+from dpt_ray.experiments.search.records import Look, Record, Records
+from dpt_ray.experiments.search.results import remove_other_results
+from dpt_ray.experiments.search.search_checks import check_given_once, check_space
+from dpt_ray.experiments.search.sharing import Draws, distinct
+from dpt_ray.experiments.search.space import Trial, Trials, listed_points
+from dpt_ray.experiments.search.trial_process import TrialJob, run_trial
+from dpt_ray.pipeline.artifacts.store import ArtifactStore
+from dpt_ray.tables import format_seconds, format_share
+
+Say = Callable[[str], None]
+
+MANY = 500
+"""Trials of which it is shown how far their settings are checked, since that takes some seconds."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search that has come to its end, or to that of its time.
+
+    Attributes:
+        folder: URL of its folder.
+        trials: all different ones that it consists of so far, with what became of them, in their order.
+        draws: the points that were drawn, of which some may be the same run.
+        concurrent: trials at the same time in this session; 0 if none was run.
+        seconds: how long this session took.
+        impossible: why points that were proposed could not be run at all.
+    """
+
+    folder: str
+    trials: list[tuple[Trial, Record]]
+    draws: Draws
+    concurrent: int
+    seconds: float
+    impossible: tuple[str, ...] = ()
+
+
+class Search:
+    """The trials of a tune file.
+
+    Args:
+        tune: the tune file.
+        overrides: `a.b=c` of the command line.
+
+    Raises:
+        UserError: impossible settings at some point of the space, or data that cannot be read.
+    """
+
+    def __init__(self, tune: TuneConfig, overrides: Sequence[str]):
+        self.tune, self.overrides = tune, overrides
+        check_given_once(tune, overrides)
+        self.trials = Trials(tune, overrides)
+        points = listed_points(tune) if tune.searcher.name == "random" else listed_points(tune)[:1]
+        first = self.trials.trial(points[0], tune.seeds[0]).config
+        check_space(tune, self.trials)
+        _check_looks(tune, first)
+        self.listed: list[Trial] = []
+        """The different trials that are known from the start."""
+        self.draws = Draws([])
+        """The points that are known from the start."""
+        if tune.searcher.name == "random":
+            # Neighbours differ in their seed, since trials of one seed share most.
+            drawn = [self.trials_of(point) for point in self._shown(points)]
+            self.draws = Draws([[trial.key for trial in trials] for trials in drawn])
+            self.listed = distinct(trial for trials in drawn for trial in trials)
+        self.root, self.cluster = first.root, first.cluster
+        self.store = ArtifactStore(self.root)
+        self.records = Records(self.root, tune.name, tune.scheduler.model_dump(mode="json"))
+
+    def trials_of(self, point: dict[str, Any]) -> list[Trial]:
+        """Return a point's trials, one a seed."""
+        return [self.trials.trial(point, seed) for seed in self.tune.seeds]
+
+    def _shown(self, points: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield points, showing how far one is if there are many."""
+        if len(points) * len(self.tune.seeds) < MANY:
+            yield from points
+            return
+        line = ProgressLine("checking the search", len(points), "points")
+        for number, point in enumerate(points):
+            line.update(number)
+            yield point
+        line.update(len(points))
+
+    def run(self, say: Say) -> Searched:
+        """Run what has not ended yet. Ray is started only for that, and once for all trials.
+
+        Trials that failed are tried again; finished ones, and those that were stopped early, are kept.
+        """
+        began = time.monotonic()
+        stores.check_writable(self.store.root)
+        remove_other_results(self.records.folder, self.tune, self.overrides)
+        queue: TrialQueue
+        if self.tune.searcher.name == "random":
+            known = zip(self.listed, self.records.read_all(self.listed), strict=True)
+            queue = ListedTrials([trial for trial, record in known if not _has_ended(record)], self.store)
+            described = self.listed
+        else:
+            queue = ProposedTrials(self.tune, self.records.folder, self.store, self.trials_of, self._ended)
+            described = queue.described
+        records = self.records.read_all(described)
+        session = _Session(self, queue, described, say, self._deadline(began))
+        if self.draws.are_repeated:
+            say(self.draws.describe())
+        if ended := sum(map(_has_ended, records)):
+            say(f"{ended} of {session.total} trials have ended already")
+        concurrent = 0
+        if not queue.is_empty():
+            ray_cluster.connect(self.cluster)
+            left = session.total - ended
+            concurrent = ray_cluster.concurrent_runs(self.cluster, min(self.tune.max_concurrent or left, left))
+            say(f"{left} trials to run, {concurrent} at the same time")
+            session.run(concurrent, records)
+        return Searched(
+            self.records.folder,
+            list(zip(described, self.records.read_all(described), strict=True)),
+            Draws(queue.points, len(queue.impossible)) if isinstance(queue, ProposedTrials) else self.draws,
+            concurrent,
+            time.monotonic() - began,
+            tuple(queue.impossible) if isinstance(queue, ProposedTrials) else (),
+        )
+
+    def _deadline(self, began: float) -> float | None:
+        return began + 3600 * self.tune.budget.hours if self.tune.budget.hours else None
+
+    def _ended(self, trial: Trial) -> Record | None:
+        record = self.records.read(trial)
+        return record if _has_ended(record) else None
+
+
+def _has_ended(record: Record) -> bool:
+    return record.state in ("finished", "stopped")
+
+
+class _Session:
+    """One attempt at what is left of a search."""
+
+    def __init__(self, search: Search, queue: TrialQueue, described: list[Trial], say: Say, deadline: float | None):
+        self._search, self._queue, self._described = search, queue, described
+        self._say, self._deadline = say, deadline
+        self._running: dict[str, Trial] = {}
+        self._told_late = False
+
+    @property
+    def total(self) -> int:
+        """The different trials that there will be; at most, while a searcher still proposes some."""
+        return len(self._described) + self._queue.most_to_come()
+
+    def run(self, concurrent: int, records: Sequence[Record]) -> None:
+        """Run trials, `concurrent` at the same time; `records` are those of the trials described so far."""
+        from dpt_ray.distributed.tuning import Halving, LooksSoFar, TrialEvents, run_trials
+
+        scheduler = self._search.tune.scheduler
+        run_trials(
+            run_trial,
+            TrialEvents(self._next, self._is_over, self._on_look, self._on_end, self._on_say),
+            concurrent=concurrent,
+            halving=Halving(scheduler.first_share, scheduler.reduction_factor) if scheduler.name == "asha" else None,
+            earlier=LooksSoFar(
+                [
+                    (f"{look.stage}, seed {trial.seed}", trial.key, look.share, look.score)
+                    for trial, record in zip(self._described, records, strict=True)
+                    for look in record.looks
+                ]
+            ),
+        )
+
+    def _next(self) -> tuple[str, Any] | None:
+        if self._is_late():
+            return None
+        trial = self._queue.take(self._running.values())
+        if trial is None:
+            return None
+        self._running[trial.key] = trial
+        self._say(f"{self._label(trial)}: begins")
+        return trial.key, TrialJob(trial, self._search.store.root, self._search.tune.scheduler)
+
+    def _is_late(self) -> bool:
+        late = self._deadline is not None and time.monotonic() > self._deadline
+        if late and not self._told_late:
+            self._told_late = True
+            self._say("the time of budget.hours is over: no further trial begins")
+        return late
+
+    def _is_over(self) -> bool:
+        return self._is_late() or self._queue.is_empty()
+
+    def _on_look(self, key: str, look: dict[str, Any]) -> None:
+        trial = self._running[key]
+        record = self._search.records.read(trial)
+        self._search.records.write(trial, replace(record, looks=(*record.looks, _look(look))))
+        self._say(f"{self._label(trial)}: {look['stage']} at {look['share']:.0%}, score {look['score']:.4g}")
+
+    def _on_end(self, key: str, outcome: dict[str, Any] | None, look: dict[str, Any] | None, died: bool) -> None:
+        trial = self._running.pop(key)
+        record = self._search.records.read(trial)
+        if died:
+            record = replace(record, state="failed", cause="the trial's process died; is the memory enough?")
+        elif outcome is None and look is not None:
+            cause = f"in {look['stage']} at {look['share']:.0%}, score {look['score']:.4g}"
+            record = replace(record, state="stopped", cause=cause, looks=(*record.looks, _look(look)))
+        elif outcome is None:
+            record = replace(record, state="failed", cause="ended without a result")
+        elif "cause" in outcome:
+            record = replace(record, state="failed", cause=outcome["cause"], seconds=outcome["seconds"])
+        elif record.state != "finished":
+            record = replace(record, state="failed", cause=f"its evaluation is not at {self._search.store.root}")
+        else:
+            record = replace(record, seconds=outcome["seconds"])
+        self._end(trial, record)
+        if record.state == "stopped" and look is not None and look["stage"] == "stage2":
+            self._drop_with(trial)
+
+    def _end(self, trial: Trial, record: Record) -> None:
+        self._search.records.write(trial, record)
+        self._queue.tell(trial, record)
+        self._say(f"{self._label(trial)}: {self._describe(trial, record)}")
+
+    def _drop_with(self, stopped: Trial) -> None:
+        """End the waiting trials whose generator is the one that was stopped."""
+        generator = stopped.run.generator.fingerprint
+        for trial in self._queue.drop(lambda other: other.run.generator.fingerprint == generator):
+            record = self._search.records.read(trial)
+            cause = f"its generator was stopped, in the trial of {stopped.title}"
+            self._end(trial, replace(record, state="stopped", cause=cause))
+
+    def _on_say(self, key: str, text: str) -> None:
+        if key in self._running:
+            self._say(f"{self._label(self._running[key])}: {text}")
+
+    def _label(self, trial: Trial) -> str:
+        return f"[{self._described.index(trial) + 1}/{self.total}] {trial.title}"
+
+    def _describe(self, trial: Trial, record: Record) -> str:
+        if record.state != "finished":
+            return f"{record.state}: {record.cause}"
+        figures = self._search.records.read(trial).metrics
+        accuracy = (
+            f"stage 1 {format_share(figures.get('stage1_accuracy'))}, "
+            f"stage 3 {format_share(figures.get('stage3_accuracy'))}"
+        )
+        return f"finished in {format_seconds(record.seconds)} ({accuracy})"
+
+
+def _look(look: dict[str, Any]) -> Look:
+    return Look(look["stage"], look["share"], look["score"])
+
+
+def _check_looks(tune: TuneConfig, config: Any) -> None:
+    """Refuse early stopping of what cannot be looked at."""
+    if tune.scheduler.name == "none":
+        return
+    for stage, section in (("stage2", "stage1"), ("stage3", "stage3")):
+        if stage in tune.scheduler.stages and getattr(config, section).model.name == "linear_probe":
+            raise UserError(
+                f"{stage} cannot be stopped early with a linear probe",
+                where="scheduler.stages",
+                fix=f"leave {stage} out",
+            )
+    if "stage2" in tune.scheduler.stages and not config.evaluation.frechet:
+        raise UserError("stage2 needs evaluation.frechet, its proxy", where="scheduler.stages", fix="set it to true")

@@ -1,0 +1,85 @@
+"""What one trial of a search does, in a process of its own."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from dpt_ray.config.tune import SchedulerConfig
+from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.job_log import present
+from dpt_ray.experiments.evaluators import ValidationAccuracy, pseudo_image_distance
+from dpt_ray.experiments.search.space import Trial
+from dpt_ray.pipeline.artifacts.store import ArtifactStore
+from dpt_ray.pipeline.graph import Step, make_all
+from dpt_ray.pipeline.jobs import skip_policy
+from dpt_ray.pipeline.steps.index_dataset import image_form
+
+LONGEST_CAUSE = 500
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """A trial as its process needs it: with its steps, since relative paths mean something else there.
+
+    Attributes:
+        trial: what to run.
+        root: absolute URL of the results.
+        scheduler: early stopping.
+    """
+
+    trial: Trial
+    root: str
+    scheduler: SchedulerConfig
+
+
+def run_trial(job: TrialJob, report: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> dict[str, Any]:
+    """Make a trial's evaluation; return the `cause` of its failure in one line if it failed, and `seconds`."""
+    began = time.monotonic()
+    outcome: dict[str, Any] = {}
+    try:
+        _make(job, report, say)
+    except Exception as error:
+        told = user_error(error)
+        cause = str(told) if told else f"{type(error).__name__}: {error}"
+        outcome = {"cause": " ".join(cause.split())[:LONGEST_CAUSE]}
+    return {**outcome, "seconds": round(time.monotonic() - began, 3)}
+
+
+def _make(job: TrialJob, report: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> None:
+    trial, config = job.trial, job.trial.config
+    store, policy = ArtifactStore(job.root), skip_policy(config.data)
+
+    def say_news(text: str) -> None:
+        if present().get("event") != "step_reused":  # most steps of a trial are shared with trials before it
+            say(text)
+
+    make = partial(make_all, store=store, cluster=config.cluster, say=say_news, policy=policy)
+    make([trial.run.evaluation], looks=_looks(trial, job.scheduler, make, report))
+
+
+def _looks(
+    trial: Trial,
+    scheduler: SchedulerConfig,
+    make: Callable[..., Any],
+    report: Callable[[dict[str, Any]], None],
+) -> dict[Step, Looks]:
+    """Return the looks that are taken at the trial's trainings, having made what they need."""
+    run, config, looks = trial.run, trial.config, {}
+    shares = tuple(scheduler.shares())
+
+    def teller(stage: str) -> Callable[[float, float], None]:
+        return lambda share, score: report(
+            {"group": f"{stage}, seed {trial.seed}", "stage": stage, "share": share, "score": score}
+        )
+
+    if shares and "stage2" in scheduler.stages and run.real_features is not None:
+        judge = pseudo_image_distance(config, run, make, scheduler.proxy_per_class)
+        looks[run.generator] = Looks(shares, judge, teller("stage2"))
+    if shares and "stage3" in scheduler.stages:
+        held_out = make([run.test_data])[run.test_data]
+        accuracy = ValidationAccuracy(held_out.url, image_form(config.data), scheduler.validation_images)
+        looks[run.retrained] = Looks(shares, accuracy, teller("stage3"))
+    return looks

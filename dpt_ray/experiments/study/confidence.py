@@ -1,0 +1,80 @@
+"""What stage 1's confidence is worth, and whether balanced labels are better ones, by labels a class."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dpt_ray.config.schema import PseudoLabelsConfig, RunConfig
+from dpt_ray.core.metrics.calibration import expected_calibration_error
+from dpt_ray.experiments.runs import Make, measure_all
+from dpt_ray.experiments.statistics import mean_and_deviation
+from dpt_ray.experiments.study.algorithm_comparison import seeded
+from dpt_ray.pipeline.dpt import DualPseudoTraining
+from dpt_ray.pipeline.graph import Step
+from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
+from dpt_ray.pipeline.steps.evaluate import classifier_accuracy, classifier_reliability
+from dpt_ray.pipeline.steps.labelled_subset import read_labelled
+from dpt_ray.pipeline.steps.recipes import predict
+from dpt_ray.tables import markdown_table
+
+VARIANTS = {
+    "the image as it is": PseudoLabelsConfig(),
+    "mean of 4 views": PseudoLabelsConfig(views=4),
+    "mean of 16 views": PseudoLabelsConfig(views=16),
+    "balanced": PseudoLabelsConfig(assignment="balanced"),
+    "balanced, sharpness 10": PseudoLabelsConfig(assignment="balanced", sharpness=10.0),
+}
+"""Ways to take labels and confidence from one and the same classifier."""
+
+
+def compare_confidence(
+    *,
+    config: str,
+    root: str,
+    per_class: Sequence[int],
+    seeds: Sequence[int],
+    processes: int,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Return accuracy and calibration error of pseudo-labels on unlabelled images for all combinations."""
+    cells = [(labels, seed) for labels in per_class for seed in seeds]
+    runs = {
+        f"{labels} a class, seed {seed}": [f"root={root}", f"labels.per_class={labels}", *seeded(seed)]
+        for labels, seed in cells
+    }
+    figures = measure_all(runs, _measure, config=config, processes=processes, say=say)
+    return [
+        {"per_class": labels, "seed": seed, "variant": variant, **measured}
+        for (labels, seed), variants in zip(cells, figures.values(), strict=True)
+        for variant, measured in variants.items()
+    ]
+
+
+def _measure(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
+    steps: dict[str, Step] = {}
+    for name, details in VARIANTS.items():
+        step: Step = predict(name, config.data, run.classifier, run.train_data, details=details)
+        steps[name] = BalancedLabels(details, step, run.train_data) if details.assignment == "balanced" else step
+    made = make([run.labelled, run.train_data, *steps.values()])
+    labelled = {image.key for image in read_labelled(made[run.labelled])}
+    train = made[run.train_data]
+    return {
+        name: {
+            "accuracy": classifier_accuracy(train, made[step], labelled),
+            "calibration_error": expected_calibration_error(classifier_reliability(train, made[step], labelled)),
+            "mean_confidence": made[step].facts["mean_confidence"],
+        }
+        for name, step in steps.items()
+    }
+
+
+def confidence_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the comparison as Markdown."""
+    table = [("labels a class", "label and confidence of", "accuracy", "mean confidence", "calibration error")]
+    for labels, variant in dict.fromkeys((row["per_class"], row["variant"]) for row in rows):
+        cell = [row for row in rows if (row["per_class"], row["variant"]) == (labels, variant)]
+        means = [mean_and_deviation([row[name] for row in cell]) for name in _COLUMNS]
+        table.append((str(labels), variant, *(f"{mean:.2%} ± {deviation:.2%}" for mean, deviation in means)))
+    return markdown_table(table)
+
+
+_COLUMNS = ("accuracy", "mean_confidence", "calibration_error")

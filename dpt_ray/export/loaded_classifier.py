@@ -1,0 +1,97 @@
+"""A classifier from an exported folder, without Ray."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dpt_ray.data.images.decoding import ImageForm, decode_images
+from dpt_ray.data.networks import Classifier, Probe
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+from dpt_ray.export.arguments import as_url, as_urls, as_whole_number
+from dpt_ray.export.devices import usable_device
+from dpt_ray.export.folder import ENCODER_FOLDER, WEIGHTS_FILE, read_export
+from dpt_ray.export.image_arguments import as_images
+
+Path = str | os.PathLike[str]
+Images = Tensor | np.ndarray | Image.Image
+
+CLASSIFIER_KINDS = ("classifier", "probe")
+"""Trained from scratch, or linear on the features of a frozen encoder."""
+
+
+class LoadedClassifier:
+    """A trained classifier.
+
+    Attributes:
+        classes: what each class is called, in the order of ids.
+        image_shape: (C, H, W) of the images that it classifies.
+        config: what `config.json` says of it: training, data, metrics.
+    """
+
+    def __init__(self, network: Classifier | Probe, form: ImageForm, config: dict[str, Any]):
+        self.network, self._form = network, form
+        self.classes, self.image_shape, self.config = tuple(config["classes"]), form.shape, config
+
+    def read(self, urls: Path | Iterable[Path]) -> Tensor:
+        """Return image files of any URL as uint8 (N, C, H, W), brought to the classifier's form as in training.
+
+        Args:
+            urls: a path or URL, or several.
+
+        Raises:
+            TypeError: something else.
+            UserError: one cannot be read, or is no image.
+        """
+        places = as_urls(urls, "urls")
+        encoded = [stores.read_bytes(place) for place in places]
+        return torch.from_numpy(decode_images(encoded, self._form, lambda number: places[number]))
+
+    def probabilities(self, images: Images | Iterable[Images], batch: int = 256) -> Tensor:
+        """Return class probabilities, float32 (N, num_classes) on the CPU.
+
+        Args:
+            images: uint8 (N, C, H, W) of the classifier's `image_shape`, from torch or NumPy; channels may be the last
+                dimension, N may be left out for one image, and C for grey ones. Or an image of Pillow, which is
+                brought to that form as a file would be. Or a list of single images.
+            batch: images that are classified together; bounds memory.
+
+        Raises:
+            TypeError: something else.
+            UserError: images of another form.
+        """
+        size = as_whole_number(batch, "batch", least=1)
+        rows = as_images(images, self._form)
+        if not len(rows):
+            return torch.empty(0, len(self.classes))
+        return torch.cat([self.network(part)[0] for part in rows.split(min(size, len(rows)))])
+
+    def predict(self, images: Images | Iterable[Images], batch: int = 256) -> Tensor:
+        """Return the most probable class ids, int64 (N,); arguments and errors are those of `probabilities`."""
+        return self.probabilities(images, batch).argmax(dim=1)
+
+
+def load_classifier(url: Path, device: str | torch.device | int | None = None) -> LoadedClassifier:
+    """Load a classifier; see `dpt_ray.load_classifier`."""
+    url = as_url(url, "url")
+    device = usable_device(device)
+    config = read_export(url, CLASSIFIER_KINDS)
+    file, checksum = stores.join(url, WEIGHTS_FILE), config["files"][WEIGHTS_FILE]["sha256"]
+    network: Classifier | Probe
+    if config["kind"] == "probe":
+        network = Probe(file, device, encoder=stores.join(url, ENCODER_FOLDER), checksum=checksum)
+    else:
+        network = Classifier(file, device, checksum=checksum)
+    try:
+        image, white = config["image"], config["image"].get("white")
+        form = ImageForm(int(image["size"]), int(image["channels"]), white=None if white is None else int(white))
+        if len(config["classes"]) != network.description["num_classes"]:
+            raise ValueError(f"{len(config['classes'])} classes are named")
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"its config.json does not fit ({error})", where=url, fix="copy or export it again") from None
+    return LoadedClassifier(network, form, config)

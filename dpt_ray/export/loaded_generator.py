@@ -1,0 +1,178 @@
+"""A generator from an exported folder: images of any class in one line, without Ray."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from dpt_ray.config.schema import LatentsConfig, SamplingConfig
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.data.networks import Generator
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+from dpt_ray.export.arguments import as_class_ids, as_number, as_url, as_whole_number, described
+from dpt_ray.export.devices import usable_device
+from dpt_ray.export.folder import AUTOENCODER_FOLDER, WEIGHTS_FILE, read_export
+
+Label = int | str | np.integer | np.ndarray | Tensor
+
+_MOST_STEPS = 10_000
+"""Far above any use, and far below what would fill the memory."""
+
+
+class LoadedGenerator:
+    """A trained class-conditional generator.
+
+    Attributes:
+        classes: what each class is called, in the order of ids.
+        image_shape: (C, H, W) of the images that it draws.
+        config: what `config.json` says of it: training, data, metrics. Empty for a bare file.
+    """
+
+    def __init__(
+        self,
+        network: Generator,
+        classes: Sequence[str],
+        sampling: SamplingConfig,
+        run_seed: int,
+        config: dict[str, Any],
+    ):
+        self._network, self._sampling, self._run_seed = network, sampling, run_seed
+        self.classes, self.image_shape, self.config = tuple(classes), network.drawn_shape, config
+
+    def sample(
+        self,
+        labels: Label | Iterable[Label],
+        *,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        first: int = 0,
+        batch: int = 100,
+    ) -> Tensor:
+        """Draw images of the given classes.
+
+        An image is a function of the network, these settings, its class and its number in the class, whichever others
+        are drawn with it (up to rounding). With all settings left out, the images of a class are the first pseudo
+        images of the run that the generator is from.
+
+        Args:
+            labels: the class of each image by id or name: one, or several as a list, range, iterator or array.
+            guidance_scale: s in conditional + s (conditional - unconditional); 0 is no guidance.
+            seed: `sampling.seed`; another one gives other images.
+            sampler: `sampling.sampler`.
+            steps: `sampling.steps`, at most 10,000.
+            first: number of the first image of every class; n further images of a class begin at n.
+            batch: images that are drawn together; bounds memory.
+
+        Returns:
+            uint8 (N, C, H, W) on the CPU.
+
+        Raises:
+            TypeError: an argument of a type that cannot be taken.
+            UserError: a class that it does not know, an impossible setting, or guidance of a generator that was trained
+                without label dropout.
+        """
+        size = as_whole_number(batch, "batch", least=1)
+        config = self._settings(_given(guidance_scale, seed, sampler, steps))
+        places = self._places(labels, as_whole_number(first, "first", least=0))
+        if not places:
+            return torch.empty(0, *self.image_shape, dtype=torch.uint8)
+        run_seed = derive_seed("sampling", config.seed, self._run_seed)
+        drawn = [
+            self._network.draw(config, run_seed, places[start : start + size]) for start in range(0, len(places), size)
+        ]
+        return torch.cat(drawn)
+
+    def _settings(self, given: dict[str, Any]) -> SamplingConfig:
+        try:
+            config = SamplingConfig.model_validate(self._sampling.model_dump() | given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+            raise UserError(f"{name} = {first['input']!r} is not allowed: {reason[:1].lower()}{reason[1:]}") from None
+        if config.sampler == "dpm_solver_pp_fast" and self._network.process.schedule is None:
+            raise UserError(
+                "the sampler dpm_solver_pp_fast steps uniformly in time, but this generator's process has noise levels "
+                "only",
+                fix="take heun or another sampler",
+            )
+        return config
+
+    def _places(self, labels: Any, first: int) -> list[tuple[int, int]]:
+        """Return (class id, number in the class) of every image."""
+        seen: Counter[int] = Counter()
+        places = []
+        for label in as_class_ids(labels, self.classes):
+            places.append((label, first + seen[label]))
+            seen[label] += 1
+        return places
+
+
+def _given(guidance_scale: Any, seed: Any, sampler: Any, steps: Any) -> dict[str, Any]:
+    """Return those settings that are given, as plain values."""
+    given: dict[str, Any] = {}
+    if guidance_scale is not None:
+        given["guidance_scale"] = as_number(guidance_scale, "guidance_scale")
+    if seed is not None:
+        given["seed"] = as_whole_number(seed, "seed")
+    if sampler is not None:
+        if not isinstance(sampler, str):
+            raise TypeError(f"sampler must be the name of one, not {described(sampler)}")
+        given["sampler"] = sampler
+    if steps is not None:
+        given["steps"] = as_whole_number(steps, "steps", most=_MOST_STEPS)
+    return given
+
+
+def load_generator(url: str | os.PathLike[str], device: str | torch.device | int | None = None) -> LoadedGenerator:
+    """Load a generator; see `dpt_ray.load_generator`."""
+    url = as_url(url, "url")
+    device = usable_device(device)
+    if url.endswith(".safetensors"):
+        network = Generator(url, device)
+        sampling = file_sampling(network, url)
+        return LoadedGenerator(network, [str(label) for label in range(network.num_classes)], sampling, 0, {})
+    config = read_export(url, ("generator",))
+    file = stores.join(url, WEIGHTS_FILE)
+    latents = None
+    if any(name.startswith(f"{AUTOENCODER_FOLDER}/") for name in config["files"]):
+        latents = LatentsConfig(autoencoder=stores.join(url, AUTOENCODER_FOLDER))
+    network = Generator(file, device, checksum=config["files"][WEIGHTS_FILE]["sha256"], latents=latents)
+    try:
+        sampling, seed, classes = (
+            SamplingConfig.model_validate(config["sampling"]),
+            int(config["run_seed"]),
+            config["classes"],
+        )
+        if len(classes) != network.num_classes:
+            raise ValueError(f"{len(classes)} classes are named, the network has {network.num_classes}")
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"its config.json does not fit ({error})", where=url, fix="copy or export it again") from None
+    return LoadedGenerator(network, classes, sampling, seed, config)
+
+
+def file_sampling(network: Generator, where: str) -> SamplingConfig:
+    """Return how a generator's file says that it is sampled, or the default.
+
+    Raises:
+        UserError: what it says is no such settings.
+    """
+    described = network.description.get("sampling")
+    if described is None:
+        return default_sampling(network.knows_null_label)
+    try:
+        return SamplingConfig.model_validate(described)
+    except ValidationError as error:
+        raise UserError(f"does not fit its own description ({error.errors()[0]['msg']})", where=where) from None
+
+
+def default_sampling(knows_null_label: bool) -> SamplingConfig:
+    """Return how a generator that no run has sampled from is sampled."""
+    return SamplingConfig() if knows_null_label else SamplingConfig(guidance_scale=0)

@@ -1,0 +1,159 @@
+"""Which autoencoder a location holds, told by its content; opening it; and refusing another one."""
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from dpt_ray.config.schema import DataConfig, GeneratorConfig, LatentsConfig
+from dpt_ray.core.diffusion.latent_moments import LatentScale
+from dpt_ray.core.models.diffusers_autoencoder import CONFIG, WEIGHTS, Autoencoder, AutoencoderForm, autoencoder_form
+from dpt_ray.core.models.pretrained import parse_config
+from dpt_ray.data.shards.samples import sha256
+from dpt_ray.data.shards.stored_latents import LatentForm
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+from dpt_ray.networks.pretrained import hub as model_folders
+
+FILES = (CONFIG, WEIGHTS)
+
+
+@dataclass(frozen=True)
+class FoundAutoencoder:
+    """An autoencoder as its files describe it.
+
+    Attributes:
+        location: where it is.
+        config: what `config.json` holds.
+        form: what it takes and gives.
+        checksum: a hash of configuration and weights, equal wherever the files lie.
+    """
+
+    location: str
+    config: dict[str, Any]
+    form: AutoencoderForm
+    checksum: str
+
+    def scale(self, latents: LatentsConfig) -> LatentScale:
+        """Return the scale of its latents: the settings', or else its own."""
+        return LatentScale(latents.scale or self.form.scale, self.form.shift)
+
+
+def find_autoencoder(location: str) -> FoundAutoencoder:
+    """Read an autoencoder's files, without diffusers.
+
+    Raises:
+        UserError: they are not there, or describe no autoencoder that can be used.
+    """
+    try:
+        config = parse_config(_content(location, CONFIG))
+        form = autoencoder_form(config)
+    except ValueError as error:
+        raise UserError(str(error), where=f"{location}/{CONFIG}") from None
+    return FoundAutoencoder(location, config, form, _checksum(config, _weights_checksum(location)))
+
+
+def check_settings(found: FoundAutoencoder, latents: LatentsConfig, channels: int) -> None:
+    """Refuse settings that another autoencoder would need; `channels` are those of the images.
+
+    Raises:
+        UserError: naming the setting to change.
+    """
+    form = found.form
+    for setting, given, has in (
+        ("stage2.latents.channels", latents.channels, form.channels),
+        ("stage2.latents.downsampling", latents.downsampling, form.downsampling),
+        ("data.channels", channels, form.image_channels),
+    ):
+        if given != has:
+            raise UserError(f"is an autoencoder with {setting} {has}, not {given}", where=found.location,
+                            fix=f"set {setting}={has}, or give another autoencoder")  # fmt: skip
+
+
+def check_same(found: FoundAutoencoder, checksum: str, what: str) -> None:
+    """Refuse an autoencoder whose latents are not those that something was made of; `what` names it.
+
+    Raises:
+        UserError: in that case.
+    """
+    if found.checksum != checksum:
+        raise UserError(
+            f"{what} of another autoencoder ({checksum[:12]}) than {found.location} holds ({found.checksum[:12]})",
+            where="stage2.latents.autoencoder",
+            fix="give the autoencoder that they were made with, or start the job again to make them anew",
+        )
+
+
+def latent_form(config: GeneratorConfig, data: DataConfig, found: FoundAutoencoder) -> LatentForm:
+    """Return the form of the latents that a generator is trained on."""
+    size, channels = config.canvas(data)
+    return LatentForm(
+        autoencoder=found.checksum,
+        precision=config.latents.precision,
+        image_size=data.image_size,
+        flips=2 if config.flip else 1,
+        has_variance=found.form.has_variance,
+        channels=channels,
+        size=size,
+        storage=config.latents.storage,
+    )
+
+
+def open_autoencoder(
+    found: FoundAutoencoder,
+    *,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    batch: int = 16,
+    device: str = "cpu",
+) -> Autoencoder:
+    """Load an autoencoder; files elsewhere are fetched first.
+
+    Raises:
+        UserError: see `Autoencoder`.
+    """
+    options: dict[str, Any] = {"precision": precision, "batch": batch, "where": found.location}
+    if model_folders.is_folder(found.location) and not stores.is_remote(found.location):
+        folder = str(Path(found.location.removeprefix("file://")).expanduser())
+        return Autoencoder(folder, found.config, **options).to(device)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in FILES:
+            (Path(folder) / name).write_bytes(_content(found.location, name))
+        return Autoencoder(folder, found.config, **options).to(device)
+
+
+def autoencoder_files(location: str) -> dict[str, bytes]:
+    """Return the content of an autoencoder's files by name.
+
+    Raises:
+        UserError: it is not there.
+    """
+    return {name: _content(location, name) for name in FILES}
+
+
+def _content(location: str, name: str) -> bytes:
+    if model_folders.is_folder(location):
+        model_folders.listed_files(location, FILES, "an autoencoder's")
+        return stores.read_bytes(stores.join(location, name))
+    return Path(model_folders.hub_file(location, name)).read_bytes()
+
+
+def _weights_checksum(location: str) -> str:
+    if not model_folders.is_folder(location):
+        return sha256(_content(location, WEIGHTS))
+    file = model_folders.listed_files(location, FILES, "an autoencoder's")[WEIGHTS]
+    return _file_checksum(file["url"], file["size"], file["changed"])
+
+
+@lru_cache(maxsize=16)
+def _file_checksum(url: str, size: int, changed: str) -> str:
+    """Return a file's checksum; it is read once while it stays the same."""
+    return sha256(stores.read_bytes(url))
+
+
+def _checksum(config: dict[str, Any], weights: str) -> str:
+    """Return a hash that does not depend on who saved the configuration, nor on where it lies."""
+    settings = {name: value for name, value in config.items() if not name.startswith("_") or name == "_class_name"}
+    return hashlib.sha256(json.dumps([settings, weights], sort_keys=True).encode()).hexdigest()

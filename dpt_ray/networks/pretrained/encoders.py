@@ -1,0 +1,47 @@
+"""Where an encoder's files are: on this machine, in object storage, or on the Hugging Face hub."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dpt_ray.config.schema import ProbeConfig
+from dpt_ray.core.models.frozen_encoder import CONFIG, WEIGHTS, FrozenEncoder
+from dpt_ray.data.storage import stores
+from dpt_ray.networks.pretrained import hub as model_folders
+
+FILES = (CONFIG, WEIGHTS)
+
+
+def encoder_identity(location: str) -> dict[str, Any]:
+    """Return what identifies an encoder: the sizes and change marks of its files, or its name and revision on the hub.
+
+    Raises:
+        UserError: a folder without the files.
+    """
+    if not model_folders.is_folder(location):
+        return {"name": location}
+    files = model_folders.listed_files(location, FILES, "an encoder's")
+    return {name: [file["size"], file["changed"]] for name, file in files.items()}
+
+
+def located(probe: ProbeConfig) -> ProbeConfig:
+    """Return the settings with an encoder's folder named so that every process finds it."""
+    return probe.model_copy(update={"encoder": model_folders.located(probe.encoder)})
+
+
+def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") -> FrozenEncoder:
+    """Load an encoder; files in object storage or on the hub are fetched first.
+
+    Raises:
+        UserError: see `FrozenEncoder`.
+    """
+    if not model_folders.is_folder(location):
+        paths = [Path(model_folders.hub_file(location, name)) for name in FILES]
+        return FrozenEncoder(str(paths[0].parent), crop=crop, blocks=blocks, where=location).to(device)
+    if not stores.is_remote(location):
+        folder = str(Path(location.removeprefix("file://")).expanduser())
+        return FrozenEncoder(folder, crop=crop, blocks=blocks, where=location).to(device)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in FILES:
+            (Path(folder) / name).write_bytes(stores.read_bytes(stores.join(location, name)))
+        return FrozenEncoder(folder, crop=crop, blocks=blocks, where=location).to(device)

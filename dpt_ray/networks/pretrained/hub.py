@@ -1,0 +1,64 @@
+"""Folders with a pretrained model's files: on this machine, in object storage, or on the Hugging Face hub."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+
+
+def is_folder(location: str) -> bool:
+    """Whether a location is a folder or a URL; a name on the hub is `owner/name` or `owner/name@revision`."""
+    return "://" in location or Path(location).is_dir() or location.startswith((".", "/", "~"))
+
+
+def located(location: str) -> str:
+    """Return a model's place named so that every process finds it."""
+    return stores.absolute_url(location) if is_folder(location) else location
+
+
+def listed_files(location: str, names: Sequence[str], kind: str) -> dict[str, dict[str, Any]]:
+    """Return what the store says of a model's files, by name; `kind` says what model.
+
+    Raises:
+        UserError: a folder without one of them.
+    """
+    files = {file["name"]: file for file in stores.list_files(location)}
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise UserError(f"lacks {missing[0]}", where=location, fix=f"{kind} folder holds {' and '.join(names)}")
+    return {name: files[name] for name in names}
+
+
+def hub_file(location: str, name: str) -> str:
+    """Return the local path of a file of a model on the hub; it is fetched if needed.
+
+    Args:
+        location: `owner/name` or `owner/name/folder`, then `@revision` (a commit, tag or branch) if one is wanted.
+        name: the file's name.
+
+    Raises:
+        UserError: there is none, or the hub cannot be reached.
+    """
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError:
+        raise UserError(
+            "a name on the Hugging Face hub needs the package huggingface_hub",
+            where=location,
+            fix="pip install huggingface_hub, or give a folder",
+        ) from None
+    place, _, revision = location.partition("@")
+    owner, _, rest = place.partition("/")
+    model, _, folder = rest.partition("/")
+    try:
+        return hf_hub_download(f"{owner}/{model}", name, subfolder=folder or None, revision=revision or None)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        reason = " ".join(str(error).split())[:110]
+        raise UserError(
+            f"{name} cannot be fetched from the Hugging Face hub ({reason})",
+            where=location,
+            fix="check the name and the network, or give a folder with the model's files",
+        ) from None

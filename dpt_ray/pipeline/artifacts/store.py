@@ -1,0 +1,110 @@
+"""Artifacts: results addressed by what made them, at `<root>/<step>/<fingerprint>/`.
+
+An artifact exists once its manifest does. The manifest is written last, in one atomic write, so what
+a killed step leaves behind is never taken for finished.
+"""
+
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import expecting
+
+MANIFEST_FILE = "manifest.json"
+
+
+def fingerprint(description: Any) -> str:
+    """Return the address of what a JSON-like description describes: 16 hexadecimal digits."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished result.
+
+    Attributes:
+        url: its folder.
+        manifest: what it is made of and from: step, fingerprint, settings, parents, facts, versions, seconds.
+    """
+
+    url: str
+    manifest: dict[str, Any]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the step found or counted, for steps that build on it and for people."""
+        return self.manifest["facts"]
+
+    def file(self, *parts: str) -> str:
+        """Return the URL of a file in the artifact."""
+        return stores.join(self.url, *parts)
+
+
+def read_artifact(folder: str) -> Artifact:
+    """Return the finished artifact in a folder.
+
+    Raises:
+        UserError: there is no manifest, or it is none that this package wrote.
+    """
+    url = stores.join(folder, MANIFEST_FILE)
+    manifest = stores.read_json(url)
+    with expecting("a manifest", url, fix="restore the file, or remove the artifact's folder to make it again"):
+        for key, kind in _MANIFEST_TYPES.items():
+            if not isinstance(manifest[key], kind):
+                raise TypeError(f"{key} is no {kind.__name__}")
+        parents = manifest.get("parents", {}).values()
+        if not all(isinstance(parent["step"] + parent["fingerprint"], str) for parent in parents):
+            raise TypeError("a parent has no address")
+    return Artifact(folder, manifest)
+
+
+_MANIFEST_TYPES = {"step": str, "fingerprint": str, "facts": dict}
+
+
+class ArtifactStore:
+    """All artifacts under one root.
+
+    Args:
+        root: folder or object-store URL.
+    """
+
+    def __init__(self, root: str):
+        self.root = stores.absolute_url(root)
+
+    def folder(self, step: str, address: str) -> str:
+        """Return where an artifact is, or will be."""
+        return stores.join(self.root, step, address)
+
+    def folders(self, step: str) -> list[str]:
+        """Return the addresses of a kind of step that have a folder, finished or not."""
+        return stores.list_folders(stores.join(self.root, step))
+
+    def find(self, step: str, address: str) -> Artifact | None:
+        """Return a finished artifact, or None."""
+        folder = self.folder(step, address)
+        manifest = stores.join(folder, MANIFEST_FILE)
+        return read_artifact(folder) if stores.exists(manifest) else None
+
+    def commit(self, step: str, address: str, manifest: dict[str, Any]) -> Artifact:
+        """Write the manifest, which makes the artifact exist."""
+        folder = self.folder(step, address)
+        manifest = {"step": step, "fingerprint": address, **manifest, "software": software_versions()}
+        stores.write_json(stores.join(folder, MANIFEST_FILE), manifest)
+        return Artifact(folder, manifest)
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of what computes results."""
+    packages = {name: version(name) for name in ("torch", "ray", "numpy", "pyarrow", "pillow")}
+    return {"dpt_ray": _own_version(), "python": platform.python_version(), **packages}
+
+
+def _own_version() -> str:
+    from dpt_ray import __version__
+
+    return __version__

@@ -1,0 +1,79 @@
+"""What is checked at the start of a job, besides each setting by itself: where it runs, and where results go."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from dpt_ray.config.places import is_relative
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+from dpt_ray.networks.pretrained import hub as model_folders
+
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray's job server sets this variable for the script of a submitted job, and for no other process."""
+_TEMPORARY = "/runtime_resources/working_dir_files/"
+"""Part of the path that Ray unpacks a submitted working directory to."""
+
+
+def check_submitted(config: RunConfig, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse places that a submitted job would take from the folder that Ray runs it in.
+
+    Ray removes that folder when the job is over, other nodes have it elsewhere or not at all, and its name changes with
+    each upload, so that no later job would find the results, or know the data again. Text files that this process reads
+    by itself (`labels.file`, `data.class_file`) may lie there.
+
+    Raises:
+        UserError: the results, the data or a model lie there.
+    """
+    for name, place in _shared_places(config).items():
+        if _TEMPORARY in place or (SUBMITTED in environment and is_relative(place)):
+            raise UserError(
+                f"{name} is {place}, in the folder that Ray unpacked this job to; Ray removes it, and other nodes do "
+                "not share it",
+                where="submitted job",
+                fix=f"give a place that all nodes reach: --set {name}=s3://BUCKET/PATH, or a shared folder",
+            )
+
+
+def _shared_places(config: RunConfig) -> dict[str, str]:
+    """Return the places that several processes, or a later job, must find."""
+    data = config.data
+    places = {"root": config.root}
+    if data.train != "digits":
+        tables = {"data.train_labels": data.train_labels, "data.test_labels": data.test_labels}
+        given = {"data.train": data.train, "data.test": data.test, **tables}
+        places |= {name: place for name, place in given.items() if place is not None}
+    models = {"stage2.latents.autoencoder": config.stage2.latents.autoencoder}
+    for stage in ("stage1", "stage3"):
+        if getattr(config, stage).model.name == "linear_probe":
+            models[f"{stage}.probe.encoder"] = getattr(config, stage).probe.encoder
+    places |= {name: place for name, place in models.items() if place is not None and model_folders.is_folder(place)}
+    return places
+
+
+def check_could_write(root: str) -> None:
+    """Refuse a place that results could not be written to, without writing anything: for a dry run.
+
+    An object store is only looked at: whether its keys allow writing is known when a job begins.
+
+    Raises:
+        UserError: it could not be written, or the store does not answer.
+    """
+    if stores.is_remote(root):
+        stores.exists(root)
+        return
+    path = Path(stores.filesystem(root)[1])
+    for folder in (path, *path.parents):
+        try:
+            found = folder.stat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot be written ({error.strerror or error})", where=root) from None
+        del found
+        if not folder.is_dir():
+            raise UserError(f"cannot be written ({folder} is no folder)", where=root)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"cannot be written ({folder} may not be written)", where=root)
+        return

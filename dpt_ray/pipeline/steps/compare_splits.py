@@ -1,0 +1,170 @@
+"""Test images that training would see: the same pixels are refused, what looks the same is counted and listed."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from dpt_ray.data.images.perceptual_hash import ImageHashes, is_comparable
+from dpt_ray.data.shards.duplicates import DuplicateSearch, Found, Pair, limits_for
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.index_dataset import Dataset
+from dpt_ray.text import csv_cell
+
+PAIRS_FILE = "pairs.csv"
+"""All pairs, those of equal pixels first, then the most similar ones."""
+MOST_LISTED = 100_000
+"""Pairs of each kind in that file; all are counted."""
+TOLD_PAIRS, _TOLD_IN_ERROR = 20, 2
+
+OnOverlap = Literal["fail", "report"]
+
+
+class Overlap(Step):
+    """Which test images are also training images, pixel for pixel or nearly.
+
+    It reads the hashes that indexing made, no images and no labels. No training builds on it, so its address is in
+    no training's.
+
+    Args:
+        train_data: the training images.
+        test_data: the test images.
+        on_overlap: `data.on_overlap`; it says what is tolerated, so it is no part of the address.
+    """
+
+    name = "overlap"
+
+    def __init__(self, train_data: Dataset, test_data: Dataset, on_overlap: OnOverlap):
+        self._on_overlap = on_overlap
+        size = test_data.settings["image_size"]
+        super().__init__(
+            "overlap of the splits", {"image_size": size}, {"train_data": train_data, "test_data": test_data}
+        )
+
+    def plan(self) -> str:
+        return "comparing test images with training images"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        train, test = (read_index(workshop.parents[role].url) for role in ("train_data", "test_data"))
+        held = _joined([test.hashes(position) for position in range(len(test.shards))])
+        search = DuplicateSearch(held, limits_for(self.settings["image_size"]), MOST_LISTED)
+        progress, seen = workshop.progress(train.num_images), 0
+        for position, shard in enumerate(train.shards):
+            search.add(position, train.hashes(position))
+            seen += shard.samples
+            progress.update(seen)
+        near = sorted(search.near.listed, key=lambda pair: (pair.bits, pair.held_row, pair.shard, pair.row))
+        named = _NamedPairs(train, test).name([*search.exact.listed, *near])
+        stores.write_bytes(workshop.file(PAIRS_FILE), _table(named))
+        search.near.held &= ~search.exact.held
+        return {
+            "train_images": train.num_images,
+            "test_images": test.num_images,
+            "exact": _counts(search.exact),
+            "near": _counts(search.near),
+            "without_perceptual_hash": {
+                "train": search.not_compared,
+                "test": int((~is_comparable(held.perceptual)).sum()),
+            },
+            "listed": len(named),
+            "first": named[:TOLD_PAIRS],
+        }
+
+    def summary(self, facts: Any) -> str:
+        return f"{tell_exact(facts)}; {tell_near(facts)}"
+
+    def check(self, facts: Mapping[str, Any], folder: str) -> None:
+        """Refuse test images that are training images, unless the settings allow them.
+
+        Raises:
+            UserError: there are some.
+        """
+        if not facts["exact"]["pairs"] or self._on_overlap == "report":
+            return
+        equal = [pair for pair in facts["first"] if pair["bits"] is None]
+        examples = {pair["test"]["key"]: pair["train"]["key"] for pair in reversed(equal)}
+        told = [f"test image {test!r} is training image {train!r}" for test, train in examples.items()]
+        raise UserError(
+            f"{tell_exact(facts)} ({', '.join(told[: -_TOLD_IN_ERROR - 1 : -1])}; "
+            f"all are listed in {stores.join(folder, PAIRS_FILE)})",
+            where="data.test",
+            fix="remove them from the training or the test images, or set data.on_overlap=report to go on with them",
+        )
+
+
+def tell_exact(facts: Mapping[str, Any]) -> str:
+    """Say how many test images are training images."""
+    count, of = facts["exact"]["test_images"], facts["test_images"]
+    if not count:
+        return "no test image has the pixels of a training image"
+    return f"{count:,} of {of:,} test images {'has' if count == 1 else 'have'} the very pixels of a training image"
+
+
+def tell_near(facts: Mapping[str, Any]) -> str:
+    """Say how many test images look like a training image."""
+    near, lacking = facts["near"], facts["without_perceptual_hash"]["test"]
+    if lacking == facts["test_images"]:
+        return "similar images are not looked for: they are too small or too plain"
+    told = "none looks like one"
+    if near["test_images"]:
+        looks = "looks" if near["test_images"] == 1 else "look"
+        pairs = "1 pair" if near["pairs"] == 1 else f"{near['pairs']:,} pairs"
+        told = f"{near['test_images']:,} {looks} like one ({pairs})"
+    return told + (f"; {lacking:,} are too plain to compare" if lacking else "")
+
+
+def _counts(found: Found) -> dict[str, int]:
+    return {"test_images": int(found.held.sum()), "train_images": found.images, "pairs": found.pairs}
+
+
+def _joined(parts: list[ImageHashes]) -> ImageHashes:
+    return ImageHashes(
+        np.concatenate([part.pixels for part in parts]), np.concatenate([part.perceptual for part in parts])
+    )
+
+
+class _NamedPairs:
+    """Gives the images of pairs their names; the keys of a few shards are held at a time."""
+
+    def __init__(self, train: DatasetIndex, test: DatasetIndex):
+        self._train, self._test = train, test
+        self._test_ends = np.cumsum([shard.samples for shard in test.shards])
+
+    def name(self, pairs: list[Pair]) -> list[dict[str, Any]]:
+        """Return the pairs as JSON: `bits`, and `train` and `test` with `shard`, `number`, `row` and `key`."""
+        named: list[dict[str, Any]] = []
+        for pair in pairs:
+            number = int(np.searchsorted(self._test_ends, pair.held_row, "right"))
+            row = pair.held_row - int(self._test_ends[number]) + self._test.shards[number].samples
+            named.append({"bits": pair.bits, "train": {"number": pair.shard, "row": pair.row}})
+            named[-1]["test"] = {"number": number, "row": row}
+        for role, index in (("train", self._train), ("test", self._test)):
+            self._add_keys([pair[role] for pair in named], index)
+        return named
+
+    @staticmethod
+    def _add_keys(images: list[dict[str, Any]], index: DatasetIndex) -> None:
+        keys: list[str] = []
+        number = -1
+        for image in sorted(images, key=lambda image: image["number"]):
+            if image["number"] != number:
+                number = image["number"]
+                keys = index.keys(number)
+            image |= {"shard": index.shards[number].url, "key": keys[image["row"]]}
+
+
+def _table(pairs: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return named pairs as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["kind", "different_bits", "test_shard", "test_image", "train_shard", "train_image"])
+    for pair in pairs:
+        kind = "similar" if pair["bits"] is not None else "equal"
+        names = (pair[role][what] for role in ("test", "train") for what in ("shard", "key"))
+        writer.writerow(map(csv_cell, [kind, pair["bits"] or 0, *names]))
+    return text.getvalue().encode()

@@ -1,0 +1,116 @@
+"""Features of a frozen encoder for every image of a set, by batch inference: what a linear probe is fitted to."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpt_ray.config.schema import DataConfig, ProbeConfig
+from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.loading.source import decode_samples
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
+from dpt_ray.data.shards.skipped import count_images, read_skipped, skip_facts
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
+from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.index_dataset import read_unit_samples, summarise_skipped
+
+FEATURES = "features"
+_SIDECARS = "features"
+
+
+class EncodeImages(Step):
+    """One sidecar a shard with the column `features`, float32 (N, D), as the encoder gives them.
+
+    Args:
+        title: what to call it.
+        probe: the encoder, and what images are brought to for it.
+        data: how large an image may be.
+        images: any step whose artifact is an indexed shard set.
+
+    Raises:
+        UserError: there is no such encoder.
+    """
+
+    name = "features"
+
+    def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step):
+        self._probe = probe
+        self._form = ImageForm(probe.resize, 3, data.max_image_pixels)
+        settings = {
+            "encoder": encoder_identity(probe.encoder),
+            "resize": probe.resize,
+            "crop": probe.crop,
+            "blocks": probe.blocks,
+        }
+        super().__init__(title, settings, {"images": images})
+
+    def plan(self) -> str:
+        return f"encoding every image ({self._probe.encoder})"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        index = read_index(workshop.parents["images"].url)
+        resources = inference_resources(workshop.cluster)
+        files = run_units(
+            _EncodingWorker,
+            {
+                "index": index,
+                "probe": self._probe,
+                "form": self._form,
+                "folder": workshop.file(_SIDECARS),
+                "batch": workshop.cluster.encoding_batch,
+                "device": resources.device,
+            },
+            list(range(len(index.shards))),
+            resources=resources,
+            progress=workshop.progress(index.num_images),
+            policy=workshop.policy,
+        )
+        skipped = [entry for file in files for entry in read_skipped(file)]
+        images = index.num_images - count_images(skipped)
+        return {**skip_facts(index.num_images, skipped), "images": images, "files": files}
+
+    def summary(self, facts: Any) -> str:
+        size = next((file["feature_size"] for file in facts["files"] if "feature_size" in file), 0)
+        return f"{facts['images']:,} images, {size:,} features each" + summarise_skipped(facts)
+
+
+class _EncodingWorker(UnitWorker):
+    def __init__(self, index: DatasetIndex, probe: ProbeConfig, form: ImageForm, folder: str, batch: int, device: str):
+        self._index, self._probe, self._form = index, probe, form
+        self._folder, self._batch, self._device = folder, batch, device
+        self._encoder: Any = None
+
+    def output_url(self, unit: int) -> str:
+        return stores.join(self._folder, sidecar_name(unit))
+
+    def make(self, unit: int) -> bytes:
+        if self._encoder is None:
+            probe = self._probe
+            self._encoder = open_encoder(probe.encoder, crop=probe.crop, blocks=probe.blocks, device=self._device)
+        shard = self._index.shards[unit]
+        samples = read_unit_samples(shard)
+        features = []
+        for start in range(0, len(samples), self._batch):
+            images = decode_samples(samples[start : start + self._batch], self._form, shard)
+            features.append(self._encoder(torch.from_numpy(images)).cpu().numpy())
+        return encode_sidecar([sample.key for sample in samples], {FEATURES: np.concatenate(features)})
+
+    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+        columns = decode_sidecar(content, self.output_url(unit), [FEATURES])
+        return {"images": len(columns[KEY]), "feature_size": columns[FEATURES].shape[1]}
+
+
+def features_url(artifact: Artifact, number: int) -> str | None:
+    """Return the sidecar of a set's shard; None for a shard that could not be read, which the facts list."""
+    made = "sha256" in artifact.facts["files"][number]
+    return artifact.file(_SIDECARS, sidecar_name(number)) if made else None
+
+
+def read_features(url: str) -> np.ndarray:
+    """Return a sidecar's features, float32 (N, D)."""
+    return read_sidecar(url, [FEATURES])[FEATURES]

@@ -1,0 +1,221 @@
+"""Latents of every image of a set, by batch inference: what a generator of latents is trained on in place of pixels."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpt_ray.config.schema import DataConfig, GeneratorConfig
+from dpt_ray.core.diffusion.samplers import from_uint8
+from dpt_ray.core.models.diffusers_autoencoder import Autoencoder
+from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.loading.source import decode_samples
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.sidecars import sidecar_facts, sidecar_name
+from dpt_ray.data.shards.skipped import count_images, read_skipped, skip_facts
+from dpt_ray.data.shards.stored_latents import LatentForm, encode_latents
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.errors import UserError
+from dpt_ray.networks.pretrained import hub as model_folders
+from dpt_ray.networks.pretrained.autoencoders import (
+    FoundAutoencoder,
+    check_same,
+    check_settings,
+    find_autoencoder,
+    latent_form,
+    open_autoencoder,
+)
+from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.index_dataset import image_form, read_unit_samples, summarise_skipped
+from dpt_ray.tables import format_bytes
+
+LATENTS = "latents"
+"""The folder with the sidecars."""
+
+
+class EncodeLatents(Step):
+    """One sidecar a shard with the column `moments`, (N, flips x channels x h x w), as the encoder gives them.
+
+    They follow from images and autoencoder alone: labels join them when they are read, and the scale is applied when
+    they are drawn, so that neither encodes anything again.
+
+    Args:
+        config: the autoencoder, and whether mirror images are wanted.
+        data: the form of images.
+        images: any step whose artifact is an indexed shard set.
+
+    Raises:
+        UserError: there is no such autoencoder, or it does not fit the settings.
+    """
+
+    name = "latents"
+
+    def __init__(self, config: GeneratorConfig, data: DataConfig, images: Step):
+        self._config, self._data = config, data
+        location = config.latents.autoencoder or ""
+        # A name on the hub is looked at when latents are made: describing a run needs no network.
+        self._found = self._find() if model_folders.is_folder(location) else None
+        size, _ = config.canvas(data)
+        settings = {
+            "autoencoder": self._found.checksum if self._found else {"name": location},
+            "image_size": data.image_size,
+            "flips": 2 if config.flip else 1,
+            "latent": [config.latents.channels, size],
+            "precision": config.latents.precision,
+            "storage": config.latents.storage,
+        }
+        super().__init__(f"latents of {images.title}", settings, {"images": images})
+
+    def _find(self) -> FoundAutoencoder:
+        found = find_autoencoder(self._config.latents.autoencoder or "")
+        check_settings(found, self._config.latents, self._data.channels)
+        return found
+
+    def plan(self) -> str:
+        mirrored = " and its mirror image" if self._config.flip else ""
+        return f"encoding every image{mirrored} ({self._config.latents.autoencoder})"
+
+    def bytes_per_image(self) -> int:
+        """Return how much the latents of an image take, uncompressed."""
+        size, channels = self._config.canvas(self._data)
+        kinds = 2 if self._found is None or self._found.form.has_variance else 1
+        bytes_each = 4 if self._config.latents.storage == "float32" else 2
+        return self.settings["flips"] * kinds * channels * size**2 * bytes_each
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        index = read_index(workshop.parents["images"].url)
+        resources = inference_resources(workshop.cluster)
+        found = self._found or self._find()
+        form = latent_form(self._config, self._data, found)
+        files = run_units(
+            _EncodingWorker,
+            {
+                "index": index,
+                "location": found.location,
+                "latents": form,
+                "images": image_form(self._data),
+                "folder": workshop.file(LATENTS),
+                "batch": workshop.cluster.encoding_batch,
+                "device": resources.device,
+            },
+            list(range(len(index.shards))),
+            resources=resources,
+            progress=workshop.progress(index.num_images),
+            policy=workshop.policy,
+        )
+        skipped = [entry for file in files for entry in read_skipped(file)]
+        made = [file for file in files if "statistics" in file]
+        for file in made:
+            del file["form"]  # the same for all
+        return {
+            **skip_facts(index.num_images, skipped),
+            "images": index.num_images - count_images(skipped),
+            "form": form.to_json(),
+            "own_scale": found.form.scale,
+            "shift": found.form.shift,
+            "standard_deviation": _pooled_deviation([file.pop("statistics") for file in made]),
+            "bytes": sum(file["bytes"] for file in made),
+            "files": files,
+        }
+
+    def summary(self, facts: Any) -> str:
+        form = LatentForm(**facts["form"])
+        shape = "x".join(map(str, (form.channels, form.size, form.size)))
+        return (
+            f"{facts['images']:,} images, {shape} latents, {format_bytes(facts['bytes'])}, "
+            f"standard deviation {facts['standard_deviation']:.3g} before the scale" + summarise_skipped(facts)
+        )
+
+
+class _EncodingWorker(UnitWorker):
+    def __init__(
+        self,
+        index: DatasetIndex,
+        location: str,
+        latents: LatentForm,
+        images: ImageForm,
+        folder: str,
+        batch: int,
+        device: str,
+    ):
+        self._index, self._location, self._latents, self._images = index, location, latents, images
+        self._folder, self._batch, self._device = folder, batch, device
+        self._autoencoder: Autoencoder | None = None
+
+    def output_url(self, unit: int) -> str:
+        return stores.join(self._folder, sidecar_name(unit))
+
+    def make(self, unit: int) -> bytes:
+        if self._autoencoder is None:
+            self._autoencoder = self._open()
+        form, shard = self._latents, self._index.shards[unit]
+        samples = read_unit_samples(shard)
+        moments = np.empty((len(samples), *form.shape), form.dtype)
+        total = np.zeros(2)
+        for start in range(0, len(samples), self._batch):
+            rows = slice(start, start + self._batch)
+            images = from_uint8(torch.from_numpy(decode_samples(samples[rows], self._images, shard)))
+            for flip in range(form.flips):
+                encoded = self._autoencoder.encode(images.flip(3) if flip else images).numpy()
+                moments[rows, flip] = self._checked(encoded, shard.url)
+            means = moments[rows, 0, : form.channels].astype(np.float64)
+            total += means.sum(), np.square(means).sum()
+        count = len(samples) * form.channels * form.size**2
+        return encode_latents([s.key for s in samples], moments, form, {"statistics": [count, *total.tolist()]})
+
+    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+        told = sidecar_facts(content)
+        if told.get("form") != self._latents.to_json():  # left by an earlier start, with a model that has changed since
+            raise UserError(
+                "holds latents of another autoencoder or form than the ones beside it will be",
+                where=self.output_url(unit),
+                fix="remove the folder that it is in; the same command makes all of them",
+            )
+        return {"images": told["statistics"][0] // (self._latents.channels * self._latents.size**2), **told}
+
+    def _open(self) -> Autoencoder:
+        found = find_autoencoder(self._location)
+        check_same(found, self._latents.autoencoder, f"{self._folder} is to hold latents")
+        return open_autoencoder(found, precision=self._latents.precision, batch=self._batch, device=self._device)
+
+    def _checked(self, encoded: np.ndarray, where: str) -> np.ndarray:
+        """Return moments in the stored type.
+
+        Raises:
+            UserError: they are not of the form that the autoencoder's configuration promises, or not finite.
+        """
+        if encoded.shape[1:] != self._latents.shape[1:]:
+            raise UserError(
+                f"makes latents of shape {encoded.shape[1:]}, not {self._latents.shape[1:]}", where=self._location
+            )
+        with np.errstate(over="ignore"):
+            stored = encoded.astype(self._latents.dtype)
+        if not np.isfinite(stored).all():
+            raise UserError(
+                f"gives latents that are not finite in {stored.dtype} for images of {where}",
+                where=self._location,
+                fix="set stage2.latents.precision and storage to float32, or give another autoencoder",
+            )
+        return stored
+
+
+def _pooled_deviation(statistics: list[list[float]]) -> float:
+    """Return the standard deviation over all latents from (count, sum, sum of squares) of each shard's."""
+    count, total, squares = np.sum(statistics, axis=0) if statistics else (1, 0, 0)
+    return float(np.sqrt(max(0.0, squares / count - (total / count) ** 2)))
+
+
+def made_form(latents: Artifact) -> LatentForm:
+    """Return the form of a finished `EncodeLatents` artifact."""
+    return LatentForm(**latents.facts["form"])
+
+
+def located(config: GeneratorConfig) -> GeneratorConfig:
+    """Return the settings with the autoencoder's folder named so that every process finds it."""
+    if config.latents.autoencoder is None:
+        return config
+    place = model_folders.located(config.latents.autoencoder)
+    return config.model_copy(update={"latents": config.latents.model_copy(update={"autoencoder": place})})

@@ -1,0 +1,176 @@
+"""Stages 1 and 3 by a linear probe on features of a frozen encoder (the paper's ImageNet recipe)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpt_ray.config.schema import ProbeConfig
+from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
+from dpt_ray.core.probe.normalisation import normalise_rows
+from dpt_ray.core.probe.temperature import out_of_fold_temperature
+from dpt_ray.core.transfer import own_device
+from dpt_ray.data.networks import NETWORK_FILE, probe_file
+from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.ray_training import HISTORY_FILE
+from dpt_ray.distributed.run_remote import run_once
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.encode_images import EncodeImages, features_url, read_features
+from dpt_ray.pipeline.steps.labelled_subset import read_labelled
+from dpt_ray.pipeline.steps.sample_images import asked_labels
+from dpt_ray.pipeline.steps.train_network import CLASSIFIER_TITLES
+
+
+class FitProbe(Step):
+    """Fit a probe to the labelled images' features; in stage 3 to those of pseudo images as well.
+
+    Unlabelled images and stage 1's pseudo-labels are not used (reference: the paper's ImageNet recipe).
+
+    Args:
+        stage: the stage's section in the settings.
+        probe: its settings.
+        train_data: all real training images.
+        labelled: which of them are labelled.
+        encoded: features of `train_data`.
+        pseudo_images: images of known class from the generator (stage 3).
+        encoded_pseudo: features of those.
+    """
+
+    name = "classifier"
+
+    def __init__(
+        self,
+        stage: str,
+        probe: ProbeConfig,
+        train_data: Step,
+        labelled: Step,
+        encoded: EncodeImages,
+        pseudo_images: Step | None = None,
+        encoded_pseudo: EncodeImages | None = None,
+    ):
+        self.probe = probe
+        fitting = probe.model_dump(mode="json", include={"regularisation", "tolerance", "max_evaluations"})
+        parents: dict[str, Step] = {"images": train_data, "labelled": labelled, "encoded": encoded}
+        if pseudo_images is not None and encoded_pseudo is not None:
+            parents |= {"pseudo_images": pseudo_images, "encoded_pseudo": encoded_pseudo}
+        super().__init__(CLASSIFIER_TITLES[stage], {"probe": fitting}, parents)
+
+    def plan(self) -> str:
+        return "fitting a linear probe to the encoder's features"
+
+    def summary(self, facts: Any) -> str:
+        ended = "" if facts["converged"] else f", NOT converged: gradient {facts['gradient']:.1e}"
+        return f"{facts['rows']:,} images, {facts['evaluations']} passes, objective {facts['loss']:.4g}{ended}"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        parents = workshop.parents
+        num_classes = read_index(parents["images"].url).num_classes
+        pieces = _labelled_pieces(workshop)
+        with_pseudo = "pseudo_images" in parents
+        if with_pseudo:
+            asked = asked_labels(read_index(parents["pseudo_images"].url))
+            urls = [features_url(parents["encoded_pseudo"], number) for number in range(len(asked))]
+            pieces += [_Piece(url, None, labels) for url, labels in zip(urls, asked, strict=True) if url]
+        fitted, temperature = run_once(
+            _fit,
+            pieces,
+            self.probe,
+            num_classes,
+            not with_pseudo,
+            workshop.cluster.keep_mib * 2**20,
+            resources=inference_resources(workshop.cluster),
+        )
+        file = probe_file(self.probe, num_classes, temperature, fitted.weight)
+        stores.write_bytes(workshop.file(NETWORK_FILE), file)
+        history = [{"images": number + 1, "loss": value} for number, value in enumerate(fitted.objectives)]
+        stores.write_json(workshop.file(HISTORY_FILE), history)
+        return {
+            "rows": sum(len(piece.labels) for piece in pieces),
+            "evaluations": len(fitted.objectives),
+            "loss": fitted.objective,
+            "gradient": fitted.gradient,
+            "converged": fitted.converged,
+            "temperature": temperature,
+        }
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of one feature sidecar (all where None) and their labels, int64."""
+
+    url: str
+    rows: tuple[int, ...] | None
+    labels: np.ndarray
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Return normalised features and labels."""
+        features = read_features(self.url)
+        chosen = features if self.rows is None else features[list(self.rows)]
+        return normalise_rows(torch.from_numpy(np.array(chosen))), torch.from_numpy(self.labels)
+
+
+def _labelled_pieces(workshop: Workshop) -> list[_Piece]:
+    by_shard: dict[int, list[Any]] = {}
+    for image in read_labelled(workshop.parents["labelled"]):
+        by_shard.setdefault(image.shard, []).append(image)
+    pieces = []
+    for shard, images in by_shard.items():
+        url = features_url(workshop.parents["encoded"], shard)
+        if url is not None:
+            labels = np.array([image.label for image in images], np.int64)
+            pieces.append(_Piece(url, tuple(image.row for image in images), labels))
+    return pieces
+
+
+def _fit(
+    pieces: list[_Piece], probe: ProbeConfig, num_classes: int, calibrate: bool, keep_bytes: int
+) -> tuple[LogisticFit, float]:
+    """Fit a probe, and its temperature if asked; runs where the cluster has room."""
+    device = own_device()
+    rows = sum(len(piece.labels) for piece in pieces)
+    first, _ = pieces[0].read()
+    num_features = first.shape[1]
+    chunks = _kept(pieces) if rows * num_features * 4 <= keep_bytes else _streamed(pieces)
+
+    def fit(data: Chunks, count: int) -> LogisticFit:
+        return fit_logistic(
+            data,
+            num_features,
+            num_classes,
+            l2=probe.regularisation / count,
+            tolerance=probe.tolerance,
+            max_evaluations=probe.max_evaluations,
+            device=device,
+        )
+
+    def weight(features: Tensor, labels: Tensor) -> Tensor:
+        return fit(lambda: [(features, labels)], len(labels)).weight
+
+    temperature = 1.0
+    if calibrate:
+        features, labels = (torch.cat(parts) for parts in zip(*chunks(), strict=True))
+        temperature = out_of_fold_temperature(features, labels, weight)
+    return fit(chunks, rows), temperature
+
+
+def _kept(pieces: list[_Piece]) -> Chunks:
+    features, labels = (torch.cat(parts) for parts in zip(*(piece.read() for piece in pieces), strict=True))
+    split = list(zip(features.split(_ROWS), labels.split(_ROWS), strict=True))
+    return lambda: split
+
+
+_ROWS = 4096
+"""Rows whose probabilities are computed together; bounds memory."""
+
+
+def _streamed(pieces: list[_Piece]) -> Chunks:
+    def read() -> Iterator[tuple[Tensor, Tensor]]:
+        for piece in pieces:
+            yield piece.read()
+
+    return read

@@ -1,0 +1,310 @@
+"""Shards from everything that is not shards yet: class folders, tables, CIFAR-10, Parquet, the embedded digits."""
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from dpt_ray.config.schema import DataConfig
+from dpt_ray.data.images.white_level import Levels, level_facts, say_levels
+from dpt_ray.data.importing import detect
+from dpt_ray.data.importing.classes import check_id_gaps
+from dpt_ray.data.importing.digits import Split
+from dpt_ray.data.importing.facts import left_out_table, size_facts
+from dpt_ray.data.importing.import_plan import Ignored, ImageSet, Unread, missed_first
+from dpt_ray.data.importing.prepare import Prepared, prepare
+from dpt_ray.data.shards.samples import build_shard, sha256
+from dpt_ray.data.shards.skipped import Skipped, count_images, read_skipped, skip_facts
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.graph import Step, Workshop
+
+SHARDS = "shards"
+"""Folder of the shards in the artifact."""
+LEFT_OUT_FILE = "left_out.csv"
+"""Everything that was refused or ignored, a row each."""
+_RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
+_TOLD_IGNORED = 10
+_SAID_IGNORED = 3
+"""Files that the line about a finished step names."""
+_TRAIN = "train"
+
+
+class ImportedShards(Step):
+    """Images of another format as WebDataset shards.
+
+    Args:
+        split: what the images are for.
+        data: says how they are brought into shards.
+        images: what was found at their place.
+        train: that of the training images, for test images that are brought to a size here: it gives the white level
+            of images of more than 8 bits.
+    """
+
+    name = "shards"
+    version = 3
+
+    def __init__(self, split: Split, data: DataConfig, images: ImageSet, train: "ImportedShards | None" = None):
+        self.images, self._num_classes = images, data.num_classes
+        settings = {
+            "source": images.kind,
+            "split": split,
+            "location": images.location,
+            "listing": images.listing,
+            "reader": images.reader_settings(),
+            "class_names": images.class_names,
+            "images_per_shard": data.images_per_shard,
+            "prepare_size": data.prepare_size,
+            "max_pixels": data.max_image_pixels,
+        }
+        takes_level = train is not None and data.prepare_size is not None
+        super().__init__(f"{split} shards", settings, {_TRAIN: train} if takes_level else {})
+
+    def plan(self) -> str:
+        if self.images.kind == "digits":
+            return f"writing the embedded digits, {self.settings['split']} split, as shards"
+        size = self.settings["prepare_size"]
+        form = f", brought to {size}x{size} pixels" if size else ""
+        return f"writing {self.images.location} ({self.images.kind}) as shards{form}"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        recipes = self.images.recipes(self.settings["images_per_shard"])
+        lines = (json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) for recipe in recipes)
+        plan = "\n".join(lines).encode()
+        stores.write_bytes(workshop.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
+        total = sum(recipe["images"] for recipe in recipes)
+        images_in = total + count_images(self.images.refused)
+        self._check(workshop, list(self.images.refused), images_in, ())
+        records, levels = self._write_with_one_level(workshop, len(recipes), total)
+        if lost := self._lost(workshop, records):
+            for record in lost:
+                stores.remove_tree(record["url"])
+            records, levels = self._write_with_one_level(workshop, len(recipes), total)
+        skipped = [*self.images.refused, *(entry for record in records for entry in read_skipped(record))]
+        self._check(workshop, skipped, images_in, records)
+        self._check_classes(records)
+        stores.write_bytes(workshop.file(LEFT_OUT_FILE), left_out_table(skipped, self.images.ignored))
+        return {**self._facts(records), "levels": levels, **skip_facts(images_in, skipped)}
+
+    def _write_with_one_level(
+        self, workshop: Workshop, shards: int, images: int
+    ) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
+        """Write all shards, with one white level for the images of more than 8 bits in all of them.
+
+        It is known when all images were seen. Shards that were written with another one are then written again.
+        """
+        train = workshop.parents.get(_TRAIN)
+        of_training: int | None = (train.facts["levels"] or {}).get("white") if train else None
+        records = self._write_shards(workshop, shards, images, of_training)
+        levels = level_facts((record.get("deep", (0, 0)) for record in records), of_training)
+        white = levels["white"] if levels else None
+        stale = [record for record in records if record.get("deep", (0,))[0] and record["white"] != white]
+        if stale:
+            for record in stale:
+                stores.remove_tree(record["url"])
+            records = self._write_shards(workshop, shards, images, white)
+        return records, levels
+
+    def _write_shards(self, workshop: Workshop, shards: int, images: int, white: int | None) -> list[dict[str, Any]]:
+        return run_units(
+            _ShardWorker,
+            {
+                "folder": workshop.folder,
+                "kind": self.images.kind,
+                "reader_settings": self.settings["reader"],
+                "size": self.settings["prepare_size"],
+                "max_pixels": self.settings["max_pixels"],
+                "white": white,
+                "give_up_unread": workshop.policy.allowed_share == 0,
+            },
+            list(range(shards)),
+            resources=inference_resources(workshop.cluster),
+            progress=workshop.progress(images),
+            policy=workshop.policy,
+        )
+
+    def _lost(self, workshop: Workshop, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the records whose shards are not there any more, or not in their full length."""
+        there = {file["name"]: file["size"] for file in stores.list_files(workshop.file(SHARDS))}
+        written = [record for record in records if record.get("shard")]
+        return [record for record in written if there.get(record["shard"]["name"]) != record["shard"]["bytes"]]
+
+    def _check(
+        self, workshop: Workshop, skipped: list[Skipped], images_in: int, records: Sequence[dict[str, Any]]
+    ) -> None:
+        try:
+            workshop.policy.check(skipped, images_in)
+            if images_in == count_images(skipped):
+                raise UserError("holds no image that can be used", where=self.images.location)
+        except UserError:
+            _forget_unread(records)
+            raise
+
+    def _check_classes(self, records: Sequence[dict[str, Any]]) -> None:
+        """Refuse to lose all images of a class, however many images may be left out.
+
+        Raises:
+            UserError: naming the first such class.
+        """
+        before = set(self.images.planned_labels())
+        before.update(label for record in records for label in record.get("refused_classes", ()))
+        gone = sorted(before - {int(label) for record in records for label in record.get("classes", ())})
+        if gone:
+            _forget_unread(records)
+            raise lost_classes(gone, self.images.class_names, self.images.location)
+
+    def _facts(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        shards = [record["shard"] for record in records if record.get("shard")]
+        classes: Counter[int] = Counter()
+        sizes: Counter[tuple[int, int]] = Counter()
+        for record in records:
+            classes.update({int(label): count for label, count in record.get("classes", {}).items()})
+            for width, height, count in record.get("sizes", ()):
+                sizes[width, height] += count
+        names = self.images.class_names
+        if not names and self._num_classes is None:
+            check_id_gaps(classes, self.images.location)
+        num_classes = len(names) if names else max(classes, default=-1) + 1
+        images = sum(shard["images"] for shard in shards)
+        return {
+            "images": images,
+            "unlabelled": images - classes.total(),
+            "files": shards,
+            "bytes": sum(shard["bytes"] for shard in shards),
+            "class_names": list(names) if names else None,
+            "images_per_class": [classes[label] for label in range(num_classes)],
+            "sizes": size_facts(sizes),
+            "notes": list(self.images.notes),
+            "ignored": ignored_facts(self.images.ignored),
+        }
+
+    def summary(self, facts: Any) -> str:
+        text = f"{facts['images']:,} images in {len(facts['files'])} shards"
+        lost = count_images(read_skipped(facts))
+        text += f"; {lost:,} of {facts['images_in']:,} refused" if lost else ""
+        levels = filter(None, [say_levels(facts.get("levels"))])
+        return "; ".join([text + say_ignored(self.images.ignored), *levels, *facts.get("notes", ())])
+
+
+def _forget_unread(records: Sequence[dict[str, Any]]) -> None:
+    """Remove records of what could not be fetched: it may be there when the command is run again."""
+    for record in records:
+        if record.get("unread"):
+            stores.remove_tree(record["url"])
+
+
+def ignored_facts(ignored: Sequence[Ignored]) -> dict[str, Any]:
+    """Return what an artifact's facts keep of files that are no part of it."""
+    return {
+        "files": len(ignored),
+        "first": [[entry.name, entry.reason] for entry in missed_first(ignored)[:_TOLD_IGNORED]],
+    }
+
+
+def say_ignored(ignored: Sequence[Ignored]) -> str:
+    """Say in a few words what lies beside the images that are read; nothing if there is nothing."""
+    if not ignored:
+        return ""
+    first = ", ".join(f"{entry.name} ({entry.reason})" for entry in missed_first(ignored)[:_SAID_IGNORED])
+    more = f" and {len(ignored) - _SAID_IGNORED:,} more" if len(ignored) > _SAID_IGNORED else ""
+    return f"; ignored: {first}{more}"
+
+
+def lost_classes(labels: Sequence[int], names: Sequence[str] | None, where: str) -> UserError:
+    """Return the error about classes of which no image can be used."""
+    called = [repr(names[label]) if names else str(label) for label in labels[:_SAID_IGNORED]]
+    more = f" and {len(labels) - _SAID_IGNORED:,} more" if len(labels) > _SAID_IGNORED else ""
+    return UserError(
+        f"all images of the class {' and of '.join(called)}{more} had to be left out, so the class would be lost",
+        where=where,
+        fix="mend its images, or remove the class; data.on_error=fail names the first image with its fault",
+    )
+
+
+def import_shards(split: Split, data: DataConfig, train: ImportedShards | None = None) -> ImportedShards | None:
+    """Describe the shards that a split's images have to be brought into; None if they are shards already.
+
+    Args:
+        split: `train` or `test`.
+        data: says where the images are.
+        train: that of the training images, if there is one: it spares a second look at them for their classes.
+
+    Raises:
+        UserError: there are no such images, or they cannot be used.
+    """
+    images = detect.describe(split, data, train.images if train is not None else None)
+    return ImportedShards(split, data, images, train) if images is not None else None
+
+
+def written_shards(artifact: Artifact) -> list[dict[str, Any]]:
+    """Return the shards of a finished `ImportedShards` in their order, with their URLs."""
+    return [{**shard, "url": artifact.file(SHARDS, shard["name"])} for shard in artifact.facts["files"]]
+
+
+class _ShardWorker(UnitWorker):
+    """Writes shards. A unit's own file is its record, written after the shard: where it is, the shard is whole.
+
+    The record says what the shard holds and what was left out, so a shard of an earlier, killed run counts
+    without being read. A unit without a single usable image gives a record and no shard.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        kind: str,
+        reader_settings: dict[str, Any],
+        size: int | None,
+        max_pixels: int,
+        white: int | None,
+        give_up_unread: bool,
+    ):
+        self._folder, self._kind, self._reader_settings = folder, kind, reader_settings
+        self._size, self._max_pixels, self._white, self._give_up_unread = size, max_pixels, white, give_up_unread
+        self._recipes = gzip.decompress(stores.read_bytes(stores.join(folder, _PLAN_FILE))).splitlines()
+
+    def output_url(self, unit: int) -> str:
+        return stores.join(self._folder, _RECORDS, f"{unit:05d}.json")
+
+    def make(self, unit: int) -> bytes:
+        recipe = json.loads(self._recipes[unit])
+        prepared: list[Prepared] = []
+        skipped: list[Skipped] = []
+        refused: set[int] = set()
+        levels = Levels()
+        for found in detect.read(self._kind, self._reader_settings, recipe):
+            result = found
+            if not isinstance(found, Skipped):
+                result = prepare(found, self._size, self._max_pixels, self._white, levels)
+            if isinstance(result, Prepared):
+                prepared.append(result)
+                continue
+            skipped.append(result)
+            if not isinstance(found, Skipped) and found.label is not None:
+                refused.add(found.label)
+        unread = count_images(entry for entry in skipped if isinstance(entry, Unread))
+        if unread and self._give_up_unread:
+            raise UnusableUnitError(skipped)
+        record = {
+            "images": recipe["images"],
+            "shard": self._write_shard(unit, prepared) if prepared else None,
+            "classes": dict(sorted(Counter(p.label for p in prepared if p.label is not None).items())),
+            "refused_classes": sorted(refused),
+            "sizes": sorted([*size, count] for size, count in Counter(p.size for p in prepared).items()),
+            "deep": [levels.images, levels.largest],
+            "white": self._white,
+            "unread": unread,
+            "skipped": [entry.to_json() for entry in skipped],
+        }
+        return json.dumps(record, ensure_ascii=False).encode()
+
+    def _write_shard(self, unit: int, prepared: list[Prepared]) -> dict[str, Any]:
+        name, content = f"{unit:05d}.tar", build_shard(p.sample for p in prepared)
+        stores.write_bytes(stores.join(self._folder, SHARDS, name), content)
+        return {"name": name, "bytes": len(content), "sha256": sha256(content), "images": len(prepared)}
+
+    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+        return json.loads(content)

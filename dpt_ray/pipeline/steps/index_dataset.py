@@ -1,0 +1,358 @@
+"""The index of a shard set."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dpt_ray.config.schema import DataConfig
+from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.images.perceptual_hash import PIXEL_HASH, empty_hashes, is_comparable
+from dpt_ray.data.images.white_level import Levels, level_facts, say_levels
+from dpt_ray.data.importing.classes import check_id_gaps, given_classes
+from dpt_ray.data.importing.digits import Split
+from dpt_ray.data.importing.file_sets import SHARDS, find_files
+from dpt_ray.data.importing.import_plan import Ignored
+from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
+from dpt_ray.data.loading.source import LABEL, read_shard_samples, try_samples
+from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.shards.keys import printable
+from dpt_ray.data.shards.salvage import read_content
+from dpt_ray.data.shards.samples import Sample, fetch_shard, sha256
+from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
+from dpt_ray.data.shards.skipped import Skipped, count_images, read_skipped, skip_facts
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.import_shards import (
+    ImportedShards,
+    import_shards,
+    lost_classes,
+    say_ignored,
+    written_shards,
+)
+
+NO_LABEL = -1
+_EMPTY = "is an empty shard"
+_NO_LABELS = "has no labels of two or more classes (.cls files)"
+_LABELS, _TRAIN = "labels", "train"
+_KEPT_NAMES = 10
+"""Members passed over that are kept by name, of each shard and of the set."""
+
+
+class Dataset(Step):
+    """The index of a shard set: each shard's length, checksum and samples, keys, true labels, classes.
+
+    Every image is decoded once, so that an unreadable one is known, and left out or refused, before anything trains.
+
+    Args:
+        split: what the set is for.
+        data: gives the location and the form of images.
+        train: the training set, for the test set: it spares a second look at the training data for its classes,
+            where nobody names the classes it says how many there are, and it gives the white level of images of more
+            than 8 bits.
+    """
+
+    name = "dataset"
+    version = 3
+
+    def __init__(self, split: Split, data: DataConfig, train: "Dataset | None" = None):
+        self.imported: ImportedShards | None = import_shards(split, data, train.imported if train else None)
+        settings: dict[str, Any] = {
+            "image_size": data.image_size,
+            "channels": data.channels,
+            "max_pixels": data.max_image_pixels,
+            "num_classes": data.num_classes or _count_named(data, self.imported),
+        }
+        self._form = image_form(data)
+        parents: dict[str, Step] = {}
+        if train is not None:
+            parents[_TRAIN] = train
+        if self.imported is not None:
+            parents["shards"] = self.imported
+            self._listing: list[dict[str, Any]] | None = None
+            self._beside: tuple[Ignored, ...] = ()
+        else:
+            location = stores.absolute_url((data.train if split == "train" else data.test) or "")
+            found = find_files(location, SHARDS)
+            self._listing, self._beside = found.files, found.ignored
+            settings["location"] = location
+            settings["listing"] = fingerprint([[s["name"], s["size"], s["changed"]] for s in self._listing])
+        super().__init__(f"{split} data", settings, parents)
+
+    @property
+    def is_training_set(self) -> bool:
+        """Whether this is the training set, whose classes and white level the test set takes over."""
+        return _TRAIN not in self.parents
+
+    @property
+    def ignored(self) -> tuple[Ignored, ...]:
+        """What lies at the location now and is no part of the set."""
+        return self.imported.images.ignored if self.imported is not None else self._beside
+
+    @property
+    def _where(self) -> str:
+        return self.settings.get("location") or (self.imported.images.location if self.imported else "data")
+
+    def plan(self) -> str:
+        return f"indexing {self.settings.get('location', 'the shards')}"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        shards = self._listing or written_shards(workshop.parents["shards"])
+        facts = run_units(
+            _IndexWorker,
+            {
+                "urls": [shard["url"] for shard in shards],
+                "folder": workshop.file(_LABELS),
+                "form": self._form,
+            },
+            list(range(len(shards))),
+            resources=inference_resources(workshop.cluster),
+            progress=workshop.progress(len(shards), "shards"),
+            policy=workshop.policy,
+        )
+        train = workshop.parents.get(_TRAIN)
+        levels = level_facts(
+            (fact["deep"] for fact in facts if "samples" in fact), read_index(train.url).white if train else None
+        )
+        imported = workshop.parents["shards"].facts["levels"] if self.imported else None
+        infos = [
+            ShardInfo(
+                url=shards[number]["url"],
+                bytes=fact["shard_bytes"],
+                sha256=fact["shard_sha256"],
+                samples=fact["samples"],
+                skipped=tuple(fact["rows_out"]),
+                number=number,
+                white=(levels or imported or {}).get("white"),
+            )
+            for number, fact in enumerate(facts)
+            if "samples" in fact
+        ]
+        skipped = [entry for fact in facts for entry in read_skipped(fact)]
+        workshop.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
+        facts = [fact for fact in facts if "samples" in fact]
+        counts = _count_classes(facts)
+        if gone := {label for fact in facts for label in fact.get("classes_out", ())} - counts.keys():
+            raise lost_classes(sorted(gone), None, self._where)
+        known_by = train if self.settings["num_classes"] is None else None
+        num_classes = self._num_classes(counts, known_by, _largest_id(facts, infos) or self._where)
+        repeated = _check_images([fact["url"] for fact in facts], [info.url for info in infos])
+        class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
+        names = self.imported.images.class_names if self.imported else None
+        index = DatasetIndex(tuple(infos), class_counts, workshop.file(_LABELS), names)
+        stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
+        return {
+            "images": index.num_images,
+            "shards": len(infos),
+            "bytes": sum(info.bytes for info in infos),
+            "images_per_class": list(class_counts),
+            "class_names": list(names) if names else None,
+            "levels": levels,
+            "passed_over": _add_passed_over(facts),
+            "repeated_images": repeated,
+            "without_perceptual_hash": sum(fact["without_perceptual_hash"] for fact in facts),
+            **skip_facts(index.num_images + count_images(skipped), skipped),
+        }
+
+    def summary(self, facts: Any) -> str:
+        text = f"{facts['images']:,} images of {len(facts['images_per_class'])} classes in {facts['shards']} shards"
+        further = filter(None, [say_levels(facts.get("levels")), say_passed_over(facts)])
+        return "; ".join([text + summarise_skipped(facts) + say_ignored(self._beside), *further])
+
+    def _num_classes(self, counts: Counter[int], train: Artifact | None, place_of_largest: str) -> int:
+        largest, where = max(counts, default=-1), self._where
+        known = read_index(train.url).num_classes if train else self.settings["num_classes"]
+        if known is None:
+            check_id_gaps(counts, place_of_largest)
+        num_classes: int = known or largest + 1
+        if largest >= num_classes:
+            whose = "the training data has" if train else "there are"
+            raise UserError(
+                f"has the class id {largest} but {whose} {num_classes} classes (ids 0 to {num_classes - 1})",
+                where=place_of_largest,
+                fix="set data.num_classes to the number of classes in the data",
+            )
+        if num_classes < 2 or (train and largest < 0):
+            raise UserError(
+                "has images of fewer than two classes" if self.imported else _NO_LABELS,
+                where=where,
+                fix="set data.num_classes if the labels come from labels.file",
+            )
+        return num_classes
+
+
+class _IndexWorker(UnitWorker):
+    """Checks one shard and writes the sidecar with its usable samples' keys and true labels."""
+
+    def __init__(self, urls: list[str], folder: str, form: ImageForm):
+        self._urls, self._folder, self._form = urls, folder, form
+
+    def output_url(self, unit: int) -> str:
+        return stores.join(self._folder, sidecar_name(unit))
+
+    def make(self, unit: int) -> bytes:
+        url = self._urls[unit]
+        try:
+            data = fetch_shard(url)
+        except StoreFailureError:
+            raise
+        except UserError as error:
+            raise UnusableUnitError([Skipped(url, None, error.what)]) from None
+        if not data:
+            raise UnusableUnitError([Skipped(url, None, _EMPTY)])
+        samples, skipped, passed_over = read_content(data, url)
+        if not samples and (foreign := recognise(data[:FIRST_BYTES])):
+            raise UnusableUnitError([Skipped(url, None, f"is not a tar archive but {foreign[0]}; {foreign[1]}")])
+        levels, hashes = Levels(), empty_hashes(len(samples))
+        all_labels, unusable = try_samples(samples, self._form, url, levels, hashes.look)
+        skipped += unusable.values()
+        usable = [row for row in range(len(samples)) if row not in unusable]
+        if not usable:
+            raise UnusableUnitError(skipped or [Skipped(url, None, _EMPTY)])
+        labels = [all_labels[row] for row in usable]
+        return encode_sidecar(
+            [samples[row].key for row in usable],
+            {
+                LABEL: np.array([NO_LABEL if label is None else label for label in labels], np.int64),
+                **hashes.columns(usable),
+            },
+            facts={
+                "shard_bytes": len(data),
+                "shard_sha256": sha256(data),
+                "samples": len(usable),
+                "without_perceptual_hash": int((~is_comparable(hashes.perceptual[usable])).sum()),
+                "rows_out": sorted(unusable),
+                "deep": [levels.images, levels.largest],
+                "passed_over": [len(passed_over), [[printable(n), why] for n, why in passed_over[:_KEPT_NAMES]]],
+                "skipped": [entry.to_json() for entry in skipped],
+                "largest_id": _place_of_largest(labels, [samples[row].key for row in usable]),
+                "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
+                "classes_out": sorted(_classes_of((samples[row] for row in unusable), url)),
+            },
+        )
+
+    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+        return {"images": 1, **sidecar_facts(content)}
+
+
+def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:
+    """Return the class ids of samples, as far as they can be read."""
+    found = set()
+    for sample in samples:
+        with suppress(UserError):
+            if (label := sample.label(where)) is not None:
+                found.add(label)
+    return found
+
+
+def _count_named(data: DataConfig, imported: ImportedShards | None) -> int | None:
+    """Return how many classes are named, by the settings or by the data; None if nobody names them."""
+    if imported is not None and imported.images.class_names is not None:
+        return len(imported.images.class_names)
+    given = given_classes(data)
+    return len(given.names) if given else None
+
+
+def _count_classes(facts: list[dict[str, Any]]) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for fact in facts:
+        counts.update({int(label): count for label, count in fact["class_counts"].items()})
+    return counts
+
+
+def _add_passed_over(facts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many members of all shards were passed over, and the first of them: name and reason."""
+    first = [entry for fact in facts for entry in fact["passed_over"][1]]
+    return {"members": sum(fact["passed_over"][0] for fact in facts), "first": first[:_KEPT_NAMES]}
+
+
+def say_passed_over(facts: Mapping[str, Any]) -> str:
+    """Say which members of shards are no part of any image; nothing if there are none."""
+    found = facts.get("passed_over", {"members": 0})
+    if not found["members"]:
+        return ""
+    name, reason = found["first"][0]
+    return f"{found['members']:,} members of shards passed over, first {name} ({reason})"
+
+
+def _place_of_largest(labels: list[int | None], keys: list[str]) -> tuple[int, str] | None:
+    """Return the largest class id of a shard and the key of the sample that has it; None without labels."""
+    known = [(label, -row) for row, label in enumerate(labels) if label is not None]
+    return (max(known)[0], keys[-max(known)[1]]) if known else None
+
+
+def _largest_id(facts: list[dict[str, Any]], shards: list[ShardInfo]) -> str | None:
+    """Return the shard and sample with the largest class id, for messages; None without labels."""
+    places = [(*fact["largest_id"], info.url) for fact, info in zip(facts, shards, strict=True) if fact["largest_id"]]
+    if not places:
+        return None
+    _, key, url = max(places, key=lambda place: place[0])
+    return f"{url}: sample {key!r}"
+
+
+def _check_images(sidecars: list[str], shards: list[str]) -> int:
+    """Refuse a key that two shards have; return how many images have the pixels of another one.
+
+    Only hashes of keys and pixels are held, 16 bytes an image.
+    """
+    hashes, pixels = [], []
+    for url in sidecars:
+        columns = read_sidecar(url, [PIXEL_HASH])
+        hashes.append(pd.util.hash_array(np.array(columns[KEY], dtype=object)))
+        pixels.append(columns[PIXEL_HASH][:, 0].copy())
+    _refuse_duplicate_keys(hashes, sidecars, shards)
+    images = np.concatenate(pixels)
+    return len(images) - len(np.unique(images))
+
+
+def _refuse_duplicate_keys(hashes: list[np.ndarray], sidecars: list[str], shards: list[str]) -> None:
+    values, counts = np.unique(np.concatenate(hashes), return_counts=True)
+    if len(values) == counts.sum():
+        return
+    repeated = values[counts > 1][0]
+    holders = [number for number, shard in enumerate(hashes) if repeated in shard]
+    key = read_sidecar(sidecars[holders[0]], [])[KEY][int(np.flatnonzero(hashes[holders[0]] == repeated)[0])]
+    raise UserError(
+        f"the key {key!r} is also in {shards[holders[-1]]}",
+        where=shards[holders[0]],
+        fix="keys must be unique over all shards: pseudo-labels are joined on them",
+    )
+
+
+def class_names(data: DataConfig, num_classes: int, found: Sequence[str] | None) -> tuple[str, ...]:
+    """Return what to call each class: the names that the settings give, or those `found` in the data, or the ids."""
+    given = given_classes(data)
+    return given.names if given else tuple(found or map(str, range(num_classes)))
+
+
+def image_form(data: DataConfig) -> ImageForm:
+    """Return what the settings bring every image to."""
+    return ImageForm(data.image_size, data.channels, data.max_image_pixels)
+
+
+def read_unit_samples(shard: ShardInfo) -> list[Sample]:
+    """Return a shard's usable samples, for a unit of batch inference.
+
+    Raises:
+        UnusableUnitError: it is gone or damaged.
+        StoreFailureError: the store does not answer.
+    """
+    try:
+        return read_shard_samples(shard)
+    except StoreFailureError:
+        raise
+    except UserError as error:
+        raise UnusableUnitError([Skipped(shard.url, None, error.what, shard.samples)]) from None
+
+
+def summarise_skipped(facts: Mapping[str, Any]) -> str:
+    """Say how many images an artifact had to leave out; nothing if it had none."""
+    lost = count_images(read_skipped(facts))
+    return f"; {lost:,} of {facts['images_in']:,} left out" if lost else ""

@@ -1,0 +1,144 @@
+"""Batch inference with a classifier: pseudo-labels of stage 1, and predictions for evaluation."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsConfig
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.data.networks import NETWORK_FILE
+from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
+from dpt_ray.data.shards.skipped import count_images, read_skipped, skip_facts
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import run_units
+from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.encode_images import EncodeImages, features_url
+from dpt_ray.pipeline.steps.index_dataset import image_form, summarise_skipped
+from dpt_ray.pipeline.steps.prediction_worker import PredictionWorker, Views
+
+SIDECARS = "predictions"
+
+
+class Predictions(Step):
+    """The class that a classifier predicts for every image of a set: one sidecar a shard.
+
+    Columns: `label` int64, the most probable class; `confidence` float32, its probability; with `features`, the
+    classifier's features, float32 (N, D); with `details`, `top_classes` int32 and `top_probabilities` float32, (N, k)
+    from the most probable down, and if labels are to be balanced `probabilities` float16 (N, C) and, with views,
+    `averaged_probabilities`, alike.
+    The label is the hard argmax of every image, without a confidence filter, labelled images included (reference: the
+    paper's S1).
+
+    Args:
+        title: what to call it.
+        data: the form of images.
+        classifier: a `TrainClassifier`, or a `FitProbe`.
+        images: any step whose artifact is an indexed shard set.
+        features: also keep the features.
+        details: what else to keep, and how confidence is taken; for pseudo-labels.
+        augmentation: of the views that confidence is averaged over.
+        encoded: features of `images`, of which a `FitProbe` predicts.
+    """
+
+    name = "predictions"
+    version = 2
+
+    def __init__(
+        self,
+        title: str,
+        data: DataConfig,
+        classifier: Step,
+        images: Step,
+        *,
+        features: bool = False,
+        details: PseudoLabelsConfig | None = None,
+        augmentation: AugmentationConfig | None = None,
+        encoded: EncodeImages | None = None,
+    ):
+        self._form, self._details = image_form(data), details
+        self._views = _views(details, augmentation) if encoded is None else None
+        settings: dict[str, Any] = {"image_size": data.image_size, "channels": data.channels, "features": features}
+        if details is not None:
+            settings |= {"top_k": details.top_k, "probabilities": details.assignment == "balanced"}
+        if self._views is not None:
+            settings["views"] = [self._views.count, self._views.flip, self._views.crop_padding]
+            if settings["probabilities"]:
+                settings["averaged_probabilities"] = True
+        parents: dict[str, Step] = {"classifier": classifier, "images": images}
+        if encoded is not None:
+            parents["encoded"] = encoded
+        super().__init__(title, settings, parents)
+
+    def plan(self) -> str:
+        return "labelling every image"
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        index = read_index(workshop.parents["images"].url)
+        resources = inference_resources(workshop.cluster)
+        encoded = workshop.parents.get("encoded")
+        files = run_units(
+            PredictionWorker,
+            {
+                "index": index,
+                "classifier": workshop.parents["classifier"].file(NETWORK_FILE),
+                "encoded": None if encoded is None else [features_url(encoded, n) for n in range(len(index.shards))],
+                "folder": workshop.file(SIDECARS),
+                "batch": workshop.cluster.inference_batch,
+                "device": resources.device,
+                "form": self._form,
+                "features": self.settings["features"],
+                "top_k": self.settings.get("top_k", 0),
+                "probabilities": self.settings.get("probabilities", False),
+                "views": self._views,
+            },
+            list(range(len(index.shards))),
+            resources=resources,
+            progress=workshop.progress(index.num_images),
+            policy=workshop.policy,
+        )
+        return summarise_predictions(files, index.num_images, index.num_classes)
+
+    def summary(self, facts: Any) -> str:
+        text = f"{facts['images']:,} images, mean confidence {facts['mean_confidence']:.3f}"
+        return text + summarise_skipped(facts)
+
+
+def _views(details: PseudoLabelsConfig | None, augmentation: AugmentationConfig | None) -> Views | None:
+    if details is None or augmentation is None or details.views == 0:
+        return None
+    return Views(details.views, augmentation.flip, augmentation.crop_padding, derive_seed("pseudo-label views"))
+
+
+def summarise_predictions(files: list[dict[str, Any]], images_in: int, num_classes: int) -> dict[str, Any]:
+    """Return the facts of predictions from those of their files."""
+    skipped = [entry for file in files for entry in read_skipped(file)]
+    images = images_in - count_images(skipped)
+    counts = np.sum([file.pop("predicted", [0] * num_classes) for file in files], axis=0).tolist()
+    confidence = sum(file.pop("confidence_sum", 0.0) for file in files) / max(1, images)
+    return {
+        **skip_facts(images_in, skipped),
+        "images": images,
+        "predicted_per_class": counts,
+        "mean_confidence": confidence,
+        "files": files,
+    }
+
+
+def sidecar_urls(artifact: Artifact) -> list[str | None]:
+    """Return the URL of each shard's sidecar; None for a shard that was left out."""
+    return [
+        artifact.file(SIDECARS, sidecar_name(number)) if "sha256" in file else None
+        for number, file in enumerate(artifact.facts["files"])
+    ]
+
+
+def read_predictions(artifact: Artifact, *columns: str) -> Iterator[dict[str, Any] | None]:
+    """Yield the sidecars of a `Predictions` artifact in the order of its shards; None for one that could not be read.
+
+    Such a shard is listed in the artifact's facts.
+    """
+    for url in sidecar_urls(artifact):
+        yield None if url is None else read_sidecar(url, list(columns))

@@ -1,0 +1,151 @@
+"""Pseudo images: K images of every class, drawn from the generator by distributed batch inference.
+
+Pseudo image i of class c is a function of (generator, sampling settings, c, i), with a random
+generator of its own. The images are numbered index by index through all classes, so every shard
+holds all classes evenly, and a smaller K is a prefix of a larger one.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpt_ray.config.effects import read_settings
+from dpt_ray.config.schema import LatentsConfig, SamplingConfig
+from dpt_ray.core.diffusion.samplers import num_evaluations
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.training.compute import check_compute
+from dpt_ray.data.images.decoding import encode_png
+from dpt_ray.data.networks import NETWORK_FILE, Generator
+from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, build_shard
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.train_generator import TrainGenerator
+
+_SHARDS = "shards"
+
+
+class PseudoImages(Step):
+    """The generator's images of every class, as shards.
+
+    Args:
+        config: how many, and how they are sampled.
+        seed: the run's seed.
+        generator: what draws them.
+        train_data: gives the classes.
+    """
+
+    name = "pseudo_images"
+    version = 3
+
+    def __init__(self, config: SamplingConfig, seed: int, generator: TrainGenerator, train_data: Step):
+        self._config, self._latents = config, generator.config.latents
+        settings = {**read_settings(config), "seed": derive_seed("sampling", config.seed, seed)}
+        super().__init__("pseudo images", settings, {"generator": generator, "images": train_data})
+
+    def plan(self) -> str:
+        config = self._config
+        return (
+            f"sampling {config.per_class:,} images of every class "
+            f"({config.sampler}, {num_evaluations(config.sampler, config.steps)} evaluations, "
+            f"{describe_guidance(config)})"
+        )
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        classes = read_index(workshop.parents["images"].url)
+        size = self._config.images_per_shard
+        total = self._config.per_class * classes.num_classes
+        resources = inference_resources(workshop.cluster)
+        files = run_units(
+            _SamplingWorker,
+            {
+                "generator": workshop.parents["generator"].file(NETWORK_FILE),
+                "folder": workshop.file(_SHARDS),
+                "config": self._config,
+                "latents": self._latents,
+                "seed": self.settings["seed"],
+                "batch": workshop.cluster.sampling_batch,
+                "decoding_batch": workshop.cluster.encoding_batch,
+                "device": resources.device,
+                "compiled": workshop.cluster.compile,
+            },
+            [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
+            resources=resources,
+            progress=workshop.progress(total),
+        )
+        shards = tuple(ShardInfo(file["url"], file["bytes"], file["sha256"], file["images"]) for file in files)
+        counts = (self._config.per_class,) * classes.num_classes
+        index = DatasetIndex(shards, counts, label_folder="")
+        stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
+        return {"images": total, "classes": classes.num_classes, "files": files}
+
+    def summary(self, facts: Any) -> str:
+        return f"{facts['images']:,} images in {len(facts['files'])} shards"
+
+
+class _SamplingWorker(UnitWorker):
+    def __init__(
+        self,
+        generator: str,
+        folder: str,
+        config: SamplingConfig,
+        latents: LatentsConfig,
+        seed: int,
+        batch: int,
+        decoding_batch: int,
+        device: str,
+        compiled: bool,
+    ):
+        self._generator_url, self._folder = generator, folder
+        self._config, self._latents, self._seed = config, latents, seed
+        self._batch, self._decoding_batch, self._device, self._compiled = batch, decoding_batch, device, compiled
+        self._generator: Generator | None = None
+
+    def output_url(self, unit: Any) -> str:
+        return stores.join(self._folder, f"{unit[0]:05d}.tar")
+
+    def make(self, unit: Any) -> bytes:
+        if self._generator is None:
+            check_compute(self._config.precision, self._compiled, torch.device(self._device), "sampling")
+            self._generator = Generator(
+                self._generator_url,
+                self._device,
+                self._config.ema_width,
+                latents=self._latents,
+                decoding_batch=self._decoding_batch,
+                compiled=self._compiled,
+            )
+        _, start, stop = unit
+        samples = []
+        for begin in range(start, stop, self._batch):
+            numbers = range(begin, min(begin + self._batch, stop))
+            places = [divmod(number, self._generator.num_classes) for number in numbers]
+            images = self._generator.draw(self._config, self._seed, [(label, index) for index, label in places])
+            samples += [
+                Sample(f"{label:05d}-{index:07d}", {"png": encode_png(image), LABEL_EXTENSION: str(label).encode()})
+                for (index, label), image in zip(places, images.numpy(), strict=True)
+            ]
+        return build_shard(samples)
+
+    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
+        return {"images": unit[2] - unit[1]}
+
+
+def describe_guidance(config: SamplingConfig) -> str:
+    """Return the guidance of a sampling in words."""
+    scale = f"{'' if config.guidance_method == 'classifier_free' else 'auto'}guidance scale {config.guidance_scale:g}"
+    if config.guidance_scale == 0 or config.guidance_interval is None:
+        return scale
+    low, high = config.guidance_interval
+    return f"{scale} at noise levels {low:g} to {high:g}"
+
+
+def asked_labels(index: DatasetIndex) -> list[np.ndarray]:
+    """Return the class that was asked of the generator for each pseudo image of each shard, int64."""
+    ends = np.cumsum([shard.samples for shard in index.shards])
+    return [
+        np.arange(end - shard.samples, end) % index.num_classes for shard, end in zip(index.shards, ends, strict=True)
+    ]

@@ -1,0 +1,106 @@
+"""Stage 2: the class-conditional diffusion model, trained on pseudo-labels alone."""
+
+from functools import partial
+from typing import Any
+
+from dpt_ray.config.schema import DataConfig, GeneratorConfig
+from dpt_ray.core.diffusion.latent_moments import LatentDraw
+from dpt_ray.core.trainings import generator_training
+from dpt_ray.data.loading.source import CONFIDENCE, ImageSource, sidecar_labelled_source, sidecar_latent_source
+from dpt_ray.data.networks import generator_file, latent_description
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.networks.pretrained.autoencoders import check_same, find_autoencoder
+from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
+from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
+from dpt_ray.pipeline.steps.encode_latents import LATENTS, EncodeLatents, made_form
+from dpt_ray.pipeline.steps.index_dataset import image_form
+from dpt_ray.pipeline.steps.predict import SIDECARS, Predictions
+from dpt_ray.pipeline.steps.train_network import describe_training, summarise_training, train_network, training_settings
+
+
+class TrainGenerator(Step):
+    """Train a generator on all real images with their pseudo-labels.
+
+    It sees no true label: labelled images too carry the label that stage 1 predicts (the paper's S1), unless
+    `stage2.conditioning` says otherwise.
+
+    Args:
+        config: the stage's settings.
+        data: the form of images and the order's lanes.
+        seed: the run's seed.
+        train_data: all real training images.
+        pseudo_labels: what stage 1 predicts for them, or what was made of that.
+        latents: of the images, which it then learns in their place; labels join them when they are read.
+
+    Raises:
+        UserError: when made, before a step: the latents are of another autoencoder than the settings' now is.
+    """
+
+    name = "generator"
+    version = 2
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        data: DataConfig,
+        seed: int,
+        train_data: Step,
+        pseudo_labels: Predictions | BalancedLabels | ConditioningLabels,
+        latents: EncodeLatents | None = None,
+    ):
+        self.config, self._data, self._seed = config, data, seed
+        settings = training_settings(config, data, seed)
+        parents: dict[str, Step] = {"images": train_data, "pseudo_labels": pseudo_labels}
+        if latents is not None:
+            parents["latents"] = latents
+            settings["latents"] = {"scale": config.latents.scale}  # all else is what they are made with
+        super().__init__("stage 2 generator", settings, parents)
+
+    def plan(self) -> str:
+        config = self.config
+        on = ("latents",) if config.in_latents else ()
+        return describe_training(config.images, config.model.name, config.process, *on)
+
+    def summary(self, facts: Any) -> str:
+        return summarise_training(facts)
+
+    def make(self, workshop: Workshop) -> dict[str, Any]:
+        config, data = self.config, self._data
+        index = read_index(workshop.parents["images"].url)
+        size, channels = config.canvas(data)
+        form: dict[str, Any] = {"image_size": size, "channels": channels, "num_classes": index.num_classes}
+        labels = workshop.parents["pseudo_labels"].file(SIDECARS)
+        columns = (CONFIDENCE,) if config.conditioning.confidence else ()
+        if config.in_latents:
+            source, draw, described = self._latents(workshop, index, labels, columns)
+        else:
+            source, draw, described = sidecar_labelled_source(index, labels, image_form(data), columns), None, {}
+        return train_network(
+            workshop,
+            data,
+            config,
+            sources={"images": (source, config.batch)},
+            build=partial(
+                generator_training,
+                config,
+                **form,
+                seed=self._seed,
+                recompute_activations=workshop.cluster.recompute_activations,
+                latents=draw,
+            ),
+            finish=partial(generator_file, config, form | described),
+            seed=self._seed,
+        )
+
+    def _latents(
+        self, workshop: Workshop, index: DatasetIndex, labels: str, columns: tuple[str, ...]
+    ) -> tuple[ImageSource, LatentDraw, dict[str, Any]]:
+        """Return the latents with their labels, what draws them, and what the generator's file says of them."""
+        made = workshop.parents["latents"]
+        form = made_form(made)
+        found = find_autoencoder(self.config.latents.autoencoder or "")
+        check_same(found, form.autoencoder, f"{made.url} holds latents")
+        draw = LatentDraw(found.scale(self.config.latents), form.flips, form.has_variance)
+        source = sidecar_latent_source(index, labels, made.file(LATENTS), form, columns)
+        return source, draw, latent_description(found, self.config.latents)
