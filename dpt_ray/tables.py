@@ -101,3 +101,13 @@ def _is_numeric(cells: Sequence[str]) -> bool:
 def _pad(cell: str, width: int, to_right: bool) -> str:
     spaces = " " * (width - _display_width(cell))
     return spaces + cell if to_right else cell + spaces
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in a form for people: 42s, 3m10s, 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -17,28 +17,25 @@ from torch.utils.flop_counter import FlopCounterMode
 from dpt_ray.benchmark.contest import Result, run_contest
 from dpt_ray.benchmark.published_uvit import published_denoiser, published_steps
 from dpt_ray.config.schema import ClusterConfig, GeneratorConfig, GeneratorModelConfig, OptimizerConfig, SamplingConfig
-from dpt_ray.core.diffusion.samplers import sample, to_uint8
+from dpt_ray.core.diffusion.samplers import sample
+from dpt_ray.core.diffusion.settings import build_guidance, build_process, evaluations_per_image
+from dpt_ray.core.models.settings import build_generator
 from dpt_ray.core.models.uvit import UViT
+from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.training.compute import FLOAT32, Precision, compile_network, in_precision
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import (
-    build_generator,
-    build_guidance,
-    build_process,
-    evaluations_per_image,
-    generator_training,
-)
+from dpt_ray.core.trainings import generator_training
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.source import ImageSource, SourceShard
-from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.storage import stores
+from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.tables import markdown_table
 
 OURS, PUBLISHED, MIXED = "ours", "published form, eager float32", "published form, eager bfloat16 autocast"

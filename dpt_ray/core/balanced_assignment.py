@@ -4,8 +4,10 @@ Shapes: N images, C classes.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,3 +106,9 @@ def balanced_classes(probabilities: Tensor, log_scales: Tensor, turns: Tensor, *
     tied = scores >= scores.amax(dim=1, keepdim=True) - 2 * TOLERANCE
     taken = turns % tied.sum(dim=1)
     return (tied.cumsum(dim=1) > taken[:, None]).int().argmax(dim=1)
+
+
+def largest_miss(counts: list[int], shares: Sequence[float]) -> float:
+    """Return by what part of its wanted number of images a class has too many or too few, at most."""
+    wanted = np.array(shares) / sum(shares) * max(1, sum(counts))
+    return float(np.abs(np.array(counts) / wanted - 1).max())

@@ -1,7 +1,6 @@
 """From settings to networks and trainings."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -9,24 +8,13 @@ from torch import nn
 from dpt_ray.config.schema import (
     AugmentationConfig,
     ClassifierConfig,
-    ClassifierModelConfig,
     GeneratorConfig,
-    SamplingConfig,
 )
-from dpt_ray.core.diffusion import weighting
-from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.denoising_objective import DiffusionObjective
-from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
-from dpt_ray.core.diffusion.edm_augmentation import NUM_CONDITIONS, Augmentation
-from dpt_ray.core.diffusion.flow_matching import FlowMatching
-from dpt_ray.core.diffusion.guidance import autoguided, between, guided, guided_levels
+from dpt_ray.core.diffusion.edm_augmentation import Augmentation
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
-from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
-from dpt_ray.core.diffusion.samplers import SAMPLERS, sampling_grid
-from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
-from dpt_ray.core.models.small_cnn import SmallCnn
-from dpt_ray.core.models.uvit import UViT
-from dpt_ray.core.models.wide_resnet import WideResNet
+from dpt_ray.core.diffusion.settings import build_process, build_weighting
+from dpt_ray.core.models.settings import build_classifier, build_generator, channel_statistics
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.semi_supervised.algorithm import Task
 from dpt_ray.core.semi_supervised.classification_objective import SemiSupervised
@@ -37,101 +25,6 @@ from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.optim import build_optimizer
 from dpt_ray.core.training.power_ema import TRACKED, PowerEma
 from dpt_ray.core.training.state import TrainState
-
-
-def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classes: int) -> nn.Module:
-    """Return a classifier with `features(x)` (B, D) and logits (B, num_classes)."""
-    if config.name == "wide_resnet":
-        return WideResNet(config.depth, config.width, channels, num_classes, config.form)
-    return SmallCnn(channels, num_classes, config.width)
-
-
-def build_generator(
-    config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int
-) -> UViT | DdpmPlusPlus:
-    """Return the network of a class-conditional generator; its label `num_classes` is the null label."""
-    model = config.model
-    if model.name == "ddpmpp":
-        return DdpmPlusPlus(
-            image_size=image_size,
-            in_channels=channels,
-            num_classes=num_classes,
-            channels=model.channels,
-            multipliers=model.multipliers,
-            blocks=model.blocks,
-            attention_sizes=model.attention_sizes,
-            dropout=model.dropout,
-            augmentation_dim=NUM_CONDITIONS if config.augmentation > 0 else 0,
-            confidence=config.conditioning.confidence,
-        )
-    return UViT(
-        image_size=image_size,
-        patch_size=model.patch_size,
-        in_channels=channels,
-        dim=model.dim,
-        depth=model.depth,
-        heads=model.heads,
-        num_classes=num_classes,
-        final_conv=model.final_conv,
-        confidence=config.conditioning.confidence,
-    )
-
-
-def build_process(config: GeneratorConfig) -> Process:
-    """Return the diffusion process of a generator."""
-    if config.process == "flow_matching":
-        return FlowMatching(times=config.flow_times)
-    return {
-        "variance_preserving": VariancePreserving,
-        "discrete_variance_preserving": DiscreteVariancePreserving,
-        "edm": EdmPreconditioning,
-    }[config.process]()
-
-
-def build_weighting(config: GeneratorConfig) -> weighting.Weighting | None:
-    """Return the weight of each noise level in a generator's loss; None for the process's own."""
-    if config.loss_weighting == "min_snr":
-        return weighting.min_snr(config.min_snr_gamma)
-    return weighting.edm() if config.loss_weighting == "edm" else None
-
-
-def build_guidance(
-    config: SamplingConfig, denoiser: Denoiser, null_label: int, weak: Denoiser | None = None
-) -> Denoiser:
-    """Return a denoiser guided as `config` says; `weak` is what autoguidance extrapolates from."""
-    if config.guidance_method == "autoguidance":
-        assert weak is not None
-        inside = autoguided(denoiser, weak, config.guidance_scale)
-    else:
-        inside = guided(denoiser, config.guidance_scale, null_label)
-    if config.guidance_interval is None:
-        return inside
-    return between(inside, denoiser, *config.guidance_interval)
-
-
-def reaches_guidance(config: SamplingConfig, process: Process) -> bool:
-    """Whether any noise level of a process can lie in the guidance interval."""
-    low, high = config.guidance_interval or (0, math.inf)
-    return low <= process.sigma_max and process.sigma_min <= high
-
-
-def evaluations_per_image(config: SamplingConfig, process: Process) -> int:
-    """Return how often the network is evaluated for an image; a guided evaluation counts twice."""
-    grid = sampling_grid(config.sampler, config.steps, process.sigma_min, process.sigma_max, process.schedule)
-    levels = SAMPLERS[config.sampler].evaluated(grid)
-    if config.guidance_scale == 0:
-        return len(levels)
-    low, high = config.guidance_interval or (0, math.inf)
-    return len(levels) + guided_levels(levels, low, high)
-
-
-def channel_statistics(config: ClassifierModelConfig, channels: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Return the channel means and deviations that a classifier's input is normalised by."""
-    return _per_channel(config.mean, channels), _per_channel(config.std, channels)
-
-
-def _per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
-    return list(values) * channels if len(values) == 1 else values
 
 
 def classifier_training(

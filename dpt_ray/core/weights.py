@@ -8,7 +8,6 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dpt_ray.core.collective import whole
-from dpt_ray.core.training.state import read_metadata
 
 
 def save_network(network: nn.Module, description: dict[str, Any]) -> bytes:
@@ -30,3 +29,9 @@ def load_network(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load(data), json.loads(read_metadata(data)["description"])
     except (KeyError, ValueError, SafetensorError) as error:
         raise ValueError(f"not a network file: {error}") from error
+
+
+def read_metadata(data: bytes) -> dict[str, Any]:
+    """Return the metadata of a safetensors file held in memory."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]).get("__metadata__", {})

@@ -10,13 +10,15 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import Any
 
-from dpt_ray.data.shards.samples import sha256
+from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.shards.index import ShardInfo
+from dpt_ray.data.shards.samples import Sample, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy, read_skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.progress import ProgressLine
-from dpt_ray.errors import UserError
+from dpt_ray.errors import StoreFailureError, UserError
 
 
 class UnusableUnitError(Exception):
@@ -156,3 +158,18 @@ def run_units(
     if len(facts) != len(units):
         raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
     return facts
+
+
+def read_unit_samples(shard: ShardInfo) -> list[Sample]:
+    """Return a shard's usable samples, for a unit of batch inference.
+
+    Raises:
+        UnusableUnitError: it is gone or damaged.
+        StoreFailureError: the store does not answer.
+    """
+    try:
+        return read_shard_samples(shard)
+    except StoreFailureError:
+        raise
+    except UserError as error:
+        raise UnusableUnitError([Skipped(shard.url, None, error.what, shard.samples)]) from None

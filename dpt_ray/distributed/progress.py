@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.metrics import IMAGES, LOSS, Metric, StepMetrics
+from dpt_ray.tables import duration
 
 LINE_SECONDS = 10.0
 """Between two plain lines."""
@@ -119,16 +120,6 @@ class StepProgress(ProgressLine):
 
     def _tell(self, text: str, **fields: Any) -> None:
         super()._tell(text, **{**self._about, **fields})
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in a form for people: 42s, 3m10s, 2h05m."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class Board:

@@ -25,7 +25,6 @@ from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.source import ImageSource
-from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import (
@@ -46,6 +45,7 @@ from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAI
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
 from dpt_ray.distributed.skipped_log import open_ledger
 from dpt_ray.errors import UserError
+from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
 
 HISTORY_FILE = "history.json"

@@ -16,15 +16,17 @@ from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.transfer import own_device
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
-from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.errors import UserError
+from dpt_ray.networks.classifier import Classifier
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator
+from dpt_ray.pipeline.artifacts.features import FEATURES
+from dpt_ray.pipeline.artifacts.predictions import sidecar_urls
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
-from dpt_ray.pipeline.steps.encode_images import FEATURES
-from dpt_ray.pipeline.steps.predict import sidecar_urls
 
 BATCH = 100
 WORST = -1e9

@@ -10,13 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from dpt_ray.data.images.decoding import ImageForm, decode_images
-from dpt_ray.data.networks import Classifier, Probe
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_url, as_urls, as_whole_number
 from dpt_ray.export.devices import usable_device
 from dpt_ray.export.folder import ENCODER_FOLDER, WEIGHTS_FILE, read_export
 from dpt_ray.export.image_arguments import as_images
+from dpt_ray.networks.classifier import Classifier
+from dpt_ray.networks.probe import Probe
 
 Path = str | os.PathLike[str]
 Images = Tensor | np.ndarray | Image.Image

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.row_random import derive_seed
-from dpt_ray.data.networks import Generator
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_class_ids, as_number, as_url, as_whole_number, described
 from dpt_ray.export.devices import usable_device
 from dpt_ray.export.folder import AUTOENCODER_FOLDER, WEIGHTS_FILE, read_export
+from dpt_ray.networks.generator import Generator
 
 Label = int | str | np.integer | np.ndarray | Tensor
 

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, LatentsConfig, SamplingConfig
+from dpt_ray.core.models.settings import build_generator
 from dpt_ray.core.models.uvit_names import DISCRETE_WIDTHS, PUBLISHED_HEADS, our_names, uvit_sizes
 from dpt_ray.core.state_mismatch import misfits
-from dpt_ray.core.trainings import build_generator
 from dpt_ray.core.weights import save_network
-from dpt_ray.data.networks import RUN_SETTINGS, latent_description
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.networks.pretrained import hub as model_folders
+from dpt_ray.networks.generator import RUN_SETTINGS
+from dpt_ray.networks.latent_decoder import latent_description
+from dpt_ray.networks.pretrained import model_files
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder
 
 OFFICIAL_SAMPLERS = {"variance_preserving": "dpm_solver_fast", "discrete_variance_preserving": "dpm_solver_pp_fast"}
@@ -150,7 +151,7 @@ def _archive_complaint(data: bytes) -> str | None:
 
 
 def _described(latents: LatentsConfig, channels: int) -> dict[str, Any]:
-    place = model_folders.located(latents.autoencoder or "")
+    place = model_files.located(latents.autoencoder or "")
     found = find_autoencoder(place)
     if found.form.channels != channels:
         raise UserError(f"has latents with {found.form.channels} channels, the U-ViT has {channels}", where=place)

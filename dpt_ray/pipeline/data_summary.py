@@ -7,12 +7,13 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.images.white_level import say_levels
 from dpt_ray.data.importing.import_plan import missed_first
 from dpt_ray.data.shards.skipped import count_images, read_skipped
+from dpt_ray.pipeline.artifacts.dataset import class_names
+from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, tell_exact, tell_near
+from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, SHARDS, ignored_facts
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step
-from dpt_ray.pipeline.steps.compare_splits import PAIRS_FILE, tell_exact, tell_near
-from dpt_ray.pipeline.steps.import_shards import LEFT_OUT_FILE, SHARDS, ignored_facts
-from dpt_ray.pipeline.steps.index_dataset import Dataset, class_names, say_passed_over
+from dpt_ray.pipeline.steps.index_dataset import Dataset, say_passed_over
 from dpt_ray.tables import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5

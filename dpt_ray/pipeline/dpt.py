@@ -16,15 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.core.trainings import build_process, reaches_guidance
+from dpt_ray.core.diffusion.settings import build_process, reaches_guidance
 from dpt_ray.errors import UserError
+from dpt_ray.networks.pretrained.autoencoders import located
 from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.splits import Split, test_split
 from dpt_ray.pipeline.start_checks import check_submitted
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
-from dpt_ray.pipeline.steps.encode_latents import EncodeLatents, located
+from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
 from dpt_ray.pipeline.steps.evaluate import Evaluation
 from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset

@@ -11,15 +11,6 @@ import dpt_ray
 from dpt_ray.config.load import parse_dumped
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig
 from dpt_ray.core.weights import save_network
-from dpt_ray.data.networks import (
-    NETWORK_FILE,
-    RUN_SETTINGS,
-    Classifier,
-    Generator,
-    Probe,
-    network_kind,
-    probe_file,
-)
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -34,13 +25,17 @@ from dpt_ray.export.folder import (
 )
 from dpt_ray.export.loaded_generator import default_sampling
 from dpt_ray.export.onnx_graph import onnx_files
+from dpt_ray.networks.classifier import Classifier
+from dpt_ray.networks.files import NETWORK_FILE, network_kind
+from dpt_ray.networks.generator import RUN_SETTINGS, Generator
 from dpt_ray.networks.pretrained.autoencoders import autoencoder_files, find_autoencoder
+from dpt_ray.networks.probe import Probe, probe_file
 from dpt_ray.networks.snapshots import early_file
 from dpt_ray.networks.uvit_checkpoint import convert_uvit
+from dpt_ray.pipeline.artifacts.dataset import class_names
+from dpt_ray.pipeline.artifacts.evaluation import described_metrics
 from dpt_ray.pipeline.artifacts.run import RUN_FILE, SETTINGS_FILE, read_addresses
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactStore
-from dpt_ray.pipeline.run_report import described_metrics
-from dpt_ray.pipeline.steps.index_dataset import class_names
 
 CLASSIFIER_IDS = {1: "classifier", 3: "retrained"}
 """Of each stage: the field of `DualPseudoTraining` that holds its classifier."""

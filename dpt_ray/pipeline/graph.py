@@ -13,9 +13,10 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.distributed.job_log import about
-from dpt_ray.distributed.progress import ProgressLine, StepProgress, duration
+from dpt_ray.distributed.progress import ProgressLine, StepProgress
 from dpt_ray.pipeline.artifacts.claims import Claim
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore, fingerprint
+from dpt_ray.tables import duration
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dpt_ray.config.load import check_overrides, given_settings, load_config
 from dpt_ray.config.places import redacted
-from dpt_ray.config.schema import DataConfig, RunConfig
-from dpt_ray.data.shards.skipped import SkipPolicy
+from dpt_ray.config.schema import RunConfig
+from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.failures import user_error
@@ -109,11 +109,6 @@ def _warn(text: str) -> None:
 def _mistake(error: UserError) -> int:
     _complain(f"error: {error}")
     return USER_MISTAKE
-
-
-def skip_policy(data: DataConfig) -> SkipPolicy:
-    """Return how many images the settings allow to be left out."""
-    return SkipPolicy(data.max_skipped_share if data.on_error == "skip" else 0.0)
 
 
 def say(text: str) -> None:

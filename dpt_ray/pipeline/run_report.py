@@ -15,6 +15,11 @@ from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.skipped import read_skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
+from dpt_ray.pipeline.artifacts.evaluation import described_metrics, read_metrics
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, tell_exact, tell_near
+from dpt_ray.pipeline.artifacts.pseudo_images import describe_guidance
 from dpt_ray.pipeline.artifacts.run import (
     REPORT_FILE,
     RUN_FILE,
@@ -24,21 +29,15 @@ from dpt_ray.pipeline.artifacts.run import (
     is_written,
 )
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
+from dpt_ray.pipeline.artifacts.trained_network import read_history
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.graph import Step, in_order
-from dpt_ray.pipeline.steps.compare_splits import PAIRS_FILE, tell_exact, tell_near
-from dpt_ray.pipeline.steps.evaluate import read_metrics
-from dpt_ray.pipeline.steps.index_dataset import class_names, image_form
-from dpt_ray.pipeline.steps.labelled_subset import read_labelled
-from dpt_ray.pipeline.steps.sample_images import describe_guidance
-from dpt_ray.pipeline.steps.train_network import read_history
 from dpt_ray.report.content import (
     ClassAudit,
     Curve,
     Figure,
     LeftOut,
     LookAlike,
-    Metric,
     Overlap,
     Report,
     SampleGrid,
@@ -111,32 +110,6 @@ def _headline(metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
     if pseudo is not None:
         figures.insert(1, Figure("pseudo-label accuracy", format_share(pseudo), "on unlabelled training images"))
     return tuple(figures)
-
-
-def described_metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
-    """Return the figures of an evaluation that are known, each with its meaning."""
-    known = [
-        ("stage1_accuracy", "stage 1 accuracy", "Share of held-out images that the stage-1 classifier gets right."),
-        ("pseudo_label_accuracy", "pseudo-label accuracy", "Share of unlabelled images that got their true class."),
-        ("pseudo_label_mean_confidence", "pseudo-label confidence",
-         "Mean confidence of pseudo-labels on unlabelled images; as high as their accuracy if it is calibrated."),
-        ("pseudo_label_calibration_error", "pseudo-label calibration error",
-         "Mean distance between confidence and accuracy of pseudo-labels on unlabelled images; 0 is calibrated."),
-        ("stage3_accuracy", "stage 3 accuracy", "Share of held-out images that the retrained classifier gets right."),
-        ("pseudo_image_agreement", "pseudo-image agreement",
-         "Share of pseudo images in which the stage-1 classifier sees the class that was asked for."),
-        ("duplicate_test_images", "duplicate test images",
-         "Held-out images with the very pixels of a training image."),
-        ("near_duplicate_test_images", "near-duplicate test images",
-         "Further held-out images that look like a training image."),
-        ("frechet_distance", "Frechet distance",
-         "Between training and pseudo images in the features of the stage-1 classifier (of its encoder, for a probe); "
-         "0 is equal. "
-         "Not comparable with distances in other features."),
-    ]  # fmt: skip
-    return tuple(
-        Metric(id, name, metrics[id], "", meaning) for id, name, meaning in known if metrics.get(id) is not None
-    )
 
 
 def _sample_grid(config: RunConfig, artifact: Artifact, train_data: Artifact) -> SampleGrid:

@@ -8,7 +8,7 @@ from dpt_ray.config.places import is_relative
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.networks.pretrained import hub as model_folders
+from dpt_ray.networks.pretrained import model_files
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray's job server sets this variable for the script of a submitted job, and for no other process."""
@@ -48,7 +48,7 @@ def _shared_places(config: RunConfig) -> dict[str, str]:
     for stage in ("stage1", "stage3"):
         if getattr(config, stage).model.name == "linear_probe":
             models[f"{stage}.probe.encoder"] = getattr(config, stage).probe.encoder
-    places |= {name: place for name, place in models.items() if place is not None and model_folders.is_folder(place)}
+    places |= {name: place for name, place in models.items() if place is not None and model_files.is_folder(place)}
     return places
 
 

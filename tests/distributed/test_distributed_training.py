@@ -15,13 +15,13 @@ from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.trainings import classifier_training, generator_training
 from dpt_ray.core.weights import load_network, save_network
-from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import CHECKPOINT_FILE, checkpoint_name, list_checkpoints
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.errors import UserError
+from dpt_ray.networks.files import NETWORK_FILE
 
 CONFIG = GeneratorConfig(model={"dim": 16, "depth": 2, "heads": 2}, batch=16, images=640, flip=False, process="edm")
 BATCHES = {"images": CONFIG.batch}

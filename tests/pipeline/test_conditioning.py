@@ -4,12 +4,13 @@ import numpy as np
 from tiny_runs import artifact, described
 
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
-from dpt_ray.data.networks import NETWORK_FILE, Generator
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline import graph
-from dpt_ray.pipeline.steps.labelled_subset import read_labelled
-from dpt_ray.pipeline.steps.predict import SIDECARS
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 
 LEAST = 0.5
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from tiny_runs import CONFIG, REPOSITORY, TINY, artifact, described
 
-from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.experiments.evaluators import ValidationAccuracy
-from dpt_ray.pipeline.steps.index_dataset import image_form
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.pipeline.artifacts.dataset import image_form
 
 pytestmark = pytest.mark.slow
 

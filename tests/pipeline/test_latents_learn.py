@@ -10,9 +10,9 @@ from tiny_runs import CONFIG
 
 from dpt_ray.config.load import load_config
 from dpt_ray.pipeline import graph
+from dpt_ray.pipeline.artifacts.evaluation import read_metrics
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.jobs import run_job
-from dpt_ray.pipeline.steps.evaluate import read_metrics
 
 SCALED_DEVIATION = 0.5
 """What EDM's process expects of clean images."""

@@ -10,11 +10,11 @@ from autoencoder_folders import save_kl
 from tiny_runs import arguments, artifact, described, files
 
 from dpt_ray.data.images.decoding import ImageForm, decode_image
-from dpt_ray.data.networks import Generator
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.samples import iter_samples
 from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.errors import UserError
+from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.jobs import run_job
 

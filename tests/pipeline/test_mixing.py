@@ -7,11 +7,11 @@ from tiny_runs import artifact, described, run_all
 
 from dpt_ray.core.weights import load_network
 from dpt_ray.data.loading.source import CONFIDENCE
-from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage.stores import read_bytes
-from dpt_ray.pipeline.steps.predict import read_predictions
-from dpt_ray.pipeline.steps.sample_images import asked_labels
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.pipeline.artifacts.predictions import read_predictions
+from dpt_ray.pipeline.artifacts.pseudo_images import asked_labels
 
 SHORT = "stage3.images=1600"
 

@@ -20,10 +20,10 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.skipped import read_skipped
 from dpt_ray.data.storage import stores
+from dpt_ray.pipeline.artifacts.dataset import image_form
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.data_summary import summarise_data
 from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
-from dpt_ray.pipeline.steps.index_dataset import image_form
-from dpt_ray.pipeline.steps.labelled_subset import read_labelled
 
 CLASSES = ("ant", "bee", "cat")
 DEADLINE_SECONDS = 240

@@ -7,12 +7,12 @@ from encoder_folders import save_msn
 from tiny_runs import artifact, described, files, run_all
 
 from dpt_ray.core.probe.normalisation import normalise_rows
-from dpt_ray.data.networks import Probe
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import read_sidecar
-from dpt_ray.pipeline.steps.encode_images import features_url, read_features
-from dpt_ray.pipeline.steps.evaluate import read_metrics
-from dpt_ray.pipeline.steps.labelled_subset import read_labelled
+from dpt_ray.networks.probe import Probe
+from dpt_ray.pipeline.artifacts.evaluation import read_metrics
+from dpt_ray.pipeline.artifacts.features import features_url, read_features
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from tiny_runs import artifact, described, run_all
 
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.pipeline import graph
-from dpt_ray.pipeline.steps.evaluate import read_metrics
-from dpt_ray.pipeline.steps.labelled_subset import read_labelled
-from dpt_ray.pipeline.steps.predict import read_predictions
+from dpt_ray.pipeline.artifacts.evaluation import read_metrics
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.predictions import read_predictions
 
 SHORT = ["stage2.images=1600", "stage3.images=1600", "sampling.steps=5"]
 

@@ -6,9 +6,11 @@ from typing import Any
 from dpt_ray.config.load import dump_yaml, load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.trainings import classifier_training, generator_training
-from dpt_ray.data.networks import NETWORK_FILE, classifier_file, generator_file
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.storage import stores
+from dpt_ray.networks.classifier import classifier_file
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import generator_file
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 
 CLASSES = ("ant", "bee", "cat")

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import checkpoints
 from dpt_ray.distributed.checkpoints import CheckpointWriter, NotStoredError, begin_attempt, restore, store_together
@@ -15,6 +14,7 @@ from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.inference import _Runner
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob
+from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
 from dpt_ray.pipeline import graph, steps
 from dpt_ray.pipeline.artifacts.store import claims

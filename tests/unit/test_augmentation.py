@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
+from dpt_ray.core.pixels import normalise
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised.geometric_ops import crop_and_flip, cut_out
-from dpt_ray.core.semi_supervised.weak_strong_augmentation import OPERATIONS, PAPER_RANGES, Strong, Weak, normalise
+from dpt_ray.core.semi_supervised.weak_strong_augmentation import OPERATIONS, PAPER_RANGES, Strong, Weak
 
 PILLOW = {
     "autocontrast": lambda image, v: ImageOps.autocontrast(image),

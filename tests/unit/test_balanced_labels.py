@@ -7,9 +7,9 @@ import pytest
 
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.steps import balanced_labels
-from dpt_ray.pipeline.steps.predict import SIDECARS
 
 CLASSES, SHARD, SHARDS = 10, 1000, 4
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from dpt_ray.config.schema import ClassifierModelConfig
-from dpt_ray.core.trainings import build_classifier
+from dpt_ray.core.models.settings import build_classifier
 from dpt_ray.core.weights import save_network
-from dpt_ray.data.networks import Classifier
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.networks.classifier import Classifier
 
 IMAGES = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -7,9 +7,10 @@ import torch
 from dpt_ray.config.schema import ConditioningConfig, GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
+from dpt_ray.core.models.settings import build_generator
 from dpt_ray.core.row_random import RowRandom
-from dpt_ray.core.trainings import build_generator, generator_training
-from dpt_ray.pipeline.steps.conditioning import conditioned
+from dpt_ray.core.trainings import generator_training
+from dpt_ray.pipeline.artifacts.conditioning_labels import conditioned
 
 MODELS = {
     "uvit": GeneratorModelConfig(name="uvit", dim=16, depth=2, heads=2),

@@ -25,7 +25,7 @@ from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.trainings import classifier_training, generator_training
-from dpt_ray.data.networks import Generator, generator_file
+from dpt_ray.networks.generator import Generator, generator_file
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

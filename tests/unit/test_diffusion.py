@@ -16,17 +16,10 @@ from dpt_ray.core.diffusion.flow_matching import FlowMatching
 from dpt_ray.core.diffusion.grids import karras_sigmas, log_snr_sigmas, singlestep_orders
 from dpt_ray.core.diffusion.guidance import guided
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, VariancePreserving
-from dpt_ray.core.diffusion.samplers import (
-    SAMPLERS,
-    from_uint8,
-    num_evaluations,
-    sample,
-    sample_dpm_solver_pp_2m,
-    sampling_grid,
-    to_uint8,
-)
+from dpt_ray.core.diffusion.samplers import SAMPLERS, num_evaluations, sample, sample_dpm_solver_pp_2m, sampling_grid
 from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
 from dpt_ray.core.models.uvit import UViT
+from dpt_ray.core.pixels import from_uint8, to_uint8
 from dpt_ray.core.row_random import RowRandom
 
 PROCESSES = [VariancePreserving(), DiscreteVariancePreserving(), EdmPreconditioning(), FlowMatching()]

@@ -5,7 +5,8 @@ import torch
 
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, SamplingConfig
 from dpt_ray.core.trainings import generator_training
-from dpt_ray.data.networks import NETWORK_FILE, Generator, generator_file
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator, generator_file
 
 FORM = {"image_size": 8, "channels": 1, "num_classes": 3}
 PLACES = [(label, number) for label in range(3) for number in range(2)]

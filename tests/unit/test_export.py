@@ -19,22 +19,18 @@ import dpt_ray
 from dpt_ray.config.schema import LatentsConfig, ProbeConfig
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.trainings import generator_training
-from dpt_ray.data.networks import (
-    NETWORK_FILE,
-    Classifier,
-    Generator,
-    Probe,
-    generator_file,
-    latent_description,
-    probe_file,
-)
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export import folder as export_folder
 from dpt_ray.export.folder import CONFIG_FILE, WEIGHTS_FILE
 from dpt_ray.export.onnx_graph import onnx_files
+from dpt_ray.networks.classifier import Classifier
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator, generator_file
+from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder
+from dpt_ray.networks.probe import Probe, probe_file
 from dpt_ray.networks.snapshots import snapshot_files
 from dpt_ray.pipeline.export import export_classifier, export_generator
 

@@ -5,12 +5,15 @@ import torch
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, SamplingConfig
+from dpt_ray.core.models.settings import build_classifier
 from dpt_ray.core.training.state import ForeignCheckpointError
-from dpt_ray.core.trainings import build_classifier, generator_training
+from dpt_ray.core.trainings import generator_training
 from dpt_ray.core.weights import save_network
-from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator, generator_file
 from dpt_ray.data.storage.stores import write_bytes
 from dpt_ray.errors import UserError
+from dpt_ray.networks.classifier import Classifier
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.networks.snapshots import snapshot_files
 
 FORM = {"image_size": 8, "channels": 1, "num_classes": 3}

@@ -16,8 +16,9 @@ from encoder_folders import save_dinov2, save_msn
 from safetensors.torch import load_file, save, save_file
 
 from dpt_ray.core.models.pretrained import MAX_CONFIG_BYTES, check_repetitions, parse_config
-from dpt_ray.data.networks import Classifier, Generator
 from dpt_ray.errors import UserError
+from dpt_ray.networks.classifier import Classifier
+from dpt_ray.networks.generator import Generator
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder, open_autoencoder
 from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
 from dpt_ray.networks.uvit_checkpoint import read_tensors

@@ -19,7 +19,7 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.trainings import generator_training
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder, Segment
-from dpt_ray.data.networks import generator_file
+from dpt_ray.networks.generator import generator_file
 
 CLASSES, SIZE, LANES, ROWS, BATCH = 3, 8, 4, 20, 16
 BEFORE, AFTER = 3, 3

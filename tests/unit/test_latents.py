@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, OptimizerConfig, SamplingConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw, LatentScale
-from dpt_ray.core.diffusion.samplers import to_uint8
 from dpt_ray.core.models.diffusers_autoencoder import autoencoder_form
+from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.core.trainings import generator_training
@@ -24,13 +24,14 @@ from dpt_ray.data.images.decoding import ImageForm, decode_image, encode_png
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.source import ImageSource, new_arrays, read_rows, sidecar_latent_source
-from dpt_ray.data.networks import Generator, generator_file, latent_description
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
 from dpt_ray.data.shards.stored_latents import LatentForm, encode_latents, read_latents
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.networks.generator import Generator, generator_file
+from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained.autoencoders import check_settings, find_autoencoder, open_autoencoder
 from dpt_ray.pipeline.steps.encode_latents import _EncodingWorker, _pooled_deviation
 

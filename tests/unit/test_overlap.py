@@ -16,12 +16,14 @@ from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.dataset import image_form
+from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.graph import Step, Workshop, in_order
 from dpt_ray.pipeline.run_report import _overlap
-from dpt_ray.pipeline.steps.compare_splits import PAIRS_FILE, Overlap
-from dpt_ray.pipeline.steps.index_dataset import Dataset, _IndexWorker, image_form
+from dpt_ray.pipeline.steps.compare_splits import Overlap
+from dpt_ray.pipeline.steps.index_dataset import Dataset, _IndexWorker
 
 SIZE = 32
 DATA = DataConfig(image_size=SIZE, num_classes=2)

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from dpt_ray.distributed import progress
-from dpt_ray.distributed.progress import LINE_SECONDS, Board, ProgressLine, duration
+from dpt_ray.distributed.progress import LINE_SECONDS, Board, ProgressLine
+from dpt_ray.tables import duration
 
 
 class Stream(io.StringIO):

@@ -8,14 +8,15 @@ from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
 from dpt_ray.core.trainings import classifier_training, generator_training
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
-from dpt_ray.data.networks import Classifier, Generator, classifier_file, generator_file
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import encode_sidecar, read_sidecar
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.experiments import evaluators as judges
 from dpt_ray.experiments.evaluators import PseudoImageDistance, ValidationAccuracy, without_snapshots
-from dpt_ray.pipeline.steps.encode_images import FEATURES
+from dpt_ray.networks.classifier import Classifier, classifier_file
+from dpt_ray.networks.generator import Generator, generator_file
+from dpt_ray.pipeline.artifacts.features import FEATURES
 
 FORM = ImageForm(8, 1)
 

@@ -9,9 +9,10 @@ from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
 from dpt_ray.core.training.power_ema import TRACKED, PowerEma
 from dpt_ray.core.trainings import generator_training
 from dpt_ray.core.weights import load_network
-from dpt_ray.data.networks import NETWORK_FILE, Generator, generator_file
 from dpt_ray.data.storage.stores import write_bytes
 from dpt_ray.errors import UserError
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.networks.snapshots import SNAPSHOT_FOLDER, averaged_weights, snapshot_files
 
 FORM = {"image_size": 8, "channels": 1, "num_classes": 3}

@@ -15,9 +15,10 @@ from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, side
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.graph import Step, Workshop, in_order
-from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset, read_labelled
+from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
 
 CLASSES = 3

@@ -176,19 +176,3 @@ def _sampler(name: str, steps: int) -> Sampler:
     if steps < 1:
         raise ValueError(f"a sampler needs at least 1 step: got {steps}")
     return SAMPLERS[name]
-
-
-def from_uint8(images: Tensor) -> Tensor:
-    """Map pixels 0..255 to float32 in [-1, 1]."""
-    return images.to(torch.float32) / 127.5 - 1
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Map [-1, 1] to the nearest pixel of 0..255, uint8, clamping what lies outside; undoes `from_uint8`.
-
-    Raises:
-        ValueError: an image has NaN or infinite pixels, as a diverged network makes.
-    """
-    if not torch.isfinite(images).all():
-        raise ValueError("images have NaN or infinite pixels: the generator that made them has diverged")
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

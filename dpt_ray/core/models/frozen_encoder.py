@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dpt_ray.core.models.pretrained import check_weights, parse_config
-from dpt_ray.core.semi_supervised.weak_strong_augmentation import normalise
+from dpt_ray.core.pixels import normalise
 from dpt_ray.core.state_mismatch import some
 from dpt_ray.errors import UserError
 

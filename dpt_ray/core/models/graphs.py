@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dpt_ray.core.models.frozen_encoder import FrozenEncoder
+from dpt_ray.core.pixels import normalise
 from dpt_ray.core.probe.normalisation import normalise_rows
-from dpt_ray.core.semi_supervised.weak_strong_augmentation import normalise
 
 
 class ClassifierGraph(nn.Module):

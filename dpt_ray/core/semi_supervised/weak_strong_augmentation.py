@@ -55,26 +55,6 @@ PAPER_FILL = {1: (123,), 3: (125, 123, 114)}
 """Cutout colour by number of channels: CIFAR-10's mean colour, and its grey."""
 
 
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Scale uint8 images (B, C, H, W) to [0, 1], subtract `mean`, divide by `std`; float32.
-
-    Args:
-        images: uint8 images.
-        mean: one value per channel, of images in [0, 1].
-        std: one value per channel, of images in [0, 1], > 0.
-
-    Raises:
-        ValueError: `mean` or `std` has not one value per channel.
-    """
-    channels = images.shape[1]
-    if len(mean) != channels or len(std) != channels:
-        raise ValueError(f"mean and std need {channels} values, one per channel, got {len(mean)} and {len(std)}")
-    # Folded into one multiplication and one addition: x / (255 std) - mean / std.
-    folded = torch.tensor([[1 / (255 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)]])
-    scale, shift = to_device(folded, images.device)[..., None, None]
-    return images * scale - shift
-
-
 class Weak:
     """Horizontal flip with probability 0.5, then a random crop after reflection padding.
 

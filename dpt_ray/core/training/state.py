@@ -6,7 +6,6 @@ so `images_seen` is the random state and the data position in one integer.
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +17,7 @@ from dpt_ray.core.state_mismatch import misfits
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.power_ema import PowerEma
+from dpt_ray.core.weights import read_metadata
 
 
 class ForeignCheckpointError(ValueError):
@@ -137,12 +137,6 @@ class TrainState:
         """Return named parameters in the optimizer's numbering."""
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         return [(names[p], p) for group in self.optimizer.param_groups for p in group["params"]]
-
-
-def read_metadata(data: bytes) -> dict[str, Any]:
-    """Return the metadata of a safetensors file held in memory."""
-    length = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + length]).get("__metadata__", {})
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dpt_ray.config.schema import DataConfig
 from dpt_ray.errors import UserError
 
 LISTED_IN_ERROR = 10
@@ -95,3 +96,8 @@ TOLERATE_NOTHING = SkipPolicy()
 def _told(entries: list[Skipped]) -> str:
     told = "; ".join(map(str, entries[:LISTED_IN_ERROR]))
     return told + (f"; and {len(entries) - LISTED_IN_ERROR:,} more" if len(entries) > LISTED_IN_ERROR else "")
+
+
+def skip_policy(data: DataConfig) -> SkipPolicy:
+    """Return how many images the settings allow to be left out."""
+    return SkipPolicy(data.max_skipped_share if data.on_error == "skip" else 0.0)

@@ -7,15 +7,15 @@ from functools import partial
 from typing import Any
 
 from dpt_ray.config.tune import SchedulerConfig
+from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.job_log import present
 from dpt_ray.experiments.evaluators import ValidationAccuracy, pseudo_image_distance
 from dpt_ray.experiments.search.space import Trial
+from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.graph import Step, make_all
-from dpt_ray.pipeline.jobs import skip_policy
-from dpt_ray.pipeline.steps.index_dataset import image_form
 
 LONGEST_CAUSE = 500
 

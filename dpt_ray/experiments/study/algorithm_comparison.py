@@ -7,8 +7,8 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_names
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation
+from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.steps.evaluate import classifier_accuracy
 from dpt_ray.tables import markdown_table
 
 MOMENTUM = 0.99

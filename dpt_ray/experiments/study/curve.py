@@ -9,16 +9,17 @@ import numpy as np
 
 from dpt_ray.config.load import load_config
 from dpt_ray.core.transfer import own_device
-from dpt_ray.data.networks import NETWORK_FILE, Generator
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.evaluators import ValidationAccuracy, pseudo_image_distance
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator
+from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.graph import Step, make_all
-from dpt_ray.pipeline.jobs import skip_policy
-from dpt_ray.pipeline.steps.index_dataset import class_names, image_form
 from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
 from dpt_ray.tables import markdown_table

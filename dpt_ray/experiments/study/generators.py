@@ -13,11 +13,13 @@ from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples, read_shard_samples
-from dpt_ray.data.networks import NETWORK_FILE, Classifier, Generator
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.experiments.study.algorithm_comparison import seeded
+from dpt_ray.networks.classifier import Classifier
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import make_all

@@ -7,7 +7,8 @@ import numpy as np
 from dpt_ray.config.load import load_config
 from dpt_ray.core.diffusion.samplers import SAMPLERS, num_evaluations
 from dpt_ray.core.row_random import derive_seed
-from dpt_ray.data.networks import NETWORK_FILE, Generator
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.graph import make_all

@@ -7,9 +7,9 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
 from dpt_ray.experiments.study.algorithm_comparison import seeded
+from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.steps.evaluate import classifier_accuracy
-from dpt_ray.pipeline.steps.labelled_subset import read_labelled
 from dpt_ray.pipeline.steps.recipes import predict
 from dpt_ray.tables import markdown_table
 

@@ -16,7 +16,7 @@ from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.shards.stored_latents import LatentForm
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.networks.pretrained import hub as model_folders
+from dpt_ray.networks.pretrained import model_files
 
 FILES = (CONFIG, WEIGHTS)
 
@@ -115,7 +115,7 @@ def open_autoencoder(
         UserError: see `Autoencoder`.
     """
     options: dict[str, Any] = {"precision": precision, "batch": batch, "where": found.location}
-    if model_folders.is_folder(found.location) and not stores.is_remote(found.location):
+    if model_files.is_folder(found.location) and not stores.is_remote(found.location):
         folder = str(Path(found.location.removeprefix("file://")).expanduser())
         return Autoencoder(folder, found.config, **options).to(device)
     with tempfile.TemporaryDirectory() as folder:
@@ -134,16 +134,16 @@ def autoencoder_files(location: str) -> dict[str, bytes]:
 
 
 def _content(location: str, name: str) -> bytes:
-    if model_folders.is_folder(location):
-        model_folders.listed_files(location, FILES, "an autoencoder's")
+    if model_files.is_folder(location):
+        model_files.listed_files(location, FILES, "an autoencoder's")
         return stores.read_bytes(stores.join(location, name))
-    return Path(model_folders.hub_file(location, name)).read_bytes()
+    return Path(model_files.hub_file(location, name)).read_bytes()
 
 
 def _weights_checksum(location: str) -> str:
-    if not model_folders.is_folder(location):
+    if not model_files.is_folder(location):
         return sha256(_content(location, WEIGHTS))
-    file = model_folders.listed_files(location, FILES, "an autoencoder's")[WEIGHTS]
+    file = model_files.listed_files(location, FILES, "an autoencoder's")[WEIGHTS]
     return _file_checksum(file["url"], file["size"], file["changed"])
 
 
@@ -157,3 +157,11 @@ def _checksum(config: dict[str, Any], weights: str) -> str:
     """Return a hash that does not depend on who saved the configuration, nor on where it lies."""
     settings = {name: value for name, value in config.items() if not name.startswith("_") or name == "_class_name"}
     return hashlib.sha256(json.dumps([settings, weights], sort_keys=True).encode()).hexdigest()
+
+
+def located(config: GeneratorConfig) -> GeneratorConfig:
+    """Return the settings with the autoencoder's folder named so that every process finds it."""
+    if config.latents.autoencoder is None:
+        return config
+    place = model_files.located(config.latents.autoencoder)
+    return config.model_copy(update={"latents": config.latents.model_copy(update={"autoencoder": place})})

@@ -7,7 +7,7 @@ from typing import Any
 from dpt_ray.config.schema import ProbeConfig
 from dpt_ray.core.models.frozen_encoder import CONFIG, WEIGHTS, FrozenEncoder
 from dpt_ray.data.storage import stores
-from dpt_ray.networks.pretrained import hub as model_folders
+from dpt_ray.networks.pretrained import model_files
 
 FILES = (CONFIG, WEIGHTS)
 
@@ -18,15 +18,15 @@ def encoder_identity(location: str) -> dict[str, Any]:
     Raises:
         UserError: a folder without the files.
     """
-    if not model_folders.is_folder(location):
+    if not model_files.is_folder(location):
         return {"name": location}
-    files = model_folders.listed_files(location, FILES, "an encoder's")
+    files = model_files.listed_files(location, FILES, "an encoder's")
     return {name: [file["size"], file["changed"]] for name, file in files.items()}
 
 
 def located(probe: ProbeConfig) -> ProbeConfig:
     """Return the settings with an encoder's folder named so that every process finds it."""
-    return probe.model_copy(update={"encoder": model_folders.located(probe.encoder)})
+    return probe.model_copy(update={"encoder": model_files.located(probe.encoder)})
 
 
 def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") -> FrozenEncoder:
@@ -35,8 +35,8 @@ def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") 
     Raises:
         UserError: see `FrozenEncoder`.
     """
-    if not model_folders.is_folder(location):
-        paths = [Path(model_folders.hub_file(location, name)) for name in FILES]
+    if not model_files.is_folder(location):
+        paths = [Path(model_files.hub_file(location, name)) for name in FILES]
         return FrozenEncoder(str(paths[0].parent), crop=crop, blocks=blocks, where=location).to(device)
     if not stores.is_remote(location):
         folder = str(Path(location.removeprefix("file://")).expanduser())

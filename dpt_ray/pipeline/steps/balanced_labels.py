@@ -1,13 +1,13 @@
 """Pseudo-labels whose counts follow given class shares, in place of the most probable classes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
 from dpt_ray.config.schema import PseudoLabelsConfig
-from dpt_ray.core.balanced_assignment import balanced_classes, class_log_scales
+from dpt_ray.core.balanced_assignment import balanced_classes, class_log_scales, largest_miss
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import DatasetIndex, read_index
@@ -17,15 +17,10 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS, read_predictions, sidecar_urls, summarise_predictions
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.predict import (
-    SIDECARS,
-    Predictions,
-    read_predictions,
-    sidecar_urls,
-    summarise_predictions,
-)
+from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.prediction_worker import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
 
 SAMPLED_NUMBERS = 2**24
@@ -85,12 +80,6 @@ class BalancedLabels(Step):
     def summary(self, facts: Any) -> str:
         ended = "" if facts["converged"] else f", NOT converged: error {facts['error']:.1e}"
         return f"{facts['images']:,} images, {facts['moved']:,} of them with another label{ended}"
-
-
-def largest_miss(counts: list[int], shares: Sequence[float]) -> float:
-    """Return by what part of its wanted number of images a class has too many or too few, at most."""
-    wanted = np.array(shares) / sum(shares) * max(1, sum(counts))
-    return float(np.abs(np.array(counts) / wanted - 1).max())
 
 
 def _sampled(predictions: Artifact, index: DatasetIndex) -> Iterator[np.ndarray]:

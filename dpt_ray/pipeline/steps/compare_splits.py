@@ -12,14 +12,11 @@ from dpt_ray.data.shards.duplicates import DuplicateSearch, Found, Pair, limits_
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.overlap import MOST_LISTED, PAIRS_FILE, tell_exact, tell_near
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.text import csv_cell
 
-PAIRS_FILE = "pairs.csv"
-"""All pairs, those of equal pixels first, then the most similar ones."""
-MOST_LISTED = 100_000
-"""Pairs of each kind in that file; all are counted."""
 TOLD_PAIRS, _TOLD_IN_ERROR = 20, 2
 
 OnOverlap = Literal["fail", "report"]
@@ -95,27 +92,6 @@ class Overlap(Step):
             where="data.test",
             fix="remove them from the training or the test images, or set data.on_overlap=report to go on with them",
         )
-
-
-def tell_exact(facts: Mapping[str, Any]) -> str:
-    """Say how many test images are training images."""
-    count, of = facts["exact"]["test_images"], facts["test_images"]
-    if not count:
-        return "no test image has the pixels of a training image"
-    return f"{count:,} of {of:,} test images {'has' if count == 1 else 'have'} the very pixels of a training image"
-
-
-def tell_near(facts: Mapping[str, Any]) -> str:
-    """Say how many test images look like a training image."""
-    near, lacking = facts["near"], facts["without_perceptual_hash"]["test"]
-    if lacking == facts["test_images"]:
-        return "similar images are not looked for: they are too small or too plain"
-    told = "none looks like one"
-    if near["test_images"]:
-        looks = "looks" if near["test_images"] == 1 else "look"
-        pairs = "1 pair" if near["pairs"] == 1 else f"{near['pairs']:,} pairs"
-        told = f"{near['test_images']:,} {looks} like one ({pairs})"
-    return told + (f"; {lacking:,} are too plain to compare" if lacking else "")
 
 
 def _counts(found: Found) -> dict[str, int]:

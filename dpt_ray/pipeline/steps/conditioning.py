@@ -2,11 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 from dpt_ray.config.schema import ConditioningConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
-from dpt_ray.core.models.confidence_embedding import CERTAIN
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
@@ -14,12 +11,12 @@ from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.pipeline.artifacts.conditioning_labels import LABELLED, conditioned
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS, sidecar_urls
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
-from dpt_ray.pipeline.steps.labelled_subset import read_labelled
-from dpt_ray.pipeline.steps.predict import SIDECARS, Predictions, sidecar_urls
-
-LABELLED = "labelled"
+from dpt_ray.pipeline.steps.predict import Predictions
 
 
 class ConditioningLabels(Step):
@@ -115,21 +112,3 @@ class _ConditioningWorker(UnitWorker):
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
         return sidecar_facts(content)
-
-
-def conditioned(
-    labels: np.ndarray, confidence: np.ndarray, known: dict[int, int], least: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels that a generator is given, int64 (N,), and their confidence, float32 (N,).
-
-    Args:
-        labels: pseudo-labels (N,).
-        confidence: of each, (N,).
-        known: row -> true label.
-        least: a pseudo-label that is less confident becomes `UNKNOWN_LABEL`.
-    """
-    labels = np.where(confidence < least, UNKNOWN_LABEL, labels).astype(np.int64)
-    confidence = confidence.astype(np.float32)
-    rows = list(known)
-    labels[rows], confidence[rows] = list(known.values()), CERTAIN
-    return labels, confidence

@@ -9,18 +9,15 @@ from dpt_ray.config.schema import DataConfig, ProbeConfig
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
-from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
+from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import count_images, read_skipped, skip_facts
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_units
 from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
-from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.artifacts.dataset import summarise_skipped
+from dpt_ray.pipeline.artifacts.features import FEATURES, SIDECAR_FOLDER
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.index_dataset import read_unit_samples, summarise_skipped
-
-FEATURES = "features"
-_SIDECARS = "features"
 
 
 class EncodeImages(Step):
@@ -61,7 +58,7 @@ class EncodeImages(Step):
                 "index": index,
                 "probe": self._probe,
                 "form": self._form,
-                "folder": workshop.file(_SIDECARS),
+                "folder": workshop.file(SIDECAR_FOLDER),
                 "batch": workshop.cluster.encoding_batch,
                 "device": resources.device,
             },
@@ -103,14 +100,3 @@ class _EncodingWorker(UnitWorker):
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
         columns = decode_sidecar(content, self.output_url(unit), [FEATURES])
         return {"images": len(columns[KEY]), "feature_size": columns[FEATURES].shape[1]}
-
-
-def features_url(artifact: Artifact, number: int) -> str | None:
-    """Return the sidecar of a set's shard; None for a shard that could not be read, which the facts list."""
-    made = "sha256" in artifact.facts["files"][number]
-    return artifact.file(_SIDECARS, sidecar_name(number)) if made else None
-
-
-def read_features(url: str) -> np.ndarray:
-    """Return a sidecar's features, float32 (N, D)."""
-    return read_sidecar(url, [FEATURES])[FEATURES]

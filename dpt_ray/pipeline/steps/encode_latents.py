@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from dpt_ray.config.schema import DataConfig, GeneratorConfig
-from dpt_ray.core.diffusion.samplers import from_uint8
 from dpt_ray.core.models.diffusers_autoencoder import Autoencoder
+from dpt_ray.core.pixels import from_uint8
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
@@ -16,9 +16,9 @@ from dpt_ray.data.shards.skipped import count_images, read_skipped, skip_facts
 from dpt_ray.data.shards.stored_latents import LatentForm, encode_latents
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_units
 from dpt_ray.errors import UserError
-from dpt_ray.networks.pretrained import hub as model_folders
+from dpt_ray.networks.pretrained import model_files
 from dpt_ray.networks.pretrained.autoencoders import (
     FoundAutoencoder,
     check_same,
@@ -27,13 +27,10 @@ from dpt_ray.networks.pretrained.autoencoders import (
     latent_form,
     open_autoencoder,
 )
-from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.artifacts.dataset import image_form, summarise_skipped
+from dpt_ray.pipeline.artifacts.latents import LATENTS
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.index_dataset import image_form, read_unit_samples, summarise_skipped
 from dpt_ray.tables import format_bytes
-
-LATENTS = "latents"
-"""The folder with the sidecars."""
 
 
 class EncodeLatents(Step):
@@ -57,7 +54,7 @@ class EncodeLatents(Step):
         self._config, self._data = config, data
         location = config.latents.autoencoder or ""
         # A name on the hub is looked at when latents are made: describing a run needs no network.
-        self._found = self._find() if model_folders.is_folder(location) else None
+        self._found = self._find() if model_files.is_folder(location) else None
         size, _ = config.canvas(data)
         settings = {
             "autoencoder": self._found.checksum if self._found else {"name": location},
@@ -206,16 +203,3 @@ def _pooled_deviation(statistics: list[list[float]]) -> float:
     """Return the standard deviation over all latents from (count, sum, sum of squares) of each shard's."""
     count, total, squares = np.sum(statistics, axis=0) if statistics else (1, 0, 0)
     return float(np.sqrt(max(0.0, squares / count - (total / count) ** 2)))
-
-
-def made_form(latents: Artifact) -> LatentForm:
-    """Return the form of a finished `EncodeLatents` artifact."""
-    return LatentForm(**latents.facts["form"])
-
-
-def located(config: GeneratorConfig) -> GeneratorConfig:
-    """Return the settings with the autoencoder's folder named so that every process finds it."""
-    if config.latents.autoencoder is None:
-        return config
-    place = model_folders.located(config.latents.autoencoder)
-    return config.model_copy(update={"latents": config.latents.model_copy(update={"autoencoder": place})})

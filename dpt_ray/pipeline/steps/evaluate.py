@@ -1,6 +1,6 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -8,29 +8,29 @@ import numpy as np
 import torch
 
 from dpt_ray.core.metrics.calibration import (
-    ReliabilityBin,
     expected_calibration_error,
     mean_confidence,
-    reliability,
 )
 from dpt_ray.core.metrics.classification import accuracy, class_precision, class_recall, confusion_matrix
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL
-from dpt_ray.data.shards.index import DatasetIndex, read_index
-from dpt_ray.data.shards.sidecars import KEY, read_sidecar
-from dpt_ray.data.shards.skipped import count_images, read_skipped
+from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.evaluation import (
+    METRICS_FILE,
+    known_pairs,
+    read_confidence,
+    read_predicted,
+    read_true_labels,
+    reliability_bins,
+)
+from dpt_ray.pipeline.artifacts.features import FEATURES
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.compare_splits import Overlap
-from dpt_ray.pipeline.steps.encode_images import FEATURES
-from dpt_ray.pipeline.steps.labelled_subset import read_labelled
-from dpt_ray.pipeline.steps.predict import Predictions, read_predictions
-
-METRICS_FILE = "metrics.json"
-_UNREAD = -2
-"""In place of a predicted label."""
+from dpt_ray.pipeline.steps.predict import Predictions
 
 
 class Evaluation(Step):
@@ -90,23 +90,23 @@ class Evaluation(Step):
                 where="data.test",
                 fix="set data.num_classes, and use the same class ids in both",
             )
-        test_keys, test_labels = _true_labels(test)
-        stage1, stage3 = (_predicted(parents[name], test_keys) for name in ("stage1", "stage3"))
-        keys, true = _true_labels(train)
+        test_keys, test_labels = read_true_labels(test)
+        stage1, stage3 = (read_predicted(parents[name], test_keys) for name in ("stage1", "stage3"))
+        keys, true = read_true_labels(train)
         labelled = {image.key for image in read_labelled(parents["labelled"])}
         unlabelled = torch.tensor([key not in labelled for shard in keys for key in shard])
-        confidence = _confidence(parents["pseudo_labels"])[unlabelled]
-        pseudo, true = _predicted(parents["pseudo_labels"], keys)[unlabelled], true[unlabelled]
-        bins = _reliability(true, pseudo, confidence)
-        seen = _predicted(parents["pseudo_images"])
+        confidence = read_confidence(parents["pseudo_labels"])[unlabelled]
+        pseudo, true = read_predicted(parents["pseudo_labels"], keys)[unlabelled], true[unlabelled]
+        bins = reliability_bins(true, pseudo, confidence)
+        seen = read_predicted(parents["pseudo_images"])
         asked = torch.arange(len(seen)) % train.num_classes
         metrics: dict[str, Any] = {
-            "stage1_accuracy": accuracy(*_known(test_labels, stage1)),
-            "pseudo_label_accuracy": _optional_accuracy(*_known(true, pseudo)),
+            "stage1_accuracy": accuracy(*known_pairs(test_labels, stage1)),
+            "pseudo_label_accuracy": _optional_accuracy(*known_pairs(true, pseudo)),
             "pseudo_label_mean_confidence": mean_confidence(bins) if bins else None,
             "pseudo_label_calibration_error": expected_calibration_error(bins) if bins else None,
-            "stage3_accuracy": accuracy(*_known(test_labels, stage3)),
-            "pseudo_image_agreement": accuracy(*_known(asked, seen)),
+            "stage3_accuracy": accuracy(*known_pairs(test_labels, stage3)),
+            "pseudo_image_agreement": accuracy(*known_pairs(asked, seen)),
             "test_images": int((test_labels >= 0).sum()),
         }
         if "overlap" in parents:
@@ -115,8 +115,10 @@ class Evaluation(Step):
             metrics["near_duplicate_test_images"] = overlap["near"]["test_images"]
         if "real_features" in parents:
             metrics["frechet_distance"] = _frechet(parents["real_features"], parents["pseudo_images"])
-        confusion = confusion_matrix(*_known(true, pseudo), train.num_classes)
-        tests = [confusion_matrix(*_known(test_labels, predicted), train.num_classes) for predicted in (stage1, stage3)]
+        confusion = confusion_matrix(*known_pairs(true, pseudo), train.num_classes)
+        tests = [
+            confusion_matrix(*known_pairs(test_labels, predicted), train.num_classes) for predicted in (stage1, stage3)
+        ]
         per_class = {
             "pseudo_label_precision": _known_shares(class_precision(confusion), confusion.sum(0)),
             "pseudo_label_recall": _known_shares(class_recall(confusion), confusion.sum(1)),
@@ -132,75 +134,6 @@ class Evaluation(Step):
             f"test accuracy: stage 1 {facts['stage1_accuracy']:.2%}, stage 3 {facts['stage3_accuracy']:.2%}; "
             f"{facts['test_images']:,} test images"
         )
-
-
-def read_metrics(artifact: Artifact) -> dict[str, Any]:
-    """Return all figures, `per_class` (None where a class has no image) and `reliability` of pseudo-labels."""
-    return stores.read_json(artifact.file(METRICS_FILE))
-
-
-def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()) -> float:
-    """Return the share of a data set's images that were given their true class.
-
-    Args:
-        data: a `Dataset`.
-        predictions: `Predictions` of a classifier for it.
-        leave_out: keys of images that don't count.
-    """
-    keys, true = _true_labels(read_index(data.url))
-    counts = torch.tensor([key not in leave_out for shard in keys for key in shard])
-    return accuracy(*_known(true[counts], _predicted(predictions, keys)[counts]))
-
-
-def classifier_reliability(
-    data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()
-) -> list[ReliabilityBin]:
-    """Return how the confidence of predictions compares with their accuracy; see `classifier_accuracy`."""
-    keys, true = _true_labels(read_index(data.url))
-    counts = torch.tensor([key not in leave_out for shard in keys for key in shard])
-    return _reliability(true[counts], _predicted(predictions, keys)[counts], _confidence(predictions)[counts])
-
-
-def _true_labels(index: DatasetIndex) -> tuple[list[list[str]], torch.Tensor]:
-    """Return a set's keys, shard by shard, and its true labels, in its order."""
-    sidecars = [read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards))]
-    labels = np.concatenate([sidecar[LABEL] for sidecar in sidecars])
-    return [sidecar[KEY] for sidecar in sidecars], torch.from_numpy(labels)
-
-
-def _predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> torch.Tensor:
-    """Return predicted labels, of these very images where they are given; `_UNREAD` where a shard could not be read."""
-    labels = []
-    for number, sidecar in enumerate(read_predictions(artifact, LABEL)):
-        if sidecar is None:
-            labels.append(np.full(count_images(read_skipped(artifact.facts["files"][number])), _UNREAD))
-        elif keys is not None and sidecar[KEY] != keys[number]:
-            raise UserError("does not list the images that it is compared with", where=artifact.url, fix="remove it")
-        else:
-            labels.append(sidecar[LABEL])
-    return torch.from_numpy(np.concatenate(labels))
-
-
-def _confidence(artifact: Artifact) -> torch.Tensor:
-    """Return the confidence of predicted labels; nan where a shard could not be read."""
-    values = []
-    for number, sidecar in enumerate(read_predictions(artifact, CONFIDENCE)):
-        if sidecar is None:
-            values.append(np.full(count_images(read_skipped(artifact.facts["files"][number])), np.nan, np.float32))
-        else:
-            values.append(sidecar[CONFIDENCE])
-    return torch.from_numpy(np.concatenate(values))
-
-
-def _reliability(true: torch.Tensor, predicted: torch.Tensor, confidence: torch.Tensor) -> list[ReliabilityBin]:
-    known = (true >= 0) & (predicted != _UNREAD)
-    return reliability(confidence[known], true[known] == predicted[known]) if known.any() else []
-
-
-def _known(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Leave out images without a true label or without a prediction."""
-    known = (labels >= 0) & (predictions != _UNREAD)
-    return labels[known], predictions[known]
 
 
 def _optional_accuracy(labels: torch.Tensor, predictions: torch.Tensor) -> float | None:

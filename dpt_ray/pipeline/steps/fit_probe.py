@@ -13,16 +13,18 @@ from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.temperature import out_of_fold_temperature
 from dpt_ray.core.transfer import own_device
-from dpt_ray.data.networks import NETWORK_FILE, probe_file
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.ray_training import HISTORY_FILE
 from dpt_ray.distributed.run_remote import run_once
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.probe import probe_file
+from dpt_ray.pipeline.artifacts.features import features_url, read_features
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.pseudo_images import asked_labels
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.encode_images import EncodeImages, features_url, read_features
-from dpt_ray.pipeline.steps.labelled_subset import read_labelled
-from dpt_ray.pipeline.steps.sample_images import asked_labels
+from dpt_ray.pipeline.steps.encode_images import EncodeImages
 from dpt_ray.pipeline.steps.train_network import CLASSIFIER_TITLES
 
 

@@ -12,7 +12,7 @@ from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.facts import left_out_table, size_facts
-from dpt_ray.data.importing.import_plan import Ignored, ImageSet, Unread, missed_first
+from dpt_ray.data.importing.import_plan import ImageSet, Unread
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.data.shards.samples import build_shard, sha256
 from dpt_ray.data.shards.skipped import Skipped, count_images, read_skipped, skip_facts
@@ -20,17 +20,10 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, NAMED_IN_LINE, SHARDS, ignored_facts, say_ignored
 from dpt_ray.pipeline.graph import Step, Workshop
 
-SHARDS = "shards"
-"""Folder of the shards in the artifact."""
-LEFT_OUT_FILE = "left_out.csv"
-"""Everything that was refused or ignored, a row each."""
 _RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
-_TOLD_IGNORED = 10
-_SAID_IGNORED = 3
-"""Files that the line about a finished step names."""
 _TRAIN = "train"
 
 
@@ -197,27 +190,10 @@ def _forget_unread(records: Sequence[dict[str, Any]]) -> None:
             stores.remove_tree(record["url"])
 
 
-def ignored_facts(ignored: Sequence[Ignored]) -> dict[str, Any]:
-    """Return what an artifact's facts keep of files that are no part of it."""
-    return {
-        "files": len(ignored),
-        "first": [[entry.name, entry.reason] for entry in missed_first(ignored)[:_TOLD_IGNORED]],
-    }
-
-
-def say_ignored(ignored: Sequence[Ignored]) -> str:
-    """Say in a few words what lies beside the images that are read; nothing if there is nothing."""
-    if not ignored:
-        return ""
-    first = ", ".join(f"{entry.name} ({entry.reason})" for entry in missed_first(ignored)[:_SAID_IGNORED])
-    more = f" and {len(ignored) - _SAID_IGNORED:,} more" if len(ignored) > _SAID_IGNORED else ""
-    return f"; ignored: {first}{more}"
-
-
 def lost_classes(labels: Sequence[int], names: Sequence[str] | None, where: str) -> UserError:
     """Return the error about classes of which no image can be used."""
-    called = [repr(names[label]) if names else str(label) for label in labels[:_SAID_IGNORED]]
-    more = f" and {len(labels) - _SAID_IGNORED:,} more" if len(labels) > _SAID_IGNORED else ""
+    called = [repr(names[label]) if names else str(label) for label in labels[:NAMED_IN_LINE]]
+    more = f" and {len(labels) - NAMED_IN_LINE:,} more" if len(labels) > NAMED_IN_LINE else ""
     return UserError(
         f"all images of the class {' and of '.join(called)}{more} had to be left out, so the class would be lost",
         where=where,
@@ -238,11 +214,6 @@ def import_shards(split: Split, data: DataConfig, train: ImportedShards | None =
     """
     images = detect.describe(split, data, train.images if train is not None else None)
     return ImportedShards(split, data, images, train) if images is not None else None
-
-
-def written_shards(artifact: Artifact) -> list[dict[str, Any]]:
-    """Return the shards of a finished `ImportedShards` in their order, with their URLs."""
-    return [{**shard, "url": artifact.file(SHARDS, shard["name"])} for shard in artifact.facts["files"]]
 
 
 class _ShardWorker(UnitWorker):

@@ -1,7 +1,7 @@
 """The index of a shard set."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,7 @@ from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.file_sets import SHARDS, find_files
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
-from dpt_ray.data.loading.source import LABEL, read_shard_samples, try_samples
+from dpt_ray.data.loading.source import LABEL, try_samples
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.keys import printable
 from dpt_ray.data.shards.salvage import read_content
@@ -28,17 +28,12 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.pipeline.artifacts.dataset import NO_LABEL, image_form, summarise_skipped
+from dpt_ray.pipeline.artifacts.shards import say_ignored, written_shards
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.import_shards import (
-    ImportedShards,
-    import_shards,
-    lost_classes,
-    say_ignored,
-    written_shards,
-)
+from dpt_ray.pipeline.steps.import_shards import ImportedShards, import_shards, lost_classes
 
-NO_LABEL = -1
 _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"
 _LABELS, _TRAIN = "labels", "train"
@@ -324,35 +319,3 @@ def _refuse_duplicate_keys(hashes: list[np.ndarray], sidecars: list[str], shards
         where=shards[holders[0]],
         fix="keys must be unique over all shards: pseudo-labels are joined on them",
     )
-
-
-def class_names(data: DataConfig, num_classes: int, found: Sequence[str] | None) -> tuple[str, ...]:
-    """Return what to call each class: the names that the settings give, or those `found` in the data, or the ids."""
-    given = given_classes(data)
-    return given.names if given else tuple(found or map(str, range(num_classes)))
-
-
-def image_form(data: DataConfig) -> ImageForm:
-    """Return what the settings bring every image to."""
-    return ImageForm(data.image_size, data.channels, data.max_image_pixels)
-
-
-def read_unit_samples(shard: ShardInfo) -> list[Sample]:
-    """Return a shard's usable samples, for a unit of batch inference.
-
-    Raises:
-        UnusableUnitError: it is gone or damaged.
-        StoreFailureError: the store does not answer.
-    """
-    try:
-        return read_shard_samples(shard)
-    except StoreFailureError:
-        raise
-    except UserError as error:
-        raise UnusableUnitError([Skipped(shard.url, None, error.what, shard.samples)]) from None
-
-
-def summarise_skipped(facts: Mapping[str, Any]) -> str:
-    """Say how many images an artifact had to leave out; nothing if it had none."""
-    lost = count_images(read_skipped(facts))
-    return f"; {lost:,} of {facts['images_in']:,} left out" if lost else ""

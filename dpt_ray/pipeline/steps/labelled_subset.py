@@ -1,22 +1,17 @@
 """The labelled subset: the only place where training's true labels come from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dpt_ray.config.schema import DataConfig, LabelsConfig
-from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.importing.text_files import read_lines
-from dpt_ray.data.loading.source import LABEL, ImageSource, SourceShard
 from dpt_ray.data.shards.index import DatasetIndex, read_index
-from dpt_ray.data.shards.label_choice import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
+from dpt_ray.data.shards.label_choice import check_every_class_labelled, choose_listed, draw_per_class
 from dpt_ray.data.shards.samples import sha256
-from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores
-from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.artifacts.dataset import class_names
+from dpt_ray.pipeline.artifacts.labelled import all_images, write_labelled
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.index_dataset import class_names
-
-_FILE = "labelled.json"
 
 
 class LabelledSubset(Step):
@@ -64,37 +59,3 @@ def _training_location(data: DataConfig) -> str | None:
     if data.train is None or data.train == "digits":
         return None
     return stores.absolute_url(data.train).rstrip("/")
-
-
-def all_images(index: DatasetIndex) -> Iterator[LabelledImage]:
-    """Yield every image of a data set with its true label (-1: none), in its order.
-
-    For choosing labelled and validation images; nothing that trains may call it.
-    """
-    for position in range(len(index.shards)):
-        sidecar = read_sidecar(index.label_sidecar(position), [LABEL])
-        for row, (key, label) in enumerate(zip(sidecar[KEY], sidecar[LABEL].tolist(), strict=True)):
-            yield LabelledImage(position, row, key, label)
-
-
-def write_labelled(workshop: Workshop, chosen: Sequence[LabelledImage]) -> None:
-    """Write the labelled images of an artifact, in the order of the data set."""
-    ordered = sorted(chosen, key=lambda image: (image.shard, image.row))
-    stores.write_json(workshop.file(_FILE), [[i.shard, i.row, i.key, i.label] for i in ordered])
-
-
-def read_labelled(artifact: Artifact) -> list[LabelledImage]:
-    """Return the labelled images of a `LabelledSubset`."""
-    return [LabelledImage(*entry) for entry in stores.read_json(artifact.file(_FILE))]
-
-
-def labelled_source(artifact: Artifact, index: DatasetIndex, form: ImageForm) -> ImageSource:
-    """Return the labelled images with their true labels as an image source."""
-    by_shard: dict[int, list[LabelledImage]] = {}
-    for image in read_labelled(artifact):
-        by_shard.setdefault(image.shard, []).append(image)
-    shards = (
-        SourceShard(index.shards[shard], tuple(i.row for i in images), tuple(i.label for i in images))
-        for shard, images in by_shard.items()
-    )
-    return ImageSource(tuple(shards), form)

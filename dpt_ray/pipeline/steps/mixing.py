@@ -10,11 +10,11 @@ from dpt_ray.core.trainings import uses_unlabelled
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, ImageSource, SourceShard, unlabelled_source
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.dataset import image_form
+from dpt_ray.pipeline.artifacts.labelled import labelled_source
+from dpt_ray.pipeline.artifacts.predictions import read_predictions
+from dpt_ray.pipeline.artifacts.pseudo_images import asked_labels
 from dpt_ray.pipeline.graph import Workshop
-from dpt_ray.pipeline.steps.index_dataset import image_form
-from dpt_ray.pipeline.steps.labelled_subset import labelled_source
-from dpt_ray.pipeline.steps.predict import read_predictions
-from dpt_ray.pipeline.steps.sample_images import asked_labels
 
 PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"
 """Roles of parents: the generator's images, and what stage 1 sees in them."""

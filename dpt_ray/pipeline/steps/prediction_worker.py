@@ -10,14 +10,14 @@ from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, decode_samples
-from dpt_ray.data.networks import Classifier, Probe
 from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError
-from dpt_ray.pipeline.steps.encode_images import FEATURES
-from dpt_ray.pipeline.steps.index_dataset import read_unit_samples
+from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, read_unit_samples
+from dpt_ray.networks.classifier import Classifier
+from dpt_ray.networks.probe import Probe
+from dpt_ray.pipeline.artifacts.features import FEATURES
 
 PROBABILITIES, AVERAGED = "probabilities", "averaged_probabilities"
 TOP_CLASSES, TOP_PROBABILITIES = "top_classes", "top_probabilities"

@@ -7,7 +7,6 @@ holds all classes evenly, and a smaller K is a prefix of a larger one.
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from dpt_ray.config.effects import read_settings
@@ -16,16 +15,16 @@ from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute
 from dpt_ray.data.images.decoding import encode_png
-from dpt_ray.data.networks import NETWORK_FILE, Generator
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.generator import Generator
+from dpt_ray.pipeline.artifacts.pseudo_images import SHARDS, describe_guidance
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
-
-_SHARDS = "shards"
 
 
 class PseudoImages(Step):
@@ -63,7 +62,7 @@ class PseudoImages(Step):
             _SamplingWorker,
             {
                 "generator": workshop.parents["generator"].file(NETWORK_FILE),
-                "folder": workshop.file(_SHARDS),
+                "folder": workshop.file(SHARDS),
                 "config": self._config,
                 "latents": self._latents,
                 "seed": self.settings["seed"],
@@ -132,20 +131,3 @@ class _SamplingWorker(UnitWorker):
 
     def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
         return {"images": unit[2] - unit[1]}
-
-
-def describe_guidance(config: SamplingConfig) -> str:
-    """Return the guidance of a sampling in words."""
-    scale = f"{'' if config.guidance_method == 'classifier_free' else 'auto'}guidance scale {config.guidance_scale:g}"
-    if config.guidance_scale == 0 or config.guidance_interval is None:
-        return scale
-    low, high = config.guidance_interval
-    return f"{scale} at noise levels {low:g} to {high:g}"
-
-
-def asked_labels(index: DatasetIndex) -> list[np.ndarray]:
-    """Return the class that was asked of the generator for each pseudo image of each shard, int64."""
-    ends = np.cumsum([shard.samples for shard in index.shards])
-    return [
-        np.arange(end - shard.samples, end) % index.num_classes for shard, end in zip(index.shards, ends, strict=True)
-    ]

@@ -8,19 +8,15 @@ from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.semi_supervised.registry import algorithm_settings
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.trainings import classifier_training
-from dpt_ray.data.networks import NETWORK_FILE, Classifier, classifier_file
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.networks.classifier import Classifier, classifier_file
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.pipeline.artifacts.trained_network import describe_training, summarise_training
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.sample_images import PseudoImages
-from dpt_ray.pipeline.steps.train_network import (
-    CLASSIFIER_TITLES,
-    describe_training,
-    summarise_training,
-    train_network,
-    training_settings,
-)
+from dpt_ray.pipeline.steps.train_network import CLASSIFIER_TITLES, train_network, training_settings
 
 _START = "start"
 """Role of a parent: the classifier whose weights training begins with."""

@@ -7,16 +7,20 @@ from dpt_ray.config.schema import DataConfig, GeneratorConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
 from dpt_ray.core.trainings import generator_training
 from dpt_ray.data.loading.source import CONFIDENCE, ImageSource, sidecar_labelled_source, sidecar_latent_source
-from dpt_ray.data.networks import generator_file, latent_description
 from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.networks.generator import generator_file
+from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained.autoencoders import check_same, find_autoencoder
+from dpt_ray.pipeline.artifacts.dataset import image_form
+from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS
+from dpt_ray.pipeline.artifacts.trained_network import describe_training, summarise_training
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
-from dpt_ray.pipeline.steps.encode_latents import LATENTS, EncodeLatents, made_form
-from dpt_ray.pipeline.steps.index_dataset import image_form
-from dpt_ray.pipeline.steps.predict import SIDECARS, Predictions
-from dpt_ray.pipeline.steps.train_network import describe_training, summarise_training, train_network, training_settings
+from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
+from dpt_ray.pipeline.steps.predict import Predictions
+from dpt_ray.pipeline.steps.train_network import train_network, training_settings
 
 
 class TrainGenerator(Step):

@@ -11,16 +11,14 @@ from dpt_ray.core.semi_supervised.registry import algorithm_class
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.source import ImageSource
-from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.shards.skipped import skip_facts
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.distributed.skipped_log import read_ledger
-from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.graph import Workshop
-from dpt_ray.pipeline.steps.index_dataset import summarise_skipped
 
 CLASSIFIER_TITLES = {"stage1": "stage 1 classifier", "stage3": "stage 3 classifier"}
 HISTORY_ROWS, STEPS_PER_ROW = 200, 500
@@ -101,18 +99,3 @@ def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConf
         "shuffle_window": data.shuffle_window,
         "seed": seed,
     }
-
-
-def read_history(artifact: Artifact) -> list[dict[str, float]]:
-    """Return the loss curve of a trained network: rows with `images` and averaged metrics."""
-    return stores.read_json(artifact.file(HISTORY_FILE))
-
-
-def describe_training(images: int, *names: str) -> str:
-    """Say what a training will do."""
-    return f"training on {images:,} images ({', '.join(names)})"
-
-
-def summarise_training(facts: Mapping[str, Any]) -> str:
-    """Say what a training did."""
-    return f"{facts['images_seen']:,} images, last loss {facts['loss']:.4g}" + summarise_skipped(facts)

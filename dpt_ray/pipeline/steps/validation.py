@@ -15,8 +15,9 @@ from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.labelled import all_images, read_labelled, write_labelled
 from dpt_ray.pipeline.graph import Step, Workshop
-from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset, all_images, read_labelled, write_labelled
+from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 
 DEFAULT_SHARE = 0.2
 _LABELS, _ROWS_FILE = "labels", "rows.json"

@@ -1,0 +1,63 @@
+"""From settings to processes, weightings and guidance."""
+
+import math
+
+from dpt_ray.config.schema import (
+    GeneratorConfig,
+    SamplingConfig,
+)
+from dpt_ray.core.diffusion import weighting
+from dpt_ray.core.diffusion.denoiser import Denoiser
+from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
+from dpt_ray.core.diffusion.flow_matching import FlowMatching
+from dpt_ray.core.diffusion.guidance import autoguided, between, guided, guided_levels
+from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
+from dpt_ray.core.diffusion.samplers import SAMPLERS, sampling_grid
+
+
+def build_process(config: GeneratorConfig) -> Process:
+    """Return the diffusion process of a generator."""
+    if config.process == "flow_matching":
+        return FlowMatching(times=config.flow_times)
+    return {
+        "variance_preserving": VariancePreserving,
+        "discrete_variance_preserving": DiscreteVariancePreserving,
+        "edm": EdmPreconditioning,
+    }[config.process]()
+
+
+def build_weighting(config: GeneratorConfig) -> weighting.Weighting | None:
+    """Return the weight of each noise level in a generator's loss; None for the process's own."""
+    if config.loss_weighting == "min_snr":
+        return weighting.min_snr(config.min_snr_gamma)
+    return weighting.edm() if config.loss_weighting == "edm" else None
+
+
+def build_guidance(
+    config: SamplingConfig, denoiser: Denoiser, null_label: int, weak: Denoiser | None = None
+) -> Denoiser:
+    """Return a denoiser guided as `config` says; `weak` is what autoguidance extrapolates from."""
+    if config.guidance_method == "autoguidance":
+        assert weak is not None
+        inside = autoguided(denoiser, weak, config.guidance_scale)
+    else:
+        inside = guided(denoiser, config.guidance_scale, null_label)
+    if config.guidance_interval is None:
+        return inside
+    return between(inside, denoiser, *config.guidance_interval)
+
+
+def reaches_guidance(config: SamplingConfig, process: Process) -> bool:
+    """Whether any noise level of a process can lie in the guidance interval."""
+    low, high = config.guidance_interval or (0, math.inf)
+    return low <= process.sigma_max and process.sigma_min <= high
+
+
+def evaluations_per_image(config: SamplingConfig, process: Process) -> int:
+    """Return how often the network is evaluated for an image; a guided evaluation counts twice."""
+    grid = sampling_grid(config.sampler, config.steps, process.sigma_min, process.sigma_max, process.schedule)
+    levels = SAMPLERS[config.sampler].evaluated(grid)
+    if config.guidance_scale == 0:
+        return len(levels)
+    low, high = config.guidance_interval or (0, math.inf)
+    return len(levels) + guided_levels(levels, low, high)

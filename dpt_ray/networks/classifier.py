@@ -1,0 +1,65 @@
+"""A classifier, as a file and ready to label images."""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from dpt_ray.config.schema import (
+    ClassifierModelConfig,
+)
+from dpt_ray.core.models.graphs import ClassifierGraph
+from dpt_ray.core.models.settings import build_classifier, channel_statistics
+from dpt_ray.core.models.small_cnn import SmallCnn
+from dpt_ray.core.models.wide_resnet import WideResNet
+from dpt_ray.core.pixels import normalise
+from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.weights import save_network
+from dpt_ray.networks.files import open_network
+
+_FIRST_FORM = {"form": "preactivation"}
+"""The form of a wide residual network in a file that names none: such files are older than the setting."""
+
+
+def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: int, state: TrainState) -> bytes:
+    """Return the file of a trained classifier: its averaged weights."""
+    form = {"channels": channels, "num_classes": num_classes}
+    return save_network(state.ema.model, {"kind": "classifier", "model": config.model_dump(mode="json"), **form})
+
+
+class Classifier:
+    """A trained classifier.
+
+    Args:
+        url: its file.
+        device: where it computes.
+        checksum: as for `Generator`.
+
+    Raises:
+        UserError: the file is damaged or holds something else.
+    """
+
+    def __init__(self, url: str, device: str = "cpu", checksum: str | None = None):
+        def build(description: dict[str, Any]) -> nn.Module:
+            config = ClassifierModelConfig.model_validate(_FIRST_FORM | description["model"])
+            channels = description["channels"]
+            self._statistics = channel_statistics(config, channels)
+            self._temperature = float(description.get("temperature", 1.0))
+            if not self._temperature > 0:
+                raise ValueError(f"temperature {self._temperature:g} is not above 0")
+            return build_classifier(config, channels=channels, num_classes=description["num_classes"])
+
+        network, self.description = open_network(url, "classifier", build, checksum)
+        self.network = cast(SmallCnn | WideResNet, network.eval().to(device))
+        self._device = device
+
+    def graph(self) -> nn.Module:
+        """Return all of it as one network: uint8 images (B, C, H, W) to probabilities (B, num_classes)."""
+        return ClassifierGraph(self.network, *self._statistics, self._temperature)
+
+    @torch.inference_mode()
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return class probabilities (B, num_classes) and features (B, D) of uint8 images (B, C, H, W)."""
+        features = self.network.features(normalise(images.to(self._device), *self._statistics))
+        logits = self.network.head(features).float()
+        return (logits / self._temperature).softmax(dim=1).cpu(), features.float().cpu()

@@ -1,0 +1,79 @@
+"""From latents to images: the autoencoder that a generator of latents was trained with."""
+
+from typing import Any
+
+import torch
+
+from dpt_ray.config.schema import (
+    LatentsConfig,
+)
+from dpt_ray.core.diffusion.latent_moments import LatentScale
+from dpt_ray.errors import UserError
+from dpt_ray.networks.pretrained.autoencoders import FoundAutoencoder, check_same, find_autoencoder, open_autoencoder
+
+
+def latent_description(found: FoundAutoencoder, config: LatentsConfig) -> dict[str, Any]:
+    """Return what a generator's file says of the latents that it draws."""
+    scale = found.scale(config)
+    return {
+        "latents": {
+            "location": found.location,
+            "autoencoder": found.checksum,
+            "precision": config.precision,
+            "scale": scale.factor,
+            "shift": scale.shift,
+        }
+    }
+
+
+class LatentDecoder:
+    """Turns a generator's latents into images.
+
+    Args:
+        described: what `latent_description` said when the generator was trained.
+        latents: where the autoencoder is, and the expected scale.
+        device: where it computes.
+        batch: images together.
+        where: the generator's file.
+
+    Raises:
+        UserError: the autoencoder or the scale is another one.
+    """
+
+    def __init__(self, described: dict[str, Any], latents: LatentsConfig, device: str, batch: int, where: str):
+        found = find_autoencoder(latents.autoencoder or described["location"])
+        check_same(found, described["autoencoder"], f"{where} was trained on latents")
+        if latents.scale is not None and latents.scale != described["scale"]:
+            raise UserError(
+                f"{where} was trained on latents times {described['scale']:g}, not {latents.scale:g}",
+                where="stage2.latents.scale",
+                fix=f"set it to {described['scale']:g}, or train a generator with the other scale",
+            )
+        self._form = found.form
+        self._scale = LatentScale(described["scale"], described["shift"])
+        self._autoencoder = open_autoencoder(found, precision=described["precision"], batch=batch, device=device)
+
+    def image_shape(self, latent_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return the shape of the image of a latent."""
+        _, height, width = latent_shape
+        return self._form.image_channels, height * self._form.downsampling, width * self._form.downsampling
+
+    def __call__(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return images in [-1, 1], (B, C, H, W), of scaled latents.
+
+        Raises:
+            ValueError: latents are not finite.
+        """
+        if not torch.isfinite(latents).all():
+            raise ValueError("latents have NaN or infinite values: the generator that made them has diverged")
+        return self._autoencoder.decode(self._scale.undo(latents))
+
+
+def open_decoder(
+    url: str, described: dict[str, Any] | None, latents: LatentsConfig | None, device: str, batch: int
+) -> LatentDecoder | None:
+    if described is not None:
+        return LatentDecoder(described, latents or LatentsConfig(), device, batch, url)
+    if latents is not None and latents.autoencoder is not None:
+        raise UserError("was trained on pixels, not on latents", where=url, fix="set stage2.latents.autoencoder=null")
+    return None

@@ -1,0 +1,83 @@
+"""A linear probe on a frozen encoder, as a file and ready to label images."""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from dpt_ray.config.schema import (
+    ProbeConfig,
+)
+from dpt_ray.core.models.frozen_encoder import FrozenEncoder
+from dpt_ray.core.models.graphs import ProbeGraph
+from dpt_ray.core.probe.normalisation import normalise_rows
+from dpt_ray.core.weights import save_network
+from dpt_ray.networks.files import open_network
+from dpt_ray.networks.pretrained.encoders import open_encoder
+
+
+def probe_file(probe: ProbeConfig, num_classes: int, temperature: float, weight: torch.Tensor) -> bytes:
+    """Return the file of a fitted linear probe: its weight (C, D), and what features it is for."""
+    head = nn.Linear(weight.shape[1], num_classes, bias=False)
+    head.load_state_dict({"weight": weight.float()})
+    description = {
+        "kind": "probe",
+        "probe": probe.model_dump(mode="json"),
+        "num_features": weight.shape[1],
+        "num_classes": num_classes,
+        "temperature": temperature,
+    }
+    return save_network(head, description)
+
+
+class Probe:
+    """A fitted linear probe.
+
+    Args:
+        url: its file.
+        device: where it computes.
+        encoder: where its encoder is; where it was in training if None.
+        checksum: as for `Generator`.
+
+    Raises:
+        UserError: the file is damaged or holds something else.
+    """
+
+    def __init__(self, url: str, device: str = "cpu", encoder: str | None = None, checksum: str | None = None):
+        def build(description: dict[str, Any]) -> nn.Module:
+            self.config = ProbeConfig.model_validate(description["probe"])
+            self.temperature = float(description["temperature"])
+            return nn.Linear(description["num_features"], description["num_classes"], bias=False)
+
+        head, self.description = open_network(url, "probe", build, checksum)
+        self.head = cast(nn.Linear, head.to(device))
+        self._device = device
+        self._location = encoder or self.config.encoder
+        self._encoder: FrozenEncoder | None = None
+
+    @property
+    def encoder(self) -> FrozenEncoder:
+        """The encoder, loaded when it is first asked for.
+
+        Raises:
+            UserError: it is not where it should be.
+        """
+        if self._encoder is None:
+            config = self.config
+            self._encoder = open_encoder(self._location, crop=config.crop, blocks=config.blocks, device=self._device)
+        return self._encoder
+
+    def graph(self) -> nn.Module:
+        """Return it all as one network: uint8 RGB images (B, 3, resize, resize) to probabilities (B, num_classes)."""
+        return ProbeGraph(self.encoder, self.head, self.temperature)
+
+    @torch.inference_mode()
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Return class probabilities (B, num_classes) of an encoder's features (B, D)."""
+        logits = self.head(normalise_rows(features.to(self._device)))
+        return (logits / self.temperature).softmax(dim=1).cpu()
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return probabilities (B, num_classes) and features (B, D) of uint8 RGB images, `resize` pixels on a side."""
+        features = self.encoder(images).cpu()
+        return self.classify(features), features

@@ -1,0 +1,125 @@
+"""Metrics of a finished run, and the accuracy of a classifier from its predictions."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpt_ray.core.metrics.calibration import (
+    ReliabilityBin,
+    reliability,
+)
+from dpt_ray.core.metrics.classification import accuracy
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.sidecars import KEY, read_sidecar
+from dpt_ray.data.shards.skipped import count_images, read_skipped
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.predictions import read_predictions
+from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.report.content import (
+    Metric,
+)
+
+METRICS_FILE = "metrics.json"
+_UNREAD = -2
+"""In place of a predicted label."""
+
+
+def read_metrics(artifact: Artifact) -> dict[str, Any]:
+    """Return all figures, `per_class` (None where a class has no image) and `reliability` of pseudo-labels."""
+    return stores.read_json(artifact.file(METRICS_FILE))
+
+
+def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()) -> float:
+    """Return the share of a data set's images that were given their true class.
+
+    Args:
+        data: a `Dataset`.
+        predictions: `Predictions` of a classifier for it.
+        leave_out: keys of images that don't count.
+    """
+    keys, true = read_true_labels(read_index(data.url))
+    counts = torch.tensor([key not in leave_out for shard in keys for key in shard])
+    return accuracy(*known_pairs(true[counts], read_predicted(predictions, keys)[counts]))
+
+
+def classifier_reliability(
+    data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()
+) -> list[ReliabilityBin]:
+    """Return how the confidence of predictions compares with their accuracy; see `classifier_accuracy`."""
+    keys, true = read_true_labels(read_index(data.url))
+    counts = torch.tensor([key not in leave_out for shard in keys for key in shard])
+    return reliability_bins(
+        true[counts], read_predicted(predictions, keys)[counts], read_confidence(predictions)[counts]
+    )
+
+
+def read_true_labels(index: DatasetIndex) -> tuple[list[list[str]], torch.Tensor]:
+    """Return a set's keys, shard by shard, and its true labels, in its order."""
+    sidecars = [read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards))]
+    labels = np.concatenate([sidecar[LABEL] for sidecar in sidecars])
+    return [sidecar[KEY] for sidecar in sidecars], torch.from_numpy(labels)
+
+
+def read_predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> torch.Tensor:
+    """Return predicted labels, of these very images where they are given; `_UNREAD` where a shard could not be read."""
+    labels = []
+    for number, sidecar in enumerate(read_predictions(artifact, LABEL)):
+        if sidecar is None:
+            labels.append(np.full(count_images(read_skipped(artifact.facts["files"][number])), _UNREAD))
+        elif keys is not None and sidecar[KEY] != keys[number]:
+            raise UserError("does not list the images that it is compared with", where=artifact.url, fix="remove it")
+        else:
+            labels.append(sidecar[LABEL])
+    return torch.from_numpy(np.concatenate(labels))
+
+
+def read_confidence(artifact: Artifact) -> torch.Tensor:
+    """Return the confidence of predicted labels; nan where a shard could not be read."""
+    values = []
+    for number, sidecar in enumerate(read_predictions(artifact, CONFIDENCE)):
+        if sidecar is None:
+            values.append(np.full(count_images(read_skipped(artifact.facts["files"][number])), np.nan, np.float32))
+        else:
+            values.append(sidecar[CONFIDENCE])
+    return torch.from_numpy(np.concatenate(values))
+
+
+def reliability_bins(true: torch.Tensor, predicted: torch.Tensor, confidence: torch.Tensor) -> list[ReliabilityBin]:
+    known = (true >= 0) & (predicted != _UNREAD)
+    return reliability(confidence[known], true[known] == predicted[known]) if known.any() else []
+
+
+def known_pairs(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leave out images without a true label or without a prediction."""
+    known = (labels >= 0) & (predictions != _UNREAD)
+    return labels[known], predictions[known]
+
+
+def described_metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """Return the figures of an evaluation that are known, each with its meaning."""
+    known = [
+        ("stage1_accuracy", "stage 1 accuracy", "Share of held-out images that the stage-1 classifier gets right."),
+        ("pseudo_label_accuracy", "pseudo-label accuracy", "Share of unlabelled images that got their true class."),
+        ("pseudo_label_mean_confidence", "pseudo-label confidence",
+         "Mean confidence of pseudo-labels on unlabelled images; as high as their accuracy if it is calibrated."),
+        ("pseudo_label_calibration_error", "pseudo-label calibration error",
+         "Mean distance between confidence and accuracy of pseudo-labels on unlabelled images; 0 is calibrated."),
+        ("stage3_accuracy", "stage 3 accuracy", "Share of held-out images that the retrained classifier gets right."),
+        ("pseudo_image_agreement", "pseudo-image agreement",
+         "Share of pseudo images in which the stage-1 classifier sees the class that was asked for."),
+        ("duplicate_test_images", "duplicate test images",
+         "Held-out images with the very pixels of a training image."),
+        ("near_duplicate_test_images", "near-duplicate test images",
+         "Further held-out images that look like a training image."),
+        ("frechet_distance", "Frechet distance",
+         "Between training and pseudo images in the features of the stage-1 classifier (of its encoder, for a probe); "
+         "0 is equal. "
+         "Not comparable with distances in other features."),
+    ]  # fmt: skip
+    return tuple(
+        Metric(id, name, metrics[id], "", meaning) for id, name, meaning in known if metrics.get(id) is not None
+    )

@@ -1,0 +1,48 @@
+"""The list of labelled images."""
+
+from collections.abc import Iterator, Sequence
+
+from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.loading.source import LABEL, ImageSource, SourceShard
+from dpt_ray.data.shards.index import DatasetIndex
+from dpt_ray.data.shards.label_choice import LabelledImage
+from dpt_ray.data.shards.sidecars import KEY, read_sidecar
+from dpt_ray.data.storage import stores
+from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.graph import Workshop
+
+_FILE = "labelled.json"
+
+
+def all_images(index: DatasetIndex) -> Iterator[LabelledImage]:
+    """Yield every image of a data set with its true label (-1: none), in its order.
+
+    For choosing labelled and validation images; nothing that trains may call it.
+    """
+    for position in range(len(index.shards)):
+        sidecar = read_sidecar(index.label_sidecar(position), [LABEL])
+        for row, (key, label) in enumerate(zip(sidecar[KEY], sidecar[LABEL].tolist(), strict=True)):
+            yield LabelledImage(position, row, key, label)
+
+
+def write_labelled(workshop: Workshop, chosen: Sequence[LabelledImage]) -> None:
+    """Write the labelled images of an artifact, in the order of the data set."""
+    ordered = sorted(chosen, key=lambda image: (image.shard, image.row))
+    stores.write_json(workshop.file(_FILE), [[i.shard, i.row, i.key, i.label] for i in ordered])
+
+
+def read_labelled(artifact: Artifact) -> list[LabelledImage]:
+    """Return the labelled images of a `LabelledSubset`."""
+    return [LabelledImage(*entry) for entry in stores.read_json(artifact.file(_FILE))]
+
+
+def labelled_source(artifact: Artifact, index: DatasetIndex, form: ImageForm) -> ImageSource:
+    """Return the labelled images with their true labels as an image source."""
+    by_shard: dict[int, list[LabelledImage]] = {}
+    for image in read_labelled(artifact):
+        by_shard.setdefault(image.shard, []).append(image)
+    shards = (
+        SourceShard(index.shards[shard], tuple(i.row for i in images), tuple(i.label for i in images))
+        for shard, images in by_shard.items()
+    )
+    return ImageSource(tuple(shards), form)
