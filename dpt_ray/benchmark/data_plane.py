@@ -12,8 +12,9 @@ from dpt_ray.benchmark.memory import StreamMemory, measure_stream_memory
 from dpt_ray.benchmark.photos import write_photo_shards
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.importing.file_sets import list_shards
 from dpt_ray.data.loading.source import ImageSource, SourceShard
-from dpt_ray.data.shards.index import ShardInfo, list_shards
+from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.salvage import reliable_samples
 from dpt_ray.data.shards.samples import fetch_shard, sha256
 from dpt_ray.data.storage import stores

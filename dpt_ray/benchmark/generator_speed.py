@@ -24,9 +24,9 @@ from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.training.compute import FLOAT32, Precision, compile_network, in_precision
+from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import generator_training
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.feed import Feed, training_batches

@@ -19,8 +19,8 @@ from dpt_ray.core.pixels import normalise
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
 from dpt_ray.core.training.compute import Precision, compile_network, in_precision, keep_channels_last
+from dpt_ray.core.training.from_settings import classifier_training, strong_augmentation
 from dpt_ray.core.training.loop import Schedule, train
-from dpt_ray.core.trainings import classifier_training, strong_augmentation
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder, Segment

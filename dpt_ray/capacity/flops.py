@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, ProbeConfig
 from dpt_ray.core.models.settings import build_classifier, build_generator
-from dpt_ray.core.trainings import images_per_step, uses_unlabelled
+from dpt_ray.core.training.from_settings import images_per_step, uses_unlabelled
 
 BACKWARD = 2
 """The backward pass computes the gradients of a layer's inputs and of its weights: twice the forward pass."""

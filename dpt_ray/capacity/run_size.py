@@ -12,7 +12,7 @@ from dpt_ray.capacity.measured import read_rate
 from dpt_ray.config.schema import ClassifierConfig, RunConfig
 from dpt_ray.core.diffusion.settings import build_process, evaluations_per_image
 from dpt_ray.core.models.settings import build_classifier
-from dpt_ray.core.trainings import uses_unlabelled
+from dpt_ray.core.training.from_settings import uses_unlabelled
 
 LATENT_READ_RATE = 2000.0
 """Images/s of a CPU for stored latents of 65,536 bytes, measured once: 0.4 to 0.6 s for 1,000 (docs/latents.md)."""

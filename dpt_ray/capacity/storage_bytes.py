@@ -5,8 +5,8 @@ import math
 import torch
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig
+from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import classifier_training, generator_training
 
 TAR_BLOCK, TAR_RECORD = 512, 10240
 KEY_BYTES, LABEL_BYTES, CONFIDENCE_BYTES, TOP_BYTES, HASH_BYTES = 20, 8, 4, 8, 48

@@ -19,7 +19,6 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.diffusion.settings import build_process, reaches_guidance
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
-from dpt_ray.pipeline.graph import Step
 from dpt_ray.pipeline.splits import Split, test_split
 from dpt_ray.pipeline.start_checks import check_submitted
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
@@ -32,6 +31,7 @@ from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.recipes import Classifier, learn, predict
 from dpt_ray.pipeline.steps.sample_images import PseudoImages
+from dpt_ray.pipeline.steps.step import Step
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest
 

@@ -8,13 +8,14 @@ from dpt_ray.capacity.stored_data import stored_data
 from dpt_ray.config.schema import ClassifierConfig, RunConfig
 from dpt_ray.core.diffusion.settings import build_process, evaluations_per_image
 from dpt_ray.core.models.settings import build_classifier, build_generator
-from dpt_ray.core.trainings import images_per_step
+from dpt_ray.core.training.from_settings import images_per_step
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
-from dpt_ray.pipeline.graph import Step, in_order
+from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.start_checks import check_could_write
 from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
 from dpt_ray.pipeline.steps.index_dataset import Dataset
+from dpt_ray.pipeline.steps.step import Step
 from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
 from dpt_ray.tables import format_bytes, text_table
@@ -36,7 +37,7 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) 
     for number, step in enumerate(steps, start=1):
         artifact = store.find(step.name, step.fingerprint)
         state, what = ("made", step.summary(artifact.facts)) if artifact else ("to make", step.plan())
-        rows.append((f"{number} {step.title}", state, what, f"{step.name}/{step.fingerprint}"))
+        rows.append((f"{number} {step.title}", state, what, step.address))
     costs, size = _costs(config, steps, store), _size(config, steps, store)
     return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *size])
 

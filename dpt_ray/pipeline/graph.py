@@ -1,100 +1,18 @@
 """Steps and their graph: a step is a pure description of how an artifact follows from others."""
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy, read_skipped
-from dpt_ray.data.storage import stores
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.distributed.job_log import about
-from dpt_ray.distributed.progress import ProgressLine, StepProgress
 from dpt_ray.pipeline.artifacts.claims import Claim
-from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore, fingerprint
+from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
+from dpt_ray.pipeline.steps.step import Step, StepContext
 from dpt_ray.tables import duration
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Where and with what a step makes its artifact.
-
-    Attributes:
-        folder: URL of the artifact's folder; what an interrupted make left there may be used.
-        parents: the finished artifacts that the step builds on.
-        cluster: how the work is spread.
-        title: what to call the step when talking to people.
-        policy: how many images may be left out.
-        looks: taken at a training on its way.
-    """
-
-    folder: str
-    parents: Mapping[str, Artifact]
-    cluster: ClusterConfig
-    title: str
-    policy: SkipPolicy
-    looks: Looks | None = None
-
-    def file(self, *parts: str) -> str:
-        """Return the URL of a file in the artifact's folder."""
-        return stores.join(self.folder, *parts)
-
-    def progress(self, total: int, unit: str = "images") -> ProgressLine:
-        """Return a progress line for the step."""
-        return StepProgress(self.title, total, unit)
-
-
-class Step(ABC):
-    """One step of the method.
-
-    Args:
-        title: what to call it when talking to people; not part of its address.
-        settings: JSON-like; every setting that changes the artifact and nothing else.
-        parents: the steps whose artifacts it reads.
-    """
-
-    name: ClassVar[str]
-    """Kind of artifact, the first part of its address."""
-    version: ClassVar[int] = 1
-    """Raised when the code changes so that equal settings give another artifact."""
-
-    def __init__(self, title: str, settings: dict[str, Any], parents: "dict[str, Step]"):
-        self.title, self.settings, self.parents = title, settings, parents
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The artifact's address: a hash of everything that it follows from."""
-        return fingerprint(
-            {
-                "step": self.name,
-                "version": self.version,
-                "settings": self.settings,
-                "parents": {role: parent.fingerprint for role, parent in self.parents.items()},
-            }
-        )
-
-    @abstractmethod
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        """Make the artifact's files and return its facts (JSON-like)."""
-
-    def check(self, facts: Mapping[str, Any], folder: str) -> None:  # noqa: B027 - most accept what they made
-        """Refuse a finished artifact in `folder` that the settings do not allow to be used.
-
-        Raises:
-            UserError: they don't.
-        """
-
-    def summary(self, facts: Mapping[str, Any]) -> str:
-        """Say in a few words what a finished artifact holds."""
-        return ""
-
-    def plan(self) -> str:
-        """Say in a few words what making the artifact will do."""
-        return ""
 
 
 def in_order(targets: list[Step]) -> list[Step]:
@@ -131,7 +49,7 @@ def make_all(
     made: dict[tuple[str, str], Artifact] = {}
     for number, step in enumerate(steps, start=1):
         label = f"[{number}/{len(steps)}] {step.title}"
-        with about(step=step.title, artifact=f"{step.name}/{step.fingerprint}"):
+        with about(step=step.title, artifact=step.address):
             artifact = store.find(step.name, step.fingerprint)
             if artifact is not None:
                 _check(step, policy, artifact.facts, artifact.url)
@@ -172,7 +90,7 @@ def _make(
         with about(event="step_started"):
             say(f"{label}: {step.plan()}")
         began = time.monotonic()
-        facts = step.make(Workshop(folder, parents, cluster, label, policy, looks))
+        facts = step.make(StepContext(folder, parents, cluster, label, policy, looks))
         _check(step, policy, facts, folder)
         seconds = time.monotonic() - began
         artifact = store.commit(

@@ -31,7 +31,8 @@ from dpt_ray.pipeline.artifacts.run import (
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 from dpt_ray.pipeline.artifacts.trained_network import read_history
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.graph import Step, in_order
+from dpt_ray.pipeline.graph import in_order
+from dpt_ray.pipeline.steps.step import Step
 from dpt_ray.report.content import (
     ClassAudit,
     Curve,
@@ -59,7 +60,7 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
     """Write the run's folder unless it is there for these very artifacts; return a table for the terminal."""
     folder = stores.join(root, "runs", config.name)
     settings = dump_yaml(config)
-    document = describe_artifacts(run.by_id(), fingerprint(settings))
+    document = describe_artifacts({id: step.address for id, step in run.by_id().items()}, fingerprint(settings))
     if not is_written(folder, document):
         from dpt_ray.report.grid import grid_png
         from dpt_ray.report.page import render  # draws: slow to import
@@ -188,7 +189,7 @@ def _audit(
 
 
 def _record(step: Step, artifact: Artifact) -> StepRecord:
-    address = f"{step.name}/{step.fingerprint}"
+    address = step.address
     return StepRecord(step.title, address, artifact.manifest["seconds"], step.summary(artifact.facts))
 
 

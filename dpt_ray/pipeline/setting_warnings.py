@@ -8,7 +8,7 @@ from typing import Any
 from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig, RunConfig
 from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_settings
-from dpt_ray.core.trainings import images_per_step
+from dpt_ray.core.training.from_settings import images_per_step
 
 INITIAL_SHARE = 0.25
 """Share of the initial value in an average at the end of a training above which it is warned about."""

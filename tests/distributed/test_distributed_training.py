@@ -11,9 +11,9 @@ import torch
 from numbered_shards import IMAGE_SIZE, write_numbered_shards
 
 from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig
+from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import classifier_training, generator_training
 from dpt_ray.core.weights import load_network, save_network
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import CHECKPOINT_FILE, checkpoint_name, list_checkpoints

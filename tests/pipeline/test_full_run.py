@@ -31,7 +31,7 @@ def test_a_run_ends_with_a_report_its_settings_and_the_lineage_of_everything(fin
     assert "<svg" in page
     _, run = described(finished)
     addresses = json.loads((folder / "run.json").read_text())["artifacts"]
-    assert addresses == {id: f"{step.name}/{step.fingerprint}" for id, step in run.by_id().items()}
+    assert addresses == {id: step.address for id, step in run.by_id().items()}
     manifest = artifact(finished, run.retrained).manifest
     assert set(manifest["parents"]) == {"images", "labelled", "pseudo_images"}
     assert manifest["software"]["ray"]

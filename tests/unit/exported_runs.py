@@ -5,7 +5,7 @@ from typing import Any
 
 from dpt_ray.config.load import dump_yaml, load_config
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.core.trainings import classifier_training, generator_training
+from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.storage import stores
 from dpt_ray.networks.classifier import classifier_file

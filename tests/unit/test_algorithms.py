@@ -14,7 +14,7 @@ from dpt_ray.core.semi_supervised.algorithms.fixmatch import FixMatch
 from dpt_ray.core.semi_supervised.algorithms.pseudo_label import PseudoLabel
 from dpt_ray.core.semi_supervised.algorithms.supervised import Supervised
 from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_names, algorithm_settings
-from dpt_ray.core.trainings import images_per_step
+from dpt_ray.core.training.from_settings import images_per_step
 from dpt_ray.errors import UserError
 
 MENU = ("adamatch", "fixmatch", "flexmatch", "freematch", "pseudo_label", "softmatch", "supervised")

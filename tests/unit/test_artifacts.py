@@ -20,7 +20,8 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
 from dpt_ray.pipeline.artifacts.store import ArtifactStore, claims, fingerprint
-from dpt_ray.pipeline.graph import Step, Workshop, in_order, make_all
+from dpt_ray.pipeline.graph import in_order, make_all
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 
 class Toy(Step):
@@ -32,11 +33,11 @@ class Toy(Step):
     def __init__(self, title: str, settings: dict[str, Any], **parents: Step):
         super().__init__(title, settings, parents)
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
+    def make(self, context: StepContext) -> dict[str, Any]:
         self.made.append(self.title)
-        parts = [json.loads(stores.read_bytes(parent.file("value"))) for parent in workshop.parents.values()]
+        parts = [json.loads(stores.read_bytes(parent.file("value"))) for parent in context.parents.values()]
         value = self.settings["add"] + sum(parts)
-        stores.write_json(workshop.file("value"), value)
+        stores.write_json(context.file("value"), value)
         return {"value": value}
 
     def summary(self, facts) -> str:
@@ -51,12 +52,12 @@ class Failing(Toy):
 
     failures = 1
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        stores.write_json(workshop.file("partial"), 1)
+    def make(self, context: StepContext) -> dict[str, Any]:
+        stores.write_json(context.file("partial"), 1)
         if self.failures:
             self.failures -= 1
             raise RuntimeError("no luck")
-        return super().make(workshop)
+        return super().make(context)
 
 
 @pytest.fixture(autouse=True)
@@ -477,7 +478,7 @@ from dpt_ray.pipeline.artifacts.store import ArtifactStore
 class Noted(graph.Step):
     name = "noted"
 
-    def make(self, workshop):
+    def make(self, context):
         with open(sys.argv[2], "a") as log:
             log.write("made\\n")
         return {"value": 7}

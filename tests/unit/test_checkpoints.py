@@ -15,8 +15,8 @@ from torch import nn
 from worker_pairs import leave
 
 from dpt_ray.core.collective import from_first_worker
+from dpt_ray.core.objective import Objective
 from dpt_ray.core.training.ema import Ema
-from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.core.weights import read_metadata
 from dpt_ray.data.storage import stores

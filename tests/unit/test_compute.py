@@ -17,6 +17,7 @@ from dpt_ray.config.schema import (
     OptimizerConfig,
 )
 from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.objective import Objective
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.training.compute import (
     check_compiler,
@@ -26,11 +27,10 @@ from dpt_ray.core.training.compute import (
     keep_channels_last,
 )
 from dpt_ray.core.training.ema import Ema
+from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.loop import Schedule, train, train_step
 from dpt_ray.core.training.nonfinite import FiniteCheck, NonFiniteLossError
-from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import classifier_training, generator_training
 from dpt_ray.errors import UserError
 
 STEPS = 4

@@ -21,10 +21,10 @@ from dpt_ray.core.probe.logistic import fit_logistic
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
 from dpt_ray.core.training.compute import check_compiler, check_precision, compile_network, keep_channels_last
+from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import classifier_training, generator_training
 from dpt_ray.networks.generator import Generator, generator_file
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -104,7 +104,7 @@ def settings(name: str, given: list[str]) -> list[str]:
 
 def addresses(overrides: list[str]) -> list[str]:
     config = load_config(None, ["preset=digits", "labels.per_class=4"], overrides)
-    return [f"{step.name}/{step.fingerprint}" for step in build(config).steps()]
+    return [step.address for step in build(config).steps()]
 
 
 def test_every_marked_setting_is_tried():

@@ -18,7 +18,7 @@ from PIL import Image
 import dpt_ray
 from dpt_ray.config.schema import LatentsConfig, ProbeConfig
 from dpt_ray.core.row_random import derive_seed
-from dpt_ray.core.trainings import generator_training
+from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError

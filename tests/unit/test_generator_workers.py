@@ -13,10 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from worker_pairs import leave
 
 from dpt_ray.config.schema import ConditioningConfig, GeneratorConfig, GeneratorModelConfig, OptimizerConfig
+from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.loop import train_step
 from dpt_ray.core.training.sharding import shard
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import generator_training
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.networks.generator import generator_file

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.importing.listed_paths import ListedPaths, plain_path
 from dpt_ray.data.importing.path_hints import why_none_fits
+from dpt_ray.data.shards.listed_paths import ListedPaths, plain_path
 
 FILES = ["cat/1.png", "dog/café.png", "2.png"]
 

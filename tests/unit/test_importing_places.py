@@ -18,11 +18,10 @@ from importing_data import encoded, labels_of, new_place, settings, shards_of, w
 
 from dpt_ray.data.importing import sniffing
 from dpt_ray.data.importing.detect import describe
-from dpt_ray.data.importing.file_sets import SHARDS, find_files
+from dpt_ray.data.importing.file_sets import SHARDS, find_files, list_shards
 from dpt_ray.data.importing.import_plan import missed_first
 from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.same_place import real_place
-from dpt_ray.data.shards.index import list_shards
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 

@@ -18,8 +18,8 @@ from dpt_ray.core.diffusion.latent_moments import LatentDraw, LatentScale
 from dpt_ray.core.models.diffusers_autoencoder import autoencoder_form
 from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.loop import Schedule, train
-from dpt_ray.core.trainings import generator_training
 from dpt_ray.data.images.decoding import ImageForm, decode_image, encode_png
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder

@@ -20,10 +20,11 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import build
-from dpt_ray.pipeline.graph import Step, Workshop, in_order
+from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.run_report import _overlap
 from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.index_dataset import Dataset, _IndexWorker
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 SIZE = 32
 DATA = DataConfig(image_size=SIZE, num_classes=2)
@@ -39,7 +40,7 @@ class Given(Step):
     def __init__(self):
         super().__init__("given", {"image_size": SIZE}, {})
 
-    def make(self, workshop):
+    def make(self, context):
         raise NotImplementedError
 
 
@@ -72,7 +73,7 @@ def compared(tmp_path, train, test, on_overlap="fail"):
         "train_data": indexed(tmp_path / "given" / "1", train),
         "test_data": indexed(tmp_path / "given" / "2", test),
     }
-    facts = step.make(Workshop(folder, parents, ClusterConfig(), "overlap", TOLERATE_NOTHING))
+    facts = step.make(StepContext(folder, parents, ClusterConfig(), "overlap", TOLERATE_NOTHING))
     return step, facts, folder
 
 

@@ -14,8 +14,8 @@ from dpt_ray.core.models.settings import build_classifier
 from dpt_ray.core.models.wide_resnet import LEAK, ResidualBlock, WideResNet
 from dpt_ray.core.semi_supervised.registry import algorithm_settings
 from dpt_ray.core.training.ema import Ema
+from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.optim import build_optimizer, learning_rate
-from dpt_ray.core.trainings import classifier_training
 
 CONFIG = load_config(None, ["preset=cifar10", "data.train=unread", "data.test=unread"])
 STAGES = [CONFIG.stage1, CONFIG.stage3]

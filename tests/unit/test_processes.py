@@ -14,7 +14,7 @@ from dpt_ray.core.diffusion.flow_matching import FlowMatching
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, VariancePreserving
 from dpt_ray.core.diffusion.samplers import sample, sample_euler
 from dpt_ray.core.row_random import RowRandom
-from dpt_ray.core.trainings import generator_training
+from dpt_ray.core.training.from_settings import generator_training
 
 TIMED = [VariancePreserving(), DiscreteVariancePreserving(), FlowMatching()]
 PROCESSES = [*TIMED, EdmPreconditioning(), FlowMatching(times="logit_normal")]

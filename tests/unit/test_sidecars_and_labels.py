@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.data.images.decoding import ImageForm, encode_png
+from dpt_ray.data.importing.file_sets import list_shards
 from dpt_ray.data.loading.source import (
     ImageSource,
     SourceShard,
@@ -22,7 +23,7 @@ from dpt_ray.data.loading.source import (
     sidecar_labelled_source,
     unlabelled_source,
 )
-from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, list_shards, read_index
+from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.keys import file_key
 from dpt_ray.data.shards.label_choice import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256

@@ -14,7 +14,7 @@ from dpt_ray.capacity.run_size import DataSize, size_run
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ProbeConfig
 from dpt_ray.core.models.uvit import UViT
-from dpt_ray.core.trainings import classifier_training, generator_training
+from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.prefetch_plan import plan_reads, segment_sequence
 from dpt_ray.data.shards.samples import Sample, build_shard

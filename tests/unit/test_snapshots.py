@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
+from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.power_ema import TRACKED, PowerEma
-from dpt_ray.core.trainings import generator_training
 from dpt_ray.core.weights import load_network
 from dpt_ray.data.storage.stores import write_bytes
 from dpt_ray.errors import UserError

@@ -22,14 +22,14 @@ from dpt_ray.config.schema import (
     GeneratorModelConfig,
     OptimizerConfig,
 )
+from dpt_ray.core.objective import Objective
 from dpt_ray.core.training.ema import Ema, HalfLife
+from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.loop import Schedule, train, train_step
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
-from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.optim import build_optimizer, learning_rate
 from dpt_ray.core.training.power_ema import PowerEma, exponent_of_width
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import classifier_training, generator_training
 from dpt_ray.core.weights import load_network, read_metadata, save_network
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder

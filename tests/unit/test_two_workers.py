@@ -22,13 +22,13 @@ from dpt_ray.config.schema import (
     MixingConfig,
     OptimizerConfig,
 )
+from dpt_ray.core.objective import Objective
 from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_names
 from dpt_ray.core.training.ema import Ema
+from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.loop import Schedule, train, train_step
 from dpt_ray.core.training.nonfinite import FiniteCheck, NonFiniteLossError
-from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import classifier_training
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder, Segment
 

@@ -17,8 +17,9 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
-from dpt_ray.pipeline.graph import Step, Workshop, in_order
+from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
+from dpt_ray.pipeline.steps.step import Step, StepContext
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
 
 CLASSES = 3
@@ -33,26 +34,26 @@ class Given(Step):
     def __init__(self, counts, unusable=()):
         super().__init__("given", {"counts": list(counts), "unusable": list(unusable)}, {})
 
-    def make(self, workshop: Workshop):
+    def make(self, context: StepContext):
         shards, number, counts = [], 0, np.zeros(CLASSES, int)
         for position, count in enumerate(self.settings["counts"]):
             numbers = list(range(number, number + count))
             png = encode_png(np.zeros((1, 8, 8), np.uint8))
             data = build_shard(Sample(f"{n:04d}", {"png": png, "cls": str(n % CLASSES).encode()}) for n in numbers)
-            stores.write_bytes(workshop.file(f"{position}.tar"), data)
+            stores.write_bytes(context.file(f"{position}.tar"), data)
             left_out = tuple(row for row in self.settings["unusable"] if row < count - 1)
             usable = [n for row, n in enumerate(numbers) if row not in left_out]
             labels = np.array([n % CLASSES for n in usable])
             stores.write_bytes(
-                workshop.file("labels", sidecar_name(position)),
+                context.file("labels", sidecar_name(position)),
                 encode_sidecar([f"{n:04d}" for n in usable], {LABEL: labels}),
             )
-            url = workshop.file(f"{position}.tar")
+            url = context.file(f"{position}.tar")
             shards.append(ShardInfo(url, len(data), sha256(data), len(usable), left_out, position))
             counts += np.bincount(labels, minlength=CLASSES)
             number += count
-        index = DatasetIndex(tuple(shards), tuple(counts.tolist()), workshop.file("labels"))
-        stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
+        index = DatasetIndex(tuple(shards), tuple(counts.tolist()), context.file("labels"))
+        stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return {"images": index.num_images}
 
 
@@ -62,7 +63,7 @@ def make(root, *targets: Step):
     for step in in_order(list(targets)):
         parents = {role: made[parent.fingerprint] for role, parent in step.parents.items()}
         folder = store.folder(step.name, step.fingerprint)
-        facts = step.make(Workshop(folder, parents, ClusterConfig(), step.title, TOLERATE_NOTHING))
+        facts = step.make(StepContext(folder, parents, ClusterConfig(), step.title, TOLERATE_NOTHING))
         manifest = {"facts": facts, "settings": step.settings, "seconds": 0.0}
         made[step.fingerprint] = store.commit(step.name, step.fingerprint, manifest)
     return [made[step.fingerprint] for step in targets]

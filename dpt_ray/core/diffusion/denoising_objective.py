@@ -13,9 +13,9 @@ from dpt_ray.core.diffusion.edm_augmentation import Augmentation
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
 from dpt_ray.core.diffusion.processes import Process
 from dpt_ray.core.diffusion.weighting import Weighting
+from dpt_ray.core.objective import Objective
 from dpt_ray.core.pixels import from_uint8
 from dpt_ray.core.row_random import RowRandom
-from dpt_ray.core.training.objective import Objective
 
 
 class DiffusionObjective(Objective):

@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.models.batch_norm import set_rows_apart
+from dpt_ray.core.objective import Objective
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Views
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
-from dpt_ray.core.training.objective import Objective
 
 
 class SemiSupervised(Objective):

@@ -13,9 +13,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dpt_ray.core.collective import whole
+from dpt_ray.core.objective import Objective
 from dpt_ray.core.state_mismatch import misfits
 from dpt_ray.core.training.ema import Ema
-from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.power_ema import PowerEma
 from dpt_ray.core.weights import read_metadata
 

@@ -11,11 +11,11 @@ from dpt_ray.data.importing.csv_rows import Row, read_rows
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.files import FileSet, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.import_plan import Ignored
-from dpt_ray.data.importing.listed_paths import ListedPaths
 from dpt_ray.data.importing.path_hints import why_none_fits
 from dpt_ray.data.importing.tree import FileEntry, list_tree
 from dpt_ray.data.importing.written_labels import read_labels, say_missing
 from dpt_ray.data.shards.keys import has_image_name, normalise_name, printable
+from dpt_ray.data.shards.listed_paths import ListedPaths
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError

@@ -5,7 +5,7 @@ import glob
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.litter import why_folder_passed_over, why_passed_over
@@ -280,3 +280,12 @@ def name_some(names: Sequence[str]) -> str:
     """Return the first names of many."""
     named = ", ".join(printable(name) for name in names[:_NAMED])
     return named + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+
+
+def list_shards(url: str) -> list[dict[str, Any]]:
+    """List the shards (`*.tar`) that a URL stands for: those of a folder, one file, or a pattern.
+
+    Raises:
+        UserError: no such folder, no shard in it, or shards of several splits.
+    """
+    return find_files(url, SHARDS).files

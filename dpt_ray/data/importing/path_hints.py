@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from dpt_ray.data.importing.listed_paths import plain_path
+from dpt_ray.data.shards.listed_paths import plain_path
 from dpt_ray.data.storage import stores
 
 _TRIED = 1000

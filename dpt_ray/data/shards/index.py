@@ -5,7 +5,6 @@ from typing import Any
 
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.images.perceptual_hash import PERCEPTUAL_HASH, PIXEL_HASH, ImageHashes
-from dpt_ray.data.importing.file_sets import SHARDS, find_files
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import expecting
@@ -124,12 +123,3 @@ def read_index(folder: str) -> DatasetIndex:
         )
         names = tuple(tree["class_names"]) if tree.get("class_names") else None
         return DatasetIndex(shards, tuple(tree["class_counts"]), resolve(tree["label_folder"]), names)
-
-
-def list_shards(url: str) -> list[dict[str, Any]]:
-    """List the shards (`*.tar`) that a URL stands for: those of a folder, one file, or a pattern.
-
-    Raises:
-        UserError: no such folder, no shard in it, or shards of several splits.
-    """
-    return find_files(url, SHARDS).files

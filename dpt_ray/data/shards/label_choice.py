@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dpt_ray.core.row_random import derive_seed
-from dpt_ray.data.importing.listed_paths import ListedPaths, plain_path
 from dpt_ray.data.shards.keys import file_key, file_keys, normalise_name
+from dpt_ray.data.shards.listed_paths import ListedPaths, plain_path
 from dpt_ray.data.shards.samples import split_name
 from dpt_ray.errors import UserError
 

@@ -15,8 +15,9 @@ from dpt_ray.config.yaml_reader import write_value
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
-from dpt_ray.pipeline.graph import Step, in_order
+from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.splits import Split, validation_split
+from dpt_ray.pipeline.steps.step import Step
 from dpt_ray.report.search_content import short_names
 
 Point = dict[str, Any]

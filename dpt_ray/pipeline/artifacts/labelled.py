@@ -9,7 +9,6 @@ from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.graph import Workshop
 
 _FILE = "labelled.json"
 
@@ -25,10 +24,10 @@ def all_images(index: DatasetIndex) -> Iterator[LabelledImage]:
             yield LabelledImage(position, row, key, label)
 
 
-def write_labelled(workshop: Workshop, chosen: Sequence[LabelledImage]) -> None:
-    """Write the labelled images of an artifact, in the order of the data set."""
+def write_labelled(folder: str, chosen: Sequence[LabelledImage]) -> None:
+    """Write the labelled images into an artifact's folder, in the order of the data set."""
     ordered = sorted(chosen, key=lambda image: (image.shard, image.row))
-    stores.write_json(workshop.file(_FILE), [[i.shard, i.row, i.key, i.label] for i in ordered])
+    stores.write_json(stores.join(folder, _FILE), [[i.shard, i.row, i.key, i.label] for i in ordered])
 
 
 def read_labelled(artifact: Artifact) -> list[LabelledImage]:

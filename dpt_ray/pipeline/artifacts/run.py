@@ -5,7 +5,6 @@ from typing import Any
 
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError, expecting
-from dpt_ray.pipeline.graph import Step
 
 RUN_FILE, REPORT_FILE, SETTINGS_FILE, SAMPLES_FILE = "run.json", "report.html", "config.yaml", "samples.png"
 FORMAT = 2
@@ -25,15 +24,14 @@ _IDS_OF_FORMAT_1 = {
 """Format 1 names artifacts by the titles that steps had then, format 2 by the fields of `DualPseudoTraining`."""
 
 
-def describe_artifacts(steps: Mapping[str, Step], settings: str) -> dict[str, Any]:
+def describe_artifacts(addresses: Mapping[str, str], settings: str) -> dict[str, Any]:
     """Return the content of `run.json`.
 
     Args:
-        steps: of the run, by id.
+        addresses: for each step's id the address of its artifact, `<step>/<fingerprint>`.
         settings: hash of the run's settings.
     """
-    addresses = {id: f"{step.name}/{step.fingerprint}" for id, step in steps.items()}
-    return {"format": FORMAT, "artifacts": addresses, "settings": settings}
+    return {"format": FORMAT, "artifacts": dict(addresses), "settings": settings}
 
 
 def is_written(folder: str, document: Mapping[str, Any]) -> bool:

@@ -19,9 +19,9 @@ from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_uni
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS, read_predictions, sidecar_urls, summarise_predictions
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.prediction_worker import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 SAMPLED_NUMBERS = 2**24
 """Probabilities that the driver holds to find the scales, about; the number of images does not bound its memory."""
@@ -46,14 +46,14 @@ class BalancedLabels(Step):
     def plan(self) -> str:
         return "balancing the labels"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        index = read_index(workshop.parents["images"].url)
+    def make(self, context: StepContext) -> dict[str, Any]:
+        index = read_index(context.parents["images"].url)
         shares = self.settings["class_shares"] or [1.0] * index.num_classes
         if len(shares) != index.num_classes:
             raise UserError(
                 f"names {len(shares)} shares for {index.num_classes} classes", where="pseudo_labels.class_shares"
             )
-        predictions = workshop.parents["predictions"]
+        predictions = context.parents["predictions"]
         sharpness = self.settings["sharpness"]
         sample = np.concatenate(list(_sampled(predictions, index)))
         scales = class_log_scales(torch.from_numpy(sample), torch.tensor(shares), sharpness=sharpness)
@@ -62,15 +62,15 @@ class BalancedLabels(Step):
             {
                 "index": index,
                 "given": sidecar_urls(predictions),
-                "folder": workshop.file(SIDECARS),
+                "folder": context.file(SIDECARS),
                 "log_scales": scales.log.tolist(),
                 "sharpness": sharpness,
                 "averaged": predictions.manifest["settings"].get("averaged_probabilities", False),
             },
             list(range(len(index.shards))),
-            resources=inference_resources(workshop.cluster),
-            progress=workshop.progress(index.num_images),
-            policy=workshop.policy,
+            resources=inference_resources(context.cluster),
+            progress=context.progress(index.num_images),
+            policy=context.policy,
         )
         moved = sum(file.pop("moved", 0) for file in files)
         facts = summarise_predictions(files, index.num_images, index.num_classes)

@@ -13,8 +13,8 @@ from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.overlap import MOST_LISTED, PAIRS_FILE, tell_exact, tell_near
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.index_dataset import Dataset
+from dpt_ray.pipeline.steps.step import Step, StepContext
 from dpt_ray.text import csv_cell
 
 TOLD_PAIRS, _TOLD_IN_ERROR = 20, 2
@@ -46,18 +46,18 @@ class Overlap(Step):
     def plan(self) -> str:
         return "comparing test images with training images"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        train, test = (read_index(workshop.parents[role].url) for role in ("train_data", "test_data"))
+    def make(self, context: StepContext) -> dict[str, Any]:
+        train, test = (read_index(context.parents[role].url) for role in ("train_data", "test_data"))
         held = _joined([test.hashes(position) for position in range(len(test.shards))])
         search = DuplicateSearch(held, limits_for(self.settings["image_size"]), MOST_LISTED)
-        progress, seen = workshop.progress(train.num_images), 0
+        progress, seen = context.progress(train.num_images), 0
         for position, shard in enumerate(train.shards):
             search.add(position, train.hashes(position))
             seen += shard.samples
             progress.update(seen)
         near = sorted(search.near.listed, key=lambda pair: (pair.bits, pair.held_row, pair.shard, pair.row))
         named = _NamedPairs(train, test).name([*search.exact.listed, *near])
-        stores.write_bytes(workshop.file(PAIRS_FILE), _table(named))
+        stores.write_bytes(context.file(PAIRS_FILE), _table(named))
         search.near.held &= ~search.exact.held
         return {
             "train_images": train.num_images,

@@ -14,9 +14,9 @@ from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_uni
 from dpt_ray.pipeline.artifacts.conditioning_labels import LABELLED, conditioned
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS, sidecar_urls
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.predict import Predictions
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 
 class ConditioningLabels(Step):
@@ -48,24 +48,24 @@ class ConditioningLabels(Step):
         least = self.settings["least_confidence"]
         return ", ".join([*known, *([f"no label under a confidence of {least:g}"] if least > 0 else [])])
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        index = read_index(workshop.parents["images"].url)
+    def make(self, context: StepContext) -> dict[str, Any]:
+        index = read_index(context.parents["images"].url)
         known: dict[int, dict[int, int]] = {}
-        for image in read_labelled(workshop.parents[LABELLED]) if LABELLED in self.parents else ():
+        for image in read_labelled(context.parents[LABELLED]) if LABELLED in self.parents else ():
             known.setdefault(image.shard, {})[image.row] = image.label
         files = run_units(
             _ConditioningWorker,
             {
                 "index": index,
-                "given": sidecar_urls(workshop.parents["pseudo_labels"]),
-                "folder": workshop.file(SIDECARS),
+                "given": sidecar_urls(context.parents["pseudo_labels"]),
+                "folder": context.file(SIDECARS),
                 "known": known,
                 "least_confidence": self.settings["least_confidence"],
             },
             list(range(len(index.shards))),
-            resources=inference_resources(workshop.cluster),
-            progress=workshop.progress(index.num_images),
-            policy=workshop.policy,
+            resources=inference_resources(context.cluster),
+            progress=context.progress(index.num_images),
+            policy=context.policy,
         )
         totals = {
             name: sum(file.get(name, 0) for file in files) for name in ("images", "known", "corrected", "dropped")

@@ -17,7 +17,7 @@ from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_uni
 from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
 from dpt_ray.pipeline.artifacts.dataset import summarise_skipped
 from dpt_ray.pipeline.artifacts.features import FEATURES, SIDECAR_FOLDER
-from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 
 class EncodeImages(Step):
@@ -49,23 +49,23 @@ class EncodeImages(Step):
     def plan(self) -> str:
         return f"encoding every image ({self._probe.encoder})"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        index = read_index(workshop.parents["images"].url)
-        resources = inference_resources(workshop.cluster)
+    def make(self, context: StepContext) -> dict[str, Any]:
+        index = read_index(context.parents["images"].url)
+        resources = inference_resources(context.cluster)
         files = run_units(
             _EncodingWorker,
             {
                 "index": index,
                 "probe": self._probe,
                 "form": self._form,
-                "folder": workshop.file(SIDECAR_FOLDER),
-                "batch": workshop.cluster.encoding_batch,
+                "folder": context.file(SIDECAR_FOLDER),
+                "batch": context.cluster.encoding_batch,
                 "device": resources.device,
             },
             list(range(len(index.shards))),
             resources=resources,
-            progress=workshop.progress(index.num_images),
-            policy=workshop.policy,
+            progress=context.progress(index.num_images),
+            policy=context.policy,
         )
         skipped = [entry for file in files for entry in read_skipped(file)]
         images = index.num_images - count_images(skipped)

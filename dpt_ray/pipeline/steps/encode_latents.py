@@ -29,7 +29,7 @@ from dpt_ray.networks.pretrained.autoencoders import (
 )
 from dpt_ray.pipeline.artifacts.dataset import image_form, summarise_skipped
 from dpt_ray.pipeline.artifacts.latents import LATENTS
-from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.step import Step, StepContext
 from dpt_ray.tables import format_bytes
 
 
@@ -82,9 +82,9 @@ class EncodeLatents(Step):
         bytes_each = 4 if self._config.latents.storage == "float32" else 2
         return self.settings["flips"] * kinds * channels * size**2 * bytes_each
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        index = read_index(workshop.parents["images"].url)
-        resources = inference_resources(workshop.cluster)
+    def make(self, context: StepContext) -> dict[str, Any]:
+        index = read_index(context.parents["images"].url)
+        resources = inference_resources(context.cluster)
         found = self._found or self._find()
         form = latent_form(self._config, self._data, found)
         files = run_units(
@@ -94,14 +94,14 @@ class EncodeLatents(Step):
                 "location": found.location,
                 "latents": form,
                 "images": image_form(self._data),
-                "folder": workshop.file(LATENTS),
-                "batch": workshop.cluster.encoding_batch,
+                "folder": context.file(LATENTS),
+                "batch": context.cluster.encoding_batch,
                 "device": resources.device,
             },
             list(range(len(index.shards))),
             resources=resources,
-            progress=workshop.progress(index.num_images),
-            policy=workshop.policy,
+            progress=context.progress(index.num_images),
+            policy=context.policy,
         )
         skipped = [entry for file in files for entry in read_skipped(file)]
         made = [file for file in files if "statistics" in file]

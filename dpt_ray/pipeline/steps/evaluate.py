@@ -28,9 +28,9 @@ from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.predict import Predictions
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 
 class Evaluation(Step):
@@ -81,8 +81,8 @@ class Evaluation(Step):
     def plan(self) -> str:
         return "comparing predictions with true labels"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        parents = workshop.parents
+    def make(self, context: StepContext) -> dict[str, Any]:
+        parents = context.parents
         train, test = read_index(parents["train_data"].url), read_index(parents["test_data"].url)
         if test.num_classes != train.num_classes:
             raise UserError(
@@ -126,7 +126,7 @@ class Evaluation(Step):
             "stage3_accuracy": _known_shares(class_recall(tests[1]), tests[1].sum(1)),
         }
         details = {"per_class": per_class, "reliability": [asdict(bin) for bin in bins]}
-        stores.write_json(workshop.file(METRICS_FILE), {**metrics, **details})
+        stores.write_json(context.file(METRICS_FILE), {**metrics, **details})
         return metrics
 
     def summary(self, facts: Any) -> str:

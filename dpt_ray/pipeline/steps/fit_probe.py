@@ -23,8 +23,8 @@ from dpt_ray.networks.probe import probe_file
 from dpt_ray.pipeline.artifacts.features import features_url, read_features
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.pseudo_images import asked_labels
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.encode_images import EncodeImages
+from dpt_ray.pipeline.steps.step import Step, StepContext
 from dpt_ray.pipeline.steps.train_network import CLASSIFIER_TITLES
 
 
@@ -69,10 +69,10 @@ class FitProbe(Step):
         ended = "" if facts["converged"] else f", NOT converged: gradient {facts['gradient']:.1e}"
         return f"{facts['rows']:,} images, {facts['evaluations']} passes, objective {facts['loss']:.4g}{ended}"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        parents = workshop.parents
+    def make(self, context: StepContext) -> dict[str, Any]:
+        parents = context.parents
         num_classes = read_index(parents["images"].url).num_classes
-        pieces = _labelled_pieces(workshop)
+        pieces = _labelled_pieces(context)
         with_pseudo = "pseudo_images" in parents
         if with_pseudo:
             asked = asked_labels(read_index(parents["pseudo_images"].url))
@@ -84,13 +84,13 @@ class FitProbe(Step):
             self.probe,
             num_classes,
             not with_pseudo,
-            workshop.cluster.keep_mib * 2**20,
-            resources=inference_resources(workshop.cluster),
+            context.cluster.keep_mib * 2**20,
+            resources=inference_resources(context.cluster),
         )
         file = probe_file(self.probe, num_classes, temperature, fitted.weight)
-        stores.write_bytes(workshop.file(NETWORK_FILE), file)
+        stores.write_bytes(context.file(NETWORK_FILE), file)
         history = [{"images": number + 1, "loss": value} for number, value in enumerate(fitted.objectives)]
-        stores.write_json(workshop.file(HISTORY_FILE), history)
+        stores.write_json(context.file(HISTORY_FILE), history)
         return {
             "rows": sum(len(piece.labels) for piece in pieces),
             "evaluations": len(fitted.objectives),
@@ -116,13 +116,13 @@ class _Piece:
         return normalise_rows(torch.from_numpy(np.array(chosen))), torch.from_numpy(self.labels)
 
 
-def _labelled_pieces(workshop: Workshop) -> list[_Piece]:
+def _labelled_pieces(context: StepContext) -> list[_Piece]:
     by_shard: dict[int, list[Any]] = {}
-    for image in read_labelled(workshop.parents["labelled"]):
+    for image in read_labelled(context.parents["labelled"]):
         by_shard.setdefault(image.shard, []).append(image)
     pieces = []
     for shard, images in by_shard.items():
-        url = features_url(workshop.parents["encoded"], shard)
+        url = features_url(context.parents["encoded"], shard)
         if url is not None:
             labels = np.array([image.label for image in images], np.int64)
             pieces.append(_Piece(url, tuple(image.row for image in images), labels))

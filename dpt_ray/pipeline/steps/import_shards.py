@@ -21,7 +21,7 @@ from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, NAMED_IN_LINE, SHARDS, ignored_facts, say_ignored
-from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 _RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
 _TRAIN = "train"
@@ -64,73 +64,73 @@ class ImportedShards(Step):
         form = f", brought to {size}x{size} pixels" if size else ""
         return f"writing {self.images.location} ({self.images.kind}) as shards{form}"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
+    def make(self, context: StepContext) -> dict[str, Any]:
         recipes = self.images.recipes(self.settings["images_per_shard"])
         lines = (json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) for recipe in recipes)
         plan = "\n".join(lines).encode()
-        stores.write_bytes(workshop.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
+        stores.write_bytes(context.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
         total = sum(recipe["images"] for recipe in recipes)
         images_in = total + count_images(self.images.refused)
-        self._check(workshop, list(self.images.refused), images_in, ())
-        records, levels = self._write_with_one_level(workshop, len(recipes), total)
-        if lost := self._lost(workshop, records):
+        self._check(context, list(self.images.refused), images_in, ())
+        records, levels = self._write_with_one_level(context, len(recipes), total)
+        if lost := self._lost(context, records):
             for record in lost:
                 stores.remove_tree(record["url"])
-            records, levels = self._write_with_one_level(workshop, len(recipes), total)
+            records, levels = self._write_with_one_level(context, len(recipes), total)
         skipped = [*self.images.refused, *(entry for record in records for entry in read_skipped(record))]
-        self._check(workshop, skipped, images_in, records)
+        self._check(context, skipped, images_in, records)
         self._check_classes(records)
-        stores.write_bytes(workshop.file(LEFT_OUT_FILE), left_out_table(skipped, self.images.ignored))
+        stores.write_bytes(context.file(LEFT_OUT_FILE), left_out_table(skipped, self.images.ignored))
         return {**self._facts(records), "levels": levels, **skip_facts(images_in, skipped)}
 
     def _write_with_one_level(
-        self, workshop: Workshop, shards: int, images: int
+        self, context: StepContext, shards: int, images: int
     ) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
         """Write all shards, with one white level for the images of more than 8 bits in all of them.
 
         It is known when all images were seen. Shards that were written with another one are then written again.
         """
-        train = workshop.parents.get(_TRAIN)
+        train = context.parents.get(_TRAIN)
         of_training: int | None = (train.facts["levels"] or {}).get("white") if train else None
-        records = self._write_shards(workshop, shards, images, of_training)
+        records = self._write_shards(context, shards, images, of_training)
         levels = level_facts((record.get("deep", (0, 0)) for record in records), of_training)
         white = levels["white"] if levels else None
         stale = [record for record in records if record.get("deep", (0,))[0] and record["white"] != white]
         if stale:
             for record in stale:
                 stores.remove_tree(record["url"])
-            records = self._write_shards(workshop, shards, images, white)
+            records = self._write_shards(context, shards, images, white)
         return records, levels
 
-    def _write_shards(self, workshop: Workshop, shards: int, images: int, white: int | None) -> list[dict[str, Any]]:
+    def _write_shards(self, context: StepContext, shards: int, images: int, white: int | None) -> list[dict[str, Any]]:
         return run_units(
             _ShardWorker,
             {
-                "folder": workshop.folder,
+                "folder": context.folder,
                 "kind": self.images.kind,
                 "reader_settings": self.settings["reader"],
                 "size": self.settings["prepare_size"],
                 "max_pixels": self.settings["max_pixels"],
                 "white": white,
-                "give_up_unread": workshop.policy.allowed_share == 0,
+                "give_up_unread": context.policy.allowed_share == 0,
             },
             list(range(shards)),
-            resources=inference_resources(workshop.cluster),
-            progress=workshop.progress(images),
-            policy=workshop.policy,
+            resources=inference_resources(context.cluster),
+            progress=context.progress(images),
+            policy=context.policy,
         )
 
-    def _lost(self, workshop: Workshop, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _lost(self, context: StepContext, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the records whose shards are not there any more, or not in their full length."""
-        there = {file["name"]: file["size"] for file in stores.list_files(workshop.file(SHARDS))}
+        there = {file["name"]: file["size"] for file in stores.list_files(context.file(SHARDS))}
         written = [record for record in records if record.get("shard")]
         return [record for record in written if there.get(record["shard"]["name"]) != record["shard"]["bytes"]]
 
     def _check(
-        self, workshop: Workshop, skipped: list[Skipped], images_in: int, records: Sequence[dict[str, Any]]
+        self, context: StepContext, skipped: list[Skipped], images_in: int, records: Sequence[dict[str, Any]]
     ) -> None:
         try:
-            workshop.policy.check(skipped, images_in)
+            context.policy.check(skipped, images_in)
             if images_in == count_images(skipped):
                 raise UserError("holds no image that can be used", where=self.images.location)
         except UserError:

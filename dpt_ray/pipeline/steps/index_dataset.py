@@ -31,8 +31,8 @@ from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.artifacts.dataset import NO_LABEL, image_form, summarise_skipped
 from dpt_ray.pipeline.artifacts.shards import say_ignored, written_shards
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.import_shards import ImportedShards, import_shards, lost_classes
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"
@@ -98,25 +98,25 @@ class Dataset(Step):
     def plan(self) -> str:
         return f"indexing {self.settings.get('location', 'the shards')}"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        shards = self._listing or written_shards(workshop.parents["shards"])
+    def make(self, context: StepContext) -> dict[str, Any]:
+        shards = self._listing or written_shards(context.parents["shards"])
         facts = run_units(
             _IndexWorker,
             {
                 "urls": [shard["url"] for shard in shards],
-                "folder": workshop.file(_LABELS),
+                "folder": context.file(_LABELS),
                 "form": self._form,
             },
             list(range(len(shards))),
-            resources=inference_resources(workshop.cluster),
-            progress=workshop.progress(len(shards), "shards"),
-            policy=workshop.policy,
+            resources=inference_resources(context.cluster),
+            progress=context.progress(len(shards), "shards"),
+            policy=context.policy,
         )
-        train = workshop.parents.get(_TRAIN)
+        train = context.parents.get(_TRAIN)
         levels = level_facts(
             (fact["deep"] for fact in facts if "samples" in fact), read_index(train.url).white if train else None
         )
-        imported = workshop.parents["shards"].facts["levels"] if self.imported else None
+        imported = context.parents["shards"].facts["levels"] if self.imported else None
         infos = [
             ShardInfo(
                 url=shards[number]["url"],
@@ -131,7 +131,7 @@ class Dataset(Step):
             if "samples" in fact
         ]
         skipped = [entry for fact in facts for entry in read_skipped(fact)]
-        workshop.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
+        context.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
         facts = [fact for fact in facts if "samples" in fact]
         counts = _count_classes(facts)
         if gone := {label for fact in facts for label in fact.get("classes_out", ())} - counts.keys():
@@ -141,8 +141,8 @@ class Dataset(Step):
         repeated = _check_images([fact["url"] for fact in facts], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
         names = self.imported.images.class_names if self.imported else None
-        index = DatasetIndex(tuple(infos), class_counts, workshop.file(_LABELS), names)
-        stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
+        index = DatasetIndex(tuple(infos), class_counts, context.file(_LABELS), names)
+        stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return {
             "images": index.num_images,
             "shards": len(infos),

@@ -11,7 +11,7 @@ from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.dataset import class_names
 from dpt_ray.pipeline.artifacts.labelled import all_images, write_labelled
-from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 
 class LabelledSubset(Step):
@@ -32,8 +32,8 @@ class LabelledSubset(Step):
     def plan(self) -> str:
         return "choosing the labelled images"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        index = read_index(workshop.parents["images"].url)
+    def make(self, context: StepContext) -> dict[str, Any]:
+        index = read_index(context.parents["images"].url)
         images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
         if "listed" in self.settings:
             where = self._where
@@ -42,7 +42,7 @@ class LabelledSubset(Step):
             where = "labels"
             chosen = draw_per_class(images, names, self._counts(index), self.settings["seed"])
         check_every_class_labelled(chosen, names, where)
-        write_labelled(workshop, chosen)
+        write_labelled(context.folder, chosen)
         return {"images": len(chosen), "of": index.num_images}
 
     def summary(self, facts: Any) -> str:

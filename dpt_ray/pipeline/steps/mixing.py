@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
-from dpt_ray.core.trainings import uses_unlabelled
+from dpt_ray.core.training.from_settings import uses_unlabelled
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, ImageSource, SourceShard, unlabelled_source
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
@@ -14,7 +14,7 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.labelled import labelled_source
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import asked_labels
-from dpt_ray.pipeline.graph import Workshop
+from dpt_ray.pipeline.steps.step import StepContext
 
 PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"
 """Roles of parents: the generator's images, and what stage 1 sees in them."""
@@ -35,18 +35,18 @@ class MixedSources:
     facts: dict[str, Any]
 
 
-def mix(workshop: Workshop, config: ClassifierConfig, data: DataConfig, index: DatasetIndex) -> MixedSources:
-    """Gather the sources of a training from the workshop's parents.
+def mix(context: StepContext, config: ClassifierConfig, data: DataConfig, index: DatasetIndex) -> MixedSources:
+    """Gather the sources of a training from the context's parents.
 
     Raises:
         UserError: no pseudo image is left.
     """
     form = image_form(data)
-    labelled = labelled_source(workshop.parents["labelled"], index, form)
+    labelled = labelled_source(context.parents["labelled"], index, form)
     unlabelled = unlabelled_source(index, form)
     sources, num_real, facts = {"labelled": (labelled, config.labelled_batch)}, None, {}
-    if PSEUDO_IMAGES in workshop.parents:
-        pseudo, facts = _pseudo_images(workshop, config, form, index.num_classes)
+    if PSEUDO_IMAGES in context.parents:
+        pseudo, facts = _pseudo_images(context, config, form, index.num_classes)
         if config.mixing.real_share is None:
             num_real = labelled.num_images
             sources["labelled"] = (labelled + pseudo, config.labelled_batch)
@@ -61,14 +61,14 @@ def mix(workshop: Workshop, config: ClassifierConfig, data: DataConfig, index: D
 
 
 def _pseudo_images(
-    workshop: Workshop, config: ClassifierConfig, form: Any, num_classes: int
+    context: StepContext, config: ClassifierConfig, form: Any, num_classes: int
 ) -> tuple[ImageSource, dict[str, Any]]:
     """Return the pseudo images that are used, labelled with the class that was asked of the generator."""
-    index = read_index(workshop.parents[PSEUDO_IMAGES].url)
+    index = read_index(context.parents[PSEUDO_IMAGES].url)
     asked = asked_labels(index)
     used = [np.ones(len(labels), bool) for labels in asked]
     if config.mixing.only_agreeing:
-        predictions = read_predictions(workshop.parents[PSEUDO_PREDICTIONS], LABEL, CONFIDENCE)
+        predictions = read_predictions(context.parents[PSEUDO_PREDICTIONS], LABEL, CONFIDENCE)
         for number, (seen, labels) in enumerate(zip(predictions, asked, strict=True)):
             used[number] = (
                 np.zeros(len(labels), bool)

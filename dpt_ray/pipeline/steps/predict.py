@@ -11,9 +11,9 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.dataset import image_form, summarise_skipped
 from dpt_ray.pipeline.artifacts.features import features_url
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS, summarise_predictions
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.encode_images import EncodeImages
 from dpt_ray.pipeline.steps.prediction_worker import PredictionWorker, Views
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 
 class Predictions(Step):
@@ -69,18 +69,18 @@ class Predictions(Step):
     def plan(self) -> str:
         return "labelling every image"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        index = read_index(workshop.parents["images"].url)
-        resources = inference_resources(workshop.cluster)
-        encoded = workshop.parents.get("encoded")
+    def make(self, context: StepContext) -> dict[str, Any]:
+        index = read_index(context.parents["images"].url)
+        resources = inference_resources(context.cluster)
+        encoded = context.parents.get("encoded")
         files = run_units(
             PredictionWorker,
             {
                 "index": index,
-                "classifier": workshop.parents["classifier"].file(NETWORK_FILE),
+                "classifier": context.parents["classifier"].file(NETWORK_FILE),
                 "encoded": None if encoded is None else [features_url(encoded, n) for n in range(len(index.shards))],
-                "folder": workshop.file(SIDECARS),
-                "batch": workshop.cluster.inference_batch,
+                "folder": context.file(SIDECARS),
+                "batch": context.cluster.inference_batch,
                 "device": resources.device,
                 "form": self._form,
                 "features": self.settings["features"],
@@ -90,8 +90,8 @@ class Predictions(Step):
             },
             list(range(len(index.shards))),
             resources=resources,
-            progress=workshop.progress(index.num_images),
-            policy=workshop.policy,
+            progress=context.progress(index.num_images),
+            policy=context.policy,
         )
         return summarise_predictions(files, index.num_images, index.num_classes)
 

@@ -23,7 +23,7 @@ from dpt_ray.distributed.inference import UnitWorker, run_units
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.pseudo_images import SHARDS, describe_guidance
-from dpt_ray.pipeline.graph import Step, Workshop
+from dpt_ray.pipeline.steps.step import Step, StepContext
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
 
 
@@ -53,32 +53,32 @@ class PseudoImages(Step):
             f"{describe_guidance(config)})"
         )
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        classes = read_index(workshop.parents["images"].url)
+    def make(self, context: StepContext) -> dict[str, Any]:
+        classes = read_index(context.parents["images"].url)
         size = self._config.images_per_shard
         total = self._config.per_class * classes.num_classes
-        resources = inference_resources(workshop.cluster)
+        resources = inference_resources(context.cluster)
         files = run_units(
             _SamplingWorker,
             {
-                "generator": workshop.parents["generator"].file(NETWORK_FILE),
-                "folder": workshop.file(SHARDS),
+                "generator": context.parents["generator"].file(NETWORK_FILE),
+                "folder": context.file(SHARDS),
                 "config": self._config,
                 "latents": self._latents,
                 "seed": self.settings["seed"],
-                "batch": workshop.cluster.sampling_batch,
-                "decoding_batch": workshop.cluster.encoding_batch,
+                "batch": context.cluster.sampling_batch,
+                "decoding_batch": context.cluster.encoding_batch,
                 "device": resources.device,
-                "compiled": workshop.cluster.compile,
+                "compiled": context.cluster.compile,
             },
             [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
             resources=resources,
-            progress=workshop.progress(total),
+            progress=context.progress(total),
         )
         shards = tuple(ShardInfo(file["url"], file["bytes"], file["sha256"], file["images"]) for file in files)
         counts = (self._config.per_class,) * classes.num_classes
         index = DatasetIndex(shards, counts, label_folder="")
-        stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
+        stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return {"images": total, "classes": classes.num_classes, "files": files}
 
     def summary(self, facts: Any) -> str:

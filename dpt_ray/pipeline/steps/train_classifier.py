@@ -6,16 +6,16 @@ from typing import Any
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.semi_supervised.registry import algorithm_settings
+from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.trainings import classifier_training
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.trained_network import describe_training, summarise_training
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.sample_images import PseudoImages
+from dpt_ray.pipeline.steps.step import Step, StepContext
 from dpt_ray.pipeline.steps.train_network import CLASSIFIER_TITLES, train_network, training_settings
 
 _START = "start"
@@ -82,10 +82,10 @@ class TrainClassifier(Step):
         mixed = f", {sum(used):,} of {facts['pseudo_images']:,} pseudo images" if used else ""
         return summarise_training(facts) + mixed
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
+    def make(self, context: StepContext) -> dict[str, Any]:
         config, data = self._config, self._data
-        index = read_index(workshop.parents["images"].url)
-        mixed = mix(workshop, config, data, index)
+        index = read_index(context.parents["images"].url)
+        mixed = mix(context, config, data, index)
         unlabelled, _ = mixed.sources.get("unlabelled", (None, 0))
         build = partial(
             classifier_training,
@@ -96,11 +96,11 @@ class TrainClassifier(Step):
             num_real=mixed.num_real,
             seed=self._seed,
         )
-        if _START in workshop.parents:
-            build = partial(_from_weights, workshop.parents[_START].file(NETWORK_FILE), build)
+        if _START in context.parents:
+            build = partial(_from_weights, context.parents[_START].file(NETWORK_FILE), build)
         finish = partial(classifier_file, config.model, data.channels, index.num_classes)
         trained = train_network(
-            workshop, data, config, sources=mixed.sources, build=build, finish=finish, seed=self._seed
+            context, data, config, sources=mixed.sources, build=build, finish=finish, seed=self._seed
         )
         return {**trained, **mixed.facts}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from dpt_ray.config.schema import DataConfig, GeneratorConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
-from dpt_ray.core.trainings import generator_training
+from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.data.loading.source import CONFIDENCE, ImageSource, sidecar_labelled_source, sidecar_latent_source
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.networks.generator import generator_file
@@ -15,11 +15,11 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.trained_network import describe_training, summarise_training
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
 from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
 from dpt_ray.pipeline.steps.predict import Predictions
+from dpt_ray.pipeline.steps.step import Step, StepContext
 from dpt_ray.pipeline.steps.train_network import train_network, training_settings
 
 
@@ -69,19 +69,19 @@ class TrainGenerator(Step):
     def summary(self, facts: Any) -> str:
         return summarise_training(facts)
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
+    def make(self, context: StepContext) -> dict[str, Any]:
         config, data = self.config, self._data
-        index = read_index(workshop.parents["images"].url)
+        index = read_index(context.parents["images"].url)
         size, channels = config.canvas(data)
         form: dict[str, Any] = {"image_size": size, "channels": channels, "num_classes": index.num_classes}
-        labels = workshop.parents["pseudo_labels"].file(SIDECARS)
+        labels = context.parents["pseudo_labels"].file(SIDECARS)
         columns = (CONFIDENCE,) if config.conditioning.confidence else ()
         if config.in_latents:
-            source, draw, described = self._latents(workshop, index, labels, columns)
+            source, draw, described = self._latents(context, index, labels, columns)
         else:
             source, draw, described = sidecar_labelled_source(index, labels, image_form(data), columns), None, {}
         return train_network(
-            workshop,
+            context,
             data,
             config,
             sources={"images": (source, config.batch)},
@@ -90,7 +90,7 @@ class TrainGenerator(Step):
                 config,
                 **form,
                 seed=self._seed,
-                recompute_activations=workshop.cluster.recompute_activations,
+                recompute_activations=context.cluster.recompute_activations,
                 latents=draw,
             ),
             finish=partial(generator_file, config, form | described),
@@ -98,10 +98,10 @@ class TrainGenerator(Step):
         )
 
     def _latents(
-        self, workshop: Workshop, index: DatasetIndex, labels: str, columns: tuple[str, ...]
+        self, context: StepContext, index: DatasetIndex, labels: str, columns: tuple[str, ...]
     ) -> tuple[ImageSource, LatentDraw, dict[str, Any]]:
         """Return the latents with their labels, what draws them, and what the generator's file says of them."""
-        made = workshop.parents["latents"]
+        made = context.parents["latents"]
         form = made_form(made)
         found = find_autoencoder(self.config.latents.autoencoder or "")
         check_same(found, form.autoencoder, f"{made.url} holds latents")

@@ -18,7 +18,7 @@ from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.distributed.skipped_log import read_ledger
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.pipeline.graph import Workshop
+from dpt_ray.pipeline.steps.step import StepContext
 
 CLASSIFIER_TITLES = {"stage1": "stage 1 classifier", "stage3": "stage 3 classifier"}
 HISTORY_ROWS, STEPS_PER_ROW = 200, 500
@@ -26,7 +26,7 @@ HISTORY_ROWS, STEPS_PER_ROW = 200, 500
 
 
 def train_network(
-    workshop: Workshop,
+    context: StepContext,
     data: DataConfig,
     config: ClassifierConfig | GeneratorConfig,
     *,
@@ -35,7 +35,7 @@ def train_network(
     finish: Callable[[TrainState], bytes],
     seed: int,
 ) -> dict[str, Any]:
-    """Train in the workshop's folder and return the facts; its checkpoints are removed at the end."""
+    """Train in the context's folder and return the facts; its checkpoints are removed at the end."""
     images_per_step = sum(batch for _, batch in sources.values())
     log_every = max(images_per_step, min(config.images // HISTORY_ROWS, STEPS_PER_ROW * images_per_step))
     generator = isinstance(config, GeneratorConfig)
@@ -48,37 +48,37 @@ def train_network(
             total_images=config.images,
             images_per_step=images_per_step,
             log_every=log_every,
-            checkpoint_seconds=workshop.cluster.checkpoint_seconds,
+            checkpoint_seconds=context.cluster.checkpoint_seconds,
             snapshots=config.ema_snapshots if generator else 0,
         ),
         lanes=data.lanes,
         shuffle_window=data.shuffle_window,
         seed=derive_seed(config.seed, seed),
-        folder=workshop.folder,
+        folder=context.folder,
         precision=config.precision,
-        channels_last=workshop.cluster.channels_last,
-        compile=workshop.cluster.compile,
-        parts=workshop.cluster.gradient_accumulation if generator else 1,
-        shard=workshop.cluster.shard_weights and generator,
+        channels_last=context.cluster.channels_last,
+        compile=context.cluster.compile,
+        parts=context.cluster.gradient_accumulation if generator else 1,
+        shard=context.cluster.shard_weights and generator,
     )
-    network = workshop.file(NETWORK_FILE)
+    network = context.file(NETWORK_FILE)
     if not stores.exists(network):  # else it was trained, and stopped before its manifest was written
         run_training(
             job,
-            resources=training_resources(workshop.cluster),
-            keep_bytes=workshop.cluster.keep_mib * 2**20,
-            max_failures=workshop.cluster.max_failures,
-            progress=workshop.progress(math.ceil(config.images / images_per_step) * images_per_step),
-            policy=workshop.policy,
-            looks=workshop.looks,
+            resources=training_resources(context.cluster),
+            keep_bytes=context.cluster.keep_mib * 2**20,
+            max_failures=context.cluster.max_failures,
+            progress=context.progress(math.ceil(config.images / images_per_step) * images_per_step),
+            policy=context.policy,
+            looks=context.looks,
         )
-    remove_checkpoints(workshop.folder)
-    history = stores.read_json(workshop.file(HISTORY_FILE))
+    remove_checkpoints(context.folder)
+    history = stores.read_json(context.file(HISTORY_FILE))
     images_in = sum(source.num_images for source, _ in sources.values())
     return {
         "images_seen": history[-1]["images"],
         "loss": history[-1]["loss"],
-        **skip_facts(images_in, read_ledger(workshop.folder)),
+        **skip_facts(images_in, read_ledger(context.folder)),
     }
 
 

@@ -16,8 +16,8 @@ from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, side
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.labelled import all_images, read_labelled, write_labelled
-from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
+from dpt_ray.pipeline.steps.step import Step, StepContext
 
 DEFAULT_SHARE = 0.2
 _LABELS, _ROWS_FILE = "labels", "rows.json"
@@ -51,9 +51,9 @@ class ValidationChoice(Step):
     def summary(self, facts: Any) -> str:
         return f"{facts['images']:,} of {facts['of']:,} images"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        index = read_index(workshop.parents["images"].url)
-        known = read_labelled(workshop.parents["labelled"]) if "labelled" in workshop.parents else []
+    def make(self, context: StepContext) -> dict[str, Any]:
+        index = read_index(context.parents["images"].url)
+        known = read_labelled(context.parents["labelled"]) if "labelled" in context.parents else []
         from_labelled = self.settings["from"] == "labelled"
         if from_labelled:
             candidates = known
@@ -64,7 +64,7 @@ class ValidationChoice(Step):
         rows: dict[int, list[int]] = defaultdict(list)
         for image in chosen:
             rows[image.shard].append(image.row)
-        stores.write_json(workshop.file(_ROWS_FILE), {str(shard): sorted(rows[shard]) for shard in sorted(rows)})
+        stores.write_json(context.file(_ROWS_FILE), {str(shard): sorted(rows[shard]) for shard in sorted(rows)})
         return {"images": len(chosen), "of": len(candidates)}
 
     def _choose(self, candidates: Sequence[LabelledImage], from_labelled: bool) -> list[LabelledImage]:
@@ -112,9 +112,9 @@ class DataPart(Step):
     def summary(self, facts: Any) -> str:
         return f"{facts['images']:,} images in {facts['shards']} shards"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        whole = read_index(workshop.parents["images"].url)
-        chosen = read_choice(workshop.parents["choice"].file(_ROWS_FILE))
+    def make(self, context: StepContext) -> dict[str, Any]:
+        whole = read_index(context.parents["images"].url)
+        chosen = read_choice(context.parents["choice"].file(_ROWS_FILE))
         shards, counts = [], np.zeros(whole.num_classes, np.int64)
         for position, shard in enumerate(whole.shards):
             is_chosen = np.isin(np.arange(shard.samples), chosen.get(position, []))
@@ -125,10 +125,10 @@ class DataPart(Step):
             labels = sidecar[LABEL][kept]
             keys = [sidecar[KEY][row] for row in kept]
             shards.append(replace(_keep_rows(shard, kept), number=position))
-            stores.write_bytes(workshop.file(_LABELS, sidecar_name(position)), encode_sidecar(keys, {LABEL: labels}))
+            stores.write_bytes(context.file(_LABELS, sidecar_name(position)), encode_sidecar(keys, {LABEL: labels}))
             counts += np.bincount(labels[labels >= 0], minlength=whole.num_classes)
-        index = DatasetIndex(tuple(shards), tuple(counts.tolist()), workshop.file(_LABELS), whole.class_names)
-        stores.write_json(workshop.file(INDEX_FILE), index.to_json(workshop.folder))
+        index = DatasetIndex(tuple(shards), tuple(counts.tolist()), context.file(_LABELS), whole.class_names)
+        stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return {"images": index.num_images, "shards": len(shards), "images_per_class": counts.tolist()}
 
 
@@ -163,9 +163,9 @@ class LabelledRest(Step):
     def summary(self, facts: Any) -> str:
         return f"{facts['images']:,} of {facts['of']:,} labelled images"
 
-    def make(self, workshop: Workshop) -> dict[str, Any]:
-        labelled = {image.key: image for image in read_labelled(workshop.parents["labelled"])}
-        index = read_index(workshop.parents["images"].url)
+    def make(self, context: StepContext) -> dict[str, Any]:
+        labelled = {image.key: image for image in read_labelled(context.parents["labelled"])}
+        index = read_index(context.parents["images"].url)
         rest = [replace(i, label=labelled[i.key].label) for i in all_images(index) if i.key in labelled]
-        write_labelled(workshop, rest)
+        write_labelled(context.folder, rest)
         return {"images": len(rest), "of": len(labelled)}

@@ -1,4 +1,4 @@
-"""Pseudo-label: the network's own confident predictions as labels (Lee, ICML workshop 2013)."""
+"""Pseudo-label: the network's own confident predictions as labels (Lee, ICML context 2013)."""
 
 from typing import Annotated
 

@@ -15,13 +15,13 @@ from dpt_ray.core.diffusion.edm_augmentation import Augmentation
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
 from dpt_ray.core.diffusion.settings import build_process, build_weighting
 from dpt_ray.core.models.settings import build_classifier, build_generator, channel_statistics
+from dpt_ray.core.objective import Objective
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.semi_supervised.algorithm import Task
 from dpt_ray.core.semi_supervised.classification_objective import SemiSupervised
 from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_settings
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
 from dpt_ray.core.training.ema import Ema, HalfLife
-from dpt_ray.core.training.objective import Objective
 from dpt_ray.core.training.optim import build_optimizer
 from dpt_ray.core.training.power_ema import TRACKED, PowerEma
 from dpt_ray.core.training.state import TrainState

@@ -1,0 +1,97 @@
+"""A step: a pure description of how an artifact follows from others."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.data.shards.skipped import SkipPolicy
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.progress import ProgressLine, StepProgress
+from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where and with what a step makes its artifact.
+
+    Attributes:
+        folder: URL of the artifact's folder; what an interrupted make left there may be used.
+        parents: the finished artifacts that the step builds on.
+        cluster: how the work is spread.
+        title: what to call the step when talking to people.
+        policy: how many images may be left out.
+        looks: taken at a training on its way.
+    """
+
+    folder: str
+    parents: Mapping[str, Artifact]
+    cluster: ClusterConfig
+    title: str
+    policy: SkipPolicy
+    looks: Looks | None = None
+
+    def file(self, *parts: str) -> str:
+        """Return the URL of a file in the artifact's folder."""
+        return stores.join(self.folder, *parts)
+
+    def progress(self, total: int, unit: str = "images") -> ProgressLine:
+        """Return a progress line for the step."""
+        return StepProgress(self.title, total, unit)
+
+
+class Step(ABC):
+    """One step of the method.
+
+    Args:
+        title: what to call it when talking to people; not part of its address.
+        settings: JSON-like; every setting that changes the artifact and nothing else.
+        parents: the steps whose artifacts it reads.
+    """
+
+    name: ClassVar[str]
+    """Kind of artifact, the first part of its address."""
+    version: ClassVar[int] = 1
+    """Raised when the code changes so that equal settings give another artifact."""
+
+    def __init__(self, title: str, settings: dict[str, Any], parents: "dict[str, Step]"):
+        self.title, self.settings, self.parents = title, settings, parents
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The artifact's address: a hash of everything that it follows from."""
+        return fingerprint(
+            {
+                "step": self.name,
+                "version": self.version,
+                "settings": self.settings,
+                "parents": {role: parent.fingerprint for role, parent in self.parents.items()},
+            }
+        )
+
+    @property
+    def address(self) -> str:
+        """Where the artifact lies below the root: `<name>/<fingerprint>`."""
+        return f"{self.name}/{self.fingerprint}"
+
+    @abstractmethod
+    def make(self, context: StepContext) -> dict[str, Any]:
+        """Make the artifact's files and return its facts (JSON-like)."""
+
+    def check(self, facts: Mapping[str, Any], folder: str) -> None:  # noqa: B027 - most accept what they made
+        """Refuse a finished artifact in `folder` that the settings do not allow to be used.
+
+        Raises:
+            UserError: they don't.
+        """
+
+    def summary(self, facts: Mapping[str, Any]) -> str:
+        """Say in a few words what a finished artifact holds."""
+        return ""
+
+    def plan(self) -> str:
+        """Say in a few words what making the artifact will do."""
+        return ""
