@@ -26,7 +26,7 @@ from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.predictions import sidecar_urls
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.steps.step import Step
+from dpt_ray.pipeline.execution.step import Step
 
 BATCH = 100
 WORST = -1e9

@@ -16,7 +16,7 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import make_all
-from dpt_ray.pipeline.steps.step import Step
+from dpt_ray.pipeline.execution.step import Step
 
 Make = Callable[[list[Step]], Mapping[Step, Artifact]]
 Measure = Callable[[RunConfig, DualPseudoTraining, Make], dict[str, Any]]

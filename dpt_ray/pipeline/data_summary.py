@@ -13,7 +13,7 @@ from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, SHARDS, ignored_fac
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.steps.index_dataset import Dataset, say_passed_over
-from dpt_ray.pipeline.steps.step import Step
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.tables import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5

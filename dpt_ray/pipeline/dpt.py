@@ -19,6 +19,7 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.diffusion.settings import build_process, reaches_guidance
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
+from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict
 from dpt_ray.pipeline.splits import Split, test_split
 from dpt_ray.pipeline.start_checks import check_submitted
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
@@ -29,9 +30,8 @@ from dpt_ray.pipeline.steps.evaluate import Evaluation
 from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.predict import Predictions
-from dpt_ray.pipeline.steps.recipes import Classifier, learn, predict
 from dpt_ray.pipeline.steps.sample_images import PseudoImages
-from dpt_ray.pipeline.steps.step import Step
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest
 

@@ -11,7 +11,7 @@ from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.distributed.job_log import about
 from dpt_ray.pipeline.artifacts.claims import Claim
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.tables import duration
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig, RunConfig
-from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_settings
+from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_settings
 from dpt_ray.core.training.from_settings import images_per_step
 
 INITIAL_SHARE = 0.25

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_names
+from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_names
 
 COMMAND = "python -m dpt_ray.report.settings_document > docs/settings.md"
 

@@ -18,7 +18,7 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
 from dpt_ray.pipeline import graph, steps
 from dpt_ray.pipeline.artifacts.store import claims
-from dpt_ray.pipeline.steps import train_network as training
+from dpt_ray.pipeline.execution import train_network as training
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import AlgorithmConfig, ClassifierConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Task, Views
+from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_names, algorithm_settings
 from dpt_ray.core.semi_supervised.algorithms.fixmatch import FixMatch
 from dpt_ray.core.semi_supervised.algorithms.pseudo_label import PseudoLabel
 from dpt_ray.core.semi_supervised.algorithms.supervised import Supervised
-from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_names, algorithm_settings
 from dpt_ray.core.training.from_settings import images_per_step
 from dpt_ray.errors import UserError
 

@@ -24,7 +24,7 @@ from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.run_report import _overlap
 from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.index_dataset import Dataset, _IndexWorker
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 SIZE = 32
 DATA = DataConfig(image_size=SIZE, num_classes=2)

@@ -12,7 +12,7 @@ from dpt_ray.config.schema import AlgorithmConfig, ClassifierConfig, ClassifierM
 from dpt_ray.core.models.batch_norm import BatchNorm2d
 from dpt_ray.core.models.settings import build_classifier
 from dpt_ray.core.models.wide_resnet import LEAK, ResidualBlock, WideResNet
-from dpt_ray.core.semi_supervised.registry import algorithm_settings
+from dpt_ray.core.semi_supervised.algorithms import algorithm_settings
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.optim import build_optimizer, learning_rate

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dpt_ray.config.load import load_config
-from dpt_ray.core.semi_supervised.registry import algorithm_names, algorithm_settings
+from dpt_ray.core.semi_supervised.algorithms import algorithm_names, algorithm_settings
 from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
 from dpt_ray.experiments.study import algorithm_comparison as menu
 from dpt_ray.experiments.study import stage3_gain as mixing

@@ -23,7 +23,7 @@ from dpt_ray.config.schema import (
     OptimizerConfig,
 )
 from dpt_ray.core.objective import Objective
-from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_names
+from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_names
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.loop import Schedule, train, train_step

@@ -19,7 +19,7 @@ from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
 
 CLASSES = 3

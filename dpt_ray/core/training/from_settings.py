@@ -18,8 +18,8 @@ from dpt_ray.core.models.settings import build_classifier, build_generator, chan
 from dpt_ray.core.objective import Objective
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.semi_supervised.algorithm import Task
+from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_settings
 from dpt_ray.core.semi_supervised.classification_objective import SemiSupervised
-from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_settings
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
 from dpt_ray.core.training.ema import Ema, HalfLife
 from dpt_ray.core.training.optim import build_optimizer

@@ -17,7 +17,7 @@ from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.splits import Split, validation_split
-from dpt_ray.pipeline.steps.step import Step
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.report.search_content import short_names
 
 Point = dict[str, Any]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.core.semi_supervised.registry import algorithm_class, algorithm_names
+from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_names
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy

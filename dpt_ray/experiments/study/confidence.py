@@ -10,10 +10,10 @@ from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.experiments.study.algorithm_comparison import seeded
 from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy, classifier_reliability
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.classifier_steps import predict
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
-from dpt_ray.pipeline.steps.recipes import predict
-from dpt_ray.pipeline.steps.step import Step
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.tables import markdown_table
 
 VARIANTS = {

@@ -9,8 +9,8 @@ from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
 from dpt_ray.experiments.study.algorithm_comparison import seeded
 from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.classifier_steps import predict
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.steps.recipes import predict
 from dpt_ray.tables import markdown_table
 
 _QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"

@@ -9,6 +9,9 @@ from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import count_images, read_skipped, skip_facts
 from dpt_ray.pipeline.artifacts.store import Artifact
 
+PROBABILITIES, AVERAGED = "probabilities", "averaged_probabilities"
+TOP_CLASSES, TOP_PROBABILITIES = "top_classes", "top_probabilities"
+
 SIDECARS = "predictions"
 
 

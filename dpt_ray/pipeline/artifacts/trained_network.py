@@ -8,6 +8,8 @@ from dpt_ray.distributed.ray_training import HISTORY_FILE
 from dpt_ray.pipeline.artifacts.dataset import summarise_skipped
 from dpt_ray.pipeline.artifacts.store import Artifact
 
+CLASSIFIER_TITLES = {"stage1": "stage 1 classifier", "stage3": "stage 3 classifier"}
+
 
 def read_history(artifact: Artifact) -> list[dict[str, float]]:
     """Return the loss curve of a trained network: rows with `images` and averaged metrics."""

@@ -17,11 +17,18 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.predictions import SIDECARS, read_predictions, sidecar_urls, summarise_predictions
+from dpt_ray.pipeline.artifacts.predictions import (
+    AVERAGED,
+    PROBABILITIES,
+    SIDECARS,
+    TOP_CLASSES,
+    TOP_PROBABILITIES,
+    read_predictions,
+    sidecar_urls,
+    summarise_predictions,
+)
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.steps.predict import Predictions
-from dpt_ray.pipeline.steps.prediction_worker import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 SAMPLED_NUMBERS = 2**24
 """Probabilities that the driver holds to find the scales, about; the number of images does not bound its memory."""
@@ -39,7 +46,7 @@ class BalancedLabels(Step):
     name = "balanced_labels"
     version = 3
 
-    def __init__(self, config: PseudoLabelsConfig, predictions: Predictions, images: Step):
+    def __init__(self, config: PseudoLabelsConfig, predictions: Step, images: Step):
         settings = {"class_shares": config.class_shares, "sharpness": config.sharpness}
         super().__init__("balanced pseudo-labels", settings, {"predictions": predictions, "images": images})
 

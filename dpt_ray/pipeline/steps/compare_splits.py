@@ -13,8 +13,7 @@ from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.overlap import MOST_LISTED, PAIRS_FILE, tell_exact, tell_near
-from dpt_ray.pipeline.steps.index_dataset import Dataset
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.text import csv_cell
 
 TOLD_PAIRS, _TOLD_IN_ERROR = 20, 2
@@ -36,7 +35,7 @@ class Overlap(Step):
 
     name = "overlap"
 
-    def __init__(self, train_data: Dataset, test_data: Dataset, on_overlap: OnOverlap):
+    def __init__(self, train_data: Step, test_data: Step, on_overlap: OnOverlap):
         self._on_overlap = on_overlap
         size = test_data.settings["image_size"]
         super().__init__(

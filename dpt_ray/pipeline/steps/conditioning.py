@@ -14,9 +14,7 @@ from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_uni
 from dpt_ray.pipeline.artifacts.conditioning_labels import LABELLED, conditioned
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS, sidecar_urls
-from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
-from dpt_ray.pipeline.steps.predict import Predictions
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class ConditioningLabels(Step):
@@ -34,7 +32,7 @@ class ConditioningLabels(Step):
     def __init__(
         self,
         config: ConditioningConfig,
-        pseudo_labels: Predictions | BalancedLabels,
+        pseudo_labels: Step,
         images: Step,
         labelled: Step,
     ):

@@ -17,7 +17,7 @@ from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_uni
 from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
 from dpt_ray.pipeline.artifacts.dataset import summarise_skipped
 from dpt_ray.pipeline.artifacts.features import FEATURES, SIDECAR_FOLDER
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class EncodeImages(Step):

@@ -29,7 +29,7 @@ from dpt_ray.networks.pretrained.autoencoders import (
 )
 from dpt_ray.pipeline.artifacts.dataset import image_form, summarise_skipped
 from dpt_ray.pipeline.artifacts.latents import LATENTS
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.tables import format_bytes
 
 

@@ -28,9 +28,7 @@ from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.steps.compare_splits import Overlap
-from dpt_ray.pipeline.steps.predict import Predictions
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class Evaluation(Step):
@@ -55,13 +53,13 @@ class Evaluation(Step):
         *,
         train_data: Step,
         test_data: Step,
-        overlap: Overlap | None = None,
+        overlap: Step | None = None,
         labelled: Step,
-        pseudo_labels: Predictions,
-        stage1: Predictions,
-        stage3: Predictions,
-        pseudo_images: Predictions,
-        real_features: Predictions | None = None,
+        pseudo_labels: Step,
+        stage1: Step,
+        stage3: Step,
+        pseudo_images: Step,
+        real_features: Step | None = None,
     ):
         parents: dict[str, Step] = {
             "train_data": train_data,

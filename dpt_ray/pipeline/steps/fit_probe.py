@@ -23,9 +23,8 @@ from dpt_ray.networks.probe import probe_file
 from dpt_ray.pipeline.artifacts.features import features_url, read_features
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.pseudo_images import asked_labels
-from dpt_ray.pipeline.steps.encode_images import EncodeImages
-from dpt_ray.pipeline.steps.step import Step, StepContext
-from dpt_ray.pipeline.steps.train_network import CLASSIFIER_TITLES
+from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class FitProbe(Step):
@@ -51,9 +50,9 @@ class FitProbe(Step):
         probe: ProbeConfig,
         train_data: Step,
         labelled: Step,
-        encoded: EncodeImages,
+        encoded: Step,
         pseudo_images: Step | None = None,
-        encoded_pseudo: EncodeImages | None = None,
+        encoded_pseudo: Step | None = None,
     ):
         self.probe = probe
         fitting = probe.model_dump(mode="json", include={"regularisation", "tolerance", "max_evaluations"})

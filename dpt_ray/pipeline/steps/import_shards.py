@@ -20,8 +20,14 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, NAMED_IN_LINE, SHARDS, ignored_facts, say_ignored
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.artifacts.shards import (
+    LEFT_OUT_FILE,
+    SHARDS,
+    ignored_facts,
+    lost_classes,
+    say_ignored,
+)
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 _RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
 _TRAIN = "train"
@@ -188,17 +194,6 @@ def _forget_unread(records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         if record.get("unread"):
             stores.remove_tree(record["url"])
-
-
-def lost_classes(labels: Sequence[int], names: Sequence[str] | None, where: str) -> UserError:
-    """Return the error about classes of which no image can be used."""
-    called = [repr(names[label]) if names else str(label) for label in labels[:NAMED_IN_LINE]]
-    more = f" and {len(labels) - NAMED_IN_LINE:,} more" if len(labels) > NAMED_IN_LINE else ""
-    return UserError(
-        f"all images of the class {' and of '.join(called)}{more} had to be left out, so the class would be lost",
-        where=where,
-        fix="mend its images, or remove the class; data.on_error=fail names the first image with its fault",
-    )
 
 
 def import_shards(split: Split, data: DataConfig, train: ImportedShards | None = None) -> ImportedShards | None:

@@ -29,10 +29,10 @@ from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.artifacts.dataset import NO_LABEL, image_form, summarise_skipped
-from dpt_ray.pipeline.artifacts.shards import say_ignored, written_shards
+from dpt_ray.pipeline.artifacts.shards import lost_classes, say_ignored, written_shards
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
-from dpt_ray.pipeline.steps.import_shards import ImportedShards, import_shards, lost_classes
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.steps.import_shards import ImportedShards, import_shards
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"

@@ -11,7 +11,7 @@ from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.dataset import class_names
 from dpt_ray.pipeline.artifacts.labelled import all_images, write_labelled
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class LabelledSubset(Step):

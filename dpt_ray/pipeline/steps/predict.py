@@ -11,9 +11,8 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.dataset import image_form, summarise_skipped
 from dpt_ray.pipeline.artifacts.features import features_url
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS, summarise_predictions
-from dpt_ray.pipeline.steps.encode_images import EncodeImages
-from dpt_ray.pipeline.steps.prediction_worker import PredictionWorker, Views
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.prediction_worker import PredictionWorker, Views
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class Predictions(Step):
@@ -50,7 +49,7 @@ class Predictions(Step):
         features: bool = False,
         details: PseudoLabelsConfig | None = None,
         augmentation: AugmentationConfig | None = None,
-        encoded: EncodeImages | None = None,
+        encoded: Step | None = None,
     ):
         self._form, self._details = image_form(data), details
         self._views = _views(details, augmentation) if encoded is None else None

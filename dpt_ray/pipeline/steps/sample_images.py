@@ -23,8 +23,7 @@ from dpt_ray.distributed.inference import UnitWorker, run_units
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.pseudo_images import SHARDS, describe_guidance
-from dpt_ray.pipeline.steps.step import Step, StepContext
-from dpt_ray.pipeline.steps.train_generator import TrainGenerator
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class PseudoImages(Step):
@@ -40,7 +39,7 @@ class PseudoImages(Step):
     name = "pseudo_images"
     version = 3
 
-    def __init__(self, config: SamplingConfig, seed: int, generator: TrainGenerator, train_data: Step):
+    def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step):
         self._config, self._latents = config, generator.config.latents
         settings = {**read_settings(config), "seed": derive_seed("sampling", config.seed, seed)}
         super().__init__("pseudo images", settings, {"generator": generator, "images": train_data})

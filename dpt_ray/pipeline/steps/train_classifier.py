@@ -5,18 +5,16 @@ from functools import partial
 from typing import Any
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
-from dpt_ray.core.semi_supervised.registry import algorithm_settings
+from dpt_ray.core.semi_supervised.algorithms import algorithm_settings
 from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.pipeline.artifacts.trained_network import describe_training, summarise_training
-from dpt_ray.pipeline.steps.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
-from dpt_ray.pipeline.steps.predict import Predictions
-from dpt_ray.pipeline.steps.sample_images import PseudoImages
-from dpt_ray.pipeline.steps.step import Step, StepContext
-from dpt_ray.pipeline.steps.train_network import CLASSIFIER_TITLES, train_network, training_settings
+from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, describe_training, summarise_training
+from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
+from dpt_ray.pipeline.execution.train_network import train_network, training_settings
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 _START = "start"
 """Role of a parent: the classifier whose weights training begins with."""
@@ -54,8 +52,8 @@ class TrainClassifier(Step):
         seed: int,
         train_data: Step,
         labelled: Step,
-        pseudo_images: PseudoImages | None = None,
-        pseudo_predictions: Predictions | None = None,
+        pseudo_images: Step | None = None,
+        pseudo_predictions: Step | None = None,
         stage1: Step | None = None,
     ):
         self._config, self._data, self._seed = config, data, seed

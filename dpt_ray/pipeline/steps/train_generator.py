@@ -15,12 +15,8 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.trained_network import describe_training, summarise_training
-from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
-from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
-from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
-from dpt_ray.pipeline.steps.predict import Predictions
-from dpt_ray.pipeline.steps.step import Step, StepContext
-from dpt_ray.pipeline.steps.train_network import train_network, training_settings
+from dpt_ray.pipeline.execution.train_network import train_network, training_settings
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class TrainGenerator(Step):
@@ -50,8 +46,8 @@ class TrainGenerator(Step):
         data: DataConfig,
         seed: int,
         train_data: Step,
-        pseudo_labels: Predictions | BalancedLabels | ConditioningLabels,
-        latents: EncodeLatents | None = None,
+        pseudo_labels: Step,
+        latents: Step | None = None,
     ):
         self.config, self._data, self._seed = config, data, seed
         settings = training_settings(config, data, seed)

@@ -16,8 +16,7 @@ from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, side
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.labelled import all_images, read_labelled, write_labelled
-from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
-from dpt_ray.pipeline.steps.step import Step, StepContext
+from dpt_ray.pipeline.execution.step import Step, StepContext
 
 DEFAULT_SHARE = 0.2
 _LABELS, _ROWS_FILE = "labels", "rows.json"
@@ -37,7 +36,7 @@ class ValidationChoice(Step):
 
     name = "validation_choice"
 
-    def __init__(self, config: ValidationConfig, train_data: Step, labelled: LabelledSubset | None):
+    def __init__(self, config: ValidationConfig, train_data: Step, labelled: Step | None):
         share = DEFAULT_SHARE if config.share is None and config.per_class is None else config.share
         settings = {"from": config.images, "share": share, "per_class": config.per_class, "seed": config.seed}
         parents: dict[str, Step] = {"images": train_data}
@@ -154,7 +153,7 @@ class LabelledRest(Step):
 
     name = "labelled_rest"
 
-    def __init__(self, labelled: LabelledSubset, part: DataPart):
+    def __init__(self, labelled: Step, part: DataPart):
         super().__init__("labelled images left", {}, {"labelled": labelled, "images": part})
 
     def plan(self) -> str:

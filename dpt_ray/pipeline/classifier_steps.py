@@ -6,7 +6,7 @@ from dpt_ray.pipeline.steps.encode_images import EncodeImages
 from dpt_ray.pipeline.steps.fit_probe import FitProbe
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.sample_images import PseudoImages
-from dpt_ray.pipeline.steps.step import Step
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
 
 Classifier = TrainClassifier | FitProbe

@@ -18,9 +18,7 @@ from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, read_un
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe
 from dpt_ray.pipeline.artifacts.features import FEATURES
-
-PROBABILITIES, AVERAGED = "probabilities", "averaged_probabilities"
-TOP_CLASSES, TOP_PROBABILITIES = "top_classes", "top_probabilities"
+from dpt_ray.pipeline.artifacts.predictions import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
 
 
 @dataclass(frozen=True)

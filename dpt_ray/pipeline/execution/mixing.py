@@ -14,7 +14,7 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.labelled import labelled_source
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import asked_labels
-from dpt_ray.pipeline.steps.step import StepContext
+from dpt_ray.pipeline.execution.step import StepContext
 
 PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"
 """Roles of parents: the generator's images, and what stage 1 sees in them."""

@@ -7,7 +7,7 @@ from typing import Any
 from dpt_ray.config.effects import read_settings
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig
 from dpt_ray.core.row_random import derive_seed
-from dpt_ray.core.semi_supervised.registry import algorithm_class
+from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.source import ImageSource
@@ -18,9 +18,8 @@ from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.distributed.skipped_log import read_ledger
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.pipeline.steps.step import StepContext
+from dpt_ray.pipeline.execution.step import StepContext
 
-CLASSIFIER_TITLES = {"stage1": "stage 1 classifier", "stage3": "stage 3 classifier"}
 HISTORY_ROWS, STEPS_PER_ROW = 200, 500
 """A loss curve has so many points, and more where a point would stand for more steps than that."""
 
