@@ -15,8 +15,8 @@ from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
-from dpt_ray.pipeline.graph import make_all
 from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.graph import make_all
 
 Make = Callable[[list[Step]], Mapping[Step, Artifact]]
 Measure = Callable[[RunConfig, DualPseudoTraining, Make], dict[str, Any]]

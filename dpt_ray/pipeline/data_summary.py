@@ -12,8 +12,8 @@ from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, tell_exact, tell_near
 from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, SHARDS, ignored_facts
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.steps.index_dataset import Dataset, say_passed_over
 from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.steps.index_dataset import Dataset, say_passed_over
 from dpt_ray.tables import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5
@@ -57,7 +57,7 @@ def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -
 
 
 def _origin(step: Dataset, config: RunConfig) -> str:
-    settings = step.imported.settings
+    settings = step.imported.settings if step.imported is not None else {}
     given = config.data.train if settings["split"] == "train" else config.data.test
     return "the embedded digits" if settings["source"] == "digits" else f"{given} ({settings['source']})"
 

@@ -20,6 +20,8 @@ from dpt_ray.core.diffusion.settings import build_process, reaches_guidance
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
 from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict
+from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.splits import Split, test_split
 from dpt_ray.pipeline.start_checks import check_submitted
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
@@ -31,7 +33,6 @@ from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.sample_images import PseudoImages
-from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest
 
@@ -71,12 +72,15 @@ class DualPseudoTraining:
         return [self.overlap, *targets] if self.overlap is not None else targets
 
 
-def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -> DualPseudoTraining:
+def build(
+    config: RunConfig, split: Callable[[RunConfig, Inputs], Split] = test_split, inputs: Inputs | None = None
+) -> DualPseudoTraining:
     """Describe a run.
 
     Args:
         config: all settings.
         split: says what is trained on, and what the run is judged by.
+        inputs: looks up what the description needs of storage; give one to several runs, so that it looks once.
 
     Raises:
         UserError: the data, the label file or a model that `config` names cannot be read, or nothing would be guided;
@@ -85,11 +89,12 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
     check_submitted(config)
     _check_guidance_interval(config)
     data, seed, features = config.data, config.seed, config.evaluation.frechet
-    parts = split(config)
+    inputs = inputs or Inputs()
+    parts = split(config, inputs)
     train_data, test_data, labelled = parts.train_data, parts.held_out, parts.labelled
 
-    classifier = learn("stage1", config.stage1, data, seed, train_data, labelled)
-    pseudo_labels = predict("pseudo-labels", data, classifier, train_data, details=config.pseudo_labels)
+    classifier = learn("stage1", config.stage1, data, seed, train_data, labelled, inputs)
+    pseudo_labels = predict("pseudo-labels", data, classifier, train_data, inputs, details=config.pseudo_labels)
     if config.pseudo_labels.assignment == "balanced":
         pseudo_labels = BalancedLabels(config.pseudo_labels, pseudo_labels, train_data)
 
@@ -97,20 +102,29 @@ def build(config: RunConfig, split: Callable[[RunConfig], Split] = test_split) -
     if config.stage2.conditioning.changes_labels:
         conditioning = ConditioningLabels(config.stage2.conditioning, pseudo_labels, train_data, labelled)
     stage2 = located(config.stage2)
-    latents = EncodeLatents(stage2, data, train_data) if stage2.in_latents else None
+    latents = EncodeLatents(stage2, data, train_data, inputs.autoencoder(stage2, data)) if stage2.in_latents else None
     generator = TrainGenerator(stage2, data, seed, train_data, conditioning or pseudo_labels, latents)
-    pseudo_images = PseudoImages(config.sampling, seed, generator, train_data)
+    pseudo_images = PseudoImages(config.sampling, seed, generator, train_data, stage2.latents)
 
-    on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, features=features)
+    on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
     retrained = learn(
-        "stage3", config.stage3, data, seed, train_data, labelled, pseudo_images, on_pseudo_images, classifier
+        "stage3",
+        config.stage3,
+        data,
+        seed,
+        train_data,
+        labelled,
+        inputs,
+        pseudo_images,
+        on_pseudo_images,
+        classifier,
     )
 
-    stage1 = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data)
-    stage3 = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data)
+    stage1 = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data, inputs)
+    stage3 = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data, inputs)
     real_features = None
     if features:
-        real_features = predict("stage 1 features of real images", data, classifier, train_data, features=True)
+        real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
     evaluation = Evaluation(
         train_data=train_data,
         test_data=test_data,

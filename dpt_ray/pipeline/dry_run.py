@@ -11,11 +11,11 @@ from dpt_ray.core.models.settings import build_classifier, build_generator
 from dpt_ray.core.training.from_settings import images_per_step
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.start_checks import check_could_write
 from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
 from dpt_ray.pipeline.steps.index_dataset import Dataset
-from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
 from dpt_ray.tables import format_bytes, text_table

@@ -15,9 +15,9 @@ from dpt_ray.distributed.failures import user_error
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all
 from dpt_ray.pipeline.setting_warnings import setting_warnings
-from dpt_ray.pipeline.execution.step import Step
 
 DEFAULT = "digits"
 """The preset of a job without a config file: embedded data, minutes on a laptop."""

@@ -31,8 +31,8 @@ from dpt_ray.pipeline.artifacts.run import (
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 from dpt_ray.pipeline.artifacts.trained_network import read_history
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.graph import in_order
 from dpt_ray.report.content import (
     ClassAudit,
     Curve,

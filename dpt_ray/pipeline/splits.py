@@ -1,10 +1,14 @@
 """Which images a run trains on, and which ones it is judged by."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from dpt_ray.config.schema import RunConfig
+from dpt_ray.config.schema import DataConfig, RunConfig
 from dpt_ray.config.tune import ValidationConfig
+from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.steps.compare_splits import Overlap
+from dpt_ray.pipeline.steps.import_shards import ImportedShards
 from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
@@ -31,36 +35,62 @@ class Split:
     overlap: Overlap | None = None
 
 
-def test_split(config: RunConfig) -> Split:
+def describe_dataset(
+    role: Literal["train", "test"], data: DataConfig, inputs: Inputs, train: Dataset | None = None
+) -> Dataset:
+    """Return the step that indexes a split's images, behind the one that writes their shards if there are none yet.
+
+    Raises:
+        UserError: the images cannot be found or used.
+    """
+    found = inputs.data(role, data)
+    imported = None
+    if found.images is not None:
+        train_shards = train.parents.get("shards") if train is not None else None
+        imported = ImportedShards(role, data, found.images, train_shards)
+    return Dataset(role, data, found, imported, train)
+
+
+def describe_labelled(config: RunConfig, images: Step, inputs: Inputs) -> LabelledSubset:
+    """Return the step that chooses labelled images.
+
+    Raises:
+        UserError: the list of labelled images cannot be read.
+    """
+    listed = inputs.label_list(config.labels.file) if config.labels.file is not None else ()
+    return LabelledSubset(config.labels, config.data, images, listed)
+
+
+def test_split(config: RunConfig, inputs: Inputs) -> Split:
     """Train on all training images, judge by the test data.
 
     Raises:
         UserError: the data or the label file that `config` names cannot be read.
     """
-    train_data = Dataset("train", config.data)
-    test_data = Dataset("test", config.data, train_data)
-    labelled = LabelledSubset(config.labels, config.data, train_data)
+    train_data = describe_dataset("train", config.data, inputs)
+    test_data = describe_dataset("test", config.data, inputs, train_data)
+    labelled = describe_labelled(config, train_data, inputs)
     overlap = Overlap(train_data, test_data, config.data.on_overlap)
     return Split(train_data, labelled, test_data, TEST_DATA, overlap)
 
 
-def validation_split(config: RunConfig, validation: ValidationConfig) -> Split:
+def validation_split(config: RunConfig, validation: ValidationConfig, inputs: Inputs) -> Split:
     """Keep some training images out of training and judge by those; the test data is not even looked for.
 
     Raises:
         UserError: the data or the label file that `config` names cannot be read.
     """
     if validation.images == "test":
-        return test_split(config)
-    whole = Dataset("train", config.data)
+        return test_split(config, inputs)
+    whole = describe_dataset("train", config.data, inputs)
     # Drawn labels come from what is left, so that all trials have the same validation images; named ones are spared.
     chosen_first = validation.images == "training" and config.labels.file is None
-    all_labelled = None if chosen_first else LabelledSubset(config.labels, config.data, whole)
+    all_labelled = None if chosen_first else describe_labelled(config, whole, inputs)
     choice = ValidationChoice(validation, whole, all_labelled)
     training, held_out = DataPart("training", whole, choice), DataPart("validation", whole, choice)
     labelled: LabelledSubset | LabelledRest
     if all_labelled is None:
-        labelled = LabelledSubset(config.labels, config.data, training)
+        labelled = describe_labelled(config, training, inputs)
     else:
         labelled = LabelledRest(all_labelled, training)
     return Split(training, labelled, held_out, VALIDATION_IMAGES)

@@ -9,9 +9,9 @@ from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.jobs import run_job
 from dpt_ray.pipeline.run_report import finish_run
-from dpt_ray.pipeline.execution.step import Step
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = str(REPOSITORY / "configs" / "digits.yaml")

@@ -45,7 +45,7 @@ def summary(
         if step.imported is not None:
             artifacts[step.imported] = Artifact("root/shards/1", {"facts": {"skipped": [], **facts}})
             beside = tuple(Ignored(*entry) for entry in facts["ignored"]["first"])
-            step.imported.images = replace(step.imported.images, ignored=beside)
+            step.images = replace(step.images, ignored=beside)
     artifacts[run.overlap] = Artifact("root/overlap/1", {"facts": {**NO_OVERLAP, **(overlap or {})}})
     return summarise_data(config, run, artifacts, "root")
 

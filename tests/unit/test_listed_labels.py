@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from importing_data import new_place, write
 
-from dpt_ray.config.schema import DataConfig, LabelsConfig
+from dpt_ray.config.load import load_config
 from dpt_ray.data.shards.keys import file_keys
 from dpt_ray.data.shards.label_choice import LabelledImage, choose_listed
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.steps.index_dataset import Dataset
-from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
+from dpt_ray.pipeline.dpt import build
+from dpt_ray.pipeline.inputs import Inputs
 
 TRAIN = "/data/pets/train"
 KEYS = ["cat/0", "cat/1", "dog/0", "dog/café", "cat/a%2Eb", "owl/2%3Apng", "owl/2%3Ajpg"]
@@ -114,12 +114,12 @@ TEXT = "cat/0.png\ndog/é.png\n"
 )
 def test_the_address_follows_from_the_lines_and_not_from_the_editor(content):
     url = write(new_place("memory", None), {"list.txt": content}) + "/list.txt"
-    data = DataConfig()
-    step = LabelledSubset(LabelsConfig(file=url), data, Dataset("train", data))
+    config = load_config(None, ["preset=digits", "labels.per_class=null", f"labels.file={url}"])
+    step = build(config).labelled
     assert step.settings == {"listed": sha256(b"cat/0.png\ndog/\xc3\xa9.png")}
 
 
 def test_a_list_that_is_no_text_is_refused():
     url = write(new_place("memory", None), {"list.txt": b"caf\xe9.png\n"}) + "/list.txt"
     with pytest.raises(UserError, match=r"list\.txt: is not a readable list of images \(line 1 is not UTF-8 text\)"):
-        LabelledSubset(LabelsConfig(file=url), DataConfig(), Dataset("train", DataConfig()))
+        Inputs().label_list(url)

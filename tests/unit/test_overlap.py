@@ -20,11 +20,11 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import build
+from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.run_report import _overlap
 from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.index_dataset import Dataset, _IndexWorker
-from dpt_ray.pipeline.execution.step import Step, StepContext
 
 SIZE = 32
 DATA = DataConfig(image_size=SIZE, num_classes=2)

@@ -17,9 +17,10 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
-from dpt_ray.pipeline.graph import in_order
-from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.execution.step import Step, StepContext
+from dpt_ray.pipeline.graph import in_order
+from dpt_ray.pipeline.inputs import Inputs
+from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
 
 CLASSES = 3
@@ -129,7 +130,7 @@ def test_named_labelled_images_are_spared(tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"{n:04d}" for n in range(12)))
     whole = Given([20, 10])
-    labelled = LabelledSubset(LabelsConfig(file=str(names)), DATA, whole)
+    labelled = LabelledSubset(LabelsConfig(file=str(names)), DATA, whole, Inputs().label_list(str(names)))
     _, held_out, _ = parts(whole, ValidationConfig(images="training", share=0.9), labelled)
     (out,) = make(tmp_path / "r", held_out)
     assert not content(out).keys() & set(names.read_text().split())

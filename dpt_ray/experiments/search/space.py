@@ -15,9 +15,10 @@ from dpt_ray.config.yaml_reader import write_value
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
-from dpt_ray.pipeline.graph import in_order
-from dpt_ray.pipeline.splits import Split, validation_split
 from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.graph import in_order
+from dpt_ray.pipeline.inputs import Inputs
+from dpt_ray.pipeline.splits import Split, validation_split
 from dpt_ray.report.search_content import short_names
 
 Point = dict[str, Any]
@@ -101,7 +102,7 @@ def draw(dimension: DimensionConfig, random: np.random.Generator) -> Any:
 
 
 class Trials:
-    """The trials of a search: their settings, and the steps of the data, which most of them share.
+    """The trials of a search: their settings and steps. What they read of storage is looked up once for all of them.
 
     Args:
         tune: the search.
@@ -110,7 +111,7 @@ class Trials:
 
     def __init__(self, tune: TuneConfig, overrides: Sequence[str]):
         self._tune, self._overrides = tune, overrides
-        self._splits: dict[str, Split] = {}
+        self._inputs = Inputs()
 
     def trial(self, point: Point, seed: int) -> Trial:
         """Return the run that a point and a seed stand for.
@@ -146,14 +147,10 @@ class Trials:
 
     def _describe(self, point: Point, seed: int) -> Trial:
         config = self.config(point, seed)
-        return Trial(point, seed, config, build(config, self._split))
+        return Trial(point, seed, config, build(config, self._split, self._inputs))
 
-    def _split(self, config: RunConfig) -> Split:
-        """Look at the data once for all trials with the same settings of it."""
-        key = config.data.model_dump_json() + config.labels.model_dump_json()
-        if key not in self._splits:
-            self._splits[key] = validation_split(config, self._tune.validation)
-        return self._splits[key]
+    def _split(self, config: RunConfig, inputs: Inputs) -> Split:
+        return validation_split(config, self._tune.validation, inputs)
 
     def _fails_without(self, point: Point, seed: int, error: UserError) -> bool:
         """Whether the same is wrong without the point, which then is not the cause."""

@@ -15,8 +15,8 @@ from dpt_ray.experiments.evaluators import ValidationAccuracy, pseudo_image_dist
 from dpt_ray.experiments.search.space import Trial
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
-from dpt_ray.pipeline.graph import make_all
 from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.graph import make_all
 
 LONGEST_CAUSE = 500
 

@@ -12,8 +12,9 @@ from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy, classifie
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.classifier_steps import predict
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.inputs import Inputs
+from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.tables import markdown_table
 
 VARIANTS = {
@@ -52,7 +53,7 @@ def compare_confidence(
 def _measure(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
     steps: dict[str, Step] = {}
     for name, details in VARIANTS.items():
-        step: Step = predict(name, config.data, run.classifier, run.train_data, details=details)
+        step: Step = predict(name, config.data, run.classifier, run.train_data, Inputs(), details=details)
         steps[name] = BalancedLabels(details, step, run.train_data) if details.assignment == "balanced" else step
     made = make([run.labelled, run.train_data, *steps.values()])
     labelled = {image.key for image in read_labelled(made[run.labelled])}

@@ -19,8 +19,8 @@ from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import build
-from dpt_ray.pipeline.graph import make_all
 from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.graph import make_all
 from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
 from dpt_ray.tables import markdown_table

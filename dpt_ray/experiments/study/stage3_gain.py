@@ -11,6 +11,7 @@ from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.classifier_steps import predict
 from dpt_ray.pipeline.dpt import DualPseudoTraining
+from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.tables import markdown_table
 
 _QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"
@@ -67,7 +68,7 @@ def gains_of_stage3(
 def _accuracies(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
     """Return both classifiers' accuracies on held-out images and on the unlabelled training images."""
     before, after = (
-        predict(f"stage {stage} on training data", config.data, network, run.train_data)
+        predict(f"stage {stage} on training data", config.data, network, run.train_data, Inputs())
         for stage, network in ((1, run.classifier), (3, run.retrained))
     )
     made = make([run.test_data, run.stage1_predictions, run.stage3_predictions, run.labelled, before, after])

@@ -14,7 +14,7 @@ from dpt_ray.data.shards.skipped import count_images, read_skipped, skip_facts
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_units
-from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
+from dpt_ray.networks.pretrained.encoders import open_encoder
 from dpt_ray.pipeline.artifacts.dataset import summarise_skipped
 from dpt_ray.pipeline.artifacts.features import FEATURES, SIDECAR_FOLDER
 from dpt_ray.pipeline.execution.step import Step, StepContext
@@ -28,18 +28,16 @@ class EncodeImages(Step):
         probe: the encoder, and what images are brought to for it.
         data: how large an image may be.
         images: any step whose artifact is an indexed shard set.
-
-    Raises:
-        UserError: there is no such encoder.
+        identity: what identifies the encoder; see `encoder_identity`.
     """
 
     name = "features"
 
-    def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step):
+    def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step, identity: dict[str, Any]):
         self._probe = probe
         self._form = ImageForm(probe.resize, 3, data.max_image_pixels)
         settings = {
-            "encoder": encoder_identity(probe.encoder),
+            "encoder": identity,
             "resize": probe.resize,
             "crop": probe.crop,
             "blocks": probe.blocks,

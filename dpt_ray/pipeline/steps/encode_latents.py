@@ -18,7 +18,6 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_units
 from dpt_ray.errors import UserError
-from dpt_ray.networks.pretrained import model_files
 from dpt_ray.networks.pretrained.autoencoders import (
     FoundAutoencoder,
     check_same,
@@ -43,18 +42,15 @@ class EncodeLatents(Step):
         config: the autoencoder, and whether mirror images are wanted.
         data: the form of images.
         images: any step whose artifact is an indexed shard set.
-
-    Raises:
-        UserError: there is no such autoencoder, or it does not fit the settings.
+        found: the autoencoder; None for a name on the hub, which is looked at when latents are made, since describing
+            a run needs no network.
     """
 
     name = "latents"
 
-    def __init__(self, config: GeneratorConfig, data: DataConfig, images: Step):
-        self._config, self._data = config, data
+    def __init__(self, config: GeneratorConfig, data: DataConfig, images: Step, found: FoundAutoencoder | None):
+        self._config, self._data, self._found = config, data, found
         location = config.latents.autoencoder or ""
-        # A name on the hub is looked at when latents are made: describing a run needs no network.
-        self._found = self._find() if model_files.is_folder(location) else None
         size, _ = config.canvas(data)
         settings = {
             "autoencoder": self._found.checksum if self._found else {"name": location},

@@ -47,7 +47,7 @@ class ImportedShards(Step):
     name = "shards"
     version = 3
 
-    def __init__(self, split: Split, data: DataConfig, images: ImageSet, train: "ImportedShards | None" = None):
+    def __init__(self, split: Split, data: DataConfig, images: ImageSet, train: Step | None = None):
         self.images, self._num_classes = images, data.num_classes
         settings = {
             "source": images.kind,
@@ -61,7 +61,7 @@ class ImportedShards(Step):
             "max_pixels": data.max_image_pixels,
         }
         takes_level = train is not None and data.prepare_size is not None
-        super().__init__(f"{split} shards", settings, {_TRAIN: train} if takes_level else {})
+        super().__init__(f"{split} shards", settings, {_TRAIN: train} if train is not None and takes_level else {})
 
     def plan(self) -> str:
         if self.images.kind == "digits":
@@ -194,21 +194,6 @@ def _forget_unread(records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         if record.get("unread"):
             stores.remove_tree(record["url"])
-
-
-def import_shards(split: Split, data: DataConfig, train: ImportedShards | None = None) -> ImportedShards | None:
-    """Describe the shards that a split's images have to be brought into; None if they are shards already.
-
-    Args:
-        split: `train` or `test`.
-        data: says where the images are.
-        train: that of the training images, if there is one: it spares a second look at them for their classes.
-
-    Raises:
-        UserError: there are no such images, or they cannot be used.
-    """
-    images = detect.describe(split, data, train.images if train is not None else None)
-    return ImportedShards(split, data, images, train) if images is not None else None
 
 
 class _ShardWorker(UnitWorker):

@@ -12,9 +12,9 @@ from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.images.perceptual_hash import PIXEL_HASH, empty_hashes, is_comparable
 from dpt_ray.data.images.white_level import Levels, level_facts, say_levels
-from dpt_ray.data.importing.classes import check_id_gaps, given_classes
+from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split
-from dpt_ray.data.importing.file_sets import SHARDS, find_files
+from dpt_ray.data.importing.found_data import FoundData
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.loading.source import LABEL, try_samples
@@ -31,12 +31,11 @@ from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.artifacts.dataset import NO_LABEL, image_form, summarise_skipped
 from dpt_ray.pipeline.artifacts.shards import lost_classes, say_ignored, written_shards
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
-from dpt_ray.pipeline.steps.import_shards import ImportedShards, import_shards
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"
-_LABELS, _TRAIN = "labels", "train"
+_LABELS, _TRAIN, _SHARDS = "labels", "train", "shards"
 _KEPT_NAMES = 10
 """Members passed over that are kept by name, of each shard and of the set."""
 
@@ -48,36 +47,36 @@ class Dataset(Step):
 
     Args:
         split: what the set is for.
-        data: gives the location and the form of images.
-        train: the training set, for the test set: it spares a second look at the training data for its classes,
-            where nobody names the classes it says how many there are, and it gives the white level of images of more
-            than 8 bits.
+        data: gives the form of images.
+        found: the shards, if they lie there already.
+        imported: the step that writes them otherwise.
+        train: the training set, for the test set: where nothing names the classes it says how many there are, and it
+            gives the white level of images of more than 8 bits.
     """
 
     name = "dataset"
     version = 3
 
-    def __init__(self, split: Split, data: DataConfig, train: "Dataset | None" = None):
-        self.imported: ImportedShards | None = import_shards(split, data, train.imported if train else None)
+    def __init__(
+        self, split: Split, data: DataConfig, found: FoundData, imported: Step | None = None, train: Step | None = None
+    ):
+        self.images = found.images
         settings: dict[str, Any] = {
             "image_size": data.image_size,
             "channels": data.channels,
             "max_pixels": data.max_image_pixels,
-            "num_classes": data.num_classes or _count_named(data, self.imported),
+            "num_classes": data.num_classes or found.num_classes,
         }
         self._form = image_form(data)
         parents: dict[str, Step] = {}
         if train is not None:
             parents[_TRAIN] = train
-        if self.imported is not None:
-            parents["shards"] = self.imported
-            self._listing: list[dict[str, Any]] | None = None
-            self._beside: tuple[Ignored, ...] = ()
-        else:
-            location = stores.absolute_url((data.train if split == "train" else data.test) or "")
-            found = find_files(location, SHARDS)
-            self._listing, self._beside = found.files, found.ignored
-            settings["location"] = location
+        if imported is not None:
+            parents[_SHARDS] = imported
+        self._listing: list[dict[str, Any]] = found.shards.files if found.shards is not None else []
+        self._beside: tuple[Ignored, ...] = found.shards.ignored if found.shards is not None else ()
+        if found.shards is not None:
+            settings["location"] = found.location
             settings["listing"] = fingerprint([[s["name"], s["size"], s["changed"]] for s in self._listing])
         super().__init__(f"{split} data", settings, parents)
 
@@ -87,19 +86,24 @@ class Dataset(Step):
         return _TRAIN not in self.parents
 
     @property
+    def imported(self) -> Step | None:
+        """The step that writes the shards; None where shards lie at the location."""
+        return self.parents.get(_SHARDS)
+
+    @property
     def ignored(self) -> tuple[Ignored, ...]:
         """What lies at the location now and is no part of the set."""
-        return self.imported.images.ignored if self.imported is not None else self._beside
+        return self.images.ignored if self.images is not None else self._beside
 
     @property
     def _where(self) -> str:
-        return self.settings.get("location") or (self.imported.images.location if self.imported else "data")
+        return self.settings.get("location") or (self.images.location if self.images else "data")
 
     def plan(self) -> str:
         return f"indexing {self.settings.get('location', 'the shards')}"
 
     def make(self, context: StepContext) -> dict[str, Any]:
-        shards = self._listing or written_shards(context.parents["shards"])
+        shards = self._listing or written_shards(context.parents[_SHARDS])
         facts = run_units(
             _IndexWorker,
             {
@@ -116,7 +120,7 @@ class Dataset(Step):
         levels = level_facts(
             (fact["deep"] for fact in facts if "samples" in fact), read_index(train.url).white if train else None
         )
-        imported = context.parents["shards"].facts["levels"] if self.imported else None
+        imported = context.parents[_SHARDS].facts["levels"] if self.images else None
         infos = [
             ShardInfo(
                 url=shards[number]["url"],
@@ -140,7 +144,7 @@ class Dataset(Step):
         num_classes = self._num_classes(counts, known_by, _largest_id(facts, infos) or self._where)
         repeated = _check_images([fact["url"] for fact in facts], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
-        names = self.imported.images.class_names if self.imported else None
+        names = self.images.class_names if self.images else None
         index = DatasetIndex(tuple(infos), class_counts, context.file(_LABELS), names)
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return {
@@ -176,7 +180,7 @@ class Dataset(Step):
             )
         if num_classes < 2 or (train and largest < 0):
             raise UserError(
-                "has images of fewer than two classes" if self.imported else _NO_LABELS,
+                "has images of fewer than two classes" if self.images else _NO_LABELS,
                 where=where,
                 fix="set data.num_classes if the labels come from labels.file",
             )
@@ -245,14 +249,6 @@ def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:
             if (label := sample.label(where)) is not None:
                 found.add(label)
     return found
-
-
-def _count_named(data: DataConfig, imported: ImportedShards | None) -> int | None:
-    """Return how many classes are named, by the settings or by the data; None if nobody names them."""
-    if imported is not None and imported.images.class_names is not None:
-        return len(imported.images.class_names)
-    given = given_classes(data)
-    return len(given.names) if given else None
 
 
 def _count_classes(facts: list[dict[str, Any]]) -> Counter[int]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from dpt_ray.config.schema import DataConfig, LabelsConfig
-from dpt_ray.data.importing.text_files import read_lines
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.label_choice import check_every_class_labelled, choose_listed, draw_per_class
 from dpt_ray.data.shards.samples import sha256
@@ -15,16 +14,21 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class LabelledSubset(Step):
-    """Which training images are labelled, and their labels."""
+    """Which training images are labelled, and their labels.
+
+    Args:
+        labels: how many, or which.
+        data: names the classes.
+        train_data: the images to choose from.
+        listed: the lines of `labels.file`.
+    """
 
     name = "labelled_subset"
 
-    def __init__(self, labels: LabelsConfig, data: DataConfig, train_data: Step):
-        self._data = data
+    def __init__(self, labels: LabelsConfig, data: DataConfig, train_data: Step, listed: Sequence[str] = ()):
+        self._data, self._lines = data, listed
         settings = labels.model_dump(mode="json", exclude_none=True)
         if labels.file is not None:  # the content decides, not where it lies
-            lines = read_lines(stores.absolute_url(labels.file), "list of images")
-            self._lines = [line.rstrip("\r\n") for line in lines]
             self._where = labels.file
             settings = {"listed": sha256("\n".join(self._lines).encode())}
         super().__init__("labelled subset", settings, {"images": train_data})

@@ -34,13 +34,14 @@ class PseudoImages(Step):
         seed: the run's seed.
         generator: what draws them.
         train_data: gives the classes.
+        latents: of the generator.
     """
 
     name = "pseudo_images"
     version = 3
 
-    def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step):
-        self._config, self._latents = config, generator.config.latents
+    def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step, latents: LatentsConfig):
+        self._config, self._latents = config, latents
         settings = {**read_settings(config), "seed": derive_seed("sampling", config.seed, seed)}
         super().__init__("pseudo images", settings, {"generator": generator, "images": train_data})
 

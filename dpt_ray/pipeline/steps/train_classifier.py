@@ -13,8 +13,8 @@ from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, describe_training, summarise_training
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
-from dpt_ray.pipeline.execution.train_network import train_network, training_settings
 from dpt_ray.pipeline.execution.step import Step, StepContext
+from dpt_ray.pipeline.execution.train_network import train_network, training_settings
 
 _START = "start"
 """Role of a parent: the classifier whose weights training begins with."""

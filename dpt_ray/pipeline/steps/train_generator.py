@@ -15,8 +15,8 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.trained_network import describe_training, summarise_training
-from dpt_ray.pipeline.execution.train_network import train_network, training_settings
 from dpt_ray.pipeline.execution.step import Step, StepContext
+from dpt_ray.pipeline.execution.train_network import train_network, training_settings
 
 
 class TrainGenerator(Step):

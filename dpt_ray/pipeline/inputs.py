@@ -1,0 +1,72 @@
+"""What a run's description must know of storage: found images, listed shards, label lists, pretrained models.
+
+Descriptions of runs read nothing themselves. They get what they need from here, where each place is looked up once,
+however many runs are described: a search of a thousand points lists a bucket once.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar, cast
+
+from dpt_ray.config.schema import DataConfig, GeneratorConfig
+from dpt_ray.data.importing.digits import Split
+from dpt_ray.data.importing.found_data import FoundData, find_data
+from dpt_ray.data.importing.text_files import read_lines
+from dpt_ray.data.storage import stores
+from dpt_ray.networks.pretrained import model_files
+from dpt_ray.networks.pretrained.autoencoders import FoundAutoencoder, check_settings, find_autoencoder
+from dpt_ray.networks.pretrained.encoders import encoder_identity
+
+Found = TypeVar("Found")
+
+
+class Inputs:
+    """Looks places up, each once. One object serves one command: what changes in between is seen by the next one."""
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, Any] = {}
+
+    def data(self, split: Split, data: DataConfig) -> FoundData:
+        """Return the images of a split.
+
+        Raises:
+            UserError: there are none, or they cannot be used.
+        """
+        train = self.data("train", data) if split == "test" else None
+        return self._once((split, data.model_dump_json()), lambda: find_data(split, data, train))
+
+    def label_list(self, file: str) -> list[str]:
+        """Return the lines of a list of labelled images.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        place = stores.absolute_url(file)
+        return self._once(
+            ("labels", place), lambda: [line.rstrip("\r\n") for line in read_lines(place, "list of images")]
+        )
+
+    def encoder(self, location: str) -> dict[str, Any]:
+        """Return what identifies an encoder; see `encoder_identity`.
+
+        Raises:
+            UserError: a folder without the files.
+        """
+        return self._once(("encoder", location), lambda: encoder_identity(location))
+
+    def autoencoder(self, config: GeneratorConfig, data: DataConfig) -> FoundAutoencoder | None:
+        """Return the autoencoder of latents; None for a name on the hub, which is looked at when latents are made.
+
+        Raises:
+            UserError: there is none, or it does not fit the settings.
+        """
+        location = config.latents.autoencoder or ""
+        if not model_files.is_folder(location):
+            return None
+        found = self._once(("autoencoder", location), lambda: find_autoencoder(location))
+        check_settings(found, config.latents, data.channels)
+        return found
+
+    def _once(self, key: Hashable, look_up: Callable[[], Found]) -> Found:
+        if key not in self._found:
+            self._found[key] = look_up()
+        return cast(Found, self._found[key])
