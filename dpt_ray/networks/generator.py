@@ -83,7 +83,7 @@ class Generator:
             return build_generator(config, **form)
 
         network, self.description = open_network(url, "generator", build, checksum)
-        self.open_decoder = open_decoder(url, self.description.get("latents"), latents, device, decoding_batch)
+        self._decoder = open_decoder(url, self.description.get("latents"), latents, device, decoding_batch)
         if ema_width is not None:
             _take_over(network, averaged_weights(network_folder(url), ema_width), network_folder(url))
         self.network = network.eval().to(device)
@@ -95,7 +95,7 @@ class Generator:
     @property
     def drawn_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images that are drawn; `image_shape` is what the network sees."""
-        return self.open_decoder.image_shape(self.image_shape) if self.open_decoder else self.image_shape
+        return self._decoder.image_shape(self.image_shape) if self._decoder else self.image_shape
 
     @torch.inference_mode()
     def draw(self, config: SamplingConfig, seed: int, wanted: list[tuple[int, int]]) -> torch.Tensor:
@@ -136,7 +136,7 @@ class Generator:
             self.process.schedule,
         )
         try:
-            return to_uint8(self.open_decoder(images) if self.open_decoder else images).cpu()
+            return to_uint8(self._decoder(images) if self._decoder else images).cpu()
         except ValueError as error:
             fix = "train it with a lower learning rate"
             if config.guidance_scale > _USUAL_GUIDANCE:
