@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dpt_ray.config.schema import RunConfig, SamplingConfig
-from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
+from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaussian_moments
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.transfer import own_device
 from dpt_ray.data.images.decoding import ImageForm
@@ -103,22 +103,18 @@ class PseudoImageDistance:
         classifier, real = self._kept
         generator = _open(Generator, network)
         wanted = [(label, number) for number in range(self.per_class) for label in range(generator.num_classes)]
-        pseudo = None
+        batches = (wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH))
         try:
-            for start in range(0, len(wanted), BATCH):
-                images = generator.draw(self.sampling, self.seed, wanted[start : start + BATCH])
-                pseudo = _add(pseudo, classifier(images)[1])
+            pseudo = gaussian_moments(classifier(generator.draw(self.sampling, self.seed, b))[1] for b in batches)
         except UserError:  # they are not finite; a look is no reason to fail
             return WORST
         distance = frechet_distance(real, pseudo)
         return -distance if math.isfinite(distance) else WORST
 
     def _real_moments(self) -> GaussianMoments:
-        moments = None
-        for url in self.real:
-            moments = _add(moments, torch.from_numpy(np.array(read_sidecar(url, [FEATURES])[FEATURES])))
-        assert moments is not None  # every set has a shard
-        return moments
+        return gaussian_moments(
+            torch.from_numpy(np.array(read_sidecar(url, [FEATURES])[FEATURES])) for url in self.real
+        )
 
 
 def pseudo_image_distance(
@@ -142,12 +138,6 @@ def without_snapshots(sampling: SamplingConfig) -> SamplingConfig:
     if sampling.guidance_method == "autoguidance":
         changes |= {"guidance_method": "classifier_free", "guidance_scale": 0.0}
     return sampling.model_copy(update=changes)
-
-
-def _add(moments: GaussianMoments | None, features: torch.Tensor) -> GaussianMoments:
-    moments = moments or GaussianMoments(features.shape[1])
-    moments.update(features)
-    return moments
 
 
 def _open(kind: Any, network: bytes) -> Any:

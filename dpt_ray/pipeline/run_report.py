@@ -19,7 +19,7 @@ from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
 from dpt_ray.pipeline.artifacts.evaluation import described_metrics, read_metrics
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, tell_exact, tell_near
-from dpt_ray.pipeline.artifacts.pseudo_images import describe_guidance
+from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class, describe_guidance
 from dpt_ray.pipeline.artifacts.run import (
     REPORT_FILE,
     RUN_FILE,
@@ -125,7 +125,7 @@ def _sample_grid(config: RunConfig, artifact: Artifact, train_data: Artifact) ->
         if number >= per_class * index.num_classes:
             break
         for sample in read_shard_samples(shard):
-            position, label = divmod(number, index.num_classes)
+            label, position = conditioning_class(number, index.num_classes)
             if position < per_class and label in kept:
                 encoded = sample.image_bytes(shard.url)
                 images[kept.index(label), position] = decode_image(encoded, form, shard.url)

@@ -4,6 +4,8 @@ Any feature network serves; with Inception-v3's pooled features the distance is 
 merge, so that each worker can reduce its own images. Shapes: N images, D features.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -73,6 +75,21 @@ class GaussianMoments:
         self.scatter = self.scatter + scatter + torch.outer(shift, shift) * (self.count * count / total)
         self.mean = self.mean + shift * (count / total)
         self.count = total
+
+
+def gaussian_moments(batches: Iterable[Tensor]) -> GaussianMoments:
+    """Return the moments of all feature vectors of some batches, each (N, D) with one D; at least one batch.
+
+    Raises:
+        ValueError: there is no batch, shapes differ, or a feature is not finite.
+    """
+    moments: GaussianMoments | None = None
+    for features in batches:
+        moments = moments or GaussianMoments(features.shape[1])
+        moments.update(features)
+    if moments is None:
+        raise ValueError("no features are given")
+    return moments
 
 
 def frechet_distance(a: GaussianMoments, b: GaussianMoments) -> float:

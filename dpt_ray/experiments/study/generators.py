@@ -9,7 +9,7 @@ import torch
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig, SamplingConfig
-from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
+from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaussian_moments
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples, read_shard_samples
@@ -89,14 +89,9 @@ def _judged(judge: str, config: RunConfig, run: DualPseudoTraining, make: Make) 
     generator, classifier = Generator(made[run.generator].file(NETWORK_FILE)), Classifier(judge)
     labelled = config.stage2.label_dropout < 1
     sampling = config.sampling if labelled else config.sampling.model_copy(update={"guidance_scale": 0.0})
-    real: GaussianMoments | None = None
     form = ImageForm(config.data.image_size, config.data.channels)
-    for shard in index.shards:
-        images = torch.from_numpy(decode_samples(read_shard_samples(shard), form, shard))
-        _, features = classifier(images)
-        real = real or GaussianMoments(features.shape[1])
-        real.update(features)
-    assert real is not None
+    decoded = (torch.from_numpy(decode_samples(read_shard_samples(shard), form, shard)) for shard in index.shards)
+    real = gaussian_moments(classifier(images)[1] for images in decoded)
     drawn, hits = GaussianMoments(len(real.mean)), []
     for labels, images in _drawn(generator, sampling, index.num_classes, labelled, config.seed):
         probabilities, features = classifier(images)

@@ -1,5 +1,7 @@
 """Pseudo images: which class each was sampled for."""
 
+import itertools
+
 import numpy as np
 
 from dpt_ray.config.schema import SamplingConfig
@@ -17,9 +19,23 @@ def describe_guidance(config: SamplingConfig) -> str:
     return f"{scale} at noise levels {low:g} to {high:g}"
 
 
-def asked_labels(index: DatasetIndex) -> list[np.ndarray]:
-    """Return the class that was asked of the generator for each pseudo image of each shard, int64."""
-    ends = np.cumsum([shard.samples for shard in index.shards])
+def conditioning_class(number: int, num_classes: int) -> tuple[int, int]:
+    """Return the class that a pseudo image is sampled for, and its place among the images of that class.
+
+    Classes take turns, so that each has its share of every shard. No other code states this rule.
+
+    Args:
+        number: of the image in the whole artifact, from 0.
+        num_classes: of the run.
+    """
+    place, label = divmod(number, num_classes)
+    return label, place
+
+
+def conditioning_labels(index: DatasetIndex) -> list[np.ndarray]:
+    """Return the class that each pseudo image of each shard was sampled for, int64 (samples of the shard,)."""
+    numbers = itertools.count()
     return [
-        np.arange(end - shard.samples, end) % index.num_classes for shard, end in zip(index.shards, ends, strict=True)
+        np.array([conditioning_class(next(numbers), index.num_classes)[0] for _ in range(shard.samples)], np.int64)
+        for shard in index.shards
     ]

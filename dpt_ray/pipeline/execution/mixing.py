@@ -13,7 +13,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.labelled import labelled_source
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
-from dpt_ray.pipeline.artifacts.pseudo_images import asked_labels
+from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.execution.step import StepContext
 
 PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"
@@ -65,7 +65,7 @@ def _pseudo_images(
 ) -> tuple[ImageSource, dict[str, Any]]:
     """Return the pseudo images that are used, labelled with the class that was asked of the generator."""
     index = read_index(context.parents[PSEUDO_IMAGES].url)
-    asked = asked_labels(index)
+    asked = conditioning_labels(index)
     used = [np.ones(len(labels), bool) for labels in asked]
     if config.mixing.only_agreeing:
         predictions = read_predictions(context.parents[PSEUDO_PREDICTIONS], LABEL, CONFIDENCE)

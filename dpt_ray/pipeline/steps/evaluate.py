@@ -1,6 +1,5 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +11,7 @@ from dpt_ray.core.metrics.calibration import (
     mean_confidence,
 )
 from dpt_ray.core.metrics.classification import accuracy, class_precision, class_recall, confusion_matrix
-from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
+from dpt_ray.core.metrics.frechet import frechet_distance, gaussian_moments
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -27,6 +26,7 @@ from dpt_ray.pipeline.artifacts.evaluation import (
 from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
+from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
@@ -97,7 +97,7 @@ class Evaluation(Step):
         pseudo, true = read_predicted(parents["pseudo_labels"], keys)[unlabelled], true[unlabelled]
         bins = reliability_bins(true, pseudo, confidence)
         seen = read_predicted(parents["pseudo_images"])
-        asked = torch.arange(len(seen)) % train.num_classes
+        asked = torch.tensor([conditioning_class(number, train.num_classes)[0] for number in range(len(seen))])
         metrics: dict[str, Any] = {
             "stage1_accuracy": accuracy(*known_pairs(test_labels, stage1)),
             "pseudo_label_accuracy": _optional_accuracy(*known_pairs(true, pseudo)),
@@ -139,17 +139,12 @@ def _optional_accuracy(labels: torch.Tensor, predictions: torch.Tensor) -> float
 
 
 def _frechet(real: Artifact, pseudo: Artifact) -> float:
-    return frechet_distance(_moments(read_predictions(real, FEATURES)), _moments(read_predictions(pseudo, FEATURES)))
+    return frechet_distance(gaussian_moments(_features(real)), gaussian_moments(_features(pseudo)))
 
 
-def _moments(sidecars: Iterable[dict[str, Any] | None]) -> GaussianMoments:
-    moments = None
-    for sidecar in filter(None, sidecars):
-        features = torch.from_numpy(np.array(sidecar[FEATURES]))
-        moments = moments or GaussianMoments(features.shape[1])
-        moments.update(features)
-    assert moments is not None  # every set has a shard
-    return moments
+def _features(artifact: Artifact) -> Iterator[torch.Tensor]:
+    for sidecar in filter(None, read_predictions(artifact, FEATURES)):
+        yield torch.from_numpy(np.array(sidecar[FEATURES]))
 
 
 def _known_shares(shares: torch.Tensor, wholes: torch.Tensor) -> list[float | None]:

@@ -22,7 +22,7 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.probe import probe_file
 from dpt_ray.pipeline.artifacts.features import features_url, read_features
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
-from dpt_ray.pipeline.artifacts.pseudo_images import asked_labels
+from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
@@ -74,7 +74,7 @@ class FitProbe(Step):
         pieces = _labelled_pieces(context)
         with_pseudo = "pseudo_images" in parents
         if with_pseudo:
-            asked = asked_labels(read_index(parents["pseudo_images"].url))
+            asked = conditioning_labels(read_index(parents["pseudo_images"].url))
             urls = [features_url(parents["encoded_pseudo"], number) for number in range(len(asked))]
             pieces += [_Piece(url, None, labels) for url, labels in zip(urls, asked, strict=True) if url]
         fitted, temperature = run_once(

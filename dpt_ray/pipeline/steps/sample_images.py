@@ -22,7 +22,7 @@ from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
-from dpt_ray.pipeline.artifacts.pseudo_images import SHARDS, describe_guidance
+from dpt_ray.pipeline.artifacts.pseudo_images import SHARDS, conditioning_class, describe_guidance
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
@@ -121,11 +121,11 @@ class _SamplingWorker(UnitWorker):
         samples = []
         for begin in range(start, stop, self._batch):
             numbers = range(begin, min(begin + self._batch, stop))
-            places = [divmod(number, self._generator.num_classes) for number in numbers]
-            images = self._generator.draw(self._config, self._seed, [(label, index) for index, label in places])
+            places = [conditioning_class(number, self._generator.num_classes) for number in numbers]
+            images = self._generator.draw(self._config, self._seed, places)
             samples += [
                 Sample(f"{label:05d}-{index:07d}", {"png": encode_png(image), LABEL_EXTENSION: str(label).encode()})
-                for (index, label), image in zip(places, images.numpy(), strict=True)
+                for (label, index), image in zip(places, images.numpy(), strict=True)
             ]
         return build_shard(samples)
 
