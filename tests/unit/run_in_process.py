@@ -17,7 +17,7 @@ from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
 from dpt_ray.pipeline import graph, steps
-from dpt_ray.pipeline.artifacts.store import claims
+from dpt_ray.pipeline.artifacts import claims
 from dpt_ray.pipeline.execution import train_network as training
 
 

@@ -18,8 +18,9 @@ from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline import graph
+from dpt_ray.pipeline.artifacts import claims
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
-from dpt_ray.pipeline.artifacts.store import ArtifactStore, claims, fingerprint
+from dpt_ray.pipeline.artifacts.store import ArtifactStore, fingerprint
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.graph import in_order, make_all
 

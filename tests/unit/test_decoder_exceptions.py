@@ -11,7 +11,8 @@ from encoded_images import encode, noise
 from importing_data import settings, shards_of, write
 from PIL import Image, UnidentifiedImageError
 
-from dpt_ray.data.images.decoding import ImageForm, decode_images, pictures
+from dpt_ray.data.images import pictures
+from dpt_ray.data.images.decoding import ImageForm, decode_images
 from dpt_ray.data.importing.detect import describe
 from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
 from dpt_ray.data.shards.index import ShardInfo

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpt_ray.data.images.perceptual_hash import ImageHashes
+from dpt_ray.data.shards import duplicates
 from dpt_ray.data.shards.duplicates import DuplicateSearch, Limits, limits_for
-from dpt_ray.data.shards.samples import duplicates
 
 COMPARABLE = np.uint64(1)
 

@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn import functional
 
 import dpt_ray
+from dpt_ray import networks
 from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.models.uvit import sinusoidal_embedding
 from dpt_ray.core.row_random import RowRandom, derive_seed
-from dpt_ray.data import networks
 from dpt_ray.errors import UserError
 from dpt_ray.networks.generator import Generator
 from dpt_ray.networks.uvit_checkpoint import _config, import_uvit, official_sampling

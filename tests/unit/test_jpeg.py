@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dpt_ray.data.images.decoding import ImageForm, decode_image, decode_images, jpeg
+from dpt_ray.data.images import jpeg
+from dpt_ray.data.images.decoding import ImageForm, decode_image, decode_images
 from dpt_ray.data.images.jpeg import MAX_SCANS, MAX_SEGMENTS, JpegDecoder, bare_jpeg, read_header
 from dpt_ray.data.importing.import_plan import RawImage
 from dpt_ray.data.importing.prepare import Prepared, prepare

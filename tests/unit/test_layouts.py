@@ -5,8 +5,9 @@ import pytest
 
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.shards import layouts
 from dpt_ray.data.shards.index import ShardInfo
-from dpt_ray.data.shards.samples import Sample, build_shard, layouts, sha256
+from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.errors import UserError
 
 FORM = ImageForm(8, 1)

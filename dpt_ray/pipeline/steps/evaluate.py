@@ -1,5 +1,6 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
