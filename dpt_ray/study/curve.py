@@ -22,9 +22,8 @@ from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
 from dpt_ray.report.table import markdown_table
 from dpt_ray.search.judges import ValidationAccuracy, pseudo_image_distance
+from dpt_ray.study.choices import MEASURES, STAGE1, STAGE2
 
-STAGE1, STAGE2 = "stage1", "stage2"
-MEASURES = {STAGE1: "test accuracy", STAGE2: "Frechet distance of pseudo images in stage 1's features"}
 SHOWN = 10
 """Pseudo images of each class in the picture."""
 

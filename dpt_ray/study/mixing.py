@@ -9,31 +9,10 @@ from dpt_ray.pipeline.steps.evaluation import classifier_accuracy
 from dpt_ray.pipeline.steps.labels import read_labelled
 from dpt_ray.pipeline.steps.recipes import predict
 from dpt_ray.report.table import markdown_table
+from dpt_ray.study.choices import MIXINGS
 from dpt_ray.study.menu import seeded
 from dpt_ray.study.runs import Make, measure_all
 from dpt_ray.study.statistics import mean_and_deviation, paired_interval
-
-_QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"
-_AGREEING = ("stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.9")
-_FROM_STAGE1 = "stage3.mixing.from_stage1=true"
-_BALANCED, _TOLD = "pseudo_labels.assignment=balanced", "stage2.conditioning.confidence=true"
-
-MIXINGS: dict[str, tuple[str, ...]] = {
-    "official": (),
-    "quarter real": (_QUARTER,),
-    "quarter real, own statistics": (_QUARTER, _OWN),
-    "weight 0.3": ("stage3.mixing.pseudo_weight=0.3",),
-    "agreeing": _AGREEING,
-    "quarter real, agreeing": (_QUARTER, *_AGREEING),
-    "also unlabelled": ("stage3.mixing.unlabelled=true",),
-    "from stage 1": (_FROM_STAGE1,),
-    "from stage 1, quarter real, own statistics": (_FROM_STAGE1, _QUARTER, _OWN),
-    "from stage 1, no pseudo images": (_FROM_STAGE1, _QUARTER, _OWN, "stage3.mixing.pseudo_weight=0"),
-    "quarter real, own statistics, balanced": (_QUARTER, _OWN, _BALANCED),
-    "balanced, told the confidence": (_BALANCED, _TOLD),
-    "quarter real, own statistics, balanced, told the confidence": (_QUARTER, _OWN, _BALANCED, _TOLD),
-}
-"""Ways to mix, and what the generator learns of labels, as settings."""
 
 
 def gains_of_stage3(

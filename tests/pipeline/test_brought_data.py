@@ -9,11 +9,12 @@ from brought_data import CASES, Labelled, Refused
 from PIL import Image
 from tiny_runs import arguments, artifact, described
 
+from dpt_ray.cli.guard import USER_MISTAKE
+from dpt_ray.cli.job import run_job
 from dpt_ray.data.images import decode_image
 from dpt_ray.data.index import read_index
 from dpt_ray.data.source import read_shard_samples
 from dpt_ray.pipeline.data_summary import summarise_data
-from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
 from dpt_ray.pipeline.run_report import class_names
 from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.labels import read_labelled

@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 from tiny_runs import arguments, artifact, described, files, start_job
 
+from dpt_ray.cli.guard import USER_MISTAKE
+from dpt_ray.cli.job import run_job
 from dpt_ray.data import stores
 from dpt_ray.data.index import read_index
 from dpt_ray.data.shards import Sample, build_shard
 from dpt_ray.data.skipped import read_skipped
 from dpt_ray.data.source import SourceShard, new_arrays, read_rows
 from dpt_ray.pipeline.data_summary import summarise_data
-from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
 from dpt_ray.pipeline.steps.data import image_form
 from dpt_ray.pipeline.steps.labels import read_labelled
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.checks import SUBMITTED, check_could_write, check_submitted
-from dpt_ray.pipeline.jobs import run_job
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_0123"
