@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dpt_ray.cli.options import Decorator, example
+from dpt_ray.cli.options import Decorator, example, together
 from dpt_ray.cli.verbs import OneOf, Verbs
 from dpt_ray.distributed.job_log import tell
 
@@ -48,17 +48,6 @@ def _measure(measured: str, output: str | None, threads: int | None = None, **op
     tell(text)
 
 
-def _together(*options: Decorator) -> Decorator:
-    """Return what adds several options, in this order."""
-
-    def add(command: Decorator) -> Decorator:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
 def _one_of(option: str, *names: str, about: str) -> Decorator:
     return click.option(option, type=OneOf(lambda: names), default=names[0], help=about)
 
@@ -70,13 +59,13 @@ def _contest(rounds: int, seconds: float | None) -> Decorator:
     ]
     if seconds is not None:
         options.append(click.option("--seconds", type=float, default=seconds, help="About how long a turn takes."))
-    return _together(*options)
+    return together(*options)
 
 
 # Threads in step lose far more than their share where a core is not theirs alone.
 _threads = click.option("--threads", type=int, default=1, help="CPU threads of every contestant.")
 _device = _one_of("--device", "cpu", "cuda", about="Where ours computes.")
-_computing = _together(
+_computing = together(
     _threads,
     _device,
     _one_of("--precision", "float32", "bfloat16", about="What ours computes in."),

@@ -5,7 +5,7 @@ from typing import get_args
 
 import click
 
-from dpt_ray.cli.options import Decorator, example
+from dpt_ray.cli.options import example, together
 from dpt_ray.cli.verbs import OneOf, PositiveNumber, Verbs
 from dpt_ray.distributed.job_log import tell
 
@@ -16,9 +16,8 @@ def _processes() -> Sequence[str]:
     return get_args(GeneratorConfig.model_fields["process"].annotation)
 
 
-def _places(command: Decorator) -> Decorator:
-    """Add the arguments of what is exported and where to."""
-    return click.argument("run", metavar="RUN")(click.argument("destination", metavar="DEST")(command))
+_places = together(click.argument("run", metavar="RUN"), click.argument("destination", metavar="DEST"))
+"""What is exported, and where to."""
 
 
 @click.group("export", cls=Verbs, short_help="Export trained networks; import U-ViT weights.")

@@ -68,8 +68,6 @@ def _summarise_data(*made: object) -> str:
     return summarise_data(*made)  # type: ignore[arg-type]
 
 
-_DATA = "--set data.train=images/train --set data.test=images/test"
-
 JOBS = (
     job_command(
         "run",
@@ -86,7 +84,7 @@ JOBS = (
         "Bring images of any supported form into shards and index them; tell classes, sizes and what was refused.",
         lambda run: [run.train_data, run.test_data],
         _summarise_data,
-        f"dpt prepare --config my.yaml {_DATA}",
+        "dpt prepare --config my.yaml --set data.on_error=skip",
     ),
     job_command(
         "train-classifier",

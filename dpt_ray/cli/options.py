@@ -6,7 +6,20 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-Decorator = Callable[[Any], Any]
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Adds an option or argument to what a verb calls."""
+
+
+def together(*options: Decorator) -> Decorator:
+    """Return what adds several options or arguments, in this order."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
 
 CLUSTER = "A Ray cluster named by RAY_ADDRESS is used; otherwise a local Ray is started."
 

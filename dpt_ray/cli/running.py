@@ -2,11 +2,15 @@
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from dpt_ray.cli.guard import USER_MISTAKE, interrupted, mistake
 from dpt_ray.errors import UserError
+
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "show_default": True}
+"""What holds for all commands."""
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None, program: str | None = None) -> int:
@@ -22,8 +26,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
             arguments,
             prog_name=program or command.name,
             standalone_mode=False,
-            help_option_names=["-h", "--help"],
-            show_default=True,
+            **CONTEXT,
         )
         return status
     except click.exceptions.NoArgsIsHelpError as error:
@@ -46,7 +49,7 @@ def usage_error(error: click.ClickException) -> UserError:
             f"no such option {error.option_name}", where=where, fix=nearest(error.option_name, options) or fix
         )
     if isinstance(error, click.exceptions.NoSuchCommand):
-        commands = context.command.list_commands(context) if isinstance(context.command, click.Group) else []
+        commands = list(context.command.commands) if context and isinstance(context.command, click.Group) else []
         fix = nearest(error.command_name, commands) or f"there are: {', '.join(commands)}"
         return UserError(f"no such command {error.command_name!r}", where=where, fix=fix)
     if isinstance(error, click.exceptions.MissingParameter):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dpt_ray.cli.options import Decorator, config_option, example, set_option
+from dpt_ray.cli.options import Decorator, config_option, example, set_option, together
 from dpt_ray.cli.verbs import OneOf, Values, Verbs
 from dpt_ray.config.shipped import find_config
 from dpt_ray.distributed.job_log import tell
@@ -19,29 +19,19 @@ def study() -> None:
     """Study the method on small data: many runs over seeds, as tables and JSON. The same command goes on."""
 
 
-def _places(command: Decorator) -> Decorator:
-    """Add the options of every study."""
-    for option in (
-        click.option("--output", metavar="URL", default="dpt_results/studies", help="Folder for .json and .md."),
-        click.option("--root", metavar="URL", default="dpt_results/studies", help="Folder for the runs' artifacts."),
-        config_option("Settings that all runs refine: a YAML file or a shipped configuration.", default="digits"),
-    ):
-        command = option(command)
-    return command
+_places = together(
+    config_option("Settings that all runs refine: a YAML file or a shipped configuration.", default="digits"),
+    click.option("--root", metavar="URL", default="dpt_results/studies", help="Folder for the runs' artifacts."),
+    click.option("--output", metavar="URL", default="dpt_results/studies", help="Folder for .json and .md."),
+)
 
 
 def _runs(seeds: int) -> Decorator:
-    """Return what adds the options of a study of several runs."""
-
-    def add(command: Decorator) -> Decorator:
-        for option in (
-            click.option("--processes", type=int, default=2, help="Runs at the same time, on a CPU each."),
-            click.option("--seeds", cls=Values, type=int, default=tuple(range(seeds)), help="Seeds of the runs."),
-        ):
-            command = option(command)
-        return _places(command)
-
-    return add
+    return together(
+        _places,
+        click.option("--seeds", cls=Values, type=int, default=tuple(range(seeds)), help="Seeds of the runs."),
+        click.option("--processes", type=int, default=2, help="Runs at the same time, on a CPU each."),
+    )
 
 
 def _per_class(*default: int) -> Decorator:

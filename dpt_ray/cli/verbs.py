@@ -75,7 +75,7 @@ class OneOf(click.Choice[str]):
         self._names = names
 
     @property
-    def choices(self) -> tuple[str, ...]:
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
         """The names."""
         return tuple(self._names())
 
