@@ -20,15 +20,15 @@ same. The scripts `jobs/*.py` call the same commands, for `ray job submit -- pyt
 | `jobs/prepare_data.py` | `dpt prepare` |
 | any other | the command of the script's name, with hyphens |
 
-**Configurations.** `--config` takes a YAML file, or the name of a configuration that comes with the package. The name is
-the path below `configs/` without the ending: `--config digits`, `--config sizing/hundred_million`. `dpt tune` takes the names
-below `configs/tune/`: `--config guidance_scale`. If the working folder holds a file of that name as well, with or without
-`.yaml`, the command is refused; `--config ./digits.yaml` is the file.
+**Configurations.** `--config` takes a YAML file, or the name of a configuration that comes with the package. The name
+is the path below `configs/` without the ending: `--config digits`, `--config sizing/hundred_million`. `dpt tune` takes
+the names below `configs/tune/`: `--config guidance_scale`. If the working folder holds a file of that name as well,
+with or without `.yaml`, the command is refused; `--config ./digits.yaml` is the file.
 
 **Settings.** `--set a.b=c` changes one setting over the configuration and may be repeated. All are listed in
 [settings.md](settings.md).
 
-**Exit statuses.** 0: success. 2: a mistake that you can mend, in settings, data, environment or on the command line; one
+**Exit statuses.** 0: success. 2: a mistake that you can mend, in settings, data, environment or the command line; one
 line says what, where and what to do. 130: interrupted; the same command goes on. 1: anything else.
 
 **Logs.** `DPT_LOG_FORMAT=json` gives one JSON object a line, errors included.
@@ -41,16 +41,20 @@ This page is made by `{COMMAND}`.
 """
 
 
+_WIDTH = 78
+"""What click writes on a terminal of 80 columns."""
+
+
 def render_command_line() -> str:
     """Return the document."""
-    return "\n".join([_HEAD, *_sections(dpt, click.Context(dpt, info_name=NAME, terminal_width=80, **CONTEXT))])
+    return "\n".join([_HEAD, *_sections(dpt, click.Context(dpt, info_name=NAME, terminal_width=_WIDTH, **CONTEXT))])
 
 
 def _sections(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"## {context.command_path}\n\n```\n{command.get_help(context).rstrip()}\n```\n"
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
-            yield from _sections(inner, click.Context(inner, context, name, terminal_width=80, **CONTEXT))
+            yield from _sections(inner, click.Context(inner, context, name, terminal_width=_WIDTH, **CONTEXT))
 
 
 if __name__ == "__main__":
