@@ -19,7 +19,7 @@ def load_generator(
     """Load an exported generator: `load_generator(url).sample([0, 0, 1])` is a uint8 (3, C, H, W) tensor. Without Ray.
 
     Args:
-        url: the path or URL of a folder that `jobs/export.py generator` wrote, on any storage; or of a generator's
+        url: the path or URL of a folder that `dpt export generator` wrote, on any storage; or of a generator's
             `.safetensors` file.
         device: where it computes: "cuda:1", a `torch.device`, the number of a GPU; by default a GPU where there is one.
 
@@ -38,7 +38,7 @@ def load_classifier(
     """Load an exported classifier: `load_classifier(url).predict(images)` is a tensor of class ids. Without Ray.
 
     Args:
-        url: the path or URL of a folder that `jobs/export.py classifier` wrote, on any storage.
+        url: the path or URL of a folder that `dpt export classifier` wrote, on any storage.
         device: where it computes: "cuda:1", a `torch.device`, the number of a GPU; by default a GPU where there is one.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Compare both classifiers, the pseudo-labels and the pseudo images with the truth."""
+"""`dpt evaluate` as a script, for `ray job submit`."""
 
-from dpt_ray.pipeline.jobs import run_job
+from dpt_ray.cli.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(__doc__, lambda run: [run.evaluation]))
+    raise SystemExit(main("evaluate"))

@@ -1,7 +1,6 @@
-"""Bring images of any supported form into shards and index them; tell classes, sizes and what was refused."""
+"""`dpt prepare` as a script, for `ray job submit`."""
 
-from dpt_ray.pipeline.data_summary import summarise_data
-from dpt_ray.pipeline.jobs import run_job
+from dpt_ray.cli.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(__doc__, lambda run: [run.train_data, run.test_data], summarise_data))
+    raise SystemExit(main("prepare"))

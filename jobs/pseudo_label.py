@@ -1,6 +1,6 @@
-"""Label every training image with the stage-1 classifier (distributed batch inference)."""
+"""`dpt pseudo-label` as a script, for `ray job submit`."""
 
-from dpt_ray.pipeline.jobs import run_job
+from dpt_ray.cli.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(__doc__, lambda run: [run.pseudo_labels]))
+    raise SystemExit(main("pseudo-label"))

@@ -1,6 +1,6 @@
-"""Stage 3: train the classifier again, on labelled, unlabelled and pseudo images."""
+"""`dpt retrain` as a script, for `ray job submit`."""
 
-from dpt_ray.pipeline.jobs import run_job
+from dpt_ray.cli.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(__doc__, lambda run: [run.retrained]))
+    raise SystemExit(main("retrain"))

@@ -1,6 +1,6 @@
-"""Draw pseudo images of every class from the generator (distributed batch inference)."""
+"""`dpt sample` as a script, for `ray job submit`."""
 
-from dpt_ray.pipeline.jobs import run_job
+from dpt_ray.cli.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(__doc__, lambda run: [run.pseudo_images]))
+    raise SystemExit(main("sample"))

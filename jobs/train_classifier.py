@@ -1,6 +1,6 @@
-"""Stage 1: train the semi-supervised classifier on labelled and unlabelled images."""
+"""`dpt train-classifier` as a script, for `ray job submit`."""
 
-from dpt_ray.pipeline.jobs import run_job
+from dpt_ray.cli.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(__doc__, lambda run: [run.classifier]))
+    raise SystemExit(main("train-classifier"))

@@ -1,6 +1,6 @@
-"""Stage 2: train the class-conditional diffusion model on the pseudo-labels."""
+"""`dpt train-generator` as a script, for `ray job submit`."""
 
-from dpt_ray.pipeline.jobs import run_job
+from dpt_ray.cli.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(__doc__, lambda run: [run.generator]))
+    raise SystemExit(main("train-generator"))

@@ -77,13 +77,11 @@ def read_export(url: str, kinds: tuple[str, ...]) -> dict[str, Any]:
     """
     place = stores.join(url, CONFIG_FILE)
     if not stores.exists(place):
-        fix = f"give a folder that jobs/export.py wrote; {CONFIG_FILE} is written last, so it may be unfinished"
+        fix = f"give a folder that dpt export wrote; {CONFIG_FILE} is written last, so it may be unfinished"
         raise UserError(f"holds no exported {kinds[0]}", where=url, fix=fix)
     config = stores.read_json(place)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise UserError(
-            f"is no configuration of an exported {kinds[0]}", where=place, fix="export it with jobs/export.py"
-        )
+        raise UserError(f"is no configuration of an exported {kinds[0]}", where=place, fix="export it with dpt export")
     if config.get("format_version") != FORMAT_VERSION:
         raise UserError(f"is of version {config.get('format_version')}", where=place, fix="install a newer dpt_ray")
     if config.get("kind") not in kinds:

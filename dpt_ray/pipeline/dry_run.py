@@ -47,7 +47,7 @@ def _size(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[st
     data = next((step for step in steps if isinstance(step, Dataset) and step.is_training_set), None)
     artifact = store.find(data.name, data.fingerprint) if data else None
     if artifact is None:
-        return ["size of the cluster: known once the data is indexed (jobs/prepare_data.py)"]
+        return ["size of the cluster: known once the data is indexed (dpt prepare)"]
     return describe_size(size_run(config, stored_data(read_index(artifact.url))))
 
 

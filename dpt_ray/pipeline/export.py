@@ -102,7 +102,7 @@ def find_origin(url: str, id: str, step: str) -> Origin:
         raise UserError(
             f"holds neither a finished run ({RUN_FILE}) nor a finished training ({MANIFEST_FILE})",
             where=url,
-            fix="give <root>/runs/<name>, or the folder that jobs/train_generator.py or another job named at its end",
+            fix="give <root>/runs/<name>, or the folder that dpt train-generator or another command named at its end",
         )
     artifact = Artifact(url, stores.read_json(manifest))
     if artifact.manifest.get("step") != step:
@@ -123,7 +123,7 @@ def _of_run(url: str, id: str) -> Origin:
         step, _, address = addresses.get(id, "").partition("/")
         artifact = store.find(step, address) if address else None
         if artifact is None:
-            raise UserError(f"the run's {id} is gone", where=url, fix="run jobs/dpt_full.py again, which makes it")
+            raise UserError(f"the run's {id} is gone", where=url, fix="dpt run makes it again")
         return artifact
 
     return Origin(find(id), url.rsplit("/", 1)[1], settings, find("evaluation"))

@@ -1,18 +1,12 @@
-"""What every job script does: read the command line, check everything, make one target, tell the result."""
+"""What a verb of the command line does for one run: check everything, make the targets, tell the result."""
 
-import argparse
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 from dpt_ray.config.load import check_overrides, given_settings, load_config
-from dpt_ray.config.places import redacted
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import job_log
-from dpt_ray.distributed.failures import user_error
-from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
@@ -22,73 +16,48 @@ from dpt_ray.pipeline.setting_warnings import setting_warnings
 DEFAULT = "digits"
 """The preset of a job without a config file: embedded data, minutes on a laptop."""
 
-USER_MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
-"""Exit statuses besides 0."""
 
-
-def run_job(
-    description: str,
+def make_targets(
+    file: str | None,
+    overrides: Sequence[str],
     targets: Callable[[DualPseudoTraining], list[Step]],
     finish: Callable[[RunConfig, DualPseudoTraining, Mapping[Step, Artifact], str], str] | None = None,
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """Run a job script and return its exit status.
+    *,
+    dry_run: bool = False,
+) -> None:
+    """Make the targets of a run and what they build on, and tell the result.
 
     Args:
-        description: what the script does, for `--help`.
-        targets: the steps that the job is for; what they build on is made too.
+        file: YAML settings; the preset `DEFAULT` if None.
+        overrides: `a.b=c` over them.
+        targets: the steps that are wanted.
         finish: from settings, steps, artifacts and the results' root to the text that ends the job; by default
             the place of each target.
-        arguments: the command line; `sys.argv` if None.
+        dry_run: check everything, print the plan and make nothing.
+
+    Raises:
+        UserError: what the user can mend.
     """
-    options = _parse(description, arguments)
+    check_overrides(overrides)
+    config = load_config(file, [] if file else [f"preset={DEFAULT}"], overrides)
+    run = build(config)
+    warn_of_settings(config, file, overrides)
+    store = ArtifactStore(config.root)
+    targeted = targets(run)
+    wanted = run.checked(targeted)
+    if dry_run:
+        from dpt_ray.pipeline.dry_run import describe_plan
 
-    def job() -> None:
-        job_log.check_format()
-        check_overrides(options.set)
-        config = load_config(options.config, [] if options.config else [f"preset={DEFAULT}"], options.set)
-        run = build(config)
-        warn_of_settings(config, options.config, options.set)
-        store = ArtifactStore(config.root)
-        targeted = targets(run)
-        wanted = run.checked(targeted)
-        if options.dry_run:
-            from dpt_ray.pipeline.dry_run import describe_plan
-
-            say(describe_plan(config, wanted, store))
-            return
-        stores.check_writable(store.root)
-        with job_log.about(run=config.name):
-            artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data))
-            if finish is not None:
-                say(finish(config, run, artifacts, store.root))
-            else:
-                for step in targeted:
-                    say(f"{step.title}: {artifacts[step].url}")
-
-    return run_guarded(job)
-
-
-def run_guarded(job: Callable[[], None]) -> int:
-    """Call what a job script does; return the exit status. Errors become one line."""
-    try:
-        job()
-        return 0
-    except UserError as error:
-        return _mistake(error)
-    except KeyboardInterrupt:
-        _complain("interrupted: the same command goes on from here")
-        return INTERRUPTED
-    except Exception as error:
-        if cause := user_error(error):
-            return _mistake(cause)
-        if not job_log.wants_json():
-            print(redacted(traceback.format_exc()), file=sys.stderr, end="")
-        _complain(
-            f"error: {type(error).__name__}: {redacted(' '.join(str(error).split()))[:500]}",
-            traceback=redacted(traceback.format_exc()),
-        )
-        return FAILURE
+        say(describe_plan(config, wanted, store))
+        return
+    stores.check_writable(store.root)
+    with job_log.about(run=config.name):
+        artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data))
+        if finish is not None:
+            say(finish(config, run, artifacts, store.root))
+        else:
+            for step in targeted:
+                say(f"{step.title}: {artifacts[step].url}")
 
 
 def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[str]) -> None:
@@ -107,31 +76,6 @@ def _warn(text: str) -> None:
     job_log.tell(f"warning: {text}", level="warning", event="setting_warning")
 
 
-def _mistake(error: UserError) -> int:
-    _complain(f"error: {error}")
-    return USER_MISTAKE
-
-
 def say(text: str) -> None:
     """Print a line now."""
     job_log.tell(text)
-
-
-def _complain(text: str, **fields: str) -> None:
-    job_log.tell(text, level="error", event="error", stream=sys.stderr, **fields)
-
-
-def _parse(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog="A Ray cluster named by RAY_ADDRESS is used; else a local Ray is started. "
-        "DPT_LOG_FORMAT=json gives a JSON object a line instead of text.",
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", help="YAML settings, shipped ones under configs/; default: the embedded digits"
-    )
-    parser.add_argument(
-        "--set", metavar="a.b=c", action="append", default=[], help="override one setting; may be repeated"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan and stop")
-    return parser.parse_args(arguments)

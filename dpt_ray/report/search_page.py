@@ -31,9 +31,7 @@ def render_search(report: SearchReport) -> str:
         _points(report),
         _sharing(report),
         _endings(report),
-        _yaml(
-            "best", "Best settings", "A configuration that jobs/dpt_full.py runs, with every default.", report.best_yaml
-        ),
+        _yaml("best", "Best settings", "A configuration for dpt run, with every default.", report.best_yaml),
         _yaml("search", "The search", "The tune file's settings.", report.tune_yaml),
     )
     return document(report.title, "\n".join(section for section in sections if section))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from tiny_runs import REPOSITORY, arguments
 
+from dpt_ray.cli.guard import USER_MISTAKE
+from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.shards.samples import Sample, build_shard
-from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
 
 SOON = 60
 """Seconds; a quiet machine needs a few, the first use of Ray's worker processes among them."""

@@ -9,14 +9,14 @@ from brought_data import CASES, Labelled, Refused
 from PIL import Image
 from tiny_runs import arguments, artifact, described
 
+from dpt_ray.cli.guard import USER_MISTAKE
+from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import decode_image
 from dpt_ray.data.loading.source import read_shard_samples
 from dpt_ray.data.shards.index import read_index
-from dpt_ray.pipeline.artifacts.dataset import image_form
+from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.data_summary import summarise_data
-from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
-from dpt_ray.pipeline.run_report import class_names
 
 COMMON = ["data.image_size=8", "data.channels=3", "data.num_classes=null"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import artifact, described, start_job
 
-from dpt_ray.pipeline.jobs import USER_MISTAKE
+from dpt_ray.cli.guard import USER_MISTAKE
 
 pytestmark = pytest.mark.slow
 SETTINGS = ["stage1.model.width=64", "stage1.images=12800", "cluster.checkpoint_seconds=0.3"]

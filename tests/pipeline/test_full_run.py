@@ -12,13 +12,13 @@ from tiny_runs import arguments, artifact, described, files, run_all
 
 import dpt_ray
 from dpt_ray.capacity.run_size import STAGE_NAMES
+from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline import graph, run_report
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.export import export_classifier, export_generator
-from dpt_ray.pipeline.jobs import run_job
 
 NETWORK = "network.safetensors"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tiny_runs import artifact, described, files, start_job
 
+from dpt_ray.cli.guard import INTERRUPTED
 from dpt_ray.distributed.checkpoints import list_checkpoints
-from dpt_ray.pipeline.jobs import INTERRUPTED
 
 OFTEN_ENOUGH_TO_KILL = "cluster.checkpoint_seconds=0.5"
 DEADLINE_SECONDS = 240

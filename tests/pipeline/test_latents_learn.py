@@ -8,11 +8,11 @@ from diffusers import AutoencoderKL
 from sklearn.datasets import load_digits
 from tiny_runs import CONFIG
 
+from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
 from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.artifacts.evaluation import read_metrics
 from dpt_ray.pipeline.dpt import build
-from dpt_ray.pipeline.jobs import run_job
 
 SCALED_DEVIATION = 0.5
 """What EDM's process expects of clean images."""

@@ -9,6 +9,7 @@ import torch
 from autoencoder_folders import save_kl
 from tiny_runs import arguments, artifact, described, files
 
+from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.samples import iter_samples
@@ -16,7 +17,6 @@ from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.errors import UserError
 from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline import graph
-from dpt_ray.pipeline.jobs import run_job
 
 SHORT = ["stage2.images=1600", "sampling.steps=5", "sampling.per_class=4"]
 

@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from tiny_runs import arguments, artifact, described, files, start_job
 
+from dpt_ray.cli.guard import USER_MISTAKE
+from dpt_ray.cli.job import run_job
 from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.samples import Sample, build_shard
@@ -23,7 +25,6 @@ from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.data_summary import summarise_data
-from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
 
 CLASSES = ("ant", "bee", "cat")
 DEADLINE_SECONDS = 240

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from tiny_runs import arguments, artifact, described, run_all
 
+from dpt_ray.cli.guard import USER_MISTAKE
+from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.importing.digits import read_digits
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.skipped import count_images, read_skipped
-from dpt_ray.pipeline.jobs import USER_MISTAKE, run_job
 
 SHORT = ["stage1.images=3200", "stage2.images=1600", "stage3.images=3200", "sampling.per_class=2", "sampling.steps=4"]
 

@@ -17,13 +17,13 @@ import pytest
 from fault_proxy import Fault, FaultProxy
 from object_store_server import REPOSITORY, SECRET
 
+from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import build
-from dpt_ray.pipeline.jobs import run_job
 from dpt_ray.pipeline.run_report import finish_run
 
 CONFIG = str(REPOSITORY / "configs" / "digits.yaml")

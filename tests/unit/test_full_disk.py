@@ -17,12 +17,13 @@ from ray.train import WorkerGroupError
 from ray.train.v2.api.exceptions import ControllerError
 from run_in_process import without_ray
 
+from dpt_ray.cli.guard import USER_MISTAKE, run_guarded
+from dpt_ray.cli.job import run_job
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.faults import storage_fault
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.temporary_space import LEAST_BYTES, check_temporary_space
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.jobs import USER_MISTAKE, run_guarded, run_job
 from dpt_ray.pipeline.run_report import finish_run
 
 FAULTS = {

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
 from dpt_ray.core.diffusion.settings import build_process, evaluations_per_image
 from dpt_ray.core.models.settings import build_generator
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.pipeline import graph
-from dpt_ray.pipeline.jobs import run_job
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = {  # You et al. 2023 and Bao et al. 2023: parameters, steps, label dropout, process, sampler, last convolution

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import pytest
 
+from dpt_ray.cli.job import run_job
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.metrics import CHECKPOINT, TRAINING
 from dpt_ray.distributed.progress import StepProgress
-from dpt_ray.pipeline.jobs import run_job
 
 
 @pytest.fixture

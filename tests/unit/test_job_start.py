@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.jobs import run_job
 from dpt_ray.pipeline.start_checks import SUBMITTED, check_could_write, check_submitted
 
 REPOSITORY = Path(__file__).parents[2]

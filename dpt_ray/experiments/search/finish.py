@@ -66,7 +66,7 @@ def finish_search(search: Search, searched: Searched) -> Finished:
     lines = ["", _table(tune, points), "", *notes, _shared_line(costs, searched)]
     lines += [f"{ending.title}: {ending.state}: {ending.cause}" for ending in report.endings]
     if best is not None:
-        lines.append(f"best: {describe_point(best.point)}; run it with jobs/dpt_full.py --config {best_file}")
+        lines.append(f"best: {describe_point(best.point)}; run it with dpt run --config {best_file}")
     lines.append(f"report: {stores.join(searched.folder, REPORT_FILE)}")
     return Finished("\n".join(lines), None if best else _problem(tune, searched))
 

@@ -14,6 +14,7 @@ from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.evaluators import ValidationAccuracy, pseudo_image_distance
+from dpt_ray.experiments.study.choices import MEASURES, STAGE1, STAGE2
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
@@ -25,8 +26,6 @@ from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
 from dpt_ray.tables import markdown_table
 
-STAGE1, STAGE2 = "stage1", "stage2"
-MEASURES = {STAGE1: "test accuracy", STAGE2: "Frechet distance of pseudo images in stage 1's features"}
 SHOWN = 10
 """Pseudo images of each class in the picture."""
 

@@ -17,6 +17,8 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.experiments.study.algorithm_comparison import seeded
+from dpt_ray.experiments.study.choices import ALL_LABELS, TRUE_LABELS
+from dpt_ray.experiments.study.confidence import VARIANTS
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
@@ -24,26 +26,6 @@ from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import make_all
 from dpt_ray.tables import markdown_table
-
-ALL_LABELS = ("labels.per_class=null", "labels.fraction=1.0", "stage1.algorithm.name=supervised")
-"""Stage 1 learns from every training image's true label."""
-
-NO_LABELS, TRUE_LABELS = "no labels", "true labels"
-VARIANTS: dict[str, tuple[str, ...]] = {
-    NO_LABELS: ("labels.per_class=4", "stage2.label_dropout=1.0"),
-    **{f"pseudo-labels, {count} a class": (f"labels.per_class={count}",) for count in (1, 2, 4, 10)},
-    TRUE_LABELS: (*ALL_LABELS, "stage2.conditioning.true_labels=true"),
-    **{
-        f"{count} a class, {name}": (f"labels.per_class={count}", *(f"stage2.conditioning.{s}" for s in settings))
-        for count in (1, 4)
-        for name, settings in {
-            "under 0.9 dropped": ("least_confidence=0.9",),
-            "told the confidence": ("confidence=true",),
-            "true labels kept": ("true_labels=true",),
-        }.items()
-    },
-}
-"""Where labels come from, as settings."""
 
 DRAWN_PER_CLASS, BATCH = 200, 200
 

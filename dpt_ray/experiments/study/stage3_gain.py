@@ -7,34 +7,13 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
 from dpt_ray.experiments.study.algorithm_comparison import seeded
+from dpt_ray.experiments.study.choices import MIXINGS
 from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.classifier_steps import predict
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.tables import markdown_table
-
-_QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"
-_AGREEING = ("stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.9")
-_FROM_STAGE1 = "stage3.mixing.from_stage1=true"
-_BALANCED, _TOLD = "pseudo_labels.assignment=balanced", "stage2.conditioning.confidence=true"
-
-MIXINGS: dict[str, tuple[str, ...]] = {
-    "official": (),
-    "quarter real": (_QUARTER,),
-    "quarter real, own statistics": (_QUARTER, _OWN),
-    "weight 0.3": ("stage3.mixing.pseudo_weight=0.3",),
-    "agreeing": _AGREEING,
-    "quarter real, agreeing": (_QUARTER, *_AGREEING),
-    "also unlabelled": ("stage3.mixing.unlabelled=true",),
-    "from stage 1": (_FROM_STAGE1,),
-    "from stage 1, quarter real, own statistics": (_FROM_STAGE1, _QUARTER, _OWN),
-    "from stage 1, no pseudo images": (_FROM_STAGE1, _QUARTER, _OWN, "stage3.mixing.pseudo_weight=0"),
-    "quarter real, own statistics, balanced": (_QUARTER, _OWN, _BALANCED),
-    "balanced, told the confidence": (_BALANCED, _TOLD),
-    "quarter real, own statistics, balanced, told the confidence": (_QUARTER, _OWN, _BALANCED, _TOLD),
-}
-"""Ways to mix, and what the generator learns of labels, as settings."""
 
 
 def gains_of_stage3(

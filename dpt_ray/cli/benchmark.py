@@ -1,0 +1,134 @@
+"""`dpt benchmark`: speed and memory."""
+
+import inspect
+import sys
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import click
+
+from dpt_ray.cli.options import Decorator, example, together
+from dpt_ray.cli.verbs import OneOf, Verbs
+from dpt_ray.distributed.job_log import tell
+
+MEASURES = {
+    "data": ("data_plane", "measure_reading", "reading_tables"),
+    "train classifier": ("training", "measure_classifier", "classifier_table"),
+    "train generator": ("generator", "measure_generator", "generator_table"),
+    "sample": ("generator", "measure_sampling", "generator_table"),
+    "augment": ("augmentation", "measure_augmentation", "augmentation_table"),
+    "probe": ("probe", "measure_probe", "probe_table"),
+}
+"""What is measured -> a module of `dpt_ray.benchmark`, its function whose parameters are options of the command line,
+and what makes a table of the figures."""
+
+
+@click.group("benchmark", cls=Verbs, short_help="Measure speed and memory against other ways.")
+def benchmark() -> None:
+    """Measure parts of the system against what else there is, in one run, in turns; print a table and write JSON."""
+
+
+def _measure(measured: str, output: str | None, threads: int | None = None, **options: Any) -> None:
+    """Measure what `MEASURES` names, write the figures and a table, and print the table."""
+    from dpt_ray.benchmark.contest import limited_threads
+    from dpt_ray.data.storage import stores
+
+    module_name, measure_name, table = MEASURES[measured]
+    module = import_module(f"dpt_ray.benchmark.{module_name}")
+    measure = getattr(module, measure_name)
+    wanted = inspect.signature(measure).parameters.keys() & options.keys()
+    say = partial(print, file=sys.stderr, flush=True)
+    with limited_threads(threads):
+        figures = measure(say=say, **{name: options[name] for name in wanted})
+    text = getattr(module, table)(figures)
+    output = output or f"dpt_results/benchmarks/{measured.split()[0]}"
+    stores.write_json(f"{output}.json", figures)
+    stores.write_bytes(f"{output}.md", (text + "\n").encode())
+    tell(text)
+
+
+def _one_of(option: str, *names: str, about: str) -> Decorator:
+    return click.option(option, type=OneOf(lambda: names), default=names[0], help=about)
+
+
+def _contest(rounds: int, seconds: float | None) -> Decorator:
+    options = [
+        click.option("--output", metavar="URL", help="Where to write .json and .md, without its ending."),
+        click.option("--rounds", type=int, default=rounds, help="Timed rounds of each contestant."),
+    ]
+    if seconds is not None:
+        options.append(click.option("--seconds", type=float, default=seconds, help="About how long a turn takes."))
+    return together(*options)
+
+
+# Threads in step lose far more than their share where a core is not theirs alone.
+_threads = click.option("--threads", type=int, default=1, help="CPU threads of every contestant.")
+_device = _one_of("--device", "cpu", "cuda", about="Where ours computes.")
+_computing = together(
+    _threads,
+    _device,
+    _one_of("--precision", "float32", "bfloat16", about="What ours computes in."),
+    click.option("--compile", "compiled", is_flag=True, help="Compile the network."),
+    _one_of("--size", "small", "uvit_l2", "uvit_h2", about="Generator: which U-ViT."),
+    click.option("--batch", type=int, default=32, help="Generator: images together."),
+)
+
+
+@benchmark.command("data", epilog=example("dpt benchmark data --shards photos --size 256"))
+@_contest(rounds=5, seconds=6.0)
+@click.option(
+    "--shards", metavar="URL", required=True, help="Folder of shards, or 'photos' for photographs made on the spot."
+)
+@click.option("--size", "image_size", type=int, default=32, help="Height and width that images are brought to, pixels.")
+@click.option("--shuffle-window", type=int, default=16384, help="data.shuffle_window of our readers, images.")
+@click.option("--cpus", type=int, default=2, help="CPUs for every contestant.")
+@click.option("--store-mib", type=int, default=100, help="Object store's limit in the memory run, MiB.")
+def data(**options: Any) -> None:
+    """Measure reading of shards: images/s and memory."""
+    _measure("data", **options)
+
+
+@benchmark.command("train", epilog=example("dpt benchmark train --stage generator --device cuda --precision bfloat16"))
+@_contest(rounds=3, seconds=30.0)
+@_one_of("--stage", "classifier", "generator", about="Which network trains.")
+@_one_of("--model", "wide_resnet", "small_cnn", about="Classifier: WRN-28-2, or small.")
+@click.option("--channels-last", is_flag=True, help="Classifier: keep both networks channels last.")
+@click.option(
+    "--ray-steps", type=int, default=0, help="Generator: steps of a training under Ray Train, to tell Ray's share."
+)
+@_computing
+def train(stage: str, **options: Any) -> None:
+    """Measure a training step against an ordinary torch loop."""
+    _measure(f"train {stage}", **options)
+
+
+@benchmark.command("sample", epilog=example("dpt benchmark sample --rounds 3 --seconds 8"))
+@_contest(rounds=3, seconds=30.0)
+@click.option("--guidance-scale", type=float, default=0.4, help="s in the paper's convention.")
+@click.option("--steps", type=int, default=10, help="Intervals of DPM-Solver++(2M).")
+@_computing
+def sample(**options: Any) -> None:
+    """Measure guided sampling against the published form."""
+    _measure("sample", **options)
+
+
+@benchmark.command("augment", epilog=example("dpt benchmark augment --rounds 5 --seconds 2"))
+@_contest(rounds=5, seconds=3.0)
+@_threads
+def augment(**options: Any) -> None:
+    """Measure strong views against Pillow and kornia."""
+    _measure("augment", **options)
+
+
+@benchmark.command("probe", epilog=example("dpt benchmark probe --decay 2"))
+@_contest(rounds=3, seconds=None)
+@_threads
+@click.option("--rows", type=int, default=20_000, help="Images that are fitted.")
+@click.option("--features", type=int, default=384, help="Features of each.")
+@click.option("--classes", type=int, default=200, help="Classes.")
+@click.option("--decay", type=float, default=1.0, help="a in the spectrum k^-a of the features' covariance.")
+@_device
+def probe(**options: Any) -> None:
+    """Measure the linear probe's fit against scikit-learn."""
+    _measure("probe", **options)

@@ -1,0 +1,108 @@
+"""`dpt export`: networks into this package's form, and out of it."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+import click
+
+from dpt_ray.cli.options import example, together
+from dpt_ray.cli.verbs import OneOf, PositiveNumber, Verbs
+from dpt_ray.distributed.job_log import tell
+
+
+def _processes() -> Sequence[str]:
+    from dpt_ray.config.schema import GeneratorConfig
+
+    return get_args(GeneratorConfig.model_fields["process"].annotation)
+
+
+_places = together(click.argument("run", metavar="RUN"), click.argument("destination", metavar="DEST"))
+"""What is exported, and where to."""
+
+
+@click.group("export", cls=Verbs, short_help="Export trained networks; import U-ViT weights.")
+def export() -> None:
+    """Bring networks into this package's form, and out of it."""
+
+
+@export.command(
+    "import-uvit",
+    short_help="Import official U-ViT weights as a generator.",
+    epilog=example("dpt export import-uvit nnet_ema.pth --autoencoder stabilityai/sd-vae-ft-ema"),
+)
+@click.argument("file")
+@click.option(
+    "--output",
+    metavar="URL",
+    default="network.safetensors",
+    help="What to write: a file that ends in .safetensors, or a new folder, which also holds a model card and the "
+    "autoencoder.",
+)
+@click.option("--heads", type=int, help="Attention heads; known for the published sizes.")
+@click.option(
+    "--process",
+    type=OneOf(_processes),
+    metavar="PROCESS",
+    help="What it was trained with; by default as published: discrete_variance_preserving for U-ViT-H, "
+    "variance_preserving for the smaller ones.",
+)
+@click.option(
+    "--autoencoder",
+    metavar="URL|NAME",
+    help="Of its latents: a folder, URL or name on the hub, as stage2.latents.autoencoder.",
+)
+@click.option("--scale", type=PositiveNumber(), help="Of its latents; the autoencoder's own if not given.")
+def import_uvit(
+    file: str, output: str, heads: int | None, process: str | None, autoencoder: str | None, scale: float | None
+) -> None:
+    """Import an official U-ViT checkpoint (a state dict) as a generator of this package.
+
+    FILE is nnet.pth or nnet_ema.pth, any URL; it must hold tensors alone.
+    """
+    from dpt_ray.config.schema import LatentsConfig
+
+    latents = None if autoencoder is None else LatentsConfig(autoencoder=autoencoder, scale=scale)
+    if output.endswith(".safetensors"):
+        from dpt_ray.data.storage import stores
+        from dpt_ray.networks.uvit_checkpoint import import_uvit
+
+        stores.write_bytes(output, import_uvit(file, heads=heads, process=process, latents=latents))
+    else:
+        from dpt_ray.pipeline.export import export_uvit
+
+        output = export_uvit(file, output, heads=heads, process=process, latents=latents)
+    tell(f"generator: {output}")
+
+
+@export.command(
+    "generator",
+    short_help="Write a run's generator as a folder.",
+    epilog=example("dpt export generator dpt_results/runs/digits digits-generator"),
+)
+@_places
+def generator(run: str, destination: str) -> None:
+    """Write a run's generator as a folder for dpt_ray.load_generator.
+
+    RUN is the URL of <root>/runs/<name> or of one finished training, DEST a new folder, any URL.
+    """
+    from dpt_ray.pipeline.export import export_generator
+
+    tell(f"generator: {export_generator(run, destination)}")
+
+
+@export.command(
+    "classifier",
+    short_help="Write a run's classifier as a folder.",
+    epilog=example("dpt export classifier dpt_results/runs/digits digits-classifier --onnx"),
+)
+@_places
+@click.option("--stage", type=OneOf(lambda: ("1", "3")), default="3", help="Which of a run's classifiers.")
+@click.option("--onnx", is_flag=True, help="Also write model.onnx (pip install 'dpt_ray[onnx]').")
+def classifier(run: str, destination: str, stage: str, onnx: bool) -> None:
+    """Write a run's classifier as a folder for dpt_ray.load_classifier.
+
+    RUN is the URL of <root>/runs/<name> or of one finished training, DEST a new folder, any URL.
+    """
+    from dpt_ray.pipeline.export import export_classifier
+
+    tell(f"classifier: {export_classifier(run, destination, stage=int(stage), onnx=onnx)}")

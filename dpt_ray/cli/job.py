@@ -1,0 +1,138 @@
+"""Verbs that make a part of one run: the whole method, or one step and what it builds on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from dpt_ray.cli.options import CLUSTER, config_option, dry_run_option, example, set_option
+from dpt_ray.cli.running import run_command
+from dpt_ray.cli.verbs import Verb
+from dpt_ray.config.shipped import find_config
+
+if TYPE_CHECKING:
+    from dpt_ray.config.schema import RunConfig
+    from dpt_ray.pipeline.artifacts.store import Artifact
+    from dpt_ray.pipeline.dpt import DualPseudoTraining
+    from dpt_ray.pipeline.execution.step import Step
+
+    Targets = Callable[[DualPseudoTraining], list[Step]]
+    Finish = Callable[[RunConfig, DualPseudoTraining, Mapping[Step, Artifact], str], str]
+
+
+def job_command(
+    name: str, summary: str, about: str, targets: "Targets", finish: "Finish | None" = None, *examples: str
+) -> click.Command:
+    """Return a verb.
+
+    Args:
+        name: of the verb.
+        summary: what it does, in a few words for the list of all.
+        about: what it does, for `--help`.
+        targets: the steps that it is for; what they build on is made too.
+        finish: from settings, steps, artifacts and the results' root to the text that ends the job; by default
+            the place of each target.
+        examples: command lines for `--help`.
+    """
+    notes = f"{CLUSTER} DPT_LOG_FORMAT=json gives a JSON object a line instead of text."
+
+    @click.command(name, cls=Verb, short_help=summary, help=about, epilog=example(*examples, notes=notes))
+    @config_option("Settings: a YAML file, or the name of a shipped configuration.", show_default="the embedded digits")
+    @set_option("Override one setting; may be repeated.")
+    @dry_run_option()
+    def job(config: str | None, overrides: tuple[str, ...], dry_run: bool) -> None:
+        file = find_config(config) if config else None
+        from dpt_ray.pipeline.jobs import make_targets
+
+        make_targets(file, overrides, targets, finish, dry_run=dry_run)
+
+    return job
+
+
+def run_job(
+    about: str, targets: "Targets", finish: "Finish | None" = None, arguments: Sequence[str] | None = None
+) -> int:
+    """Run a verb for any steps with a command line; return its exit status. See `job_command`."""
+    return run_command(job_command("job", about, about, targets, finish, "dpt run --config digits"), arguments)
+
+
+def _finish_run(*made: object) -> str:
+    from dpt_ray.pipeline.run_report import finish_run
+
+    return finish_run(*made)  # type: ignore[arg-type]
+
+
+def _summarise_data(*made: object) -> str:
+    from dpt_ray.pipeline.data_summary import summarise_data
+
+    return summarise_data(*made)  # type: ignore[arg-type]
+
+
+JOBS = (
+    job_command(
+        "run",
+        "All stages, from images to a report.",
+        "Dual pseudo training from images to a report: stages 1, 2 and 3 with the two inference steps between them.",
+        lambda run: run.steps(),
+        _finish_run,
+        "dpt run --config digits --dry-run",
+        "dpt run --config my.yaml --set root=s3://bucket/results",
+    ),
+    job_command(
+        "prepare",
+        "Bring images into shards and index them.",
+        "Bring images of any supported form into shards and index them; tell classes, sizes and what was refused.",
+        lambda run: [run.train_data, run.test_data],
+        _summarise_data,
+        "dpt prepare --config my.yaml --set data.on_error=skip",
+    ),
+    job_command(
+        "train-classifier",
+        "Stage 1: train the classifier.",
+        "Stage 1: train the semi-supervised classifier on labelled and unlabelled images.",
+        lambda run: [run.classifier],
+        None,
+        "dpt train-classifier --config digits --set stage1.algorithm.name=fixmatch",
+    ),
+    job_command(
+        "pseudo-label",
+        "Label every training image.",
+        "Label every training image with the stage-1 classifier (distributed batch inference).",
+        lambda run: [run.pseudo_labels],
+        None,
+        "dpt pseudo-label --config digits",
+    ),
+    job_command(
+        "train-generator",
+        "Stage 2: train the diffusion model.",
+        "Stage 2: train the class-conditional diffusion model on the pseudo-labels.",
+        lambda run: [run.generator],
+        None,
+        "dpt train-generator --config digits --set stage2.process=edm",
+    ),
+    job_command(
+        "sample",
+        "Draw pseudo images of every class.",
+        "Draw pseudo images of every class from the generator (distributed batch inference).",
+        lambda run: [run.pseudo_images],
+        None,
+        "dpt sample --config digits --set sampling.guidance_scale=0.5",
+    ),
+    job_command(
+        "retrain",
+        "Stage 3: train the classifier again.",
+        "Stage 3: train the classifier again, on labelled, unlabelled and pseudo images.",
+        lambda run: [run.retrained],
+        None,
+        "dpt retrain --config digits --set stage3.mixing.real_share=0.25",
+    ),
+    job_command(
+        "evaluate",
+        "Compare all results with the truth.",
+        "Compare both classifiers, the pseudo-labels and the pseudo images with the truth.",
+        lambda run: [run.evaluation],
+        None,
+        "dpt evaluate --config digits",
+    ),
+)
+"""The verbs, in the order in which they follow each other in a run; the first makes everything."""

@@ -1,0 +1,48 @@
+"""`dpt`: one command with a verb for each job."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from dpt_ray import __version__
+from dpt_ray.cli.benchmark import benchmark
+from dpt_ray.cli.completion import completion
+from dpt_ray.cli.export import export
+from dpt_ray.cli.job import JOBS
+from dpt_ray.cli.options import example
+from dpt_ray.cli.running import run_command
+from dpt_ray.cli.study import study
+from dpt_ray.cli.tune import tune
+from dpt_ray.cli.verbs import Verbs
+
+NAME = "dpt"
+
+
+@click.group(
+    NAME,
+    cls=Verbs,
+    epilog=example("dpt run --config digits", notes="'dpt COMMAND --help' shows options and an example."),
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def dpt() -> None:
+    """Dual pseudo training: a better classifier and an image generator from a few labels.
+
+    What a command needs is made first; the same command goes on where it was interrupted. The exit status is 0 for
+    success, 2 for a mistake that you can mend, 130 for an interruption and 1 for anything else.
+    """
+
+
+for _verb in (*JOBS, tune, study, benchmark, export, completion):
+    dpt.add_command(_verb)
+
+
+def main(verb: str | None = None) -> int:
+    """Run the command line of this process; return the exit status.
+
+    Args:
+        verb: the verb that a job script stands for; the command line then begins behind it.
+    """
+    if verb is None:
+        return run_command(dpt, program=NAME)
+    return run_command(dpt.commands[verb], program=Path(sys.argv[0]).name)

@@ -1,0 +1,169 @@
+"""`dpt study`: studies of the method on small data."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import click
+
+from dpt_ray.cli.options import Decorator, config_option, example, set_option, together
+from dpt_ray.cli.verbs import OneOf, Values, Verbs
+from dpt_ray.config.shipped import find_config
+from dpt_ray.distributed.job_log import tell
+from dpt_ray.experiments.study.choices import MEASURES, MIXINGS
+from dpt_ray.experiments.study.confidence import VARIANTS
+
+
+@click.group("study", cls=Verbs, short_help="Compare ways of training over seeds, on small data.")
+def study() -> None:
+    """Study the method on small data: many runs over seeds, as tables and JSON. The same command goes on."""
+
+
+_places = together(
+    config_option("Settings that all runs refine: a YAML file or a shipped configuration.", default="digits"),
+    click.option("--root", metavar="URL", default="dpt_results/studies", help="Folder for the runs' artifacts."),
+    click.option("--output", metavar="URL", default="dpt_results/studies", help="Folder for .json and .md."),
+)
+
+
+def _runs(seeds: int) -> Decorator:
+    return together(
+        _places,
+        click.option("--seeds", cls=Values, type=int, default=tuple(range(seeds)), help="Seeds of the runs."),
+        click.option("--processes", type=int, default=2, help="Runs at the same time, on a CPU each."),
+    )
+
+
+def _per_class(*default: int) -> Decorator:
+    about = "Labelled images of each class."
+    return click.option("--per-class", cls=Values, type=int, default=default, help=about)
+
+
+def _named(option: str, names: Sequence[str], default: Sequence[str], about: str) -> Decorator:
+    return click.option(option, cls=Values, type=OneOf(lambda: names), metavar="NAME...", default=default, help=about)
+
+
+def _listed(what: str, names: Sequence[str]) -> str:
+    return "\n".join(["\b", f"{what}:", *(f"  {name}" for name in names)])
+
+
+def _common(config: str, root: str, **options: Any) -> Any:
+    """Return the arguments that all studies take."""
+    return {"config": find_config(config), "root": root, "say": partial(print, file=sys.stderr, flush=True), **options}
+
+
+def _finish(output: str, figures: Any, text: str) -> None:
+    """Write a study's figures and its table, and print the table."""
+    from dpt_ray.data.storage import stores
+
+    stores.write_json(f"{output}.json", figures)
+    stores.write_bytes(f"{output}.md", (text + "\n").encode())
+    tell(text)
+
+
+@study.command(
+    "algorithms",
+    short_help="Stage 1 with every semi-supervised algorithm.",
+    epilog=example("dpt study algorithms --seeds 0 1 2"),
+)
+@_runs(seeds=3)
+@click.option("--per-class", type=int, default=4, help="Labelled images of each class.")
+def algorithms(output: str, per_class: int, **options: Any) -> None:
+    """Compare stage 1 with every semi-supervised algorithm of the menu."""
+    from dpt_ray.experiments.study.algorithm_comparison import compare_algorithms, menu_table
+
+    figures = compare_algorithms(per_class=per_class, **_common(**options))
+    _finish(f"{output}/algorithms", figures, menu_table(figures))
+
+
+@study.command(
+    "mixing",
+    short_help="Stage 3 against stage 1, by labels and mixing.",
+    epilog=example(
+        'dpt study mixing --per-class 1 2 --mixings official "quarter real"', notes=_listed("Mixings", list(MIXINGS))
+    ),
+)
+@_runs(seeds=5)
+@_per_class(1, 2, 4, 10)
+@_named("--mixings", list(MIXINGS), ["official"], "Ways to mix.")
+def mixing(output: str, per_class: tuple[int, ...], mixings: tuple[str, ...], **options: Any) -> None:
+    """Compare stage 3 with stage 1, by labels a class and by how pseudo images are mixed in."""
+    from dpt_ray.experiments.study.stage3_gain import gains_of_stage3, gains_table
+
+    figures = gains_of_stage3(per_class=per_class, mixings=mixings, **_common(**options))
+    judged = {"test": "held-out", "unlabelled": "unlabelled training"}
+    text = "\n\n".join(f"On {images} images:\n\n{gains_table(figures, on)}" for on, images in judged.items())
+    _finish(f"{output}/mixing", figures, text)
+
+
+@study.command(
+    "confidence",
+    short_help="Calibration of pseudo-labels, and balanced ones.",
+    epilog=example("dpt study confidence --seeds 0 1"),
+)
+@_runs(seeds=3)
+@_per_class(1, 4)
+def confidence(output: str, per_class: tuple[int, ...], **options: Any) -> None:
+    """Measure the calibration of pseudo-labels, and balanced ones."""
+    from dpt_ray.experiments.study.confidence import compare_confidence, confidence_table
+
+    figures = compare_confidence(per_class=per_class, **_common(**options))
+    _finish(f"{output}/confidence", figures, confidence_table(figures))
+
+
+@study.command(
+    "generators",
+    short_help="Stage 2 by where its labels come from.",
+    epilog=example(
+        'dpt study generators --variants "no labels" "true labels"', notes=_listed("Variants", list(VARIANTS))
+    ),
+)
+@_runs(seeds=3)
+@_named("--variants", list(VARIANTS), list(VARIANTS), "Where labels come from; all if not given.")
+def generators(output: str, variants: tuple[str, ...], **options: Any) -> None:
+    """Compare stage 2 by where its labels come from."""
+    from dpt_ray.experiments.study.generators import compare_generators, generators_table
+
+    figures = compare_generators(variants=variants, **_common(**options))
+    _finish(f"{output}/generators", figures, generators_table(figures))
+
+
+@study.command(
+    "curve",
+    short_help="How good stages 1 and 2 are on their way.",
+    epilog=example("dpt study curve --stages stage1 --points 10"),
+)
+@_places
+@set_option("Override one setting; may be repeated.")
+@_named("--stages", list(MEASURES), list(MEASURES), "Which are trained.")
+@click.option("--points", type=int, default=20, help="How often it is looked at, at equal distances.")
+@click.option("--images", type=int, default=10_000, help="Test images that are read at most.")
+@click.option("--drawn-per-class", type=int, default=100, help="Pseudo images drawn for each distance.")
+def curve(output: str, overrides: tuple[str, ...], **options: Any) -> None:
+    """Show how good stages 1 and 2 are on their way, in one run."""
+    from dpt_ray.config.load import check_overrides
+    from dpt_ray.data.storage import stores
+    from dpt_ray.experiments.study.curve import curves_table, quality_curves
+
+    check_overrides(overrides)
+    keep = partial(stores.write_json, f"{output}/curve.json")
+    figures, picture = quality_curves(settings=overrides, keep=keep, **_common(**options))
+    if picture is not None:
+        stores.write_bytes(f"{output}/curve.png", picture)
+    _finish(f"{output}/curve", figures, curves_table(figures))
+
+
+@study.command(
+    "samplers",
+    short_help="A picture of every sampler's images.",
+    epilog=example("dpt study samplers --output pictures"),
+)
+@_runs(seeds=1)
+def samplers(output: str, **options: Any) -> None:
+    """Draw a picture of every sampler's images, from few evaluations to many."""
+    from dpt_ray.data.storage import stores
+    from dpt_ray.experiments.study.sampler_pictures import sampler_pictures
+
+    for name, picture in sampler_pictures(**_common(**options)):
+        stores.write_bytes(f"{output}/{name}.png", picture)

@@ -1,0 +1,47 @@
+"""What studies compare, by name, as settings; without torch, so that a command line can list it quickly."""
+
+STAGE1, STAGE2 = "stage1", "stage2"
+MEASURES = {STAGE1: "test accuracy", STAGE2: "Frechet distance of pseudo images in stage 1's features"}
+"""Stages that are looked at on their way, and what is measured then."""
+
+_QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"
+_AGREEING = ("stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.9")
+_FROM_STAGE1 = "stage3.mixing.from_stage1=true"
+_BALANCED, _TOLD = "pseudo_labels.assignment=balanced", "stage2.conditioning.confidence=true"
+
+MIXINGS: dict[str, tuple[str, ...]] = {
+    "official": (),
+    "quarter real": (_QUARTER,),
+    "quarter real, own statistics": (_QUARTER, _OWN),
+    "weight 0.3": ("stage3.mixing.pseudo_weight=0.3",),
+    "agreeing": _AGREEING,
+    "quarter real, agreeing": (_QUARTER, *_AGREEING),
+    "also unlabelled": ("stage3.mixing.unlabelled=true",),
+    "from stage 1": (_FROM_STAGE1,),
+    "from stage 1, quarter real, own statistics": (_FROM_STAGE1, _QUARTER, _OWN),
+    "from stage 1, no pseudo images": (_FROM_STAGE1, _QUARTER, _OWN, "stage3.mixing.pseudo_weight=0"),
+    "quarter real, own statistics, balanced": (_QUARTER, _OWN, _BALANCED),
+    "balanced, told the confidence": (_BALANCED, _TOLD),
+    "quarter real, own statistics, balanced, told the confidence": (_QUARTER, _OWN, _BALANCED, _TOLD),
+}
+"""Ways to mix, and what the generator learns of labels, as settings."""
+
+ALL_LABELS = ("labels.per_class=null", "labels.fraction=1.0", "stage1.algorithm.name=supervised")
+"""Stage 1 learns from every training image's true label."""
+
+NO_LABELS, TRUE_LABELS = "no labels", "true labels"
+VARIANTS: dict[str, tuple[str, ...]] = {
+    NO_LABELS: ("labels.per_class=4", "stage2.label_dropout=1.0"),
+    **{f"pseudo-labels, {count} a class": (f"labels.per_class={count}",) for count in (1, 2, 4, 10)},
+    TRUE_LABELS: (*ALL_LABELS, "stage2.conditioning.true_labels=true"),
+    **{
+        f"{count} a class, {name}": (f"labels.per_class={count}", *(f"stage2.conditioning.{s}" for s in settings))
+        for count in (1, 4)
+        for name, settings in {
+            "under 0.9 dropped": ("least_confidence=0.9",),
+            "told the confidence": ("confidence=true",),
+            "true labels kept": ("true_labels=true",),
+        }.items()
+    },
+}
+"""Where labels come from, as settings."""
