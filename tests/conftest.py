@@ -20,7 +20,9 @@ def local_ray():
 
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of the user's is not for tests
     # Workers import the classes that tests hand them from the tests' own folders.
-    os.environ["PYTHONPATH"] = os.pathsep.join(str(TESTS / name) for name in ("distributed", "pipeline"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [*(str(TESTS / name) for name in ("distributed", "pipeline")), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     connect(ClusterConfig(local_cpus=2))
     yield
     ray.shutdown()
