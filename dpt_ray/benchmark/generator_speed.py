@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from dpt_ray.benchmark.contest import Result, run_contest
 from dpt_ray.benchmark.published_uvit import published_denoiser, published_steps
 from dpt_ray.config.schema import ClusterConfig, GeneratorConfig, GeneratorModelConfig, OptimizerConfig, SamplingConfig
+from dpt_ray.core.diffusion.process_settings import build_guidance, build_process, evaluations_per_image
 from dpt_ray.core.diffusion.samplers import sample
-from dpt_ray.core.diffusion.settings import build_guidance, build_process, evaluations_per_image
-from dpt_ray.core.models.settings import build_generator
+from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.row_random import RowRandom

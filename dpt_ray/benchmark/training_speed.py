@@ -14,7 +14,7 @@ from torch.nn import functional
 from dpt_ray.benchmark.contest import Contestant, run_contest
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ClassifierConfig, ClassifierModelConfig
-from dpt_ray.core.models.settings import build_classifier, channel_statistics
+from dpt_ray.core.models.network_settings import build_classifier, channel_statistics
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak

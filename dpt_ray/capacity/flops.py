@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, ProbeConfig
-from dpt_ray.core.models.settings import build_classifier, build_generator
+from dpt_ray.core.models.network_settings import build_classifier, build_generator
 from dpt_ray.core.training.from_settings import images_per_step, uses_unlabelled
 
 BACKWARD = 2

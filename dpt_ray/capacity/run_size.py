@@ -10,8 +10,8 @@ from dpt_ray.capacity import flops as compute
 from dpt_ray.capacity import storage_bytes as storage
 from dpt_ray.capacity.measured import read_rate
 from dpt_ray.config.schema import ClassifierConfig, RunConfig
-from dpt_ray.core.diffusion.settings import build_process, evaluations_per_image
-from dpt_ray.core.models.settings import build_classifier
+from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
+from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.training.from_settings import uses_unlabelled
 
 LATENT_READ_RATE = 2000.0

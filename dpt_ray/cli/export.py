@@ -68,7 +68,7 @@ def import_uvit(
 
         stores.write_bytes(output, import_uvit(file, heads=heads, process=process, latents=latents))
     else:
-        from dpt_ray.pipeline.export import export_uvit
+        from dpt_ray.pipeline.export_run import export_uvit
 
         output = export_uvit(file, output, heads=heads, process=process, latents=latents)
     tell(f"generator: {output}")
@@ -85,7 +85,7 @@ def generator(run: str, destination: str) -> None:
 
     RUN is the URL of <root>/runs/<name> or of one finished training, DEST a new folder, any URL.
     """
-    from dpt_ray.pipeline.export import export_generator
+    from dpt_ray.pipeline.export_run import export_generator
 
     tell(f"generator: {export_generator(run, destination)}")
 
@@ -103,6 +103,6 @@ def classifier(run: str, destination: str, stage: str, onnx: bool) -> None:
 
     RUN is the URL of <root>/runs/<name> or of one finished training, DEST a new folder, any URL.
     """
-    from dpt_ray.pipeline.export import export_classifier
+    from dpt_ray.pipeline.export_run import export_classifier
 
     tell(f"classifier: {export_classifier(run, destination, stage=int(stage), onnx=onnx)}")

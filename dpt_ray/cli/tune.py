@@ -24,7 +24,7 @@ def tune(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Search over settings by Ray Tune. Trials share all that they have in common; the same command goes on."""
     file = find_config(config, searches=True)
     from dpt_ray.config.load import check_overrides
-    from dpt_ray.config.tune import load_tune
+    from dpt_ray.config.search_settings import load_tune
     from dpt_ray.experiments.search.finish import finish_search
     from dpt_ray.experiments.search.search import Search
     from dpt_ray.experiments.search.trial_plan import describe_search

@@ -9,7 +9,7 @@ from dpt_ray.config.schema import (
     ClassifierModelConfig,
 )
 from dpt_ray.core.models.graphs import ClassifierGraph
-from dpt_ray.core.models.settings import build_classifier, channel_statistics
+from dpt_ray.core.models.network_settings import build_classifier, channel_statistics
 from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.wide_resnet import WideResNet
 from dpt_ray.core.pixels import normalise

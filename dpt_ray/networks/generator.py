@@ -12,9 +12,9 @@ from dpt_ray.config.schema import (
     SamplingConfig,
 )
 from dpt_ray.core.diffusion.denoiser import Denoiser
+from dpt_ray.core.diffusion.process_settings import build_guidance, build_process
 from dpt_ray.core.diffusion.samplers import sample
-from dpt_ray.core.diffusion.settings import build_guidance, build_process
-from dpt_ray.core.models.settings import build_generator
+from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.state_mismatch import misfits

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, LatentsConfig, SamplingConfig
-from dpt_ray.core.models.settings import build_generator
+from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.models.uvit_names import DISCRETE_WIDTHS, PUBLISHED_HEADS, our_names, uvit_sizes
 from dpt_ray.core.state_mismatch import misfits
 from dpt_ray.core.weights import save_network

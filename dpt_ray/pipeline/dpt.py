@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.core.diffusion.settings import build_process, reaches_guidance
+from dpt_ray.core.diffusion.process_settings import build_process, reaches_guidance
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
 from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict

@@ -6,8 +6,8 @@ from dpt_ray.capacity.run_size import size_run
 from dpt_ray.capacity.size_table import describe_size
 from dpt_ray.capacity.stored_data import stored_data
 from dpt_ray.config.schema import ClassifierConfig, RunConfig
-from dpt_ray.core.diffusion.settings import build_process, evaluations_per_image
-from dpt_ray.core.models.settings import build_classifier, build_generator
+from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
+from dpt_ray.core.models.network_settings import build_classifier, build_generator
 from dpt_ray.core.training.from_settings import images_per_step
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.pipeline.artifacts.store import ArtifactStore

@@ -150,7 +150,7 @@ def test_the_run_is_a_configuration_that_the_project_accepts(name, tmp_path):
     assert script.exists()
     given = words[words.index("--config") + 1]
     if given.startswith(IMAGE_FOLDER):
-        from dpt_ray.config.tune import load_tune
+        from dpt_ray.config.search_settings import load_tune
 
         load_tune(str(REPOSITORY / Path(given).relative_to(IMAGE_FOLDER)))
         assert any(word.startswith("root=s3://") for word in words)

@@ -18,7 +18,7 @@ from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline import graph, run_report
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
-from dpt_ray.pipeline.export import export_classifier, export_generator
+from dpt_ray.pipeline.export_run import export_classifier, export_generator
 
 NETWORK = "network.safetensors"
 

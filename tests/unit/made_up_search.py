@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dpt_ray.config.tune import TuneConfig
+from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.distributed import tuning
 from dpt_ray.experiments.search import search as search_module
 from dpt_ray.experiments.search.search import Search, Searched

@@ -166,7 +166,7 @@ def test_all_commands_end_alike(words, raised, status, line, monkeypatch, capsys
 
     for place in (
         "dpt_ray.pipeline.jobs.make_targets", "dpt_ray.experiments.study.confidence.compare_confidence",
-        "dpt_ray.pipeline.export.export_generator", "dpt_ray.benchmark.contest.limited_threads",
+        "dpt_ray.pipeline.export_run.export_generator", "dpt_ray.benchmark.contest.limited_threads",
     ):  # fmt: skip
         monkeypatch.setattr(place, fail)
     assert call(*words.split()) == status

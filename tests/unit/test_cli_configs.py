@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dpt_ray.config.load import load_config
+from dpt_ray.config.search_settings import load_tune
 from dpt_ray.config.shipped import find_config, shipped_configs
-from dpt_ray.config.tune import load_tune
 from dpt_ray.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]

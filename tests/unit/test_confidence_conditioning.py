@@ -7,7 +7,7 @@ import torch
 from dpt_ray.config.schema import ConditioningConfig, GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
-from dpt_ray.core.models.settings import build_generator
+from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.pipeline.artifacts.conditioning_labels import conditioned

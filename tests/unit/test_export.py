@@ -32,7 +32,7 @@ from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder
 from dpt_ray.networks.probe import Probe, probe_file
 from dpt_ray.networks.snapshots import snapshot_files
-from dpt_ray.pipeline.export import export_classifier, export_generator
+from dpt_ray.pipeline.export_run import export_classifier, export_generator
 
 REPOSITORY = Path(__file__).parents[2]
 IMAGES = torch.randint(256, (7, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)

@@ -5,7 +5,7 @@ import torch
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, SamplingConfig
-from dpt_ray.core.models.settings import build_classifier
+from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.state import ForeignCheckpointError
 from dpt_ray.core.weights import save_network

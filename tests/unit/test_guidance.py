@@ -7,8 +7,13 @@ import torch
 
 from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
 from dpt_ray.core.diffusion.guidance import autoguided, between, guided
+from dpt_ray.core.diffusion.process_settings import (
+    build_guidance,
+    build_process,
+    evaluations_per_image,
+    reaches_guidance,
+)
 from dpt_ray.core.diffusion.samplers import SAMPLERS, sample, sampling_grid
-from dpt_ray.core.diffusion.settings import build_guidance, build_process, evaluations_per_image, reaches_guidance
 
 NULL = 2
 PROCESSES = ["variance_preserving", "discrete_variance_preserving", "edm", "flow_matching"]

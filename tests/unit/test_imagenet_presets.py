@@ -8,8 +8,8 @@ import torch
 
 from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
-from dpt_ray.core.diffusion.settings import build_process, evaluations_per_image
-from dpt_ray.core.models.settings import build_generator
+from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
+from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.pipeline import graph

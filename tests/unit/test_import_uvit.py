@@ -24,7 +24,7 @@ from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.errors import UserError
 from dpt_ray.networks.generator import Generator
 from dpt_ray.networks.uvit_checkpoint import _config, import_uvit, official_sampling
-from dpt_ray.pipeline.export import export_uvit
+from dpt_ray.pipeline.export_run import export_uvit
 
 DIM, DEPTH, HEADS, PATCH, CHANNELS, SIZE, CLASSES = 16, 4, 2, 2, 4, 8, 3
 TOKENS = 2 + (SIZE // PATCH) ** 2

@@ -10,7 +10,7 @@ from torch import nn
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
 from dpt_ray.core.models.batch_norm import BatchNorm2d
-from dpt_ray.core.models.settings import build_classifier
+from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.models.wide_resnet import LEAK, ResidualBlock, WideResNet
 from dpt_ray.core.semi_supervised.algorithms import algorithm_settings
 from dpt_ray.core.training.ema import Ema

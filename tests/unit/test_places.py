@@ -24,7 +24,7 @@ from dpt_ray.config.places import (
     without_credentials,
 )
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.tune import load_tune
+from dpt_ray.config.search_settings import load_tune
 from dpt_ray.errors import UserError
 
 PLACES = [

@@ -19,7 +19,7 @@ from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_class_ids, as_url
 from dpt_ray.export.image_arguments import as_images
-from dpt_ray.pipeline.export import export_classifier, export_generator
+from dpt_ray.pipeline.export_run import export_classifier, export_generator
 
 IMAGES = torch.randint(256, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

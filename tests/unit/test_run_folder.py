@@ -10,7 +10,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.export.folder import CONFIG_FILE
 from dpt_ray.pipeline.artifacts.run import RUN_FILE, read_addresses
 from dpt_ray.pipeline.dpt import DualPseudoTraining
-from dpt_ray.pipeline.export import export_classifier, export_generator
+from dpt_ray.pipeline.export_run import export_classifier, export_generator
 
 TITLES_OF_FORMAT_1 = {
     "classifier": "stage 1 classifier",

@@ -3,7 +3,7 @@
 import pytest
 from search_trials import MadeUpStore, finished, made_up_trial
 
-from dpt_ray.config.tune import TuneConfig
+from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.search import proposals
 from dpt_ray.experiments.search.proposals import ProposedTrials

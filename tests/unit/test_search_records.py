@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from search_trials import MadeUpStore, made_up_trial
 
-from dpt_ray.config.tune import TuneConfig
+from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.experiments.search.queue import ListedTrials
 from dpt_ray.experiments.search.records import Look, Record, Records
 from dpt_ray.experiments.search.search import _Session

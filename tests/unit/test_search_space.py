@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpt_ray.config.load import load_config
-from dpt_ray.config.tune import DimensionConfig, TuneConfig, load_tune
+from dpt_ray.config.search_settings import DimensionConfig, TuneConfig, load_tune
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.search.space import Trial, Trials, _settings, draw, listed_points
 

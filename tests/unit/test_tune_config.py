@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dpt_ray.config.tune import SchedulerConfig, TuneConfig, load_tune
+from dpt_ray.config.search_settings import SchedulerConfig, TuneConfig, load_tune
 from dpt_ray.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpt_ray.config.schema import ClusterConfig, DataConfig, LabelsConfig
-from dpt_ray.config.tune import ValidationConfig
+from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.loading.source import LABEL, read_shard_samples
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index

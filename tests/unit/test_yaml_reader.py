@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpt_ray.config.load import load_config
-from dpt_ray.config.tune import load_tune
+from dpt_ray.config.search_settings import load_tune
 from dpt_ray.config.yaml_reader import MAX_BYTES, MAX_DEPTH, UnreadableYamlError, read_yaml, read_yaml_bytes
 from dpt_ray.errors import UserError
 

@@ -13,8 +13,8 @@ from dpt_ray.config.schema import (
 from dpt_ray.core.diffusion.denoising_objective import DiffusionObjective
 from dpt_ray.core.diffusion.edm_augmentation import Augmentation
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
-from dpt_ray.core.diffusion.settings import build_process, build_weighting
-from dpt_ray.core.models.settings import build_classifier, build_generator, channel_statistics
+from dpt_ray.core.diffusion.process_settings import build_process, build_weighting
+from dpt_ray.core.models.network_settings import build_classifier, build_generator, channel_statistics
 from dpt_ray.core.objective import Objective
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.semi_supervised.algorithm import Task

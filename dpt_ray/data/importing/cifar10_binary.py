@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dpt_ray.data.importing.classes import ClassList, ids_of_declared
-from dpt_ray.data.importing.files import hash_listing, unread
+from dpt_ray.data.importing.image_files import hash_listing, unread
 from dpt_ray.data.importing.import_plan import Ignored, ImageSet, RawImage, Recipe, ranges
 from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise

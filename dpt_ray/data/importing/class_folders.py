@@ -8,8 +8,8 @@ from typing import ClassVar
 from dpt_ray.data.importing.cifar10_binary import is_cifar10, refuse_pickled
 from dpt_ray.data.importing.classes import ClassList, ids_of_names, sorted_names
 from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, choices, name_some
-from dpt_ray.data.importing.files import FileSet, SortedFiles, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.folder_structure import check_structure
+from dpt_ray.data.importing.image_files import FileSet, SortedFiles, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.litter import why_folder_passed_over
 from dpt_ray.data.importing.split_names import splits_of_files

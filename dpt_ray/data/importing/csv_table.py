@@ -9,7 +9,7 @@ from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.classes import ClassList, check_ids, ids_of_names, is_number, sorted_names
 from dpt_ray.data.importing.csv_rows import Row, read_rows
 from dpt_ray.data.importing.digits import Split
-from dpt_ray.data.importing.files import FileSet, hash_listing, label_files, sort_out
+from dpt_ray.data.importing.image_files import FileSet, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.path_hints import why_none_fits
 from dpt_ray.data.importing.tree import FileEntry, list_tree

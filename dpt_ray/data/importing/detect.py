@@ -13,7 +13,7 @@ from dpt_ray.data.importing.csv_table import CsvTable, describe_csv
 from dpt_ray.data.importing.digits import Digits, Split, describe_digits, read_digits
 from dpt_ray.data.importing.file_sets import ARCHIVE_ENDINGS, PARQUET, find_files, is_pattern, match_files, name_some
 from dpt_ray.data.importing.file_sets import SHARDS as SHARD_FILES
-from dpt_ray.data.importing.files import read_files
+from dpt_ray.data.importing.image_files import read_files
 from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe
 from dpt_ray.data.importing.litter import why_folder_passed_over, why_passed_over
 from dpt_ray.data.importing.parquet_table import ParquetTables, describe_parquet, read_parquet

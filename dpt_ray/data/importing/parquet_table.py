@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.classes import ClassList
 from dpt_ray.data.importing.digits import Split
-from dpt_ray.data.importing.files import hash_listing, unread
+from dpt_ray.data.importing.image_files import hash_listing, unread
 from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, ranges
 from dpt_ray.data.importing.parquet_files import ENDING, list_parquet
 from dpt_ray.data.importing.parquet_footer import open_file, read_footers, unreadable

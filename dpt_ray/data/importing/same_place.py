@@ -10,7 +10,7 @@ from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.importing.cifar10_binary import Cifar10
 from dpt_ray.data.importing.csv_table import CsvTable
 from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, is_pattern, match_files, split_location
-from dpt_ray.data.importing.files import FileSet
+from dpt_ray.data.importing.image_files import FileSet
 from dpt_ray.data.importing.import_plan import ImageSet
 from dpt_ray.data.importing.tree import list_files
 from dpt_ray.data.shards.keys import printable

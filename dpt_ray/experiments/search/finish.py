@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpt_ray.config.load import dump_yaml
-from dpt_ray.config.tune import METRICS, TuneConfig
+from dpt_ray.config.search_settings import METRICS, TuneConfig
 from dpt_ray.config.yaml_reader import write_yaml
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError

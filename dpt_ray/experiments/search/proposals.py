@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from dpt_ray.config.tune import METRICS, DimensionConfig, TuneConfig
+from dpt_ray.config.search_settings import METRICS, DimensionConfig, TuneConfig
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError

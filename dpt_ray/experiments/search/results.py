@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dpt_ray.config.tune import TuneConfig
+from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.store import fingerprint

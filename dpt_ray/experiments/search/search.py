@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dpt_ray.config.tune import TuneConfig
+from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.distributed.progress import ProgressLine

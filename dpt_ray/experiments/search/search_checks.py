@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dpt_ray.config.tune import TuneConfig
+from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.search.space import Point, Trials, format_value, listed_points
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.tune import DimensionConfig, TuneConfig
+from dpt_ray.config.search_settings import DimensionConfig, TuneConfig
 from dpt_ray.config.yaml_reader import write_value
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.errors import StoreFailureError, UserError

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpt_ray.config.tune import METRICS
+from dpt_ray.config.search_settings import METRICS
 from dpt_ray.experiments.search.records import Record, measured
 from dpt_ray.experiments.search.space import Point, Trial
 from dpt_ray.experiments.statistics import mean_and_deviation

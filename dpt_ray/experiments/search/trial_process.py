@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dpt_ray.config.tune import SchedulerConfig
+from dpt_ray.config.search_settings import SchedulerConfig
 from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.distributed.failures import user_error

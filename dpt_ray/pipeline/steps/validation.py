@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dpt_ray.config.tune import ValidationConfig
+from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
