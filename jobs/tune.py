@@ -4,10 +4,11 @@ import argparse
 
 from dpt_ray.config.load import check_overrides
 from dpt_ray.config.tune import load_tune
-from dpt_ray.pipeline.jobs import run_guarded, say
+from dpt_ray.pipeline.jobs import run_guarded, say, warn
 from dpt_ray.search.finish import finish_search
 from dpt_ray.search.plan import describe_search
 from dpt_ray.search.search import Search
+from dpt_ray.search.setting_warnings import search_warnings
 
 
 def main() -> int:
@@ -17,6 +18,8 @@ def main() -> int:
     def search() -> None:
         check_overrides(options.set)
         found = Search(load_tune(options.config), options.set)
+        for line in search_warnings(found):
+            warn(line)
         if options.dry_run:
             say(describe_search(found))
             return

@@ -3,12 +3,18 @@
 from collections import defaultdict
 
 from dpt_ray.pipeline.artifacts import ArtifactStore
+from dpt_ray.pipeline.checks import check_could_write
 from dpt_ray.report.table import text_table
 from dpt_ray.search.search import Search
 
 
 def describe_search(search: Search) -> str:
-    """Return the plan as text. Points that a searcher will propose are not known yet."""
+    """Return the plan as text. Points that a searcher will propose are not known yet. Nothing is written.
+
+    Raises:
+        UserError: results could not be written.
+    """
+    check_could_write(search.store.root)
     tune = search.tune
     if not search.listed:
         draws = tune.budget.draws

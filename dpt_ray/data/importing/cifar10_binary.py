@@ -10,13 +10,13 @@ import numpy as np
 from dpt_ray.data import stores
 from dpt_ray.data.importing.classes import ClassList, ids_of_declared
 from dpt_ray.data.importing.files import hash_listing, unread
-from dpt_ray.data.importing.keys import printable
 from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.plan import Ignored, ImageSet, RawImage, Recipe, ranges
 from dpt_ray.data.importing.tree import BROKEN, FileEntry, list_files
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 BATCHES = {"train": "data_batch_[1-5].bin", "test": "test_batch.bin"}
 NAMES_FILE = "batches.meta.txt"

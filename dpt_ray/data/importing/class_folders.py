@@ -11,12 +11,13 @@ from dpt_ray.data.importing.classes import ClassList, ids_of_names, sorted_names
 from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, choices, name_some
 from dpt_ray.data.importing.files import FileSet, SortedFiles, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.folder_structure import check_structure
-from dpt_ray.data.importing.keys import normalise_name, printable
+from dpt_ray.data.importing.keys import normalise_name
 from dpt_ray.data.importing.litter import why_folder_passed_over
 from dpt_ray.data.importing.plan import Ignored
 from dpt_ray.data.importing.splits import splits_of_files
 from dpt_ray.data.importing.tree import FileEntry, list_folders, list_tree
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 
 class ClassFolders(FileSet):

@@ -11,7 +11,7 @@ from dpt_ray.data.importing.classes import ClassList, check_ids, ids_of_names, i
 from dpt_ray.data.importing.csv_rows import Row, read_rows
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.files import FileSet, hash_listing, label_files, sort_out
-from dpt_ray.data.importing.keys import has_image_name, normalise_name, printable
+from dpt_ray.data.importing.keys import has_image_name, normalise_name
 from dpt_ray.data.importing.listed_paths import ListedPaths
 from dpt_ray.data.importing.path_hints import why_none_fits
 from dpt_ray.data.importing.plan import Ignored
@@ -19,6 +19,7 @@ from dpt_ray.data.importing.tree import FileEntry, list_tree
 from dpt_ray.data.importing.written_labels import read_labels, say_missing
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 FILE_COLUMN, LABEL_COLUMN = "file", "label"
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
 from dpt_ray.data.importing.file_sets import ARCHIVE_ENDINGS
-from dpt_ray.data.importing.keys import extension, file_keys, has_image_name, is_text, printable
+from dpt_ray.data.importing.keys import extension, file_keys, has_image_name, is_text
 from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.plan import Ignored, ImageSet, RawImage, Recipe, Unread, ranges
@@ -18,6 +18,7 @@ from dpt_ray.data.importing.tree import BROKEN, FileEntry
 from dpt_ray.data.shards import IMAGE_EXTENSIONS, sha256
 from dpt_ray.data.skipped import Skipped
 from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.text import printable
 
 _READ_TOGETHER = 16
 """Files that a worker fetches at the same time: stores answer slowly, and images are small."""

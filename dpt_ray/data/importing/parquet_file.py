@@ -77,6 +77,7 @@ class ParquetFile:
         self._size = file.seek(0, 2)
         self.footer = self._read_footer()
         self._chunks = _CheckedChunks()
+        self._tables: dict[tuple[str, ...], pq.ParquetFile] = {}
 
     @property
     def schema(self) -> pa.Schema:
@@ -95,7 +96,7 @@ class ParquetFile:
             ImplausibleFileError: a page decodes to implausibly much.
             OSError: the bytes cannot be read.
         """
-        self._chunks = _CheckedChunks()
+        self._chunks.clear()
         metadata = self.footer.row_group(group)
         found = []
         for number in range(metadata.num_columns):
@@ -136,10 +137,13 @@ class ParquetFile:
         Raises:
             pa.ArrowException, OSError: the rows cannot be read.
         """
-        shared = list(as_dictionary)
-        table = pq.ParquetFile(self._chunks, metadata=self.footer, read_dictionary=shared, pre_buffer=False)
+        shared = tuple(as_dictionary)
+        if shared not in self._tables:
+            self._tables[shared] = pq.ParquetFile(
+                self._chunks, metadata=self.footer, read_dictionary=list(shared), pre_buffer=False
+            )
         columns = list(dict.fromkeys(leaf.path for leaf in leaves))
-        yield from table.iter_batches(rows, row_groups=[group], columns=columns)
+        yield from self._tables[shared].iter_batches(rows, row_groups=[group], columns=columns)
 
     def _read_footer(self) -> pq.FileMetaData:
         tail = self._read_tail(min(self._size, _SMALL_FOOTER_BYTES))
@@ -230,5 +234,8 @@ class _CheckedChunks:
     def seekable(self) -> bool:
         return True
 
-    def close(self) -> None:
+    def clear(self) -> None:
         self._chunks.clear()
+
+    def close(self) -> None:
+        self.clear()

@@ -14,7 +14,7 @@ from dpt_ray.data import stores
 from dpt_ray.data.importing.classes import ClassList
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.files import hash_listing, unread
-from dpt_ray.data.importing.keys import escape_stem, printable
+from dpt_ray.data.importing.keys import escape_stem
 from dpt_ray.data.importing.parquet_file import Leaf, ParquetFile, image_leaf, open_parquet, rows_together, text_leaf
 from dpt_ray.data.importing.parquet_files import ENDING, list_parquet
 from dpt_ray.data.importing.parquet_footer import read_footers, unreadable
@@ -23,6 +23,7 @@ from dpt_ray.data.importing.parquet_pages import ImplausibleFileError
 from dpt_ray.data.importing.parquet_schema import BYTES, find_columns, label_kind
 from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, ranges
 from dpt_ray.data.skipped import Skipped
+from dpt_ray.text import printable
 
 _ROWS_TOGETHER = 64
 """Rows that a worker decodes at the same time; fewer where they may be large."""

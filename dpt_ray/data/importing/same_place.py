@@ -12,10 +12,10 @@ from dpt_ray.data.importing.cifar10_binary import Cifar10
 from dpt_ray.data.importing.csv_table import CsvTable
 from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, is_pattern, match_files, split_location
 from dpt_ray.data.importing.files import FileSet
-from dpt_ray.data.importing.keys import printable
 from dpt_ray.data.importing.plan import ImageSet
 from dpt_ray.data.importing.tree import list_files
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 _FIX = "give images as data.test that are not among those of data.train"
 

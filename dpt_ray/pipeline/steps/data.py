@@ -15,7 +15,6 @@ from dpt_ray.data.images import ImageForm
 from dpt_ray.data.importing.classes import check_id_gaps, given_classes
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.file_sets import SHARDS, find_files
-from dpt_ray.data.importing.keys import printable
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.plan import Ignored
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
@@ -31,6 +30,7 @@ from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.pipeline.artifacts import Artifact, fingerprint
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.shards import ImportedShards, import_shards, lost_classes, say_ignored, written_shards
+from dpt_ray.text import printable
 
 NO_LABEL = -1
 _EMPTY = "is an empty shard"
