@@ -25,7 +25,22 @@ def lines(*overrides: str, preset: str = "digits") -> list[str]:
 def test_shipped_configurations_give_no_warning(file):
     given = DATA if file.stem.startswith(("cifar10", "imagenet", "hundred")) else []
     in_file, _ = given_settings(str(file))
-    assert setting_warnings(load_config(str(file), given), in_file) == []
+    told = setting_warnings(load_config(str(file), given), in_file)
+    assert [line for line in told if "names no revision" not in line] == []
+
+
+def test_a_model_on_the_hub_is_warned_of_once_unless_its_revision_is_given(tmp_path):
+    def told(encoder: str, *more: str) -> list[str]:
+        probe = ["stage1.model.name=linear_probe", f"stage1.probe.encoder={encoder}"]
+        return [line for line in lines(*probe, *more) if "revision" in line]
+
+    assert told("a/b") == [
+        "stage1.probe.encoder=a/b names no revision, so it stands for whatever the hub gives that day; "
+        "name a commit, a/b@COMMIT, or a folder with its files"
+    ]
+    assert told("a/b@0123abc") == told(str(tmp_path)) == told("s3://bucket/encoder") == []
+    assert told("a/b@1", "stage2.latents.autoencoder=c/d")[0].startswith("stage2.latents.autoencoder=c/d names no")
+    assert told("a/b@1", "stage2.latents.autoencoder=c/d@2") == []
 
 
 SPOILED = {
