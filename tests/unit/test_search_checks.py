@@ -161,17 +161,17 @@ def test_a_preset_is_read_once_and_not_changed_by_what_builds_on_it(tmp_path):
 
 def test_a_dry_run_refuses_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    search = Search(tune_config({STEPS: [5]}), [f"root={tmp_path}/file/results"])
+    search = Search(tune_config({STEPS: {"grid": [5]}}), [f"root={tmp_path}/file/results"])
     with pytest.raises(UserError, match=r"cannot be written"):
         describe_search(search)
 
 
 def test_settings_without_effect_or_with_a_ruinous_value_are_told_once(tmp_path):
-    space = {SCALE: [1, 20], STEPS: [5, 6]}
+    space = {SCALE: {"grid": [1, 20]}, STEPS: {"grid": [5, 6]}}
     search = Search(tune_config(space, settings={"stage2.ema_ramp": 0.1}), [f"root={tmp_path}", "stage1.images=64"])
     told = search_warnings(search)
     assert [line for line in told if "guidance_scale" in line] == [
         "sampling.guidance_scale=20: scales above 10 spoil images (at guidance_scale 20, steps 5)"
     ]
     assert len([line for line in told if line.startswith("stage2.ema_ramp has no effect")]) == 1
-    assert search_warnings(Search(tune_config({STEPS: [5]}), [f"root={tmp_path}"])) == []
+    assert search_warnings(Search(tune_config({STEPS: {"grid": [5]}}), [f"root={tmp_path}"])) == []

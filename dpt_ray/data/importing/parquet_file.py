@@ -143,7 +143,7 @@ class ParquetFile:
                 self._chunks, metadata=self.footer, read_dictionary=list(shared), pre_buffer=False
             )
         columns = list(dict.fromkeys(leaf.path for leaf in leaves))
-        yield from self._tables[shared].iter_batches(rows, row_groups=[group], columns=columns)
+        yield from self._tables[shared].iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
 
     def _read_footer(self) -> pq.FileMetaData:
         tail = self._read_tail(min(self._size, _SMALL_FOOTER_BYTES))
