@@ -168,10 +168,12 @@ def test_a_dry_run_refuses_a_place_that_cannot_be_written(tmp_path):
 
 def test_settings_without_effect_or_with_a_ruinous_value_are_told_once(tmp_path):
     space = {SCALE: {"grid": [1, 20]}, STEPS: {"grid": [5, 6]}}
-    search = Search(tune_config(space, settings={"stage2.ema_ramp": 0.1}), [f"root={tmp_path}", "stage1.images=64"])
+    search = Search(
+        tune_config(space, settings={"stage2.model.attention_sizes": [2]}), [f"root={tmp_path}", "stage1.images=64"]
+    )
     told = search_warnings(search)
     assert [line for line in told if "guidance_scale" in line] == [
         "sampling.guidance_scale=20: scales above 10 spoil images (at guidance_scale 20, steps 5)"
     ]
-    assert len([line for line in told if line.startswith("stage2.ema_ramp has no effect")]) == 1
+    assert len([line for line in told if line.startswith("stage2.model.attention_sizes has no effect")]) == 1
     assert search_warnings(Search(tune_config({STEPS: {"grid": [5]}}), [f"root={tmp_path}"])) == []
