@@ -27,11 +27,14 @@ def tune(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     from dpt_ray.config.search_settings import load_tune
     from dpt_ray.experiments.search.finish import finish_search
     from dpt_ray.experiments.search.search import Search
+    from dpt_ray.experiments.search.search_warnings import search_warnings
     from dpt_ray.experiments.search.trial_plan import describe_search
-    from dpt_ray.pipeline.jobs import say
+    from dpt_ray.pipeline.jobs import say, warn
 
     check_overrides(overrides)
     search = Search(load_tune(file), list(overrides))
+    for line in search_warnings(search):
+        warn(line)
     if dry_run:
         say(describe_search(search))
         return

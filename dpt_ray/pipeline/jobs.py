@@ -64,15 +64,16 @@ def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[st
     """Print a line for each setting without effect, or with one that spoils the result."""
     in_file, on_command_line = given_settings(file, overrides)
     if file and not in_file:
-        _warn(
+        warn(
             f"{file} holds no setting, so all that --set does not give have their defaults: "
             f"stages 1 and 2 train on {config.stage1.images:,} and {config.stage2.images:,} images"
         )
     for line in setting_warnings(config, in_file, on_command_line):
-        _warn(line)
+        warn(line)
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """Print a warning of a setting now."""
     job_log.tell(f"warning: {text}", level="warning", event="setting_warning")
 
 

@@ -9,6 +9,7 @@ from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig, RunConfig
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_settings
 from dpt_ray.core.training.from_settings import images_per_step
+from dpt_ray.networks.pretrained.model_files import is_folder
 
 INITIAL_SHARE = 0.25
 """Share of the initial value in an average at the end of a training above which it is warned about."""
@@ -38,6 +39,7 @@ def setting_warnings(
         *_drawing(config),
         *_classifier("stage3", config.stage3, config.data),
         *_mixing(config),
+        *_hub_models(config),
     ]
 
 
@@ -199,3 +201,20 @@ def _mixing(config: RunConfig) -> Iterator[str]:
         yield "stage3.mixing.pseudo_weight=0: stage 3 learns nothing from pseudo images"
     if mixing.only_agreeing and mixing.least_confidence >= 1:
         yield "stage3.mixing.least_confidence=1 leaves out nearly all pseudo images"
+
+
+def _hub_models(config: RunConfig) -> Iterator[str]:
+    """Warn of models on the hub without a revision, of each once."""
+    places = {"stage2.latents.autoencoder": config.stage2.latents.autoencoder}
+    for stage in ("stage1", "stage3"):
+        if getattr(config, stage).model.name == "linear_probe":
+            places[f"{stage}.probe.encoder"] = getattr(config, stage).probe.encoder
+    warned = set[str]()
+    for name, place in places.items():
+        if place is None or is_folder(place) or "@" in place or place in warned:
+            continue
+        warned.add(place)
+        yield (
+            f"{name}={place} names no revision, so it stands for whatever the hub gives that day; "
+            f"name a commit, {place}@COMMIT, or a folder with its files"
+        )

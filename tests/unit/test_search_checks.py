@@ -11,6 +11,7 @@ from dpt_ray.data.shards.samples import build_shard
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.search import search as search_module
 from dpt_ray.experiments.search.search import Search
+from dpt_ray.experiments.search.search_warnings import search_warnings
 from dpt_ray.experiments.search.trial_plan import describe_search
 from dpt_ray.pipeline import splits
 
@@ -156,3 +157,23 @@ def test_a_preset_is_read_once_and_not_changed_by_what_builds_on_it(tmp_path):
     file.write_text(yaml.safe_dump({"preset": "digits", "stage1": {"model": {"width": 5}}}))
     assert load_config(str(file)).stage1.model.width == 5
     assert load_config(DIGITS) == before
+
+
+def test_a_dry_run_refuses_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    search = Search(tune_config({STEPS: {"grid": [5]}}), [f"root={tmp_path}/file/results"])
+    with pytest.raises(UserError, match=r"cannot be written"):
+        describe_search(search)
+
+
+def test_settings_without_effect_or_with_a_ruinous_value_are_told_once(tmp_path):
+    space = {SCALE: {"grid": [1, 20]}, STEPS: {"grid": [5, 6]}}
+    search = Search(
+        tune_config(space, settings={"stage2.model.attention_sizes": [2]}), [f"root={tmp_path}", "stage1.images=64"]
+    )
+    told = search_warnings(search)
+    assert [line for line in told if "guidance_scale" in line] == [
+        "sampling.guidance_scale=20: scales above 10 spoil images (at guidance_scale 20, steps 5)"
+    ]
+    assert len([line for line in told if line.startswith("stage2.model.attention_sizes has no effect")]) == 1
+    assert search_warnings(Search(tune_config({STEPS: {"grid": [5]}}), [f"root={tmp_path}"])) == []

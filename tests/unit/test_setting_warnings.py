@@ -25,7 +25,25 @@ def lines(*overrides: str, preset: str = "digits") -> list[str]:
 def test_shipped_configurations_give_no_warning(file):
     given = DATA if file.stem.startswith(("cifar10", "imagenet", "hundred")) else []
     in_file, _ = given_settings(str(file))
-    assert setting_warnings(load_config(str(file), given), in_file) == []
+    told = setting_warnings(load_config(str(file), given), in_file)
+    assert [line for line in told if "names no revision" not in line] == []
+
+
+def test_a_model_on_the_hub_is_warned_of_once_unless_its_revision_is_given(tmp_path):
+    def told(encoder: str, *more: str) -> list[str]:
+        probe = ["stage1.model.name=linear_probe", f"stage1.probe.encoder={encoder}"]
+        return [line for line in lines(*probe, *more) if "revision" in line]
+
+    latents = ["stage2.latents.downsampling=2", "stage2.model.name=ddpmpp"]
+    assert told("a/b") == [
+        "stage1.probe.encoder=a/b names no revision, so it stands for whatever the hub gives that day; "
+        "name a commit, a/b@COMMIT, or a folder with its files"
+    ]
+    assert told("a/b@0123abc") == told(str(tmp_path)) == told("s3://bucket/encoder") == []
+    assert told("a/b@1", *latents, "stage2.latents.autoencoder=c/d")[0].startswith(
+        "stage2.latents.autoencoder=c/d names no"
+    )
+    assert told("a/b@1", *latents, "stage2.latents.autoencoder=c/d@2") == []
 
 
 SPOILED = {
@@ -80,7 +98,7 @@ def test_views_that_are_all_equal_have_no_effect():
 
 
 def test_attention_sizes_of_latents_are_sides_of_latents():
-    latents = ["stage2.latents.autoencoder=owner/name", "stage2.latents.downsampling=2", "stage2.model.name=ddpmpp"]
+    latents = ["stage2.latents.autoencoder=owner/name@1", "stage2.latents.downsampling=2", "stage2.model.name=ddpmpp"]
     assert lines(*latents, "stage2.model.attention_sizes=[2]") == []
     assert "there are 4, 2, 1" in lines(*latents, "stage2.model.attention_sizes=[8]")[0]
 
@@ -91,7 +109,8 @@ def test_ramp_and_true_labels_take_their_warnings_away():
 
 
 def test_nothing_is_said_of_a_training_that_is_none():
-    assert lines("stage1.model.name=linear_probe", "stage1.images=1600", "stage1.augmentation.flip=true") == []
+    probe = ("stage1.model.name=linear_probe", "stage1.probe.encoder=a/b@1")
+    assert lines(*probe, "stage1.images=1600", "stage1.augmentation.flip=true") == []
 
 
 def test_local_cpus_have_no_effect_on_a_cluster(monkeypatch):

@@ -1,6 +1,7 @@
 """Figures of studies over seeds, and the settings that they run."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,11 @@ from dpt_ray.config.load import load_config
 from dpt_ray.core.semi_supervised.algorithms import algorithm_names, algorithm_settings
 from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
 from dpt_ray.experiments.study import algorithm_comparison as menu
+from dpt_ray.experiments.study import generators
+from dpt_ray.experiments.study import sampler_pictures as samplers
 from dpt_ray.experiments.study import stage3_gain as mixing
 from dpt_ray.experiments.study.curve import curves_table
+from dpt_ray.pipeline.execution.step import Step
 
 
 def test_mean_and_deviation():
@@ -62,3 +66,29 @@ def test_curves_have_a_table_for_each_stage_that_was_trained():
 def test_algorithms_are_told_best_first():
     table = menu.menu_table({"test_accuracy": {"a": [0.5, 0.6], "b": [0.9, 0.9]}})
     assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| b", "| a"]
+
+
+class _MadeError(Exception):
+    """Ends a study where it would make steps."""
+
+
+def _train_judge(config: str, root: str) -> None:
+    generators._train_judge(config, root)
+
+
+def _draw_pictures(config: str, root: str) -> None:
+    next(samplers.sampler_pictures(config=config, root=root, seeds=[0], processes=1, say=print))
+
+
+@pytest.mark.parametrize(("study", "begin"), [(generators, _train_judge), (samplers, _draw_pictures)])
+def test_splits_are_compared_before_a_study_trains(study, begin, monkeypatch, tmp_path):
+    wanted: list[list[Step]] = []
+
+    def make(steps: list[Step], *_: object) -> None:
+        wanted.append(steps)
+        raise _MadeError
+
+    monkeypatch.setattr(study, "make_all", make)
+    with pytest.raises(_MadeError):
+        begin(str(Path(__file__).parents[2] / "configs" / "digits.yaml"), str(tmp_path))
+    assert wanted[0][0].name == "overlap"

@@ -1,5 +1,6 @@
 """Text from data is shown, never obeyed: by a terminal, a log, a page or a spreadsheet."""
 
+import csv
 import io
 import json
 
@@ -7,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpt_ray.data.importing.facts import left_out_table
+from dpt_ray.data.importing.import_plan import Ignored
+from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.distributed import job_log
 from dpt_ray.errors import UserError
 from dpt_ray.text import csv_cell, html_text, printable, printable_lines
@@ -61,3 +65,12 @@ def test_no_cell_is_a_formula(text):
 
 def test_numbers_in_cells_stay_numbers():
     assert csv_cell(-3) == -3
+
+
+def test_the_list_of_what_was_left_out_holds_no_formula():
+    skipped = [Skipped("=1+1", "@key", "-reason")]
+    table = left_out_table(skipped, [Ignored("+name\n", "=reason")]).decode()
+    assert list(csv.reader(table.splitlines()))[1:] == [
+        ["refused", "'=1+1", "'@key", "1", "'-reason"],
+        ["ignored", "'+name\\n", "", "", "'=reason"],
+    ]

@@ -13,10 +13,10 @@ from dpt_ray.data.importing.import_plan import Ignored, ImageSet, RawImage, Reci
 from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.tree import BROKEN, FileEntry, list_files
-from dpt_ray.data.shards.keys import printable
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 BATCHES = {"train": "data_batch_[1-5].bin", "test": "test_batch.bin"}
 NAMES_FILE = "batches.meta.txt"

@@ -14,9 +14,10 @@ from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.litter import why_folder_passed_over
 from dpt_ray.data.importing.split_names import splits_of_files
 from dpt_ray.data.importing.tree import FileEntry, list_folders, list_tree
-from dpt_ray.data.shards.keys import normalise_name, printable
+from dpt_ray.data.shards.keys import normalise_name
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 
 class ClassFolders(FileSet):

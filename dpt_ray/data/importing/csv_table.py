@@ -14,11 +14,12 @@ from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.path_hints import why_none_fits
 from dpt_ray.data.importing.tree import FileEntry, list_tree
 from dpt_ray.data.importing.written_labels import read_labels, say_missing
-from dpt_ray.data.shards.keys import has_image_name, normalise_name, printable
+from dpt_ray.data.shards.keys import has_image_name, normalise_name
 from dpt_ray.data.shards.listed_paths import ListedPaths
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 FILE_COLUMN, LABEL_COLUMN = "file", "label"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.text import csv_cell
 
 
 def left_out_table(skipped: Sequence[Skipped], ignored: Sequence[Ignored]) -> bytes:
@@ -15,8 +16,9 @@ def left_out_table(skipped: Sequence[Skipped], ignored: Sequence[Ignored]) -> by
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["what", "file", "sample", "images", "reason"])
-    writer.writerows(["refused", entry.where, entry.key, entry.images, entry.reason] for entry in skipped)
-    writer.writerows(["ignored", entry.name, "", "", entry.reason] for entry in ignored)
+    rows = [["refused", entry.where, entry.key, entry.images, entry.reason] for entry in skipped]
+    rows += [["ignored", entry.name, "", "", entry.reason] for entry in ignored]
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
     return text.getvalue().encode()
 
 

@@ -11,9 +11,9 @@ from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.litter import why_folder_passed_over, why_passed_over
 from dpt_ray.data.importing.split_names import Splits, read_split_name, splits_of_files
 from dpt_ray.data.importing.tree import BROKEN, FileEntry, list_files, list_folders
-from dpt_ray.data.shards.keys import printable
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 _MOST_FOLDERS = 50
 _MOST_DEPTH = 4

@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterable
 
 from dpt_ray.data.importing.file_sets import name_some
 from dpt_ray.data.importing.split_names import is_bare_split, splits_of_folders
-from dpt_ray.data.shards.keys import normalise_name, printable
+from dpt_ray.data.shards.keys import normalise_name
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 _CLASSES_FIX = "if they are classes, list all class names in data.class_names or data.class_file"
 

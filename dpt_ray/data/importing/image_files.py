@@ -13,11 +13,12 @@ from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.sniffing import sniff_files
 from dpt_ray.data.importing.tree import BROKEN, FileEntry
-from dpt_ray.data.shards.keys import extension, file_keys, has_image_name, is_text, printable
+from dpt_ray.data.shards.keys import extension, file_keys, has_image_name, is_text
 from dpt_ray.data.shards.samples import IMAGE_EXTENSIONS, sha256
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.text import printable
 
 _READ_TOGETHER = 16
 """Files that a worker fetches at the same time: stores answer slowly, and images are small."""

@@ -1,8 +1,9 @@
 """Parquet files before their rows are read: footers, and the values of one small column."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 
 from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
-from dpt_ray.data.importing.text_files import refuse_special_file
+from dpt_ray.data.importing.parquet_file import ParquetFile, open_parquet, rows_together, text_leaf
+from dpt_ray.data.importing.parquet_pages import ImplausibleFileError
 from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
@@ -30,23 +32,17 @@ _ROWS_TOGETHER = 1 << 16
 
 @dataclass(frozen=True)
 class Table:
-    """A Parquet file: its name, URL, metadata and schema."""
+    """A Parquet file: its name, URL, rows of each row group, and schema."""
 
     name: str
     url: str
-    footer: pq.FileMetaData
+    groups: tuple[int, ...]
     schema: pa.Schema
 
     @property
-    def groups(self) -> list[int]:
-        """Rows of each row group."""
-        return [self.footer.row_group(number).num_rows for number in range(self.footer.num_row_groups)]
-
-
-def open_file(url: str):
-    """Open a file for reading."""
-    filesystem, path = stores.filesystem(url)
-    return filesystem.open(path, "rb")
+    def rows(self) -> int:
+        """All rows."""
+        return sum(self.groups)
 
 
 def read_footers(files: Sequence[FileEntry]) -> tuple[list[Table], list[Skipped]]:
@@ -58,7 +54,7 @@ def read_footers(files: Sequence[FileEntry]) -> tuple[list[Table], list[Skipped]
     with ThreadPoolExecutor(_FOOTERS_TOGETHER) as pool:
         read = list(pool.map(_read_footer, files))
     tables = [table for table in read if isinstance(table, Table)]
-    guess = sum(table.footer.num_rows for table in tables) // max(1, len(tables))
+    guess = sum(table.rows for table in tables) // max(1, len(tables))
     refused = [
         Skipped(file["url"], None, reason, images=max(1, guess))
         for file, reason in zip(files, read, strict=True)
@@ -72,11 +68,11 @@ def read_footers(files: Sequence[FileEntry]) -> tuple[list[Table], list[Skipped]
 def _read_footer(file: FileEntry) -> Table | str:
     """Return a file's metadata, or what is wrong with it."""
     url = file["url"]
-    refuse_special_file(url)
     try:
-        with open_file(url) as opened:
-            footer = pq.read_metadata(opened)
-            return Table(file["name"], url, footer, footer.schema.to_arrow_schema())
+        with open_parquet(url) as opened:
+            return Table(file["name"], url, opened.groups, opened.schema)
+    except ImplausibleFileError as error:
+        return str(error)
     except (pa.ArrowException, OSError) as error:
         found = recognise(stores.read_range(url, 0, FIRST_BYTES))
         if found is not None and not found[0].startswith("a Parquet"):
@@ -89,17 +85,22 @@ def unreadable(error: Exception) -> str:
     return f"is not a readable Parquet file ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
 
 
-def largest_value(table: Table, column: str) -> int | None:
-    """Return the largest whole number of a column by the file's statistics; None if they do not say it."""
+def largest_values(tables: Sequence[Table], column: Sequence[str]) -> list[int | None]:
+    """Return the largest whole number of a column of each file by its statistics; None if they do not say it."""
+    with ThreadPoolExecutor(_FOOTERS_TOGETHER) as pool:
+        return list(pool.map(_largest_value, tables, column))
+
+
+def _largest_value(table: Table, column: str) -> int | None:
     largest = -1
-    for number in range(table.footer.num_row_groups):
-        group = table.footer.row_group(number)
-        statistics = _chunk(group, column).statistics
-        if not group.num_rows or (statistics is not None and statistics.null_count == group.num_rows):
-            continue
-        if statistics is None or not statistics.has_min_max or not isinstance(statistics.max, int):
-            return None
-        largest = max(largest, statistics.max)
+    with open_parquet(table.url) as file:
+        for number, rows in enumerate(table.groups):
+            statistics = _chunk(file.footer.row_group(number), column).statistics
+            if not rows or (statistics is not None and statistics.null_count == rows):
+                continue
+            if statistics is None or not statistics.has_min_max or not isinstance(statistics.max, int):
+                return None
+            largest = max(largest, statistics.max)
     return largest
 
 
@@ -114,23 +115,49 @@ def count_values(table: Table, column: str) -> Counter[Any]:
     """
     counts: Counter[Any] = Counter()
     characters = 0
-    for number in range(table.footer.num_row_groups):
-        size = _chunk(table.footer.row_group(number), column).total_uncompressed_size
-        if size > MAX_LABEL_BYTES:
-            raise _no_labels(table, column, f"{size >> 20:,} MiB in one row group")
-        try:
-            with open_file(table.url) as file:
-                parquet = pq.ParquetFile(file, read_dictionary=[column])
-                for batch in parquet.iter_batches(_ROWS_TOGETHER, row_groups=[number], columns=[column]):
-                    characters += _count(batch.column(0), counts, table, column)
+    with _readable(table.url), open_parquet(table.url) as file:
+        for number, rows in enumerate(table.groups):
+            if not rows:
+                continue
+            with _readable(table.url):
+                for values in _read_values(file, number, table, column):
+                    characters += _count(values, counts, table, column)
                     if characters > MAX_DIFFERENT_CHARACTERS:
                         raise _no_labels(table, column, f"different texts of more than {characters:,} characters")
                     if len(counts) > MAX_CLASS_ID + 2:  # one of them may be a missing value
                         raise _no_labels(table, column, f"more than {MAX_CLASS_ID + 1:,} different values")
-        except (pa.ArrowException, OSError):
-            stores.exists(table.url)  # raises an error if the store does not answer
-            continue  # whoever reads the rows finds the same damage, and lists them
     return counts
+
+
+@contextmanager
+def _readable(url: str) -> Iterator[None]:
+    """Pass over what cannot be read: whoever reads the rows finds the same damage, and lists them.
+
+    Raises:
+        UserError: the store does not answer, or what is read is implausible.
+    """
+    try:
+        yield
+    except ImplausibleFileError as error:
+        raise UserError(str(error), where=url) from None
+    except (pa.ArrowException, OSError):
+        stores.exists(url)  # raises an error if the store does not answer
+
+
+def _read_values(file: ParquetFile, group: int, table: Table, column: str) -> Iterator[pa.Array]:
+    """Yield the values of a column in a row group."""
+    leaf = text_leaf(column)
+    chunks = file.load(group, [leaf])
+    size = sum(chunk.pages.total for chunk in chunks)
+    if size > MAX_LABEL_BYTES:
+        raise _no_labels(table, column, f"{size >> 20:,} MiB in one row group")
+    kind = table.schema.field(column).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    shared = is_text and not any(chunk.pages.has_prefixes for chunk in chunks)  # Arrow has no dictionary of prefixes
+    rows = _ROWS_TOGETHER if shared else rows_together(chunks, _ROWS_TOGETHER)
+    for batch in file.batches(group, [leaf], rows, as_dictionary=[column] if shared else []):
+        yield batch.column(0)
 
 
 def _count(values: pa.Array, counts: Counter[Any], table: Table, column: str) -> int:

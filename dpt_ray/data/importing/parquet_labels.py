@@ -15,7 +15,7 @@ from dpt_ray.data.importing.classes import (
 )
 from dpt_ray.data.importing.column_names import list_columns
 from dpt_ray.data.importing.digits import Split
-from dpt_ray.data.importing.parquet_footer import Table, count_values, largest_value
+from dpt_ray.data.importing.parquet_footer import Table, count_values, largest_values
 from dpt_ray.data.importing.parquet_schema import LABEL_COLUMN, Columns, short_type
 from dpt_ray.data.importing.written_labels import read_labels, say_missing
 from dpt_ray.errors import UserError
@@ -127,7 +127,7 @@ def _sort(tables: Sequence[Table], columns: Sequence[Columns]) -> _Files:
     files = _Files([], [], [], [])
     for table, found in zip(tables, columns, strict=True):
         if found.label is None or found.kind == "nothing":
-            if table.footer.num_rows:
+            if table.rows:
                 files.unlabelled.append(_File(table, found, Counter()))
             continue
         is_read = found.kind in ("names", "fractions")
@@ -203,7 +203,7 @@ def _numbers(numbered: Sequence[_File], num_classes: int | None) -> set[int]:
     """
     values: set[Any] = {value for file in numbered for value in file.values}
     unread = [file for file in numbered if not file.values]
-    largest = [largest_value(file.table, str(file.columns.label)) for file in unread]
+    largest = largest_values([file.table for file in unread], [str(file.columns.label) for file in unread])
     stated = [value for value in largest if value is not None]
     if len(stated) == len(unread) and max(stated, default=-1) < (num_classes or PLAUSIBLE_IDS):
         values |= set(stated)
@@ -216,7 +216,7 @@ def _say_unlabelled(files: _Files) -> tuple[str, ...]:
     """Return the note on files without labels."""
     if not files.unlabelled:
         return ()
-    images = sum(file.table.footer.num_rows for file in files.unlabelled)
+    images = sum(file.table.rows for file in files.unlabelled)
     labelled = [*files.declared, *files.numbered, *files.named]
     column = next((file.columns.label for file in [*labelled, *files.unlabelled] if file.columns.label), LABEL_COLUMN)
     note = f"{images:,} images of {_list(files.unlabelled)} are unlabelled: the column {column!r} is absent or empty"
@@ -241,7 +241,7 @@ def _say_missing(
     for label, count in texts.items():
         if label is None or said[label] is None:
             counts[label or ""] += count
-    return say_missing(counts, sum(file.table.footer.num_rows for file in files.named), location)
+    return say_missing(counts, sum(file.table.rows for file in files.named), location)
 
 
 def _list(files: Sequence[_File]) -> str:

@@ -52,7 +52,7 @@ def find_columns(tables: Sequence[Table], image: str | None, label: str | None) 
     Raises:
         UserError: a column is absent or of a wrong type, or the choice is not plain.
     """
-    deciding = [table for table in tables if table.footer.num_rows] or list(tables)
+    deciding = [table for table in tables if table.rows] or list(tables)
     image = image or _choose(deciding, _image_candidates, "image")
     if image is None:
         raise _no_image(deciding)

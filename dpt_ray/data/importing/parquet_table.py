@@ -1,30 +1,38 @@
 """Parquet tables with encoded images in a column, as the Hugging Face hub serves data sets."""
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.classes import ClassList
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.image_files import hash_listing, unread
 from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, ranges
+from dpt_ray.data.importing.parquet_file import Leaf, ParquetFile, image_leaf, open_parquet, rows_together, text_leaf
 from dpt_ray.data.importing.parquet_files import ENDING, list_parquet
-from dpt_ray.data.importing.parquet_footer import open_file, read_footers, unreadable
+from dpt_ray.data.importing.parquet_footer import read_footers, unreadable
 from dpt_ray.data.importing.parquet_labels import LabelMap, join_classes
-from dpt_ray.data.importing.parquet_schema import BYTES, find_columns
+from dpt_ray.data.importing.parquet_pages import ImplausibleFileError
+from dpt_ray.data.importing.parquet_schema import BYTES, find_columns, label_kind
 from dpt_ray.data.shards.keys import escape_stem
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
+from dpt_ray.text import printable
 
 _ROWS_TOGETHER = 64
-"""Rows that a worker decodes at the same time; bounds its memory."""
+"""Rows that a worker decodes at the same time; fewer where they may be large."""
+_FREE_BYTES = 256 << 20
+_MOST_REPEATED = 1000
+"""The images of a row group have at most so many times its bytes, if they have more than `_FREE_BYTES`."""
+_PATH = "path"
 
-Groups = list[int]
+Groups = Sequence[int]
 """Rows of each row group of a file."""
 
 
@@ -46,30 +54,27 @@ class ParquetTables(ImageSet):
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
         """Return ranges of rows, none across two files, with the row groups that they touch."""
-        return [
-            {
-                "images": stop - start,
-                "file": name,
-                "form": form,
-                "start": start,
-                "stop": stop,
-                **_touched(groups, start, stop),
-            }
-            for name, groups, form in self.files
-            for start, stop in ranges(sum(groups), images_per_shard)
-        ]
+        recipes: list[Recipe] = []
+        for name, groups, form in self.files:
+            ends = list(accumulate(groups))
+            for start, stop in ranges(sum(groups), images_per_shard):
+                rows = {"images": stop - start, "file": name, "form": form, "start": start, "stop": stop}
+                recipes.append({**rows, **_touched(groups, ends, start, stop)})
+        return recipes
 
 
-def _touched(groups: Groups, start: int, stop: int) -> dict[str, Any]:
-    """Return the row groups that hold some of the rows [start, stop), and the first group's first row."""
-    touched, first_row, row = [], 0, 0
-    for number, rows in enumerate(groups):
-        if row < stop and row + rows > start:
-            if not touched:
-                first_row = row
-            touched.append(number)
-        row += rows
-    return {"groups": touched, "first_row": first_row}
+def _touched(groups: Groups, ends: list[int], start: int, stop: int) -> dict[str, Any]:
+    """Return the row groups that hold some of the rows [start, stop), and the first group's first row.
+
+    Args:
+        groups: rows of each row group.
+        ends: the row after the last one of each row group.
+        start: the first row.
+        stop: the row after the last one.
+    """
+    first, last = bisect_right(ends, start), bisect_left(ends, stop)
+    touched = [number for number in range(first, last + 1) if groups[number]]
+    return {"groups": touched, "first_row": ends[first] - groups[first]}
 
 
 def describe_parquet(
@@ -119,24 +124,60 @@ def describe_parquet(
 def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
     """Yield the images of a range of rows; what cannot be read of the file is listed as one entry."""
     url = stores.join(settings["location"], recipe["file"])
-    row, stop = recipe["first_row"], recipe["stop"]
     form = settings["forms"][recipe["form"]]
-    columns = [form["image"]] + ([form["label"]] if form["label"] else [])
-    done = recipe["start"]
+    stem = escape_stem(recipe["file"][: -len(ENDING)])
+    row, done, stop = recipe["first_row"], recipe["start"], recipe["stop"]
     try:
-        with open_file(url) as file:
-            table = pq.ParquetFile(file)
-            for batch in table.iter_batches(_ROWS_TOGETHER, row_groups=recipe["groups"], columns=columns):
+        with open_parquet(url) as file:
+            for batch in _read_batches(file, recipe["groups"], form):
                 images = batch.column(form["image"])
                 labels = batch.column(form["label"]) if form["label"] else None
-                for place in range(max(0, recipe["start"] - row), min(len(batch), stop - row)):
-                    key = f"{escape_stem(recipe['file'][: -len(ENDING)])}-{row + place:05d}"
+                for place in range(max(0, done - row), min(len(batch), stop - row)):
                     label = labels[place].as_py() if labels is not None else None
+                    key = f"{stem}-{row + place:05d}"
                     yield _raw_image(url, key, images[place].as_py(), label, form["ids"], settings["classes"])
                     done += 1
                 row += len(batch)
+                if row >= stop:
+                    return
+        wrong = "are not in the file, which claims them"
+    except ImplausibleFileError as error:
+        wrong = str(error)
     except (pa.ArrowException, OSError, KeyError) as error:  # pyarrow raises OSError for damage, too
         yield unread(url, f"rows {done} to {stop - 1}: {unreadable(error)}", stop - done)
+        return
+    yield Skipped(printable(url), None, f"rows {done} to {stop - 1}: {wrong}", stop - done)
+
+
+def _read_batches(file: ParquetFile, groups: list[int], form: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of some row groups, as many at a time as take little memory.
+
+    Raises:
+        ImplausibleFileError: a page, or the images of a row group together, are far larger than the bytes they are in.
+    """
+    leaves = _leaves(file.schema, form)
+    for group in groups:
+        chunks = file.load(group, leaves)
+        size, decoded = sum(chunk.compressed for chunk in chunks), 0
+        for batch in file.batches(group, leaves, rows_together(chunks, _ROWS_TOGETHER)):
+            decoded += batch.nbytes
+            if decoded > max(_FREE_BYTES, _MOST_REPEATED * size):
+                raise ImplausibleFileError(
+                    f"{size:,} bytes of a row group decode to more than {decoded >> 20:,} MiB; "
+                    f"above {_FREE_BYTES >> 20} MiB, at most {_MOST_REPEATED:,} times as much is read"
+                )
+            yield batch
+
+
+def _leaves(schema: pa.Schema, form: dict[str, Any]) -> list[Leaf]:
+    """Return the columns that are read: of an image's struct, nothing but its bytes and its path."""
+    image, kind = form["image"], schema.field(form["image"]).type
+    leaves = [image_leaf(image)]
+    if pa.types.is_struct(kind):
+        leaves = [image_leaf(f"{image}.{BYTES}")]
+        if any(field.name == _PATH and label_kind(field.type) == "names" for field in kind):
+            leaves.append(text_leaf(f"{image}.{_PATH}"))
+    return leaves + ([text_leaf(form["label"])] if form["label"] else [])
 
 
 def _raw_image(url: str, key: str, image: Any, label: Any, ids: LabelMap, classes: int | None) -> RawImage | Skipped:

@@ -13,9 +13,9 @@ from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, is_pattern, match_
 from dpt_ray.data.importing.image_files import FileSet
 from dpt_ray.data.importing.import_plan import ImageSet
 from dpt_ray.data.importing.tree import list_files
-from dpt_ray.data.shards.keys import printable
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 _FIX = "give images as data.test that are not among those of data.train"
 

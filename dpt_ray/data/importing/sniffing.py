@@ -9,10 +9,11 @@ from dpt_ray.data.images.formats import NOT_DECODED, SNIFFED_BYTES, sniff
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.other_formats import recognise
 from dpt_ray.data.importing.tree import FileEntry
-from dpt_ray.data.shards.keys import extension, printable
+from dpt_ray.data.shards.keys import extension
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.text import printable
 
 _TOGETHER = 32
 """Files that are looked into at the same time; each costs a request where the store is far."""

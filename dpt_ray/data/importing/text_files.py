@@ -5,11 +5,7 @@ Read line by line, in ranges, so that memory does not grow with the file.
 
 import codecs
 import io
-import os
-import stat
 from collections.abc import Iterator
-
-from fsspec.implementations.local import LocalFileSystem
 
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.storage import stores
@@ -38,7 +34,6 @@ def read_lines(url: str, kind: str) -> Iterator[str]:
     Raises:
         UserError: it does not exist, is no plain file or no text, or has a line longer than `MAX_LINE`.
     """
-    refuse_special_file(url)
     number, rest = 0, ""
     for text in _decoded(url, kind):
         complete, rest = _split(rest + text)
@@ -49,20 +44,6 @@ def read_lines(url: str, kind: str) -> Iterator[str]:
         _check_line(rest, number + 1, url, kind)
     if rest:
         yield rest
-
-
-def refuse_special_file(url: str) -> None:
-    """Refuse a pipe, a device or a socket: to open it could take forever.
-
-    Raises:
-        UserError: it is one.
-    """
-    filesystem, path = stores.filesystem(url)
-    if not isinstance(filesystem, LocalFileSystem) or not os.path.exists(path):
-        return
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UserError("is a pipe, a device or a socket, which is not opened", where=url, fix="give a plain file")
 
 
 def _decoded(url: str, kind: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Keys from file names, and names as they can be told.
+"""Keys from file names.
 
 WebDataset takes everything after the first dot of a member's base name for the extension, so a key's last part has
 no dots. `a.b.jpg` becomes `a%2Eb`; no two files get one key, whatever their names.
@@ -35,12 +35,6 @@ def has_image_name(name: str) -> bool:
 def is_text(name: str) -> bool:
     """Whether a name is proper Unicode; names that are not UTF-8 come with surrogates."""
     return name.encode(errors="replace").decode() == name
-
-
-def printable(name: str) -> str:
-    """Return a name that can be written as UTF-8 and stays on its line."""
-    text = name.encode(errors="backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def normalise_name(name: str) -> str:

@@ -4,11 +4,17 @@ from collections import defaultdict
 
 from dpt_ray.experiments.search.search import Search
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
+from dpt_ray.pipeline.start_checks import check_could_write
 from dpt_ray.tables import text_table
 
 
 def describe_search(search: Search) -> str:
-    """Return the plan as text. Points that a searcher will propose are not known yet."""
+    """Return the plan as text. Points that a searcher will propose are not known yet. Nothing is written.
+
+    Raises:
+        UserError: results could not be written.
+    """
+    check_could_write(search.store.root)
     tune = search.tune
     if not search.listed:
         draws = tune.budget.draws

@@ -60,7 +60,7 @@ def compare_generators(
 def _train_judge(config: str, root: str) -> str:
     loaded = load_config(config, [f"root={root}", *ALL_LABELS])
     run = build(loaded)
-    made = make_all([run.classifier], ArtifactStore(loaded.root), loaded.cluster, lambda text: None)
+    made = make_all(run.checked([run.classifier]), ArtifactStore(loaded.root), loaded.cluster, lambda text: None)
     return made[run.classifier].file(NETWORK_FILE)
 
 

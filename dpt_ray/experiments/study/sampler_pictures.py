@@ -36,7 +36,7 @@ def sampler_pictures(
     """
     loaded = load_config(config, [f"root={root}", f"seed={seeds[0]}", TIMED])
     run = build(loaded)
-    made = make_all([run.generator], ArtifactStore(loaded.root), loaded.cluster, say)
+    made = make_all(run.checked([run.generator]), ArtifactStore(loaded.root), loaded.cluster, say)
     generator = Generator(made[run.generator].file(NETWORK_FILE))
     places = [(label, 0) for label in range(generator.num_classes)]
     seed = derive_seed("sampler pictures", seeds[0])

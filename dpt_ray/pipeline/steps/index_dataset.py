@@ -19,7 +19,6 @@ from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.loading.source import LABEL, try_samples
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
-from dpt_ray.data.shards.keys import printable
 from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import Sample, fetch_shard, sha256
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
@@ -32,6 +31,7 @@ from dpt_ray.pipeline.artifacts.dataset import NO_LABEL, image_form, summarise_s
 from dpt_ray.pipeline.artifacts.shards import lost_classes, say_ignored, written_shards
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 from dpt_ray.pipeline.execution.step import Step, StepContext
+from dpt_ray.text import printable
 
 _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"

@@ -1,0 +1,220 @@
+"""Small Parquet files that claim or decode to gigabytes end in one line or in data, soon and in little memory."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from importing_data import encoded, labels_of, settings, shards_of, write
+
+from dpt_ray.data.importing.detect import describe
+from dpt_ray.data.importing.parquet_pages import ImplausibleFileError, walk_pages
+from dpt_ray.data.importing.thrift_compact import Reader, ThriftError
+
+SECONDS, MIB = 10, 1024
+"""What a bomb may take: time, and memory beyond that of the idle process."""
+
+_READ = """
+import json, os, resource, sys, time
+from dpt_ray.config.schema import DataConfig
+from dpt_ray.data.importing import detect
+from dpt_ray.data.skipped import Skipped
+from dpt_ray.errors import UserError
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+def read(file):
+    idle, began, lines, images, rows = peak(), time.monotonic(), [], 0, 0
+    try:
+        found = detect.describe("train", DataConfig(train=file, test="unused", format="parquet"))
+        for recipe in found.recipes(1000):
+            rows += recipe["images"]
+            for entry in detect.read(found.kind, found.reader_settings(), recipe):
+                if isinstance(entry, Skipped):
+                    lines.append(str(entry))
+                    images += entry.images
+                else:
+                    images += 1
+    except UserError as error:
+        lines.append(str(error))
+    return {"mib": peak() - idle, "seconds": time.monotonic() - began, "lines": lines, "images": images, "rows": rows}
+
+for file in sys.argv[1:]:  # each in a process of its own, whose memory is measured
+    if not os.fork():
+        print(json.dumps(read(file)), flush=True)
+        os._exit(0)
+    if os.wait()[1]:
+        print("null", flush=True)
+"""
+
+
+def parquet(columns: dict[str, pa.Array], **options) -> bytes:
+    buffer = io.BytesIO()
+    options = {"compression": "zstd", "store_schema": False, **options}
+    pq.write_table(pa.table(columns), buffer, **options)
+    return buffer.getvalue()
+
+
+def repeated(value: bytes | str, times: int) -> pa.Array:
+    """A dictionary with one value, and so many rows of it."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(times, np.int32)), pa.array([value]))
+
+
+def few(count: int) -> pa.Array:
+    return pa.array([encoded()] * count)
+
+
+def dictionary() -> bytes:
+    return parquet({"image": repeated(bytes(50 << 20), 72)})
+
+
+def dictionary_in_a_struct() -> bytes:
+    image = pa.StructArray.from_arrays([repeated(bytes(50 << 20), 72), repeated("x" * (20 << 20), 72)],
+                                       ["bytes", "path"])  # fmt: skip
+    return parquet({"image": image})
+
+
+def run_of_rows() -> bytes:
+    return parquet({"image": repeated(encoded(), 50_000_000)})
+
+
+def nulls() -> bytes:
+    return parquet({"image": pa.nulls(5_000_000, pa.binary())})
+
+
+def compressed_page(compression: str) -> Callable[[], bytes]:
+    return lambda: parquet({"image": pa.array([bytes(400 << 20)])}, compression=compression, use_dictionary=False)
+
+
+def prefixes() -> bytes:
+    image = pa.array([b"x" * (1 << 20)] * 4000)
+    return parquet({"image": image}, use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY")
+
+
+def nested_lists() -> bytes:
+    other = pa.ListArray.from_arrays([0, 200_000_000], repeated("x", 200_000_000))
+    image = pa.StructArray.from_arrays([few(1), other], ["bytes", "other"])
+    return parquet({"image": image})
+
+
+def labels_in_a_dictionary() -> bytes:
+    return parquet({"image": few(90_000), "label": repeated("x" * 4000, 90_000)})
+
+
+def labels_one_by_one() -> bytes:
+    label = pa.array(["x" * 4000] * 90_000, pa.large_string())
+    return parquet({"image": few(90_000), "label": label}, use_dictionary=["image"])
+
+
+def labels_with_prefixes() -> bytes:
+    label = pa.array(["x" * 4000] * 90_000)
+    encoding = {"label": "DELTA_BYTE_ARRAY"}
+    return parquet({"image": few(90_000), "label": label}, use_dictionary=["image"], column_encoding=encoding)
+
+
+def footer() -> bytes:
+    """A footer of millions of row groups without columns: field 4, a list of 12 (structs), nine bytes each."""
+    schema = b"\x15\x02\x19\x2c\x48\x06schema\x15\x02\x00\x15\x0c\x25\x02\x18\x05image\x00"
+    groups, count = b"\x19\x0c\x16\x00\x16\x00\x00", 3_000_000
+    size = bytes([count & 127 | 128, count >> 7 & 127 | 128, count >> 14 & 127 | 128, count >> 21])
+    made = schema + b"\x16\x00\x19\xfc" + size + groups * count + b"\x00"
+    return b"PAR1" + made + len(made).to_bytes(4, "little") + b"PAR1"
+
+
+BOMBS = {
+    "a value of 50 MiB in 72 rows": (dictionary, "decode to more than"),
+    "the same in a struct": (dictionary_in_a_struct, "decode to more than"),
+    "50 million rows of one image": (run_of_rows, "claims 50,000,000 rows"),
+    "5 million rows without an image": (nulls, "claims 5,000,000 rows"),
+    "a page of 400 MiB in zstd": (compressed_page("zstd"), "decompresses to 400 MiB"),
+    "a page of 400 MiB in gzip": (compressed_page("gzip"), "decompresses to 400 MiB"),
+    "a page of 400 MiB in snappy": (compressed_page("snappy"), "decompresses to 400 MiB"),
+    "a page of 400 MiB in brotli": (compressed_page("brotli"), "decompresses to 400 MiB"),
+    "4000 values of 1 MiB that share their beginning": (prefixes, "decode to more than"),
+    "lists beside the image": (nested_lists, None),
+    "labels of 4 kB from a dictionary": (labels_in_a_dictionary, "a text of 4,000 characters"),
+    "labels of 4 kB, one by one": (labels_one_by_one, "MiB in one row group, which are no labels"),
+    "labels of 4 kB that share their beginning": (labels_with_prefixes, "a text of 4,000 characters"),
+    "a footer of 3 million row groups": (footer, "its footer is not readable"),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict[str, dict[str, Any] | None]:
+    """What reading each bomb took and gave; None where the process ended by itself."""
+    folder = tmp_path_factory.mktemp("bombs")
+    files = [folder / f"{number}.parquet" for number in range(len(BOMBS))]
+    for file, (make, _) in zip(files, BOMBS.values(), strict=True):
+        file.write_bytes(make())
+    command = [sys.executable, "-c", _READ, *map(str, files)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+    return dict(zip(BOMBS, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_ends_soon_in_a_line_or_in_data_and_in_little_memory(results, name):
+    result, told = results[name], BOMBS[name][1]
+    assert result is not None
+    assert result["mib"] < MIB
+    assert result["seconds"] < SECONDS
+    assert result["images"] == result["rows"]
+    if told is None:
+        assert result["lines"] == []
+    else:
+        assert told in result["lines"][-1]
+        assert "\n" not in result["lines"][-1]
+
+
+def test_large_images_and_large_pages_of_real_bytes_are_read(tmp_path):
+    random = np.random.default_rng(0)
+    large = [random.bytes(30 << 20), random.bytes(30 << 20)]
+    content = parquet({"image": pa.array(large), "label": pa.array(["a", "b"])}, data_page_size=1 << 30)
+    found = describe("train", settings(write(str(tmp_path), {"a.parquet": content})))
+    assert found.class_names == ("a", "b")
+    _, skipped = shards_of(found)
+    assert [entry.reason for entry in skipped] == ["is not a readable image (cannot identify image file)"] * 2
+
+
+def test_labels_that_share_beginnings_are_read(tmp_path):
+    label = pa.array(["class 1", "class 2", "class 1"])
+    encoding = {"label": "DELTA_BYTE_ARRAY"}
+    content = parquet({"image": few(3), "label": label}, use_dictionary=["image"], column_encoding=encoding)
+    found = describe("train", settings(write(str(tmp_path), {"a.parquet": content})))
+    assert list(labels_of(found).values()) == [0, 1, 0]
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd", "lz4", "brotli"])
+def test_all_pages_that_arrow_writes_are_walked_to_the_end(version, compression):
+    image = pa.array([bytes([row % 256]) * 5000 for row in range(3000)])
+    sizes = {"data_page_size": 20_000, "dictionary_pagesize_limit": 100_000}
+    content = parquet({"image": image}, compression=compression, data_page_version=version, **sizes)
+    column = pq.read_metadata(io.BytesIO(content)).row_group(0).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    chunk = content[start : start + column.total_compressed_size]
+    pages = walk_pages(chunk, column.num_values, "image", 1 << 30)
+    assert pages.stop == len(chunk)
+    assert 100_000 <= pages.largest <= pages.total <= column.total_uncompressed_size
+    with pytest.raises(ImplausibleFileError, match="more than 1 pages"):
+        _walk_with_one_page(chunk, column.num_values)
+
+
+def _walk_with_one_page(chunk: bytes, values: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dpt_ray.data.importing.parquet_pages.MAX_PAGES", 1)
+        walk_pages(chunk, values, "image", 1 << 30)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x1c" * 100, b"\x19\xfc\xff\xff\xff\x7f", b"\x19" * 100, b"\x16" + b"\xff" * 20]
+)
+def test_what_is_no_struct_is_refused(data):
+    with pytest.raises(ThriftError):
+        Reader(data).read_struct()
