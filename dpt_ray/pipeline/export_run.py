@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-import dpt_ray
+from dpt_ray import __version__
 from dpt_ray.config.load import parse_dumped
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig
 from dpt_ray.core.weights import save_network
@@ -195,7 +195,7 @@ def export_uvit(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "classes": [str(label) for label in range(description["num_classes"])],
         "network": description,
-        "software": {"dpt_ray": dpt_ray.__version__},
+        "software": {"dpt_ray": __version__},
         "image": _image_form(description),
         "knows_null_label": True,
         "sampling": description.get("sampling", default),
