@@ -14,11 +14,11 @@ from dpt_ray.distributed.job_log import tell
 
 MEASURES = {
     "data": ("data_plane", "measure_reading", "reading_tables"),
-    "train classifier": ("training", "measure_classifier", "classifier_table"),
-    "train generator": ("generator", "measure_generator", "generator_table"),
-    "sample": ("generator", "measure_sampling", "generator_table"),
-    "augment": ("augmentation", "measure_augmentation", "augmentation_table"),
-    "probe": ("probe", "measure_probe", "probe_table"),
+    "train classifier": ("training_speed", "measure_classifier", "classifier_table"),
+    "train generator": ("generator_speed", "measure_generator", "generator_table"),
+    "sample": ("generator_speed", "measure_sampling", "generator_table"),
+    "augment": ("augmentation_speed", "measure_augmentation", "augmentation_table"),
+    "probe": ("probe_speed", "measure_probe", "probe_table"),
 }
 """What is measured -> a module of `dpt_ray.benchmark`, its function whose parameters are options of the command line,
 and what makes a table of the figures."""

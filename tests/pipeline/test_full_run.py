@@ -16,8 +16,11 @@ from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
 from dpt_ray.data.storage import stores
-from dpt_ray.pipeline import graph, run_report
+from dpt_ray.pipeline import graph
+from dpt_ray.pipeline.artifacts import evaluation
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.store import ArtifactStore
+from dpt_ray.pipeline.execution import step
 from dpt_ray.pipeline.export_run import export_classifier, export_generator
 
 NETWORK = "network.safetensors"
@@ -96,7 +99,7 @@ def test_sampling_with_another_number_of_workers_gives_the_same_bytes(finished, 
         Path(tmp_path, step.name).mkdir(exist_ok=True)
         Path(tmp_path, step.name, step.fingerprint).symlink_to(artifact(finished, step).url)
     config, _ = described(tmp_path, "cluster.inference_workers=1")
-    graph.make_all([run.pseudo_images], graph.ArtifactStore(str(tmp_path)), config.cluster, lambda text: None)
+    graph.make_all([run.pseudo_images], ArtifactStore(str(tmp_path)), config.cluster, lambda text: None)
     one_worker = files(artifact(tmp_path, run.pseudo_images), "shards/*.tar")
     assert len(one_worker) == 6
     assert one_worker == files(artifact(finished, run.pseudo_images), "shards/*.tar")
@@ -150,16 +153,16 @@ def test_rewording_every_title_changes_nothing_but_words(finished, tmp_path, mon
     exports = [_export_all(run_folder, tmp_path / "before")]
     titles = itertools.count()
 
-    original = graph.Step.__init__
+    original = step.Step.__init__
 
     def reworded(self, title, settings, parents):
         original(self, f"prose {next(titles)}", settings, parents)
 
-    monkeypatch.setattr(graph.Step, "__init__", reworded)
+    monkeypatch.setattr(step.Step, "__init__", reworded)
     for stage in STAGE_NAMES:
         monkeypatch.setitem(STAGE_NAMES, stage, f"prose of {stage}")
-    metric = run_report.Metric
-    monkeypatch.setattr(run_report, "Metric", lambda id, name, *rest: metric(id, "prose", *rest))
+    metric = evaluation.Metric
+    monkeypatch.setattr(evaluation, "Metric", lambda id, name, *rest: metric(id, "prose", *rest))
 
     (run_folder / "run.json").unlink()  # so that the report is written again
     assert run_all(finished) == 0

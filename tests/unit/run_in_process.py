@@ -18,6 +18,7 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
 from dpt_ray.pipeline import graph, steps
 from dpt_ray.pipeline.artifacts import claims
+from dpt_ray.pipeline.execution import step
 from dpt_ray.pipeline.execution import train_network as training
 
 
@@ -31,7 +32,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "run_training", _run_training)
     monkeypatch.setattr(training, "training_resources", lambda config: ONE)
     monkeypatch.setattr(graph.ray_cluster, "connect", lambda config: None)
-    monkeypatch.setattr(graph, "StepProgress", ProgressLine)
+    monkeypatch.setattr(step, "StepProgress", ProgressLine)
     monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(checkpoints, "_report", lambda images, name: None)
 

@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn import functional
 
 import dpt_ray
-from dpt_ray import networks
 from dpt_ray.config.schema import LatentsConfig, SamplingConfig
 from dpt_ray.core.models.uvit import sinusoidal_embedding
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.errors import UserError
+from dpt_ray.networks import generator as generators
 from dpt_ray.networks.generator import Generator
 from dpt_ray.networks.uvit_checkpoint import _config, import_uvit, official_sampling
 from dpt_ray.pipeline.export_run import export_uvit
@@ -194,7 +194,7 @@ def test_an_imported_uvit_samples_the_official_way_by_default(tmp_path, monkeypa
     else:
         Path(url).write_bytes(import_uvit(saved(tmp_path, weights), heads=HEADS, process=process))
     # Not rounded to grey levels, which an untrained network's images leave by far.
-    monkeypatch.setattr(networks, "to_uint8", lambda images: images)
+    monkeypatch.setattr(generators, "to_uint8", lambda images: images)
     labels = torch.tensor([0, 2, 1, 2])
     generator = dpt_ray.load_generator(url, "cpu")
     drawn = generator.sample(labels)
