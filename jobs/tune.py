@@ -33,7 +33,10 @@ def _parse() -> argparse.Namespace:
         description=__doc__, epilog="A Ray cluster named by RAY_ADDRESS is used; else a local Ray is started."
     )
     parser.add_argument(
-        "--config", metavar="FILE", required=True, help="tune file, shipped ones under configs/tune/; see docs/tune.md"
+        "--config",
+        metavar="FILE",
+        required=True,
+        help="tune file, shipped ones under configs/tune/; see docs/guide/search.md",
     )
     parser.add_argument(
         "--set", metavar="a.b=c", action="append", default=[], help="override a setting of all trials; may be repeated"

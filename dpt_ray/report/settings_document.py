@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.semi_supervised.menu import algorithm_class, algorithm_names
 
-COMMAND = "python -m dpt_ray.report.settings_document > docs/settings.md"
+COMMAND = "python -m dpt_ray.report.settings_document > docs/reference/settings.md"
 
 _INHERITS = {"stage3": "stage1"}
 """Sections that take what they don't give from another one (`load.py`)."""
@@ -36,7 +36,7 @@ settings that spoil a result, such as a warm-up that is longer than the training
 
 **Places** are paths or URLs. A file URL has three slashes: `file:///data/train`. No setting takes a URL with a
 password, a token or a signature, since settings are stored and shown; keys come from the environment
-([object-storage.md](object-storage.md)). A job that was submitted to a cluster runs in a temporary folder of Ray's,
+([object storage](../guide/object-storage.md)). A job that was submitted to a cluster runs in a temporary folder of Ray's,
 so `root`, data and models need whole paths or URLs there.
 """
 

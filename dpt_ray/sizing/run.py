@@ -12,7 +12,7 @@ from dpt_ray.sizing import compute, storage
 from dpt_ray.sizing.measured import read_rate
 
 LATENT_READ_RATE = 2000.0
-"""Images/s of a CPU for stored latents of 65,536 bytes, measured once: 0.4 to 0.6 s for 1,000 (docs/latents.md)."""
+"""Images/s of a CPU for stored latents of 65,536 bytes, measured once: 0.4 to 0.6 s for 1,000."""
 
 CHECKPOINTS_KEPT = 2
 """Of a training in progress (`distributed/training.py`)."""

@@ -167,7 +167,7 @@ def test_unknown_setting_names_itself_its_source_and_the_nearest_one(override, n
 
 
 def test_unknown_setting_unlike_any_other_points_to_the_list():
-    assert "docs/settings.md" in complaint(None, "zzzzqqqq=1")
+    assert "docs/reference/settings.md" in complaint(None, "zzzzqqqq=1")
     assert (REPOSITORY / "docs" / "settings.md").exists()
 
 
