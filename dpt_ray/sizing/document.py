@@ -69,9 +69,7 @@ def scale_size(scale: Scale) -> RunSize:
 def render() -> str:
     """Return the document. It reads `configs/`, so the working folder must be the repository's root."""
     table = size_table({scale.title: scale_size(scale) for scale in SCALES})
-    sources = "\n".join(
-        f"- **{scale.title}**: `{scale.config}`;\n  {scale.source}." for scale in SCALES
-    )
+    sources = "\n".join(f"- **{scale.title}**: `{scale.config}`;\n  {scale.source}." for scale in SCALES)
     reading = "\n".join(
         f"- {rate.images_per_second:,.0f} images/s of a CPU for JPEGs of {rate.stored_pixels:,} pixels "
         f"([{rate.source.rpartition('/')[2]}](../../results/benchmarks/{rate.source.rpartition('/')[2]}))"
@@ -85,7 +83,8 @@ def render() -> str:
     peaks = ", ".join(f"{number(peak / 1e12)}e12 in {name}" for name, peak in compute.H100.peak.items())
     return f"""# How large a cluster
 
-    python jobs/dpt_full.py --config configs/cifar10.yaml --set data.train=URL --set data.test=URL --dry-run
+    .venv/bin/python jobs/prepare_data.py --config configs/digits.yaml
+    .venv/bin/python jobs/dpt_full.py --config configs/digits.yaml --dry-run
 
 `--dry-run` prints these sizes for your own settings, once the data is indexed (`jobs/prepare_data.py`). This page
 follows from the settings, the benchmarks and the networks. It is written by

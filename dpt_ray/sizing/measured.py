@@ -1,4 +1,4 @@
-"""What was measured and is used to size clusters; a copy of figures of docs/results/benchmarks, which are not installed.
+"""Measured rates that size clusters: a copy of figures of docs/results/benchmarks, which are not installed.
 
 `python -m dpt_ray.sizing.measured docs/results/benchmarks` prints the copy, `dpt_ray/sizing/measured.json`.
 """

@@ -30,13 +30,15 @@ def digits():
 
 
 def test_the_document_is_what_the_command_writes():
-    assert Path("docs/guide/cluster/sizing.md").read_text() == document.render(), f"out of date, run: {document.COMMAND}"
+    assert Path("docs/guide/cluster/sizing.md").read_text() == document.render(), (
+        f"out of date, run: {document.COMMAND}"
+    )
 
 
 def test_the_measured_rates_are_those_of_the_benchmarks():
-    assert json.loads(Path("dpt_ray/sizing/measured.json").read_text()) == measured.collect(Path("docs/results/benchmarks")), (
-        f"out of date, run: {measured.COMMAND}"
-    )
+    assert json.loads(Path("dpt_ray/sizing/measured.json").read_text()) == measured.collect(
+        Path("docs/results/benchmarks")
+    ), f"out of date, run: {measured.COMMAND}"
 
 
 def test_measured_rates_come_back_exactly_and_rise_with_fewer_pixels():
