@@ -15,7 +15,7 @@ COMPILE := $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --universal --p
 	--no-annotate
 LOCKED := infra/packages/locked_requirements.py
 
-.PHONY: local demo test test-slow lint install clean object-store lock sbom audit licences image
+.PHONY: local demo docs test test-slow lint install clean object-store lock sbom audit licences image
 
 install: $(INSTALLED) $(STORE_INSTALLED)
 
@@ -65,7 +65,7 @@ audit: $(TOOLS_INSTALLED)
 		--requirement infra/packages/tools.lock
 
 licences: $(INSTALLED)
-	$(VENV)/bin/python infra/packages/licences.py > docs/licences.md
+	$(VENV)/bin/python infra/packages/licences.py > docs/reference/licences.md
 
 # The image, from a base whose content is known: make image PYTHON_IMAGE=docker.io/library/python@sha256:... DEVICE=gpu
 DOCKER ?= docker
@@ -89,6 +89,10 @@ local: $(INSTALLED) $(STORE_INSTALLED)
 demo: $(INSTALLED)
 	$(VENV)/bin/python jobs/dpt_full.py --config configs/digits.yaml
 
+# The pages of docs/ as a static site: open site/index.html. A link that leads nowhere is an error.
+docs: $(TOOLS_INSTALLED)
+	$(TOOLS)/bin/sphinx-build --quiet --fail-on-warning --conf-dir infra/docs --doctree-dir build/doctrees docs site
+
 test: lint $(STORE_INSTALLED)
 	$(VENV)/bin/pytest --durations=30
 
@@ -101,4 +105,4 @@ test-slow: $(INSTALLED) $(STORE_INSTALLED)
 	$(VENV)/bin/pytest -m slow
 
 clean:
-	rm -rf $(VENV) $(STORE_VENV) $(TOOLS) dpt_results local_run
+	rm -rf $(VENV) $(STORE_VENV) $(TOOLS) dpt_results local_run site

@@ -1,6 +1,6 @@
-"""What was measured and is used to size clusters; a copy of figures of docs/benchmarks, which are not installed.
+"""Measured rates that size clusters: a copy of figures of docs/results/benchmarks, which are not installed.
 
-`python -m dpt_ray.capacity.measured docs/benchmarks` prints the copy, `dpt_ray/capacity/measured.json`.
+`python -m dpt_ray.capacity.measured docs/results/benchmarks` prints the copy, `dpt_ray/capacity/measured.json`.
 """
 
 import json
@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-COMMAND = "python -m dpt_ray.capacity.measured docs/benchmarks > dpt_ray/capacity/measured.json"
+COMMAND = "python -m dpt_ray.capacity.measured docs/results/benchmarks > dpt_ray/capacity/measured.json"
 COLD = "d: ours, cold"
 STORED_PIXELS = {"data_cifar10.json": 32 * 32, "data_photos.json": 500 * 400}
 """Pixels of the stored JPEGs of each benchmark of reading."""
@@ -41,7 +41,7 @@ def collect(benchmarks: Path) -> dict[str, Any]:
             {
                 "stored_pixels": pixels,
                 "images_per_second": round(figures["median"][COLD] / figures["cpus"], 3),
-                "source": f"docs/benchmarks/{name}",
+                "source": f"docs/results/benchmarks/{name}",
             }
         )
     return {"reading": rates}

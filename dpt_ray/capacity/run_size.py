@@ -15,7 +15,7 @@ from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.training.from_settings import uses_unlabelled
 
 LATENT_READ_RATE = 2000.0
-"""Images/s of a CPU for stored latents of 65,536 bytes, measured once: 0.4 to 0.6 s for 1,000 (docs/latents.md)."""
+"""Images/s of a CPU for stored latents of 65,536 bytes, measured once: 0.4 to 0.6 s for 1,000."""
 
 CHECKPOINTS_KEPT = 2
 """Of a training in progress (`distributed/ray_training.py`)."""

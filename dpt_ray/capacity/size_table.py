@@ -1,4 +1,4 @@
-"""Sizes as text: for `--dry-run`, and as the table of docs/sizing.md."""
+"""Sizes as text: for `--dry-run`, and as the table of docs/guide/cluster/sizing.md."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,8 @@ def describe_size(size: RunSize) -> list[str]:
         for stage in size.stages
     ]
     return [
-        f"size on one {H100.name} (GPU figures are {ASSUMED}, reading is measured, bytes are counted: docs/sizing.md):",
+        f"size on one {H100.name} (GPU figures are {ASSUMED}, reading is measured, bytes are counted: "
+        "docs/guide/cluster/sizing.md):",
         text_table([head, *rows], header=True),
         f"object store: {format_bytes(size.object_store)} on each node with a training worker; "
         f"training shards: {format_bytes(size.shards)}; results: at most {format_bytes(size.results)}",

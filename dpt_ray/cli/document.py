@@ -1,4 +1,4 @@
-"""Prints docs/command-line.md: what `--help` of every command says."""
+"""Prints docs/reference/command-line.md: what `--help` of every command says."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import click
 from dpt_ray.cli.main import NAME, dpt
 from dpt_ray.cli.running import CONTEXT
 
-COMMAND = "python -m dpt_ray.cli.document > docs/command-line.md"
+COMMAND = "python -m dpt_ray.cli.document > docs/reference/command-line.md"
 
 _HEAD = f"""# Command line
 

@@ -17,7 +17,7 @@ from dpt_ray.config.shipped import find_config
         notes=CLUSTER,
     ),
 )
-@config_option("Tune file, or the name of a shipped one; see docs/tune.md.", searches=True, required=True)
+@config_option("Tune file, or the name of a shipped one; see docs/guide/search.md.", searches=True, required=True)
 @set_option("Override a setting of all trials; may be repeated.")
 @dry_run_option()
 def tune(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:

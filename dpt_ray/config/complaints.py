@@ -127,4 +127,4 @@ def nearest(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75) or same_leaf
     if not near:
         near = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
-    return f"did you mean {near[0]!r}?" if near else "every setting is listed in docs/settings.md"
+    return f"did you mean {near[0]!r}?" if near else "every setting is listed in docs/reference/settings.md"

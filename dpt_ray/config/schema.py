@@ -63,7 +63,7 @@ class DataConfig(Section):
     ids are those of `train`. Digits bring their own."""
     format: Literal["auto", "shards", "class_folders", "csv", "cifar10", "parquet"] = "auto"
     """What `train` and `test` hold: WebDataset shards, which stay where they are, or something that shards are
-    made from (`docs/preparing-data.md`). `auto` looks."""
+    made from (`docs/guide/data.md`). `auto` looks."""
     train_labels: Place | None = None
     """csv: URL of a table with a header, a row for each image below the folder `train`."""
     test_labels: Place | None = None
@@ -95,7 +95,7 @@ class DataConfig(Section):
     """With `on_error: skip`: the largest share of a data set's images that may be left out."""
     on_overlap: Literal["fail", "report"] = "fail"
     """What test images with the very pixels of a training image do: end the job before anything trains, or be counted
-    and listed like those that only look alike (`docs/preparing-data.md`)."""
+    and listed like those that only look alike (`docs/guide/data.md`)."""
     lanes: Count = 8
     """Fixed number of interleaved streams that make up the data order. Training workers share the
     lanes, so it must be a multiple of `cluster.workers`; batch sizes are multiples of it."""
@@ -397,7 +397,7 @@ _IN_LATENTS = ReadWhen("an autoencoder", lambda latents: latents.autoencoder is 
 
 
 class LatentsConfig(Section):
-    """Diffusion in the latents of an autoencoder instead of in pixels; see `docs/latents.md`."""
+    """Diffusion in the latents of an autoencoder instead of in pixels; see `docs/guide/generators.md`."""
 
     autoencoder: Place | None = None
     """AutoencoderKL or AutoencoderTiny of the diffusers library: the URL of a folder with `config.json` and

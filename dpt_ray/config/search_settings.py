@@ -162,7 +162,7 @@ class TuneConfig(Section):
             if name.partition(".")[0] in _FIXED:
                 raise ValueError(f"space: {name} changes no result, or is the search's own; leave it out")
             if name not in known and ".algorithm." not in name:
-                raise ValueError(f"space: {name!r} is no setting; all are listed in docs/settings.md")
+                raise ValueError(f"space: {name!r} is no setting; all are listed in docs/reference/settings.md")
         if set(self.space) & {"seed", "labels.seed"}:
             raise ValueError("space: seeds are no settings to choose; give them as seeds")
         return self
@@ -181,7 +181,7 @@ def load_tune(file: str) -> TuneConfig:
     path = Path(file)
     tree = read_yaml_file(file, "tune file", "the shipped ones are under configs/tune/")
     if is_null(tree):
-        raise UserError("is empty", where=file, fix="docs/tune.md says what a tune file holds")
+        raise UserError("is empty", where=file, fix="docs/guide/search.md says what a tune file holds")
     if not isinstance(tree, dict):
         raise UserError("must hold settings as 'name: value' lines", where=file)
     try:
@@ -244,7 +244,8 @@ def _one_line(error: ValidationError, file: str) -> UserError:
     name = ".".join(str(part) for part in first["loc"])
     more = f" ({len(details) - 1} more after this one)" if len(details) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return UserError(f"unknown key {name!r}{more}", where=file, fix="docs/tune.md lists the keys of a tune file")
+        fix = "docs/guide/search.md lists the keys of a tune file"
+        return UserError(f"unknown key {name!r}{more}", where=file, fix=fix)
     if first["type"] == "missing":
-        return UserError(f"{name} is missing{more}", where=file, fix="docs/tune.md says what it is")
+        return UserError(f"{name} is missing{more}", where=file, fix="docs/guide/search.md says what it is")
     return UserError(f"{describe(first)}{more}", where=file)

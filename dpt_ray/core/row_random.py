@@ -1,6 +1,6 @@
 """Random numbers that belong to rows of a batch, never to a process.
 
-A result must not depend on how many workers computed it (docs/architecture.md). So no code draws
+A result must not depend on how many workers computed it. So no code draws
 from a global generator: it draws from a `RowRandom`, whose row i always gets the same numbers
 whichever worker holds it and whatever else is in the batch.
 """

@@ -226,7 +226,7 @@ def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> 
             notes.append(f"Balancing ended before its tolerance, at an error of {facts['error']:.1e}.")
         if facts["largest_miss"] > NOTED_MISS:
             missed = format_share(facts["largest_miss"])
-            notes.append(f"Balancing missed a class's share by {missed} of it (see docs/pseudo-labels.md).")
+            notes.append(f"Balancing missed a class's share by {missed} of it (see docs/guide/classifiers.md).")
     for step in (run.classifier, run.retrained):
         fit = artifacts[step].facts
         if fit.get("converged") is False:

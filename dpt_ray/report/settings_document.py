@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_names
 
-COMMAND = "python -m dpt_ray.report.settings_document > docs/settings.md"
+COMMAND = "python -m dpt_ray.report.settings_document > docs/reference/settings.md"
 
 _INHERITS = {"stage3": "stage1"}
 """Sections that take what they don't give from another one (`load.py`)."""
@@ -17,7 +17,9 @@ _INHERITS = {"stage3": "stage1"}
 _HEAD = f"""\
 # Settings
 
-Generated from `dpt_ray/config/schema.py` and from the algorithms; don't edit it, run `{COMMAND}`.
+Generated from `dpt_ray/config/schema.py` and from the algorithms. Don't edit it, run
+
+    {COMMAND}
 
 A setting is given in a YAML file, nested by the dots of its name, or on the command line as `--set name=value`.
 The command line wins over the file, the file over the preset, the preset over the defaults below.
@@ -35,9 +37,9 @@ settings that spoil a result, such as a warm-up that is longer than the training
 `--dry-run`, which writes nothing.
 
 **Places** are paths or URLs. A file URL has three slashes: `file:///data/train`. No setting takes a URL with a
-password, a token or a signature, since settings are stored and shown; keys come from the environment
-([object-storage.md](object-storage.md)). A job that was submitted to a cluster runs in a temporary folder of Ray's,
-so `root`, data and models need whole paths or URLs there.
+password, a token or a signature, since settings are stored and shown. Keys come from the environment
+([object storage](../guide/object-storage.md)). A submitted job runs in a temporary folder of Ray's, so `root`, data and
+models need whole paths or URLs there.
 """
 
 Schema = dict[str, Any]

@@ -1,6 +1,6 @@
-"""Print docs/licences.md: the licence of every package of requirements.lock, all extras together.
+"""Print docs/reference/licences.md: the licence of every package of requirements.lock, all extras together.
 
-    python infra/packages/licences.py > docs/licences.md
+    python infra/packages/licences.py > docs/reference/licences.md
 
 What a package says of itself is read from its installed metadata: the licence expression (PEP 639), otherwise the
 classifiers, otherwise the free text. `SPDX` brings the last two into the names of SPDX.

@@ -22,7 +22,7 @@ exec {kubectl} "$@" --dry-run=client --output yaml
 
 def _commands() -> str:
     """Return the guide's block of commands that makes the Secret."""
-    blocks = re.findall(r"(?:^    .*\n)+", (REPOSITORY / "docs/deploy.md").read_text(), re.MULTILINE)
+    blocks = re.findall(r"(?:^    .*\n)+", (REPOSITORY / "docs/guide/cluster/kubernetes.md").read_text(), re.MULTILINE)
     (block,) = [textwrap.dedent(block) for block in blocks if "create secret" in block]
     return block
 
@@ -80,7 +80,15 @@ def test_no_file_ever_holds_the_keys_however_it_ends(run, after):
     assert "secret+" not in result.stderr
 
 
-@pytest.mark.parametrize("page", ["docs/deploy.md", "docs/kubernetes.md", "docs/object-storage.md", "README.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/guide/cluster/kubernetes.md",
+        "docs/guide/cluster/manifests.md",
+        "docs/guide/object-storage.md",
+        "README.md",
+    ],
+)
 def test_no_page_writes_keys_into_a_file(page):
     text = (REPOSITORY / page).read_text()
     assert not re.search(r"keys\.env|from-env-file|from-literal", text)

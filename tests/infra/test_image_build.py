@@ -64,7 +64,9 @@ def _context(folder: Path) -> Path:
         download += ["--constraint", str(REPOSITORY / "constraints.txt"), "--requirement", str(requirements)]
         subprocess.run(download, check=True)
         if not any(wheels.glob("torch-*+cpu*")):
-            pytest.skip("NOT BUILT: put torch's build without CUDA into infra/docker/wheels (docs/kubernetes.md)")
+            pytest.skip(
+                "NOT BUILT: put torch's build without CUDA into infra/docker/wheels (docs/guide/cluster/manifests.md)"
+            )
     return context
 
 

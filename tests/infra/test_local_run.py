@@ -258,7 +258,7 @@ def test_no_secret_is_in_a_log_or_in_the_bucket(local):
 
 
 def test_servers_listen_on_the_loopback_address(local):
-    """All but those of Ray that have no setting for it (see docs/observability.md)."""
+    """All but those of Ray that have no setting for it (see docs/guide/cluster/observability.md)."""
     ports = {int(url.rpartition(":")[2].partition("/")[0]) for name, url in local.variables.items() if "http" in url}
     ports -= {int(local.variables["METRICS_URL"].rpartition(":")[2].partition("/")[0])}
     addresses = {

@@ -144,7 +144,7 @@ def test_licences_are_known_and_allowed(licences):
 
 
 def test_the_page_of_licences_is_current(licences):
-    assert (REPOSITORY / "docs/licences.md").read_text() == licences.document()
+    assert (REPOSITORY / "docs/reference/licences.md").read_text() == licences.document()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.artifacts import evaluation
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
-from dpt_ray.pipeline.execution import step
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.export_run import export_classifier, export_generator
 
 NETWORK = "network.safetensors"
@@ -153,12 +153,12 @@ def test_rewording_every_title_changes_nothing_but_words(finished, tmp_path, mon
     exports = [_export_all(run_folder, tmp_path / "before")]
     titles = itertools.count()
 
-    original = step.Step.__init__
+    original = Step.__init__
 
     def reworded(self, title, settings, parents):
         original(self, f"prose {next(titles)}", settings, parents)
 
-    monkeypatch.setattr(step.Step, "__init__", reworded)
+    monkeypatch.setattr(Step, "__init__", reworded)
     for stage in STAGE_NAMES:
         monkeypatch.setitem(STAGE_NAMES, stage, f"prose of {stage}")
     metric = evaluation.Metric

@@ -1,4 +1,4 @@
-"""docs/command-line.md is generated: it must say what `--help` says."""
+"""docs/reference/command-line.md is generated: it must say what `--help` says."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ from dpt_ray.cli.document import COMMAND, render_command_line
 from dpt_ray.cli.main import NAME, dpt
 from dpt_ray.cli.running import run_command
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "command-line.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "command-line.md"
 
 
 def test_document_is_up_to_date():
-    assert DOCUMENT.read_text() == render_command_line(), f"docs/command-line.md is out of date, run: {COMMAND}"
+    assert DOCUMENT.read_text() == render_command_line(), f"docs/reference/command-line.md is out of date, run: {COMMAND}"
 
 
 def test_it_shows_what_a_terminal_shows(capsys, monkeypatch):

@@ -167,8 +167,8 @@ def test_unknown_setting_names_itself_its_source_and_the_nearest_one(override, n
 
 
 def test_unknown_setting_unlike_any_other_points_to_the_list():
-    assert "docs/settings.md" in complaint(None, "zzzzqqqq=1")
-    assert (REPOSITORY / "docs" / "settings.md").exists()
+    assert "docs/reference/settings.md" in complaint(None, "zzzzqqqq=1")
+    assert (REPOSITORY / "docs/reference/settings.md").exists()
 
 
 def test_an_unknown_setting_in_stage1_is_told_once_though_stage3_inherits_it():

@@ -19,7 +19,7 @@ from dpt_ray.distributed.metrics import (
 )
 from dpt_ray.distributed.progress import StepProgress
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "observability.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/guide/cluster/observability.md"
 
 
 class Clock:

@@ -33,12 +33,14 @@ def digits():
 
 
 def test_the_document_is_what_the_command_writes():
-    assert Path("docs/sizing.md").read_text() == document.render(), f"out of date, run: {document.COMMAND}"
+    assert Path("docs/guide/cluster/sizing.md").read_text() == document.render(), (
+        f"out of date, run: {document.COMMAND}"
+    )
 
 
 def test_the_measured_rates_are_those_of_the_benchmarks():
     assert json.loads(Path("dpt_ray/capacity/measured.json").read_text()) == measured.collect(
-        Path("docs/benchmarks")
+        Path("docs/results/benchmarks")
     ), f"out of date, run: {measured.COMMAND}"
 
 

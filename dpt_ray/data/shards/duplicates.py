@@ -36,7 +36,7 @@ class Limits:
 
 
 def limits_for(side: int) -> Limits:
-    """Return the limits for images of `side` x `side` pixels; see docs/preparing-data.md for how they were chosen.
+    """Return the limits for images of `side` x `side` pixels; docs/results/studies/duplicates.md says why.
 
     Below 16 pixels the hash has fewer bits, which say less, so fewer of them may differ.
     """
