@@ -1,7 +1,7 @@
 """Finished networks of runs, written to folders that others can load without Ray; see `export/folder.py`."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from dpt_ray.config.load import parse_dumped
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig
 from dpt_ray.core.models.weights import save_network
 from dpt_ray.data import stores
+from dpt_ray.data.documents import read_document
 from dpt_ray.data.autoencoders import autoencoder_files, find_autoencoder
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.networks import (
@@ -37,7 +38,7 @@ from dpt_ray.export.folder import (
 )
 from dpt_ray.export.generator import default_sampling
 from dpt_ray.export.onnx_graph import onnx_files
-from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact, ArtifactStore
+from dpt_ray.pipeline.artifacts import MANIFEST_FILE, Artifact, ArtifactStore, read_artifact
 from dpt_ray.pipeline.run_report import RUN_FILE, SETTINGS_FILE, described_metrics
 from dpt_ray.pipeline.steps.data import class_names
 
@@ -105,15 +106,22 @@ def find_origin(url: str, title: str, step: str) -> Origin:
             where=url,
             fix="give <root>/runs/<name>, or the folder that jobs/train_generator.py or another job named at its end",
         )
-    artifact = Artifact(url, stores.read_json(manifest))
+    artifact = read_artifact(url)
     if artifact.manifest.get("step") != step:
         raise UserError(f"holds a {artifact.manifest.get('step')}, not a {step}", where=url)
     return Origin(artifact, "/".join(url.rsplit("/", 2)[1:]))
 
 
+@dataclass(frozen=True)
+class _RunDocument:
+    """What a run's document says of its artifacts: `<step>/<address>` by the step's title."""
+
+    artifacts: dict[str, str] = field(default_factory=dict)
+
+
 def _of_run(url: str, title: str) -> Origin:
     store = ArtifactStore(url.rsplit("/", 2)[0])
-    addresses = stores.read_json(stores.join(url, RUN_FILE)).get("artifacts", {})
+    addresses = read_document(stores.join(url, RUN_FILE), _RunDocument, "what a run writes at its end").artifacts
     place = stores.join(url, SETTINGS_FILE)
     try:
         settings = parse_dumped(stores.read_bytes(place), place)

@@ -111,8 +111,12 @@ def _load(folder: str, where: str) -> nn.Module:
 
 
 def _sizes_of(auto_config: Any, family: str) -> set[str]:
-    """Return the names of a family's own settings, without those that choose code: attention, kernels, quantisation."""
-    return {name for name in auto_config.for_model(family).to_dict() if not name.startswith("_")} - {
+    """Return the names of a family's own settings, without those that choose code: attention, kernels, quantisation.
+
+    Shares of dropout are left out, too: nothing is dropped of a frozen encoder, and a share that is none makes it fail.
+    """
+    own = auto_config.for_model(family).to_dict()
+    return {name for name in own if not name.startswith("_") and "drop" not in name} - {
         "attn_implementation", "experts_implementation", "use_kernels", "quantization_config", "dtype", "torch_dtype",
     }  # fmt: skip
 

@@ -16,12 +16,13 @@ from dpt_ray.core.metrics.calibration import (
 from dpt_ray.core.metrics.classification import accuracy, class_precision, class_recall, confusion_matrix
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
 from dpt_ray.data import stores
+from dpt_ray.data.documents import read_document
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.sidecars import KEY, read_sidecar
 from dpt_ray.data.skipped import count_images, read_skipped
 from dpt_ray.data.source import CONFIDENCE, LABEL
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.artifacts import REMOVE, Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.features import FEATURES
 from dpt_ray.pipeline.steps.labels import read_labelled
@@ -135,8 +136,12 @@ class Evaluation(Step):
 
 
 def read_metrics(artifact: Artifact) -> dict[str, Any]:
-    """Return all figures, `per_class` (None where a class has no image) and `reliability` of pseudo-labels."""
-    return stores.read_json(artifact.file(METRICS_FILE))
+    """Return all figures, `per_class` (None where a class has no image) and `reliability` of pseudo-labels.
+
+    Raises:
+        UserError: they are absent, or none that this package wrote.
+    """
+    return read_document(artifact.file(METRICS_FILE), dict[str, Any], "the figures of an evaluation", REMOVE)
 
 
 def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 from dpt_ray.config.schema import DataConfig, LabelsConfig
 from dpt_ray.data import stores
+from dpt_ray.data.documents import read_document
 from dpt_ray.data.images import ImageForm
 from dpt_ray.data.importing.text_files import read_lines
 from dpt_ray.data.index import DatasetIndex, read_index
@@ -12,7 +13,7 @@ from dpt_ray.data.labels import LabelledImage, check_every_class_labelled, choos
 from dpt_ray.data.shards import sha256
 from dpt_ray.data.sidecars import KEY, read_sidecar
 from dpt_ray.data.source import LABEL, ImageSource, SourceShard
-from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.pipeline.artifacts import REMOVE, Artifact
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.data import class_names
 
@@ -84,8 +85,13 @@ def write_labelled(workshop: Workshop, chosen: Sequence[LabelledImage]) -> None:
 
 
 def read_labelled(artifact: Artifact) -> list[LabelledImage]:
-    """Return the labelled images of a `LabelledSubset`."""
-    return [LabelledImage(*entry) for entry in stores.read_json(artifact.file(_FILE))]
+    """Return the labelled images of a `LabelledSubset`.
+
+    Raises:
+        UserError: the list is absent, or none that this package wrote.
+    """
+    entries = read_document(artifact.file(_FILE), list[tuple[int, int, str, int]], "a list of labelled images", REMOVE)
+    return [LabelledImage(*entry) for entry in entries]
 
 
 def labelled_source(artifact: Artifact, index: DatasetIndex, form: ImageForm) -> ImageSource:

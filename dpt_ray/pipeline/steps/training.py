@@ -11,6 +11,7 @@ from dpt_ray.core.semi_supervised.menu import algorithm_class
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data import stores
+from dpt_ray.data.documents import read_document
 from dpt_ray.data.networks import NETWORK_FILE
 from dpt_ray.data.skipped import skip_facts
 from dpt_ray.data.source import ImageSource
@@ -18,7 +19,8 @@ from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.ledger import read_ledger
 from dpt_ray.distributed.training import HISTORY_FILE, TrainingJob, run_training
-from dpt_ray.pipeline.artifacts import Artifact
+from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts import REMOVE, Artifact
 from dpt_ray.pipeline.graph import Workshop
 from dpt_ray.pipeline.steps.data import summarise_skipped
 
@@ -74,7 +76,7 @@ def train_network(
             looks=workshop.looks,
         )
     remove_checkpoints(workshop.folder)
-    history = stores.read_json(workshop.file(HISTORY_FILE))
+    history = _history(workshop.file(HISTORY_FILE))
     images_in = sum(source.num_images for source, _ in sources.values())
     return {
         "images_seen": history[-1]["images"],
@@ -103,8 +105,19 @@ def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConf
 
 
 def read_history(artifact: Artifact) -> list[dict[str, float]]:
-    """Return the loss curve of a trained network: rows with `images` and averaged metrics."""
-    return stores.read_json(artifact.file(HISTORY_FILE))
+    """Return the loss curve of a trained network: rows with `images` and averaged metrics.
+
+    Raises:
+        UserError: it is absent, or none that this package wrote.
+    """
+    return _history(artifact.file(HISTORY_FILE))
+
+
+def _history(url: str) -> list[dict[str, float]]:
+    rows = read_document(url, list[dict[str, int | float]], "a training's history", REMOVE)
+    if not rows or not all("images" in row for row in rows) or "loss" not in rows[-1]:
+        raise UserError("is not a training's history (it lacks images or the last loss)", where=url, fix=REMOVE)
+    return rows
 
 
 def describe_training(images: int, *names: str) -> str:

@@ -10,11 +10,13 @@ import numpy as np
 from dpt_ray.config.tune import ValidationConfig
 from dpt_ray.core.random import derive_seed
 from dpt_ray.data import stores
+from dpt_ray.data.documents import read_document
 from dpt_ray.data.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.labels import LabelledImage
 from dpt_ray.data.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.source import LABEL
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts import REMOVE
 from dpt_ray.pipeline.graph import Step, Workshop
 from dpt_ray.pipeline.steps.labels import LabelledSubset, all_images, read_labelled, write_labelled
 
@@ -132,8 +134,12 @@ class DataPart(Step):
 
 
 def read_choice(url: str) -> Mapping[int, list[int]]:
-    """Return position of a shard -> rows of it that are kept out."""
-    return {int(position): rows for position, rows in stores.read_json(url).items()}
+    """Return position of a shard -> rows of it that are kept out.
+
+    Raises:
+        UserError: the choice is absent, or none that this package wrote.
+    """
+    return read_document(url, dict[int, list[int]], "a choice of images", REMOVE)
 
 
 def _keep_rows(shard: ShardInfo, kept: np.ndarray) -> ShardInfo:

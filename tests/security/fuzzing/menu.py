@@ -10,8 +10,16 @@ GROUPS = {
         "jpeg", "png", "webp", "avif", "gif", "bmp", "tiff", "ppm", "jpeg2000", "qoi", "sgi", "sun", "pcx", "tga", "mpo",
         "exif",
     ),
+    "tables": ("parquet", "csv", "list", "classes", "sidecar"),
+    "documents": (
+        "configuration", "tune", "manifest", "index", "ledger", "labelled", "history", "choice", "metrics", "export",
+        "claim",
+    ),
+    "networks": (
+        "network", "checkpoint", "encoder_config", "encoder_weights", "autoencoder_config", "autoencoder_weights", "uvit",
+    ),
 }  # fmt: skip
-"""Module of this package -> its targets, in one process of the tests."""
+"""Module of this package -> its targets, which share a process in the tests."""
 
 
 def find_target(name: str) -> Target:

@@ -49,7 +49,7 @@ def change_tree(tree: Any, rng: Random) -> Any:
             tree[key] = change_tree(tree[key], rng)
         return tree
     if isinstance(tree, (int, float)) and not isinstance(tree, bool) and rng.random() < 0.6:
-        return rng.choice((tree + 1, tree - 1, -tree, tree * 2, tree / 2, str(tree), [tree], *_NUMBERS))
+        return rng.choice((tree + 1, tree - 1, -tree, tree * 2, tree // 2, str(tree), [tree], *_NUMBERS))
     if isinstance(tree, str) and rng.random() < 0.4:
         return rng.choice((tree + "x", tree[:-1], tree * 2, [tree], {tree: tree}, tree.upper()))
     return hostile(rng)
