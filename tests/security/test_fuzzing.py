@@ -50,6 +50,8 @@ sys.path[:0] = {paths!r}
 import fuzz
 from fuzzing import menu, target
 
+fuzz.CPU_SECONDS = 1
+
 def fail(data, folder):
     if data:
         {body}
@@ -88,9 +90,10 @@ def test_what_is_no_data_and_no_line_is_found_and_kept(tmp_path, body, status, t
 def test_an_input_is_a_function_of_target_seed_and_number(tmp_path):
     script = (
         "import sys; sys.path[:0] = {paths!r}\n"
-        "import fuzz, hashlib; from random import Random; from fuzzing.menu import find_target\n"
-        "target = find_target('list'); corpus = target.corpus()\n"
-        "made = [target.make(Random(f'list/1/{{n}}'), corpus) for n in range(50)]\n"
+        "import hashlib; from random import Random; from fuzzing import raw, target, text, trees\n"
+        "corpus = {{'a': b'one\\ntwo', 'b': b'{{\"c\": [1, 2]}}'}}\n"
+        "every = target.Target(dict, {{**raw.RAW, **text.TEXT, **trees.JSON}}, list)\n"
+        "made = [every.make(Random(f'list/1/{{n}}'), corpus) for n in range(50)]\n"
         "assert len(set(made)) > 40\n"
         "print(hashlib.sha256(b'|'.join(made)).hexdigest())"
     ).format(paths=[str(FUZZ.parent)])

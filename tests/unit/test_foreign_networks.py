@@ -92,6 +92,15 @@ def test_kernels_and_attention_are_not_the_configurations_to_choose(tmp_path):
     torch.testing.assert_close(encoder(images), plain(images))
 
 
+@pytest.mark.parametrize("share", [float("nan"), -1.0, 0.5])
+def test_nothing_is_dropped_of_an_encoder_whatever_its_configuration_says(tmp_path, share):
+    folder = save_msn(tmp_path)
+    images = torch.randint(256, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    plain = open_msn(folder)(images)
+    change(folder, hidden_dropout_prob=share, attention_probs_dropout_prob=share)
+    torch.testing.assert_close(open_msn(folder)(images), plain)
+
+
 def test_a_revision_of_a_hub_encoder_is_fetched_and_part_of_its_identity(tmp_path, monkeypatch):
     folder, asked = save_msn(tmp_path), []
 
@@ -135,6 +144,7 @@ def test_repetitions_are_bounded_wherever_they_stand():
         ({"layers_per_block": 10**9}, "layers_per_block is 1000000000"),
         ({"block_out_channels": [10**6, 10**6]}, "parameters"),
         ({"norm_num_groups": 0}, "AutoencoderKL"),
+        ({"latent_channels": float("inf")}, "lacks or garbles a setting"),
     ],
 )
 def test_an_autoencoder_is_what_its_configuration_says(tmp_path, settings, words):

@@ -179,6 +179,16 @@ def test_a_damaged_row_group_loses_its_rows_only(root):
     assert sum(entry.images for entry in skipped) == 2
 
 
+def test_names_that_are_no_text_are_damage(root):
+    whole = hub_table()
+    write(root, {"a.parquet": whole, "b.parquet": whole.replace(b"note", b"\xff\xfeno")})
+    found = describe("train", settings(root))
+    assert [(entry.where.rpartition("/")[2], entry.images) for entry in found.refused] == [("b.parquet", 5)]
+    assert "UnicodeDecodeError" in found.refused[0].reason
+    with pytest.raises(UserError, match=r"b\.parquet: is not a readable Parquet file"):
+        describe("train", settings(f"{root}/b.parquet"))
+
+
 def test_a_table_that_is_gone_is_listed(root):
     found = describe("train", settings(write(root, {"a.parquet": hub_table(4)})))
     stores.remove_tree(stores.join(root, "a.parquet"))

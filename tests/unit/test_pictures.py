@@ -16,7 +16,7 @@ from dpt_ray.data.image_formats import EXTENSIONS, FORMATS, fitting_extension, s
 from dpt_ray.data.images import ImageForm, decode_image
 from dpt_ray.data.importing.plan import RawImage
 from dpt_ray.data.importing.prepare import Prepared, prepare
-from dpt_ray.data.pictures import FREE_PIXELS, MAX_PIXELS, RefusedImageError, refuse_size
+from dpt_ray.data.pictures import FREE_PIXELS, MAX_PIXELS, MAX_RUN_LENGTH_PIXELS, RefusedImageError, refuse_size
 from dpt_ray.errors import UserError
 
 FORM = ImageForm(8, 3)
@@ -134,6 +134,21 @@ def test_the_bound_of_claims_starts_above_usual_sizes():
         refuse_size(2000, FREE_PIXELS // 2000 + 1000, 1, MAX_PIXELS)
     with pytest.raises(RefusedImageError, match="at most 100 are read"):
         refuse_size(11, 10, 10**9, 100)
+
+
+def test_bmps_in_run_lengths_are_read_up_to_a_size():
+    """Pillow decodes them in Python; ends of lines alone would have it fill millions of pixels for two bytes each."""
+
+    def bmp(width: int, height: int, runs: bytes) -> bytes:
+        head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+        place = 14 + len(head) + 1024
+        colours = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
+        return b"BM" + struct.pack("<IHHI", place + len(runs), 0, 0, place) + head + colours + runs
+
+    assert (decode(bmp(8, 8, b"\x08\x55\0\0" * 8 + b"\0\1")) == 0x55).all()
+    width = MAX_RUN_LENGTH_PIXELS // 4 + 1
+    message = complaint(bmp(width, 4, b"\0\0" * 4 + bytes(1000)))
+    assert f"is a BMP in run lengths of {width}x4 pixels; at most 8,000,000 are read: convert it to PNG" in message
 
 
 def test_texts_that_unpack_to_gigabytes_are_refused():

@@ -24,6 +24,8 @@ MAX_LABEL_CHARACTERS = 1000
 """Characters of the longest text that is read as a label; names are shorter still, but may have space around them."""
 MAX_DIFFERENT_CHARACTERS = 64 << 20
 """Characters of all different texts together that are read as labels of a file."""
+DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises over a damaged file; names that are no text give the last one."""
 _FOOTERS_TOGETHER = 8
 _ROWS_TOGETHER = 1 << 16
 
@@ -77,7 +79,7 @@ def _read_footer(file: FileEntry) -> Table | str:
         with open_file(url) as opened:
             footer = pq.read_metadata(opened)
             return Table(file["name"], url, footer, footer.schema.to_arrow_schema())
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGE as error:
         found = recognise(stores.read_range(url, 0, FIRST_BYTES))
         if found is not None and not found[0].startswith("a Parquet"):
             return f"is not a readable Parquet file but {found[0]}: {found[1]}"
@@ -127,7 +129,7 @@ def count_values(table: Table, column: str) -> Counter[Any]:
                         raise _no_labels(table, column, f"different texts of more than {characters:,} characters")
                     if len(counts) > MAX_CLASS_ID + 2:  # one of them may be a missing value
                         raise _no_labels(table, column, f"more than {MAX_CLASS_ID + 1:,} different values")
-        except (pa.ArrowException, OSError):
+        except DAMAGE:
             stores.exists(table.url)  # raises an error if the store does not answer
             continue  # whoever reads the rows finds the same damage, and lists them
     return counts

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpt_ray.core.labels import MAX_CLASS_ID
@@ -15,7 +14,7 @@ from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.files import hash_listing, unread
 from dpt_ray.data.importing.keys import escape_stem
 from dpt_ray.data.importing.parquet_files import ENDING, list_parquet
-from dpt_ray.data.importing.parquet_footer import open_file, read_footers, unreadable
+from dpt_ray.data.importing.parquet_footer import DAMAGE, open_file, read_footers, unreadable
 from dpt_ray.data.importing.parquet_labels import LabelMap, join_classes
 from dpt_ray.data.importing.parquet_schema import BYTES, find_columns
 from dpt_ray.data.importing.plan import ImageSet, RawImage, Recipe, ranges
@@ -135,7 +134,7 @@ def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage 
                     yield _raw_image(url, key, images[place].as_py(), label, form["ids"], settings["classes"])
                     done += 1
                 row += len(batch)
-    except (pa.ArrowException, OSError, KeyError) as error:  # pyarrow raises OSError for damage, too
+    except (*DAMAGE, KeyError) as error:
         yield unread(url, f"rows {done} to {stop - 1}: {unreadable(error)}", stop - done)
 
 
