@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from dpt_ray.core.models.pretrained import one_line
 from dpt_ray.core.training.collective import whole
 from dpt_ray.core.training.state import read_metadata
 
@@ -28,5 +29,5 @@ def load_network(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         return load(data), json.loads(read_metadata(data)["description"])
-    except (KeyError, ValueError, SafetensorError) as error:
-        raise ValueError(f"not a network file: {error}") from error
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise ValueError(f"not a network file: {one_line(error)}") from error

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dpt_ray.core.models.misfits import misfits
+from dpt_ray.core.models.pretrained import one_line
 from dpt_ray.core.training.collective import whole
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.objective import Objective
@@ -105,8 +106,8 @@ class TrainState:
                     raise ValueError(f"its {part} is {complaint}")
             optimizer = self._optimizer_state(_with_prefix(tensors, "optimizer."))
             images_seen, history = int(metadata["images_seen"]), list(json.loads(metadata["history"]))
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
-            raise ForeignCheckpointError(f"not a checkpoint of this training: {error}") from error
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+            raise ForeignCheckpointError(f"not a checkpoint of this training: {one_line(error)}") from error
         for part, module in self._parts().items():
             module.load_state_dict(weights[part])
         self.optimizer.load_state_dict(

@@ -1,5 +1,6 @@
 """Parquet files before their rows are read: footers, and the values of one small column."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
+from dpt_ray.data.importing.parquet_levels import refuse_wrong_levels
 from dpt_ray.data.importing.text_files import refuse_special_file
 from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.skipped import Skipped
@@ -78,12 +80,45 @@ def _read_footer(file: FileEntry) -> Table | str:
     try:
         with open_file(url) as opened:
             footer = pq.read_metadata(opened)
+            _check_groups(footer, _footer_bytes(opened))
             return Table(file["name"], url, footer, footer.schema.to_arrow_schema())
     except DAMAGE as error:
         found = recognise(stores.read_range(url, 0, FIRST_BYTES))
         if found is not None and not found[0].startswith("a Parquet"):
             return f"is not a readable Parquet file but {found[0]}: {found[1]}"
         return unreadable(error)
+
+
+def _footer_bytes(file: Any) -> bytes:
+    """Return a file's footer as it is written: before its length and the mark at the end."""
+    file.seek(-8, os.SEEK_END)
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(-8 - length, os.SEEK_END)
+    return file.read(length)
+
+
+def _check_groups(footer: pq.FileMetaData, content: bytes) -> None:
+    """Refuse a footer whose row groups have other columns than its schema, or no number of rows.
+
+    Raises:
+        pa.ArrowInvalid: it is such a footer.
+        UnicodeDecodeError: a name is no text.
+    """
+    schema = [footer.schema.column(number) for number in range(footer.num_columns)]
+    try:
+        refuse_wrong_levels(
+            content,
+            [column.max_repetition_level for column in schema],
+            [column.max_definition_level for column in schema],
+        )
+    except ValueError as error:
+        raise pa.ArrowInvalid(str(error)) from None
+    columns = [column.path for column in schema]
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        found = [group.column(place).path_in_schema for place in range(group.num_columns)]
+        if found != columns or group.num_rows < 0:
+            raise pa.ArrowInvalid(f"row group {number} does not fit the schema")
 
 
 def unreadable(error: Exception) -> str:

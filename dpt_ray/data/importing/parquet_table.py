@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpt_ray.core.labels import MAX_CLASS_ID
@@ -134,6 +135,8 @@ def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage 
                     yield _raw_image(url, key, images[place].as_py(), label, form["ids"], settings["classes"])
                     done += 1
                 row += len(batch)
+        if done < stop:
+            raise pa.ArrowInvalid("it holds fewer rows than its footer says")
     except (*DAMAGE, KeyError) as error:
         yield unread(url, f"rows {done} to {stop - 1}: {unreadable(error)}", stop - done)
 

@@ -1,0 +1,104 @@
+"""The one thing in a Parquet footer that ends the process: pyarrow's `RowGroupMetaData.column` throws, past Python, where
+the size statistics of a column chunk have another number of levels than the schema gives the column.
+
+So a footer is walked first. It is Thrift's compact protocol: fields of a number and a type, one after another.
+"""
+
+from collections.abc import Iterator
+
+_TRUE, _FALSE, _BYTE, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 6, 7, 8, 9, 10, 11, 12
+_REPETITIONS, _DEFINITIONS = (4, 1, 3, 16, 2), (4, 1, 3, 16, 3)
+"""Fields that lead to the histograms: row groups, columns, metadata, size statistics, histogram."""
+_COLUMNS = (4, 1)
+_MOST_DEPTH = 32
+_LONGEST_NUMBER = 10
+
+
+def refuse_wrong_levels(footer: bytes, repetitions: list[int], definitions: list[int]) -> None:
+    """Refuse a footer whose size statistics have another number of levels than its schema.
+
+    Args:
+        footer: the footer itself, without its length and the mark at the file's end.
+        repetitions: the largest repetition level of each column.
+        definitions: the largest definition level of each column.
+
+    Raises:
+        ValueError: it is such a footer, or none.
+    """
+    largest = {_REPETITIONS: repetitions, _DEFINITIONS: definitions}
+    try:
+        for path, column, count in _Walk(footer).struct(()):
+            if count not in (0, largest[path][column] + 1):
+                raise ValueError(f"size statistics of column {column} with {count} levels")
+    except IndexError:
+        raise ValueError("a footer that ends early, or with too many columns") from None
+
+
+class _Walk:
+    """A pass over Thrift's compact protocol."""
+
+    def __init__(self, data: bytes):
+        self._data, self._place, self._column = data, 0, 0
+
+    def struct(self, path: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], int, int]]:
+        """Pass over a struct; yield the path, the column and the length of each histogram."""
+        if len(path) > _MOST_DEPTH:
+            raise ValueError("a footer that is nested too deeply")
+        number = 0
+        while head := self._byte():
+            delta = head >> 4
+            number = number + delta if delta else self._signed()
+            yield from self._value(head & 15, (*path, number))
+
+    def _value(self, kind: int, path: tuple[int, ...], *, in_list: bool = False) -> Iterator:
+        if kind in (_TRUE, _FALSE):
+            self._place += in_list  # elsewhere the type is the value
+        elif kind == _BYTE:
+            self._place += 1
+        elif _BYTE < kind <= _I64:
+            self._number()
+        elif kind == _DOUBLE:
+            self._place += 8
+        elif kind == _BINARY:
+            length = self._number()
+            self._place += length
+        elif kind in (_LIST, _SET):
+            yield from self._list(path)
+        elif kind == _MAP:
+            count = self._number()
+            kinds = self._byte() if count else 0
+            for _ in range(count):
+                yield from self._value(kinds >> 4, (*path, 0), in_list=True)
+                yield from self._value(kinds & 15, (*path, 0), in_list=True)
+        elif kind == _STRUCT:
+            yield from self.struct(path)
+        else:
+            raise ValueError("a footer with a field of an unknown type")
+
+    def _list(self, path: tuple[int, ...]) -> Iterator:
+        head = self._byte()
+        count = self._number() if head >> 4 == 15 else head >> 4
+        if path in (_REPETITIONS, _DEFINITIONS):
+            yield path, self._column, count
+        for number in range(count):
+            if path == _COLUMNS:
+                self._column = number
+            yield from self._value(head & 15, path, in_list=True)
+
+    def _byte(self) -> int:
+        byte = self._data[self._place]
+        self._place += 1
+        return byte
+
+    def _number(self) -> int:
+        value = 0
+        for place in range(_LONGEST_NUMBER):
+            byte = self._byte()
+            value |= (byte & 127) << 7 * place
+            if byte < 128:
+                return value
+        raise ValueError("a footer with a number that is too long")
+
+    def _signed(self) -> int:
+        value = self._number()
+        return value >> 1 ^ -(value & 1)
