@@ -52,6 +52,11 @@ RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width"})
 _USUAL_GUIDANCE = 10.0
 """Larger guidance scales can drive the images of a sound generator out of every range."""
 
+_LARGEST_SIDE = 8000
+"""Pixels on a side of the largest images that a generator may claim to draw: those that are read at most."""
+_LONGEST_KIND = 40
+"""Characters of what a file says that it is."""
+
 _FIRST_FORM = {"form": "preactivation"}
 """The form of a wide residual network in a file that names none: such files are older than the setting."""
 
@@ -225,6 +230,8 @@ class Generator:
         def build(description: dict[str, Any]) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
             form = {name: description[name] for name in ("image_size", "channels", "num_classes")}
+            if not 1 <= form["image_size"] <= _LARGEST_SIDE:  # convolutions fit any, so the weights do not tell
+                raise ValueError(f"images of {form['image_size']:.9g} pixels on a side")
             self.process = build_process(config)
             self.image_shape = (form["channels"], form["image_size"], form["image_size"])
             self.num_classes = form["num_classes"]
@@ -383,7 +390,8 @@ def _load(
     """Build the network that a file describes and give it the file's weights; return it and the description."""
     weights, description = _read(url, checksum)
     if description["kind"] != kind:
-        raise UserError(f"holds a {description['kind']}, not a {kind}", where=url, fix=f"give the file of a {kind}")
+        held = description["kind"][:_LONGEST_KIND]
+        raise UserError(f"holds a {held}, not a {kind}", where=url, fix=f"give the file of a {kind}")
     try:
         check_repetitions(description.get("model") or description.get("config"), len(weights))
         with torch.device("meta"):  # a description of some bytes may ask for gigabytes; here it reserves none
@@ -403,7 +411,7 @@ def _read(url: str, checksum: str | None = None) -> tuple[dict[str, torch.Tensor
         raise UserError("its content is not the one that was exported (checksum)", where=url, fix="copy it again")
     try:
         weights, description = load_network(content)
-        if not isinstance(description, dict) or "kind" not in description:
+        if not isinstance(description, dict) or not isinstance(description.get("kind"), str):
             raise ValueError("not a network file: it does not say what it is")
     except ValueError as error:
         raise UserError(str(error), where=url) from error

@@ -31,7 +31,7 @@ BLACK_AND_WHITE_FACTOR = 4
 """A blank line of a fax (TIFF) is one bit, however wide."""
 
 MAX_RUN_LENGTH_PIXELS = 8_000_000
-"""Pixels of a BMP in run lengths. Pillow decodes those one by one, in Python: 0.3 us for each, however few bytes say so."""
+"""Pixels of a BMP in run lengths. Pillow fills them in Python, 0.3 us for each, however few bytes there are."""
 
 _STRIP_PIXELS = 1_000_000
 _MOST_REASON = 200
@@ -144,8 +144,8 @@ def _refuse_long_runs(image: ImageFile.ImageFile) -> None:
     pixels = image.width * image.height
     if pixels > MAX_RUN_LENGTH_PIXELS and any(tile.codec_name == "bmp_rle" for tile in image.tile):
         raise RefusedImageError(
-            f"is a BMP in run lengths of {image.width}x{image.height} pixels; at most {MAX_RUN_LENGTH_PIXELS:,} are read: "
-            "convert it to PNG"
+            f"is a BMP in run lengths of {image.width}x{image.height} pixels; "
+            f"at most {MAX_RUN_LENGTH_PIXELS:,} are read: convert it to PNG"
         )
 
 

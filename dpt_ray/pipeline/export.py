@@ -12,8 +12,8 @@ from dpt_ray.config.load import parse_dumped
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig
 from dpt_ray.core.models.weights import save_network
 from dpt_ray.data import stores
-from dpt_ray.data.documents import read_document
 from dpt_ray.data.autoencoders import autoencoder_files, find_autoencoder
+from dpt_ray.data.documents import read_document
 from dpt_ray.data.index import DatasetIndex, read_index
 from dpt_ray.data.networks import (
     NETWORK_FILE,

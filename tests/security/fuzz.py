@@ -2,10 +2,10 @@
 
     fuzz.py TARGETS COUNT SEED [FIRST] [--folder FOLDER]
 
-TARGETS are names of `fuzzing/menu.py` with commas between them. Input number n of a target is a function of the target,
-the seed and n, so that what failed is repeated by `fuzz.py TARGET 1 SEED n`. Each input must give data, or complaints of
-one line each. The first one that gives anything else ends the process with status 1 and a line that says which; it
-stays in FOLDER under a name that says the same. That is also how an input is known that ended the process itself.
+TARGETS are names of `fuzzing/menu.py` with commas between them. Input number n of a target is a function of the
+target, the seed and n, so that what failed is repeated by `fuzz.py TARGET 1 SEED n`. Each input must give data, or
+complaints of one line each. The first one that gives anything else ends the process with status 1 and a line that says
+which; it stays in FOLDER under a name that says the same. That is also how an input is known that ended the process.
 """
 
 import argparse

@@ -89,14 +89,14 @@ def test_what_is_no_data_and_no_line_is_found_and_kept(tmp_path, body, status, t
 
 def test_an_input_is_a_function_of_target_seed_and_number(tmp_path):
     script = (
-        "import sys; sys.path[:0] = {paths!r}\n"
+        f"import sys; sys.path[:0] = {[str(FUZZ.parent)]!r}\n"
         "import hashlib; from random import Random; from fuzzing import raw, target, text, trees\n"
-        "corpus = {{'a': b'one\\ntwo', 'b': b'{{\"c\": [1, 2]}}'}}\n"
-        "every = target.Target(dict, {{**raw.RAW, **text.TEXT, **trees.JSON}}, list)\n"
-        "made = [every.make(Random(f'list/1/{{n}}'), corpus) for n in range(50)]\n"
+        "corpus = {'a': b'one\\ntwo', 'b': b'{\"c\": [1, 2]}'}\n"
+        "every = target.Target(dict, {**raw.RAW, **text.TEXT, **trees.JSON}, list)\n"
+        "made = [every.make(Random(f'list/1/{n}'), corpus) for n in range(50)]\n"
         "assert len(set(made)) > 40\n"
         "print(hashlib.sha256(b'|'.join(made)).hexdigest())"
-    ).format(paths=[str(FUZZ.parent)])
+    )
     runs = [
         subprocess.run(
             [sys.executable, "-c", script],

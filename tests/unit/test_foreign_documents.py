@@ -91,7 +91,9 @@ def test_a_claim_of_this_process_without_a_token_holds_nobody_up(tmp_path, token
 
 
 INDEX = {
-    "shards": [{"url": "data/0.tar", "bytes": 1, "sha256": "0", "samples": 3, "skipped": [1], "number": 0, "white": None}],
+    "shards": [
+        {"url": "data/0.tar", "bytes": 1, "sha256": "0", "samples": 3, "skipped": [1], "number": 0, "white": None}
+    ],
     "class_counts": [1, 2],
     "label_folder": "labels",
     "class_names": ["a", "b"],

@@ -15,10 +15,12 @@ from autoencoder_folders import save_kl
 from encoder_folders import save_dinov2, save_msn
 from safetensors.torch import load_file, save, save_file
 
+from dpt_ray.config.schema import GeneratorConfig
+from dpt_ray.core.build import generator_training
 from dpt_ray.core.models.pretrained import MAX_CONFIG_BYTES, check_repetitions, parse_config
 from dpt_ray.data.autoencoders import find_autoencoder, open_autoencoder
 from dpt_ray.data.encoders import encoder_identity, open_encoder
-from dpt_ray.data.networks import Classifier, Generator
+from dpt_ray.data.networks import Classifier, Generator, generator_file
 from dpt_ray.data.uvit_checkpoint import read_tensors
 from dpt_ray.errors import UserError
 
@@ -182,6 +184,26 @@ def test_a_small_file_of_a_network_reserves_no_memory(tmp_path, description):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "does not fit its own description" in complaint(load, network(tmp_path, description))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
+
+
+def test_a_description_that_is_nested_too_deeply_is_one_line(tmp_path):
+    file = tmp_path / "network.safetensors"
+    for text in ("[" * 100_000, '{"kind": ' * 50_000, "9" * 5000):
+        file.write_bytes(save({"a": torch.zeros(1)}, {"description": text}))
+        assert "not a network file" in complaint(Classifier, str(file))
+
+
+def test_a_generator_draws_no_images_of_any_size_that_its_file_claims(tmp_path):
+    model = {"name": "ddpmpp", "channels": 8, "multipliers": [1, 1], "blocks": 1}
+    config = GeneratorConfig.model_validate({"model": model, "process": "edm"})
+    state = generator_training(config, image_size=8, channels=1, num_classes=3, seed=0)
+    file = tmp_path / "network.safetensors"
+    for size in (0, -8, 10**6, 10**30, 2.5e9):
+        file.write_bytes(generator_file(config, {"image_size": size, "channels": 1, "num_classes": 3}, state))
+        assert "does not fit its own description (images of" in complaint(Generator, str(file))
+    for kind in (["a"], 10**400, {"a" * 10_000: 1}, "a" * 10_000):
+        file.write_bytes(save({"a": torch.zeros(1)}, {"description": json.dumps({"kind": kind})}))
+        assert len(complaint(Generator, str(file))) < 400
 
 
 def torch_file(tmp_path, content, **options) -> str:

@@ -25,4 +25,6 @@ def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> st
 
 def some(names: list[str]) -> str:
     """Return the first names of a list, and how many more it has."""
-    return ", ".join(name[:_LONGEST_NAME] for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(name[:_LONGEST_NAME] for name in names[:3]) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from dpt_ray.core.labels import MAX_CLASS_ID
 from dpt_ray.data import stores
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
-from dpt_ray.data.importing.parquet_levels import refuse_wrong_levels
+from dpt_ray.data.importing.parquet_walk import refuse_misfits
 from dpt_ray.data.importing.text_files import refuse_special_file
 from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.skipped import Skipped
@@ -106,10 +106,11 @@ def _check_groups(footer: pq.FileMetaData, content: bytes) -> None:
     """
     schema = [footer.schema.column(number) for number in range(footer.num_columns)]
     try:
-        refuse_wrong_levels(
+        refuse_misfits(
             content,
             [column.max_repetition_level for column in schema],
             [column.max_definition_level for column in schema],
+            [column.physical_type == "BYTE_ARRAY" for column in schema],
         )
     except ValueError as error:
         raise pa.ArrowInvalid(str(error)) from None

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from dpt_ray.config.effects import read_settings
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig
@@ -113,8 +115,11 @@ def read_history(artifact: Artifact) -> list[dict[str, float]]:
     return _history(artifact.file(HISTORY_FILE))
 
 
+_Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
 def _history(url: str) -> list[dict[str, float]]:
-    rows = read_document(url, list[dict[str, int | float]], "a training's history", REMOVE)
+    rows = read_document(url, list[dict[str, _Whole | float]], "a training's history", REMOVE)
     if not rows or not all("images" in row for row in rows) or "loss" not in rows[-1]:
         raise UserError("is not a training's history (it lacks images or the last loss)", where=url, fix=REMOVE)
     return rows

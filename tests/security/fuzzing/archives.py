@@ -75,7 +75,9 @@ def change_header(data: bytes, rng: Random, corpus: Corpus) -> bytes:
         size = rng.choice((0, 1, 511, 512, 513, 1 << 20, (1 << 33) - 1, rng.randrange(2000)))
         header[_SIZE : _SIZE + 12] = b"%011o\0" % size
     elif kind == 2:
-        header[_SIZE : _SIZE + 12] = rng.choice((b"\x80", b"\xff")) + rng.choice((bytes(11), b"\xff" * 11, rng.randbytes(11)))
+        header[_SIZE : _SIZE + 12] = rng.choice((b"\x80", b"\xff")) + rng.choice(
+            (bytes(11), b"\xff" * 11, rng.randbytes(11))
+        )
     elif kind == 3:
         name = rng.choice(_NAMES)
         header[0:100] = name.ljust(100, b"\0")[:100]
@@ -87,9 +89,9 @@ def change_header(data: bytes, rng: Random, corpus: Corpus) -> bytes:
 
 
 _NAMES = (
-    b"", b"/", b".", b"..", b"../a.png", b"/etc/passwd", b"a/../b.png", b"a\\b.png", b"C:a.png", b"\xff\xfe.png", b".png",
-    b"image-0.png", b"image-1.cls", b"image-0.v2.png", b"a.b.c.d.png", b"README.md", b"__MACOSX/._a.png", b"x" * 100,
-    b"a\nb.png", b"\x1b[2J.png", "\u202e.png".encode(), b"a.png/", b" .png", b"a", b"a.cls", b"a.PNG", b"-.png",
+    b"", b"/", b".", b"..", b"../a.png", b"/etc/passwd", b"a/../b.png", b"a\\b.png", b"C:a.png", b"\xff\xfe.png",
+    b".png", b"image-0.png", b"image-1.cls", b"image-0.v2.png", b"a.b.c.d.png", b"README.md", b"__MACOSX/._a.png",
+    b"x" * 100, b"a\nb.png", b"\x1b[2J.png", "\u202e.png".encode(), b"a.png/", b" .png", b"a", b"a.cls", b"a.PNG", b"-.png",
 )  # fmt: skip
 
 

@@ -1,10 +1,8 @@
 """Image files of every format that is read, as training, indexing and importing read them; and their EXIF blocks."""
 
-import io
 import struct
 import zlib
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -32,7 +30,7 @@ _SIZES = (None, 16)
 
 
 def read_image(data: bytes, folder: Path) -> Iterator[str]:
-    """Decode an image as training does, in colours or in grey, and prepare it as an import does, with or without a size.
+    """Decode an image as training does, in colours or in grey, and prepare it as an import does.
 
     The content decides which, so that an input is decoded twice and not four times.
     """
@@ -270,7 +268,9 @@ def stretch(data: bytes, rng: Random, corpus: Corpus) -> bytes:
 def change_number_in_text(data: bytes, rng: Random, corpus: Corpus) -> bytes:
     """Replace a number of a PPM's header."""
     words = data[:40].split(b" ")
-    words[rng.randrange(len(words))] = rng.choice((b"0", b"-1", b"1", b"65535", b"65536", b"7000", b"9" * 30, b"P6", b"#"))
+    words[rng.randrange(len(words))] = rng.choice(
+        (b"0", b"-1", b"1", b"65535", b"65536", b"7000", b"9" * 30, b"P6", b"#")
+    )
     return b" ".join(words) + data[40:]
 
 
@@ -286,7 +286,8 @@ _INNER = parts_changed(chunked.split_inner_boxes, chunked.join_inner_boxes)
 
 _FORMATS = {
     "jpeg": (_jpegs, (_JPEG,)), "png": (_pngs, (_PNG,)), "webp": (_webps, (_RIFF,)), "avif": (_avifs, (_BOXES, _INNER)),
-    "gif": (_gifs, ()), "bmp": (_bmps, ()), "tiff": (_tiffs, (change_tiff_entry,)), "ppm": (_portable, (change_number_in_text,)),
+    "gif": (_gifs, ()), "bmp": (_bmps, ()), "tiff": (_tiffs, (change_tiff_entry,)),
+    "ppm": (_portable, (change_number_in_text,)),
     "jpeg2000": (_jpegs2000, (_BOXES, _INNER)), "qoi": (_qois, ()), "sgi": (_sgis, ()), "sun": (_suns, ()),
     "pcx": (_pcxs, ()), "tga": (_tgas, ()), "mpo": (_mpos, (_JPEG,)),
 }  # fmt: skip

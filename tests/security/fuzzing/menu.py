@@ -7,8 +7,8 @@ from fuzzing.target import Target
 GROUPS = {
     "archives": ("tar", "salvage"),
     "images": (
-        "jpeg", "png", "webp", "avif", "gif", "bmp", "tiff", "ppm", "jpeg2000", "qoi", "sgi", "sun", "pcx", "tga", "mpo",
-        "exif",
+        "jpeg", "png", "webp", "avif", "gif", "bmp", "tiff", "ppm", "jpeg2000", "qoi", "sgi", "sun", "pcx", "tga",
+        "mpo", "exif",
     ),
     "tables": ("parquet", "csv", "list", "classes", "sidecar"),
     "documents": (
@@ -16,7 +16,8 @@ GROUPS = {
         "claim",
     ),
     "networks": (
-        "network", "checkpoint", "encoder_config", "encoder_weights", "autoencoder_config", "autoencoder_weights", "uvit",
+        "network", "checkpoint", "encoder_config", "encoder_weights", "autoencoder_config", "autoencoder_weights",
+        "uvit",
     ),
 }  # fmt: skip
 """Module of this package -> its targets, which share a process in the tests."""

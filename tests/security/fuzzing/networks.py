@@ -114,7 +114,9 @@ def change_tensor(data: bytes, rng: Random, corpus: Corpus) -> bytes:
         tree = json.loads(header)
         entry = tree[rng.choice([name for name in tree if name != "__metadata__"])]
         size = entry["data_offsets"][1] - entry["data_offsets"][0]
-        kind = rng.choice(("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "F8_E4M3", "U16", "C64"))
+        kind = rng.choice(
+            ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "F8_E4M3", "U16", "C64")
+        )
         width = {"F64": 8, "I64": 8, "C64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}.get(kind, 1)
         count = size // width
         entry["dtype"] = kind
@@ -249,8 +251,9 @@ def _change_pickle(content: bytes, rng: Random) -> bytes:
         except (ValueError, RecursionError):
             return content
     old, new = rng.choice((
-        (b"FloatStorage", b"DoubleStorage"), (b"FloatStorage", b"UntypedStorage"), (b"torch", b"posix"), (b"cpu", b"meta"),
-        (b"_rebuild_tensor_v2", b"_rebuild_parameter"), (b"collections", b"builtins   "), (b"K\x10", b"K\xff"),
+        (b"FloatStorage", b"DoubleStorage"), (b"FloatStorage", b"UntypedStorage"), (b"torch", b"posix"),
+        (b"cpu", b"meta"), (b"_rebuild_tensor_v2", b"_rebuild_parameter"),
+        (b"collections", b"builtins   "), (b"K\x10", b"K\xff"),
         (b"M", b"J\xff\xff\xff\x7f"), (b"K\x01", b"J\0\0\0\x40"), (b"K\x00", b"K\x08"), (b"qkv", b"qk\x1b"),
         (b"in_blocks.0", b"in_blocks.9"), (b".", b"2" * 1000 + b"."), (b"(", b"(" * 10_000), (b"}", b"]"),
     ))  # fmt: skip

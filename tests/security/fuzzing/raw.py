@@ -84,7 +84,7 @@ def change_raw(data: bytes, rng: Random, corpus: Corpus) -> bytes:
 def parts_changed(
     split: Callable[[bytes], list[bytes]], join: Callable[[list[bytes]], bytes], change: Mutator = change_raw
 ) -> Mutator:
-    """Return a mutator that works on the parts of a format: changes, repeats, drops, swaps one or takes it from another.
+    """Return a mutator that changes, repeats, drops or swaps a part of a format, or takes one from another input.
 
     Args:
         split: gives the parts of an input; whatever it raises at a damaged one leaves that as it is.

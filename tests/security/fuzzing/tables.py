@@ -90,7 +90,9 @@ def change_metadata(data: bytes, rng: Random, corpus: Corpus) -> bytes:
         table = pq.read_table(io.BytesIO(data))
     except (pa.ArrowException, OSError, ValueError):
         return data
-    held = (table.schema.metadata or {}).get(b"huggingface", b'{"info": {"features": {"label": {"names": ["a", "b"]}}}}')
+    held = (table.schema.metadata or {}).get(
+        b"huggingface", b'{"info": {"features": {"label": {"names": ["a", "b"]}}}}'
+    )
     (change,) = rng.choices(list(JSON), list(JSON.values()))
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({"huggingface": change(held, rng, {"own": held})}), buffer)

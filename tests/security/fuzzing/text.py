@@ -13,9 +13,9 @@ ODD = (
 )  # fmt: skip
 """Bytes that texts stumble over."""
 NUMBERS = (
-    b"0", b"-1", b"-0", b"1e5", b"1e400", b"1e999999999", b"-1e-999999999", b"nan", b"NaN", b"inf", b"-Infinity", b"1_0",
-    b"0x10", b"010", b"0o7", b"1,000", b"1.", b".5", b"+1", b"9" * 20, b"9" * 400, b"9" * 5000, b"999999", b"1000000",
-    b"18446744073709551616", b"true", b"null", b"~", b"",
+    b"0", b"-1", b"-0", b"1e5", b"1e400", b"1e999999999", b"-1e-999999999", b"nan", b"NaN", b"inf", b"-Infinity",
+    b"1_0", b"0x10", b"010", b"0o7", b"1,000", b"1.", b".5", b"+1", b"9" * 20, b"9" * 400, b"9" * 5000, b"999999",
+    b"1000000", b"18446744073709551616", b"true", b"null", b"~", b"",
 )  # fmt: skip
 """Numbers, and what may be taken for one."""
 
@@ -75,9 +75,7 @@ def _words(data: bytes) -> list[tuple[int, int]]:
 def other_encoding(data: bytes, rng: Random, corpus: Corpus) -> bytes:
     """Write a text in another encoding, as it is meant or as another one, with and without its mark."""
     text = data.decode(errors="replace")
-    return text.encode(
-        rng.choice(("utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp037")), errors="replace"
-    )
+    return text.encode(rng.choice(("utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp037")), errors="replace")
 
 
 def end_on_boundary(data: bytes, rng: Random, corpus: Corpus) -> bytes:

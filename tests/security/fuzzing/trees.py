@@ -9,8 +9,8 @@ from fuzzing.target import Corpus, Mutator
 
 _WORDS = ("", "x", "-1", "1e999", "nan", "../../x", "/etc/passwd", "a\0b", "\ud800", "\u202e", "\x1b[2J", "a" * 10_000,
           "s3://", "file:///", "memory://a", "{}", "%s", "9" * 5000)  # fmt: skip
-_NUMBERS = (0, -1, 1, 2, 0.5, -0.0, 1e308, float("nan"), float("inf"), float("-inf"), 2**31, 2**32, 2**63, 2**64, 10**12,
-            10**30, 10**400, -(10**12))  # fmt: skip
+_NUMBERS = (0, -1, 1, 2, 0.5, -0.0, 1e308, float("nan"), float("inf"), float("-inf"), 2**31, 2**32, 2**63, 2**64,
+            10**12, 10**30, 10**400, -(10**12))  # fmt: skip
 _MARK = "\x07placeholder"
 _TEXTS = ("[" * 100_000 + "]" * 100_000, '{"a":' * 50_000 + "1" + "}" * 50_000, "9" * 5000, "1e99999", "NaN",
           "-Infinity", '"\\ud800"', "[" * 100_000, '{"a":1,"a":2}')  # fmt: skip

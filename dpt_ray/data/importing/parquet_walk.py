@@ -1,7 +1,7 @@
-"""The one thing in a Parquet footer that ends the process: pyarrow's `RowGroupMetaData.column` throws, past Python, where
-the size statistics of a column chunk have another number of levels than the schema gives the column.
+"""What ends the process in a Parquet footer: size statistics that do not fit their column, and encrypted columns.
 
-So a footer is walked first. It is Thrift's compact protocol: fields of a number and a type, one after another.
+pyarrow's `RowGroupMetaData.column` throws a C++ exception at those, which nothing catches. So a footer is walked first.
+It is Thrift's compact protocol: fields of a number and a type, one after another.
 """
 
 from collections.abc import Iterator
@@ -9,18 +9,21 @@ from collections.abc import Iterator
 _TRUE, _FALSE, _BYTE, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 6, 7, 8, 9, 10, 11, 12
 _REPETITIONS, _DEFINITIONS = (4, 1, 3, 16, 2), (4, 1, 3, 16, 3)
 """Fields that lead to the histograms: row groups, columns, metadata, size statistics, histogram."""
+_TEXT_BYTES, _ENCRYPTED = (4, 1, 3, 16, 1), (4, 1, 8)
+"""Bytes of texts, in the size statistics; how a column is encrypted."""
 _COLUMNS = (4, 1)
 _MOST_DEPTH = 32
 _LONGEST_NUMBER = 10
 
 
-def refuse_wrong_levels(footer: bytes, repetitions: list[int], definitions: list[int]) -> None:
-    """Refuse a footer whose size statistics have another number of levels than its schema.
+def refuse_misfits(footer: bytes, repetitions: list[int], definitions: list[int], texts: list[bool]) -> None:
+    """Refuse a footer whose size statistics have not its schema's levels or types, or with an encrypted column.
 
     Args:
         footer: the footer itself, without its length and the mark at the file's end.
         repetitions: the largest repetition level of each column.
         definitions: the largest definition level of each column.
+        texts: whether a column holds texts, or other values of any length.
 
     Raises:
         ValueError: it is such a footer, or none.
@@ -28,7 +31,12 @@ def refuse_wrong_levels(footer: bytes, repetitions: list[int], definitions: list
     largest = {_REPETITIONS: repetitions, _DEFINITIONS: definitions}
     try:
         for path, column, count in _Walk(footer).struct(()):
-            if count not in (0, largest[path][column] + 1):
+            if path == _ENCRYPTED:
+                raise ValueError(f"column {column} is encrypted")
+            if path == _TEXT_BYTES:
+                if not texts[column]:
+                    raise ValueError(f"size statistics of column {column} with bytes of texts, of which it holds none")
+            elif count not in (0, largest[path][column] + 1):
                 raise ValueError(f"size statistics of column {column} with {count} levels")
     except IndexError:
         raise ValueError("a footer that ends early, or with too many columns") from None
@@ -41,7 +49,7 @@ class _Walk:
         self._data, self._place, self._column = data, 0, 0
 
     def struct(self, path: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], int, int]]:
-        """Pass over a struct; yield the path, the column and the length of each histogram."""
+        """Pass over a struct; yield path, column and, of histograms, length of each field that is looked at."""
         if len(path) > _MOST_DEPTH:
             raise ValueError("a footer that is nested too deeply")
         number = 0
@@ -51,6 +59,8 @@ class _Walk:
             yield from self._value(head & 15, (*path, number))
 
     def _value(self, kind: int, path: tuple[int, ...], *, in_list: bool = False) -> Iterator:
+        if path in (_TEXT_BYTES, _ENCRYPTED):
+            yield path, self._column, 0
         if kind in (_TRUE, _FALSE):
             self._place += in_list  # elsewhere the type is the value
         elif kind == _BYTE:
