@@ -59,6 +59,7 @@ def open_msn(folder: str):
         ({"hidden_size": 10**6}, "parameters"),
         ({"intermediate_size": 10**9}, "parameters"),
         ({"num_attention_heads": 0}, "no encoder that can be loaded"),
+        ({"num_attention_heads": -2}, "no encoder that can encode an image"),
         ({"hidden_size": "wide"}, "no encoder that can be loaded"),
         ({"patch_size": 2}, "no encoder that can be loaded"),
     ],

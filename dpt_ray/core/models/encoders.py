@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dpt_ray.core.models.misfits import some
-from dpt_ray.core.models.pretrained import check_weights, parse_config
+from dpt_ray.core.models.pretrained import check_weights, one_line, parse_config
 from dpt_ray.core.semi_supervised.augmentation import normalise
 from dpt_ray.errors import UserError
 
@@ -52,6 +52,12 @@ class FrozenEncoder(nn.Module):
         self.crop, self.blocks = crop, blocks
         self.normalised = config.model_type not in BEFORE_NORM
         self.feature_size = blocks * config.hidden_size
+        try:  # a configuration may hold what fits its weights and still computes nothing
+            features = self(torch.zeros(1, 3, crop, crop, dtype=torch.uint8))
+            if features.shape != (1, self.feature_size):
+                raise ValueError(f"features of shape {tuple(features.shape)}")
+        except Exception as error:  # whatever transformers and torch raise
+            raise UserError(f"is no encoder that can encode an image ({one_line(error)})", where=location) from None
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:

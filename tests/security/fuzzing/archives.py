@@ -91,7 +91,8 @@ def change_header(data: bytes, rng: Random, corpus: Corpus) -> bytes:
 _NAMES = (
     b"", b"/", b".", b"..", b"../a.png", b"/etc/passwd", b"a/../b.png", b"a\\b.png", b"C:a.png", b"\xff\xfe.png",
     b".png", b"image-0.png", b"image-1.cls", b"image-0.v2.png", b"a.b.c.d.png", b"README.md", b"__MACOSX/._a.png",
-    b"x" * 100, b"a\nb.png", b"\x1b[2J.png", "\u202e.png".encode(), b"a.png/", b" .png", b"a", b"a.cls", b"a.PNG", b"-.png",
+    b"x" * 100, b"a\nb.png", b"\x1b[2J.png", "\u202e.png".encode(), b"a.png/", b" .png", b"a",
+    b"a.cls", b"a.PNG", b"-.png",
 )  # fmt: skip
 
 
