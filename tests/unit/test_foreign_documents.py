@@ -16,6 +16,7 @@ from dpt_ray.data.index import read_index
 from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.distributed.ledger import LEDGER_FILE, read_ledger
 from dpt_ray.errors import UserError
+from dpt_ray.export.folder import FORMAT, FORMAT_VERSION, read_export
 from dpt_ray.pipeline.artifacts import Artifact, ArtifactStore
 from dpt_ray.pipeline.claims import CLAIM_FILE, Claim
 from dpt_ray.pipeline.export import find_origin
@@ -121,3 +122,12 @@ def test_what_is_left_out_is_told_in_one_line_whatever_names_it_holds(tmp_path):
         _IndexWorker([str(tar)], str(tmp_path / "labels"), ImageForm(8, 3)).make(0)
     assert "has no image file (found: p\\ng\\x1b[2j)" in " ".join(entry.reason for entry in caught.value.skipped)
     assert all(str(entry).isprintable() for entry in caught.value.skipped)
+
+
+@pytest.mark.parametrize("name", ["format_version", "kind"])
+def test_an_export_of_another_kind_or_version_is_told_shortly(tmp_path, name):
+    config = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": "classifier", name: ["a" * 10_000]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"\['aaa") as caught:
+        read_export(str(tmp_path), ("classifier",))
+    assert len(str(caught.value)) < 400
