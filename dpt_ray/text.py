@@ -34,3 +34,8 @@ def csv_cell(value: object) -> object:
         return value
     value = printable(value)
     return f"'{value}" if value.startswith(_FORMULA) else value
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's beginning on one line of printable text, at most 200 characters of it."""
+    return printable(" ".join(str(error).split())[:200]) or type(error).__name__

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+_LONGEST_NAME = 100
+"""Characters of a tensor's name that are told."""
+
 
 def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
     """Say how weights differ from a network's in names and shapes; None if they don't."""
@@ -22,4 +25,6 @@ def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> st
 
 def some(names: list[str]) -> str:
     """Return the first names of a list, and how many more it has."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(name[:_LONGEST_NAME] for name in names[:3]) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )

@@ -8,6 +8,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dpt_ray.core.collective import whole
+from dpt_ray.text import one_line
 
 
 def save_network(network: nn.Module, description: dict[str, Any]) -> bytes:
@@ -27,8 +28,8 @@ def load_network(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         return load(data), json.loads(read_metadata(data)["description"])
-    except (KeyError, ValueError, SafetensorError) as error:
-        raise ValueError(f"not a network file: {error}") from error
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise ValueError(f"not a network file: {one_line(error)}") from error
 
 
 def read_metadata(data: bytes) -> dict[str, Any]:

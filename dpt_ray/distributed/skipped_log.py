@@ -5,7 +5,8 @@ from typing import Any
 
 from dpt_ray.data.shards.skipped import Skipped, SkipPolicy
 from dpt_ray.data.storage import stores
-from dpt_ray.errors import UserError, expecting
+from dpt_ray.data.storage.documents import read_document
+from dpt_ray.errors import UserError
 
 LEDGER_FILE = "skipped.json"
 
@@ -43,8 +44,7 @@ def read_ledger(folder: str) -> list[Skipped]:
     url = stores.join(folder, LEDGER_FILE)
     if not stores.exists(url):
         return []
-    with expecting("a list of what was left out", url):
-        return [Skipped(**entry) for entry in stores.read_json(url)]
+    return read_document(url, list[Skipped], "a list of what was left out")
 
 
 def open_ledger(folder: str, policy: SkipPolicy, images_in: int) -> Callable[[Skipped], None] | None:

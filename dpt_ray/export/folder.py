@@ -83,12 +83,20 @@ def read_export(url: str, kinds: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"is no configuration of an exported {kinds[0]}", where=place, fix="export it with dpt export")
     if config.get("format_version") != FORMAT_VERSION:
-        raise UserError(f"is of version {config.get('format_version')}", where=place, fix="install a newer dpt_ray")
+        version = _shown(config.get("format_version"))
+        raise UserError(f"is of version {version}", where=place, fix="install a newer dpt_ray")
     if config.get("kind") not in kinds:
-        raise UserError(f"holds a {config.get('kind')}, not a {kinds[0]}", where=url, fix=f"export a {kinds[0]}")
+        raise UserError(
+            f"holds a {_shown(config.get('kind'))}, not a {kinds[0]}", where=url, fix=f"export a {kinds[0]}"
+        )
     if lack := _lack(config):
         raise UserError(f"lacks {lack}", where=place, fix="copy or export it again")
     return config
+
+
+def _shown(value: Any) -> str:
+    """Return the beginning of a value that somebody else wrote."""
+    return f"{value!s:.40}"
 
 
 def _lack(config: dict[str, Any]) -> str | None:

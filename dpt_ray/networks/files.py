@@ -6,14 +6,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from dpt_ray.core.models.pretrained import check_repetitions, one_line
+from dpt_ray.core.models.pretrained import check_repetitions
 from dpt_ray.core.state_mismatch import misfits
 from dpt_ray.core.weights import load_network
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 NETWORK_FILE = "network.safetensors"
+_LONGEST_KIND = 40
+"""Characters of what a file says that it is, in a complaint."""
 """The trained network in a training step's artifact."""
 
 
@@ -36,7 +39,8 @@ def open_network(
     """Build the network that a file describes and give it the file's weights; return it and the description."""
     weights, description = read_network_file(url, checksum)
     if description["kind"] != kind:
-        raise UserError(f"holds a {description['kind']}, not a {kind}", where=url, fix=f"give the file of a {kind}")
+        held = description["kind"][:_LONGEST_KIND]
+        raise UserError(f"holds a {held}, not a {kind}", where=url, fix=f"give the file of a {kind}")
     try:
         check_repetitions(description.get("model") or description.get("config"), len(weights))
         with torch.device("meta"):  # a description of some bytes may ask for gigabytes; here it reserves none
@@ -56,7 +60,7 @@ def read_network_file(url: str, checksum: str | None = None) -> tuple[dict[str, 
         raise UserError("its content is not the one that was exported (checksum)", where=url, fix="copy it again")
     try:
         weights, description = load_network(content)
-        if not isinstance(description, dict) or "kind" not in description:
+        if not isinstance(description, dict) or not isinstance(description.get("kind"), str):
             raise ValueError("not a network file: it does not say what it is")
     except ValueError as error:
         raise UserError(str(error), where=url) from error

@@ -6,11 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dpt_ray.config.schema import (
-    GeneratorConfig,
-    LatentsConfig,
-    SamplingConfig,
-)
+from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.process_settings import build_guidance, build_process
 from dpt_ray.core.diffusion.samplers import sample
@@ -28,6 +24,8 @@ from dpt_ray.networks.snapshots import averaged_weights, early_weights
 
 RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width"})
 """Settings of `sampling` that belong to a run; the others say how a generator, wherever it is, draws an image."""
+_LARGEST_SIDE = 8000
+"""Pixels on a side of the largest images that a generator may claim to draw: those that are read at most."""
 _USUAL_GUIDANCE = 10.0
 """Larger guidance scales can drive the images of a sound generator out of every range."""
 
@@ -76,6 +74,8 @@ class Generator:
         def build(description: dict[str, Any]) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
             form = {name: description[name] for name in ("image_size", "channels", "num_classes")}
+            if not 1 <= form["image_size"] <= _LARGEST_SIDE:  # convolutions fit any, so the weights do not tell
+                raise ValueError(f"images of {form['image_size']:.9g} pixels on a side")
             self.process = build_process(config)
             self.image_shape = (form["channels"], form["image_size"], form["image_size"])
             self.num_classes = form["num_classes"]

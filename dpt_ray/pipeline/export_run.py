@@ -15,14 +15,7 @@ from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export.card import model_card
-from dpt_ray.export.folder import (
-    AUTOENCODER_FOLDER,
-    CARD_FILE,
-    ENCODER_FOLDER,
-    WEIGHTS_FILE,
-    check_free,
-    write_export,
-)
+from dpt_ray.export.folder import AUTOENCODER_FOLDER, CARD_FILE, ENCODER_FOLDER, WEIGHTS_FILE, check_free, write_export
 from dpt_ray.export.loaded_generator import default_sampling
 from dpt_ray.export.onnx_graph import onnx_files
 from dpt_ray.networks.classifier import Classifier
@@ -35,7 +28,7 @@ from dpt_ray.networks.uvit_checkpoint import convert_uvit
 from dpt_ray.pipeline.artifacts.dataset import class_names
 from dpt_ray.pipeline.artifacts.evaluation import described_metrics
 from dpt_ray.pipeline.artifacts.run import RUN_FILE, SETTINGS_FILE, read_addresses
-from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactStore
+from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactStore, read_artifact
 
 CLASSIFIER_IDS = {1: "classifier", 3: "retrained"}
 """Of each stage: the field of `DualPseudoTraining` that holds its classifier."""
@@ -104,7 +97,7 @@ def find_origin(url: str, id: str, step: str) -> Origin:
             where=url,
             fix="give <root>/runs/<name>, or the folder that dpt train-generator or another command named at its end",
         )
-    artifact = Artifact(url, stores.read_json(manifest))
+    artifact = read_artifact(url)
     if artifact.manifest.get("step") != step:
         raise UserError(f"holds a {artifact.manifest.get('step')}, not a {step}", where=url)
     return Origin(artifact, "/".join(url.rsplit("/", 2)[1:]))

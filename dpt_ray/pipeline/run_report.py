@@ -63,7 +63,7 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
     document = describe_artifacts({id: step.address for id, step in run.by_id().items()}, fingerprint(settings))
     if not is_written(folder, document):
         from dpt_ray.report.grid import grid_png
-        from dpt_ray.report.page import render  # draws: slow to import
+        from dpt_ray.report.page import render
 
         report = describe_run(config, run, artifacts)
         stores.write_bytes(stores.join(folder, SETTINGS_FILE), settings.encode())

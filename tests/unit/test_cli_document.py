@@ -10,7 +10,9 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "command-line.md"
 
 
 def test_document_is_up_to_date():
-    assert DOCUMENT.read_text() == render_command_line(), f"docs/reference/command-line.md is out of date, run: {COMMAND}"
+    assert DOCUMENT.read_text() == render_command_line(), (
+        f"docs/reference/command-line.md is out of date, run: {COMMAND}"
+    )
 
 
 def test_it_shows_what_a_terminal_shows(capsys, monkeypatch):

@@ -1,19 +1,31 @@
 """Manifests, claims, indexes and other JSON that this package did not write: one line, never another exception."""
 
 import json
+import os
 import socket
+import tarfile
 from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
+from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.distributed.skipped_log import LEDGER_FILE, read_ledger
 from dpt_ray.errors import UserError
+from dpt_ray.export.folder import FORMAT, FORMAT_VERSION, read_export
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
-from dpt_ray.pipeline.artifacts.store import ArtifactStore
+from dpt_ray.pipeline.artifacts.evaluation import read_metrics
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.run import RUN_FILE
+from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
+from dpt_ray.pipeline.artifacts.trained_network import read_history
+from dpt_ray.pipeline.export_run import find_origin
+from dpt_ray.pipeline.steps.index_dataset import _IndexWorker
+from dpt_ray.pipeline.steps.validation import read_choice
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -36,6 +48,11 @@ READERS = {
     "manifest.json": lambda folder: ArtifactStore(str(folder.parents[1])).find("step", "0"),
     "index.json": lambda folder: read_index(str(folder)),
     LEDGER_FILE: lambda folder: read_ledger(str(folder)),
+    "labelled.json": lambda folder: read_labelled(Artifact(str(folder), {})),
+    "history.json": lambda folder: read_history(Artifact(str(folder), {}))[-1]["images"] + 0,
+    "rows.json": lambda folder: read_choice(str(folder / "rows.json")),
+    "metrics.json": lambda folder: read_metrics(Artifact(str(folder), {})).items(),
+    RUN_FILE: lambda folder: find_origin(str(folder), "stage 1 classifier", "classifier"),
 }
 
 
@@ -64,3 +81,53 @@ def test_a_claim_that_names_no_process_holds_nobody_up(tmp_path, process):
     url.write_text(f'{{"host": "{socket.gethostname()}", "process": {process}, "token": "x"}}')
     with Claim(str(tmp_path), lambda: False, lambda holder: pytest.fail("waited")):
         assert stores.read_json(str(url))["token"] != "x"
+
+
+@pytest.mark.parametrize("token", ["[]", "{}", "null", "1e999"])
+def test_a_claim_of_this_process_without_a_token_holds_nobody_up(tmp_path, token):
+    claim = f'{{"host": "{socket.gethostname()}", "process": {os.getpid()}, "token": {token}}}'
+    (tmp_path / CLAIM_FILE).write_text(claim)
+    with Claim(str(tmp_path), lambda: False, lambda holder: pytest.fail("waited")):
+        assert stores.read_json(str(tmp_path / CLAIM_FILE))["process"] == os.getpid()
+
+
+INDEX = {
+    "shards": [
+        {"url": "data/0.tar", "bytes": 1, "sha256": "0", "samples": 3, "skipped": [1], "number": 0, "white": None}
+    ],
+    "class_counts": [1, 2],
+    "label_folder": "labels",
+    "class_names": ["a", "b"],
+}
+
+
+def test_an_index_names_what_is_of_another_type(tmp_path):
+    folder = tmp_path / "dataset" / "0"
+    folder.mkdir(parents=True)
+    file = folder / "index.json"
+    file.write_text(json.dumps(INDEX))
+    assert read_index(str(folder)).shards[0].url == f"{tmp_path}/data/0.tar"
+    for name, value in [("samples", "3"), ("samples", 2.5), ("skipped", "1"), ("url", None), ("white", [])]:
+        file.write_text(json.dumps({**INDEX, "shards": [{**INDEX["shards"][0], name: value}]}))
+        with pytest.raises(UserError, match=rf"is not an index \(shards\.0\.{name}: "):
+            read_index(str(folder))
+
+
+def test_what_is_left_out_is_told_in_one_line_whatever_names_it_holds(tmp_path):
+    tar = tmp_path / "0.tar"
+    with tarfile.open(tar, "w") as archive:
+        for name in ("a.p\ng\x1b[2J", "b.png"):
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(UnusableUnitError) as caught:
+        _IndexWorker([str(tar)], str(tmp_path / "labels"), ImageForm(8, 3)).make(0)
+    assert "has no image file (found: p\\ng\\x1b[2j)" in " ".join(entry.reason for entry in caught.value.skipped)
+    assert all(str(entry).isprintable() for entry in caught.value.skipped)
+
+
+@pytest.mark.parametrize("name", ["format_version", "kind"])
+def test_an_export_of_another_kind_or_version_is_told_shortly(tmp_path, name):
+    config = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": "classifier", name: ["a" * 10_000]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"\['aaa") as caught:
+        read_export(str(tmp_path), ("classifier",))
+    assert len(str(caught.value)) < 400

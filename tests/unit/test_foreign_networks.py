@@ -15,10 +15,12 @@ from autoencoder_folders import save_kl
 from encoder_folders import save_dinov2, save_msn
 from safetensors.torch import load_file, save, save_file
 
+from dpt_ray.config.schema import GeneratorConfig
 from dpt_ray.core.models.pretrained import MAX_CONFIG_BYTES, check_repetitions, parse_config
+from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.errors import UserError
 from dpt_ray.networks.classifier import Classifier
-from dpt_ray.networks.generator import Generator
+from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder, open_autoencoder
 from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
 from dpt_ray.networks.uvit_checkpoint import read_tensors
@@ -58,6 +60,7 @@ def open_msn(folder: str):
         ({"hidden_size": 10**6}, "parameters"),
         ({"intermediate_size": 10**9}, "parameters"),
         ({"num_attention_heads": 0}, "no encoder that can be loaded"),
+        ({"num_attention_heads": -2}, "no encoder that can encode an image"),
         ({"hidden_size": "wide"}, "no encoder that can be loaded"),
         ({"patch_size": 2}, "no encoder that can be loaded"),
     ],
@@ -91,6 +94,15 @@ def test_kernels_and_attention_are_not_the_configurations_to_choose(tmp_path):
     encoder = open_msn(chosen)
     assert encoder.model.config._attn_implementation == "sdpa"
     torch.testing.assert_close(encoder(images), plain(images))
+
+
+@pytest.mark.parametrize("share", [float("nan"), -1.0, 0.5])
+def test_nothing_is_dropped_of_an_encoder_whatever_its_configuration_says(tmp_path, share):
+    folder = save_msn(tmp_path)
+    images = torch.randint(256, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    plain = open_msn(folder)(images)
+    change(folder, hidden_dropout_prob=share, attention_probs_dropout_prob=share)
+    torch.testing.assert_close(open_msn(folder)(images), plain)
 
 
 def test_a_revision_of_a_hub_encoder_is_fetched_and_part_of_its_identity(tmp_path, monkeypatch):
@@ -136,6 +148,7 @@ def test_repetitions_are_bounded_wherever_they_stand():
         ({"layers_per_block": 10**9}, "layers_per_block is 1000000000"),
         ({"block_out_channels": [10**6, 10**6]}, "parameters"),
         ({"norm_num_groups": 0}, "AutoencoderKL"),
+        ({"latent_channels": float("inf")}, "lacks or garbles a setting"),
     ],
 )
 def test_an_autoencoder_is_what_its_configuration_says(tmp_path, settings, words):
@@ -173,6 +186,26 @@ def test_a_small_file_of_a_network_reserves_no_memory(tmp_path, description):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "does not fit its own description" in complaint(load, network(tmp_path, description))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
+
+
+def test_a_description_that_is_nested_too_deeply_is_one_line(tmp_path):
+    file = tmp_path / "network.safetensors"
+    for text in ("[" * 100_000, '{"kind": ' * 50_000, "9" * 5000):
+        file.write_bytes(save({"a": torch.zeros(1)}, {"description": text}))
+        assert "not a network file" in complaint(Classifier, str(file))
+
+
+def test_a_generator_draws_no_images_of_any_size_that_its_file_claims(tmp_path):
+    model = {"name": "ddpmpp", "channels": 8, "multipliers": [1, 1], "blocks": 1}
+    config = GeneratorConfig.model_validate({"model": model, "process": "edm"})
+    state = generator_training(config, image_size=8, channels=1, num_classes=3, seed=0)
+    file = tmp_path / "network.safetensors"
+    for size in (0, -8, 10**6, 10**30, 2.5e9):
+        file.write_bytes(generator_file(config, {"image_size": size, "channels": 1, "num_classes": 3}, state))
+        assert "does not fit its own description (images of" in complaint(Generator, str(file))
+    for kind in (["a"], 10**400, {"a" * 10_000: 1}, "a" * 10_000):
+        file.write_bytes(save({"a": torch.zeros(1)}, {"description": json.dumps({"kind": kind})}))
+        assert len(complaint(Generator, str(file))) < 400
 
 
 def torch_file(tmp_path, content, **options) -> str:

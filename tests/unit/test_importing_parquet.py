@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from importing_data import encoded, labels_of, new_place, settings, shards_of, write
 
 from dpt_ray.data.importing.detect import describe
+from dpt_ray.data.importing.parquet_walk import refuse_misfits
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
@@ -177,6 +178,41 @@ def test_a_damaged_row_group_loses_its_rows_only(root):
     shards, skipped = shards_of(found, per_shard=2)
     assert [sample.key for shard in shards for sample in shard] == ["a-00000", "a-00001", "a-00004", "a-00005"]
     assert sum(entry.images for entry in skipped) == 2
+
+
+def test_names_that_are_no_text_are_damage(root):
+    whole = hub_table()
+    write(root, {"a.parquet": whole, "b.parquet": whole.replace(b"note", b"\xff\xfeno")})
+    found = describe("train", settings(root))
+    assert [(entry.where.rpartition("/")[2], entry.images) for entry in found.refused] == [("b.parquet", 5)]
+    assert "UnicodeDecodeError" in found.refused[0].reason
+    with pytest.raises(UserError, match=r"b\.parquet: is not a readable Parquet file"):
+        describe("train", settings(f"{root}/b.parquet"))
+
+
+def test_size_statistics_that_end_the_process_are_refused():
+    whole = hub_table()
+    length = int.from_bytes(whole[-8:-4], "little")
+    footer = whole[-8 - length : -8]
+    largest = [pq.read_metadata(io.BytesIO(whole)).schema.column(n).max_definition_level for n in range(5)]
+    texts = [True, True, True, False, True]
+    refuse_misfits(footer, [0] * 5, largest, texts)
+    for column in range(5):
+        wrong = [level + (number == column) for number, level in enumerate(largest)]
+        with pytest.raises(ValueError, match=f"size statistics of column {column} with"):
+            refuse_misfits(footer, [0] * 5, wrong, texts)
+    with pytest.raises(ValueError, match="column 1 with bytes of texts, of which it holds none"):
+        refuse_misfits(footer, [0] * 5, largest, [True, False, True, False, True])
+    for stop in range(length):
+        with pytest.raises(ValueError, match="a footer"):
+            refuse_misfits(footer[:stop], [0] * 5, largest, texts)
+
+
+def test_rows_that_a_footer_promises_and_a_file_lacks_are_listed(root):
+    found = describe("train", settings(write(root, {"a.parquet": hub_table(4)})))
+    write(root, {"a.parquet": hub_table(3)})
+    _, skipped = shards_of(found, per_shard=4)
+    assert [(entry.images, "fewer rows" in entry.reason) for entry in skipped] == [(1, True)]
 
 
 def test_a_table_that_is_gone_is_listed(root):

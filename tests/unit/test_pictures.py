@@ -14,7 +14,7 @@ from PIL import Image
 
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.images.formats import EXTENSIONS, FORMATS, fitting_extension, sniff
-from dpt_ray.data.images.pictures import FREE_PIXELS, MAX_PIXELS, RefusedImageError, refuse_size
+from dpt_ray.data.images.pictures import FREE_PIXELS, MAX_PIXELS, MAX_RUN_LENGTH_PIXELS, RefusedImageError, refuse_size
 from dpt_ray.data.importing.import_plan import RawImage
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.errors import UserError
@@ -136,6 +136,21 @@ def test_the_bound_of_claims_starts_above_usual_sizes():
         refuse_size(11, 10, 10**9, 100)
 
 
+def test_bmps_in_run_lengths_are_read_up_to_a_size():
+    """Pillow decodes them in Python; ends of lines alone would have it fill millions of pixels for two bytes each."""
+
+    def bmp(width: int, height: int, runs: bytes) -> bytes:
+        head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+        place = 14 + len(head) + 1024
+        colours = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
+        return b"BM" + struct.pack("<IHHI", place + len(runs), 0, 0, place) + head + colours + runs
+
+    assert (decode(bmp(8, 8, b"\x08\x55\0\0" * 8 + b"\0\1")) == 0x55).all()
+    width = MAX_RUN_LENGTH_PIXELS // 4 + 1
+    message = complaint(bmp(width, 4, b"\0\0" * 4 + bytes(1000)))
+    assert f"is a BMP in run lengths of {width}x4 pixels; at most 8,000,000 are read: convert it to PNG" in message
+
+
 def test_texts_that_unpack_to_gigabytes_are_refused():
     png = encode(noise())
     bomb = zlib.compress(bytes(10**8))
@@ -199,7 +214,7 @@ def test_large_transparent_images_are_laid_over_white_strip_by_strip(monkeypatch
         form = ImageForm(size, channels)
         whole = decode_image(data, form, "x")
         with monkeypatch.context() as patch:
-            patch.setattr("dpt_ray.data.images.pictures._STRIP_PIXELS", 100)
+            patch.setattr("dpt_ray.data.images.decoding.decoding.pictures._STRIP_PIXELS", 100)
             assert np.array_equal(decode_image(data, form, "x"), whole)
 
 

@@ -66,7 +66,7 @@ def autoencoder_form(config: Mapping[str, Any]) -> AutoencoderForm:
             scale=float(config.get("scaling_factor") or (0.18215 if family == "AutoencoderKL" else 1.0)),
             shift=float(config.get("shift_factor") or 0.0),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"lacks or garbles a setting of {family} ({error})") from None
 
 

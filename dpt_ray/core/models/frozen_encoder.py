@@ -11,6 +11,7 @@ from dpt_ray.core.models.pretrained import check_weights, parse_config
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.state_mismatch import some
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's channel statistics, by which these encoders' inputs are normalised."""
@@ -52,6 +53,12 @@ class FrozenEncoder(nn.Module):
         self.crop, self.blocks = crop, blocks
         self.normalised = config.model_type not in BEFORE_NORM
         self.feature_size = blocks * config.hidden_size
+        try:  # a configuration may hold what fits its weights and still computes nothing
+            features = self(torch.zeros(1, 3, crop, crop, dtype=torch.uint8))
+            if features.shape != (1, self.feature_size):
+                raise ValueError(f"features of shape {tuple(features.shape)}")
+        except Exception as error:  # whatever transformers and torch raise
+            raise UserError(f"is no encoder that can encode an image ({one_line(error)})", where=location) from None
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
@@ -111,8 +118,12 @@ def _load(folder: str, where: str) -> nn.Module:
 
 
 def _sizes_of(auto_config: Any, family: str) -> set[str]:
-    """Return the names of a family's own settings, without those that choose code: attention, kernels, quantisation."""
-    return {name for name in auto_config.for_model(family).to_dict() if not name.startswith("_")} - {
+    """Return the names of a family's own settings, without those that choose code: attention, kernels, quantisation.
+
+    Shares of dropout are left out, too: nothing is dropped of a frozen encoder, and a share that is none makes it fail.
+    """
+    own = auto_config.for_model(family).to_dict()
+    return {name for name in own if not name.startswith("_") and "drop" not in name} - {
         "attn_implementation", "experts_implementation", "use_kernels", "quantization_config", "dtype", "torch_dtype",
     }  # fmt: skip
 

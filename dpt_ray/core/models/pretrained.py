@@ -14,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from dpt_ray.text import one_line
+
 MAX_CONFIG_BYTES = 1 << 20
 
 REFUSED_KEYS = ("quantization_config", "auto_map", "custom_pipelines", "adapter_path", "peft_config")
@@ -96,8 +98,3 @@ def _numel(shape: list[int]) -> int:
     for side in shape:
         total *= side
     return total
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's beginning on one line, at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

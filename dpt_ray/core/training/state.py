@@ -18,6 +18,7 @@ from dpt_ray.core.state_mismatch import misfits
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.power_ema import PowerEma
 from dpt_ray.core.weights import read_metadata
+from dpt_ray.text import one_line
 
 
 class ForeignCheckpointError(ValueError):
@@ -105,8 +106,8 @@ class TrainState:
                     raise ValueError(f"its {part} is {complaint}")
             optimizer = self._optimizer_state(_with_prefix(tensors, "optimizer."))
             images_seen, history = int(metadata["images_seen"]), list(json.loads(metadata["history"]))
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
-            raise ForeignCheckpointError(f"not a checkpoint of this training: {error}") from error
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+            raise ForeignCheckpointError(f"not a checkpoint of this training: {one_line(error)}") from error
         for part, module in self._parts().items():
             module.load_state_dict(weights[part])
         self.optimizer.load_state_dict(

@@ -30,6 +30,9 @@ and white), 13,000 as AVIF, 24,000 as WebP, and 42,000 as JPEG 2000."""
 BLACK_AND_WHITE_FACTOR = 4
 """A blank line of a fax (TIFF) is one bit, however wide."""
 
+MAX_RUN_LENGTH_PIXELS = 8_000_000
+"""Pixels of a BMP in run lengths. Pillow fills them in Python, 0.3 us for each, however few bytes there are."""
+
 _STRIP_PIXELS = 1_000_000
 _MOST_REASON = 200
 
@@ -87,6 +90,7 @@ def read_picture(
     with _open(file) as image:
         image_format, mode = image.format or "", image.mode
         refuse_size(image.width, image.height, len(data), max_pixels, black_and_white=mode == "1")
+        _refuse_long_runs(image)
         if image_format == "TIFF":
             image.load_end = lambda: None  # type: ignore[method-assign]  # it would turn the image
         deep = read_deep(image, file, lambda: _open(file))
@@ -133,6 +137,15 @@ def refuse_size(width: int, height: int, file_bytes: int, max_pixels: int, *, bl
         raise RefusedImageError(
             f"claims {width}x{height} pixels in {file_bytes:,} bytes; above {FREE_PIXELS:,} pixels "
             f"at most {for_each:,} are read for each byte"
+        )
+
+
+def _refuse_long_runs(image: ImageFile.ImageFile) -> None:
+    pixels = image.width * image.height
+    if pixels > MAX_RUN_LENGTH_PIXELS and any(tile.codec_name == "bmp_rle" for tile in image.tile):
+        raise RefusedImageError(
+            f"is a BMP in run lengths of {image.width}x{image.height} pixels; "
+            f"at most {MAX_RUN_LENGTH_PIXELS:,} are read: convert it to PNG"
         )
 
 

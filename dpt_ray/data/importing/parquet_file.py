@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpt_ray.data.importing.parquet_pages import ImplausibleFileError, Pages, walk_pages
+from dpt_ray.data.importing.parquet_walk import check_footer
 from dpt_ray.data.importing.thrift_compact import Reader, ThriftError
 from dpt_ray.data.storage import stores
 
@@ -184,8 +185,15 @@ def rows_together(chunks: Sequence[Chunk], most: int) -> int:
 
 
 def _parse(tail: bytes) -> pq.FileMetaData:
-    """Return the metadata of a file that ends so. Arrow wants a mark before it."""
-    return pq.read_metadata(pa.BufferReader(_MARK + tail))
+    """Return the metadata of a file that ends so. Arrow wants a mark before it.
+
+    Raises:
+        pa.ArrowException, UnicodeDecodeError: it is not readable, or its row groups do not fit its schema.
+    """
+    metadata = pq.read_metadata(pa.BufferReader(_MARK + tail))
+    length = int.from_bytes(tail[-_TAIL:-4], "little")
+    check_footer(metadata, tail[-_TAIL - length : -_TAIL])
+    return metadata
 
 
 def _count_structs(footer: bytes) -> None:

@@ -26,6 +26,8 @@ MAX_LABEL_CHARACTERS = 1000
 """Characters of the longest text that is read as a label; names are shorter still, but may have space around them."""
 MAX_DIFFERENT_CHARACTERS = 64 << 20
 """Characters of all different texts together that are read as labels of a file."""
+DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises over a damaged file; names that are no text give the last one."""
 _FOOTERS_TOGETHER = 8
 _ROWS_TOGETHER = 1 << 16
 
@@ -73,7 +75,7 @@ def _read_footer(file: FileEntry) -> Table | str:
             return Table(file["name"], url, opened.groups, opened.schema)
     except ImplausibleFileError as error:
         return str(error)
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGE as error:
         found = recognise(stores.read_range(url, 0, FIRST_BYTES))
         if found is not None and not found[0].startswith("a Parquet"):
             return f"is not a readable Parquet file but {found[0]}: {found[1]}"

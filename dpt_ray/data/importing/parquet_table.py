@@ -16,7 +16,7 @@ from dpt_ray.data.importing.image_files import hash_listing, unread
 from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, ranges
 from dpt_ray.data.importing.parquet_file import Leaf, ParquetFile, image_leaf, open_parquet, rows_together, text_leaf
 from dpt_ray.data.importing.parquet_files import ENDING, list_parquet
-from dpt_ray.data.importing.parquet_footer import read_footers, unreadable
+from dpt_ray.data.importing.parquet_footer import DAMAGE, read_footers, unreadable
 from dpt_ray.data.importing.parquet_labels import LabelMap, join_classes
 from dpt_ray.data.importing.parquet_pages import ImplausibleFileError
 from dpt_ray.data.importing.parquet_schema import BYTES, find_columns, label_kind
@@ -143,7 +143,7 @@ def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage 
         wrong = "are not in the file, which claims them"
     except ImplausibleFileError as error:
         wrong = str(error)
-    except (pa.ArrowException, OSError, KeyError) as error:  # pyarrow raises OSError for damage, too
+    except (*DAMAGE, KeyError) as error:
         yield unread(url, f"rows {done} to {stop - 1}: {unreadable(error)}", stop - done)
         return
     yield Skipped(printable(url), None, f"rows {done} to {stop - 1}: {wrong}", stop - done)

@@ -7,7 +7,7 @@ from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.images.perceptual_hash import PERCEPTUAL_HASH, PIXEL_HASH, ImageHashes
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
-from dpt_ray.errors import expecting
+from dpt_ray.data.storage.documents import read_document
 
 INDEX_FILE = "index.json"
 
@@ -109,17 +109,15 @@ def _root(folder: str) -> str:
 
 
 def read_index(folder: str) -> DatasetIndex:
-    """Read the index of the data set artifact in `folder`."""
-    url = stores.join(folder, INDEX_FILE)
-    tree = stores.read_json(url)
+    """Read the index of the data set artifact in `folder`.
+
+    Raises:
+        UserError: it is absent, or none that this package wrote.
+    """
 
     def resolve(path: str) -> str:
         return path if "://" in path or path.startswith("/") else stores.join(_root(folder), path)
 
-    with expecting("an index", url):
-        shards = tuple(
-            ShardInfo(**{**shard, "url": resolve(shard["url"]), "skipped": tuple(shard.get("skipped", ()))})
-            for shard in tree["shards"]
-        )
-        names = tuple(tree["class_names"]) if tree.get("class_names") else None
-        return DatasetIndex(shards, tuple(tree["class_counts"]), resolve(tree["label_folder"]), names)
+    index: DatasetIndex = read_document(stores.join(folder, INDEX_FILE), DatasetIndex, "an index")
+    shards = tuple(replace(shard, url=resolve(shard.url)) for shard in index.shards)
+    return DatasetIndex(shards, index.class_counts, resolve(index.label_folder), index.class_names or None)

@@ -11,6 +11,7 @@ from typing import Any
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.errors import UserError
+from dpt_ray.text import printable
 
 LISTED_IN_ERROR = 10
 """So many entries are told in an error; the artifact's manifest holds all."""
@@ -23,7 +24,7 @@ class Skipped:
     Attributes:
         where: URL of the shard or file.
         key: the sample's key; None stands for the whole file, or for a part of it without readable names.
-        reason: what is wrong with it, as in an error message.
+        reason: what is wrong with it, as in an error message: one line, whatever names of the data it holds.
         images: images that are lost with it, as far as that is known; at least 1.
     """
 
@@ -31,6 +32,9 @@ class Skipped:
     key: str | None
     reason: str
     images: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", printable(self.reason))  # frozen
 
     def __str__(self) -> str:
         place = self.where if self.key is None else f"{self.where}: sample {self.key!r}"

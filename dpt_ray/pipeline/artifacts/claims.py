@@ -117,4 +117,4 @@ def _may_be_alive(claim: dict[str, Any]) -> bool:
         return False
     except PermissionError:
         return True
-    return int(claim["process"]) != os.getpid() or claim.get("token") in _held
+    return int(claim["process"]) != os.getpid() or str(claim.get("token")) in _held

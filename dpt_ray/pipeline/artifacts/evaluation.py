@@ -6,22 +6,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpt_ray.core.metrics.calibration import (
-    ReliabilityBin,
-    reliability,
-)
+from dpt_ray.core.metrics.calibration import ReliabilityBin, reliability
 from dpt_ray.core.metrics.classification import accuracy
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.shards.skipped import count_images, read_skipped
-from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.documents import read_document
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
-from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.report.content import (
-    Metric,
-)
+from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
+from dpt_ray.report.content import Metric
 
 METRICS_FILE = "metrics.json"
 _UNREAD = -2
@@ -29,8 +24,12 @@ _UNREAD = -2
 
 
 def read_metrics(artifact: Artifact) -> dict[str, Any]:
-    """Return all figures, `per_class` (None where a class has no image) and `reliability` of pseudo-labels."""
-    return stores.read_json(artifact.file(METRICS_FILE))
+    """Return all figures, `per_class` (None where a class has no image) and `reliability` of pseudo-labels.
+
+    Raises:
+        UserError: they are absent, or not in the form that this package writes.
+    """
+    return read_document(artifact.file(METRICS_FILE), dict[str, Any], "the figures of an evaluation", REMOVE)
 
 
 def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()) -> float:

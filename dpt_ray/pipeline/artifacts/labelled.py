@@ -8,7 +8,8 @@ from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores
-from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.data.storage.documents import read_document
+from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
 
 _FILE = "labelled.json"
 
@@ -31,8 +32,13 @@ def write_labelled(folder: str, chosen: Sequence[LabelledImage]) -> None:
 
 
 def read_labelled(artifact: Artifact) -> list[LabelledImage]:
-    """Return the labelled images of a `LabelledSubset`."""
-    return [LabelledImage(*entry) for entry in stores.read_json(artifact.file(_FILE))]
+    """Return the labelled images of a `LabelledSubset`.
+
+    Raises:
+        UserError: the list is absent, or not in the form that this package writes.
+    """
+    entries = read_document(artifact.file(_FILE), list[tuple[int, int, str, int]], "a list of labelled images", REMOVE)
+    return [LabelledImage(*entry) for entry in entries]
 
 
 def labelled_source(artifact: Artifact, index: DatasetIndex, form: ImageForm) -> ImageSource:

@@ -15,6 +15,8 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import expecting
 
 MANIFEST_FILE = "manifest.json"
+REMOVE = "restore the file, or remove the artifact's folder to make it again"
+"""What to do about a file of an artifact that is damaged."""
 
 
 def fingerprint(description: Any) -> str:
@@ -53,7 +55,7 @@ def read_artifact(folder: str) -> Artifact:
     """
     url = stores.join(folder, MANIFEST_FILE)
     manifest = stores.read_json(url)
-    with expecting("a manifest", url, fix="restore the file, or remove the artifact's folder to make it again"):
+    with expecting("a manifest", url, fix=REMOVE):
         for key, kind in _MANIFEST_TYPES.items():
             if not isinstance(manifest[key], kind):
                 raise TypeError(f"{key} is no {kind.__name__}")

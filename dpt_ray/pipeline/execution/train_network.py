@@ -18,6 +18,7 @@ from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.distributed.skipped_log import read_ledger
 from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.pipeline.artifacts.trained_network import read_history_file
 from dpt_ray.pipeline.execution.step import StepContext
 
 HISTORY_ROWS, STEPS_PER_ROW = 200, 500
@@ -72,7 +73,7 @@ def train_network(
             looks=context.looks,
         )
     remove_checkpoints(context.folder)
-    history = stores.read_json(context.file(HISTORY_FILE))
+    history = read_history_file(context.file(HISTORY_FILE))
     images_in = sum(source.num_images for source, _ in sources.values())
     return {
         "images_seen": history[-1]["images"],

@@ -14,8 +14,10 @@ from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.documents import read_document
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.labelled import all_images, read_labelled, write_labelled
+from dpt_ray.pipeline.artifacts.store import REMOVE
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 DEFAULT_SHARE = 0.2
@@ -132,8 +134,12 @@ class DataPart(Step):
 
 
 def read_choice(url: str) -> Mapping[int, list[int]]:
-    """Return position of a shard -> rows of it that are kept out."""
-    return {int(position): rows for position, rows in stores.read_json(url).items()}
+    """Return position of a shard -> rows of it that are kept out.
+
+    Raises:
+        UserError: the choice is absent, or none that this package wrote.
+    """
+    return read_document(url, dict[int, list[int]], "a choice of images", REMOVE)
 
 
 def _keep_rows(shard: ShardInfo, kept: np.ndarray) -> ShardInfo:

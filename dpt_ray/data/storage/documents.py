@@ -1,0 +1,33 @@
+"""Documents of JSON that are held against the type that they should have."""
+
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from dpt_ray.data.storage import stores
+from dpt_ray.errors import UserError
+
+_Adapter = cache(TypeAdapter)
+
+
+def read_document(url: str, kind: Any, what: str, fix: str | None = None) -> Any:
+    """Return a document of JSON as a value of a type.
+
+    Args:
+        url: where it is.
+        kind: its type: built-in types, dataclasses, and generic ones of these. Nothing is converted but lists to tuples
+            and names to numbers, where these are keys. Names that a dataclass lacks are passed over.
+        what: what it should be, with its article, for messages.
+        fix: what to do if it is not.
+
+    Raises:
+        UserError: it is absent, no JSON, or of another form.
+    """
+    try:
+        return _Adapter(kind).validate_json(stores.read_bytes(url), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = first["msg"] if not place else f"{place[:80]}: {first['msg']}"
+        raise UserError(f"is not {what} ({reason[:200]})", where=url, fix=fix) from None
