@@ -43,7 +43,7 @@ class Table:
         return [self.footer.row_group(number).num_rows for number in range(self.footer.num_row_groups)]
 
 
-def open_file(url: str):
+def open_file(url: str) -> Any:
     """Open a file for reading."""
     filesystem, path = stores.filesystem(url)
     return filesystem.open(path, "rb")

@@ -62,7 +62,8 @@ class ParquetTables(ImageSet):
 
 def _touched(groups: Groups, start: int, stop: int) -> dict[str, Any]:
     """Return the row groups that hold some of the rows [start, stop), and the first group's first row."""
-    touched, first_row, row = [], 0, 0
+    touched: list[int] = []
+    first_row, row = 0, 0
     for number, rows in enumerate(groups):
         if row < stop and row + rows > start:
             if not touched:

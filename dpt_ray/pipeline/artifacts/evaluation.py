@@ -30,7 +30,8 @@ _UNREAD = -2
 
 def read_metrics(artifact: Artifact) -> dict[str, Any]:
     """Return all figures, `per_class` (None where a class has no image) and `reliability` of pseudo-labels."""
-    return stores.read_json(artifact.file(METRICS_FILE))
+    metrics: dict[str, Any] = stores.read_json(artifact.file(METRICS_FILE))
+    return metrics
 
 
 def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()) -> float:

@@ -13,7 +13,8 @@ CLASSIFIER_TITLES = {"stage1": "stage 1 classifier", "stage3": "stage 3 classifi
 
 def read_history(artifact: Artifact) -> list[dict[str, float]]:
     """Return the loss curve of a trained network: rows with `images` and averaged metrics."""
-    return stores.read_json(artifact.file(HISTORY_FILE))
+    rows: list[dict[str, float]] = stores.read_json(artifact.file(HISTORY_FILE))
+    return rows
 
 
 def describe_training(images: int, *names: str) -> str:
