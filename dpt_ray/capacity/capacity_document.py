@@ -73,17 +73,6 @@ def render() -> str:
     sources = "\n".join(
         f"- **{scale.title}**: [`{scale.config}`](../{scale.config}); {scale.source}." for scale in SCALES
     )
-    reading = "\n".join(
-        f"- {rate.images_per_second:,.0f} images/s of a CPU for JPEGs of {rate.stored_pixels:,} pixels "
-        f"([{rate.source.rpartition('/')[2]}](benchmarks/{rate.source.rpartition('/')[2]}))"
-        for rate in read_rates()
-    )
-    shares = ", ".join(
-        f"{network} {share:g} in {precision}"
-        for precision, networks in compute.UTILISATION.items()
-        for network, share in networks.items()
-    )
-    peaks = ", ".join(f"{number(peak / 1e12)}e12 in {name}" for name, peak in compute.H100.peak.items())
     return f"""# How large a cluster
 
 Written by `{COMMAND}` from the settings, the benchmarks and the networks themselves. `--dry-run` prints the
@@ -98,7 +87,23 @@ what follows from such a rate (readers, requests and bytes for a GPU) is as unce
 `jobs/benchmark.py train --device cuda` and the metric `ray_dpt_images_total`, and scale: twice the images/s need twice the
 readers and half the GPU-hours. GPU-hours are of one {compute.H100.name}; N GPUs take an Nth of the time at best.
 
-## How each figure follows
+{_derivation()}"""
+
+
+def _derivation() -> str:
+    """Return the section that says how each figure follows."""
+    reading = "\n".join(
+        f"- {rate.images_per_second:,.0f} images/s of a CPU for JPEGs of {rate.stored_pixels:,} pixels "
+        f"([{rate.source.rpartition('/')[2]}](benchmarks/{rate.source.rpartition('/')[2]}))"
+        for rate in read_rates()
+    )
+    shares = ", ".join(
+        f"{network} {share:g} in {precision}"
+        for precision, networks in compute.UTILISATION.items()
+        for network, share in networks.items()
+    )
+    peaks = ", ".join(f"{number(peak / 1e12)}e12 in {name}" for name, peak in compute.H100.peak.items())
+    return f"""## How each figure follows
 
 **GPU-hours** = images x operations of an image / (peak x share of it) / 3600.
 
