@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dpt_ray.config.places import redacted
 from dpt_ray.text import printable
@@ -19,7 +20,9 @@ class UserError(Exception):
         message = f"{self.where}: {self.what}" if where else self.what
         super().__init__(printable(" ".join((message + (f"; {self.fix}" if fix else "")).split())))
 
-    def __reduce__(self):  # keyword-only arguments do not survive the default pickling between processes
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # keyword-only arguments do not survive the default pickling
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
 

@@ -126,22 +126,21 @@ def _kornia(images: np.ndarray) -> Contestant | None:
         from kornia import augmentation as kornia
     except ImportError:
         return None
-    always = {"p": 1.0}
     operations = [
-        kornia.RandomAutoContrast(**always),
-        kornia.RandomBrightness((0.05, 0.95), **always),
-        kornia.RandomSaturation((0.05, 0.95), **always),
-        kornia.RandomContrast((0.05, 0.95), **always),
-        kornia.RandomEqualize(**always),
+        kornia.RandomAutoContrast(p=1.0),
+        kornia.RandomBrightness((0.05, 0.95), p=1.0),
+        kornia.RandomSaturation((0.05, 0.95), p=1.0),
+        kornia.RandomContrast((0.05, 0.95), p=1.0),
+        kornia.RandomEqualize(p=1.0),
         kornia.RandomGrayscale(p=0.0),
-        kornia.RandomPosterize((4, 8), **always),
-        kornia.RandomRotation(30.0, **always),
-        kornia.RandomSharpness(0.95, **always),
-        kornia.RandomShear((-17.0, 17.0), **always),
-        kornia.RandomShear((0.0, 0.0, -17.0, 17.0), **always),
-        kornia.RandomSolarize(0.5, 0.0, **always),
-        kornia.RandomTranslate((0.0, 0.3), None, **always),
-        kornia.RandomTranslate(None, (0.0, 0.3), **always),
+        kornia.RandomPosterize((4, 8), p=1.0),
+        kornia.RandomRotation(30.0, p=1.0),
+        kornia.RandomSharpness(0.95, p=1.0),
+        kornia.RandomShear((-17.0, 17.0), p=1.0),
+        kornia.RandomShear((0.0, 0.0, -17.0, 17.0), p=1.0),
+        kornia.RandomSolarize(0.5, 0.0, p=1.0),
+        kornia.RandomTranslate((0.0, 0.3), None, p=1.0),
+        kornia.RandomTranslate(None, (0.0, 0.3), p=1.0),
     ]
     strong = kornia.AugmentationSequential(*operations, random_apply=3, data_keys=["input"])
     weak = kornia.AugmentationSequential(

@@ -191,7 +191,7 @@ class _Training:
             ema_decay=DECAY,
             optimizer=OptimizerConfig(learning_rate=LEARNING_RATE, decay_all_parameters=True, weight_decay=0.01),
         )
-        self.form = {"image_size": chosen.image_size, "channels": chosen.channels, "num_classes": CLASSES}
+        self._size, self._channels = chosen.image_size, chosen.channels
         self.shape = (chosen.channels, chosen.image_size, chosen.image_size)
         self.images = np.random.default_rng(0).integers(0, 256, (IMAGES, *self.shape), dtype=np.uint8)
         self.labels = np.arange(IMAGES) % CLASSES
@@ -199,13 +199,15 @@ class _Training:
     def network(self) -> UViT:
         """Return the network with its initial weights."""
         torch.manual_seed(0)
-        network = build_generator(self.config, **self.form)
+        network = build_generator(self.config, image_size=self._size, channels=self._channels, num_classes=CLASSES)
         assert isinstance(network, UViT)
         return network.to(self.device)
 
     def state(self) -> TrainState:
         """Return our training before its first step."""
-        return generator_training(self.config, **self.form, seed=0)
+        return generator_training(
+            self.config, image_size=self._size, channels=self._channels, num_classes=CLASSES, seed=0
+        )
 
     def ours(self) -> Callable[[int], int]:
         """Return our loop as a contestant, a pass being a step."""
@@ -293,14 +295,17 @@ class _Clock:
 
 def _clocked_state(job: _Training) -> TrainState:
     state = job.state()
-    state.objective.clock = _Clock(job.device)
-    state.objective.register_forward_pre_hook(state.objective.clock)
+    clock = _Clock(job.device)
+    state.objective.clock = clock  # type: ignore[assignment]  # torch's stubs allow tensors and modules only
+    state.objective.register_forward_pre_hook(clock)
     return state
 
 
 def _clocked_file(state: TrainState) -> bytes:
     """Stands in for the file of the trained network: how long a step took."""
-    return json.dumps(state.objective.clock.step_seconds()).encode()
+    clock = state.objective.clock
+    assert isinstance(clock, _Clock)
+    return json.dumps(clock.step_seconds()).encode()
 
 
 def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -> dict[str, Any]:

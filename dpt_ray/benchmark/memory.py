@@ -1,5 +1,6 @@
 """How much memory a stream takes while it passes through far more images than the object store holds."""
 
+import logging
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -52,7 +53,7 @@ def measure_stream_memory(source: ImageSource, shuffle_window: int, cpus: int, s
         object_store_memory=store_mib * MIB,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     configure_data()
     # The same shards again and again are as many different ones to the stream.
@@ -73,7 +74,7 @@ def measure_stream_memory(source: ImageSource, shuffle_window: int, cpus: int, s
 class _Sampler:
     """Sums the memory of this process and all below it, from a thread."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._totals: list[float] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -29,7 +29,7 @@ def write_photo_shards(folder: Path, shards: int, images_per_shard: int) -> str:
 def _crop(photo: Image.Image, number: int) -> bytes:
     """Return another part of the photograph for every number."""
     rng = np.random.default_rng(number)
-    left, top = rng.integers(photo.width - WIDTH + 1), rng.integers(photo.height - HEIGHT + 1)
+    left, top = int(rng.integers(photo.width - WIDTH + 1)), int(rng.integers(photo.height - HEIGHT + 1))
     part = photo.crop((left, top, left + WIDTH, top + HEIGHT))
     if rng.random() < 0.5:
         part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -23,6 +23,9 @@ SAME = 1e-4
 """Relative difference at which an objective counts as reached."""
 CHUNK = 4096
 
+Pieces = list[tuple[torch.Tensor, torch.Tensor]]
+"""Features (N, D) and labels (N,) in parts."""
+
 
 def measure_probe(
     *, rows: int, features: int, classes: int, decay: float, rounds: int, device: str, say: Callable[[str], None]
@@ -42,7 +45,8 @@ def measure_probe(
     x, y = make_problem(rows, features, classes, decay)
     l2 = 0.0025 / rows
     pieces = list(zip(x.split(CHUNK), y.split(CHUNK), strict=True))
-    own_runs, their_runs = [], {tolerance: [] for tolerance in TOLERANCES}
+    own_runs: list[list[tuple[float, float]]] = []
+    their_runs: dict[float, list[dict[str, Any]]] = {tolerance: [] for tolerance in TOLERANCES}
     warm = rows // 10  # of both; the rest would be as fast and take as long again
     _our_curve([(x[:warm], y[:warm])], features, classes, l2, device)
     _their_fit(x[:warm].numpy(), y[:warm].numpy(), l2, TOLERANCES[0], pieces)
@@ -91,7 +95,7 @@ def make_problem(rows: int, features: int, classes: int, decay: float) -> tuple[
     return normalise_rows(x @ basis), y
 
 
-def _our_curve(pieces: list, features: int, classes: int, l2: float, device: str) -> list[tuple[float, float]]:
+def _our_curve(pieces: Pieces, features: int, classes: int, l2: float, device: str) -> list[tuple[float, float]]:
     curve: list[tuple[float, float]] = []
     began = time.perf_counter()
     fit_logistic(
@@ -101,7 +105,7 @@ def _our_curve(pieces: list, features: int, classes: int, l2: float, device: str
     return curve
 
 
-def _their_fit(x: np.ndarray, y: np.ndarray, l2: float, tolerance: float, pieces: list) -> dict[str, Any]:
+def _their_fit(x: np.ndarray, y: np.ndarray, l2: float, tolerance: float, pieces: Pieces) -> dict[str, Any]:
     model = LogisticRegression(C=1 / (l2 * len(y)), fit_intercept=False, tol=tolerance, max_iter=5000)
     began = time.perf_counter()
     with warnings.catch_warnings():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dpt_ray.core.models.uvit import UViT, sinusoidal_embedding
+from dpt_ray.core.models.uvit import Block, UViT, sinusoidal_embedding
 
 BETA_MIN, BETA_MAX = 0.1, 20.0
 
@@ -37,6 +37,7 @@ def published_forward(network: UViT, x: Tensor, time: Tensor, label: Tensor) -> 
 
 
 def _block(block: torch.nn.Module, tokens: Tensor) -> Tensor:
+    assert isinstance(block, Block)
     attention = block.attention
     batch, length, width = tokens.shape
     qkv = attention.qkv(block.attention_norm(tokens))

@@ -5,7 +5,7 @@ list of shards, with the same number of CPUs.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -23,6 +23,9 @@ from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
 
 BATCH, LANES = 256, 8
 """A batch of usual size, from as many lanes as is the default of settings."""
+
+Decode = Callable[[Sequence[bytes], ImageForm], np.ndarray]
+"""Brings encoded images into a form: uint8 (N, C, H, W)."""
 
 
 def decode_fast(encoded: Sequence[bytes], form: ImageForm) -> np.ndarray:
@@ -55,7 +58,6 @@ def decode_only(source: ImageSource, cpus: int) -> Contestant:
     """The ceiling: every CPU decodes images that lie in its memory, and throws the pixels away."""
     import ray
 
-    @ray.remote(num_cpus=0)
     class Decoder:
         def __init__(self, urls: list[str], form: ImageForm):
             self._form = form
@@ -68,19 +70,20 @@ def decode_only(source: ImageSource, cpus: int) -> Contestant:
             return passes * len(self._encoded)
 
     urls = [shard.info.url for shard in source.shards]
-    decoders = [Decoder.remote(urls[rank::cpus], source.form) for rank in range(cpus)]
+    actor = ray.remote(num_cpus=0)(Decoder)
+    decoders: list[Any] = [actor.remote(urls[rank::cpus], source.form) for rank in range(cpus)]
     return lambda passes: sum(ray.get([decoder.decode.remote(passes) for decoder in decoders]))
 
 
-def stock_ray(source: ImageSource, decode: Any) -> Contestant:
+def stock_ray(source: ImageSource, decode: Decode) -> Contestant:
     """`ray.data.read_webdataset`, decoding in tasks of Ray Data."""
     import ray
 
-    urls = [shard.info.url for shard in source.shards]
+    urls, form = [shard.info.url for shard in source.shards], _pixel_form(source)
 
     def decode_rows(rows: dict[str, Any]) -> dict[str, Any]:
         column = next(name for name in rows if name in IMAGE_EXTENSIONS)
-        return {"image": decode(list(rows[column]), source.form)}
+        return {"image": decode(list(rows[column]), form)}
 
     def run(passes: int) -> int:
         rows = ray.data.read_webdataset(urls * passes, decoder=None, override_num_blocks=len(urls) * passes)
@@ -90,26 +93,32 @@ def stock_ray(source: ImageSource, decode: Any) -> Contestant:
     return run
 
 
-def web_loader(source: ImageSource, decode: Any, cpus: int) -> Contestant:
+def web_loader(source: ImageSource, decode: Decode, cpus: int) -> Contestant:
     """`webdataset.WebLoader`, with a worker process for each CPU; shards are dealt to them in turns."""
     import webdataset
 
-    urls = [shard.info.url for shard in source.shards]
+    urls, form = [shard.info.url for shard in source.shards], _pixel_form(source)
 
     def run(passes: int) -> int:
         dataset = webdataset.WebDataset(urls * passes, shardshuffle=False, empty_check=False)
         encoded = dataset.map(_encoded_image).batched(BATCH, collation_fn=list)
-        decoded = encoded.map(partial(_decode_batch, decode, source.form))
+        decoded = encoded.map(partial(_decode_batch, decode, form))
         return sum(len(batch) for batch in webdataset.WebLoader(decoded, batch_size=None, num_workers=cpus))
 
     return run
+
+
+def _pixel_form(source: ImageSource) -> ImageForm:
+    if not isinstance(source.form, ImageForm):
+        raise TypeError("the usual readers decode images, not latents")
+    return source.form
 
 
 def _encoded_image(sample: dict[str, Any]) -> bytes:
     return next(sample[name] for name in IMAGE_EXTENSIONS if name in sample)
 
 
-def _decode_batch(decode: Any, form: ImageForm, encoded: list[bytes]) -> Any:
+def _decode_batch(decode: Decode, form: ImageForm, encoded: list[bytes]) -> Any:
     import torch
 
     return torch.from_numpy(decode(encoded, form))

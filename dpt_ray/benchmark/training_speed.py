@@ -1,6 +1,7 @@
 """The benchmark of a training step: ours against an ordinary loop that does the same arithmetic."""
 
 import copy
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from dpt_ray.config.schema import ClassifierConfig, ClassifierModelConfig
 from dpt_ray.core.models.network_settings import build_classifier, channel_statistics
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.semi_supervised.classification_objective import SemiSupervised
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
 from dpt_ray.core.training.compute import Precision, compile_network, in_precision, keep_channels_last
 from dpt_ray.core.training.from_settings import classifier_training, strong_augmentation
@@ -121,6 +123,7 @@ def _ours(
 
     def parts() -> dict[str, float]:
         batch = next(batches)
+        assert isinstance(state.objective, SemiSupervised)
         weak, strong = state.objective.weak, state.objective.strong
         unlabelled = batch["unlabelled"]
 
@@ -156,35 +159,19 @@ def _plain(
     torch.manual_seed(0)
     model = build_classifier(config.model, channels=3, num_classes=CLASSES).to(device).train()
     if last:
-        model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
     average = copy.deepcopy(model)
     if compiled:
         model.compile()
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 5e-4}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=0.03, momentum=0.9, nesterov=True)
+    optimizer = _plain_optimizer(model)
     weak = Weak(config.augmentation.flip, config.augmentation.crop_padding)
     strong = strong_augmentation(config.augmentation, weak, 3)
     mean, std = channel_statistics(config.model, 3)
-    data = torch.from_numpy(images).to(device)
-    labels = torch.arange(len(images), device=device) % CLASSES
     tau = torch.tensor(1 / CLASSES, device=device)
     p_tilde = torch.full((CLASSES,), 1 / CLASSES, device=device)
     h_tilde = p_tilde.clone()
 
-    def batches() -> Iterator[tuple[Tensor, Tensor, Tensor, RowRandom, RowRandom]]:
-        step = 0
-        while True:
-            of_labelled = torch.randint(LABELLED, (config.labelled_batch,), device=device)
-            of_unlabelled = LABELLED + torch.randint(UNLABELLED, (config.unlabelled_batch,), device=device)
-            seeds = [range(16 * step, 16 * step + 8), range(16 * step + 8, 16 * step + 16)]
-            one = RowRandom(seeds[0], config.labelled_batch // 8, device)
-            two = RowRandom(seeds[1], config.unlabelled_batch // 8, device)
-            yield data[of_labelled], labels[of_labelled], data[of_unlabelled], one, two
-            step += 1
-
-    stream = batches()
+    stream = _plain_batches(config, images, device)
 
     def step() -> None:
         nonlocal tau, p_tilde, h_tilde
@@ -218,6 +205,28 @@ def _plain(
         return steps * (config.labelled_batch + config.unlabelled_batch)
 
     return run
+
+
+def _plain_optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 5e-4}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=0.03, momentum=0.9, nesterov=True)
+
+
+def _plain_batches(
+    config: ClassifierConfig, images: np.ndarray, device: str
+) -> Iterator[tuple[Tensor, Tensor, Tensor, RowRandom, RowRandom]]:
+    """Yield labelled images, their labels, unlabelled images, and the random numbers of both, drawn with repetition."""
+    data = torch.from_numpy(images).to(device)
+    labels = torch.arange(len(images), device=device) % CLASSES
+    for step in itertools.count():
+        of_labelled = torch.randint(LABELLED, (config.labelled_batch,), device=device)
+        of_unlabelled = LABELLED + torch.randint(UNLABELLED, (config.unlabelled_batch,), device=device)
+        seeds = [range(16 * step, 16 * step + 8), range(16 * step + 8, 16 * step + 16)]
+        one = RowRandom(seeds[0], config.labelled_batch // 8, device)
+        two = RowRandom(seeds[1], config.unlabelled_batch // 8, device)
+        yield data[of_labelled], labels[of_labelled], data[of_unlabelled], one, two
 
 
 def _fairness(logits: Tensor, mask: Tensor, p_tilde: Tensor, h_tilde: Tensor) -> Tensor:

@@ -71,17 +71,6 @@ def render() -> str:
     """Return the document. It reads `configs/`, so the working folder must be the repository's root."""
     table = size_table({scale.title: scale_size(scale) for scale in SCALES})
     sources = "\n".join(f"- **{scale.title}**: `{scale.config}`;\n  {scale.source}." for scale in SCALES)
-    reading = "\n".join(
-        f"- {rate.images_per_second:,.0f} images/s of a CPU for JPEGs of {rate.stored_pixels:,} pixels "
-        f"([{rate.source.rpartition('/')[2]}](../../results/benchmarks/{rate.source.rpartition('/')[2]}))"
-        for rate in read_rates()
-    )
-    shares = "\n".join(
-        f"| {network} | {precision} | {share:g} |"
-        for precision, networks in compute.UTILISATION.items()
-        for network, share in networks.items()
-    )
-    peaks = ", ".join(f"{number(peak / 1e12)}e12 in {name}" for name, peak in compute.H100.peak.items())
     return f"""# How large a cluster
 
     .venv/bin/dpt prepare --config configs/digits.yaml
@@ -103,7 +92,23 @@ yet.** Whatever follows from such a rate (readers, requests and bytes for a GPU)
 Measure your own rate with `dpt benchmark train --device cuda` and the metric `ray_dpt_images_total`, and scale:
 twice the images/s need twice the readers and half the GPU-hours.
 
-## How each figure follows
+{_derivation()}"""
+
+
+def _derivation() -> str:
+    """Return the section that says how each figure follows."""
+    reading = "\n".join(
+        f"- {rate.images_per_second:,.0f} images/s of a CPU for JPEGs of {rate.stored_pixels:,} pixels "
+        f"([{rate.source.rpartition('/')[2]}](../../results/benchmarks/{rate.source.rpartition('/')[2]}))"
+        for rate in read_rates()
+    )
+    shares = "\n".join(
+        f"| {network} | {precision} | {share:g} |"
+        for precision, networks in compute.UTILISATION.items()
+        for network, share in networks.items()
+    )
+    peaks = ", ".join(f"{number(peak / 1e12)}e12 in {name}" for name, peak in compute.H100.peak.items())
+    return f"""## How each figure follows
 
 **GPU-hours** = images x operations of an image / (peak x share of it) / 3600.
 

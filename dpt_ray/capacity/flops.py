@@ -56,7 +56,7 @@ def count_flops(model: torch.nn.Module, *inputs: torch.Tensor) -> int:
     model.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(*inputs)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def classifier_flops(config: ClassifierConfig, *, size: int, channels: int, num_classes: int) -> int:

@@ -127,17 +127,46 @@ class _Stored:
 
 def size_run(config: RunConfig, data: DataSize) -> RunSize:
     """Return the size of a run on a training set."""
-    size, channels, classes = config.data.image_size, config.data.channels, data.num_classes
-    decoded = data.images * channels * size**2
-    pseudo = config.sampling.per_class * classes
-    keep = config.cluster.keep_mib * 2**20
-    one_shard = storage.shard_bytes(data.images_per_shard, data.image_bytes)
-    images = _Stored(one_shard, read_rate(data.stored_pixels), decoded > keep)
-    latent = storage.latent_bytes(config.stage2, config.data) if config.stage2.in_latents else 0
-    latents = _Stored(latent * data.images_per_shard, LATENT_READ_RATE, latent * data.images > keep)
-    fetches = storage.fetches_per_image(data.images_per_shard, config.data.lanes, config.data.shuffle_window)
+    return _Sizing(config, data).size()
 
-    def stage(
+
+class _Sizing:
+    """What the stages of a run have in common, and the size of each."""
+
+    def __init__(self, config: RunConfig, data: DataSize):
+        self._config, self._data = config, data
+        self._pixels = config.data.channels * config.data.image_size**2
+        self._decoded = data.images * self._pixels
+        self._pseudo = config.sampling.per_class * data.num_classes
+        self._shard = storage.shard_bytes(data.images_per_shard, data.image_bytes)
+        self._latent = storage.latent_bytes(config.stage2, config.data) if config.stage2.in_latents else 0
+        self._fetches = storage.fetches_per_image(data.images_per_shard, config.data.lanes, config.data.shuffle_window)
+        keep = config.cluster.keep_mib * 2**20
+        self._images = _Stored(self._shard, read_rate(data.stored_pixels), self._decoded > keep)
+        streams = self._latent * data.images > keep
+        self._latents = _Stored(self._latent * data.images_per_shard, LATENT_READ_RATE, streams)
+
+    def size(self) -> RunSize:
+        """Return the size of the whole run."""
+        config, data = self._config, self._data
+        stages = [
+            *self._classifier("stage1", config.stage1),
+            *self._encoding(),
+            *self._generator(),
+            *self._decoding(),
+            *self._classifier("stage3", config.stage3),
+        ]
+        latents = self._latent * data.images
+        return RunSize(
+            data,
+            tuple(stages),
+            shards=-(-data.images // data.images_per_shard) * self._shard,
+            results=_results(config, data, self._pseudo, stages) + latents,
+            object_store=_object_store(config, max(self._decoded, latents), self._pseudo * self._pixels),
+        )
+
+    def _stage(
+        self,
         id: str,
         count: float,
         per_image: float,
@@ -147,13 +176,14 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
         reads: Literal["never", "once", "again"],
         checkpoint: int = 0,
         precision: str = "float32",
-        stored: _Stored = images,
+        stored: _Stored | None = None,
     ) -> StageSize:
         """Size a stage that computes on `count` images, of which `share` come from the training set."""
+        stored = stored or self._images
         rate = compute.rate(per_image, network, precision)
         taken = rate * share
         streaming = reads == "once" or (reads == "again" and stored.streams)
-        each = 1 / data.images_per_shard if reads == "once" else fetches
+        each = 1 / self._data.images_per_shard if reads == "once" else self._fetches
         return StageSize(
             id,
             count / rate / 3600,
@@ -165,66 +195,74 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
             checkpoint,
         )
 
-    def classifier(id: str, settings: ClassifierConfig) -> list[StageSize]:
-        forward = compute.classifier_flops(settings, size=size, channels=channels, num_classes=classes)
+    def _classifier(self, id: str, settings: ClassifierConfig) -> list[StageSize]:
+        data, channels = self._data, self._config.data.channels
+        forward = compute.classifier_flops(
+            settings, size=self._config.data.image_size, channels=channels, num_classes=data.num_classes
+        )
         if settings.model.name == "linear_probe":
             if id == "stage3":  # real images are encoded already
-                return [stage("encoding_pseudo_images", pseudo, forward, "vit", 0, reads="never")]
-            return [stage("encoding", data.images, forward, "vit", 1, reads="once")]
-        per_image = compute.training_flops_per_image(settings, forward)
+                return [self._stage("encoding_pseudo_images", self._pseudo, forward, "vit", 0, reads="never")]
+            return [self._stage("encoding", data.images, forward, "vit", 1, reads="once")]
         learns = settings.unlabelled_batch if uses_unlabelled(settings) else 0
-        checkpoint = storage.classifier_checkpoint(
-            settings, channels=channels, num_classes=classes, num_unlabelled=data.images
-        )
-        share = learns / (learns + settings.labelled_batch)
-        network, precision = settings.model.name, settings.precision
-        made = [
-            stage(
-                id, settings.images, per_image, network, share,
-                reads="again", checkpoint=checkpoint, precision=precision,
-            )
-        ]  # fmt: skip
-        if id == "stage1":
-            made.append(stage("pseudo_labels", data.images, forward, network, 1, reads="once"))
-        return made
-
-    side, depth = config.stage2.canvas(config.data)
-    generate = compute.generator_flops(config.stage2, size=side, channels=depth, num_classes=classes)
-    network = config.stage2.model.name
-    encoding, decoding = [], []
-    if config.stage2.in_latents:
-        flips = 2 if config.stage2.flip else 1
-        encode, decode = (size**2 * f for f in (compute.ENCODE_FLOPS_PER_PIXEL, compute.DECODE_FLOPS_PER_PIXEL))
-        precision = config.stage2.latents.precision
-        encoding = [
-            stage("encoding_latents", data.images, flips * encode, "autoencoder", 1, reads="once", precision=precision)
-        ]
-        decoding = [stage("decoding_latents", pseudo, decode, "autoencoder", 0, reads="never", precision=precision)]
-    stages = [
-        *classifier("stage1", config.stage1),
-        *encoding,
-        stage(
-            "stage2", config.stage2.images, compute.training_flops_per_image(config.stage2, generate), network, 1,
+        network = settings.model.name
+        training = self._stage(
+            id,
+            settings.images,
+            compute.training_flops_per_image(settings, forward),
+            network,
+            learns / (learns + settings.labelled_batch),
             reads="again",
-            precision=config.stage2.precision,
-            checkpoint=storage.generator_checkpoint(config.stage2, size=side, channels=depth, num_classes=classes),
-            stored=latents if config.stage2.in_latents else images,
-        ),
-        stage(
-            "pseudo_images", pseudo,
-            generate * evaluations_per_image(config.sampling, build_process(config.stage2)), network, 0,
-            reads="never",
-        ),
-        *decoding,
-        *classifier("stage3", config.stage3),
-    ]  # fmt: skip
-    return RunSize(
-        data,
-        tuple(stages),
-        shards=-(-data.images // data.images_per_shard) * one_shard,
-        results=_results(config, data, pseudo, stages) + latent * data.images,
-        object_store=_object_store(config, max(decoded, latent * data.images), pseudo * channels * size**2),
-    )
+            checkpoint=storage.classifier_checkpoint(
+                settings, channels=channels, num_classes=data.num_classes, num_unlabelled=data.images
+            ),
+            precision=settings.precision,
+        )
+        if id != "stage1":
+            return [training]
+        return [training, self._stage("pseudo_labels", data.images, forward, network, 1, reads="once")]
+
+    def _encoding(self) -> list[StageSize]:
+        stage2 = self._config.stage2
+        if not stage2.in_latents:
+            return []
+        flips = 2 if stage2.flip else 1
+        encode = flips * (self._config.data.image_size**2 * compute.ENCODE_FLOPS_PER_PIXEL)
+        precision = stage2.latents.precision
+        return [
+            self._stage(
+                "encoding_latents", self._data.images, encode, "autoencoder", 1, reads="once", precision=precision
+            )
+        ]
+
+    def _generator(self) -> list[StageSize]:
+        config, stage2 = self._config, self._config.stage2
+        side, depth = stage2.canvas(config.data)
+        classes, network = self._data.num_classes, stage2.model.name
+        forward = compute.generator_flops(stage2, size=side, channels=depth, num_classes=classes)
+        evaluations = evaluations_per_image(config.sampling, build_process(stage2))
+        training = self._stage(
+            "stage2",
+            stage2.images,
+            compute.training_flops_per_image(stage2, forward),
+            network,
+            1,
+            reads="again",
+            precision=stage2.precision,
+            checkpoint=storage.generator_checkpoint(stage2, size=side, channels=depth, num_classes=classes),
+            stored=self._latents if stage2.in_latents else self._images,
+        )
+        return [training, self._stage("pseudo_images", self._pseudo, forward * evaluations, network, 0, reads="never")]
+
+    def _decoding(self) -> list[StageSize]:
+        stage2 = self._config.stage2
+        if not stage2.in_latents:
+            return []
+        decode = self._config.data.image_size**2 * compute.DECODE_FLOPS_PER_PIXEL
+        precision = stage2.latents.precision
+        return [
+            self._stage("decoding_latents", self._pseudo, decode, "autoencoder", 0, reads="never", precision=precision)
+        ]
 
 
 def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageSize]) -> int:
@@ -255,7 +293,7 @@ def feature_size(config: ClassifierConfig, channels: int, num_classes: int) -> i
         return width * config.probe.blocks
     with torch.device("meta"):
         model = build_classifier(config.model, channels=channels, num_classes=num_classes)
-        return model.features(torch.zeros(1, channels, 32, 32)).shape[1]
+        return int(model.features(torch.zeros(1, channels, 32, 32)).shape[1])
 
 
 def _object_store(config: RunConfig, decoded: int, pseudo: int) -> int:

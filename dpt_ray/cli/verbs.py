@@ -75,7 +75,7 @@ class OneOf(click.Choice[str]):
         self._names = names
 
     @property
-    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]  # a plain attribute in click
         """The names."""
         return tuple(self._names())
 
@@ -84,10 +84,10 @@ class OneOf(click.Choice[str]):
         if value not in self.choices:
             fix = nearest(str(value), self.choices) or f"there are: {', '.join(map(repr, self.choices))}"
             self.fail(f"{value!r} is not known; {fix}", param, ctx)
-        return value
+        return str(value)
 
 
-class PositiveNumber(click.ParamType):
+class PositiveNumber(click.ParamType[float]):
     """A finite number above 0."""
 
     name = "number"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dpt_ray.config.consistency import check_consistent
 from dpt_ray.config.effects import ReadBy, ReadWhen, read_with
 from dpt_ray.config.places import Name, Place, Root
 from dpt_ray.config.scalars import as_wanted, untyped
@@ -657,73 +658,5 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
-        lanes = self.data.lanes
-        batches = {
-            "stage1.labelled_batch": self.stage1.labelled_batch,
-            "stage1.unlabelled_batch": self.stage1.unlabelled_batch,
-            "stage2.batch": self.stage2.batch,
-            "stage3.labelled_batch": self.stage3.labelled_batch,
-            "stage3.unlabelled_batch": self.stage3.unlabelled_batch,
-        }
-        for name, size in batches.items():
-            if size % lanes:
-                raise ValueError(f"{name} must be a multiple of data.lanes: {size} is not a multiple of {lanes}")
-        if self.stage3.mixing.real_share is not None:
-            self.stage3.mixing.split(self.stage3.labelled_batch, lanes)
-        if self.stage3.mixing.from_stage1 and self.stage3.model != self.stage1.model:
-            raise ValueError(
-                "stage3.mixing.from_stage1 needs the same network in both: set stage3.model as stage1.model"
-            )
-        if self.stage3.mixing.from_stage1 and self.stage3.model.name == "linear_probe":
-            raise ValueError("stage3.mixing.from_stage1 has no effect on a linear probe, which has one best fit")
-        if lanes % self.cluster.workers:
-            raise ValueError(
-                f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {self.cluster.workers}"
-            )
-        parts = self.cluster.workers * self.cluster.gradient_accumulation
-        if lanes % parts:
-            raise ValueError(
-                "cluster.workers times cluster.gradient_accumulation must divide data.lanes: "
-                f"{parts} does not divide {lanes}"
-            )
-        if self.pseudo_labels.views > 0 and self.stage1.model.name == "linear_probe":
-            raise ValueError(
-                "pseudo_labels.views has no effect with stage1.model.name=linear_probe, whose features are of "
-                "the image as it is; set pseudo_labels.views=0"
-            )
-        shares, classes = self.pseudo_labels.class_shares, self.data.num_classes
-        if shares is not None and classes is not None and len(shares) != classes:
-            raise ValueError(f"pseudo_labels.class_shares needs a share for each class: {len(shares)} for {classes}")
-        self.stage2.check_canvas(self.data)
-        classifier_free = self.sampling.guidance_method == "classifier_free"
-        if not classifier_free and self.sampling.weak_snapshot >= self.stage2.ema_snapshots:
-            raise ValueError(
-                "sampling.guidance_method=autoguidance needs a stage2.ema_snapshots above sampling.weak_snapshot: "
-                f"{self.stage2.ema_snapshots} is not above {self.sampling.weak_snapshot}"
-            )
-        if self.sampling.guidance_scale > 0 and classifier_free and self.stage2.label_dropout == 0:
-            raise ValueError(
-                "sampling.guidance_scale above 0 needs a generator trained with stage2.label_dropout above 0; "
-                "set sampling.guidance_scale=0 or give stage2.label_dropout (the paper: 0.1 to 0.15)"
-            )
-        if self.sampling.ema_width is not None and not self.stage2.ema_snapshots:
-            raise ValueError("sampling.ema_width needs stage2.ema_snapshots above 0, of which it makes its average")
-        if self.sampling.sampler == "dpm_solver_pp_fast" and self.stage2.process == "edm":
-            raise ValueError(
-                "sampling.sampler=dpm_solver_pp_fast steps uniformly in time, but stage2.process=edm has noise levels "
-                "only; set sampling.sampler=heun, or another process"
-            )
-        for stage in ("stage1", "stage3"):
-            model = getattr(self, stage).model
-            for name in ("mean", "std"):
-                if len(getattr(model, name)) not in (1, self.data.channels):
-                    raise ValueError(f"{stage}.model.{name} needs one value, or one for each of data.channels")
-            if model.name == "wide_resnet" and (model.depth - 4) % 6:
-                raise ValueError(f"{stage}.model.depth must be 6 n + 4 for wide_resnet, not {model.depth}")
-            augmentation = getattr(self, stage).augmentation
-            if augmentation.crop_padding >= self.data.image_size:
-                raise ValueError(
-                    f"{stage}.augmentation.crop_padding must be below data.image_size "
-                    f"({augmentation.crop_padding} >= {self.data.image_size})"
-                )
+        check_consistent(self)
         return self

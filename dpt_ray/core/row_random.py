@@ -6,7 +6,7 @@ whichever worker holds it and whatever else is in the batch.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -74,6 +74,6 @@ class RowRandom:
         other._generators = generators
         return other
 
-    def _draw(self, sample, shape: tuple[int, ...]) -> Tensor:
+    def _draw(self, sample: Callable[[tuple[int, ...], torch.Generator], Tensor], shape: tuple[int, ...]) -> Tensor:
         size = (self._rows_per_stream, *shape)
         return to_device(torch.cat([sample(size, generator) for generator in self._generators]), self.device)

@@ -173,7 +173,7 @@ def _check_alive(place: str) -> Any:
     """Return the answer of Ray's control store, with whether the nodes of this machine are its own."""
     from ray._private.grpc_utils import init_grpc_channel
     from ray._private.services import find_node_ids
-    from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
+    from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]  # made when imported
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
     nodes = [bytes.fromhex(node) for node in sorted(find_node_ids())]

@@ -212,7 +212,8 @@ def restore(state: TrainState, folder: str) -> Restored:
         ForeignCheckpointError: whole ones are there, and none is of this training.
         UserError: one cannot be read, or some workers read it and others don't.
     """
-    notes, foreign = [], None
+    notes: list[str] = []
+    foreign: ForeignCheckpointError | None = None
     names = from_first_worker("\n".join(list_checkpoints(folder))).split()
     for name in names:
         problem: Exception | None = None

@@ -49,7 +49,7 @@ class SegmentDatasource(Datasource):
         return BlockMetadata(num_rows=rows, size_bytes=size, input_files=None, exec_stats=None)
 
 
-def _read_blocks(shared: ray.ObjectRef, group: Sequence[Segment]) -> Iterator[pa.Table]:
+def _read_blocks(shared: ray.ObjectRef[Any], group: Sequence[Segment]) -> Iterator[pa.Table]:
     """Yield the rows of a group of segments in blocks, all but the last one full."""
     source, block_rows, on_unreadable = ray.get(shared)
     if gc.get_freeze_count() == 0:

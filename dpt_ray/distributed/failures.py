@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from dpt_ray.data.storage.faults import storage_fault
 from dpt_ray.errors import UserError
@@ -47,7 +48,8 @@ def _ray_folder() -> str:
     import ray
 
     try:
-        return ray._private.worker._global_node.get_temp_dir_path()
+        node: Any = ray._private.worker._global_node  # which Ray annotates as None for ever
+        return str(node.get_temp_dir_path())
     except AttributeError:  # not connected
         return "/tmp/ray"
 

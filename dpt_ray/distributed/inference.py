@@ -8,6 +8,7 @@ the number of workers changes nothing in any file.
 import json
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 from dpt_ray.data.loading.source import read_shard_samples
@@ -122,6 +123,25 @@ def run_units(
     Raises:
         UserError: the first one that a worker raised, or what the policy says.
     """
+    facts, images = [], 0
+    for row in _made(worker_class, settings, units, resources):
+        if row["complaint"]:
+            what, where, fix = json.loads(row["complaint"])
+            raise UserError(what, where=where, fix=fix)
+        facts.append(json.loads(row["facts"]))
+        if policy.allowed_share == 0:
+            policy.check(read_skipped(facts[-1]), images_in=0)
+        images += facts[-1]["images"]
+        progress.update(images, {SHARDS: len(facts)})
+    if len(facts) != len(units):
+        raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
+    return facts
+
+
+def _made(
+    worker_class: type[UnitWorker], settings: dict[str, Any], units: list[Any], resources: Resources
+) -> Iterator[dict[str, Any]]:
+    """Have all units made, and yield for each, in their order, the row that `_Runner` returns."""
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
@@ -139,25 +159,13 @@ def run_units(
         )
     else:
         dataset = numbers.map_batches(
-            _run_in_task,
+            _run_in_task,  # type: ignore[arg-type]  # Ray's annotation knows no `fn_args`
             fn_args=(uuid.uuid4().hex, worker_class, settings, units),
             compute=TaskPoolStrategy(size=processes),
             num_cpus=resources.cpus,
             **_ONE_UNIT,
         )
-    facts, images = [], 0
-    for row in dataset.iter_rows():
-        if row["complaint"]:
-            what, where, fix = json.loads(row["complaint"])
-            raise UserError(what, where=where, fix=fix)
-        facts.append(json.loads(row["facts"]))
-        if policy.allowed_share == 0:
-            policy.check(read_skipped(facts[-1]), images_in=0)
-        images += facts[-1]["images"]
-        progress.update(images, {SHARDS: len(facts)})
-    if len(facts) != len(units):
-        raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
-    return facts
+    yield from dataset.iter_rows()
 
 
 def read_unit_samples(shard: ShardInfo) -> list[Sample]:

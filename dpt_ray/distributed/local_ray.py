@@ -34,7 +34,7 @@ def set_environment() -> None:
     """Set what a Ray on this machine alone reads from the environment, best before Ray is imported."""
     # Ray's switch for machines that join no cluster: its node and its servers take the loopback address.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    constants = sys.modules.get("ray._private.ray_constants")
+    constants: Any = sys.modules.get("ray._private.ray_constants")
     if constants is not None:  # Ray was imported already and has read the environment
         constants.ENABLE_RAY_CLUSTER = False
 
@@ -52,7 +52,11 @@ def start_local_ray(**settings: Any) -> None:
     _use_token(folder / TOKEN_FILE)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_compiled_code_folder(folder)))
     import ray
-    from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
+    from ray._raylet import (  # type: ignore[attr-defined]  # Cython: Ray's stubs lack them
+        AuthenticationMode,
+        AuthenticationTokenLoader,
+        get_authentication_mode,
+    )
 
     AuthenticationTokenLoader.instance().reset_cache()  # an earlier Ray of this process may have had another token
     with _environment(WITHOUT_METRICS):

@@ -103,7 +103,7 @@ def _remove_left_behind(base: Path) -> None:
             _remove_if_unlocked(Path(entry.path))
 
 
-def _is_private(entry: os.DirEntry) -> bool:
+def _is_private(entry: os.DirEntry[str]) -> bool:
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:  # its run ended just now

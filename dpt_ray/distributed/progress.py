@@ -40,7 +40,7 @@ class ProgressLine:
             self._began, self._first = now, done
         if self._is_terminal or done >= self.total or now - self._written >= LINE_SECONDS:
             self._written = now
-            self._write(self.describe(done, now - self._began, dict(values)), done, {**(totals or {}), **values})
+            self._write(self.describe(done, now - self._began, dict(values)), done, _fields(totals or {}, values))
 
     def resume(self, done: int) -> None:
         """Tell that the step goes on from `done` units."""
@@ -62,25 +62,23 @@ class ProgressLine:
             text += f", {duration((self.total - done) / rate)} left"
         return text
 
-    def _write(self, text: str, done: int, values: Mapping[Metric | str, float]) -> None:
+    def _write(self, text: str, done: int, fields: Mapping[str, float]) -> None:
         if self._is_terminal:
             filled = round(20 * min(1.0, done / max(1, self.total)))
             end = "\n" if done >= self.total else ""
             self._stream.write(f"\r\x1b[K[{'#' * filled}{'.' * (20 - filled)}] {text}{end}")
             self._stream.flush()
         else:
-            named = {_field(name): value for name, value in values.items()}
-            self._tell(text, event="progress", done=done, total=self.total, unit=self.unit, **named)
+            self._tell(text, event="progress", done=done, total=self.total, unit=self.unit, **fields)
 
     def _tell(self, text: str, **fields: Any) -> None:
         job_log.tell(text, stream=self._stream, **fields)
 
 
-def _field(name: Metric | str) -> str:
-    """Return what a value is called in a JSON line."""
-    if isinstance(name, Metric):
-        return name.name.removeprefix("dpt_").removesuffix("_total")
-    return "per_second" if name == "rate" else name
+def _fields(totals: Mapping[Metric, float], values: Mapping[str, float]) -> dict[str, float]:
+    """Return totals and values by what they are called in a JSON line."""
+    named = {metric.name.removeprefix("dpt_").removesuffix("_total"): value for metric, value in totals.items()}
+    return named | {"per_second" if name == "rate" else name: value for name, value in values.items()}
 
 
 class StepProgress(ProgressLine):
@@ -125,7 +123,7 @@ class StepProgress(ProgressLine):
 class Board:
     """Where workers write their newest state of progress; one Ray actor serves a whole job."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._states: dict[str, dict[str, Any]] = {}
         self._resumed: dict[str, int] = {}
         self._notes: dict[str, list[str]] = {}
@@ -216,5 +214,6 @@ class BoardWatcher:
         if state and state != self._shown:
             self._shown = dict(state)
             self._line.update(state.pop("done"), **state)
-        for share, score in looks if self._on_look else ():
-            self._on_look(share, score)
+        if self._on_look is not None:
+            for share, score in looks:
+                self._on_look(share, score)

@@ -8,6 +8,8 @@ from functools import partial
 from threading import Thread
 from typing import Any
 
+import torch
+
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.collective import agree, mean_over_workers
 from dpt_ray.core.row_random import derive_seed
@@ -107,9 +109,6 @@ def run_training(
         UserError: damaged data, a loss that is not finite, checkpoints of another network, or a place that cannot be
             written.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
     from dpt_ray.distributed.reading import is_kept, open_source
 
     left = begin_attempt(job.folder)
@@ -122,29 +121,16 @@ def run_training(
         for name, (source, _) in job.sources.items()
     }
     with BoardWatcher(progress, looks.tell if looks else None) as watcher:
-        trainer = TorchTrainer(
-            _worker,
-            train_loop_config={
-                "job": job,
-                "readers": readers,
-                "threads": resources.threads,
-                "board": watcher.board,
-                "title": progress.title,
-                "left": left,
-                "looks": replace(looks, tell=_nobody) if looks else None,
-            },
-            scaling_config=ScalingConfig(
-                num_workers=resources.processes,
-                use_gpu=resources.gpus > 0,
-                resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
-            ),
-            run_config=RunConfig(
-                name=CHECKPOINT_FOLDER,
-                checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
-                **run_storage(job.folder),
-                failure_config=FailureConfig(max_failures=max_failures, controller_failure_limit=3),
-            ),
-        )
+        config = {
+            "job": job,
+            "readers": readers,
+            "threads": resources.threads,
+            "board": watcher.board,
+            "title": progress.title,
+            "left": left,
+            "looks": replace(looks, tell=_nobody) if looks else None,
+        }
+        trainer = _trainer(config, job.folder, resources, max_failures)
         try:
             complaint = _fit(trainer).return_value
         except Exception as error:
@@ -152,6 +138,31 @@ def run_training(
     if complaint:
         what, where, fix = complaint
         raise UserError(what, where=where or progress.title, fix=fix)
+
+
+def _trainer(config: dict[str, Any], folder: str, resources: Resources, max_failures: int) -> Any:
+    """Return Ray Train's trainer, whose workers run `_worker` with `config`."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer(
+        _worker,  # type: ignore[arg-type]  # Ray annotates None, and passes on what is returned
+        train_loop_config=config,
+        scaling_config=ScalingConfig(
+            num_workers=resources.processes,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
+        ),
+        run_config=RunConfig(
+            name=CHECKPOINT_FOLDER,
+            checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
+            **run_storage(folder),
+            failure_config=FailureConfig(
+                max_failures=max_failures,
+                controller_failure_limit=3,  # type: ignore[call-arg]  # the stubs are of Ray Train's first version
+            ),
+        ),
+    )
 
 
 def _fit(trainer: Any) -> Any:
@@ -215,7 +226,6 @@ def _unfit(job: TrainingJob, device: Any) -> UserError | None:
 
 def _train(config: dict[str, Any]) -> None:
     import ray.train
-    import torch
     from ray.train.torch import get_device, prepare_model
 
     job: TrainingJob = config["job"]
@@ -236,65 +246,75 @@ def _train(config: dict[str, Any]) -> None:
         model = prepare_model(state.model, move_to_device=False)
     lanes = worker_lanes(job.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
-    board = config["board"] if rank == 0 else None
-    looks: Looks | None = config["looks"]
-    total = job.schedule.num_steps * job.schedule.images_per_step
-
-    totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
-
-    def on_log(state: TrainState, pace: Pace) -> None:
-        writer.settle(wait=False)
-        totals[TRAINING] += pace.seconds
-        totals[DATA_WAIT] += float(mean_over_workers(torch.tensor(pace.data_wait_seconds, device=device)))
-        if board is not None:
-            row = state.history[-1]
-            told = {"done": row["images"], "rate": pace.images_per_second, "loss": row["loss"], "totals": dict(totals)}
-            board.write.remote(config["title"], told)
-        if looks is not None:
-            before = state.history[-2]["images"] if len(state.history) > 1 else 0
-            share = looks.due(int(before), state.images_seen, total)
-            if share is not None:
-                network = job.finish(state) if rank == 0 or state.sharded else b""
-                if board is not None:
-                    board.look.remote(config["title"], share, looks.judge(network))
-
-    def on_checkpoint(state: TrainState) -> None:
-        began = time.monotonic()
-        writer.save(state)
-        totals[CHECKPOINTS] += 1
-        totals[CHECKPOINT] += time.monotonic() - began
-
-    def on_snapshot(state: TrainState) -> None:
-        files = snapshot_files(state)
-        for _ in state.power_averages:  # one at a time: each is as large as the network
-            file = dict([next(files)]) if rank == 0 or state.sharded else {}
-            store_together(rank == 0, partial(_store_files, job.folder, file))
-
+    feeds = {
+        name: _open_feed(name, job, config["readers"][name], batch, lanes, first_step)
+        for name, (_, batch) in job.sources.items()
+    }
+    observer = _Observer(config, writer, rank, device)
     train(
         state,
-        training_batches(
-            {
-                name: _open_feed(name, job, config["readers"][name], batch, lanes, first_step)
-                for name, (_, batch) in job.sources.items()
-            },
-            lanes=lanes,
-            seed=job.seed,
-            first_step=first_step,
-            device=device,
-        ),
+        training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device),
         job.schedule,
         job.optimizer,
         model=model,
         precision=job.precision,
         parts=job.parts,
-        on_log=on_log,
-        on_checkpoint=on_checkpoint,
-        on_snapshot=on_snapshot,
+        on_log=observer.on_log,
+        on_checkpoint=observer.on_checkpoint,
+        on_snapshot=observer.on_snapshot,
     )
     network = job.finish(state) if rank == 0 or state.sharded else b""
     writer.settle()
     history = stores.json_bytes(state.history)
     store_together(rank == 0, lambda: _store_files(job.folder, {HISTORY_FILE: history, NETWORK_FILE: network}))
+
+
+class _Observer:
+    """What one worker does beside its training: it keeps checkpoints, and the first worker says how things stand."""
+
+    def __init__(self, config: Mapping[str, Any], writer: CheckpointWriter, rank: int, device: Any):
+        self._job: TrainingJob = config["job"]
+        self._looks: Looks | None = config["looks"]
+        self._board, self._title = config["board"] if rank == 0 else None, config["title"]
+        self._writer, self._is_first, self._device = writer, rank == 0, device
+        self._totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
+
+    def on_log(self, state: TrainState, pace: Pace) -> None:
+        """Report a new row of the history, and take a look at the training if one is due."""
+        self._writer.settle(wait=False)
+        self._totals[TRAINING] += pace.seconds
+        waited = torch.tensor(pace.data_wait_seconds, device=self._device)
+        self._totals[DATA_WAIT] += float(mean_over_workers(waited))
+        if self._board is not None:
+            row, totals = state.history[-1], dict(self._totals)
+            told = {"done": row["images"], "rate": pace.images_per_second, "loss": row["loss"], "totals": totals}
+            self._board.write.remote(self._title, told)
+        if self._looks is not None:
+            self._look(state, self._looks)
+
+    def _look(self, state: TrainState, looks: Looks) -> None:
+        schedule = self._job.schedule
+        before = state.history[-2]["images"] if len(state.history) > 1 else 0
+        share = looks.due(int(before), state.images_seen, schedule.num_steps * schedule.images_per_step)
+        if share is None:
+            return
+        network = self._job.finish(state) if self._is_first or state.sharded else b""
+        if self._board is not None:
+            self._board.look.remote(self._title, share, looks.judge(network))
+
+    def on_checkpoint(self, state: TrainState) -> None:
+        """Keep a checkpoint."""
+        began = time.monotonic()
+        self._writer.save(state)
+        self._totals[CHECKPOINTS] += 1
+        self._totals[CHECKPOINT] += time.monotonic() - began
+
+    def on_snapshot(self, state: TrainState) -> None:
+        """Store the further averages, one at a time: each is as large as the network."""
+        files = snapshot_files(state)
+        for _ in state.power_averages:
+            file = dict([next(files)]) if self._is_first or state.sharded else {}
+            store_together(self._is_first, partial(_store_files, self._job.folder, file))
 
 
 def _restore(state: TrainState, config: dict[str, Any], rank: int) -> Restored:

@@ -73,7 +73,7 @@ class KeptImages:
     """A source decoded once: an object-store reference for each block's columns, in the source's order."""
 
     source: ImageSource
-    references: list[ray.ObjectRef]
+    references: list[ray.ObjectRef[Any]]
 
     def open(self, **_: Any) -> ReadSegment:
         """Return how a worker reads a segment: a slice, without a copy where one block holds it."""

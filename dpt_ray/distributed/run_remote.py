@@ -18,8 +18,8 @@ def run_once(function: Callable[..., _Result], *arguments: Any, resources: Resou
     import ray
 
     # "DEFAULT": a trial of a search would otherwise have it run within the little that the trial itself reserves.
-    options = {"max_retries": 3, "scheduling_strategy": "DEFAULT"}
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, **options)(_limited)
+    placed = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=3, scheduling_strategy="DEFAULT")
+    task = placed(_limited)
     try:
         return ray.get(task.remote(resources.threads, function, *arguments))
     except Exception as error:

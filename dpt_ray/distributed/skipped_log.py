@@ -56,9 +56,8 @@ def open_ledger(folder: str, policy: SkipPolicy, images_in: int) -> Callable[[Sk
         return None
     import ray
 
-    options = {"max_restarts": 3, "max_task_retries": 3, "scheduling_strategy": "DEFAULT"}
-    actor = ray.remote(num_cpus=0, **options)(Ledger).remote(folder, policy, images_in)
-    return _Note(actor)
+    placed = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3, scheduling_strategy="DEFAULT")
+    return _Note(placed(Ledger).remote(folder, policy, images_in))
 
 
 class _Note:

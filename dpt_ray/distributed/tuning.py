@@ -119,7 +119,8 @@ class _Jobs(Searcher):
 
     def __init__(self, events: TrialEvents, journal: Any):
         super().__init__()
-        self._events, self._journal, self._names = events, journal, {}
+        self._events, self._journal = events, journal
+        self._names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
         job = self._events.next_job()
@@ -171,19 +172,20 @@ class GroupedHalving(FIFOScheduler):
         return self._look(look["group"], trial.config["name"], look["share"], look["score"])
 
     def _look(self, group: str, name: str, share: float, score: float) -> str:
-        trial = SimpleNamespace(trial_id=name)
+        trial: Any = SimpleNamespace(trial_id=name)  # all that ASHA reads of a trial
+        controller: Any = None  # which it does not read
         if group not in self._groups:
             self._groups[group] = ASHAScheduler(
                 time_attr="share",
                 metric="score",
                 mode="max",
-                max_t=1.0,
-                grace_period=self._halving.first_share,
+                max_t=1.0,  # type: ignore[arg-type]  # Ray annotates int, and takes any number
+                grace_period=self._halving.first_share,  # type: ignore[arg-type]  # as above
                 reduction_factor=self._halving.reduction_factor,
             )
         asha = self._groups[group]
-        asha.on_trial_add(None, trial)
-        return asha.on_trial_result(None, trial, {"share": share, "score": score})
+        asha.on_trial_add(controller, trial)
+        return asha.on_trial_result(controller, trial, {"share": share, "score": score})
 
 
 def _is_look(result: Mapping[str, Any]) -> bool:
@@ -193,7 +195,7 @@ def _is_look(result: Mapping[str, Any]) -> bool:
 class Journal:
     """Gathers what trials say, and holds their jobs; runs as one actor."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lines: list[tuple[str, str]] = []
         self._jobs: dict[str, Any] = {}
 

@@ -26,6 +26,8 @@ Facts = Mapping[str, Any]
 
 def summarise_data(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, root: str) -> str:
     """Return the summary of both splits' data as text for a terminal."""
+    assert isinstance(run.train_data, Dataset)  # parts of a training set are a search's alone
+    assert isinstance(run.test_data, Dataset)
     splits = (("training data", run.train_data), ("test data", run.test_data))
     blocks = [_split(title, step, artifacts, config) for title, step in splits]
     return "\n" + "\n\n".join([*blocks, *_overlap(run, artifacts), _classes(config, run, artifacts)])
@@ -77,8 +79,7 @@ def _refused(step: Dataset, artifacts: Artifacts) -> list[str]:
     """List what was refused on the way into shards, and what the index refused."""
     lines: list[str] = []
     for part, list_file in ((step.imported, LEFT_OUT_FILE), (step, MANIFEST_FILE)):
-        entries = read_skipped(artifacts[part].facts) if part is not None else []
-        if entries:
+        if part is not None and (entries := read_skipped(artifacts[part].facts)):
             lost, images_in = count_images(entries), artifacts[part].facts["images_in"]
             lines.append(f"  refused: {lost:,} of {images_in:,} images (listed in {artifacts[part].file(list_file)})")
             lines += [f"    {entry}" for entry in entries[:TOLD_REFUSED]]
@@ -95,8 +96,9 @@ def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
     told = [f"    {entry.name}: {entry.reason}" for entry in missed_first(ignored)[:TOLD_IGNORED]]
     if len(ignored) > len(told):
         told.append(f"    ... and {len(ignored) - len(told):,} more")
-    listed = artifacts[step.imported].facts.get("ignored", {}) if step.imported is not None else {}
-    where = f" (listed in {artifacts[step.imported].file(LEFT_OUT_FILE)})" if listed == ignored_facts(ignored) else ""
+    made = artifacts[step.imported] if step.imported is not None else None
+    listed = made is not None and made.facts.get("ignored") == ignored_facts(ignored)
+    where = f" (listed in {made.file(LEFT_OUT_FILE)})" if made is not None and listed else ""
     folders = sum(entry.name.endswith("/") for entry in ignored)
     counts = [(len(ignored) - folders, "file"), (folders, "folder")]
     count = " and ".join(f"{number:,} {noun}{'s' * (number > 1)}" for number, noun in counts if number)

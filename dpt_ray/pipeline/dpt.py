@@ -94,6 +94,7 @@ def build(
     train_data, test_data, labelled = parts.train_data, parts.held_out, parts.labelled
 
     classifier = learn("stage1", config.stage1, data, seed, train_data, labelled, inputs)
+    pseudo_labels: Predictions | BalancedLabels
     pseudo_labels = predict("pseudo-labels", data, classifier, train_data, inputs, details=config.pseudo_labels)
     if config.pseudo_labels.assignment == "balanced":
         pseudo_labels = BalancedLabels(config.pseudo_labels, pseudo_labels, train_data)
@@ -108,16 +109,7 @@ def build(
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
     retrained = learn(
-        "stage3",
-        config.stage3,
-        data,
-        seed,
-        train_data,
-        labelled,
-        inputs,
-        pseudo_images,
-        on_pseudo_images,
-        classifier,
+        "stage3", config.stage3, data, seed, train_data, labelled, inputs, pseudo_images, on_pseudo_images, classifier
     )
 
     stage1 = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data, inputs)

@@ -5,7 +5,7 @@ import torch
 from dpt_ray.capacity.run_size import size_run
 from dpt_ray.capacity.size_table import describe_size
 from dpt_ray.capacity.stored_data import stored_data
-from dpt_ray.config.schema import ClassifierConfig, RunConfig
+from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, RunConfig
 from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
 from dpt_ray.core.models.network_settings import build_classifier, build_generator
 from dpt_ray.core.training.from_settings import images_per_step
@@ -82,7 +82,8 @@ def _latents_cost(step: EncodeLatents, store: ArtifactStore) -> str:
     return f"{step.title}: {each:,} bytes for each image{total}"
 
 
-def _training_cost(title: str, stage, classes: int, config: RunConfig) -> str:
+def _training_cost(title: str, stage: ClassifierConfig | GeneratorConfig, classes: int, config: RunConfig) -> str:
+    model: torch.nn.Module
     with torch.device("meta"):
         if isinstance(stage, ClassifierConfig):
             model = build_classifier(stage.model, channels=config.data.channels, num_classes=classes)

@@ -67,7 +67,8 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
 
         report = describe_run(config, run, artifacts)
         stores.write_bytes(stores.join(folder, SETTINGS_FILE), settings.encode())
-        stores.write_bytes(stores.join(folder, SAMPLES_FILE), grid_png(report.grid, with_labels=True))
+        if report.grid is not None:
+            stores.write_bytes(stores.join(folder, SAMPLES_FILE), grid_png(report.grid, with_labels=True))
         stores.write_bytes(stores.join(folder, REPORT_FILE), render(report).encode())
         stores.write_json(stores.join(folder, RUN_FILE), document)
     metrics = artifacts[run.evaluation].facts
@@ -142,11 +143,11 @@ def _overlap(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -
         return None
     artifact = artifacts[run.overlap]
     first = artifact.facts["first"]
-    indexes = [read_index(artifacts[data].url) for data in (run.test_data, run.train_data)]
+    test, train = (read_index(artifacts[data].url) for data in (run.test_data, run.train_data))
     pictured = [
         pair
         for entry in first[:PICTURED_PAIRS]
-        if (pair := _read_pair(entry, *indexes, image_form(config.data))) is not None
+        if (pair := _read_pair(entry, test, train, image_form(config.data))) is not None
     ]
     pictures = SampleGrid(np.stack(pictured, axis=1), ["held-out", "training"]) if pictured else None
     pairs = tuple(LookAlike(entry["test"]["key"], entry["train"]["key"], entry["bits"]) for entry in first)

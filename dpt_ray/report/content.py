@@ -7,7 +7,7 @@ does not have); NaN stands for "computed, and not a number".
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class SampleGrid:
     class_names: Sequence[str]
     caption: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shape, dtype = self.images.shape, self.images.dtype
         if dtype != np.uint8 or len(shape) != 5 or shape[2] not in (1, 3) or 0 in shape:
             raise ValueError(
@@ -241,7 +241,7 @@ class Report:
     settings_yaml: str = ""
 
 
-def is_known(value: float | None) -> bool:
+def is_known(value: float | None) -> TypeGuard[float]:
     """Say whether `value` is a number that can be ordered and drawn."""
     return value is not None and math.isfinite(value)
 
@@ -253,7 +253,8 @@ def worst_first(classes: Sequence[ClassAudit]) -> list[ClassAudit]:
 
 def most_changed(classes: Sequence[ClassAudit], limit: int) -> list[ClassAudit]:
     """Return the classes of highest and of lowest gain in accuracy, at most `limit`, highest first."""
-    ranked = sorted((audit for audit in classes if audit.change is not None), key=lambda audit: -audit.change)
+    known = [(change, audit) for audit in classes if (change := audit.change) is not None]
+    ranked = [audit for _, audit in sorted(known, key=lambda pair: -pair[0])]
     if len(ranked) <= limit:
         return ranked
     return ranked[: limit - limit // 2] + ranked[len(ranked) - limit // 2 :]

@@ -59,7 +59,8 @@ def _average_blocks(images_RKHWC: np.ndarray, block: int) -> np.ndarray:
     padding = [(0, 0), (0, 0), (0, -H % block), (0, -W % block), (0, 0)]
     padded = np.pad(images_RKHWC, padding, mode="edge")
     blocks = padded.reshape(R, K, padded.shape[2] // block, block, padded.shape[3] // block, block, C)
-    return np.rint(blocks.mean(axis=(3, 5))).astype(np.uint8)
+    averages: np.ndarray = np.rint(blocks.mean(axis=(3, 5))).astype(np.uint8)
+    return averages
 
 
 def _mosaic(tiles_RKHWC: np.ndarray) -> np.ndarray:

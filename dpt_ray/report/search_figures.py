@@ -7,7 +7,16 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from dpt_ray.report.figures import PANEL_INCHES, SERIES_COLORS, Panel, _canvas, _legend, _short, _to_svg
+from dpt_ray.report.canvas import (
+    PANEL_INCHES,
+    SERIES_COLORS,
+    TEXT_COLOR,
+    Panel,
+    add_legend,
+    new_canvas,
+    short_name,
+    to_svg,
+)
 from dpt_ray.report.search_content import PointFigures, Spread, short_names
 from dpt_ray.tables import format_number
 
@@ -41,13 +50,13 @@ def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[s
     lines = _lines(points, {other: names[other] for other in others})
     positions, labels = _positions([point.point[setting] for point in points])
     panels = []
-    for heading, figures in PANELS:
-        figures = [(figure, name) for figure, name in figures if any(figure in p.figures for p in points)]
+    for heading, possible in PANELS:
+        figures = [(figure, name) for figure, name in possible if any(figure in p.figures for p in points)]
         if not figures:
             continue
         if lines and len(lines) > 1:  # one figure a line: the last, which is stage 3's accuracy where there are two
             figures = figures[-1:]
-        canvas, axes = _canvas(*PANEL_INCHES)
+        canvas, axes = new_canvas(*PANEL_INCHES)
         drawn = lines or {"": list(points)}
         for number, (line, members) in enumerate(drawn.items()):
             for place, (figure, name) in enumerate(figures):
@@ -56,12 +65,12 @@ def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[s
         _x_axis(axes, setting, positions, labels)
         _y_axis(axes, figures[0][0])
         if figures[0][0] == "gain":
-            axes.axhline(0, color="#59636e", linewidth=0.9)
-        _legend(axes, columns=2)
+            axes.axhline(0, color=TEXT_COLOR, linewidth=0.9)
+        add_legend(axes, columns=2)
         panels.append(
             (
                 f"{heading} over {names[setting]}",
-                Panel(_to_svg(canvas, salt=f"{setting}/{heading}"), _words(points, setting, figures[-1])),
+                Panel(to_svg(canvas, salt=f"{setting}/{heading}"), _words(points, setting, figures[-1])),
             )
         )
     return panels
@@ -99,7 +108,7 @@ def _draw(
         yerr=[scale * _bar(spread) for _, spread in known],
         fmt=_MARKERS[style % len(_MARKERS)] + ("-" if joined else ""),
         color=color,
-        label=_short(label, 40),
+        label=short_name(label, 40),
         linewidth=1.6,
         elinewidth=1,
         capsize=2.5,
@@ -122,7 +131,7 @@ def _positions(values: Sequence[Any]) -> tuple[dict[str, float], list[str] | Non
 def _x_axis(axes: Axes, setting: str, positions: Mapping[str, float], labels: list[str] | None) -> None:
     places = sorted(set(positions.values()))
     if labels is not None:
-        axes.set_xticks(range(len(labels)), [_short(label, 14) for label in labels], parse_math=False)
+        axes.set_xticks(range(len(labels)), [short_name(label, 14) for label in labels], parse_math=False)
         axes.set_xlim(-0.5, len(labels) - 0.5)
     else:
         if places[0] > 0 and places[-1] >= LOGARITHMIC_FROM * places[0]:

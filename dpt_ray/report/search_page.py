@@ -3,7 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from dpt_ray.report.page import Column, _cards, _date, _notes, _picture, _section, _table, document
+from dpt_ray.report.page_parts import (
+    Column,
+    document,
+    figure_cards,
+    format_date,
+    html_table,
+    inline_picture,
+    note_list,
+    page_section,
+)
 from dpt_ray.report.search_content import PointFigures, SearchReport, Spread
 from dpt_ray.report.search_figures import setting_panels
 from dpt_ray.tables import MISSING, format_number, format_seconds, format_share
@@ -21,12 +30,12 @@ COLUMNS = (
 
 def render_search(report: SearchReport) -> str:
     """Return the whole page; equal reports give equal text."""
-    created = f'<time datetime="{html_text(report.created)}">{html_text(_date(report.created))}</time>'
+    created = f'<time datetime="{html_text(report.created)}">{html_text(format_date(report.created))}</time>'
     header = f'<header><h1>{html_text(report.title)}</h1><p class="muted">{created}</p></header>'
     sections = (
         header,
-        _cards(report.headline),
-        _notes(report.notes),
+        figure_cards(report.headline),
+        note_list(report.notes),
         _curves(report),
         _points(report),
         _sharing(report),
@@ -59,7 +68,7 @@ def format_spread(figure: str, spread: Spread | None) -> str:
 def _curves(report: SearchReport) -> str:
     finished = [point for point in report.points if point.finished]
     panels = "".join(
-        f"<div><h3>{html_text(heading)}</h3>{_picture(panel)}</div>"
+        f"<div><h3>{html_text(heading)}</h3>{inline_picture(panel)}</div>"
         for setting in varied(finished)
         for heading, panel in setting_panels(finished, setting)
     )
@@ -69,7 +78,7 @@ def _curves(report: SearchReport) -> str:
         f"Means over seeds, with bars of one standard deviation. Accuracies are on {html_text(report.images)}. "
         "The Frechet distance, in stage 1's features, compares generators of one stage 1 only: 0 is equal."
     )
-    return _section("curves", "Curves", lead, f'<div class="panels">{panels}</div>')
+    return page_section("curves", "Curves", lead, f'<div class="panels">{panels}</div>')
 
 
 def _points(report: SearchReport) -> str:
@@ -90,7 +99,7 @@ def _points(report: SearchReport) -> str:
     ]
     metric = report.metric.replace("_", " ")
     lead = f"Best first by {metric}; mean ± standard deviation over seeds, on {html_text(report.images)}."
-    return _section("points", "Points", lead, _table("Points", columns, rows)) if rows else ""
+    return page_section("points", "Points", lead, html_table("Points", columns, rows)) if rows else ""
 
 
 def _sharing(report: SearchReport) -> str:
@@ -104,17 +113,17 @@ def _sharing(report: SearchReport) -> str:
         "How many trials needed an artifact of each step, and how many were made. Times are those of making as the "
         "artifacts' manifests have them, with other trials beside them on the same machine."
     )
-    return _section("sharing", "What was shared", lead, _table("Shared", columns, rows)) if rows else ""
+    return page_section("sharing", "What was shared", lead, html_table("Shared", columns, rows)) if rows else ""
 
 
 def _endings(report: SearchReport) -> str:
     columns = (Column("Trial", "name"), Column("End", "text"), Column("Cause", "text"))
     rows = [(ending.title, ending.state, ending.cause) for ending in report.endings]
     lead = "Trials that did not finish. Failed ones are tried again when the same command is run."
-    return _section("endings", "Not finished", lead, _table("Not finished", columns, rows)) if rows else ""
+    return page_section("endings", "Not finished", lead, html_table("Not finished", columns, rows)) if rows else ""
 
 
 def _yaml(anchor: str, title: str, lead: str, text: str) -> str:
     if not text.strip():
         return ""
-    return _section(anchor, title, lead, f"<details><summary>Show</summary><pre>{html_text(text)}</pre></details>")
+    return page_section(anchor, title, lead, f"<details><summary>Show</summary><pre>{html_text(text)}</pre></details>")

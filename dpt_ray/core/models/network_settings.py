@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from dpt_ray.config.schema import (
     ClassifierModelConfig,
     GeneratorConfig,
@@ -15,7 +13,7 @@ from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.models.wide_resnet import WideResNet
 
 
-def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classes: int) -> nn.Module:
+def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classes: int) -> WideResNet | SmallCnn:
     """Return a classifier with `features(x)` (B, D) and logits (B, num_classes)."""
     if config.name == "wide_resnet":
         return WideResNet(config.depth, config.width, channels, num_classes, config.form)

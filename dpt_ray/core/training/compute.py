@@ -70,7 +70,7 @@ def keep_channels_last(state: TrainState) -> None:
     To be called after a checkpoint is loaded.
     """
     for module in (state.model, state.ema.model):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
     for moments in state.optimizer.state.values():  # those of a checkpoint; laid out otherwise they make steps slow
         for name, value in moments.items():
             if isinstance(value, Tensor) and value.ndim == 4:

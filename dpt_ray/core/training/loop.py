@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,27 @@ class Pace:
     data_wait_seconds: float
 
 
+@dataclass
+class _Interval:
+    """The steps since the last history row."""
+
+    began: float
+    waited: float = 0.0
+    metrics: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def next_batch(self, batches: Iterator[Mapping[str, ImageBatch]]) -> Mapping[str, ImageBatch]:
+        """Return the next batch, and count the time that it took to come."""
+        asked = time.monotonic()
+        batch = next(batches)
+        self.waited += time.monotonic() - asked
+        return batch
+
+    def pace(self, images_per_step: int) -> Pace:
+        """Return how these steps went until now."""
+        seconds = time.monotonic() - self.began
+        return Pace(len(self.metrics) * images_per_step / seconds, seconds, self.waited)
+
+
 def train(
     state: TrainState,
     batches: Iterator[Mapping[str, ImageBatch]],
@@ -99,26 +120,16 @@ def train(
     """
     network = state.model if model is None else model
     network.train()
-    interval: list[dict[str, Tensor]] = []
     unchecked: deque[FiniteCheck] = deque()
-    began = checkpointed = time.monotonic()
-    waited = 0.0
+    checkpointed = time.monotonic()
+    interval = _Interval(checkpointed)
     for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
         set_learning_rate(state.optimizer, learning_rate(optimizer_config, state.images_seen, schedule.total_images))
         before, after = state.images_seen, state.images_seen + schedule.images_per_step
-        asked = time.monotonic()
-        batch = next(batches)
-        waited += time.monotonic() - asked
-        metrics, check = _update(
-            state,
-            network,
-            batch,
-            optimizer_config.gradient_clip,
-            precision,
-            parts,
-            f"in step {step + 1:,} (images {before + 1:,} to {after:,})",
-        )
-        interval.append(metrics)
+        batch = interval.next_batch(batches)
+        place = f"in step {step + 1:,} (images {before + 1:,} to {after:,})"
+        metrics, check = _update(state, network, batch, optimizer_config.gradient_clip, precision, parts, place)
+        interval.metrics.append(metrics)
         unchecked.append(check)
         state.images_seen = after
         for average in state.power_averages:
@@ -130,14 +141,12 @@ def train(
         if snapshot:
             on_snapshot(state)
         if row:
-            state.history.append(_history_row(state.images_seen, interval))
-            seconds = time.monotonic() - began
-            on_log(state, Pace(len(interval) * schedule.images_per_step / seconds, seconds, waited))
-            due = time.monotonic() - checkpointed >= schedule.checkpoint_seconds
-            if not last and agree(due):
+            state.history.append(_history_row(state.images_seen, interval.metrics))
+            on_log(state, interval.pace(schedule.images_per_step))
+            if not last and agree(time.monotonic() - checkpointed >= schedule.checkpoint_seconds):
                 on_checkpoint(state)
                 checkpointed = time.monotonic()
-            interval, began, waited = [], time.monotonic(), 0.0
+            interval = _Interval(time.monotonic())
 
 
 def train_step(

@@ -228,7 +228,7 @@ def _read_ppm_as_it_lies(image: ImageFile.ImageFile) -> None:
         image.tile = [tile._replace(codec_name="raw", args="I;16B" if image.mode == "I" else "RGB;16B")]
 
 
-def _raw_mode(tile) -> str:
+def _raw_mode(tile: Any) -> str:
     found = tile.args if isinstance(tile.args, str) else tile.args[0] if tile.args else ""
     return found if isinstance(found, str) else ""
 

@@ -118,7 +118,7 @@ def _records(lines: _Lines, separator: str) -> Iterator[tuple[int, list[str]]]:
         line = lines.number + 1
 
 
-def _reader(lines: Iterator[str], separator: str, strict: bool):
+def _reader(lines: Iterator[str], separator: str, strict: bool) -> Iterator[list[str]]:
     return csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=strict)
 
 

@@ -75,7 +75,7 @@ def describe_csv(
         location,
         hash_listing(entries, labels, [entry.to_json() for entry in refused]),
         names,
-        label_files(entries, [ids.get(said[label]) for label in labels]),
+        label_files(entries, [None if (text := said[label]) is None else ids.get(text) for label in labels]),
         refused=tuple(refused),
         ignored=tuple(ignored + joined.repeated),
         notes=say_missing(Counter(label for label in labels if said[label] is None), len(labels), table),
@@ -153,7 +153,7 @@ def _why_absent(row: Row) -> str:
 
 def _ids(
     said: dict[str, str | None], chosen: Sequence[tuple[Row, FileEntry]], known: ClassList | None, table: str
-) -> tuple[dict[str | None, int], tuple[str, ...] | None]:
+) -> tuple[dict[str, int], tuple[str, ...] | None]:
     """Return the id of each class that the rows give, and the names of the classes if the labels are names."""
     found = {text for row, _ in chosen if (text := said[row.label]) is not None}
     if known is None and all(map(is_number, found)):
@@ -165,6 +165,6 @@ def _ids(
                 where=table,
                 fix="list every class in data.class_file, or set data.label_column to the classes' column",
             )
-        return dict(ids), None
+        return ids, None
     names = known.names if known else sorted_names(found)
-    return dict(ids_of_names(found, known, table)), names
+    return ids_of_names(found, known, table), names

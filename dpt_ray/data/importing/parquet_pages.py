@@ -83,7 +83,7 @@ def walk_pages(chunk: bytes, num_values: int, column: str, limit: int) -> Pages:
     return Pages(largest, total, has_prefixes, place)
 
 
-def _read_kind(header: dict) -> tuple[int, int | None]:
+def _read_kind(header: dict[int, Any]) -> tuple[int, int | None]:
     """Return the rows of a page and their encoding; none for a page that holds other things."""
     if header[_PAGE_TYPE] == _DATA_PAGE:
         return header[_DATA_HEADER][_VALUES], header[_DATA_HEADER][_ENCODING]

@@ -56,7 +56,7 @@ def refuse_misfits(footer: bytes, repetitions: list[int], definitions: list[int]
     Raises:
         ValueError: it is such a footer, or none.
     """
-    largest = {_REPETITIONS: repetitions, _DEFINITIONS: definitions}
+    largest: dict[tuple[int, ...], list[int]] = {_REPETITIONS: repetitions, _DEFINITIONS: definitions}
     try:
         for path, column, count in _Walk(footer).struct(()):
             if path == _ENCRYPTED:
@@ -86,7 +86,9 @@ class _Walk:
             number = number + delta if delta else self._signed()
             yield from self._value(head & 15, (*path, number))
 
-    def _value(self, kind: int, path: tuple[int, ...], *, in_list: bool = False) -> Iterator:
+    def _value(
+        self, kind: int, path: tuple[int, ...], *, in_list: bool = False
+    ) -> Iterator[tuple[tuple[int, ...], int, int]]:
         if path in (_TEXT_BYTES, _ENCRYPTED):
             yield path, self._column, 0
         if kind in (_TRUE, _FALSE):
@@ -113,7 +115,7 @@ class _Walk:
         else:
             raise ValueError("a footer with a field of an unknown type")
 
-    def _list(self, path: tuple[int, ...]) -> Iterator:
+    def _list(self, path: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], int, int]]:
         head = self._byte()
         count = self._number() if head >> 4 == 15 else head >> 4
         if path in (_REPETITIONS, _DEFINITIONS):

@@ -86,7 +86,7 @@ def _folder(name: str, url: str) -> FileEntry:
     return {"name": name, "url": stores.join(url, name), "size": None, "changed": ""}
 
 
-def _file(entry: os.DirEntry, name: str, url: str) -> FileEntry:
+def _file(entry: os.DirEntry[str], name: str, url: str) -> FileEntry:
     try:
         status = entry.stat()
     except OSError:
@@ -96,7 +96,7 @@ def _file(entry: os.DirEntry, name: str, url: str) -> FileEntry:
     return {**found, "special": special} if special else found
 
 
-def _scan(path: str, url: str) -> list[os.DirEntry]:
+def _scan(path: str, url: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return list(entries)

@@ -40,10 +40,8 @@ def read_labels(found: Iterable[str], known: ClassList | None, where: str) -> di
             too long or holds control characters.
     """
     listed = frozenset(known.names) if known else frozenset()
-    said: dict[str, str | None] = {label: clean_name(label) for label in found}
-    for label, text in said.items():
-        if text not in listed and text.casefold() in MISSING:
-            said[label] = None
+    names = {label: clean_name(label) for label in found}
+    said = {label: None if name not in listed and name.casefold() in MISSING else name for label, name in names.items()}
     texts = {text for text in said.values() if text is not None}
     for text in texts:
         check_name(text, where)

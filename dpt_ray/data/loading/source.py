@@ -73,7 +73,7 @@ class ImageSource:
     columns: tuple[str, ...] = ()
     num_images: int = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "num_images", sum(shard.num_rows for shard in self.shards))
 
     @property

@@ -7,11 +7,12 @@ at every reading as before.
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from dpt_ray.data.shards.index import ShardInfo
-from dpt_ray.data.shards.samples import head_of, image_extension, sample_places
+from dpt_ray.data.shards.samples import Places, head_of, image_extension, sample_places
 from dpt_ray.errors import UserError
 
 MOST_SAMPLES = 1_000_000
@@ -69,11 +70,16 @@ def find_layout(data: bytes, shard: ShardInfo) -> Layout | None:
     return layout
 
 
+def _head(data: bytes, files: Places, name: str) -> bytes:
+    return head_of(data, files[name])
+
+
 def _walk(data: bytes, where: str) -> Layout | None:
-    keys, places = [], []
+    keys: list[str] = []
+    places: list[tuple[int, int]] = []
     try:
         for key, files in sample_places(data, where):
-            extension = image_extension(files, lambda name, files=files: head_of(data, files[name]))
+            extension = image_extension(files, partial(_head, data, files))
             if extension is None or "\n" in key:
                 return None
             keys.append(key)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class LatentForm:
     """
 
     autoencoder: str
-    precision: str
+    precision: Literal["float32", "bfloat16"]
     image_size: int
     flips: int
     has_variance: bool

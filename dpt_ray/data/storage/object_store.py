@@ -66,14 +66,20 @@ class ObjectStore(S3FileSystem):
     reached = False
     """Whether the endpoint has answered this process; on the class, as each thread has an instance of its own."""
 
-    def __init__(self, *, config_kwargs: dict | None = None, client_kwargs: dict | None = None, **options: Any):
+    def __init__(
+        self,
+        *,
+        config_kwargs: dict[str, Any] | None = None,
+        client_kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ):
         super().__init__(
             config_kwargs={**_client_settings(), **(config_kwargs or {})},
             client_kwargs={**_region(), **(client_kwargs or {})},
             **{"use_listings_cache": False, **options},
         )
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the kind only: the process that loads it has its own environment, and secrets don't travel."""
         return type(self), ()
 
@@ -140,7 +146,9 @@ class ObjectStore(S3FileSystem):
 
     abort_mpu = sync_wrapper(_abort_mpu)
 
-    async def _cat_file(self, path: str, version_id=None, start=None, end=None, **options: Any) -> bytes:
+    async def _cat_file(
+        self, path: str, version_id: str | None = None, start: int | None = None, end: int | None = None, **options: Any
+    ) -> bytes:
         """As in s3fs, but with one request, which needs no permission but to get the object."""
         if start is not None and end is not None and 0 <= end <= start:
             return b""
@@ -212,7 +220,7 @@ async def _whole_body(answer: dict[str, Any]) -> _Body:
     return _Body(content)
 
 
-async def _in_time(request: Awaitable, body: Any) -> Any:
+async def _in_time(request: Awaitable[Any], body: Any) -> Any:
     """Await a request, whose reading has timeouts of its own, and bound the sending of its body."""
     if not isinstance(body, bytes | bytearray | memoryview):
         return await request

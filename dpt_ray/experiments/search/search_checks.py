@@ -37,8 +37,10 @@ def check_given_once(tune: TuneConfig, overrides: Sequence[str]) -> None:
 def _add(given: dict[Path, str], path: Path, place: str) -> None:
     for other, earlier in given.items():
         if _overlap(path, other):
-            both = ".".join(max(path, other, key=len))
-            raise UserError(f"{both} is given here and in {earlier}", where=place, fix="leave one of them out")
+            longer: Path = max(path, other, key=len)
+            raise UserError(
+                f"{'.'.join(longer)} is given here and in {earlier}", where=place, fix="leave one of them out"
+            )
     given[path] = place
 
 

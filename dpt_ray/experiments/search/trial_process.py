@@ -68,7 +68,8 @@ def _looks(
     report: Callable[[dict[str, Any]], None],
 ) -> dict[Step, Looks]:
     """Return the looks that are taken at the trial's trainings, having made what they need."""
-    run, config, looks = trial.run, trial.config, {}
+    run, config = trial.run, trial.config
+    looks: dict[Step, Looks] = {}
     shares = tuple(scheduler.shares())
 
     def teller(stage: str) -> Callable[[float, float], None]:

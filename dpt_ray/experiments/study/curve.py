@@ -13,12 +13,12 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.distributed.evaluation_callback import Looks
 from dpt_ray.errors import UserError
-from dpt_ray.experiments.evaluators import ValidationAccuracy, pseudo_image_distance
+from dpt_ray.experiments.evaluators import PseudoImageDistance, ValidationAccuracy, pseudo_image_distance
 from dpt_ray.experiments.study.choices import MEASURES, STAGE1, STAGE2
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
-from dpt_ray.pipeline.artifacts.store import ArtifactStore
+from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all
@@ -73,15 +73,8 @@ def quality_curves(
     def train(stage: str, step: Step, total: int, judge: Callable[[bytes], float]) -> str:
         if store.find(step.name, step.fingerprint) is not None:
             raise UserError(f"{stage} is already made", where=loaded.root, fix="give another --root")
-        began = time.monotonic()
-
-        def tell(share: float, score: float) -> None:
-            row = {"stage": stage, "images": share * total, "seconds": time.monotonic() - began, "measure": abs(score)}
-            rows.append(row)
-            say(f"{stage}: {row['images']:,.0f} images, {row['seconds']:,.0f} s: {MEASURES[stage]} {abs(score):.4g}")
-            keep(rows)
-
-        return make([step], looks={step: Looks(shares, judge, tell)})[step].file(NETWORK_FILE)
+        made: Artifact = make([step], looks={step: Looks(shares, judge, _teller(stage, total, rows, say, keep))})[step]
+        return made.file(NETWORK_FILE)
 
     if STAGE1 in stages:
         test_images = make([run.test_data])[run.test_data].url
@@ -93,12 +86,32 @@ def quality_curves(
         raise UserError("stage 2 is judged by a distance that is turned off", fix="set evaluation.frechet=true")
     distance = pseudo_image_distance(loaded, run, make, drawn_per_class)
     generator = Generator(train(STAGE2, run.generator, loaded.stage2.images, distance), own_device())
-    wanted = [(label, number) for label in range(generator.num_classes) for number in range(SHOWN)]
-    drawn = generator.draw(distance.sampling, distance.seed, wanted).numpy()
     index = read_index(make([run.train_data])[run.train_data].url)
     names = class_names(loaded.data, index.num_classes, index.class_names)
+    return rows, _picture(generator, distance, names)
+
+
+def _teller(
+    stage: str, total: int, rows: list[Row], say: Callable[[str], None], keep: Callable[[list[Row]], None]
+) -> Callable[[float, float], None]:
+    """Return what adds a row for each look at a stage that starts now and trains on `total` images."""
+    began = time.monotonic()
+
+    def tell(share: float, score: float) -> None:
+        row = {"stage": stage, "images": share * total, "seconds": time.monotonic() - began, "measure": abs(score)}
+        rows.append(row)
+        say(f"{stage}: {row['images']:,.0f} images, {row['seconds']:,.0f} s: {MEASURES[stage]} {abs(score):.4g}")
+        keep(rows)
+
+    return tell
+
+
+def _picture(generator: Generator, distance: PseudoImageDistance, names: Sequence[str]) -> bytes:
+    """Draw the first pseudo images of every class, as the distance draws them, into a PNG."""
+    wanted = [(label, number) for label in range(generator.num_classes) for number in range(SHOWN)]
+    drawn = generator.draw(distance.sampling, distance.seed, wanted).numpy()
     grid = SampleGrid(np.reshape(drawn, (generator.num_classes, SHOWN, *drawn.shape[1:])), names)
-    return rows, grid_png(grid, with_labels=True)
+    return grid_png(grid, with_labels=True)
 
 
 def curves_table(rows: Sequence[Row]) -> str:

@@ -42,12 +42,13 @@ class Claim:
     def __init__(self, folder: str, is_done: Callable[[], bool], on_wait: Callable[[str], None]):
         self._url = stores.join(folder, CLAIM_FILE)
         self._is_done, self._on_wait = is_done, on_wait
-        self._holder = {"host": socket.gethostname(), "process": os.getpid(), "token": uuid.uuid4().hex}
+        self._token = uuid.uuid4().hex
+        self._holder = {"host": socket.gethostname(), "process": os.getpid(), "token": self._token}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> "Claim":
-        _held.add(self._holder["token"])
+        _held.add(self._token)
         while self._wait():
             self._write()
             time.sleep(SETTLE_SECONDS)
@@ -64,7 +65,7 @@ class Claim:
             self._thread.join()
             if self._is_mine():
                 stores.remove_tree(self._url)
-        _held.discard(self._holder["token"])
+        _held.discard(self._token)
 
     def _wait(self) -> bool:
         """Wait until the claim is free, or (False) the artifact exists."""
@@ -87,7 +88,7 @@ class Claim:
 
     def _is_mine(self) -> bool:
         claim = self._read()
-        return claim is not None and claim.get("token") == self._holder["token"]
+        return claim is not None and claim.get("token") == self._token
 
     def _read(self) -> dict[str, Any] | None:
         try:

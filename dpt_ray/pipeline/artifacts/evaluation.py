@@ -29,7 +29,9 @@ def read_metrics(artifact: Artifact) -> dict[str, Any]:
     Raises:
         UserError: they are absent, or not in the form that this package writes.
     """
-    return read_document(artifact.file(METRICS_FILE), dict[str, Any], "the figures of an evaluation", REMOVE)
+    place = artifact.file(METRICS_FILE)
+    metrics: dict[str, Any] = read_document(place, dict[str, Any], "the figures of an evaluation", REMOVE)
+    return metrics
 
 
 def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collection[str] = ()) -> float:

@@ -17,4 +17,5 @@ def features_url(artifact: Artifact, number: int) -> str | None:
 
 def read_features(url: str) -> np.ndarray:
     """Return a sidecar's features, float32 (N, D)."""
-    return read_sidecar(url, [FEATURES])[FEATURES]
+    features: np.ndarray = read_sidecar(url, [FEATURES])[FEATURES]
+    return features

@@ -40,7 +40,8 @@ class Artifact:
     @property
     def facts(self) -> dict[str, Any]:
         """What the step found or counted, for steps that build on it and for people."""
-        return self.manifest["facts"]
+        facts: dict[str, Any] = self.manifest["facts"]
+        return facts
 
     def file(self, *parts: str) -> str:
         """Return the URL of a file in the artifact."""

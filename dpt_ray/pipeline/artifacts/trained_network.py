@@ -28,7 +28,7 @@ _Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 def read_history_file(url: str) -> list[dict[str, float]]:
     """Return the rows of a file with a loss curve; see `read_history`."""
-    rows = read_document(url, list[dict[str, _Whole | float]], "a training's history", REMOVE)
+    rows: list[dict[str, float]] = read_document(url, list[dict[str, _Whole | float]], "a training's history", REMOVE)
     if not rows or not all("images" in row for row in rows) or "loss" not in rows[-1]:
         raise UserError("is not a training's history (it lacks images or the last loss)", where=url, fix=REMOVE)
     return rows

@@ -44,7 +44,9 @@ def mix(context: StepContext, config: ClassifierConfig, data: DataConfig, index:
     form = image_form(data)
     labelled = labelled_source(context.parents["labelled"], index, form)
     unlabelled = unlabelled_source(index, form)
-    sources, num_real, facts = {"labelled": (labelled, config.labelled_batch)}, None, {}
+    sources = {"labelled": (labelled, config.labelled_batch)}
+    num_real: int | None = None
+    facts: dict[str, Any] = {}
     if PSEUDO_IMAGES in context.parents:
         pseudo, facts = _pseudo_images(context, config, form, index.num_classes)
         if config.mixing.real_share is None:

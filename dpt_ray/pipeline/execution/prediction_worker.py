@@ -130,7 +130,7 @@ class PredictionWorker(UnitWorker):
     def _average(self, images: torch.Tensor, keys: list[str]) -> torch.Tensor:
         assert self._views is not None
         weak = Weak(self._views.flip, self._views.crop_padding)
-        total = None
+        total: torch.Tensor | None = None
         for number in range(self._views.count):
             random = RowRandom([derive_seed("view", self._views.seed, key, number) for key in keys])
             probabilities, _ = self._classifier(weak(images, random))

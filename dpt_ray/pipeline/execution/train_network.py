@@ -38,7 +38,6 @@ def train_network(
     """Train in the context's folder and return the facts; its checkpoints are removed at the end."""
     images_per_step = sum(batch for _, batch in sources.values())
     log_every = max(images_per_step, min(config.images // HISTORY_ROWS, STEPS_PER_ROW * images_per_step))
-    generator = isinstance(config, GeneratorConfig)
     job = TrainingJob(
         build=build,
         finish=finish,
@@ -49,7 +48,7 @@ def train_network(
             images_per_step=images_per_step,
             log_every=log_every,
             checkpoint_seconds=context.cluster.checkpoint_seconds,
-            snapshots=config.ema_snapshots if generator else 0,
+            snapshots=config.ema_snapshots if isinstance(config, GeneratorConfig) else 0,
         ),
         lanes=data.lanes,
         shuffle_window=data.shuffle_window,
@@ -58,8 +57,8 @@ def train_network(
         precision=config.precision,
         channels_last=context.cluster.channels_last,
         compile=context.cluster.compile,
-        parts=context.cluster.gradient_accumulation if generator else 1,
-        shard=context.cluster.shard_weights and generator,
+        parts=context.cluster.gradient_accumulation if isinstance(config, GeneratorConfig) else 1,
+        shard=context.cluster.shard_weights and isinstance(config, GeneratorConfig),
     )
     network = context.file(NETWORK_FILE)
     if not stores.exists(network):  # else it was trained, and stopped before its manifest was written

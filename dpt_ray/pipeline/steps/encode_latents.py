@@ -76,7 +76,7 @@ class EncodeLatents(Step):
         size, channels = self._config.canvas(self._data)
         kinds = 2 if self._found is None or self._found.form.has_variance else 1
         bytes_each = 4 if self._config.latents.storage == "float32" else 2
-        return self.settings["flips"] * kinds * channels * size**2 * bytes_each
+        return int(self.settings["flips"]) * kinds * channels * size**2 * bytes_each
 
     def make(self, context: StepContext) -> dict[str, Any]:
         index = read_index(context.parents["images"].url)

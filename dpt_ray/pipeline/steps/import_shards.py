@@ -227,8 +227,10 @@ class _ShardWorker(UnitWorker):
         refused: set[int] = set()
         levels = Levels()
         for found in detect.read(self._kind, self._reader_settings, recipe):
-            result = found
-            if not isinstance(found, Skipped):
+            result: Prepared | Skipped
+            if isinstance(found, Skipped):
+                result = found
+            else:
                 result = prepare(found, self._size, self._max_pixels, self._white, levels)
             if isinstance(result, Prepared):
                 prepared.append(result)
@@ -258,4 +260,5 @@ class _ShardWorker(UnitWorker):
         return {"name": name, "bytes": len(content), "sha256": sha256(content), "images": len(prepared)}
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
-        return json.loads(content)
+        record: dict[str, Any] = json.loads(content)
+        return record

@@ -139,7 +139,8 @@ def read_choice(url: str) -> Mapping[int, list[int]]:
     Raises:
         UserError: the choice is absent, or none that this package wrote.
     """
-    return read_document(url, dict[int, list[int]], "a choice of images", REMOVE)
+    choice: dict[int, list[int]] = read_document(url, dict[int, list[int]], "a choice of images", REMOVE)
+    return choice
 
 
 def _keep_rows(shard: ShardInfo, kept: np.ndarray) -> ShardInfo:

@@ -1,0 +1,105 @@
+"""What settings of different sections must agree on."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dpt_ray.config.schema import RunConfig
+
+
+def check_consistent(config: "RunConfig") -> None:
+    """Refuse settings that exclude each other.
+
+    Raises:
+        ValueError: it names them, and what to set instead.
+    """
+    _check_batches(config)
+    _check_mixing(config)
+    _check_workers(config)
+    _check_pseudo_labels(config)
+    config.stage2.check_canvas(config.data)
+    _check_sampling(config)
+    _check_classifiers(config)
+
+
+def _check_batches(config: "RunConfig") -> None:
+    lanes = config.data.lanes
+    batches = {
+        "stage1.labelled_batch": config.stage1.labelled_batch,
+        "stage1.unlabelled_batch": config.stage1.unlabelled_batch,
+        "stage2.batch": config.stage2.batch,
+        "stage3.labelled_batch": config.stage3.labelled_batch,
+        "stage3.unlabelled_batch": config.stage3.unlabelled_batch,
+    }
+    for name, size in batches.items():
+        if size % lanes:
+            raise ValueError(f"{name} must be a multiple of data.lanes: {size} is not a multiple of {lanes}")
+
+
+def _check_mixing(config: "RunConfig") -> None:
+    if config.stage3.mixing.real_share is not None:
+        config.stage3.mixing.split(config.stage3.labelled_batch, config.data.lanes)
+    if config.stage3.mixing.from_stage1 and config.stage3.model != config.stage1.model:
+        raise ValueError("stage3.mixing.from_stage1 needs the same network in both: set stage3.model as stage1.model")
+    if config.stage3.mixing.from_stage1 and config.stage3.model.name == "linear_probe":
+        raise ValueError("stage3.mixing.from_stage1 has no effect on a linear probe, which has one best fit")
+
+
+def _check_workers(config: "RunConfig") -> None:
+    lanes = config.data.lanes
+    if lanes % config.cluster.workers:
+        raise ValueError(
+            f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {config.cluster.workers}"
+        )
+    parts = config.cluster.workers * config.cluster.gradient_accumulation
+    if lanes % parts:
+        raise ValueError(
+            "cluster.workers times cluster.gradient_accumulation must divide data.lanes: "
+            f"{parts} does not divide {lanes}"
+        )
+
+
+def _check_pseudo_labels(config: "RunConfig") -> None:
+    if config.pseudo_labels.views > 0 and config.stage1.model.name == "linear_probe":
+        raise ValueError(
+            "pseudo_labels.views has no effect with stage1.model.name=linear_probe, whose features are of "
+            "the image as it is; set pseudo_labels.views=0"
+        )
+    shares, classes = config.pseudo_labels.class_shares, config.data.num_classes
+    if shares is not None and classes is not None and len(shares) != classes:
+        raise ValueError(f"pseudo_labels.class_shares needs a share for each class: {len(shares)} for {classes}")
+
+
+def _check_sampling(config: "RunConfig") -> None:
+    classifier_free = config.sampling.guidance_method == "classifier_free"
+    if not classifier_free and config.sampling.weak_snapshot >= config.stage2.ema_snapshots:
+        raise ValueError(
+            "sampling.guidance_method=autoguidance needs a stage2.ema_snapshots above sampling.weak_snapshot: "
+            f"{config.stage2.ema_snapshots} is not above {config.sampling.weak_snapshot}"
+        )
+    if config.sampling.guidance_scale > 0 and classifier_free and config.stage2.label_dropout == 0:
+        raise ValueError(
+            "sampling.guidance_scale above 0 needs a generator trained with stage2.label_dropout above 0; "
+            "set sampling.guidance_scale=0 or give stage2.label_dropout (the paper: 0.1 to 0.15)"
+        )
+    if config.sampling.ema_width is not None and not config.stage2.ema_snapshots:
+        raise ValueError("sampling.ema_width needs stage2.ema_snapshots above 0, of which it makes its average")
+    if config.sampling.sampler == "dpm_solver_pp_fast" and config.stage2.process == "edm":
+        raise ValueError(
+            "sampling.sampler=dpm_solver_pp_fast steps uniformly in time, but stage2.process=edm has noise levels "
+            "only; set sampling.sampler=heun, or another process"
+        )
+
+
+def _check_classifiers(config: "RunConfig") -> None:
+    for stage, settings in (("stage1", config.stage1), ("stage3", config.stage3)):
+        model, augmentation = settings.model, settings.augmentation
+        for name in ("mean", "std"):
+            if len(getattr(model, name)) not in (1, config.data.channels):
+                raise ValueError(f"{stage}.model.{name} needs one value, or one for each of data.channels")
+        if model.name == "wide_resnet" and (model.depth - 4) % 6:
+            raise ValueError(f"{stage}.model.depth must be 6 n + 4 for wide_resnet, not {model.depth}")
+        if augmentation.crop_padding >= config.data.image_size:
+            raise ValueError(
+                f"{stage}.augmentation.crop_padding must be below data.image_size "
+                f"({augmentation.crop_padding} >= {config.data.image_size})"
+            )
