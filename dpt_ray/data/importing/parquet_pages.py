@@ -5,6 +5,7 @@ So the headers are walked, as Arrow walks them, before Arrow is given the bytes.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from dpt_ray.data.importing.thrift_compact import Reader, ThriftError
 
