@@ -8,7 +8,7 @@ from dpt_ray.data.images.white_level import say_levels
 from dpt_ray.data.importing.import_plan import missed_first
 from dpt_ray.data.shards.skipped import count_images, read_skipped
 from dpt_ray.pipeline.artifacts.dataset import class_names
-from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, tell_exact, tell_near
+from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, OverlapFacts, tell_exact, tell_near
 from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, SHARDS, ignored_facts
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
@@ -109,16 +109,17 @@ def _overlap(run: DualPseudoTraining, artifacts: Artifacts) -> list[str]:
     """Say how many test images are training images, or look like one, with the first pairs."""
     if run.overlap is None:
         return []
-    facts, pairs = artifacts[run.overlap].facts, artifacts[run.overlap].file(PAIRS_FILE)
+    facts = OverlapFacts.from_json(artifacts[run.overlap].facts)
+    pairs = artifacts[run.overlap].file(PAIRS_FILE)
     lines = [
         f"test images among the training images (pairs are listed in {pairs})"
-        if facts["first"]
+        if facts.first
         else "test images among the training images",
         f"  {tell_exact(facts)}; {tell_near(facts)}",
     ]
-    for pair in facts["first"][:TOLD_PAIRS]:
-        alike = "equal pixels" if pair["bits"] is None else f"{pair['bits']} of 255 bits differ"
-        lines.append(f"    test image {pair['test']['key']!r}, training image {pair['train']['key']!r}: {alike}")
+    for pair in facts.first[:TOLD_PAIRS]:
+        alike = "equal pixels" if pair.bits is None else f"{pair.bits} of 255 bits differ"
+        lines.append(f"    test image {pair.test.key!r}, training image {pair.train.key!r}: {alike}")
     return ["\n".join(lines)]
 
 

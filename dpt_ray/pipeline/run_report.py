@@ -18,7 +18,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
 from dpt_ray.pipeline.artifacts.evaluation import described_metrics, read_metrics
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
-from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, tell_exact, tell_near
+from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, ImagePair, OverlapFacts, tell_exact, tell_near
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class, describe_guidance
 from dpt_ray.pipeline.artifacts.run import (
     REPORT_FILE,
@@ -139,29 +139,31 @@ def _sample_grid(config: RunConfig, artifact: Artifact, train_data: Artifact) ->
 
 def _overlap(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> Overlap | None:
     """Describe held-out images that look like training images; None where there are none."""
-    if run.overlap is None or not artifacts[run.overlap].facts["first"]:
+    if run.overlap is None:
         return None
     artifact = artifacts[run.overlap]
-    first = artifact.facts["first"]
+    facts = OverlapFacts.from_json(artifact.facts)
+    if not facts.first:
+        return None
     test, train = (read_index(artifacts[data].url) for data in (run.test_data, run.train_data))
     pictured = [
         pair
-        for entry in first[:PICTURED_PAIRS]
-        if (pair := _read_pair(entry, test, train, image_form(config.data))) is not None
+        for found in facts.first[:PICTURED_PAIRS]
+        if (pair := _read_pair(found, test, train, image_form(config.data))) is not None
     ]
     pictures = SampleGrid(np.stack(pictured, axis=1), ["held-out", "training"]) if pictured else None
-    pairs = tuple(LookAlike(entry["test"]["key"], entry["train"]["key"], entry["bits"]) for entry in first)
-    findings = f"{tell_exact(artifact.facts)}; {tell_near(artifact.facts)}."
+    pairs = tuple(LookAlike(pair.test.key, pair.train.key, pair.bits) for pair in facts.first)
+    findings = f"{tell_exact(facts)}; {tell_near(facts)}."
     return Overlap(findings[0].upper() + findings[1:], pairs, artifact.file(PAIRS_FILE), pictures)
 
 
-def _read_pair(entry: Mapping[str, Any], test: DatasetIndex, train: DatasetIndex, form: ImageForm) -> np.ndarray | None:
+def _read_pair(pair: ImagePair, test: DatasetIndex, train: DatasetIndex, form: ImageForm) -> np.ndarray | None:
     """Return both images of a pair, uint8 (2, C, H, W); None if one cannot be read any more."""
     images = []
-    for index, place in ((test, entry["test"]), (train, entry["train"])):
-        shard = index.shards[place["number"]]
+    for index, place in ((test, pair.test), (train, pair.train)):
+        shard = index.shards[place.number]
         try:
-            sample = read_shard_samples(shard)[place["row"]]
+            sample = read_shard_samples(shard)[place.row]
             images.append(decode_image(sample.image_bytes(shard.url), shard.form(form), shard.url))
         except UserError:
             return None
@@ -207,7 +209,9 @@ def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> 
     index = read_index(artifacts[run.train_data].url)
     names = class_names(config.data, index.num_classes, index.class_names)
     notes = []
-    if run.overlap is not None and (duplicates := artifacts[run.overlap].facts["exact"]["test_images"]):
+    if run.overlap is not None and (
+        duplicates := OverlapFacts.from_json(artifacts[run.overlap].facts).exact.test_images
+    ):
         notes.append(
             f"{duplicates:,} held-out images are training images, pixel for pixel, and data.on_overlap=report lets the "
             "run go on: accuracies on held-out images count them."

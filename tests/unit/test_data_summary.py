@@ -11,10 +11,12 @@ from dpt_ray.pipeline.dpt import build
 
 NOTHING = {"test_images": 0, "train_images": 0, "pairs": 0}
 NO_OVERLAP = {
+    "train_images": 5000,
     "test_images": 1000,
     "exact": NOTHING,
     "near": NOTHING,
     "without_perceptual_hash": {"train": 0, "test": 0},
+    "listed": 0,
     "first": [],
 }
 
@@ -105,8 +107,9 @@ def test_image_sizes_are_told_with_what_they_were_brought_to(tmp_path):
 def test_test_images_among_the_training_images_are_told_with_the_first_pairs(tmp_path):
     told = "no test image has the pixels of a training image; none looks like one\n"
     assert f"test images among the training images\n  {told}" in summary(tmp_path, [5, 7], [1, 1])
+    place = {"number": 0, "row": 0, "shard": "0.tar"}
     pairs = [
-        {"bits": bits, "test": {"key": f"test-{number}"}, "train": {"key": f"train-{number}"}}
+        {"bits": bits, "train": place | {"key": f"train-{number}"}, "test": place | {"key": f"test-{number}"}}
         for number, bits in enumerate([None, None, 3, 5, 7, 9, 11])
     ]
     found = {

@@ -12,7 +12,16 @@ from dpt_ray.data.shards.duplicates import DuplicateSearch, Found, Pair, limits_
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.overlap import MOST_LISTED, PAIRS_FILE, tell_exact, tell_near
+from dpt_ray.pipeline.artifacts.overlap import (
+    MOST_LISTED,
+    PAIRS_FILE,
+    ImagePair,
+    OverlapFacts,
+    PairCounts,
+    PairedImage,
+    tell_exact,
+    tell_near,
+)
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.text import csv_cell
 
@@ -58,21 +67,22 @@ class Overlap(Step):
         named = _NamedPairs(train, test).name([*search.exact.listed, *near])
         stores.write_bytes(context.file(PAIRS_FILE), _table(named))
         search.near.held &= ~search.exact.held
-        return {
-            "train_images": train.num_images,
-            "test_images": test.num_images,
-            "exact": _counts(search.exact),
-            "near": _counts(search.near),
-            "without_perceptual_hash": {
+        return OverlapFacts(
+            train_images=train.num_images,
+            test_images=test.num_images,
+            exact=_counts(search.exact),
+            near=_counts(search.near),
+            without_perceptual_hash={
                 "train": search.not_compared,
                 "test": int((~is_comparable(held.perceptual)).sum()),
             },
-            "listed": len(named),
-            "first": named[:TOLD_PAIRS],
-        }
+            listed=len(named),
+            first=named[:TOLD_PAIRS],
+        ).to_json()
 
-    def summary(self, facts: Any) -> str:
-        return f"{tell_exact(facts)}; {tell_near(facts)}"
+    def summary(self, facts: Mapping[str, Any]) -> str:
+        found = OverlapFacts.from_json(facts)
+        return f"{tell_exact(found)}; {tell_near(found)}"
 
     def check(self, facts: Mapping[str, Any], folder: str) -> None:
         """Refuse test images that are training images, unless the settings allow them.
@@ -80,21 +90,22 @@ class Overlap(Step):
         Raises:
             UserError: there are some.
         """
-        if not facts["exact"]["pairs"] or self._on_overlap == "report":
+        found = OverlapFacts.from_json(facts)
+        if not found.exact.pairs or self._on_overlap == "report":
             return
-        equal = [pair for pair in facts["first"] if pair["bits"] is None]
-        examples = {pair["test"]["key"]: pair["train"]["key"] for pair in reversed(equal)}
+        equal = [pair for pair in found.first if pair.bits is None]
+        examples = {pair.test.key: pair.train.key for pair in reversed(equal)}
         told = [f"test image {test!r} is training image {train!r}" for test, train in examples.items()]
         raise UserError(
-            f"{tell_exact(facts)} ({', '.join(told[: -_TOLD_IN_ERROR - 1 : -1])}; "
+            f"{tell_exact(found)} ({', '.join(told[: -_TOLD_IN_ERROR - 1 : -1])}; "
             f"all are listed in {stores.join(folder, PAIRS_FILE)})",
             where="data.test",
             fix="remove them from the training or the test images, or set data.on_overlap=report to go on with them",
         )
 
 
-def _counts(found: Found) -> dict[str, int]:
-    return {"test_images": int(found.held.sum()), "train_images": found.images, "pairs": found.pairs}
+def _counts(found: Found) -> PairCounts:
+    return PairCounts(int(found.held.sum()), found.images, found.pairs)
 
 
 def _joined(parts: list[ImageHashes]) -> ImageHashes:
@@ -110,36 +121,36 @@ class _NamedPairs:
         self._train, self._test = train, test
         self._test_ends = np.cumsum([shard.samples for shard in test.shards])
 
-    def name(self, pairs: list[Pair]) -> list[dict[str, Any]]:
-        """Return the pairs as JSON: `bits`, and `train` and `test` with `shard`, `number`, `row` and `key`."""
-        named: list[dict[str, Any]] = []
-        for pair in pairs:
-            number = int(np.searchsorted(self._test_ends, pair.held_row, "right"))
-            row = pair.held_row - int(self._test_ends[number]) + self._test.shards[number].samples
-            named.append({"bits": pair.bits, "train": {"number": pair.shard, "row": pair.row}})
-            named[-1]["test"] = {"number": number, "row": row}
-        for role, index in (("train", self._train), ("test", self._test)):
-            self._add_keys([pair[role] for pair in named], index)
-        return named
+    def name(self, pairs: list[Pair]) -> list[ImagePair]:
+        """Return the pairs with their images' names."""
+        train = self._images([(pair.shard, pair.row) for pair in pairs], self._train)
+        test = self._images([self._test_place(pair.held_row) for pair in pairs], self._test)
+        return [ImagePair(pair.bits, *images) for pair, *images in zip(pairs, train, test, strict=True)]
+
+    def _test_place(self, held_row: int) -> tuple[int, int]:
+        """Return the shard's number, and the row there, of a row among all test images."""
+        number = int(np.searchsorted(self._test_ends, held_row, "right"))
+        return number, held_row - int(self._test_ends[number]) + self._test.shards[number].samples
 
     @staticmethod
-    def _add_keys(images: list[dict[str, Any]], index: DatasetIndex) -> None:
+    def _images(places: list[tuple[int, int]], index: DatasetIndex) -> list[PairedImage]:
+        found: dict[tuple[int, int], PairedImage] = {}
         keys: list[str] = []
-        number = -1
-        for image in sorted(images, key=lambda image: image["number"]):
-            if image["number"] != number:
-                number = image["number"]
-                keys = index.keys(number)
-            image |= {"shard": index.shards[number].url, "key": keys[image["row"]]}
+        last = -1
+        for number, row in sorted(set(places)):
+            if number != last:
+                keys, last = index.keys(number), number
+            found[number, row] = PairedImage(number, row, index.shards[number].url, keys[row])
+        return [found[place] for place in places]
 
 
-def _table(pairs: Sequence[Mapping[str, Any]]) -> bytes:
+def _table(pairs: Sequence[ImagePair]) -> bytes:
     """Return named pairs as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["kind", "different_bits", "test_shard", "test_image", "train_shard", "train_image"])
     for pair in pairs:
-        kind = "similar" if pair["bits"] is not None else "equal"
-        names = (pair[role][what] for role in ("test", "train") for what in ("shard", "key"))
-        writer.writerow(map(csv_cell, [kind, pair["bits"] or 0, *names]))
+        kind = "similar" if pair.bits is not None else "equal"
+        names = (pair.test.shard, pair.test.key, pair.train.shard, pair.train.key)
+        writer.writerow(map(csv_cell, [kind, pair.bits or 0, *names]))
     return text.getvalue().encode()

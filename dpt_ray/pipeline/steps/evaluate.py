@@ -26,6 +26,7 @@ from dpt_ray.pipeline.artifacts.evaluation import (
 )
 from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.overlap import OverlapFacts
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
 from dpt_ray.pipeline.artifacts.store import Artifact
@@ -109,9 +110,9 @@ class Evaluation(Step):
             "test_images": int((test_labels >= 0).sum()),
         }
         if "overlap" in parents:
-            overlap = parents["overlap"].facts
-            metrics["duplicate_test_images"] = overlap["exact"]["test_images"]
-            metrics["near_duplicate_test_images"] = overlap["near"]["test_images"]
+            overlap = OverlapFacts.from_json(parents["overlap"].facts)
+            metrics["duplicate_test_images"] = overlap.exact.test_images
+            metrics["near_duplicate_test_images"] = overlap.near.test_images
         if "real_features" in parents:
             metrics["frechet_distance"] = _frechet(parents["real_features"], parents["pseudo_images"])
         confusion = confusion_matrix(*known_pairs(true, pseudo), train.num_classes)
