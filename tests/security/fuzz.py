@@ -65,6 +65,8 @@ def _run(name, target, seed: int, numbers: range, folder: Path) -> bool:
         signal.alarm(SECONDS)
         try:
             outcomes[_outcome(target, data)] += 1
+            if _peak() - idle > 0.9 * MEMORY:  # a reader may have caught the error at the limit
+                raise MemoryError(f"{(_peak() - idle) >> 20} MiB")
         except BaseException as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             print(f"FAILED {name} seed {seed} number {number} ({kept}): {reason[:1000]!r}", flush=True)

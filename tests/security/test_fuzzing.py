@@ -50,7 +50,7 @@ sys.path[:0] = {paths!r}
 import fuzz
 from fuzzing import menu, target
 
-fuzz.CPU_SECONDS = 1
+fuzz.CPU_SECONDS = 4
 
 def fail(data, folder):
     if data:
@@ -67,6 +67,7 @@ sys.exit(fuzz.main())
     [
         ("raise KeyError('planted')", 1, "KeyError: 'planted'"),
         ("bytearray(1200 << 20)", 1, "MemoryError"),
+        ("bytearray(b'x') * (1000 << 20)", 1, "MemoryError"),
         ("import ctypes; ctypes.string_at(0)", -11, ""),
         ("while True: pass", -27, ""),
         ("return ['two' + chr(10) + 'lines']", 1, "BadComplaintError"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from autoencoder_folders import save_kl
+from autoencoder_folders import save_kl, save_tiny
 from encoder_folders import save_dinov2, save_msn
 from safetensors.torch import load_file, save, save_file
 
@@ -149,6 +149,9 @@ def test_repetitions_are_bounded_wherever_they_stand():
         ({"block_out_channels": [10**6, 10**6]}, "parameters"),
         ({"norm_num_groups": 0}, "AutoencoderKL"),
         ({"latent_channels": float("inf")}, "lacks or garbles a setting"),
+        ({"out_channels": 2**31}, "lacks or garbles a setting of AutoencoderKL (out_channels is 2147483648)"),
+        ({"block_out_channels": [8] * 10_000}, "block_out_channels has 10000 entries"),
+        ({"_class_name": ["A" * 10_000]}, "describes ['AAA"),
     ],
 )
 def test_an_autoencoder_is_what_its_configuration_says(tmp_path, settings, words):
@@ -164,6 +167,21 @@ def network(tmp_path, description, weights=None) -> str:
 
 
 GENERATOR = {"kind": "generator", "image_size": 8, "channels": 3, "num_classes": 10}
+
+
+def test_blocks_of_a_tiny_autoencoder_are_counted_before_they_are_built(tmp_path):
+    for name in ("num_encoder_blocks", "num_decoder_blocks"):
+        folder = change(save_tiny(tmp_path), **{name: [1, 10**12]})
+        assert f"its {name} is 1000000000000" in complaint(
+            lambda folder=folder: open_autoencoder(find_autoencoder(folder))
+        )
+
+
+def test_blocks_of_an_encoder_are_counted_before_its_configuration_names_them(tmp_path):
+    folder = change(save_dinov2(tmp_path), num_hidden_layers=10**7)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "num_hidden_layers is 10000000" in complaint(open_msn, folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB; the names take 600 MiB
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 FAMILIES = ("AutoencoderKL", "AutoencoderTiny")
 """AutoencoderTiny has no variance: its latents are a function of the image."""
 
+_MOST_CHANNELS, _MOST_LEVELS = 4096, 16
+
 
 @dataclass(frozen=True)
 class AutoencoderForm:
@@ -53,11 +55,16 @@ def autoencoder_form(config: Mapping[str, Any]) -> AutoencoderForm:
     """
     family = config.get("_class_name")
     if family not in FAMILIES:
-        raise ValueError(f"describes {family or 'no model of diffusers'}, not {' or '.join(FAMILIES)}")
+        raise ValueError(f"describes {str(family or 'no model of diffusers')[:40]}, not {' or '.join(FAMILIES)}")
     if config.get("latents_mean") is not None or config.get("latents_std") is not None:
         raise ValueError("normalises each channel of a latent (latents_mean, latents_std), which is not supported")
     levels = "block_out_channels" if family == "AutoencoderKL" else "encoder_block_out_channels"
     try:
+        for name in ("in_channels", "out_channels", "latent_channels"):
+            if not 1 <= config[name] <= _MOST_CHANNELS:  # diffusers raises 2 to the power of the second one
+                raise ValueError(f"{name} is {config[name]!s:.20}")
+        if not 1 <= len(config[levels]) <= _MOST_LEVELS:
+            raise ValueError(f"{levels} has {len(config[levels])} entries")
         return AutoencoderForm(
             family=family,
             image_channels=int(config["in_channels"]),

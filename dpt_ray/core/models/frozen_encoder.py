@@ -94,8 +94,14 @@ def _load(folder: str, where: str) -> nn.Module:
         if family not in FAMILIES:
             raise ValueError(f"holds a {str(family)[:40]!r}; vision transformers that are known: {', '.join(FAMILIES)}")
         options = {name: value for name, value in given.items() if name in _sizes_of(AutoConfig, family)}
+
+        def build() -> (
+            nn.Module
+        ):  # a configuration names each of its blocks, so it is made after their number is checked
+            return AutoModel.from_config(AutoConfig.for_model(family, **options), attn_implementation="sdpa")
+
+        check_weights(given, Path(folder) / WEIGHTS, build)
         config = AutoConfig.for_model(family, **options)
-        check_weights(given, Path(folder) / WEIGHTS, lambda: AutoModel.from_config(config, attn_implementation="sdpa"))
         model, loaded = AutoModel.from_pretrained(
             folder,
             config=config,

@@ -21,7 +21,7 @@ MAX_CONFIG_BYTES = 1 << 20
 REFUSED_KEYS = ("quantization_config", "auto_map", "custom_pipelines", "adapter_path", "peft_config")
 """Keys that make a library load another loader, or code."""
 
-REPEATED = ("num_hidden_layers", "layers_per_block", "depth", "depths",
+REPEATED = ("num_hidden_layers", "layers_per_block", "depth", "depths", "num_encoder_blocks", "num_decoder_blocks",
             "blocks")  # fmt: skip
 """Keys that say how often something is built. Each repetition holds at least one tensor."""
 

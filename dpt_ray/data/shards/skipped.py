@@ -13,6 +13,8 @@ from dpt_ray.config.schema import DataConfig
 from dpt_ray.errors import UserError
 from dpt_ray.text import printable
 
+_LONGEST_KEY = 200
+_FIX = "mend or remove it, or set data.on_error=skip to go on without"
 LISTED_IN_ERROR = 10
 """So many entries are told in an error; the artifact's manifest holds all."""
 
@@ -37,8 +39,15 @@ class Skipped:
         object.__setattr__(self, "reason", printable(self.reason))  # frozen
 
     def __str__(self) -> str:
-        place = self.where if self.key is None else f"{self.where}: sample {self.key!r}"
-        return f"{place}: {self.reason}"
+        return f"{self.place}: {self.reason}"
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages; of a long key the beginning."""
+        if self.key is None:
+            return self.where
+        shown = self.key if len(self.key) <= _LONGEST_KEY else f"{self.key[:_LONGEST_KEY]}..."
+        return f"{self.where}: sample {shown!r}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as it stands in facts and manifests."""
@@ -84,8 +93,9 @@ class SkipPolicy:
             reason = first.reason
             if others:
                 reason += f" (and {len(others):,} more: {_told(others)})"
-            place = first.where if first.key is None else f"{first.where}: sample {first.key!r}"
-            raise UserError(reason, where=place, fix="mend or remove it, or set data.on_error=skip to go on without")
+            raise UserError(
+                reason, where=first.place, fix="mend or remove it, or set data.on_error=skip to go on without"
+            )
         raise UserError(
             f"{lost:,} of {images_in:,} images cannot be used, more than the share of "
             f"{self.allowed_share:g} that is allowed: {_told(skipped)}",

@@ -14,6 +14,7 @@ Mutator = Callable[[bytes, Random, Corpus], bytes]
 _BREAKING = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories that end a line or steer a terminal."""
 _LONGEST_COMPLAINT = 5000
+_LONGEST_INPUT = 2 << 20
 OUT_OF_MEMORY = "more memory than there is"
 """What readers say of an input whose memory could not be had. Within the limit of a run that is a failure."""
 
@@ -42,7 +43,7 @@ class Target:
         data = corpus[rng.choice(sorted(corpus))]
         changes = rng.choices(list(self.mutators), list(self.mutators.values()), k=rng.choice((1, 1, 1, 2, 3)))
         for change in changes:
-            data = change(data, rng, corpus)
+            data = change(data, rng, corpus)[:_LONGEST_INPUT]
         return data
 
 
