@@ -23,6 +23,11 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def shortened(text: str, longest: int = 200) -> str:
+    """Return the beginning of a text of any length, with three dots where something is missing."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
 def html_text(text: str) -> str:
     """Return text as it stands in HTML, in an attribute too."""
     return html.escape(printable_lines(text))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.distributed.skipped_log import LEDGER_FILE, read_ledger
@@ -122,6 +123,14 @@ def test_what_is_left_out_is_told_in_one_line_whatever_names_it_holds(tmp_path):
         _IndexWorker([str(tar)], str(tmp_path / "labels"), ImageForm(8, 3)).make(0)
     assert "has no image file (found: p\\ng\\x1b[2j)" in " ".join(entry.reason for entry in caught.value.skipped)
     assert all(str(entry).isprintable() for entry in caught.value.skipped)
+
+
+def test_what_is_left_out_is_told_by_the_beginning_of_its_key():
+    entry = Skipped("labels.csv", "k" * 100_000, "names no file")
+    assert str(entry) == f"labels.csv: sample '{'k' * 200}...': names no file"
+    with pytest.raises(UserError, match=r"kkk\.\.\.': names no file; mend") as caught:
+        TOLERATE_NOTHING.check([entry], 1)
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("name", ["format_version", "kind"])

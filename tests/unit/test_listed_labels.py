@@ -70,6 +70,11 @@ def test_a_missing_name_is_given_with_the_nearest_one():
     assert complaint("zzzzzzzz.png").endswith("a sample's key or file name")
 
 
+def test_a_line_without_end_is_told_by_its_beginning():
+    assert len(complaint("x" * 100_000)) < 500
+    assert "'" + "x" * 200 + "...'" in complaint("x" * 100_000, "cat/9.png")
+
+
 def test_several_missing_names_are_counted():
     assert "names 3 images that the training data lacks, first 'cat/8.png';" in complaint(
         "cat/8.png", "cat/0.png", "cat/9.png", "cat/10.png"

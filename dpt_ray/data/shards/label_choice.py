@@ -14,6 +14,7 @@ from dpt_ray.data.shards.keys import file_key, file_keys, normalise_name
 from dpt_ray.data.shards.listed_paths import ListedPaths, plain_path
 from dpt_ray.data.shards.samples import split_name
 from dpt_ray.errors import UserError
+from dpt_ray.text import shortened
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ def choose_listed(
         candidates = find(ways)
         if len(candidates) > 1:
             raise UserError(
-                f"names {line!r}, which {len(candidates)} images are called",
+                f"names {shortened(line)!r}, which {len(candidates)} images are called",
                 where=where,
-                fix=f"give their whole keys, such as {candidates[0].key!r}",
+                fix=f"give their whole keys, such as {shortened(candidates[0].key)!r}",
             )
         if candidates:
             chosen[candidates[0].key] = candidates[0]
@@ -144,11 +145,12 @@ _COMPARED = 20_000
 def _missing(missing: Sequence[str], images: Sequence[LabelledImage], where: str) -> UserError:
     """Return the error for names that no image has; the first one stands for all."""
     nearest = _nearest(missing[0], images)
-    what = f"names {missing[0]!r}, which the training data lacks"
+    first = shortened(missing[0])
+    what = f"names {first!r}, which the training data lacks"
     if len(missing) > 1:
-        what = f"names {len(missing):,} images that the training data lacks, first {missing[0]!r}"
+        what = f"names {len(missing):,} images that the training data lacks, first {first!r}"
     fix = "each line must be a sample's key or file name"
-    return UserError(what, where=where, fix=f"{fix}; the nearest key is {nearest!r}" if nearest else fix)
+    return UserError(what, where=where, fix=f"{fix}; the nearest key is {shortened(nearest)!r}" if nearest else fix)
 
 
 def _nearest(line: str, images: Sequence[LabelledImage]) -> str | None:

@@ -11,9 +11,8 @@ from typing import Any
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.errors import UserError
-from dpt_ray.text import printable
+from dpt_ray.text import printable, shortened
 
-_LONGEST_KEY = 200
 _FIX = "mend or remove it, or set data.on_error=skip to go on without"
 LISTED_IN_ERROR = 10
 """So many entries are told in an error; the artifact's manifest holds all."""
@@ -46,8 +45,7 @@ class Skipped:
         """Where it is, for messages; of a long key the beginning."""
         if self.key is None:
             return self.where
-        shown = self.key if len(self.key) <= _LONGEST_KEY else f"{self.key[:_LONGEST_KEY]}..."
-        return f"{self.where}: sample {shown!r}"
+        return f"{self.where}: sample {shortened(self.key)!r}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as it stands in facts and manifests."""
