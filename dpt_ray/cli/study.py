@@ -11,8 +11,7 @@ from dpt_ray.cli.options import Decorator, config_option, example, set_option, t
 from dpt_ray.cli.verbs import OneOf, Values, Verbs
 from dpt_ray.config.shipped import find_config
 from dpt_ray.distributed.job_log import tell
-from dpt_ray.experiments.study.choices import MEASURES, MIXINGS
-from dpt_ray.experiments.study.confidence import VARIANTS
+from dpt_ray.experiments.study.choices import MEASURES, MIXINGS, VARIANTS
 
 
 @click.group("study", cls=Verbs, short_help="Compare ways of training over seeds, on small data.")
