@@ -17,8 +17,7 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.experiments.study.algorithm_comparison import seeded
-from dpt_ray.experiments.study.choices import ALL_LABELS, TRUE_LABELS
-from dpt_ray.experiments.study.confidence import VARIANTS
+from dpt_ray.experiments.study.choices import ALL_LABELS, TRUE_LABELS, VARIANTS
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
