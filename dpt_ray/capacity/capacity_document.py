@@ -95,8 +95,8 @@ twice the images/s need twice the readers and half the GPU-hours.
 {_derivation()}"""
 
 
-def _derivation() -> str:
-    """Return the section that says how each figure follows."""
+def _rates() -> tuple[str, str, str]:
+    """Return the measured rates of reading, the assumed shares of a GPU's peak, and its peaks."""
     reading = "\n".join(
         f"- {rate.images_per_second:,.0f} images/s of a CPU for JPEGs of {rate.stored_pixels:,} pixels "
         f"([{rate.source.rpartition('/')[2]}](../../results/benchmarks/{rate.source.rpartition('/')[2]}))"
@@ -108,6 +108,12 @@ def _derivation() -> str:
         for network, share in networks.items()
     )
     peaks = ", ".join(f"{number(peak / 1e12)}e12 in {name}" for name, peak in compute.H100.peak.items())
+    return reading, shares, peaks
+
+
+def _derivation() -> str:
+    """Return the section that says how each figure follows."""
+    reading, shares, peaks = _rates()
     return f"""## How each figure follows
 
 **GPU-hours** = images x operations of an image / (peak x share of it) / 3600.

@@ -30,7 +30,7 @@ def test_a_killed_writer_leaves_the_old_content_or_nothing(aws, shared_bucket, c
     for url in urls:
         proxy.clear()
         proxy.inject(Fault(slow, "slow", times=-1, rate=300_000))
-        program = f"from dpt_ray.data import stores\nurl = {url!r}; content = bytes(11 * 2**20)\n{write}"
+        program = f"from dpt_ray.data.storage import stores\nurl = {url!r}; content = bytes(11 * 2**20)\n{write}"
         writer = subprocess.Popen([sys.executable, "-c", program])
         deadline = time.monotonic() + 60
         while not any(request.fault for request in proxy.seen):

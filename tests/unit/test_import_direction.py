@@ -126,9 +126,9 @@ def test_an_import_of_ray_or_of_a_higher_layer_would_be_found(layer, source):
         ("dpt_ray.core.models.uvit", "import fsspec"),
         ("dpt_ray.core.models.uvit", "from webdataset import TarWriter"),
         ("dpt_ray.core.models.uvit", "import s3fs"),
-        ("dpt_ray.core.models.uvit", "from dpt_ray.data import stores"),
+        ("dpt_ray.core.models.uvit", "from dpt_ray.data.storage import stores"),
         ("dpt_ray.core.models.uvit", "from ...data import stores"),
-        ("dpt_ray.config.schema", "from dpt_ray.core import random"),
+        ("dpt_ray.config.schema", "from dpt_ray.core import row_random"),
         ("dpt_ray.data.loading.order", "from dpt_ray.report.page import render"),
         ("dpt_ray.distributed.ray_training", "from dpt_ray.pipeline.graph import Step"),
         ("dpt_ray.distributed.ray_training", "from dpt_ray import report"),
@@ -147,7 +147,7 @@ def test_other_wrong_imports_would_be_found(module, source):
             "import fsspec\nfrom dpt_ray.core.row_random import derive_seed\nfrom . import shards",
         ),
         ("dpt_ray.config.load", "from dpt_ray.errors import UserError\nfrom dpt_ray import __version__"),
-        ("dpt_ray.distributed.cluster", "import ray\nfrom dpt_ray.data import stores"),
+        ("dpt_ray.distributed.cluster", "import ray\nfrom dpt_ray.data.storage import stores"),
     ],
 )
 def test_right_imports_are_not_complained_of(module, source):

@@ -24,7 +24,7 @@ _READ = """
 import json, os, resource, sys, time
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.importing import detect
-from dpt_ray.data.skipped import Skipped
+from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.errors import UserError
 
 def peak():

@@ -214,7 +214,7 @@ def test_large_transparent_images_are_laid_over_white_strip_by_strip(monkeypatch
         form = ImageForm(size, channels)
         whole = decode_image(data, form, "x")
         with monkeypatch.context() as patch:
-            patch.setattr("dpt_ray.data.images.decoding.decoding.pictures._STRIP_PIXELS", 100)
+            patch.setattr("dpt_ray.data.images.pictures._STRIP_PIXELS", 100)
             assert np.array_equal(decode_image(data, form, "x"), whole)
 
 

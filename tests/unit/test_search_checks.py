@@ -13,7 +13,7 @@ from dpt_ray.experiments.search import search as search_module
 from dpt_ray.experiments.search.search import Search
 from dpt_ray.experiments.search.search_warnings import search_warnings
 from dpt_ray.experiments.search.trial_plan import describe_search
-from dpt_ray.pipeline import splits
+from dpt_ray.pipeline import inputs
 
 SCALE, STEPS = "sampling.guidance_scale", "sampling.steps"
 
@@ -126,18 +126,18 @@ def test_the_data_is_looked_at_once_for_all_trials_that_have_it_alike(tmp_path, 
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "0.tar").write_bytes(build_shard([]))
     looks = []
-    real = splits.Dataset
+    real = inputs.find_data
 
-    def counted(split, data, *rest):
+    def counted(split, *rest):
         looks.append(split)
-        return real(split, data, *rest)
+        return real(split, *rest)
 
-    monkeypatch.setattr(splits, "Dataset", counted)
+    monkeypatch.setattr(inputs, "find_data", counted)
     space = {STEPS: {"grid": list(range(5, 45))}, "labels.per_class": {"grid": [1, 2]}}
     settings = {"data.train": str(tmp_path / "train"), "data.test": "/nowhere", "data.num_classes": 3}
     search = Search(tune_config(space, settings=settings), [f"root={tmp_path}"])
     assert len(search.listed) == 80
-    assert looks == ["train", "train"]  # one for each choice of labelled images
+    assert looks == ["train"]
 
 
 def test_many_points_are_shown_on_the_way(tmp_path, monkeypatch, capsys):

@@ -60,9 +60,11 @@ def autoencoder_form(config: Mapping[str, Any]) -> AutoencoderForm:
         raise ValueError("normalises each channel of a latent (latents_mean, latents_std), which is not supported")
     levels = "block_out_channels" if family == "AutoencoderKL" else "encoder_block_out_channels"
     try:
+        # diffusers raises 2 to the power of `out_channels`; published files lack it and have its default then.
+        channels = {"out_channels": 3, **config}
         for name in ("in_channels", "out_channels", "latent_channels"):
-            if not 1 <= config[name] <= _MOST_CHANNELS:  # diffusers raises 2 to the power of the second one
-                raise ValueError(f"{name} is {config[name]!s:.20}")
+            if not 1 <= channels[name] <= _MOST_CHANNELS:
+                raise ValueError(f"{name} is {channels[name]!s:.20}")
         if not 1 <= len(config[levels]) <= _MOST_LEVELS:
             raise ValueError(f"{levels} has {len(config[levels])} entries")
         return AutoencoderForm(
