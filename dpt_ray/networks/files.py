@@ -30,6 +30,7 @@ def network_kind(url: str) -> str:
 
 
 def network_folder(url: str) -> str:
+    """Return the URL of the folder that a network's file lies in."""
     return url.rpartition("/")[0]
 
 
@@ -55,6 +56,11 @@ def open_network(
 
 
 def read_network_file(url: str, checksum: str | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the weights in a network's file and its description, which has a `kind`.
+
+    Raises:
+        UserError: it cannot be read, is no such file, or has another checksum than the one given.
+    """
     content = stores.read_bytes(url)
     if checksum is not None and sha256(content) != checksum:
         raise UserError("its content is not the one that was exported (checksum)", where=url, fix="copy it again")

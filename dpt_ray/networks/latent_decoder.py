@@ -72,6 +72,18 @@ class LatentDecoder:
 def open_decoder(
     url: str, described: dict[str, Any] | None, latents: LatentsConfig | None, device: str, batch: int
 ) -> LatentDecoder | None:
+    """Return the decoder of a generator's latents; None for a generator of pixels.
+
+    Args:
+        url: the generator's file, for complaints.
+        described: the autoencoder in the generator's description; None for a generator of pixels.
+        latents: settings that name another place of the same autoencoder.
+        device: where it computes.
+        batch: latents that are decoded together.
+
+    Raises:
+        UserError: settings of latents for a generator of pixels, or another autoencoder.
+    """
     if described is not None:
         return LatentDecoder(described, latents or LatentsConfig(), device, batch, url)
     if latents is not None and latents.autoencoder is not None:

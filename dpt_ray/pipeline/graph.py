@@ -1,4 +1,4 @@
-"""Steps and their graph: a step is a pure description of how an artifact follows from others."""
+"""The graph of steps: what is missing is made, each step after those that it builds on."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping

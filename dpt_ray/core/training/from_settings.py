@@ -1,4 +1,4 @@
-"""From settings to networks and trainings."""
+"""From settings to trainings: a network with its objective, optimizer and averages."""
 
 import math
 

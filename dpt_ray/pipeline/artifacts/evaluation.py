@@ -90,6 +90,7 @@ def read_confidence(artifact: Artifact) -> torch.Tensor:
 
 
 def reliability_bins(true: torch.Tensor, predicted: torch.Tensor, confidence: torch.Tensor) -> list[ReliabilityBin]:
+    """Return bins of confidence with the accuracy in each, of images whose true and predicted labels are known."""
     known = (true >= 0) & (predicted != _UNREAD)
     return reliability(confidence[known], true[known] == predicted[known]) if known.any() else []
 
