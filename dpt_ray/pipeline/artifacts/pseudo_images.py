@@ -1,6 +1,6 @@
 """Pseudo images: which class each was sampled for."""
 
-import itertools
+from typing import TypeVar
 
 import numpy as np
 
@@ -8,6 +8,8 @@ from dpt_ray.config.schema import SamplingConfig
 from dpt_ray.data.shards.index import DatasetIndex
 
 SHARDS = "shards"
+
+Number = TypeVar("Number", int, np.ndarray)
 
 
 def describe_guidance(config: SamplingConfig) -> str:
@@ -19,23 +21,22 @@ def describe_guidance(config: SamplingConfig) -> str:
     return f"{scale} at noise levels {low:g} to {high:g}"
 
 
-def conditioning_class(number: int, num_classes: int) -> tuple[int, int]:
+def conditioning_class(number: Number, num_classes: int) -> tuple[Number, Number]:
     """Return the class that a pseudo image is sampled for, and its place among the images of that class.
 
     Classes take turns, so that each has its share of every shard. No other code states this rule.
 
     Args:
-        number: of the image in the whole artifact, from 0.
+        number: of the image in the whole artifact, from 0; or many of them, an integer array of any shape.
         num_classes: of the run.
     """
-    place, label = divmod(number, num_classes)
-    return label, place
+    return number % num_classes, number // num_classes
 
 
 def conditioning_labels(index: DatasetIndex) -> list[np.ndarray]:
     """Return the class that each pseudo image of each shard was sampled for, int64 (samples of the shard,)."""
-    numbers = itertools.count()
+    ends = np.cumsum([shard.samples for shard in index.shards])
     return [
-        np.array([conditioning_class(next(numbers), index.num_classes)[0] for _ in range(shard.samples)], np.int64)
-        for shard in index.shards
+        conditioning_class(np.arange(end - shard.samples, end), index.num_classes)[0]
+        for shard, end in zip(index.shards, ends, strict=True)
     ]

@@ -99,7 +99,7 @@ class Evaluation(Step):
         pseudo, true = read_predicted(parents["pseudo_labels"], keys)[unlabelled], true[unlabelled]
         bins = reliability_bins(true, pseudo, confidence)
         seen = read_predicted(parents["pseudo_images"])
-        asked = torch.tensor([conditioning_class(number, train.num_classes)[0] for number in range(len(seen))])
+        asked = torch.from_numpy(conditioning_class(np.arange(len(seen)), train.num_classes)[0])
         metrics: dict[str, Any] = {
             "stage1_accuracy": accuracy(*known_pairs(test_labels, stage1)),
             "pseudo_label_accuracy": _optional_accuracy(*known_pairs(true, pseudo)),
