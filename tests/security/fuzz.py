@@ -108,14 +108,22 @@ def _outcome(target, data: bytes) -> str:
 
 def _limit_memory() -> None:
     """Let the process have `MEMORY` more than it has now."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    limit = int(fields["VmData"].split()[0]) * 1024 + MEMORY
+    limit = _status_bytes("VmData") + MEMORY
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def _peak() -> int:
-    """Return the bytes of memory that the process had at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the bytes of memory that the process had at most.
+
+    `ru_maxrss` is no less than what the parent process had when it started this one, so a large parent would hide what
+    an input costs.
+    """
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(field: str) -> int:
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields[field].split()[0]) * 1024
 
 
 if __name__ == "__main__":

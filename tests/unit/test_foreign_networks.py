@@ -2,7 +2,6 @@
 
 import io
 import json
-import resource
 import subprocess
 import sys
 import tarfile
@@ -13,6 +12,7 @@ import pytest
 import torch
 from autoencoder_folders import save_kl, save_tiny
 from encoder_folders import save_dinov2, save_msn
+from peak_memory import at_most_mib
 from safetensors.torch import load_file, save, save_file
 
 from dpt_ray.config.schema import GeneratorConfig
@@ -179,9 +179,8 @@ def test_blocks_of_a_tiny_autoencoder_are_counted_before_they_are_built(tmp_path
 
 def test_blocks_of_an_encoder_are_counted_before_its_configuration_names_them(tmp_path):
     folder = change(save_dinov2(tmp_path), num_hidden_layers=10**7)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert "num_hidden_layers is 10000000" in complaint(open_msn, folder)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB; the names take 600 MiB
+    with at_most_mib(100):  # the names of all blocks take 600
+        assert "num_hidden_layers is 10000000" in complaint(open_msn, folder)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +200,8 @@ def test_blocks_of_an_encoder_are_counted_before_its_configuration_names_them(tm
 )
 def test_a_small_file_of_a_network_reserves_no_memory(tmp_path, description):
     load = Classifier if description["kind"] == "classifier" else Generator
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert "does not fit its own description" in complaint(load, network(tmp_path, description))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
+    with at_most_mib(200):
+        assert "does not fit its own description" in complaint(load, network(tmp_path, description))
 
 
 def test_a_description_that_is_nested_too_deeply_is_one_line(tmp_path):

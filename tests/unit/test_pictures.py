@@ -163,7 +163,7 @@ def test_texts_that_unpack_to_gigabytes_are_refused():
 
 def test_decoding_takes_the_memory_that_is_documented():
     code = """
-import io, resource, sys
+import io, sys
 import numpy as np
 from PIL import Image
 from dpt_ray.data.images.decoding import ImageForm, decode_image
@@ -174,7 +174,6 @@ buffer = io.BytesIO()
 image = Image.fromarray(pixels)
 (image if form == "PNG" else image.convert("RGB")).save(buffer, form)
 del pixels, image
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 reset = open("/proc/self/clear_refs", "w")
 reset.write("5"); reset.close()
 held = lambda name: int(next(l for l in open("/proc/self/status") if l.startswith(name)).split()[1]) * 1024
