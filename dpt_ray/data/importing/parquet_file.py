@@ -8,8 +8,8 @@ from typing import BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dpt_ray.data.importing.parquet_footer_check import check_footer
 from dpt_ray.data.importing.parquet_pages import ImplausibleFileError, Pages, walk_pages
-from dpt_ray.data.importing.parquet_walk import check_footer
 from dpt_ray.data.importing.thrift_compact import Reader, ThriftError
 from dpt_ray.data.storage import stores
 
