@@ -93,8 +93,9 @@ demo: $(INSTALLED)
 docs: $(TOOLS_INSTALLED)
 	$(TOOLS)/bin/sphinx-build --quiet --fail-on-warning --conf-dir infra/docs --doctree-dir build/doctrees docs site
 
+# Two processes: tests of Ray in one, in order, and the others in the other one, or in whichever is free.
 test: lint $(STORE_INSTALLED)
-	$(VENV)/bin/pytest --durations=30
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations=30
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -1,4 +1,4 @@
-"""Fixtures that several kinds of tests share."""
+"""Fixtures that several kinds of tests share, and which tests run in one process."""
 
 import os
 from pathlib import Path
@@ -10,19 +10,48 @@ TESTS = Path(__file__).parent
 pytest.register_assert_rewrite("store_contract")  # tests that modules of several folders import
 
 
+def pytest_collection_modifyitems(items):
+    """Group tests for `--dist loadgroup`: tests of one group run in one process, in order.
+
+    Tests of the shared Ray, and those of the shared object store, are a group each; any other file is one. The longest
+    groups come first, so that no process is left with one of them at the end.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: _LONG.index(_group(item)) if _group(item) in _LONG else len(_LONG))
+
+
+_LONG = ("ray", "storage", "security")
+
+
+def _group(item) -> str:
+    folder = item.path.relative_to(TESTS).parts[0]
+    group = {"distributed": "ray", "pipeline": "ray"}.get(folder, folder)
+    return group if group in _LONG else item.path.stem
+
+
 @pytest.fixture(scope="session")
-def local_ray():
-    """A local Ray with 2 CPUs that serves all tests of the session."""
+def connect_ray():
+    """A function that connects this process to the local Ray of the session, which has 2 CPUs."""
+    yield _connect_ray
     import ray
 
+    ray.shutdown()
+
+
+@pytest.fixture
+def local_ray(connect_ray):
+    """The local Ray of the session. It is started again if a job that a test ran in this process has ended it."""
+    connect_ray()
+
+
+def _connect_ray() -> None:
     from dpt_ray.config.schema import ClusterConfig
     from dpt_ray.distributed.cluster import connect
 
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of the user's is not for tests
     # Workers import the classes that tests hand them from the tests' own folders.
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [*(str(TESTS / name) for name in ("distributed", "pipeline")), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
+    paths = [str(TESTS / name) for name in ("distributed", "pipeline")]
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join([*(path for path in paths if path not in known), *filter(None, known)])
     connect(ClusterConfig(local_cpus=2))
-    yield
-    ray.shutdown()

@@ -97,7 +97,8 @@ def _train(
 
 
 @pytest.fixture(scope="module")
-def undisturbed(local_ray, tmp_path_factory):
+def undisturbed(connect_ray, tmp_path_factory):
+    connect_ray()
     return _train(tmp_path_factory.mktemp("undisturbed"), "undisturbed")
 
 

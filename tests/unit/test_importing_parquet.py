@@ -191,6 +191,20 @@ def test_names_that_are_no_text_are_damage(root):
         describe("train", settings(f"{root}/b.parquet"))
 
 
+@pytest.mark.parametrize("text", [b"bird", b"2.png"])
+def test_rows_whose_texts_are_not_utf8_are_listed_and_the_others_are_read(root, text):
+    buffer = io.BytesIO()
+    labels = pa.array(["dog", "cat", "bird", "dog"])
+    pq.write_table(pa.table({"image": images(4), "label": labels}), buffer, compression="none", write_statistics=False)
+    content = buffer.getvalue()
+    assert content.count(text) == 1
+    found = describe("train", settings(write(root, {"a.parquet": content.replace(text, b"\xff" + text[1:])})))
+    shards, skipped = shards_of(found)
+    read = {sample.key: found.class_names[sample.label("shard")] for shard in shards for sample in shard}
+    assert read == {"a-00000": "dog", "a-00001": "cat", "a-00003": "dog"}
+    assert [entry.reason for entry in skipped] == ["has a label or a path that is not UTF-8 text"]
+
+
 def test_size_statistics_that_end_the_process_are_refused():
     whole = hub_table()
     length = int.from_bytes(whole[-8:-4], "little")

@@ -166,7 +166,10 @@ def _count(values: pa.Array, counts: Counter[Any], table: Table, column: str) ->
     """Add values to the counts; return the characters of texts that were not among them before."""
     characters = 0
     for entry in pc.value_counts(values):
-        value = entry["values"].as_py()
+        try:
+            value = entry["values"].as_py()
+        except UnicodeDecodeError:  # is no class; its rows are listed when they are read
+            continue
         value = None if value != value else value  # NaN differs from itself
         if isinstance(value, str) and value not in counts:
             characters += len(value)

@@ -133,9 +133,9 @@ def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage 
                 images = batch.column(form["image"])
                 labels = batch.column(form["label"]) if form["label"] else None
                 for place in range(max(0, done - row), min(len(batch), stop - row)):
-                    label = labels[place].as_py() if labels is not None else None
                     key = f"{stem}-{row + place:05d}"
-                    yield _raw_image(url, key, images[place].as_py(), label, form["ids"], settings["classes"])
+                    label = labels[place] if labels is not None else None
+                    yield _read_row(url, key, images[place], label, form["ids"], settings["classes"])
                     done += 1
                 row += len(batch)
                 if row >= stop:
@@ -178,6 +178,15 @@ def _leaves(schema: pa.Schema, form: dict[str, Any]) -> list[Leaf]:
         if any(field.name == _PATH and label_kind(field.type) == "names" for field in kind):
             leaves.append(text_leaf(f"{image}.{_PATH}"))
     return leaves + ([text_leaf(form["label"])] if form["label"] else [])
+
+
+def _read_row(
+    url: str, key: str, image: pa.Scalar, label: pa.Scalar | None, ids: LabelMap, classes: int | None
+) -> RawImage | Skipped:
+    try:
+        return _raw_image(url, key, image.as_py(), None if label is None else label.as_py(), ids, classes)
+    except UnicodeDecodeError:
+        return Skipped(printable(url), key, "has a label or a path that is not UTF-8 text")
 
 
 def _raw_image(url: str, key: str, image: Any, label: Any, ids: LabelMap, classes: int | None) -> RawImage | Skipped:
