@@ -5,7 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from dpt_ray.config.places import redacted
-from dpt_ray.text import printable
+from dpt_ray.text import one_line, printable
+
+_LONGEST = 1500
+"""Characters of what, where and fix each. They may quote data of any length."""
 
 
 class UserError(Exception):
@@ -16,9 +19,9 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
-        self.what, self.where, self.fix = redacted(what), where and redacted(where), fix and redacted(fix)
+        self.what, self.where, self.fix = _bounded(what), where and _bounded(where), fix and _bounded(fix)
         message = f"{self.where}: {self.what}" if where else self.what
-        super().__init__(printable(" ".join((message + (f"; {self.fix}" if fix else "")).split())))
+        super().__init__(message + (f"; {self.fix}" if fix else ""))
 
     def __reduce__(
         self,
@@ -45,8 +48,14 @@ def expecting(what: str, where: str, fix: str | None = None) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"is not {what} ({type(error).__name__}: {reason})", where=where, fix=fix) from None
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"is not {what} ({reason})", where=where, fix=fix) from None
+
+
+def _bounded(text: str) -> str:
+    """Return a part of a message on one line, without secrets."""
+    text = printable(" ".join(redacted(text).split()))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _rebuild(kind: type[UserError], what: str, where: str | None, fix: str | None) -> UserError:

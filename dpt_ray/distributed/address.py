@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any
 
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 VARIABLE = "RAY_ADDRESS"
 NAME_SECONDS, CONNECT_SECONDS, ANSWER_SECONDS, PAGE_SECONDS, NODE_SECONDS = 4.0, 4.0, 5.0, 2.0, 4.0
@@ -51,7 +52,7 @@ def join(address: str, settings: dict[str, Any]) -> None:
     except RuntimeError as error:
         if "Version mismatch" not in str(error):
             raise
-        what = f"that cluster has other versions of Ray or Python ({' '.join(str(error).split())})"
+        what = f"that cluster has other versions of Ray or Python ({one_line(error)})"
         raise _refusal(address, what, "use the same ones here and there") from None
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 LARGEST = 2**63 - 1
 """Of whole numbers: what fits into 64 bits."""
@@ -59,7 +60,7 @@ def as_url(value: Any, name: str) -> str:
     except UserError:
         raise
     except Exception as error:  # of `expanduser`, or of a file system that needs more than a URL
-        raise UserError(f"{name} cannot be {described(text)} ({' '.join(str(error).split())[:100]})") from None
+        raise UserError(f"{name} cannot be {described(text)} ({one_line(error)})") from None
     return url
 
 

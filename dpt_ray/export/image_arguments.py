@@ -13,6 +13,7 @@ from dpt_ray.data.images.decoding import ImageForm, decode_images
 from dpt_ray.data.images.exif import ORIENTATION
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import described, elements
+from dpt_ray.text import one_line
 
 _DIMENSIONS = {1: "channels", 2: "height", 3: "width"}
 _FIX = "classifier.read(files) makes them so"
@@ -123,7 +124,7 @@ def _of_pillow(image: Image.Image, form: ImageForm, name: str) -> Tensor:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         image.save(content, "PNG", compress_level=0, exif=exif)
     except Exception as error:  # Pillow decodes only now, and decoders raise anything
-        raise UserError(f"{name} cannot be decoded ({' '.join(str(error).split())[:100]})") from None
+        raise UserError(f"{name} cannot be decoded ({one_line(error)})") from None
     return torch.from_numpy(decode_images([content.getvalue()], form, lambda _: name))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dpt_ray.core.diffusion.latent_moments import LOG_VARIANCE_RANGE
 from dpt_ray.core.models.pretrained import check_weights
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
@@ -76,7 +77,7 @@ def autoencoder_form(config: Mapping[str, Any]) -> AutoencoderForm:
             shift=float(config.get("shift_factor") or 0.0),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"lacks or garbles a setting of {family} ({error})") from None
+        raise ValueError(f"lacks or garbles a setting of {family} ({one_line(error)})") from None
 
 
 class Autoencoder(nn.Module):
@@ -170,14 +171,10 @@ def _load(folder: str, config: Mapping[str, Any], family: str, where: str) -> nn
             torch_dtype=torch.float32,
         )
     except Exception as error:  # whatever diffusers and safetensors raise at a file that is damaged or another's
-        raise UserError(f"is no {family} that can be loaded ({_short(error)})", where=where) from None
+        raise UserError(f"is no {family} that can be loaded ({one_line(error)})", where=where) from None
     misfits = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in loaded.get(kind, ())]
     if misfits:
         raise UserError(
             f"its weights are not those of its {family}: {len(misfits)} misfit, first {misfits[0]}", where=where
         )
     return model
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -113,9 +113,8 @@ def _load(folder: str, where: str) -> nn.Module:
             output_loading_info=True,
         )
     except Exception as error:  # whatever transformers and safetensors raise at a damaged folder
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"is no encoder that can be loaded ({reason})",
+            f"is no encoder that can be loaded ({one_line(error)})",
             where=where,
             fix="give a folder with config.json and model.safetensors, or a name on huggingface.co",
         ) from None

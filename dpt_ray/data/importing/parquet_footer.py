@@ -19,6 +19,7 @@ from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 MAX_LABEL_BYTES = 256 << 20
 """Bytes of the labels of one row group, uncompressed. What is larger holds something other than labels."""
@@ -84,7 +85,7 @@ def _read_footer(file: FileEntry) -> Table | str:
 
 def unreadable(error: Exception) -> str:
     """Return the complaint about a file that Arrow cannot read."""
-    return f"is not a readable Parquet file ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    return f"is not a readable Parquet file ({type(error).__name__}: {one_line(error)})"
 
 
 def largest_values(tables: Sequence[Table], column: Sequence[str]) -> list[int | None]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 
 def is_folder(location: str) -> bool:
@@ -56,9 +57,8 @@ def hub_file(location: str, name: str) -> str:
     try:
         return hf_hub_download(f"{owner}/{model}", name, subfolder=folder or None, revision=revision or None)
     except (OSError, ValueError, HfHubHTTPError) as error:
-        reason = " ".join(str(error).split())[:110]
         raise UserError(
-            f"{name} cannot be fetched from the Hugging Face hub ({reason})",
+            f"{name} cannot be fetched from the Hugging Face hub ({one_line(error)})",
             where=location,
             fix="check the name and the network, or give a folder with the model's files",
         ) from None
