@@ -81,6 +81,15 @@ def test_facts_come_back_and_are_no_column():
     assert decode_sidecar(data, WHERE).keys() == {"key", *COLUMNS}
 
 
+@pytest.mark.parametrize("metadata", [None, {}, {"facts": "[1]"}, {"facts": "{"}, {"facts": "[" * 100_000}])
+def test_facts_of_a_foreign_table_are_one_line(metadata):
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"key": ["a"]}).replace_schema_metadata(metadata), buffer)
+    for data in (buffer.getvalue(), b"PAR1"):
+        with pytest.raises(UserError, match=f"^{WHERE}: is not a readable sidecar"):
+            sidecar_facts(data, WHERE)
+
+
 def test_equal_content_gives_equal_bytes():
     data = encode_sidecar(NAMES, COLUMNS, {"a": 1})
     assert data == encode_sidecar(list(NAMES), {name: values.copy() for name, values in COLUMNS.items()}, {"a": 1})

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 KEY = "key"
 _FACTS = b"facts"
@@ -78,7 +79,7 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
             raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
         table = file.read(columns=None if columns is None else [KEY, *columns])
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"is not a readable sidecar ({error})", where=where) from None
+        raise UserError(f"is not a readable sidecar ({one_line(error)})", where=where) from None
     result: dict[str, Any] = {KEY: table.column(KEY).to_pylist()}
     for name in table.column_names:
         if name != KEY:
@@ -93,9 +94,22 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
     return result
 
 
-def sidecar_facts(data: bytes) -> dict[str, Any]:
-    """Return the facts that `encode_sidecar` put into a sidecar's metadata."""
-    return json.loads(pq.read_schema(io.BytesIO(data)).metadata[_FACTS])
+def sidecar_facts(data: bytes, where: str | None = None) -> dict[str, Any]:
+    """Return the facts that `encode_sidecar` put into a sidecar's metadata.
+
+    Raises:
+        UserError: not a sidecar.
+    """
+    try:
+        facts = json.loads((pq.read_schema(io.BytesIO(data)).metadata or {})[_FACTS])
+        if not isinstance(facts, dict):
+            raise TypeError("its facts are no object")
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(
+            f"is not a readable sidecar ({reason})", where=where, fix="remove it; it is made again"
+        ) from None
+    return facts
 
 
 def read_sidecar(url: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
