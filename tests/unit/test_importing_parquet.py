@@ -2,6 +2,7 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +12,7 @@ from hypothesis import strategies as st
 from importing_data import encoded, labels_of, new_place, settings, shards_of, write
 
 from dpt_ray.data.importing.detect import describe
-from dpt_ray.data.importing.parquet_footer_check import refuse_misfits
-from dpt_ray.data.importing.thrift_compact import ThriftError
+from dpt_ray.data.importing.parquet_metadata import read_row_groups
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
@@ -205,22 +205,65 @@ def test_rows_whose_texts_are_not_utf8_are_listed_and_the_others_are_read(root, 
     assert [entry.reason for entry in skipped] == ["has a label or a path that is not UTF-8 text"]
 
 
-def test_size_statistics_that_end_the_process_are_refused():
-    whole = hub_table()
-    length = int.from_bytes(whole[-8:-4], "little")
-    footer = whole[-8 - length : -8]
-    largest = [pq.read_metadata(io.BytesIO(whole)).schema.column(n).max_definition_level for n in range(5)]
-    texts = [True, True, True, False, True]
-    refuse_misfits(footer, [0] * 5, largest, texts)
+def footer_of(data: bytes) -> tuple[bytes, pq.FileMetaData]:
+    """A file's footer, and what pyarrow reads from it."""
+    return data[-8 - int.from_bytes(data[-8:-4], "little") : -8], pq.read_metadata(io.BytesIO(data))
+
+
+def changed(footer: pq.FileMetaData, place: int, **fields) -> SimpleNamespace:
+    """The same footer with another description of a column in its schema."""
+    names = ("path", "physical_type", "converted_type", "max_repetition_level", "max_definition_level")
+    columns = [
+        SimpleNamespace(**{name: getattr(footer.schema.column(number), name) for name in names})
+        for number in range(footer.num_columns)
+    ]
+    vars(columns[place]).update(fields)
+    return SimpleNamespace(
+        num_columns=len(columns),
+        num_row_groups=footer.num_row_groups,
+        schema=SimpleNamespace(column=columns.__getitem__),
+    )
+
+
+def test_columns_at_which_pyarrow_ends_the_process_are_refused():
+    content, footer = footer_of(hub_table())
+    assert list(read_row_groups(content, footer)[0]) == ["id", "img.bytes", "img.path", "kind", "note"]
     for column in range(5):
-        wrong = [level + (number == column) for number, level in enumerate(largest)]
-        with pytest.raises(ValueError, match=f"size statistics of column {column} with"):
-            refuse_misfits(footer, [0] * 5, wrong, texts)
-    with pytest.raises(ValueError, match="column 1 with bytes of texts, of which it holds none"):
-        refuse_misfits(footer, [0] * 5, largest, [True, False, True, False, True])
-    for stop in range(length):
-        with pytest.raises(ThriftError):
-            refuse_misfits(footer[:stop], [0] * 5, largest, texts)
+        level = footer.schema.column(column).max_definition_level
+        with pytest.raises(ValueError, match=f"size statistics of column {column} with {level + 1} levels"):
+            read_row_groups(content, changed(footer, column, max_definition_level=level + 1))
+        other = "INT32" if column == 3 else "FIXED_LEN_BYTE_ARRAY"
+        with pytest.raises(ValueError, match=f"column {column} does not fit the schema"):
+            read_row_groups(content, changed(footer, column, physical_type=other))
+        with pytest.raises(ValueError, match=f"column {column} does not fit the schema"):
+            read_row_groups(content, changed(footer, column, path="other"))
+    numbers = footer_of(table({"a": pa.array([1, 2])}))
+    texts = footer_of(table({"a": pa.array(["x", "y"])}))
+    assert texts[0].count(b"\x15\x0c") == 2  # its type, BYTE_ARRAY, in the schema and in the column
+    with pytest.raises(ValueError, match="column 0 with bytes of texts, of which it holds none"):
+        read_row_groups(texts[0].replace(b"\x15\x0c", b"\x15\x04"), numbers[1])
+    for stop in range(len(content)):
+        with pytest.raises(ValueError, match=r"."):
+            read_row_groups(content[:stop], footer)
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint16(), pa.uint32(), pa.uint64()])
+@pytest.mark.parametrize("values", [[3, None, 100], [None, None], []])
+def test_columns_are_what_pyarrow_says_of_them(kind, values):
+    data = table({"id": pa.array(values, kind), "image": images(len(values))}, group=2)
+    content, footer = footer_of(data)
+    groups = read_row_groups(content, footer)
+    assert len(groups) == footer.num_row_groups
+    for number, group in enumerate(groups):
+        for place, (path, column) in enumerate(group.items()):
+            theirs = footer.row_group(number).column(place)
+            assert (path, column.path) == (theirs.path_in_schema, theirs.path_in_schema)
+            assert (column.values, column.compressed) == (theirs.num_values, theirs.total_compressed_size)
+            assert column.start == min(theirs.data_page_offset, theirs.dictionary_page_offset or 1 << 40)
+            statistics = theirs.statistics
+            assert column.nulls == (statistics and statistics.null_count)
+            known = path == "id" and statistics is not None and statistics.has_min_max
+            assert column.largest == (statistics.max if known else None)
 
 
 def test_rows_that_a_footer_promises_and_a_file_lacks_are_listed(root):

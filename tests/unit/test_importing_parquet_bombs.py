@@ -217,18 +217,19 @@ def _walk_with_one_page(chunk: bytes, values: int) -> None:
 )
 def test_what_is_no_struct_is_refused(data):
     with pytest.raises(ThriftError):
-        Reader(data).read_struct()
+        Reader(data, {}).read_struct()
 
 
-def test_a_struct_is_read_as_numbers_structs_and_lists():
+def test_a_struct_is_read_as_numbers_texts_structs_and_lists():
     inner = b"\x15\x04\x00"  # field 1 is the number 2
-    data = (
-        b"\x15\x02" + b"\x1c" + inner + b"\x19\x2c" + inner * 2 + b"\x19\x35\x02\x04\x06" + b"\x18\x01x" + b"\x11\x00"
-    )
-    assert Reader(data).read_struct() == {1: 1, 2: {1: 2}, 3: [{1: 2}, {1: 2}], 4: 3}
-    kept = Reader(data, kept={3: {}, 4: {}})
-    assert kept.read_struct() == {3: [{}, {}], 4: 3}
-    assert (kept.place, kept.elements) == (len(data), 4)
-    assert Reader(data, kept={2: {1: {}}}).read_struct() == {2: {1: 2}}
+    data = b"\x15\x02\x1c" + inner + b"\x19\x2c" + inner * 2 + b"\x19\x35\x02\x04\x06\x18\x01x\x19\x18\x01y\x11\x00"
+    one: dict = {1: {}}
+    everything = Reader(data, {1: {}, 2: one, 3: one, 4: {}, 5: {}, 6: {}, 7: {}})
+    assert everything.read_struct() == {1: 1, 2: {1: 2}, 3: [{1: 2}, {1: 2}], 4: 3, 5: b"x", 6: [b"y"]}
+    assert (everything.place, everything.elements) == (len(data), 6)
+    nothing = Reader(data, {})
+    assert nothing.read_struct() == {}
+    assert (nothing.place, nothing.elements) == (len(data), 4)
+    assert Reader(data, {3: {}}).read_struct() == {3: [{}, {}]}
     with pytest.raises(ThriftError, match="a field stands twice"):
-        Reader(b"\x15\x02\x05\x02\x04\x00").read_struct()
+        Reader(b"\x15\x02\x05\x02\x04\x00", one).read_struct()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from importing_data import encoded, labels_of, new_place, settings, shards_of, write
 
 from dpt_ray.config.schema import DataConfig
-from dpt_ray.data.importing import parquet_footer
+from dpt_ray.data.importing import parquet_file, parquet_footer
 from dpt_ray.data.importing.detect import describe
 from dpt_ray.errors import UserError
 
@@ -404,7 +404,7 @@ def test_where_the_store_does_not_answer_no_label_is_taken_for_damaged(monkeypat
     def fail_for_good(url):
         raise UserError("the store does not answer", where=url)
 
-    monkeypatch.setattr(parquet_footer.pq, "ParquetFile", fail)
+    monkeypatch.setattr(parquet_file.pq, "ParquetFile", fail)
     monkeypatch.setattr("dpt_ray.data.storage.stores.exists", fail_for_good)
     assert "the store does not answer" in complaint(described)
 

@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dpt_ray.data.importing.parquet_footer_check import check_footer
+from dpt_ray.data.importing.parquet_metadata import ColumnChunk, read_row_groups
 from dpt_ray.data.importing.parquet_pages import ImplausibleFileError, Pages, walk_pages
 from dpt_ray.data.importing.thrift_compact import Reader, ThriftError
 from dpt_ray.data.storage import stores
@@ -70,25 +70,25 @@ class ParquetFile:
     """An open Parquet file. Get one from `open_parquet`.
 
     Attributes:
-        footer: the file's metadata.
+        columns: the columns of each row group by path.
     """
 
     def __init__(self, file: BinaryIO):
         self._file = file
         self._size = file.seek(0, 2)
-        self.footer = self._read_footer()
+        self._footer, self.columns = self._read_footer()
         self._chunks = _CheckedChunks()
         self._tables: dict[tuple[str, ...], pq.ParquetFile] = {}
 
     @property
     def schema(self) -> pa.Schema:
         """Names and types of the columns."""
-        return self.footer.schema.to_arrow_schema()
+        return self._footer.schema.to_arrow_schema()
 
     @property
     def groups(self) -> tuple[int, ...]:
         """Rows of each row group."""
-        return tuple(self.footer.row_group(number).num_rows for number in range(self.footer.num_row_groups))
+        return tuple(self._footer.row_group(number).num_rows for number in range(self._footer.num_row_groups))
 
     def load(self, group: int, leaves: Sequence[Leaf]) -> list[Chunk]:
         """Fetch the bytes of some columns in a row group, and walk their pages.
@@ -98,28 +98,26 @@ class ParquetFile:
             OSError: the bytes cannot be read.
         """
         self._chunks.clear()
-        metadata = self.footer.row_group(group)
-        found = []
-        for number in range(metadata.num_columns):
-            column = metadata.column(number)
-            leaf = next((leaf for leaf in leaves if leaf.path == column.path_in_schema), None)
+        rows, found = self.groups[group], []
+        for number, (path, column) in enumerate(self.columns[group].items()):
+            leaf = next((leaf for leaf in leaves if leaf.path == path), None)
             if leaf is not None:
-                if column.num_values != metadata.num_rows:
+                if column.values != rows:
                     raise OSError("a column has another number of values than rows")
-                found.append(self._load(column, leaf, self.footer.schema.column(number).length))
+                found.append(self._load(column, leaf, self._footer.schema.column(number)))
         return found
 
-    def _load(self, column: pq.ColumnChunkMetaData, leaf: Leaf, width: int | None) -> Chunk:
-        if column.physical_type == "FIXED_LEN_BYTE_ARRAY" and (width or 0) > _MAX_WIDTH:
-            raise ImplausibleFileError(f"its column {leaf.path!r} has values of {width:,} bytes, at most {_MAX_WIDTH}")
-        start, size = column.data_page_offset, column.total_compressed_size
-        if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
-            start = column.dictionary_page_offset
+    def _load(self, column: ColumnChunk, leaf: Leaf, schema: pq.ColumnSchema) -> Chunk:
+        if schema.physical_type == "FIXED_LEN_BYTE_ARRAY" and (schema.length or 0) > _MAX_WIDTH:
+            raise ImplausibleFileError(
+                f"its column {leaf.path!r} has values of {schema.length:,} bytes, at most {_MAX_WIDTH}"
+            )
+        start, size = column.start, column.compressed
         if start < 0 or not 0 <= size <= self._size - start:
             raise OSError("a column lies outside the file")
         self._file.seek(start)
         content = self._file.read(size)
-        pages = walk_pages(content, column.num_values, leaf.path, leaf.max_page)
+        pages = walk_pages(content, column.values, leaf.path, leaf.max_page)
         # Arrow finds no page where ours end, so it reads none whose header was not read here.
         self._chunks.add(start, content if pages.stop == size else content[: pages.stop].ljust(size, b"\0"))
         return Chunk(size, pages)
@@ -141,12 +139,12 @@ class ParquetFile:
         shared = tuple(as_dictionary)
         if shared not in self._tables:
             self._tables[shared] = pq.ParquetFile(
-                self._chunks, metadata=self.footer, read_dictionary=list(shared), pre_buffer=False
+                self._chunks, metadata=self._footer, read_dictionary=list(shared), pre_buffer=False
             )
         columns = list(dict.fromkeys(leaf.path for leaf in leaves))
         yield from self._tables[shared].iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
 
-    def _read_footer(self) -> pq.FileMetaData:
+    def _read_footer(self) -> tuple[pq.FileMetaData, list[dict[str, ColumnChunk]]]:
         tail = self._read_tail(min(self._size, _SMALL_FOOTER_BYTES))
         length = int.from_bytes(tail[-_TAIL:-4], "little") if tail[-4:] == _MARK else 0
         if not len(tail) < length + _TAIL <= self._size:
@@ -184,21 +182,25 @@ def rows_together(chunks: Sequence[Chunk], most: int) -> int:
     return max(1, min(most, MAX_BATCH_BYTES // max(1, largest)))
 
 
-def _parse(tail: bytes) -> pq.FileMetaData:
-    """Return the metadata of a file that ends so. Arrow wants a mark before it.
+def _parse(tail: bytes) -> tuple[pq.FileMetaData, list[dict[str, ColumnChunk]]]:
+    """Return the metadata of a file that ends so, and its columns. Arrow wants a mark before it.
 
     Raises:
         pa.ArrowException, UnicodeDecodeError: it is not readable, or its row groups do not fit its schema.
     """
-    metadata = pq.read_metadata(pa.BufferReader(_MARK + tail))
+    footer = pq.read_metadata(pa.BufferReader(_MARK + tail))
     length = int.from_bytes(tail[-_TAIL:-4], "little")
-    check_footer(metadata, tail[-_TAIL - length : -_TAIL])
-    return metadata
+    try:
+        return footer, read_row_groups(tail[-_TAIL - length : -_TAIL], footer)
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        raise pa.ArrowInvalid(str(error)) from None
 
 
 def _count_structs(footer: bytes) -> None:
     try:
-        Reader(footer, max_elements=_MAX_STRUCTS).read_struct()
+        Reader(footer, {}, max_elements=_MAX_STRUCTS).read_struct()
     except ThriftError as error:
         raise ImplausibleFileError(f"its footer is not readable ({error})") from None
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
@@ -97,13 +96,13 @@ def largest_values(tables: Sequence[Table], column: Sequence[str]) -> list[int |
 def _largest_value(table: Table, column: str) -> int | None:
     largest = -1
     with open_parquet(table.url) as file:
-        for number, rows in enumerate(table.groups):
-            statistics = _chunk(file.footer.row_group(number), column).statistics
-            if not rows or (statistics is not None and statistics.null_count == rows):
+        for columns, rows in zip(file.columns, table.groups, strict=False):  # a file that changed is noticed when read
+            found = columns[column]
+            if not rows or found.nulls == rows:
                 continue
-            if statistics is None or not statistics.has_min_max or not isinstance(statistics.max, int):
+            if found.largest is None:
                 return None
-            largest = max(largest, statistics.max)
+            largest = max(largest, found.largest)
     return largest
 
 
@@ -178,12 +177,6 @@ def _count(values: pa.Array, counts: Counter[Any], table: Table, column: str) ->
                 raise _no_labels(table, column, f"a text of {len(value):,} characters")
         counts[value] += entry["counts"].as_py()
     return characters
-
-
-def _chunk(group: pq.RowGroupMetaData, column: str) -> pq.ColumnChunkMetaData:
-    """Return the metadata of a column without fields in a row group."""
-    chunks = (group.column(number) for number in range(group.num_columns))
-    return next(chunk for chunk in chunks if chunk.path_in_schema == column)
 
 
 def _no_labels(table: Table, column: str, found: str) -> UserError:

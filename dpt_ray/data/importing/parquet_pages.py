@@ -7,7 +7,7 @@ So the headers are walked, as Arrow walks them, before Arrow is given the bytes.
 from dataclasses import dataclass
 from typing import Any
 
-from dpt_ray.data.importing.thrift_compact import Reader, ThriftError
+from dpt_ray.data.importing.thrift_compact import Fields, Reader, ThriftError
 
 MAX_PAGES = 100_000
 """Pages of one column in a row group."""
@@ -16,6 +16,12 @@ MOST_COMPRESSED = 8
 
 _PAGE_TYPE, _UNCOMPRESSED, _COMPRESSED, _DATA_HEADER, _DICTIONARY_HEADER, _DATA_HEADER_V2 = 1, 2, 3, 5, 7, 8
 _VALUES, _ENCODING, _ENCODING_V2 = 1, 2, 4
+_KEPT: Fields = {
+    **{field: {} for field in (_PAGE_TYPE, _UNCOMPRESSED, _COMPRESSED)},
+    _DATA_HEADER: {_VALUES: {}, _ENCODING: {}},
+    _DICTIONARY_HEADER: {_VALUES: {}},
+    _DATA_HEADER_V2: {_VALUES: {}, _ENCODING_V2: {}},
+}
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _DELTA_BYTE_ARRAY = 7
 
@@ -57,7 +63,7 @@ def walk_pages(chunk: bytes, num_values: int, column: str, limit: int) -> Pages:
     place = values = largest = total = pages = 0
     has_prefixes = False
     while values < num_values and place < len(chunk):
-        reader = Reader(chunk, place)
+        reader = Reader(chunk, _KEPT, place)
         try:
             header = reader.read_struct()
             compressed, uncompressed = header[_COMPRESSED], header[_UNCOMPRESSED]

@@ -11,7 +11,6 @@ Fields = Mapping[int, "Fields"]
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _NUMBERS = (_I16, _I32, _I64)
-_NOTHING: Fields = {}
 _MAX_DEPTH = 32
 """Structs and lists inside one another; Parquet's own go to 8."""
 
@@ -25,19 +24,19 @@ class Reader:
 
     Args:
         data: the bytes.
+        kept: fields that are returned. The others are read all the same.
         place: where the first struct begins.
-        max_elements: structs that may be read, those in lists included.
-        kept: fields that are returned; all by default. What is not returned is read all the same.
+        max_elements: structs that may be read, and texts that may be returned, those in lists included.
     """
 
-    def __init__(self, data: bytes, place: int = 0, max_elements: int = 1 << 20, kept: Fields | None = None):
+    def __init__(self, data: bytes, kept: Fields, place: int = 0, max_elements: int = 1 << 20):
         self.place, self.elements = place, 0
         self._data, self._max_elements, self._kept = data, max_elements, kept
 
     def read_struct(self) -> dict[int, Any]:
-        """Return fields by id: numbers, dictionaries for structs, lists of structs, and the length of other lists.
+        """Return kept fields by id: int for a number, bytes for a text, dict for a struct, list for a list of such.
 
-        Other values are passed over.
+        Of a list of numbers its length is returned. Truth values, maps and floating-point numbers are passed over.
 
         Raises:
             ThriftError: the bytes end before the struct, are none, or have a field twice. Generated readers merge
@@ -45,12 +44,10 @@ class Reader:
         """
         return self._struct(self._kept, 0)
 
-    def _struct(self, kept: Fields | None, depth: int) -> dict[int, Any]:
+    def _struct(self, kept: Fields, depth: int) -> dict[int, Any]:
         if depth > _MAX_DEPTH:
             raise ThriftError("structs are nested too deeply")
-        self.elements += 1
-        if self.elements > self._max_elements:
-            raise ThriftError(f"holds more than {self._max_elements:,} structs")
+        self._count()
         fields: dict[int, Any] = {}
         number = 0
         while header := self._byte():
@@ -58,24 +55,24 @@ class Reader:
             number = number + step if step else self._signed()
             if kind in (_TRUE, _FALSE):
                 continue
-            value = self._value(kind, kept if kept is None else kept.get(number, _NOTHING), depth)
-            if value is not None and (kept is None or number in kept):
+            value = self._value(kind, kept.get(number), depth)
+            if value is not None and number in kept:
                 if number in fields:
                     raise ThriftError("a field stands twice")
                 fields[number] = value
         return fields
 
-    def _value(self, kind: int, kept: Fields | None, depth: int) -> int | dict[int, Any] | list[dict[int, Any]] | None:
-        """Read a value; return it if it is a number, a struct or a list."""
+    def _value(self, kind: int, kept: Fields | None, depth: int) -> Any:
+        """Read a value, and return it as a field has it; without `kept` it may be dropped."""
         if kind in _NUMBERS:
             return self._signed()
         if kind == _STRUCT:
-            return self._struct(kept, depth + 1)
+            return self._struct(kept or {}, depth + 1)
         if kind in (_LIST, _SET):
             return self._list(kept, depth)
         if kind == _BINARY:
-            self._skip(self._unsigned())
-        elif kind == _MAP:
+            return self._text(kept)
+        if kind == _MAP:
             self._map(depth)
         elif kind == _DOUBLE:
             self._skip(8)
@@ -85,14 +82,23 @@ class Reader:
             raise ThriftError("holds a value of no known type")
         return None
 
-    def _list(self, kept: Fields | None, depth: int) -> int | list[dict[int, Any]]:
+    def _text(self, kept: Fields | None) -> bytes | None:
+        size = self._unsigned()
+        self._skip(size)
+        if kept is None:
+            return None
+        self._count()
+        return self._data[self.place - size : self.place]
+
+    def _list(self, kept: Fields | None, depth: int) -> int | list[Any]:
         header = self._byte()
         size = header >> 4 if header >> 4 < 15 else self._unsigned()
         self._check_deeper(depth, size)
-        if header & 15 == _STRUCT and kept is not _NOTHING:
-            return [self._struct(kept, depth + 2) for _ in range(size)]
+        kind = header & 15
+        if kept is not None and kind in (_STRUCT, _BINARY):
+            return [self._value(kind, kept, depth + 1) for _ in range(size)]
         for _ in range(size):
-            self._value(header & 15, _NOTHING, depth + 1)
+            self._value(kind, None, depth + 1)
         return size
 
     def _map(self, depth: int) -> None:
@@ -100,8 +106,13 @@ class Reader:
         kinds = self._byte() if size else 0
         self._check_deeper(depth, size)
         for _ in range(size):
-            self._value(kinds >> 4, _NOTHING, depth + 1)
-            self._value(kinds & 15, _NOTHING, depth + 1)
+            self._value(kinds >> 4, None, depth + 1)
+            self._value(kinds & 15, None, depth + 1)
+
+    def _count(self) -> None:
+        self.elements += 1
+        if self.elements > self._max_elements:
+            raise ThriftError(f"holds more than {self._max_elements:,} structs")
 
     def _check_deeper(self, depth: int, size: int) -> None:
         if depth >= _MAX_DEPTH:
