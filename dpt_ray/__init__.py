@@ -1,6 +1,6 @@
 """Dual pseudo training as one Ray-distributed system: better classifiers and image generators from few labels."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import os
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from dpt_ray.export.loaded_classifier import LoadedClassifier
     from dpt_ray.export.loaded_generator import LoadedGenerator
+    from dpt_ray.plugins import Group
 
 __version__ = "0.1.0"
 
@@ -48,3 +49,10 @@ def load_classifier(
     from dpt_ray.export.loaded_classifier import load_classifier as load
 
     return load(url, device)
+
+
+def register_plugin(group: "Group", name: str, value: Any, version: str) -> None:
+    """Make a sampler, network, data format or algorithm known in a notebook; see `dpt_ray.plugins.register`."""
+    from dpt_ray.plugins import register
+
+    register(group, name, value, version)

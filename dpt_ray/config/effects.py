@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from dpt_ray.plugins import OrPlugin, origin_settings
+
 Student = Literal["none", "weak", "strong"]
 """The view of an unlabelled image that a semi-supervised algorithm learns from."""
 
@@ -78,8 +80,12 @@ def _is_read(mark: Any, section: BaseModel, student: Student) -> bool:
 
 
 def read_settings(section: BaseModel, student: Student = "strong") -> dict[str, Any]:
-    """Return the settings of a group that are read, JSON-like: what a result follows from."""
+    """Return the settings of a group that are read, JSON-like: what a result follows from.
+
+    Beside the name of a plug-in stands, as `plugin`, where it comes from.
+    """
     settings = section.model_dump(mode="json")
+    _add_origins(settings, section)
     for path in unread_settings(section, student):
         *groups, name = path.split(".")
         holder = settings
@@ -87,3 +93,13 @@ def read_settings(section: BaseModel, student: Student = "strong") -> dict[str, 
             holder = holder[group]
         del holder[name]
     return settings
+
+
+def _add_origins(settings: dict[str, Any], section: BaseModel) -> None:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            _add_origins(settings[name], value)
+        for mark in field.metadata:
+            if isinstance(mark, OrPlugin):
+                settings |= origin_settings(mark.group, value)

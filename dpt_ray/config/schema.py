@@ -7,7 +7,7 @@ the fingerprint of the steps that it reaches (`pipeline/dpt.py` says which).
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +15,7 @@ from dpt_ray.config.consistency import check_consistent
 from dpt_ray.config.effects import ReadBy, ReadWhen, read_with
 from dpt_ray.config.places import Name, Place, Root
 from dpt_ray.config.scalars import as_wanted, untyped
+from dpt_ray.plugins import Group, OrPlugin
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -553,8 +554,11 @@ class SamplingConfig(Section):
     """[low, high]: guide only at noise levels from low to high, which saves evaluations and keeps diversity. A level is
     sigma in image + sigma * noise, for images in [-1, 1]; it is t / (1 - t) in flow matching. All levels when not
     given."""
-    sampler: Literal[
-        "euler", "heun", "dpm_solver_pp_2m", "dpm_solver_pp_2m_karras", "dpm_solver_fast", "dpm_solver_pp_fast"
+    sampler: Annotated[
+        Literal[
+            "euler", "heun", "dpm_solver_pp_2m", "dpm_solver_pp_2m_karras", "dpm_solver_fast", "dpm_solver_pp_fast"
+        ],
+        OrPlugin("samplers"),
     ] = "dpm_solver_pp_2m"
     """Solver of the probability-flow equation; `_karras` takes EDM's noise levels instead of uniform log-SNR. `_fast`
     are the paper's, of third order and without a last denoising: `dpm_solver_fast` for U-ViT-L (uniform log-SNR) and
@@ -660,3 +664,16 @@ class RunConfig(Section):
     def _consistent(self) -> "RunConfig":
         check_consistent(self)
         return self
+
+
+_PLUGGABLE: dict[str, tuple[tuple[type[Section], str], ...]] = {
+    "samplers": ((SamplingConfig, "sampler"),),
+}
+"""The settings that take names of each group of plug-ins."""
+
+
+def built_in_names(group: Group) -> tuple[str, ...]:
+    """Return the names that no plug-in of a group may have."""
+    return tuple(
+        name for section, field in _PLUGGABLE[group] for name in get_args(section.model_fields[field].annotation)
+    )

@@ -8,9 +8,10 @@ the number of workers changes nothing in any file.
 import json
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from dpt_ray import plugins
 from dpt_ray.data.loading.source import read_shard_samples
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.samples import Sample, sha256
@@ -53,10 +54,17 @@ class UnitWorker(ABC):
 class _Runner:
     """Adopts or makes one unit's file after another; the class that Ray Data's actors run."""
 
-    def __init__(self, worker_class: type[UnitWorker], settings: dict[str, Any], units: list[Any]):
+    def __init__(
+        self,
+        worker_class: type[UnitWorker],
+        settings: dict[str, Any],
+        units: list[Any],
+        registered: Sequence[plugins.Plugin] = (),
+    ):
         import torch
 
         torch.set_num_threads(1)  # results must not depend on how many processes share the CPUs
+        plugins.adopt(registered)
         self._worker = worker_class(**settings)
         self._units = units
 
@@ -150,7 +158,7 @@ def _made(
     if resources.gpus:  # an actor gives its GPU memory back when it ends
         dataset = numbers.map_batches(
             _Runner,
-            fn_constructor_args=(worker_class, settings, units),
+            fn_constructor_args=(worker_class, settings, units, plugins.registered()),
             compute=ActorPoolStrategy(size=processes),
             num_gpus=resources.gpus,
             ray_remote_args_fn=_limit_restarts,
@@ -160,7 +168,7 @@ def _made(
     else:
         dataset = numbers.map_batches(
             _run_in_task,  # type: ignore[arg-type]  # Ray's annotation knows no `fn_args`
-            fn_args=(uuid.uuid4().hex, worker_class, settings, units),
+            fn_args=(uuid.uuid4().hex, worker_class, settings, units, plugins.registered()),
             compute=TaskPoolStrategy(size=processes),
             num_cpus=resources.cpus,
             **_ONE_UNIT,

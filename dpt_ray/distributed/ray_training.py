@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dpt_ray import plugins
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.collective import agree, mean_over_workers
 from dpt_ray.core.row_random import derive_seed
@@ -129,6 +130,7 @@ def run_training(
             "title": progress.title,
             "left": left,
             "looks": replace(looks, tell=_nobody) if looks else None,
+            "plugins": plugins.registered(),
         }
         trainer = _trainer(config, job.folder, resources, max_failures)
         try:
@@ -195,6 +197,7 @@ def _worker(config: dict[str, Any]) -> Complaint | None:
     import ray.train
     from ray.train.torch import get_device
 
+    plugins.adopt(config["plugins"])
     problem = _unfit(config["job"], get_device())
     if agree(problem is not None):
         is_first = ray.train.get_context().get_world_rank() == 0  # what the first one returns is what is told

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from dpt_ray.config.schema import LatentsConfig, SamplingConfig
+from dpt_ray.core.diffusion.process_settings import lacks_times
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -97,9 +98,9 @@ class LoadedGenerator:
             first = error.errors()[0]
             name, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
             raise UserError(f"{name} = {first['input']!r} is not allowed: {reason[:1].lower()}{reason[1:]}") from None
-        if config.sampler == "dpm_solver_pp_fast" and self._network.process.schedule is None:
+        if lacks_times(config, self._network.process):
             raise UserError(
-                "the sampler dpm_solver_pp_fast steps uniformly in time, but this generator's process has noise levels "
+                f"the sampler {config.sampler} steps uniformly in time, but this generator's process has noise levels "
                 "only",
                 fix="take heun or another sampler",
             )

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.core.diffusion.process_settings import build_process, reaches_guidance
+from dpt_ray.core.diffusion.process_settings import build_process, lacks_times, reaches_guidance
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
 from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict
@@ -87,7 +87,7 @@ def build(
             or the job was submitted, and they or the results lie in the folder that Ray made for it.
     """
     check_submitted(config)
-    _check_guidance_interval(config)
+    _check_sampling(config)
     data, seed, features = config.data, config.seed, config.evaluation.frechet
     inputs = inputs or Inputs()
     parts = split(config, inputs)
@@ -134,8 +134,14 @@ def build(
     )  # fmt: skip
 
 
-def _check_guidance_interval(config: RunConfig) -> None:
+def _check_sampling(config: RunConfig) -> None:
     process = build_process(config.stage2)
+    if lacks_times(config.sampling, process):
+        raise UserError(
+            f"sampling.sampler={config.sampling.sampler} steps uniformly in time, but "
+            f"stage2.process={config.stage2.process} has noise levels only",
+            fix="set sampling.sampler=heun, or another process",
+        )
     if not reaches_guidance(config.sampling, process):
         low, high = config.sampling.guidance_interval or (0, 0)
         raise UserError(

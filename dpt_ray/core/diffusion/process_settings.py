@@ -12,7 +12,7 @@ from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
 from dpt_ray.core.diffusion.flow_matching import FlowMatching
 from dpt_ray.core.diffusion.guidance import autoguided, between, guided, guided_levels
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
-from dpt_ray.core.diffusion.samplers import SAMPLERS, sampling_grid
+from dpt_ray.core.diffusion.samplers import find_sampler, sampling_grid
 
 
 def build_process(config: GeneratorConfig) -> Process:
@@ -53,10 +53,15 @@ def reaches_guidance(config: SamplingConfig, process: Process) -> bool:
     return low <= process.sigma_max and process.sigma_min <= high
 
 
+def lacks_times(config: SamplingConfig, process: Process) -> bool:
+    """Whether the sampler steps uniformly in time, but the process has noise levels only."""
+    return process.schedule is None and find_sampler(config.sampler).sigmas is None
+
+
 def evaluations_per_image(config: SamplingConfig, process: Process) -> int:
     """Return how often the network is evaluated for an image; a guided evaluation counts twice."""
     grid = sampling_grid(config.sampler, config.steps, process.sigma_min, process.sigma_max, process.schedule)
-    levels = SAMPLERS[config.sampler].evaluated(grid)
+    levels = find_sampler(config.sampler).evaluated(grid)
     if config.guidance_scale == 0:
         return len(levels)
     low, high = config.guidance_interval or (0, math.inf)

@@ -18,6 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dpt_ray import plugins
 from dpt_ray.core.diffusion.denoiser import Denoiser, denoise_at
 from dpt_ray.core.diffusion.grids import (
     TimeSchedule,
@@ -150,7 +151,7 @@ def sample(
     """Make an image from each noise and label.
 
     Args:
-        name: a key of `SAMPLERS`.
+        name: a key of `SAMPLERS`, or a plug-in.
         denoiser: the model, guided or not.
         noise: (B, C, H, W) standard normal float32; image i is a function of noise i and label i.
         labels: (B,) int64 class ids, or the network's null label.
@@ -167,12 +168,25 @@ def sample(
             where one is needed.
     """
     grid = sampling_grid(name, steps, sigma_min, sigma_max, schedule)
-    return SAMPLERS[name].solve(denoiser, noise, labels, grid)
+    return find_sampler(name).solve(denoiser, noise, labels, grid)
+
+
+def find_sampler(name: str) -> Sampler:
+    """Return a built-in sampler or a plug-in.
+
+    Raises:
+        ValueError: there is none of that name.
+        UserError: the plug-in cannot be used.
+    """
+    if name in SAMPLERS:
+        return SAMPLERS[name]
+    if plugins.find("samplers", name) is None:
+        raise ValueError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
+    return plugins.load_object("samplers", name, Sampler)
 
 
 def _sampler(name: str, steps: int) -> Sampler:
-    if name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
+    sampler = find_sampler(name)
     if steps < 1:
         raise ValueError(f"a sampler needs at least 1 step: got {steps}")
-    return SAMPLERS[name]
+    return sampler
