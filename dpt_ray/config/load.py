@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from dpt_ray.config.complaints import Source, Tree, complaint, origin
 from dpt_ray.config.places import redacted_value
 from dpt_ray.config.scalars import is_null, is_section, shown
-from dpt_ray.config.schema import LABEL_CHOICES, RunConfig
+from dpt_ray.config.schema import LABEL_CHOICES, ClassifierModelConfig, GeneratorModelConfig, RunConfig
 from dpt_ray.config.yaml_reader import UnreadableYamlError, read_value, read_yaml_bytes, read_yaml_file, write_yaml
 from dpt_ray.errors import UserError
 
@@ -71,19 +71,30 @@ def _defaults(given: Tree) -> Tree:
 def merge(*trees: Mapping[str, Any] | None) -> Tree:
     """Merge nested mappings; later ones win, mapping by mapping.
 
-    Another algorithm's settings mean nothing to this one: a new `algorithm.name` drops them.
+    Another algorithm's settings mean nothing to this one: a new `algorithm.name` drops them. A new `model.name` drops
+    those of a plug-in.
     """
     merged: Tree = {}
     for tree in trees:
         for key, value in (tree or {}).items():
             old = merged.get(key)
             nested = isinstance(old, dict) and isinstance(value, dict)
-            merged[key] = merge(old, value) if nested and not _renames_algorithm(key, old, value) else value
+            merged[key] = merge(_kept(key, old, value), value) if nested else value
     return merged
 
 
-def _renames_algorithm(key: str, old: Any, value: Any) -> bool:
-    return key == "algorithm" and "name" in value and value["name"] != old.get("name")
+def _kept(key: str, old: Any, value: Any) -> Any:
+    """Return what stays of a group's settings where others are merged into it."""
+    if "name" not in value or value["name"] == old.get("name"):
+        return old
+    if key == "algorithm":
+        return {}
+    if key == "model":
+        return {name: setting for name, setting in old.items() if name in _NETWORK_SETTINGS}
+    return old
+
+
+_NETWORK_SETTINGS = {*ClassifierModelConfig.model_fields, *GeneratorModelConfig.model_fields}
 
 
 def _joined(trees: Sequence[Tree]) -> Tree:

@@ -7,15 +7,16 @@ the fingerprint of the steps that it reaches (`pipeline/dpt.py` says which).
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, SerializeAsAny, model_validator
 
 from dpt_ray.config.consistency import check_consistent
 from dpt_ray.config.effects import ReadBy, ReadWhen, read_with
 from dpt_ray.config.places import Name, Place, Root
 from dpt_ray.config.scalars import as_wanted, untyped
-from dpt_ray.plugins import Group, OrPlugin
+from dpt_ray.errors import UserError
+from dpt_ray.plugins import Group, OrPlugin, find, load_class
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -201,11 +202,37 @@ class OptimizerConfig(Section):
     """Largest gradient norm; none when not given."""
 
 
+class NetworkConfig(Section):
+    """Settings of a network. Those of a plug-in are a subclass of a kind's, with a method `build`."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_plugin(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Check the settings of a plug-in's network by the plug-in's own class."""
+        name = values.get("name") if isinstance(values, dict) else None
+        if NetworkConfig not in cls.__bases__ or not isinstance(name, str) or find("networks", name) is None:
+            return handler(values)
+        chosen = load_class("networks", name, cls)
+        _check_defaults(name, chosen, cls)
+        return chosen.model_validate(values)
+
+
+def _check_defaults(name: str, chosen: type[NetworkConfig], kind: type[NetworkConfig]) -> None:
+    """Refuse another default of an inherited setting: the defaults of `kind` are filled in first."""
+    for field, inherited in kind.model_fields.items():
+        if chosen.model_fields[field].default != inherited.default:
+            raise UserError(
+                f"the plug-in {name!r} changes the default of {field}, which would have no effect",
+                fix=f"leave the default, or give the setting another name than {field}",
+            )
+
+
 _CONVOLUTIONAL = read_with("name", "small_cnn", "wide_resnet")
+_NORMALISED = ReadWhen("another name than linear_probe", lambda model: model.name != "linear_probe")
 
 
-class ClassifierModelConfig(Section):
-    name: Literal["small_cnn", "wide_resnet", "linear_probe"] = "small_cnn"
+class ClassifierModelConfig(NetworkConfig):
+    name: Annotated[Literal["small_cnn", "wide_resnet", "linear_probe"], OrPlugin("networks")] = "small_cnn"
     """`wide_resnet` is the paper's network for CIFAR-10, `small_cnn` one for small images on CPUs. `linear_probe` is
     the paper's for ImageNet: logistic regression on features of a frozen encoder; it reads the section `probe` and no
     other setting of the stage."""
@@ -217,9 +244,9 @@ class ClassifierModelConfig(Section):
     """wide_resnet only. `torchssl`: the network of the official code; where a block widens and halves the image, its
     first convolution reads the raw input. `preactivation`: the textbook's; every 3x3 convolution follows batch norm
     and activation."""
-    mean: Annotated[tuple[float, ...], _CONVOLUTIONAL] = (0.5,)
+    mean: Annotated[tuple[float, ...], _NORMALISED] = (0.5,)
     """Channel means of images in [0, 1]; one value serves all channels."""
-    std: Annotated[tuple[Positive, ...], _CONVOLUTIONAL] = (0.5,)
+    std: Annotated[tuple[Positive, ...], _NORMALISED] = (0.5,)
     """Channel standard deviations of images in [0, 1]; one value serves all channels."""
 
 
@@ -321,11 +348,11 @@ class MixingConfig(Section):
         return real * lanes, (parts - real) * lanes
 
 
-_TRAINED = read_with("model.name", "small_cnn", "wide_resnet")
+_TRAINED = ReadWhen("another model.name than linear_probe", lambda stage: stage.model.name != "linear_probe")
 
 
 class ClassifierConfig(Section):
-    model: ClassifierModelConfig = ClassifierModelConfig()
+    model: SerializeAsAny[ClassifierModelConfig] = ClassifierModelConfig()
     probe: Annotated[ProbeConfig, read_with("model.name", "linear_probe")] = ProbeConfig()
     """With `model.name: linear_probe`."""
     algorithm: Annotated[AlgorithmConfig, _TRAINED] = AlgorithmConfig()
@@ -351,8 +378,8 @@ class ClassifierConfig(Section):
 _UVIT, _DDPMPP = read_with("name", "uvit"), read_with("name", "ddpmpp")
 
 
-class GeneratorModelConfig(Section):
-    name: Literal["uvit", "ddpmpp"] = "uvit"
+class GeneratorModelConfig(NetworkConfig):
+    name: Annotated[Literal["uvit", "ddpmpp"], OrPlugin("networks")] = "uvit"
     """The network: U-ViT, a transformer with skip connections; or DDPM++, the convolutional one that EDM uses."""
     patch_size: Annotated[Count, _UVIT] = 2
     """uvit: height and width in pixels of the square that becomes one token; divides the image's."""
@@ -436,7 +463,7 @@ class ConditioningConfig(Section):
 
 
 class GeneratorConfig(Section):
-    model: GeneratorModelConfig = GeneratorModelConfig()
+    model: SerializeAsAny[GeneratorModelConfig] = GeneratorModelConfig()
     latents: LatentsConfig = LatentsConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
     process: Literal["variance_preserving", "discrete_variance_preserving", "edm", "flow_matching"] = (
@@ -668,6 +695,7 @@ class RunConfig(Section):
 
 _PLUGGABLE: dict[str, tuple[tuple[type[Section], str], ...]] = {
     "samplers": ((SamplingConfig, "sampler"),),
+    "networks": ((ClassifierModelConfig, "name"), (GeneratorModelConfig, "name")),
 }
 """The settings that take names of each group of plug-ins."""
 

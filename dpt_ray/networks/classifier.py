@@ -8,10 +8,9 @@ from torch import nn
 from dpt_ray.config.schema import (
     ClassifierModelConfig,
 )
+from dpt_ray.core.models.base_networks import ClassifierNetwork
 from dpt_ray.core.models.graphs import ClassifierGraph
-from dpt_ray.core.models.network_settings import build_classifier, channel_statistics
-from dpt_ray.core.models.small_cnn import SmallCnn
-from dpt_ray.core.models.wide_resnet import WideResNet
+from dpt_ray.core.models.network_settings import build_classifier, channel_statistics, stored_settings
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import save_network
@@ -24,7 +23,7 @@ _FIRST_FORM = {"form": "preactivation"}
 def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: int, state: TrainState) -> bytes:
     """Return the file of a trained classifier: its averaged weights."""
     form = {"channels": channels, "num_classes": num_classes}
-    return save_network(state.ema.model, {"kind": "classifier", "model": config.model_dump(mode="json"), **form})
+    return save_network(state.ema.model, {"kind": "classifier", "model": stored_settings(config), **form})
 
 
 class Classifier:
@@ -50,7 +49,7 @@ class Classifier:
             return build_classifier(config, channels=channels, num_classes=description["num_classes"])
 
         network, self.description = open_network(url, "classifier", build, checksum)
-        self.network = cast(SmallCnn | WideResNet, network.eval().to(device))
+        self.network = cast(ClassifierNetwork, network.eval().to(device))
         self._device = device
 
     def graph(self) -> nn.Module:

@@ -10,7 +10,7 @@ from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.process_settings import build_guidance, build_process
 from dpt_ray.core.diffusion.samplers import sample
-from dpt_ray.core.models.network_settings import build_generator
+from dpt_ray.core.models.network_settings import build_generator, stored_settings
 from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.state_mismatch import misfits
@@ -38,7 +38,7 @@ def generator_file(config: GeneratorConfig, form: dict[str, Any], state: TrainSt
         form: image_size, channels, num_classes, and what `latent_description` says if it draws latents.
         state: its training.
     """
-    settings = config.model_dump(mode="json", exclude={"latents"})
+    settings = config.model_dump(mode="json", exclude={"latents"}) | {"model": stored_settings(config.model)}
     return save_network(state.ema.model, {"kind": "generator", "config": settings, **form})
 
 

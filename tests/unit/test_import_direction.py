@@ -27,8 +27,8 @@ LAYERS = [
     {"cli"},
 ]
 """Each package may import those above it in this list, and nothing else of this project; of its own, what is its own.
-`errors` and `text` hide secrets in URLs and so read `config.places`, which imports nothing. `plugins` looks up the names
-of built-ins where one might clash."""
+`errors` and `text` hide secrets in URLs and so read `config.places`, which imports nothing. `plugins` looks up
+the names of built-ins where one might clash."""
 WITHOUT_RAY_BELOW = {"report": {"distributed"}, "export": {"distributed"}}
 """What is loaded or shown without a cluster must not need Ray."""
 FOREIGN_LAYERS = {

@@ -9,10 +9,14 @@ from plugin_packages import describe, install_toy
 import dpt_ray
 from dpt_ray import plugins
 from dpt_ray.config.load import dump_yaml, load_config, parse_dumped
-from dpt_ray.config.schema import RunConfig
+from dpt_ray.config.schema import ClassifierModelConfig, Count, RunConfig
 from dpt_ray.core.diffusion.grids import log_snr_sigmas
 from dpt_ray.core.diffusion.samplers import SAMPLERS, Sampler, num_evaluations, sample, sample_euler
+from dpt_ray.core.models.network_settings import build_classifier
+from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.errors import UserError
+from dpt_ray.networks.classifier import Classifier, classifier_file
+from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.pipeline.dpt import build
 
 
@@ -93,6 +97,105 @@ def test_an_unknown_name_is_answered_with_built_ins_alone_where_nothing_is_insta
     assert complaint("sampling.sampler=dimm").endswith("'dpm_solver_fast' or 'dpm_solver_pp_fast'")
 
 
+TOY_NETWORKS = ["stage1.model={name: plain_cnn, hidden: 4}", "stage2.model={name: tiny_unet, hidden: 6}"]
+
+
+def test_an_installed_network_has_settings_of_its_own(toy):
+    chosen = config(*TOY_NETWORKS)
+    assert (chosen.stage1.model.hidden, chosen.stage2.model.hidden) == (4, 6)
+    assert chosen.stage3.model == chosen.stage1.model
+    assert parse_dumped(dump_yaml(chosen).encode(), "run") == chosen
+    assert "unknown setting 'stage1.model.hiden'" in complaint("stage1.model={name: plain_cnn, hiden: 4}")
+    told = complaint("stage1.model={name: plain_cnn, hidden: 0}")
+    assert "stage1.model.hidden = 0 is not allowed: input should be greater than or equal to 1" in told
+    assert "unknown setting 'stage1.model.hidden'" in complaint("stage1.model.hidden=4")
+
+
+def test_another_network_drops_the_settings_of_a_plug_in(toy):
+    chosen = config(*TOY_NETWORKS, "stage3.model.name=wide_resnet", "stage3.model.depth=10")
+    assert chosen.stage3.model.model_dump() == {
+        **config().stage3.model.model_dump(),
+        "name": "wide_resnet",
+        "depth": 10,
+    }
+
+
+def test_the_address_holds_what_a_network_of_a_plug_in_reads(toy):
+    run = build(config(*TOY_NETWORKS))
+    of_classifier = {"name": "plain_cnn", "hidden": 4, "mean": [0.5], "std": [0.5], "plugin": "dpt-toy 1.0"}
+    assert run.classifier.settings["training"]["model"] == of_classifier
+    assert run.generator.settings["training"]["model"] == {"name": "tiny_unet", "hidden": 6, "plugin": "dpt-toy 1.0"}
+    assert run.classifier.settings["training"]["images"] == config().stage1.images
+
+
+def test_a_network_is_stored_and_loaded(toy, tmp_path):
+    chosen = config(*TOY_NETWORKS)
+    state = classifier_training(chosen.stage1, channels=1, num_classes=3, seed=0)
+    (tmp_path / "classifier").write_bytes(classifier_file(chosen.stage1.model, 1, 3, state))
+    probabilities, features = Classifier(str(tmp_path / "classifier"))(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    assert (probabilities.shape, features.shape) == ((2, 3), (2, 4))
+    form = {"image_size": 8, "channels": 1, "num_classes": 3}
+    state = generator_training(chosen.stage2, **form, seed=0)
+    (tmp_path / "generator").write_bytes(generator_file(chosen.stage2, form, state))
+    images = Generator(str(tmp_path / "generator")).draw(chosen.sampling, 0, [(0, 0), (2, 1)])
+    assert images.shape == (2, 1, 8, 8)
+
+
+def test_a_stored_network_without_its_plug_in_is_one_line(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(install_toy(tmp_path))
+        chosen = config(*TOY_NETWORKS)
+        state = classifier_training(chosen.stage1, channels=1, num_classes=3, seed=0)
+        (tmp_path / "network").write_bytes(classifier_file(chosen.stage1.model, 1, 3, state))
+    with pytest.raises(UserError, match=r"does not fit its own description .*name") as caught:
+        Classifier(str(tmp_path / "network"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_refuses_what_it_cannot_do_in_one_line(toy):
+    assert "2 must divide data.image_size, not 9" in complaint(*TOY_NETWORKS, "data.image_size=9")
+    chosen = config(*TOY_NETWORKS, "stage2.conditioning.confidence=true")
+    with pytest.raises(UserError, match=r"'tiny_unet' cannot build its network \(it takes no confidence"):
+        generator_training(chosen.stage2, image_size=8, channels=1, num_classes=3, seed=0)
+
+
+def test_a_network_of_the_other_kind_is_refused(toy):
+    assert "'tiny_unet' of dpt-toy 1.0 (dpt_ray.networks) is no subclass of" in complaint("stage1.model.name=tiny_unet")
+
+
+def test_a_dropout_that_a_network_does_not_read_does_not_reach_it(toy):
+    chosen = config("stage2.model={name: tiny_unet, dropout: 0.1}")
+    assert not generator_training(chosen.stage2, image_size=8, channels=1, num_classes=3, seed=0).objective.dropout
+
+
+class OtherDefault(ClassifierModelConfig):
+    width: Count = 7
+
+
+class Unbuildable(ClassifierModelConfig):
+    pass
+
+
+class WrongNetwork(ClassifierModelConfig):
+    def build(self, **form):
+        return torch.nn.Identity()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (OtherDefault, "'mine' changes the default of width, which would have no effect"),
+        (Unbuildable, "'mine' has no method `build`"),
+        (WrongNetwork, "'mine' is no dpt_ray.core.models.base_networks.ClassifierNetwork"),
+    ],
+)
+def test_a_network_that_cannot_be_used_is_named(settings, expected):
+    dpt_ray.register_plugin("networks", "mine", settings, version="1")
+    with pytest.raises(UserError) as caught:
+        build_classifier(config("stage1.model.name=mine").stage1.model, channels=1, num_classes=3)
+    assert expected in str(caught.value)
+
+
 def test_a_name_of_a_built_in_is_refused(bring):
     bring("dpt_ray.samplers", "heun", "nowhere:X")
     told = complaint("sampling.sampler=heun")
@@ -136,7 +239,7 @@ def test_a_registered_plug_in_is_found_and_part_of_the_address():
 
 
 def test_a_registered_name_must_be_free(toy):
-    for group, name in (("samplers", "heun"), ("algorithms", "fixmatch")):
+    for group, name in (("samplers", "heun"), ("networks", "uvit"), ("algorithms", "fixmatch")):
         with pytest.raises(UserError, match="has the name of a built-in"):
             dpt_ray.register_plugin(group, name, None, version="1")
     with pytest.raises(UserError, match=r"has the name of the plug-in 'ddim' of dpt-toy 1\.0"):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.models.base_networks import DenoiserNetwork
 from dpt_ray.core.models.confidence_embedding import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
 from dpt_ray.core.models.row_dropout import row_dropout
@@ -107,7 +108,7 @@ class Block(nn.Module):
         return x
 
 
-class DdpmPlusPlus(nn.Module):
+class DdpmPlusPlus(DenoiserNetwork):
     """A class-conditional DDPM++.
 
     From the finest level to the coarsest `blocks` residual blocks each, a step of halving between levels; two blocks

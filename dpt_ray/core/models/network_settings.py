@@ -1,30 +1,45 @@
 """From settings to networks."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
-from dpt_ray.config.schema import (
-    ClassifierModelConfig,
-    GeneratorConfig,
-)
+from dpt_ray.config.effects import unread_settings
+from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.diffusion.edm_augmentation import NUM_CONDITIONS
+from dpt_ray.core.models.base_networks import ClassifierNetwork, DenoiserNetwork
 from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
 from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.models.wide_resnet import WideResNet
+from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
+
+Network = TypeVar("Network", ClassifierNetwork, DenoiserNetwork)
 
 
-def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classes: int) -> WideResNet | SmallCnn:
-    """Return a classifier with `features(x)` (B, D) and logits (B, num_classes)."""
+def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classes: int) -> ClassifierNetwork:
+    """Return a classifier with `features(x)` (B, D) and logits (B, num_classes).
+
+    Raises:
+        UserError: a plug-in's network cannot be built.
+    """
+    if _is_of_plugin(config):
+        return _of_plugin(config, ClassifierNetwork, channels=channels, num_classes=num_classes)
     if config.name == "wide_resnet":
         return WideResNet(config.depth, config.width, channels, num_classes, config.form)
     return SmallCnn(channels, num_classes, config.width)
 
 
-def build_generator(
-    config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int
-) -> UViT | DdpmPlusPlus:
-    """Return the network of a class-conditional generator; its label `num_classes` is the null label."""
-    model = config.model
+def build_generator(config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int) -> DenoiserNetwork:
+    """Return the network of a class-conditional generator; its label `num_classes` is the null label.
+
+    Raises:
+        UserError: a plug-in's network cannot be built.
+    """
+    model, confidence = config.model, config.conditioning.confidence
+    if _is_of_plugin(model):
+        form = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
+        return _of_plugin(model, DenoiserNetwork, **form, confidence=confidence)
     if model.name == "ddpmpp":
         return DdpmPlusPlus(
             image_size=image_size,
@@ -36,7 +51,7 @@ def build_generator(
             attention_sizes=model.attention_sizes,
             dropout=model.dropout,
             augmentation_dim=NUM_CONDITIONS if config.augmentation > 0 else 0,
-            confidence=config.conditioning.confidence,
+            confidence=confidence,
         )
     return UViT(
         image_size=image_size,
@@ -47,8 +62,36 @@ def build_generator(
         heads=model.heads,
         num_classes=num_classes,
         final_conv=model.final_conv,
-        confidence=config.conditioning.confidence,
+        confidence=confidence,
     )
+
+
+def _of_plugin(config: ClassifierModelConfig | GeneratorModelConfig, kind: type[Network], **form: Any) -> Network:
+    """Return the network that a plug-in's settings build."""
+    build = getattr(config, "build", None)
+    if build is None:
+        raise UserError(f"the plug-in {config.name!r} has no method `build`", fix="repair, update or remove it")
+    try:
+        network = build(**form)
+    except ValueError as error:  # a network's way to refuse settings, as of the built-in ones
+        raise UserError(f"the plug-in {config.name!r} cannot build its network ({one_line(error)})") from error
+    if not isinstance(network, kind):
+        raise UserError(f"the network of the plug-in {config.name!r} is no {kind.__module__}.{kind.__name__}")
+    return network
+
+
+def stored_settings(config: ClassifierModelConfig | GeneratorModelConfig) -> dict[str, Any]:
+    """Return what the file of a trained network says of its settings, JSON-like.
+
+    The settings of built-in networks that a plug-in's network does not read are not among them.
+    """
+    settings = config.model_dump(mode="json")
+    unread = unread_settings(config) if _is_of_plugin(config) else ()
+    return {name: value for name, value in settings.items() if name not in unread}
+
+
+def _is_of_plugin(config: ClassifierModelConfig | GeneratorModelConfig) -> bool:
+    return type(config) not in (ClassifierModelConfig, GeneratorModelConfig)
 
 
 def channel_statistics(config: ClassifierModelConfig, channels: int) -> tuple[Sequence[float], Sequence[float]]:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.models.base_networks import ClassifierNetwork
 from dpt_ray.core.models.batch_norm import BatchNorm2d
 
 LEAK = 0.1
@@ -16,7 +17,7 @@ def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Seq
     )
 
 
-class SmallCnn(nn.Module):
+class SmallCnn(ClassifierNetwork):
     """Five 3x3 convolutions with batch norm, halving the image twice, then a global average.
 
     Meant for 8x8 to 32x32 images. Batch norm's running statistics follow within some tens of steps
@@ -46,7 +47,3 @@ class SmallCnn(nn.Module):
     def features(self, x_BCHW: Tensor) -> Tensor:
         """Globally averaged last activations, (B, 4 width), for normalised float images."""
         return functional.adaptive_avg_pool2d(self.layers(x_BCHW), 1).flatten(1)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits, (B, num_classes), for normalised float images."""
-        return self.head(self.features(x_BCHW))

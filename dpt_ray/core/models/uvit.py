@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.models.base_networks import DenoiserNetwork
 from dpt_ray.core.models.confidence_embedding import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
 
@@ -69,7 +70,7 @@ class Block(nn.Module):
         return tokens + self.mlp(self.mlp_norm(tokens))
 
 
-class UViT(nn.Module):
+class UViT(DenoiserNetwork):
     """A class-conditional U-ViT (Bao et al. 2023): label, time and image patches are all tokens.
 
     `depth / 2` blocks, one middle block, `depth / 2` blocks; the output of the i-th block of the

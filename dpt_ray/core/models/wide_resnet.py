@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.models.base_networks import ClassifierNetwork
 from dpt_ray.core.models.batch_norm import BatchNorm2d
 
 LEAK = 0.1
@@ -69,7 +70,7 @@ class ResidualBlock(nn.Module):
         return self.shortcut(activated if self.activate_shortcut else x_BCHW) + residual
 
 
-class WideResNet(nn.Module):
+class WideResNet(ClassifierNetwork):
     """Pre-activation wide residual network (Zagoruyko & Komodakis 2016) as the FixMatch family uses it.
 
     Three groups of (depth - 4) / 6 blocks with 16, 32 and 64 times `width` channels, the last two
@@ -94,6 +95,8 @@ class WideResNet(nn.Module):
     Raises:
         ValueError: `depth` is not 6 n + 4 with n >= 1.
     """
+
+    head: nn.Linear
 
     def __init__(
         self,
@@ -124,10 +127,6 @@ class WideResNet(nn.Module):
         """Globally averaged last activations, (B, D), for float images of at least 8x8 pixels."""
         x_BCHW = self.blocks(self.stem(x_BCHW))
         return functional.leaky_relu(self.norm(x_BCHW), LEAK).mean(dim=(2, 3))
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits, (B, num_classes), for normalised float images."""
-        return self.head(self.features(x_BCHW))
 
     def _initialise(self, form: Form) -> None:
         for module in self.modules():

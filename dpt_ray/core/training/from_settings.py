@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.schema import (
     AugmentationConfig,
     ClassifierConfig,
@@ -112,7 +113,7 @@ def generator_training(
         label_dropout=config.label_dropout,
         horizontal_flip=config.flip,
         augmentation=Augmentation(config.augmentation, config.flip) if config.augmentation > 0 else None,
-        dropout=config.model.dropout > 0,
+        dropout=config.model.dropout > 0 and "dropout" not in unread_settings(config.model),
         weighting=build_weighting(config),
         latents=latents,
         confidence=config.conditioning.confidence,
