@@ -78,6 +78,11 @@ def adopt(plugins: Iterable[Plugin]) -> None:
     _registered.update({(plugin.group, plugin.name): plugin for plugin in plugins})
 
 
+def names(group: Group) -> list[str]:
+    """Return the names of a group's plug-ins, sorted; some may clash, so that `find` refuses them."""
+    return sorted({*_installed(group, tuple(sys.path)), *(name for held, name in _registered if held == group)})
+
+
 def find(group: Group, name: str) -> Plugin | None:
     """Return the plug-in of a name, without importing it; None if there is none.
 
@@ -180,10 +185,8 @@ class OrPlugin:
         try:
             return built_in(value)
         except ValidationError as error:
-            names = [*_installed(self.group, tuple(sys.path)), *(p.name for p in registered() if p.group == self.group)]
-            if not names:
+            plugins = ", ".join(map(repr, names(self.group)))
+            if not plugins:
                 raise
-            expected = error.errors()[0]["ctx"]["expected"]
-            raise PydanticKnownError(
-                "literal_error", {"expected": f"{expected}, or a plug-in: {', '.join(map(repr, sorted(names)))}"}
-            ) from None
+            expected = f"{error.errors()[0]['ctx']['expected']}, or a plug-in: {plugins}"
+            raise PydanticKnownError("literal_error", {"expected": expected}) from None

@@ -64,7 +64,9 @@ class DataConfig(Section):
     test: Place | None = None
     """Held-out images, for evaluation; training never reads them, but they must not be among its images. Their class
     ids are those of `train`. Digits bring their own."""
-    format: Literal["auto", "shards", "class_folders", "csv", "cifar10", "parquet"] = "auto"
+    format: Annotated[Literal["auto", "shards", "class_folders", "csv", "cifar10", "parquet"], OrPlugin("formats")] = (
+        "auto"
+    )
     """What `train` and `test` hold: WebDataset shards, which stay where they are, or something that shards are
     made from (`docs/guide/data.md`). `auto` looks."""
     train_labels: Place | None = None
@@ -695,6 +697,7 @@ class RunConfig(Section):
 
 _PLUGGABLE: dict[str, tuple[tuple[type[Section], str], ...]] = {
     "samplers": ((SamplingConfig, "sampler"),),
+    "formats": ((DataConfig, "format"),),
     "networks": ((ClassifierModelConfig, "name"), (GeneratorModelConfig, "name")),
 }
 """The settings that take names of each group of plug-ins."""
@@ -702,6 +705,7 @@ _PLUGGABLE: dict[str, tuple[tuple[type[Section], str], ...]] = {
 
 def built_in_names(group: Group) -> tuple[str, ...]:
     """Return the names that no plug-in of a group may have."""
-    return tuple(
+    embedded = ("digits",) if group == "formats" else ()
+    return embedded + tuple(
         name for section, field in _PLUGGABLE[group] for name in get_args(section.model_fields[field].annotation)
     )

@@ -1,9 +1,13 @@
 """Plug-ins from outside the package: found by name, part of addresses, refused in one line."""
 
+import importlib
 import json
+import sys
 
+import numpy as np
 import pytest
 import torch
+from importing_data import shards_of
 from plugin_packages import describe, install_toy
 
 import dpt_ray
@@ -14,10 +18,13 @@ from dpt_ray.core.diffusion.grids import log_snr_sigmas
 from dpt_ray.core.diffusion.samplers import SAMPLERS, Sampler, num_evaluations, sample, sample_euler
 from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
+from dpt_ray.data.images.decoding import ImageForm, decode_image
+from dpt_ray.data.importing import detect
 from dpt_ray.errors import UserError
 from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.pipeline.dpt import build
+from dpt_ray.pipeline.steps.import_shards import ImportedShards
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +35,8 @@ def nothing_registered(monkeypatch):
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """The toy plug-ins, installed outside the package."""
+    for module in [name for name in sys.modules if name.partition(".")[0] == "dpt_toy"]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.syspath_prepend(install_toy(tmp_path / "site"))
 
 
@@ -196,6 +205,37 @@ def test_a_network_that_cannot_be_used_is_named(settings, expected):
     assert expected in str(caught.value)
 
 
+def write_npz(path, seed: int, images: int = 7) -> str:
+    draw = np.random.default_rng(seed)
+    np.savez(path, images=draw.integers(0, 256, (images, 8, 8, 1), np.uint8), labels=np.arange(images) % 3)
+    return str(path)
+
+
+def test_an_installed_format_is_read(toy, tmp_path):
+    train, test = write_npz(tmp_path / "a.npz", 0), write_npz(tmp_path / "b.npz", 1)
+    data = config("data.format=npz", f"data.train={train}", f"data.test={test}").data
+    images = detect.describe("train", data)
+    shards, skipped = shards_of(images)
+    assert ([len(shard) for shard in shards], skipped) == ([3, 3, 1], [])
+    stored = {sample.key: sample for shard in shards for sample in shard}
+    assert [stored[key].label("shard") for key in sorted(stored)] == [0, 1, 2, 0, 1, 2, 0]
+    pixels = decode_image(stored["000004"].files["png"], ImageForm(8, 1), "shard")
+    assert np.array_equal(pixels, np.load(train)["images"][4].transpose(2, 0, 1))
+    settings = ImportedShards("train", data, images).settings
+    assert (settings["source"], settings["plugin"]) == ("npz", "dpt-toy 1.0")
+
+
+def test_a_place_that_an_installed_format_refuses_is_one_line(toy, tmp_path):
+    told = complaint("data.format=npz", f"data.train={tmp_path}", "data.test=b.npz")
+    assert told == f"{tmp_path}: is no file *.npz; give the URL of one"
+
+
+def test_a_format_whose_images_have_another_kind_is_named(toy, tmp_path):
+    dpt_ray.register_plugin("formats", "mine", importlib.import_module("dpt_toy.npz").NPZ, version="1")
+    told = complaint("data.format=mine", f"data.train={write_npz(tmp_path / 'a.npz', 0)}", "data.test=b.npz")
+    assert "the plug-in 'mine' describes images of the kind 'npz'" in told
+
+
 def test_a_name_of_a_built_in_is_refused(bring):
     bring("dpt_ray.samplers", "heun", "nowhere:X")
     told = complaint("sampling.sampler=heun")
@@ -239,7 +279,13 @@ def test_a_registered_plug_in_is_found_and_part_of_the_address():
 
 
 def test_a_registered_name_must_be_free(toy):
-    for group, name in (("samplers", "heun"), ("networks", "uvit"), ("algorithms", "fixmatch")):
+    for group, name in (
+        ("samplers", "heun"),
+        ("networks", "uvit"),
+        ("formats", "digits"),
+        ("formats", "csv"),
+        ("algorithms", "fixmatch"),
+    ):
         with pytest.raises(UserError, match="has the name of a built-in"):
             dpt_ray.register_plugin(group, name, None, version="1")
     with pytest.raises(UserError, match=r"has the name of the plug-in 'ddim' of dpt-toy 1\.0"):

@@ -13,6 +13,7 @@ from dpt_ray.data.importing.csv_table import CsvTable, describe_csv
 from dpt_ray.data.importing.digits import Digits, Split, describe_digits, read_digits
 from dpt_ray.data.importing.file_sets import ARCHIVE_ENDINGS, PARQUET, find_files, is_pattern, match_files, name_some
 from dpt_ray.data.importing.file_sets import SHARDS as SHARD_FILES
+from dpt_ray.data.importing.format_plugin import describe_by_plugin, find_format
 from dpt_ray.data.importing.image_files import read_files
 from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe
 from dpt_ray.data.importing.litter import why_folder_passed_over, why_passed_over
@@ -107,7 +108,9 @@ def _describe(
         return describe_cifar10(location, split, known)
     if kind == ParquetTables.kind:
         return describe_parquet(location, data.image_column, data.label_column, known, data.num_classes, split)
-    return describe_class_folders(location, known)
+    if kind == ClassFolders.kind:
+        return describe_class_folders(location, known)
+    return describe_by_plugin(kind, location, split, known)
 
 
 def detect(location: str, table: str | None) -> str:
@@ -161,4 +164,5 @@ _KINDS = (
 
 def read(kind: str, settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
     """Yield what a recipe stands for, in order: images, and what could not be had of them."""
-    return READERS[kind](settings, recipe)
+    reader = READERS[kind] if kind in READERS else find_format(kind).read
+    return reader(settings, recipe)

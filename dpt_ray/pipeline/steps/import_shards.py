@@ -28,6 +28,7 @@ from dpt_ray.pipeline.artifacts.shards import (
     say_ignored,
 )
 from dpt_ray.pipeline.execution.step import Step, StepContext
+from dpt_ray.plugins import origin_settings
 
 _RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
 _TRAIN = "train"
@@ -51,6 +52,7 @@ class ImportedShards(Step):
         self.images, self._num_classes = images, data.num_classes
         settings = {
             "source": images.kind,
+            **origin_settings("formats", images.kind),
             "split": split,
             "location": images.location,
             "listing": images.listing,
