@@ -17,6 +17,8 @@ from dpt_ray.config.schema import ClassifierModelConfig, Count, RunConfig
 from dpt_ray.core.diffusion.grids import log_snr_sigmas
 from dpt_ray.core.diffusion.samplers import SAMPLERS, Sampler, num_evaluations, sample, sample_euler
 from dpt_ray.core.models.network_settings import build_classifier
+from dpt_ray.core.semi_supervised.algorithm import Task, Views
+from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_settings
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.importing import detect
@@ -234,6 +236,25 @@ def test_a_format_whose_images_have_another_kind_is_named(toy, tmp_path):
     dpt_ray.register_plugin("formats", "mine", importlib.import_module("dpt_toy.npz").NPZ, version="1")
     told = complaint("data.format=mine", f"data.train={write_npz(tmp_path / 'a.npz', 0)}", "data.test=b.npz")
     assert "the plug-in 'mine' describes images of the kind 'npz'" in told
+
+
+def test_an_installed_algorithm_teaches(toy):
+    chosen = config("stage1.algorithm={name: soft_labels, threshold: 0.7}")
+    algorithm = algorithm_class("soft_labels")(algorithm_settings(chosen.stage1.algorithm), Task(2, 2, 1))
+    weak = torch.tensor([[0.9, 0.1], [0.4, 0.6]])
+    lesson = algorithm.teach(Views(labelled=weak, weak=weak, index=torch.arange(2)))
+    assert lesson.weight.tolist() == [1, 0]
+    assert torch.equal(lesson.target, weak)
+    described = build(chosen).classifier.settings["training"]["algorithm"]
+    own = {"threshold": 0.7, "unlabelled_weight": 1.0}
+    assert described == {"name": "soft_labels", "plugin": "dpt-toy 1.0", **own}
+
+
+def test_mistakes_in_an_installed_algorithms_settings_are_one_line(toy, bring):
+    assert "did you mean 'soft_labels'?" in complaint("stage1.algorithm.name=soft_label")
+    assert "did you mean 'threshold'?" in complaint("stage1.algorithm={name: soft_labels, treshold: 0.5}")
+    bring("dpt_ray.algorithms", "fixmatch", "nowhere:X")
+    assert "has the name of a built-in" in complaint("stage1.algorithm.name=fixmatch")
 
 
 def test_a_name_of_a_built_in_is_refused(bring):

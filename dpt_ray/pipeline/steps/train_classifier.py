@@ -15,6 +15,7 @@ from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, descri
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import train_network, training_settings
+from dpt_ray.plugins import origin_settings
 
 _START = "start"
 """Role of a parent: the classifier whose weights training begins with."""
@@ -60,7 +61,11 @@ class TrainClassifier(Step):
         self.augmentation = config.augmentation
         settings = training_settings(config, data, seed)
         algorithm = algorithm_settings(config.algorithm, f"{stage}.algorithm")
-        settings["training"]["algorithm"] = {"name": config.algorithm.name, **algorithm.model_dump(mode="json")}
+        settings["training"]["algorithm"] = {
+            "name": config.algorithm.name,
+            **origin_settings("algorithms", config.algorithm.name),
+            **algorithm.model_dump(mode="json"),
+        }
         parents: dict[str, Step] = {"images": train_data, "labelled": labelled}
         if pseudo_images is None:
             del settings["training"]["mixing"]

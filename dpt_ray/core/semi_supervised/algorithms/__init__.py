@@ -1,4 +1,4 @@
-"""Semi-supervised algorithms: one a file, found by the file's name."""
+"""Semi-supervised algorithms: one a file, found by the file's name; and those of plug-ins."""
 
 import difflib
 import importlib
@@ -7,6 +7,7 @@ from functools import cache
 
 from pydantic import ValidationError
 
+from dpt_ray import plugins
 from dpt_ray.config.complaints import describe
 from dpt_ray.config.schema import AlgorithmConfig, Section
 from dpt_ray.core.semi_supervised.algorithm import Algorithm
@@ -15,7 +16,7 @@ from dpt_ray.errors import UserError
 
 @cache
 def algorithm_names() -> tuple[str, ...]:
-    """Return the names of all algorithms, sorted."""
+    """Return the names of all built-in algorithms, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
@@ -23,10 +24,13 @@ def algorithm_class(name: str, where: str = "algorithm.name") -> type[Algorithm]
     """Return the algorithm called `name`.
 
     Raises:
-        UserError: there is none, with the nearest name.
+        UserError: there is none, with the nearest name; or it is a plug-in that cannot be used.
     """
+    if plugins.find("algorithms", name) is not None:
+        return plugins.load_class("algorithms", name, Algorithm)
     if name not in algorithm_names():
-        raise UserError(f"unknown algorithm {name!r}", where=where, fix=_suggest(name, algorithm_names()))
+        known = (*algorithm_names(), *plugins.names("algorithms"))
+        raise UserError(f"unknown algorithm {name!r}", where=where, fix=_suggest(name, known))
     return importlib.import_module(f"{__name__}.{name}").ALGORITHM
 
 

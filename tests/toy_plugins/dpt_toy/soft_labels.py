@@ -1,0 +1,22 @@
+"""A semi-supervised algorithm: strong views learn the probabilities of confident weak views."""
+
+import torch
+
+from dpt_ray.config.schema import Share
+from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, UnlabelledSettings, Views
+
+
+class SoftLabels(Algorithm):
+    """Learn q where max q >= threshold."""
+
+    class Settings(UnlabelledSettings):
+        threshold: Share = 0.8
+        """Least confidence of a prediction that counts."""
+
+    settings: Settings
+
+    @torch.no_grad()
+    def teach(self, views: Views) -> Lesson:
+        """Return the lesson of one step."""
+        weight = (views.weak.amax(dim=1) >= self.settings.threshold).float()
+        return Lesson(weight, views.weak)
