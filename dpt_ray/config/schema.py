@@ -212,7 +212,8 @@ class NetworkConfig(Section):
     def _of_plugin(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Check the settings of a plug-in's network by the plug-in's own class."""
         name = values.get("name") if isinstance(values, dict) else None
-        if NetworkConfig not in cls.__bases__ or not isinstance(name, str) or find("networks", name) is None:
+        is_kind = NetworkConfig in cls.__bases__  # the class of a plug-in checks its values itself
+        if not is_kind or not isinstance(name, str) or find("networks", name) is None:
             return handler(values)
         chosen = load_class("networks", name, cls)
         _check_defaults(name, chosen, cls)

@@ -40,6 +40,9 @@ settings that spoil a result, such as a warm-up that is longer than the training
 password, a token or a signature, since settings are stored and shown. Keys come from the environment
 ([object storage](../guide/object-storage.md)). A submitted job runs in a temporary folder of Ray's, so `root`, data and
 models need whole paths or URLs there.
+
+**Plug-ins.** `data.format`, `sampling.sampler`, `algorithm.name` and `model.name` also take the names of installed
+[plug-ins](../guide/developers.md#plug-ins).
 """
 
 Schema = dict[str, Any]
