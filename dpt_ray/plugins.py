@@ -101,7 +101,7 @@ def find(group: Group, name: str) -> Plugin | None:
 def origin_settings(group: Group, name: str) -> dict[str, str]:
     """Return what the address of an artifact that `name` computes must hold besides the name; nothing for built-ins."""
     plugin = find(group, name)
-    return {"plugin": plugin.origin} if plugin is not None else {}
+    return {"plug-in": plugin.origin} if plugin is not None else {}
 
 
 def load_object(group: Group, name: str, kind: type[T]) -> T:

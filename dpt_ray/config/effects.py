@@ -82,7 +82,7 @@ def _is_read(mark: Any, section: BaseModel, student: Student) -> bool:
 def read_settings(section: BaseModel, student: Student = "strong") -> dict[str, Any]:
     """Return the settings of a group that are read, JSON-like: what a result follows from.
 
-    Beside the name of a plug-in stands, as `plugin`, where it comes from.
+    Beside the name of a plug-in stands, as `plug-in`, where it comes from.
     """
     settings = section.model_dump(mode="json")
     _add_origins(settings, section)

@@ -12,6 +12,7 @@ from plugin_packages import describe, install_toy
 
 import dpt_ray
 from dpt_ray import plugins
+from dpt_ray.capacity.run_size import DataSize, size_run
 from dpt_ray.config.load import dump_yaml, load_config, parse_dumped
 from dpt_ray.config.schema import ClassifierModelConfig, Count, RunConfig
 from dpt_ray.core.diffusion.grids import log_snr_sigmas
@@ -82,7 +83,7 @@ def test_the_address_holds_the_distribution_and_its_version(tmp_path, monkeypatc
             return build(config("sampling.sampler=ddim")).pseudo_images.settings
 
     first, second = settings("1.0"), settings("1.1")
-    assert (first["plugin"], second["plugin"]) == ("dpt-toy 1.0", "dpt-toy 1.1")
+    assert (first["plug-in"], second["plug-in"]) == ("dpt-toy 1.0", "dpt-toy 1.1")
     assert first["sampler"] == "ddim"
 
 
@@ -133,9 +134,9 @@ def test_another_network_drops_the_settings_of_a_plug_in(toy):
 
 def test_the_address_holds_what_a_network_of_a_plug_in_reads(toy):
     run = build(config(*TOY_NETWORKS))
-    of_classifier = {"name": "plain_cnn", "hidden": 4, "mean": [0.5], "std": [0.5], "plugin": "dpt-toy 1.0"}
+    of_classifier = {"name": "plain_cnn", "hidden": 4, "mean": [0.5], "std": [0.5], "plug-in": "dpt-toy 1.0"}
     assert run.classifier.settings["training"]["model"] == of_classifier
-    assert run.generator.settings["training"]["model"] == {"name": "tiny_unet", "hidden": 6, "plugin": "dpt-toy 1.0"}
+    assert run.generator.settings["training"]["model"] == {"name": "tiny_unet", "hidden": 6, "plug-in": "dpt-toy 1.0"}
     assert run.classifier.settings["training"]["images"] == config().stage1.images
 
 
@@ -150,6 +151,12 @@ def test_a_network_is_stored_and_loaded(toy, tmp_path):
     (tmp_path / "generator").write_bytes(generator_file(chosen.stage2, form, state))
     images = Generator(str(tmp_path / "generator")).draw(chosen.sampling, 0, [(0, 0), (2, 1)])
     assert images.shape == (2, 1, 8, 8)
+
+
+def test_a_run_with_installed_networks_has_a_size(toy):
+    sized, usual = (size_run(config(*given), DataSize(100, 200, 64, 100, 10)) for given in (TOY_NETWORKS, ()))
+    assert [stage.id for stage in sized.stages] == [stage.id for stage in usual.stages]
+    assert all(stage.gpu_hours > 0 for stage in sized.stages)
 
 
 def test_a_stored_network_without_its_plug_in_is_one_line(tmp_path, monkeypatch):
@@ -224,7 +231,7 @@ def test_an_installed_format_is_read(toy, tmp_path):
     pixels = decode_image(stored["000004"].files["png"], ImageForm(8, 1), "shard")
     assert np.array_equal(pixels, np.load(train)["images"][4].transpose(2, 0, 1))
     settings = ImportedShards("train", data, images).settings
-    assert (settings["source"], settings["plugin"]) == ("npz", "dpt-toy 1.0")
+    assert (settings["source"], settings["plug-in"]) == ("npz", "dpt-toy 1.0")
 
 
 def test_a_place_that_an_installed_format_refuses_is_one_line(toy, tmp_path):
@@ -247,7 +254,7 @@ def test_an_installed_algorithm_teaches(toy):
     assert torch.equal(lesson.target, weak)
     described = build(chosen).classifier.settings["training"]["algorithm"]
     own = {"threshold": 0.7, "unlabelled_weight": 1.0}
-    assert described == {"name": "soft_labels", "plugin": "dpt-toy 1.0", **own}
+    assert described == {"name": "soft_labels", "plug-in": "dpt-toy 1.0", **own}
 
 
 def test_mistakes_in_an_installed_algorithms_settings_are_one_line(toy, bring):
@@ -294,7 +301,7 @@ def test_a_sampler_that_needs_times_is_refused_where_there_are_none():
 
 def test_a_registered_plug_in_is_found_and_part_of_the_address():
     dpt_ray.register_plugin("samplers", "mine", SAMPLERS["euler"], version="1")
-    assert build(config("sampling.sampler=mine")).pseudo_images.settings["plugin"] == "registered 1"
+    assert build(config("sampling.sampler=mine")).pseudo_images.settings["plug-in"] == "registered 1"
     dpt_ray.register_plugin("samplers", "mine", SAMPLERS["heun"], version="2")
     assert num_evaluations("mine", 3) == num_evaluations("heun", 3)
 
