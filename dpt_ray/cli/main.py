@@ -11,6 +11,7 @@ from dpt_ray.cli.completion import completion
 from dpt_ray.cli.export import export
 from dpt_ray.cli.job import JOBS
 from dpt_ray.cli.options import example
+from dpt_ray.cli.predict import generate, predict
 from dpt_ray.cli.running import run_command
 from dpt_ray.cli.study import study
 from dpt_ray.cli.tune import tune
@@ -33,7 +34,7 @@ def dpt() -> None:
     """
 
 
-for _verb in (*JOBS, tune, study, benchmark, export, completion):
+for _verb in (*JOBS, predict, generate, tune, study, benchmark, export, completion):
     dpt.add_command(_verb)
 
 

@@ -32,11 +32,12 @@ class LoadedClassifier:
     Attributes:
         classes: what each class is called, in the order of ids.
         image_shape: (C, H, W) of the images that it classifies.
+        form: what images are brought to.
         config: what `config.json` says of it: training, data, metrics.
     """
 
     def __init__(self, network: Classifier | Probe, form: ImageForm, config: dict[str, Any]):
-        self.network, self._form = network, form
+        self.network, self.form = network, form
         self.classes, self.image_shape, self.config = tuple(config["classes"]), form.shape, config
 
     def read(self, urls: Path | Iterable[Path]) -> Tensor:
@@ -51,7 +52,7 @@ class LoadedClassifier:
         """
         places = as_urls(urls, "urls")
         encoded = [stores.read_bytes(place) for place in places]
-        return torch.from_numpy(decode_images(encoded, self._form, lambda number: places[number]))
+        return torch.from_numpy(decode_images(encoded, self.form, lambda number: places[number]))
 
     def probabilities(self, images: Images | Iterable[Images], batch: int = 256) -> Tensor:
         """Return class probabilities, float32 (N, num_classes) on the CPU.
@@ -67,7 +68,7 @@ class LoadedClassifier:
             UserError: images of another form.
         """
         size = as_whole_number(batch, "batch", least=1)
-        rows = as_images(images, self._form)
+        rows = as_images(images, self.form)
         if not len(rows):
             return torch.empty(0, len(self.classes))
         return torch.cat([self.network(part)[0] for part in rows.split(min(size, len(rows)))])

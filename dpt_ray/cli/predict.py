@@ -1,0 +1,77 @@
+"""`dpt predict` and `dpt generate`: what trained networks are for."""
+
+import click
+
+from dpt_ray.cli.options import example, together
+from dpt_ray.cli.verbs import OneOf, Verb
+from dpt_ray.distributed.job_log import tell
+
+_compute = together(
+    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:1; by default a GPU where there is one."),
+    click.option(
+        "--processes",
+        type=click.IntRange(min=1),
+        default=1,
+        help="Above 1, Ray runs as many: on the cluster of RAY_ADDRESS, or on this machine.",
+    ),
+)
+
+
+@click.command(
+    "predict",
+    cls=Verb,
+    short_help="Classify new images: a CSV or Parquet table.",
+    epilog=example("dpt predict dpt_results/runs/digits scans/ --output scans.csv --top 3"),
+)
+@click.argument("model", metavar="MODEL")
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
+@click.option("--output", metavar="URL", default="predictions.csv", help="The table: ends in .csv or .parquet.")
+@click.option("--top", type=click.IntRange(min=1), default=1, help="Classes in each row, the most probable one first.")
+@click.option("--stage", type=OneOf(lambda: ("1", "3")), default="3", help="Which of a run's classifiers.")
+@_compute
+def predict(
+    model: str, images: tuple[str, ...], output: str, top: int, stage: str, device: str | None, processes: int
+) -> None:
+    """Classify images.
+
+    MODEL is a run (<root>/runs/<name>), a finished training, or a folder that dpt export wrote. IMAGES are image files,
+    folders, patterns in quotes, lists of paths (*.txt), or WebDataset shards (*.tar).
+
+    What cannot be read is a row with a problem and without a class. The same command goes on where it was interrupted.
+    """
+    from dpt_ray.pipeline.predict_images import predict_images
+
+    tell(predict_images(model, images, output, top=top, stage=int(stage), processes=processes, device=device))
+
+
+@click.command(
+    "generate",
+    cls=Verb,
+    short_help="Draw images of chosen classes as files.",
+    epilog=example("dpt generate dpt_results/runs/digits drawn --class 3 --class 7 --count 20 --guidance-scale 1.5"),
+)
+@click.argument("model", metavar="MODEL")
+@click.argument("output", metavar="FOLDER")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="NAME",
+    help="Name or id of a class; may be repeated.",
+)
+@click.option("--count", type=click.IntRange(min=1), default=10, help="Images of each class.")
+@click.option("--format", "kind", type=OneOf(lambda: ("png", "jpeg")), default="png", help="Kind of the files.")
+@click.option("--guidance-scale", type=float, help="0 is no guidance; the run's if not given.")
+@click.option("--seed", type=int, help="Another seed gives other images; the run's if not given.")
+@click.option("--sampler", metavar="NAME", help="As sampling.sampler; the run's if not given.")
+@click.option("--steps", type=click.IntRange(min=1), help="As sampling.steps; the run's if not given.")
+@_compute
+def generate(model: str, output: str, classes: tuple[str, ...], count: int, kind: str, **options: object) -> None:
+    """Draw images.
+
+    MODEL is a run (<root>/runs/<name>), a finished training, or a folder that dpt export wrote. FOLDER gets a folder of
+    images for each class, manifest.csv and grid.png. The same command goes on where it was interrupted.
+    """
+    from dpt_ray.pipeline.generate_images import generate_images
+
+    tell(generate_images(model, output, classes=classes, per_class=count, kind=kind, **options))  # type: ignore[arg-type]

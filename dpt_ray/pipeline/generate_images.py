@@ -1,0 +1,231 @@
+"""Images of chosen classes, as files with a manifest and a grid: by one process, or by several on Ray."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_png
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.errors import UserError
+from dpt_ray.export.arguments import as_class_ids
+from dpt_ray.export.folder import CONFIG_FILE
+from dpt_ray.export.loaded_generator import LoadedGenerator, load_generator
+from dpt_ray.pipeline.export_run import export_generator
+from dpt_ray.report.content import SampleGrid
+from dpt_ray.report.grid import grid_png
+from dpt_ray.text import csv_cell
+
+IMAGES_A_UNIT = 50
+"""Images that one process draws together."""
+MANIFEST, GRID, SETTINGS = "manifest.csv", "grid.png", "generation.json"
+_GRID_ROWS, _GRID_COLUMNS = 20, 10
+
+
+class DrawingUnit(NamedTuple):
+    """Images of one class that are drawn together.
+
+    Attributes:
+        label: the class id.
+        folder: name of the class's folder.
+        first: number of the first image in the class.
+        images: how many there are.
+    """
+
+    label: int
+    folder: str
+    first: int
+    images: int
+
+
+class DrawingWorker(UnitWorker):
+    """Draws the images of units.
+
+    Args:
+        model: URL of an exported generator.
+        output: URL of the folder for the classes' folders.
+        kind: `png` or `jpeg`.
+        settings: arguments of `LoadedGenerator.sample`.
+        device: where the generator computes; a GPU where there is one if None.
+    """
+
+    def __init__(self, model: str, output: str, kind: str, settings: dict[str, Any], device: str | None):
+        self._generator: LoadedGenerator = load_generator(model, device)
+        self._output, self._kind, self._settings = output, kind, settings
+
+    def output_url(self, unit: Any) -> str:
+        """Return where the unit's last image belongs. It is written last."""
+        return stores.join(self._output, _place(DrawingUnit(*unit), unit[3] - 1, self._kind))
+
+    def make(self, unit: Any) -> bytes:
+        """Write all images of a unit but the last; return that one's file."""
+        unit = DrawingUnit(*unit)
+        images = self._generator.sample([unit.label] * unit.images, first=unit.first, **self._settings).numpy()
+        for place, pixels in enumerate(images[:-1]):
+            url = stores.join(self._output, _place(unit, place, self._kind))
+            stores.write_bytes(url, _encode(pixels, self._kind))
+        return _encode(images[-1], self._kind)
+
+    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
+        """Return how many images a unit has."""
+        return {"images": unit[3]}
+
+
+def generate_images(
+    model: str,
+    output: str,
+    *,
+    classes: Sequence[str] = (),
+    per_class: int = 10,
+    kind: str = "png",
+    guidance_scale: float | None = None,
+    seed: int | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    processes: int = 1,
+    device: str | None = None,
+) -> str:
+    """Draw images into a folder for each class; return a line that says what was done.
+
+    An image is a function of the generator, these settings, its class and its number in the class. So the same call
+    goes on where an earlier one was interrupted, and a larger `per_class` adds images.
+
+    Args:
+        model: URL of a run, of a finished training, or of an exported generator.
+        output: URL of the folder.
+        classes: names or ids; all classes if empty.
+        per_class: images of each class.
+        kind: `png` or `jpeg`.
+        guidance_scale: s in conditional + s (conditional - unconditional); the run's if None, as the next three.
+        seed: another one gives other images.
+        sampler: `sampling.sampler`.
+        steps: `sampling.steps`.
+        processes: above 1, Ray runs as many.
+        device: where the generator computes; a GPU where there is one if None.
+
+    Raises:
+        UserError: no such model or class, an impossible setting, or the folder holds images of other settings.
+    """
+    output, folder = stores.absolute_url(output).rstrip("/"), stores.absolute_url(model).rstrip("/")
+    given = {"guidance_scale": guidance_scale, "seed": seed, "sampler": sampler, "steps": steps}
+    settings = {name: value for name, value in given.items() if value is not None}
+    is_export = stores.exists(stores.join(folder, CONFIG_FILE))
+    _check_folder(output, {"model": folder, "format": kind, **settings})
+    if not is_export:
+        exported = stores.join(output, ".model")
+        if not stores.exists(stores.join(exported, CONFIG_FILE)):
+            export_generator(folder, exported)
+        folder = exported
+    generator = load_generator(folder, device)
+    labels = _class_ids(classes, generator.classes)
+    folders = _class_folders(generator.classes)
+    units = [
+        DrawingUnit(label, folders[label], first, min(IMAGES_A_UNIT, per_class - first))
+        for label in labels
+        for first in range(0, per_class, IMAGES_A_UNIT)
+    ]
+    worker = {"model": folder, "output": output, "kind": kind, "settings": settings, "device": device}
+    _run(worker, units, processes)
+    _write_manifest(output, units, generator, kind, settings)
+    _write_grid(output, units, generator, kind)
+    if not is_export:
+        stores.remove_tree(folder)
+    return f"{sum(unit.images for unit in units):,} images of {len(labels):,} classes: {output}"
+
+
+def _class_ids(given: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Return the classes that names stand for, each once; digits are an id where no class is called so."""
+    if not given:
+        return list(range(len(classes)))
+    named = [int(name) if name.isdecimal() and name not in classes else name for name in given]
+    return list(dict.fromkeys(as_class_ids(named, classes)))
+
+
+def _run(settings: dict[str, Any], units: list[DrawingUnit], processes: int) -> None:
+    progress = ProgressLine("generation", sum(unit.images for unit in units), "images")
+    if processes > 1:
+        from dpt_ray.config.schema import ClusterConfig
+        from dpt_ray.distributed.cluster import connect
+
+        connect(ClusterConfig())
+        plain = [tuple(unit) for unit in units]
+        run_units(DrawingWorker, settings, plain, resources=Resources(processes, 1, 0), progress=progress)
+        return
+    worker, done = DrawingWorker(**settings), 0
+    for unit in units:
+        url = worker.output_url(unit)
+        if not stores.exists(url):
+            stores.write_bytes(url, worker.make(unit))
+        done += unit.images
+        progress.update(done)
+
+
+def _place(unit: DrawingUnit, place: int, kind: str) -> str:
+    """Return the path of a unit's image below the output."""
+    return f"{unit.folder}/{unit.first + place:05d}.{'jpg' if kind == 'jpeg' else kind}"
+
+
+def _encode(pixels: np.ndarray, kind: str) -> bytes:
+    if kind == "png":
+        return encode_png(pixels)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def _class_folders(classes: Sequence[str]) -> list[str]:
+    """Return a folder's name for each class: the class's own where every file system can hold it."""
+    seen: set[str] = set()
+    folders = []
+    for label, name in enumerate(classes):
+        usable = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name.strip(" .") == name and name
+        if not usable or name.casefold() in seen or len(name.encode()) > 200:
+            name = f"class-{label}"
+        seen.add(name.casefold())
+        folders.append(name)
+    return folders
+
+
+def _check_folder(output: str, settings: dict[str, Any]) -> None:
+    """Go on in a folder with images of the same settings, and begin in one that is empty."""
+    place = stores.join(output, SETTINGS)
+    if stores.exists(place):
+        if stores.read_json(place) != settings:
+            raise UserError("holds images of another model or other settings", where=output, fix="name another folder")
+        return
+    if stores.list_tree(output):
+        raise UserError("is not empty", where=output, fix="name a new folder")
+    stores.write_json(place, settings)
+
+
+def _write_manifest(
+    output: str, units: Sequence[DrawingUnit], generator: LoadedGenerator, kind: str, settings: dict[str, Any]
+) -> None:
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(["file", "class", "class_id", "number", "settings"])
+    for unit in units:
+        for place in range(unit.images):
+            file = _place(unit, place, kind)
+            name = csv_cell(generator.classes[unit.label])
+            rows.writerow([csv_cell(file), name, unit.label, unit.first + place, json.dumps(settings)])
+    stores.write_bytes(stores.join(output, MANIFEST), text.getvalue().encode())
+
+
+def _write_grid(output: str, units: Sequence[DrawingUnit], generator: LoadedGenerator, kind: str) -> None:
+    rows = [unit for unit in units if unit.first == 0][:_GRID_ROWS]
+    columns = min(_GRID_COLUMNS, rows[0].images)
+    channels, size, _ = generator.image_shape
+    places = [_place(unit, place, kind) for unit in rows for place in range(columns)]
+    files = [stores.read_bytes(stores.join(output, place)) for place in places]
+    images = decode_images(files, ImageForm(size, channels), lambda number: f"image {number}")
+    names = [generator.classes[unit.label] for unit in rows]
+    grid = SampleGrid(images.reshape(len(rows), columns, *images.shape[1:]), names)
+    stores.write_bytes(stores.join(output, GRID), grid_png(grid, with_labels=True))

@@ -1,0 +1,222 @@
+"""Classes of new images, as a CSV or Parquet table: by one process, or by several on Ray."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpt_ray.data.images.decoding import decode_images
+from dpt_ray.data.shards.samples import sha256
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.errors import UserError
+from dpt_ray.export.folder import CONFIG_FILE
+from dpt_ray.export.loaded_classifier import LoadedClassifier, load_classifier
+from dpt_ray.pipeline.export_run import export_classifier
+from dpt_ray.pipeline.prediction_inputs import EncodedImage, InputFile, find_inputs, read_images, units_of
+from dpt_ray.text import csv_cell, printable
+
+ENDINGS = (".csv", ".parquet")
+_DECODED_TOGETHER = 256
+
+
+class PredictionWorker(UnitWorker):
+    """Classifies the images of units.
+
+    Args:
+        model: URL of an exported classifier.
+        parts: URL of the folder for the units' rows.
+        top: how many classes each row names, the most probable one first.
+        device: where the classifier computes; a GPU where there is one if None.
+    """
+
+    def __init__(self, model: str, parts: str, top: int, device: str | None):
+        self._classifier: LoadedClassifier = load_classifier(model, device)
+        self._parts, self._top = parts, min(top, len(self._classifier.classes))
+
+    def output_url(self, unit: Any) -> str:
+        """Return where a unit's rows belong."""
+        return stores.join(self._parts, f"{unit[0]:06d}.parquet")
+
+    def make(self, unit: Any) -> bytes:
+        """Return the rows of a unit, (number, files), as a Parquet table."""
+        rows = [row for images in _together(read_images(unit[1])) for row in self._rows(images)]
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, _schema(self._top)), buffer)
+        return buffer.getvalue()
+
+    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
+        """Return how many images a unit has, and how many of them cannot be read."""
+        problems = pq.read_table(io.BytesIO(content), columns=["problem"]).column("problem")
+        return {"images": len(problems), "unreadable": len(problems) - problems.null_count}
+
+    def _rows(self, images: Sequence[EncodedImage]) -> Iterator[dict[str, Any]]:
+        problems = {number: image.problem for number, image in enumerate(images) if image.problem}
+
+        def note(number: int, error: UserError) -> None:
+            problems.setdefault(number, error.what)
+
+        pixels = decode_images(
+            [image.data for image in images], self._classifier.form, lambda number: images[number].name, note
+        )
+        usable = [number for number in range(len(images)) if number not in problems]
+        probabilities = self._classifier.probabilities(pixels[usable]).numpy() if usable else np.empty((0, 1))
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : self._top]
+        places = {number: place for place, number in enumerate(usable)}
+        for number, image in enumerate(images):
+            row: dict[str, Any] = {"file": image.name, "problem": problems.get(number)}
+            if number in places:
+                place = places[number]
+                for rank, label in enumerate(order[place], start=1):
+                    row[_column("class", rank)] = self._classifier.classes[label]
+                    row[_column("probability", rank)] = float(probabilities[place, label])
+            yield row
+
+
+def _together(images: Iterator[EncodedImage]) -> Iterator[list[EncodedImage]]:
+    found: list[EncodedImage] = []
+    for image in images:
+        found.append(image)
+        if len(found) == _DECODED_TOGETHER:
+            yield found
+            found = []
+    if found:
+        yield found
+
+
+def _column(name: str, rank: int) -> str:
+    return name if rank == 1 else f"{name}_{rank}"
+
+
+def _schema(top: int) -> pa.Schema:
+    ranked = [
+        field
+        for rank in range(1, top + 1)
+        for field in ((_column("class", rank), pa.string()), (_column("probability", rank), pa.float32()))
+    ]
+    return pa.schema([("file", pa.string()), *ranked, ("problem", pa.string())])
+
+
+def predict_images(
+    model: str,
+    places: Sequence[str],
+    output: str,
+    *,
+    top: int = 1,
+    stage: int = 3,
+    processes: int = 1,
+    device: str | None = None,
+) -> str:
+    """Classify images and write a table; return a line that says what was done.
+
+    The same call goes on where an earlier one was interrupted: rows of finished units lie beside the table until all
+    are there.
+
+    Args:
+        model: URL of a run, of a finished training, or of an exported classifier.
+        places: what `find_inputs` takes.
+        output: URL of the table, which ends in `.csv` or `.parquet`. Columns: file, class, probability, class_2,
+            probability_2, ..., problem.
+        top: how many classes each row names.
+        stage: which of a run's classifiers: 1 or 3.
+        processes: above 1, Ray runs as many.
+        device: where the classifier computes; a GPU where there is one if None.
+
+    Raises:
+        UserError: no such model or images, or the table exists.
+    """
+    output = stores.absolute_url(output)
+    if not output.endswith(ENDINGS):
+        raise UserError("is no table that can be written", where=output, fix="end it in .csv or .parquet")
+    if stores.exists(output):
+        raise UserError("exists already", where=output, fix="remove it, or write to another file")
+    files = find_inputs(places)
+    parts, folder = f"{output}.parts", stores.absolute_url(model).rstrip("/")
+    is_export = stores.exists(stores.join(folder, CONFIG_FILE))
+    plan = {"model": _identity(folder, is_export, stage), "top": top, "files": sha256(json.dumps(files).encode())}
+    _continue_or_begin(parts, plan)
+    if not is_export:
+        exported = stores.join(parts, "model")
+        if not stores.exists(stores.join(exported, CONFIG_FILE)):
+            export_classifier(folder, exported, stage=stage)
+        folder = exported
+    units = list(enumerate(units_of(files)))
+    settings = {"model": folder, "parts": parts, "top": top, "device": device}
+    made = _run(settings, units, processes)
+    _write_table(output, [fact["url"] for fact in made], min(top, _num_classes(folder)))
+    stores.remove_tree(parts)
+    images, unreadable = (sum(fact[name] for fact in made) for name in ("images", "unreadable"))
+    told = f"; {unreadable:,} cannot be read, see the column 'problem'" if unreadable else ""
+    return f"{images - unreadable:,} images classified{told}: {output}"
+
+
+def _run(settings: dict[str, Any], units: list[tuple[int, list[InputFile]]], processes: int) -> list[dict[str, Any]]:
+    total = sum(len(files) for _, files in units)
+    progress = ProgressLine("prediction", total, "files")
+    if processes > 1:
+        from dpt_ray.config.schema import ClusterConfig
+        from dpt_ray.distributed.cluster import connect
+
+        connect(ClusterConfig())
+        return run_units(PredictionWorker, settings, units, resources=Resources(processes, 1, 0), progress=progress)
+    worker, made, done = PredictionWorker(**settings), [], 0
+    for unit in units:
+        url = worker.output_url(unit)
+        if not stores.exists(url):
+            stores.write_bytes(url, worker.make(unit))
+        made.append({"url": url, **worker.facts(unit, stores.read_bytes(url))})
+        done += len(unit[1])
+        progress.update(done)
+    return made
+
+
+def _identity(folder: str, is_export: bool, stage: int) -> list[Any]:
+    """Return what tells a model from another: of an export the checksums of its files."""
+    if is_export:
+        return [folder, stores.read_json(stores.join(folder, CONFIG_FILE)).get("files")]
+    return [folder, stage]
+
+
+def _continue_or_begin(parts: str, plan: dict[str, Any]) -> None:
+    """Keep the parts of an interrupted call for the same images, or remove those of another one."""
+    place = stores.join(parts, "plan.json")
+    if stores.exists(place) and stores.read_json(place) == json.loads(json.dumps(plan)):
+        return
+    stores.remove_tree(parts)
+    stores.write_json(place, plan)
+
+
+def _num_classes(folder: str) -> int:
+    return len(stores.read_json(stores.join(folder, CONFIG_FILE))["classes"])
+
+
+def _write_table(output: str, parts: Sequence[str], top: int) -> None:
+    """Join the parts, one after another, so that memory holds one of them and the table as it is written."""
+    buffer = io.BytesIO()
+    if output.endswith(".parquet"):
+        with pq.ParquetWriter(buffer, _schema(top)) as writer:
+            for part in parts:
+                writer.write_table(pq.read_table(io.BytesIO(stores.read_bytes(part))))
+        stores.write_bytes(output, buffer.getvalue())
+        return
+    text = io.TextIOWrapper(buffer, encoding="utf-8", newline="")
+    rows = csv.writer(text)
+    rows.writerow(_schema(top).names)
+    for part in parts:
+        for row in pq.read_table(io.BytesIO(stores.read_bytes(part))).to_pylist():
+            rows.writerow([_cell(value) for value in row.values()])
+    text.flush()
+    stores.write_bytes(output, buffer.getvalue())
+
+
+def _cell(value: Any) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else csv_cell(printable(value))
