@@ -48,7 +48,7 @@ def predict(
     "generate",
     cls=Verb,
     short_help="Draw images of chosen classes as files.",
-    epilog=example("dpt generate dpt_results/runs/digits drawn --class 3 --class 7 --count 20 --guidance-scale 1.5"),
+    epilog=example("dpt generate dpt_results/runs/digits drawn --class 3 --count 20"),
 )
 @click.argument("model", metavar="MODEL")
 @click.argument("output", metavar="FOLDER")
