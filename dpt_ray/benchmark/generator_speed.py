@@ -16,7 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dpt_ray.benchmark.contest import Result, run_contest
 from dpt_ray.benchmark.published_uvit import published_denoiser, published_steps
-from dpt_ray.config.schema import ClusterConfig, GeneratorConfig, GeneratorModelConfig, OptimizerConfig, SamplingConfig
+from dpt_ray.config.schema import (
+    ClusterConfig,
+    DataConfig,
+    GeneratorConfig,
+    GeneratorModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+)
 from dpt_ray.core.diffusion.process_settings import build_guidance, build_process, evaluations_per_image
 from dpt_ray.core.diffusion.samplers import sample
 from dpt_ray.core.models.network_settings import build_generator
@@ -183,12 +190,13 @@ class _Training:
 
     def __init__(self, size: str, batch: int, device: str, precision: Precision, compiled: bool):
         chosen = SIZES[size]
-        self.batch, self.device, self.precision, self.compiled = batch, device, precision, compiled
+        self.batch, self.device, self.compiled = batch, device, compiled
         self.config = GeneratorConfig(
             model=chosen.model,
             batch=batch,
             flip=False,
             ema_decay=DECAY,
+            precision=precision,
             optimizer=OptimizerConfig(learning_rate=LEARNING_RATE, decay_all_parameters=True, weight_decay=0.01),
         )
         self._size, self._channels = chosen.image_size, chosen.channels
@@ -218,7 +226,7 @@ class _Training:
 
         def run(steps: int) -> int:
             schedule = self.schedule(state.images_seen + steps * self.batch)
-            train(state, batches, schedule, self.config.optimizer, precision=self.precision)
+            train(state, batches, schedule, self.config.optimizer, precision=self.config.precision)
             _wait(self.device)
             return steps * self.batch
 
@@ -321,23 +329,19 @@ def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -
         with tempfile.TemporaryDirectory() as folder:
             source = _shards(job, folder)
             training = TrainingJob(
+                config=job.config,
+                data=DataConfig(lanes=LANES, shuffle_window=IMAGES),
+                cluster=ClusterConfig(compile=job.compiled, max_failures=0),
                 build=partial(_clocked_state, job),
                 finish=_clocked_file,
                 sources={"images": (source, job.batch)},
-                optimizer=job.config.optimizer,
                 schedule=job.schedule(steps * job.batch),
-                lanes=LANES,
-                shuffle_window=IMAGES,
                 seed=0,
                 folder=f"{folder}/training",
-                precision=job.precision,
-                compile=job.compiled,
             )
             run_training(
                 training,
                 resources=Resources(1, threads, 1 if job.device == "cuda" else 0),
-                keep_bytes=2**30,
-                max_failures=0,
                 progress=ProgressLine("under Ray Train", steps * job.batch, "images"),
             )
             under_ray.append(json.loads(stores.read_bytes(f"{folder}/training/{NETWORK_FILE}")))
@@ -345,7 +349,7 @@ def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -
         if job.compiled:
             compile_network(state.model)
         batches = training_batches({"images": job.feed()}, lanes=range(LANES), seed=0, device=job.device)
-        train(state, batches, job.schedule(steps * job.batch), job.config.optimizer, precision=job.precision)
+        train(state, batches, job.schedule(steps * job.batch), job.config.optimizer, precision=job.config.precision)
         alone.append(json.loads(_clocked_file(state)))
         say(f"round {round_number + 1}: a step takes {under_ray[-1]:.4f} s under Ray Train, {alone[-1]:.4f} s without")
     ray_seconds, alone_seconds = statistics.median(under_ray), statistics.median(alone)

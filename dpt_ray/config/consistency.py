@@ -50,11 +50,11 @@ def _check_workers(config: "RunConfig") -> None:
         raise ValueError(
             f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {config.cluster.workers}"
         )
-    parts = config.cluster.workers * config.cluster.gradient_accumulation
-    if lanes % parts:
+    shares = config.cluster.workers * config.cluster.gradient_accumulation
+    if lanes % shares:
         raise ValueError(
             "cluster.workers times cluster.gradient_accumulation must divide data.lanes: "
-            f"{parts} does not divide {lanes}"
+            f"{shares} does not divide {lanes}"
         )
 
 

@@ -342,13 +342,13 @@ class MixingConfig(Section):
             ValueError: there are fewer than two lanes' worth.
         """
         assert self.real_share is not None
-        parts = labelled_batch // lanes
-        if parts < 2:
+        per_lane = labelled_batch // lanes
+        if per_lane < 2:
             raise ValueError(
                 f"mixing.real_share needs a labelled_batch of at least 2 data.lanes: {labelled_batch} < {2 * lanes}"
             )
-        real = min(parts - 1, max(1, round(self.real_share * parts)))
-        return real * lanes, (parts - real) * lanes
+        real = min(per_lane - 1, max(1, round(self.real_share * per_lane)))
+        return real * lanes, (per_lane - real) * lanes
 
 
 _TRAINED = ReadWhen("another model.name than linear_probe", lambda stage: stage.model.name != "linear_probe")

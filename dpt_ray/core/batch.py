@@ -29,13 +29,13 @@ class ImageBatch:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def parts(self, count: int) -> "list[ImageBatch]":
-        """Return the rows in so many equal parts, with the random numbers that they have in the whole.
+    def split(self, count: int) -> "list[ImageBatch]":
+        """Split the rows into `count` equal batches; each row keeps its random numbers.
 
         Raises:
-            ValueError: the rows' random streams cannot be shared out equally.
+            ValueError: `count` does not divide the number of the rows' random streams.
         """
-        randoms = self.random.parts(count)
+        randoms = self.random.split(count)
         confidences = [None] * count if self.confidence is None else self.confidence.chunk(count)
         tensors = (tensor.chunk(count) for tensor in (self.images, self.labels, self.index))
-        return [ImageBatch(*part) for part in zip(*tensors, randoms, confidences, strict=True)]
+        return [ImageBatch(*share) for share in zip(*tensors, randoms, confidences, strict=True)]

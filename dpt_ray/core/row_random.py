@@ -38,11 +38,11 @@ class RowRandom:
         self._rows_per_stream = rows_per_stream
         self.device = torch.device(device)
 
-    def parts(self, count: int) -> "list[RowRandom]":
-        """Return the streams in so many equal groups, each for its own rows.
+    def split(self, count: int) -> "list[RowRandom]":
+        """Split the streams into `count` equal groups; each group serves the rows of its streams.
 
         Raises:
-            ValueError: they cannot be shared out equally.
+            ValueError: `count` does not divide the number of streams.
         """
         size, rest = divmod(len(self._generators), count)
         if rest:

@@ -11,16 +11,10 @@ from typing import Any
 import torch
 
 from dpt_ray import plugins
-from dpt_ray.config.schema import OptimizerConfig
+from dpt_ray.config.schema import ClassifierConfig, ClusterConfig, DataConfig, GeneratorConfig
 from dpt_ray.core.collective import agree, mean_over_workers
 from dpt_ray.core.row_random import derive_seed
-from dpt_ray.core.training.compute import (
-    FLOAT32,
-    Precision,
-    check_compute,
-    compile_network,
-    keep_channels_last,
-)
+from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
 from dpt_ray.core.training.loop import Pace, Schedule, train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.sharding import shard
@@ -56,47 +50,36 @@ HISTORY_FILE = "history.json"
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A training as its workers need it.
+    """A training as its workers need it. The sections of the settings travel whole.
 
     Attributes:
+        config: the section of the stage: optimizer and precision.
+        data: the section `data`: lanes and shuffle window of the data order.
+        cluster: the section `cluster`: what is kept in memory, memory layout, compilation, gradient accumulation,
+            sharding, and how many failures are tolerated.
         build: returns the state before the first step.
         finish: returns the file of the trained network.
-        sources: source name -> images and their share of a step's global batch.
-        optimizer: learning rate and clipping.
-        schedule: how far to go.
-        lanes: lanes of the data order.
-        shuffle_window: images that are shuffled together.
-        seed: of the data order and of every random number.
+        sources: source name -> its images, and their number in a step over all workers.
+        schedule: where training ends, and when history rows, checkpoints and snapshots are due.
+        seed: fixes the data order and every random number.
         folder: URL of the folder that gets the network and the history.
-        precision: what the network computes in.
-        channels_last: keep convolutions channels last in memory.
-        compile: compile the network.
-        parts: see `train_step`.
-        shard: share the network out over the workers.
     """
 
+    config: ClassifierConfig | GeneratorConfig
+    data: DataConfig
+    cluster: ClusterConfig
     build: Callable[[], TrainState]
     finish: Callable[[TrainState], bytes]
     sources: dict[str, tuple[ImageSource, int]]
-    optimizer: OptimizerConfig
     schedule: Schedule
-    lanes: int
-    shuffle_window: int
     seed: int
     folder: str
-    precision: Precision = FLOAT32
-    channels_last: bool = False
-    compile: bool = False
-    parts: int = 1
-    shard: bool = False
 
 
 def run_training(
     job: TrainingJob,
     *,
     resources: Resources,
-    keep_bytes: int,
-    max_failures: int,
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
     looks: Looks | None = None,
@@ -113,6 +96,7 @@ def run_training(
     from dpt_ray.distributed.reading import is_kept, open_source
 
     left = begin_attempt(job.folder)
+    keep_bytes = job.cluster.keep_mib * 2**20
     images_in = sum(source.num_images for source, _ in job.sources.values())
     on_unreadable = open_ledger(job.folder, policy, images_in)
     streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
@@ -132,7 +116,7 @@ def run_training(
             "looks": replace(looks, tell=_nobody) if looks else None,
             "plugins": plugins.registered(),
         }
-        trainer = _trainer(config, job.folder, resources, max_failures)
+        trainer = _trainer(config, job, resources)
         try:
             complaint = _fit(trainer).return_value
         except Exception as error:
@@ -142,7 +126,7 @@ def run_training(
         raise UserError(what, where=where or progress.title, fix=fix)
 
 
-def _trainer(config: dict[str, Any], folder: str, resources: Resources, max_failures: int) -> Any:
+def _trainer(config: dict[str, Any], job: TrainingJob, resources: Resources) -> Any:
     """Return Ray Train's trainer, whose workers run `_worker` with `config`."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -158,9 +142,9 @@ def _trainer(config: dict[str, Any], folder: str, resources: Resources, max_fail
         run_config=RunConfig(
             name=CHECKPOINT_FOLDER,
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
-            **run_storage(folder),
+            **run_storage(job.folder),
             failure_config=FailureConfig(
-                max_failures=max_failures,
+                max_failures=job.cluster.max_failures,
                 controller_failure_limit=3,  # type: ignore[call-arg]  # the stubs are of Ray Train's first version
             ),
         ),
@@ -221,7 +205,7 @@ def _worker(config: dict[str, Any]) -> Complaint | None:
 def _unfit(job: TrainingJob, device: Any) -> UserError | None:
     """Return why this machine cannot compute as the settings say."""
     try:
-        check_compute(job.precision, job.compile, device)
+        check_compute(job.config.precision, job.cluster.compile, device)
     except UserError as error:
         return error
     return None
@@ -238,16 +222,16 @@ def _train(config: dict[str, Any]) -> None:
 
     state = job.build().to(device)
     writer = CheckpointWriter(job.folder, rank, _restore(state, config, rank), config["left"])
-    if job.channels_last:
+    if job.cluster.channels_last:
         keep_channels_last(state)
-    if job.compile:
+    if job.cluster.compile:
         compile_network(state.model)
     model: torch.nn.Module = state.model
-    if num_workers > 1 and job.shard:
+    if num_workers > 1 and job.cluster.shard_weights:
         shard(state)
     elif num_workers > 1:
         model = prepare_model(state.model, move_to_device=False)
-    lanes = worker_lanes(job.lanes, rank, num_workers)
+    lanes = worker_lanes(job.data.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
     feeds = {
         name: _open_feed(name, job, config["readers"][name], batch, lanes, first_step)
@@ -258,10 +242,10 @@ def _train(config: dict[str, Any]) -> None:
         state,
         training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device),
         job.schedule,
-        job.optimizer,
+        job.config.optimizer,
         model=model,
-        precision=job.precision,
-        parts=job.parts,
+        precision=job.config.precision,
+        gradient_accumulation=job.cluster.gradient_accumulation,
         on_log=observer.on_log,
         on_checkpoint=observer.on_checkpoint,
         on_snapshot=observer.on_snapshot,
@@ -340,13 +324,13 @@ def _open_feed(name: str, job: TrainingJob, reader: Any, batch: int, lanes: rang
     order = ImageOrder(
         job.sources[name][0].counts,
         seed=derive_seed("order", job.seed, name),
-        lanes=job.lanes,
-        shuffle_window=job.shuffle_window,
+        lanes=job.data.lanes,
+        shuffle_window=job.data.shuffle_window,
     )
     read = reader.open(
         order=order,
         lanes=lanes,
-        rows_per_lane=batch // job.lanes,
+        rows_per_lane=batch // job.data.lanes,
         first_step=first_step,
         stop_step=job.schedule.num_steps,
     )
