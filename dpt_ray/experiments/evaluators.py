@@ -127,7 +127,7 @@ def pseudo_image_distance(
         made[run.classifier].file(NETWORK_FILE),
         [url for url in sidecar_urls(made[run.real_features]) if url is not None],
         without_snapshots(config.sampling),
-        run.pseudo_images.settings["seed"],
+        run.pseudo_images.seed,
         per_class,
     )
 

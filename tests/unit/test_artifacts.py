@@ -32,7 +32,12 @@ class Toy(Step):
     made: list[str]
 
     def __init__(self, title: str, settings: dict[str, Any], **parents: Step):
-        super().__init__(title, settings, parents)
+        self._settings = settings
+        super().__init__(title, parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self._settings
 
     def make(self, context: StepContext) -> dict[str, Any]:
         self.made.append(self.title)
@@ -477,7 +482,7 @@ from dpt_ray.pipeline.artifacts.store import ArtifactStore
 
 
 class Noted(graph.Step):
-    name = "noted"
+    name, settings = "noted", {}
 
     def make(self, context):
         with open(sys.argv[2], "a") as log:
@@ -486,7 +491,7 @@ class Noted(graph.Step):
 
 
 graph.ray_cluster.connect = lambda config: None
-step = Noted("noted", {}, {})
+step = Noted("noted", {})
 print("ready", flush=True)
 sys.stdin.readline()
 print(graph.make_all([step], ArtifactStore(sys.argv[1]), ClusterConfig(), lambda line: None)[step].facts["value"])

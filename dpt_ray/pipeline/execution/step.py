@@ -47,9 +47,8 @@ class Step(ABC):
     """One step of the method.
 
     Args:
-        title: what to call it when talking to people; not part of its address.
-        settings: JSON-like; every setting that changes the artifact and nothing else.
-        parents: the steps whose artifacts it reads.
+        title: the step's name for people; not part of its address.
+        parents: role -> the step whose artifact it reads.
     """
 
     name: ClassVar[str]
@@ -57,8 +56,16 @@ class Step(ABC):
     version: ClassVar[int] = 1
     """Raised when the code changes so that equal settings give another artifact."""
 
-    def __init__(self, title: str, settings: dict[str, Any], parents: "dict[str, Step]"):
-        self.title, self.settings, self.parents = title, settings, parents
+    def __init__(self, title: str, parents: "dict[str, Step]"):
+        self.title, self.parents = title, parents
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Every setting that changes the artifact, and nothing else; JSON-like.
+
+        It follows from the sections of the settings that the step holds, which are what `make` reads.
+        """
 
     @cached_property
     def fingerprint(self) -> str:

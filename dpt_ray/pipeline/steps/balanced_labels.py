@@ -47,21 +47,25 @@ class BalancedLabels(Step):
     version = 3
 
     def __init__(self, config: PseudoLabelsConfig, predictions: Step, images: Step):
-        settings = {"class_shares": config.class_shares, "sharpness": config.sharpness}
-        super().__init__("balanced pseudo-labels", settings, {"predictions": predictions, "images": images})
+        self._config = config
+        super().__init__("balanced pseudo-labels", {"predictions": predictions, "images": images})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"class_shares": self._config.class_shares, "sharpness": self._config.sharpness}
 
     def plan(self) -> str:
         return "balancing the labels"
 
     def make(self, context: StepContext) -> dict[str, Any]:
         index = read_index(context.parents["images"].url)
-        shares = self.settings["class_shares"] or [1.0] * index.num_classes
+        shares = self._config.class_shares or [1.0] * index.num_classes
         if len(shares) != index.num_classes:
             raise UserError(
                 f"names {len(shares)} shares for {index.num_classes} classes", where="pseudo_labels.class_shares"
             )
         predictions = context.parents["predictions"]
-        sharpness = self.settings["sharpness"]
+        sharpness = self._config.sharpness
         sample = np.concatenate(list(_sampled(predictions, index)))
         scales = class_log_scales(torch.from_numpy(sample), torch.tensor(shares), sharpness=sharpness)
         files = run_units(

@@ -3,10 +3,11 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.images.perceptual_hash import ImageHashes, is_comparable
 from dpt_ray.data.shards.duplicates import DuplicateSearch, Found, Pair, limits_for
 from dpt_ray.data.shards.index import DatasetIndex, read_index
@@ -27,8 +28,6 @@ from dpt_ray.text import csv_cell
 
 TOLD_PAIRS, _TOLD_IN_ERROR = 20, 2
 
-OnOverlap = Literal["fail", "report"]
-
 
 class Overlap(Step):
     """Which test images are also training images, pixel for pixel or nearly.
@@ -37,19 +36,21 @@ class Overlap(Step):
     no training's.
 
     Args:
+        data: the section `data`. `on_overlap` decides whether a finished comparison is accepted, so it is not part of
+            the address.
         train_data: the training images.
         test_data: the test images.
-        on_overlap: `data.on_overlap`; it says what is tolerated, so it is no part of the address.
     """
 
     name = "overlap"
 
-    def __init__(self, train_data: Step, test_data: Step, on_overlap: OnOverlap):
-        self._on_overlap = on_overlap
-        size = test_data.settings["image_size"]
-        super().__init__(
-            "overlap of the splits", {"image_size": size}, {"train_data": train_data, "test_data": test_data}
-        )
+    def __init__(self, data: DataConfig, train_data: Step, test_data: Step):
+        self._data = data
+        super().__init__("overlap of the splits", {"train_data": train_data, "test_data": test_data})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"image_size": self._data.image_size}
 
     def plan(self) -> str:
         return "comparing test images with training images"
@@ -57,7 +58,7 @@ class Overlap(Step):
     def make(self, context: StepContext) -> dict[str, Any]:
         train, test = (read_index(context.parents[role].url) for role in ("train_data", "test_data"))
         held = _joined([test.hashes(position) for position in range(len(test.shards))])
-        search = DuplicateSearch(held, limits_for(self.settings["image_size"]), MOST_LISTED)
+        search = DuplicateSearch(held, limits_for(self._data.image_size), MOST_LISTED)
         progress, seen = context.progress(train.num_images), 0
         for position, shard in enumerate(train.shards):
             search.add(position, train.hashes(position))
@@ -91,7 +92,7 @@ class Overlap(Step):
             UserError: there are some.
         """
         found = OverlapFacts.from_json(facts)
-        if not found.exact.pairs or self._on_overlap == "report":
+        if not found.exact.pairs or self._data.on_overlap == "report":
             return
         equal = [pair for pair in found.first if pair.bits is None]
         examples = {pair.test.key: pair.train.key for pair in reversed(equal)}

@@ -36,14 +36,19 @@ class ConditioningLabels(Step):
         images: Step,
         labelled: Step,
     ):
+        self._config = config
         parents: dict[str, Step] = {"pseudo_labels": pseudo_labels, "images": images}
         if config.true_labels:
             parents[LABELLED] = labelled
-        super().__init__("labels for the generator", {"least_confidence": config.least_confidence}, parents)
+        super().__init__("labels for the generator", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"least_confidence": self._config.least_confidence}
 
     def plan(self) -> str:
         known = ["true labels where they are known"] if LABELLED in self.parents else []
-        least = self.settings["least_confidence"]
+        least = self._config.least_confidence
         return ", ".join([*known, *([f"no label under a confidence of {least:g}"] if least > 0 else [])])
 
     def make(self, context: StepContext) -> dict[str, Any]:
@@ -58,7 +63,7 @@ class ConditioningLabels(Step):
                 "given": sidecar_urls(context.parents["pseudo_labels"]),
                 "folder": context.file(SIDECARS),
                 "known": known,
-                "least_confidence": self.settings["least_confidence"],
+                "least_confidence": self._config.least_confidence,
             },
             list(range(len(index.shards))),
             resources=inference_resources(context.cluster),

@@ -34,15 +34,13 @@ class EncodeImages(Step):
     name = "features"
 
     def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step, identity: dict[str, Any]):
-        self._probe = probe
-        self._form = ImageForm(probe.resize, 3, data.max_image_pixels)
-        settings = {
-            "encoder": identity,
-            "resize": probe.resize,
-            "crop": probe.crop,
-            "blocks": probe.blocks,
-        }
-        super().__init__(title, settings, {"images": images})
+        self._probe, self._data, self._identity = probe, data, identity
+        super().__init__(title, {"images": images})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        probe = self._probe
+        return {"encoder": self._identity, "resize": probe.resize, "crop": probe.crop, "blocks": probe.blocks}
 
     def plan(self) -> str:
         return f"encoding every image ({self._probe.encoder})"
@@ -55,7 +53,7 @@ class EncodeImages(Step):
             {
                 "index": index,
                 "probe": self._probe,
-                "form": self._form,
+                "form": ImageForm(self._probe.resize, 3, self._data.max_image_pixels),
                 "folder": context.file(SIDECAR_FOLDER),
                 "batch": context.cluster.encoding_batch,
                 "device": resources.device,

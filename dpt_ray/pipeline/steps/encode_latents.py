@@ -50,17 +50,20 @@ class EncodeLatents(Step):
 
     def __init__(self, config: GeneratorConfig, data: DataConfig, images: Step, found: FoundAutoencoder | None):
         self._config, self._data, self._found = config, data, found
-        location = config.latents.autoencoder or ""
-        size, _ = config.canvas(data)
-        settings = {
-            "autoencoder": self._found.checksum if self._found else {"name": location},
-            "image_size": data.image_size,
-            "flips": 2 if config.flip else 1,
-            "latent": [config.latents.channels, size],
-            "precision": config.latents.precision,
-            "storage": config.latents.storage,
+        super().__init__(f"latents of {images.title}", {"images": images})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        latents = self._config.latents
+        size, _ = self._config.canvas(self._data)
+        return {
+            "autoencoder": self._found.checksum if self._found else {"name": latents.autoencoder or ""},
+            "image_size": self._data.image_size,
+            "flips": 2 if self._config.flip else 1,
+            "latent": [latents.channels, size],
+            "precision": latents.precision,
+            "storage": latents.storage,
         }
-        super().__init__(f"latents of {images.title}", settings, {"images": images})
 
     def _find(self) -> FoundAutoencoder:
         found = find_autoencoder(self._config.latents.autoencoder or "")
@@ -76,7 +79,7 @@ class EncodeLatents(Step):
         size, channels = self._config.canvas(self._data)
         kinds = 2 if self._found is None or self._found.form.has_variance else 1
         bytes_each = 4 if self._config.latents.storage == "float32" else 2
-        return int(self.settings["flips"]) * kinds * channels * size**2 * bytes_each
+        return (2 if self._config.flip else 1) * kinds * channels * size**2 * bytes_each
 
     def make(self, context: StepContext) -> dict[str, Any]:
         index = read_index(context.parents["images"].url)

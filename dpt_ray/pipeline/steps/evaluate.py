@@ -76,7 +76,11 @@ class Evaluation(Step):
             parents = {"overlap": overlap, **parents}
         if real_features is not None:
             parents["real_features"] = real_features
-        super().__init__("evaluation", {}, parents)
+        super().__init__("evaluation", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     def plan(self) -> str:
         return "comparing predictions with true labels"

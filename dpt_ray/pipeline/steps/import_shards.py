@@ -49,11 +49,17 @@ class ImportedShards(Step):
     version = 3
 
     def __init__(self, split: Split, data: DataConfig, images: ImageSet, train: Step | None = None):
-        self.images, self._num_classes = images, data.num_classes
-        settings = {
+        self.split, self._data, self.images = split, data, images
+        takes_level = train is not None and data.prepare_size is not None
+        super().__init__(f"{split} shards", {_TRAIN: train} if train is not None and takes_level else {})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        data, images = self._data, self.images
+        return {
             "source": images.kind,
             **origin_settings("formats", images.kind),
-            "split": split,
+            "split": self.split,
             "location": images.location,
             "listing": images.listing,
             "reader": images.reader_settings(),
@@ -62,18 +68,16 @@ class ImportedShards(Step):
             "prepare_size": data.prepare_size,
             "max_pixels": data.max_image_pixels,
         }
-        takes_level = train is not None and data.prepare_size is not None
-        super().__init__(f"{split} shards", settings, {_TRAIN: train} if train is not None and takes_level else {})
 
     def plan(self) -> str:
         if self.images.kind == "digits":
-            return f"writing the embedded digits, {self.settings['split']} split, as shards"
-        size = self.settings["prepare_size"]
+            return f"writing the embedded digits, {self.split} split, as shards"
+        size = self._data.prepare_size
         form = f", brought to {size}x{size} pixels" if size else ""
         return f"writing {self.images.location} ({self.images.kind}) as shards{form}"
 
     def make(self, context: StepContext) -> dict[str, Any]:
-        recipes = self.images.recipes(self.settings["images_per_shard"])
+        recipes = self.images.recipes(self._data.images_per_shard)
         lines = (json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) for recipe in recipes)
         plan = "\n".join(lines).encode()
         stores.write_bytes(context.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
@@ -116,9 +120,8 @@ class ImportedShards(Step):
             {
                 "folder": context.folder,
                 "kind": self.images.kind,
-                "reader_settings": self.settings["reader"],
-                "size": self.settings["prepare_size"],
-                "max_pixels": self.settings["max_pixels"],
+                "reader_settings": self.images.reader_settings(),
+                "data": self._data,
                 "white": white,
                 "give_up_unread": context.policy.allowed_share == 0,
             },
@@ -167,7 +170,7 @@ class ImportedShards(Step):
             for width, height, count in record.get("sizes", ()):
                 sizes[width, height] += count
         names = self.images.class_names
-        if not names and self._num_classes is None:
+        if not names and self._data.num_classes is None:
             check_id_gaps(classes, self.images.location)
         num_classes = len(names) if names else max(classes, default=-1) + 1
         images = sum(shard["images"] for shard in shards)
@@ -210,13 +213,12 @@ class _ShardWorker(UnitWorker):
         folder: str,
         kind: str,
         reader_settings: dict[str, Any],
-        size: int | None,
-        max_pixels: int,
+        data: DataConfig,
         white: int | None,
         give_up_unread: bool,
     ):
         self._folder, self._kind, self._reader_settings = folder, kind, reader_settings
-        self._size, self._max_pixels, self._white, self._give_up_unread = size, max_pixels, white, give_up_unread
+        self._data, self._white, self._give_up_unread = data, white, give_up_unread
         self._recipes = gzip.decompress(stores.read_bytes(stores.join(folder, _PLAN_FILE))).splitlines()
 
     def output_url(self, unit: int) -> str:
@@ -228,12 +230,11 @@ class _ShardWorker(UnitWorker):
         skipped: list[Skipped] = []
         refused: set[int] = set()
         levels = Levels()
+        size, max_pixels = self._data.prepare_size, self._data.max_image_pixels
         for found in detect.read(self._kind, self._reader_settings, recipe):
-            result: Prepared | Skipped
-            if isinstance(found, Skipped):
-                result = found
-            else:
-                result = prepare(found, self._size, self._max_pixels, self._white, levels)
+            result: Prepared | Skipped = (
+                found if isinstance(found, Skipped) else prepare(found, size, max_pixels, self._white, levels)
+            )
             if isinstance(result, Prepared):
                 prepared.append(result)
                 continue

@@ -60,14 +60,7 @@ class Dataset(Step):
     def __init__(
         self, split: Split, data: DataConfig, found: FoundData, imported: Step | None = None, train: Step | None = None
     ):
-        self.images = found.images
-        settings: dict[str, Any] = {
-            "image_size": data.image_size,
-            "channels": data.channels,
-            "max_pixels": data.max_image_pixels,
-            "num_classes": data.num_classes or found.num_classes,
-        }
-        self._form = image_form(data)
+        self._data, self._found, self.images = data, found, found.images
         parents: dict[str, Step] = {}
         if train is not None:
             parents[_TRAIN] = train
@@ -75,10 +68,25 @@ class Dataset(Step):
             parents[_SHARDS] = imported
         self._listing: list[dict[str, Any]] = found.shards.files if found.shards is not None else []
         self._beside: tuple[Ignored, ...] = found.shards.ignored if found.shards is not None else ()
-        if found.shards is not None:
-            settings["location"] = found.location
+        super().__init__(f"{split} data", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "image_size": self._data.image_size,
+            "channels": self._data.channels,
+            "max_pixels": self._data.max_image_pixels,
+            "num_classes": self.num_classes,
+        }
+        if self._found.shards is not None:
+            settings["location"] = self._found.location
             settings["listing"] = fingerprint([[s["name"], s["size"], s["changed"]] for s in self._listing])
-        super().__init__(f"{split} data", settings, parents)
+        return settings
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes that the settings or the data name; None where the labels tell it."""
+        return self._data.num_classes or self._found.num_classes
 
     @property
     def is_training_set(self) -> bool:
@@ -97,10 +105,10 @@ class Dataset(Step):
 
     @property
     def _where(self) -> str:
-        return self.settings.get("location") or (self.images.location if self.images else "data")
+        return self._found.location or (self.images.location if self.images else "data")
 
     def plan(self) -> str:
-        return f"indexing {self.settings.get('location', 'the shards')}"
+        return f"indexing {self._found.location or 'the shards'}"
 
     def make(self, context: StepContext) -> dict[str, Any]:
         shards = self._listing or written_shards(context.parents[_SHARDS])
@@ -109,7 +117,7 @@ class Dataset(Step):
             {
                 "urls": [shard["url"] for shard in shards],
                 "folder": context.file(_LABELS),
-                "form": self._form,
+                "form": image_form(self._data),
             },
             list(range(len(shards))),
             resources=inference_resources(context.cluster),
@@ -140,7 +148,7 @@ class Dataset(Step):
         counts = _count_classes(facts)
         if gone := {label for fact in facts for label in fact.get("classes_out", ())} - counts.keys():
             raise lost_classes(sorted(gone), None, self._where)
-        known_by = train if self.settings["num_classes"] is None else None
+        known_by = train if self.num_classes is None else None
         num_classes = self._num_classes(counts, known_by, _largest_id(facts, infos) or self._where)
         repeated = _check_images([fact["url"] for fact in facts], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
@@ -167,7 +175,7 @@ class Dataset(Step):
 
     def _num_classes(self, counts: Counter[int], train: Artifact | None, place_of_largest: str) -> int:
         largest, where = max(counts, default=-1), self._where
-        known = read_index(train.url).num_classes if train else self.settings["num_classes"]
+        known = read_index(train.url).num_classes if train else self.num_classes
         if known is None:
             check_id_gaps(counts, place_of_largest)
         num_classes: int = known or largest + 1

@@ -26,12 +26,14 @@ class LabelledSubset(Step):
     name = "labelled_subset"
 
     def __init__(self, labels: LabelsConfig, data: DataConfig, train_data: Step, listed: Sequence[str] = ()):
-        self._data, self._lines = data, listed
-        settings = labels.model_dump(mode="json", exclude_none=True)
-        if labels.file is not None:  # the content decides, not where it lies
-            self._where = labels.file
-            settings = {"listed": sha256("\n".join(self._lines).encode())}
-        super().__init__("labelled subset", settings, {"images": train_data})
+        self._labels, self._data, self._lines = labels, data, listed
+        super().__init__("labelled subset", {"images": train_data})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        if self._labels.file is not None:  # its content decides, not its location
+            return {"listed": sha256("\n".join(self._lines).encode())}
+        return self._labels.model_dump(mode="json", exclude_none=True)
 
     def plan(self) -> str:
         return "choosing the labelled images"
@@ -39,12 +41,12 @@ class LabelledSubset(Step):
     def make(self, context: StepContext) -> dict[str, Any]:
         index = read_index(context.parents["images"].url)
         images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
-        if "listed" in self.settings:
-            where = self._where
+        if self._labels.file is not None:
+            where = self._labels.file
             chosen = choose_listed(images, self._lines, where, _training_location(self._data))
         else:
             where = "labels"
-            chosen = draw_per_class(images, names, self._counts(index), self.settings["seed"])
+            chosen = draw_per_class(images, names, self._counts(index), self._labels.seed)
         check_every_class_labelled(chosen, names, where)
         write_labelled(context.folder, chosen)
         return {"images": len(chosen), "of": index.num_images}
@@ -53,9 +55,10 @@ class LabelledSubset(Step):
         return f"{facts['images']:,} of {facts['of']:,} images"
 
     def _counts(self, index: DatasetIndex) -> Sequence[int]:
-        if "per_class" in self.settings:
-            return [self.settings["per_class"]] * index.num_classes
-        return [max(1, round(self.settings["fraction"] * count)) for count in index.class_counts]
+        if self._labels.per_class is not None:
+            return [self._labels.per_class] * index.num_classes
+        assert self._labels.fraction is not None  # `LabelsConfig` has exactly one of the three
+        return [max(1, round(self._labels.fraction * count)) for count in index.class_counts]
 
 
 def _training_location(data: DataConfig) -> str | None:

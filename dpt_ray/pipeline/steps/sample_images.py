@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dpt_ray.config.effects import read_settings
-from dpt_ray.config.schema import LatentsConfig, SamplingConfig
+from dpt_ray.config.schema import ClusterConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute
@@ -42,8 +42,12 @@ class PseudoImages(Step):
 
     def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step, latents: LatentsConfig):
         self._config, self._latents = config, latents
-        settings = {**read_settings(config), "seed": derive_seed("sampling", config.seed, seed)}
-        super().__init__("pseudo images", settings, {"generator": generator, "images": train_data})
+        self.seed = derive_seed("sampling", config.seed, seed)
+        super().__init__("pseudo images", {"generator": generator, "images": train_data})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**read_settings(self._config), "seed": self.seed}
 
     def plan(self) -> str:
         config = self._config
@@ -65,11 +69,9 @@ class PseudoImages(Step):
                 "folder": context.file(SHARDS),
                 "config": self._config,
                 "latents": self._latents,
-                "seed": self.settings["seed"],
-                "batch": context.cluster.sampling_batch,
-                "decoding_batch": context.cluster.encoding_batch,
+                "seed": self.seed,
+                "cluster": context.cluster,
                 "device": resources.device,
-                "compiled": context.cluster.compile,
             },
             [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
             resources=resources,
@@ -93,14 +95,12 @@ class _SamplingWorker(UnitWorker):
         config: SamplingConfig,
         latents: LatentsConfig,
         seed: int,
-        batch: int,
-        decoding_batch: int,
+        cluster: ClusterConfig,
         device: str,
-        compiled: bool,
     ):
         self._generator_url, self._folder = generator, folder
         self._config, self._latents, self._seed = config, latents, seed
-        self._batch, self._decoding_batch, self._device, self._compiled = batch, decoding_batch, device, compiled
+        self._cluster, self._device = cluster, device
         self._generator: Generator | None = None
 
     def output_url(self, unit: Any) -> str:
@@ -108,19 +108,19 @@ class _SamplingWorker(UnitWorker):
 
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
-            check_compute(self._config.precision, self._compiled, torch.device(self._device), "sampling")
+            check_compute(self._config.precision, self._cluster.compile, torch.device(self._device), "sampling")
             self._generator = Generator(
                 self._generator_url,
                 self._device,
                 self._config.ema_width,
                 latents=self._latents,
-                decoding_batch=self._decoding_batch,
-                compiled=self._compiled,
+                decoding_batch=self._cluster.encoding_batch,
+                compiled=self._cluster.compile,
             )
         _, start, stop = unit
         samples = []
-        for begin in range(start, stop, self._batch):
-            numbers = range(begin, min(begin + self._batch, stop))
+        for begin in range(start, stop, self._cluster.sampling_batch):
+            numbers = range(begin, min(begin + self._cluster.sampling_batch, stop))
             places = [conditioning_class(number, self._generator.num_classes) for number in numbers]
             images = self._generator.draw(self._config, self._seed, places)
             samples += [

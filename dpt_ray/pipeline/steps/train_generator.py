@@ -49,13 +49,19 @@ class TrainGenerator(Step):
         pseudo_labels: Step,
         latents: Step | None = None,
     ):
-        self.config, self._data, self._seed = config, data, seed
-        settings = training_settings(config, data, seed)
+        self.config, self._data, self.seed = config, data, seed
         parents: dict[str, Step] = {"images": train_data, "pseudo_labels": pseudo_labels}
         if latents is not None:
             parents["latents"] = latents
-            settings["latents"] = {"scale": config.latents.scale}  # all else is what they are made with
-        super().__init__("stage 2 generator", settings, parents)
+        super().__init__("stage 2 generator", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        settings = training_settings(self.config, self._data, self.seed)
+        if "latents" in self.parents:
+            # The other settings of latents are in the address of the step that encodes them.
+            settings["latents"] = {"scale": self.config.latents.scale}
+        return settings
 
     def plan(self) -> str:
         config = self.config
@@ -85,12 +91,12 @@ class TrainGenerator(Step):
                 generator_training,
                 config,
                 **form,
-                seed=self._seed,
+                seed=self.seed,
                 recompute_activations=context.cluster.recompute_activations,
                 latents=draw,
             ),
             finish=partial(generator_file, config, form | described),
-            seed=self._seed,
+            seed=self.seed,
         )
 
     def _latents(

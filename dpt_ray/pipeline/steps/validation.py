@@ -39,12 +39,22 @@ class ValidationChoice(Step):
     name = "validation_choice"
 
     def __init__(self, config: ValidationConfig, train_data: Step, labelled: Step | None):
-        share = DEFAULT_SHARE if config.share is None and config.per_class is None else config.share
-        settings = {"from": config.images, "share": share, "per_class": config.per_class, "seed": config.seed}
+        self._config = config
         parents: dict[str, Step] = {"images": train_data}
         if labelled is not None:
             parents["labelled"] = labelled
-        super().__init__("validation choice", settings, parents)
+        super().__init__("validation choice", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        config = self._config
+        return {"from": config.images, "share": self._share, "per_class": config.per_class, "seed": config.seed}
+
+    @property
+    def _share(self) -> float | None:
+        """The share of every class that is kept out; None where `per_class` gives a number."""
+        given = self._config.share is not None or self._config.per_class is not None
+        return self._config.share if given else DEFAULT_SHARE
 
     def plan(self) -> str:
         return "choosing the images to compare on"
@@ -55,7 +65,7 @@ class ValidationChoice(Step):
     def make(self, context: StepContext) -> dict[str, Any]:
         index = read_index(context.parents["images"].url)
         known = read_labelled(context.parents["labelled"]) if "labelled" in context.parents else []
-        from_labelled = self.settings["from"] == "labelled"
+        from_labelled = self._config.images == "labelled"
         if from_labelled:
             candidates = known
         else:
@@ -76,7 +86,7 @@ class ValidationChoice(Step):
             raise UserError("no training image has a true label", where="validation.images", fix="set it to labelled")
         chosen = []
         for label, members in sorted(classes.items()):
-            count = self.settings["per_class"] or max(1, round(self.settings["share"] * len(members)))
+            count = self._config.per_class or max(1, round((self._share or 0) * len(members)))
             if count >= len(members):
                 kind = "labelled images" if from_labelled else "images"
                 raise UserError(
@@ -86,7 +96,7 @@ class ValidationChoice(Step):
                     if from_labelled
                     else "lower share or per_class",
                 )
-            members.sort(key=lambda image: (derive_seed("validation", self.settings["seed"], image.key), image.key))
+            members.sort(key=lambda image: (derive_seed("validation", self._config.seed, image.key), image.key))
             chosen += members[:count]
         return chosen
 
@@ -105,7 +115,12 @@ class DataPart(Step):
     name = "data_part"
 
     def __init__(self, part: Literal["training", "validation"], train_data: Step, choice: ValidationChoice):
-        super().__init__(f"{part} images", {"part": part}, {"images": train_data, "choice": choice})
+        self._part = part
+        super().__init__(f"{part} images", {"images": train_data, "choice": choice})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"part": self._part}
 
     def plan(self) -> str:
         return "dividing the index"
@@ -119,7 +134,7 @@ class DataPart(Step):
         shards, counts = [], np.zeros(whole.num_classes, np.int64)
         for position, shard in enumerate(whole.shards):
             is_chosen = np.isin(np.arange(shard.samples), chosen.get(position, []))
-            kept = np.flatnonzero(is_chosen == (self.settings["part"] == "validation"))
+            kept = np.flatnonzero(is_chosen == (self._part == "validation"))
             if not len(kept):
                 continue
             sidecar = read_sidecar(whole.label_sidecar(position), [LABEL])
@@ -161,7 +176,11 @@ class LabelledRest(Step):
     name = "labelled_rest"
 
     def __init__(self, labelled: Step, part: DataPart):
-        super().__init__("labelled images left", {}, {"labelled": labelled, "images": part})
+        super().__init__("labelled images left", {"labelled": labelled, "images": part})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     def plan(self) -> str:
         return "leaving out validation images"
