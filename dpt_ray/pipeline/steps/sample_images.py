@@ -41,13 +41,17 @@ class PseudoImages(Step):
     version = 3
 
     def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step, latents: LatentsConfig):
-        self._config, self._latents = config, latents
-        self.seed = derive_seed("sampling", config.seed, seed)
+        self._config, self._latents, self._seed = config, latents, seed
         super().__init__("pseudo images", {"generator": generator, "images": train_data})
 
     @property
     def settings(self) -> dict[str, Any]:
         return {**read_settings(self._config), "seed": self.seed}
+
+    @property
+    def seed(self) -> int:
+        """The seed that fixes every image."""
+        return derive_seed("sampling", self._config.seed, self._seed)
 
     def plan(self) -> str:
         config = self._config

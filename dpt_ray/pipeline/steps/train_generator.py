@@ -49,7 +49,7 @@ class TrainGenerator(Step):
         pseudo_labels: Step,
         latents: Step | None = None,
     ):
-        self.config, self._data, self.seed = config, data, seed
+        self.config, self._data, self._seed = config, data, seed
         parents: dict[str, Step] = {"images": train_data, "pseudo_labels": pseudo_labels}
         if latents is not None:
             parents["latents"] = latents
@@ -57,7 +57,7 @@ class TrainGenerator(Step):
 
     @property
     def settings(self) -> dict[str, Any]:
-        settings = training_settings(self.config, self._data, self.seed)
+        settings = training_settings(self.config, self._data, self._seed)
         if "latents" in self.parents:
             # The other settings of latents are in the address of the step that encodes them.
             settings["latents"] = {"scale": self.config.latents.scale}
@@ -91,12 +91,12 @@ class TrainGenerator(Step):
                 generator_training,
                 config,
                 **form,
-                seed=self.seed,
+                seed=self._seed,
                 recompute_activations=context.cluster.recompute_activations,
                 latents=draw,
             ),
             finish=partial(generator_file, config, form | described),
-            seed=self.seed,
+            seed=self._seed,
         )
 
     def _latents(
