@@ -1,4 +1,4 @@
-"""What a training step receives from one image source."""
+"""The images of a training step from one source."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ class ImageBatch:
     """One worker's rows of one step from one source.
 
     Attributes:
-        images: uint8, (B, C, H, W), values 0..255; or moments of latents, see `LatentDraw`.
-        labels: int64, (B,); class ids, or `UNKNOWN_LABEL`.
-        index: int64, (B,); each image's place in its source, the same in every epoch.
-        random: the rows' own random streams; every draw for these rows (augmentation, noise,
-            label dropout) comes from here.
-        confidence: float32, (B,), in [0, 1], of each label; None where the source does not tell.
+        images: uint8 (B, C, H, W), values 0..255; or moments of latents, see `LatentDraw`.
+        labels: int64 (B,), class ids or `UNKNOWN_LABEL`.
+        index: int64 (B,), each image's position in its source, the same in every epoch.
+        random: the rows' random streams, from which every random number for these rows is drawn (augmentation, noise,
+            label dropout).
+        confidence: float32 (B,), the confidence of each label in [0, 1]; None if the source has none.
     """
 
     images: Tensor

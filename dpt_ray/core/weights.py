@@ -1,4 +1,4 @@
-"""A trained network as one safetensors file that says itself what it is. Nothing is ever unpickled."""
+"""A trained network as one safetensors file that contains its description. No pickle is read or written."""
 
 import json
 from typing import Any
@@ -12,9 +12,9 @@ from dpt_ray.text import one_line
 
 
 def save_network(network: nn.Module, description: dict[str, Any]) -> bytes:
-    """Return a file with the network's weights and a description from which it can be built.
+    """Return a file with the network's weights and a description from which the network can be built.
 
-    Of a sharded network all workers must ask for it together.
+    For a sharded network all workers must call this together.
     """
     tensors = {name: whole(value.detach()).cpu().contiguous().clone() for name, value in network.state_dict().items()}
     return save(tensors, {"description": json.dumps(description, sort_keys=True)})
@@ -24,7 +24,7 @@ def load_network(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the weights and the description in a file made by `save_network`.
 
     Raises:
-        ValueError: damaged, or not such a file.
+        ValueError: the file is damaged, or was not made by `save_network`.
     """
     try:
         return load(data), json.loads(read_metadata(data)["description"])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dpt_ray.core.models.pretrained import check_repetitions
-from dpt_ray.core.state_mismatch import misfits
+from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.weights import load_network
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
@@ -46,7 +46,7 @@ def open_network(
         check_repetitions(description.get("model") or description.get("config"), len(weights))
         with torch.device("meta"):  # a description of some bytes may ask for gigabytes; here it reserves none
             skeleton = build(description)
-        if complaint := misfits(weights, skeleton.state_dict()):
+        if complaint := describe_mismatch(weights, skeleton.state_dict()):
             raise ValueError(complaint)
         network = build(description)
         network.load_state_dict(weights)

@@ -13,7 +13,7 @@ from dpt_ray.core.diffusion.samplers import sample
 from dpt_ray.core.models.network_settings import build_generator, stored_settings
 from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.row_random import RowRandom, derive_seed
-from dpt_ray.core.state_mismatch import misfits
+from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.training.compute import compile_network, in_precision
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import save_network
@@ -157,6 +157,6 @@ class Generator:
 
 def _take_over(network: nn.Module, weights: dict[str, torch.Tensor], folder: str) -> None:
     """Give a network the weights of snapshots in a training's folder."""
-    if complaint := misfits(weights, network.state_dict()):
+    if complaint := describe_mismatch(weights, network.state_dict()):
         raise UserError(f"its snapshots are of another network: {complaint}", where=folder)
     network.load_state_dict(weights)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.models.uvit_names import DISCRETE_WIDTHS, PUBLISHED_HEADS, our_names, uvit_sizes
-from dpt_ray.core.state_mismatch import misfits
+from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.weights import save_network
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -77,7 +77,7 @@ def convert_uvit(
         }
         with torch.device("meta"):
             network = build_generator(config, **form)
-        if complaint := misfits(weights, network.state_dict()):
+        if complaint := describe_mismatch(weights, network.state_dict()):
             raise ValueError(f"not the weights of a U-ViT: {complaint} (in our names)")
     except ValueError as error:
         raise UserError(str(error), where=url) from None

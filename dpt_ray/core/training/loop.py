@@ -14,7 +14,7 @@ from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.collective import agree, mean_over_workers, whole
 from dpt_ray.core.training.accumulation import backward
 from dpt_ray.core.training.compute import FLOAT32, Precision, in_precision
-from dpt_ray.core.training.nonfinite import FiniteCheck
+from dpt_ray.core.training.nonfinite import NonFiniteCheck
 from dpt_ray.core.training.optim import learning_rate, set_learning_rate
 from dpt_ray.core.training.state import TrainState
 
@@ -129,7 +129,7 @@ def train(
     network = state.model if model is None else model
     network.train()
     computing = _StepSettings(optimizer.gradient_clip, precision, gradient_accumulation)
-    unchecked: deque[FiniteCheck] = deque()
+    unchecked: deque[NonFiniteCheck] = deque()
     checkpointed = time.monotonic()
     interval = _Interval(checkpointed)
     for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
@@ -192,7 +192,7 @@ def _update(
     batches: Mapping[str, ImageBatch],
     settings: _StepSettings,
     place: str = "",
-) -> tuple[dict[str, Tensor], FiniteCheck]:
+) -> tuple[dict[str, Tensor], NonFiniteCheck]:
     """Do one update; the caller calls `require` of the returned check.
 
     An optimizer that reads `found_inf` on the device skips a non-finite update by itself, so the host need not wait.
@@ -204,7 +204,7 @@ def _update(
     )
     # All workers hold the same gradient by now, or shards of it, so they compute the same norm.
     norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
-    check = FiniteCheck(loss, whole(norm), metrics, place)
+    check = NonFiniteCheck(loss, whole(norm), metrics, place)
     if state.heeds_found_inf:
         before = getattr(state.optimizer, "found_inf", check.found_inf)  # later steps are skipped too
         state.optimizer.found_inf = torch.maximum(before, check.found_inf)  # type: ignore[attr-defined]

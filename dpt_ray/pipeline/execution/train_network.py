@@ -84,7 +84,7 @@ def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConf
     Settings that the chosen network, optimizer, process or algorithm does not read are left out.
     """
     if isinstance(config, ClassifierConfig):
-        read = read_settings(config, algorithm_class(config.algorithm.name).student)
+        read = read_settings(config, algorithm_class(config.algorithm.name).consistency_view)
     else:
         read = read_settings(config)
     return {
