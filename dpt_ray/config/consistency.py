@@ -1,4 +1,4 @@
-"""What settings of different sections must agree on."""
+"""Checks of settings in different sections against each other."""
 
 from typing import TYPE_CHECKING
 
@@ -7,10 +7,10 @@ if TYPE_CHECKING:
 
 
 def check_consistent(config: "RunConfig") -> None:
-    """Refuse settings that exclude each other.
+    """Refuse settings that contradict each other.
 
     Raises:
-        ValueError: it names them, and what to set instead.
+        ValueError: the message contains the settings and a remedy.
     """
     _check_batches(config)
     _check_mixing(config)

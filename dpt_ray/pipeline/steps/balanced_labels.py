@@ -1,4 +1,4 @@
-"""Pseudo-labels whose counts follow given class shares, in place of the most probable classes."""
+"""Pseudo-labels whose counts follow given class shares, instead of the most probable classes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,16 +31,16 @@ from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 SAMPLED_NUMBERS = 2**24
-"""Probabilities that the driver holds to find the scales, about; the number of images does not bound its memory."""
+"""Approximate number of probabilities that the driver holds in memory to compute the scales."""
 
 
 class BalancedLabels(Step):
-    """`Predictions` with other labels, and the confidence of those; it stands in wherever pseudo-labels are read.
+    """`Predictions` with balanced labels and their confidence. Its sidecars replace those of `Predictions`.
 
     Args:
-        config: the wanted shares.
-        predictions: stage 1's, with all probabilities.
-        images: the images that they are of.
+        config: the section `pseudo_labels`: class shares and sharpness.
+        predictions: makes stage 1's predictions, with all probabilities.
+        images: indexes the images of those predictions.
     """
 
     name = "balanced_labels"
@@ -94,7 +94,10 @@ class BalancedLabels(Step):
 
 
 def _sampled(predictions: Artifact, index: DatasetIndex) -> Iterator[np.ndarray]:
-    """Yield the probabilities of one image in n, chosen by their keys: the order of images may follow their classes."""
+    """Yield the probabilities of a sample of images, float32 (N, C) for each shard.
+
+    A hash of the key selects them, since the order of images may follow their classes.
+    """
     stride = -(-index.num_images * index.num_classes // SAMPLED_NUMBERS)
     for sidecar in read_predictions(predictions, PROBABILITIES):
         if sidecar is not None:

@@ -1,4 +1,5 @@
-"""What the generator is told of each image in the place of its bare pseudo-label (`stage2.conditioning`)."""
+"""The labels on which the generator is conditioned, where they differ from the pseudo-labels
+(`stage2.conditioning`)."""
 
 from typing import Any
 
@@ -18,13 +19,13 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class ConditioningLabels(Step):
-    """Pseudo-labels without those that are not sure, with true labels where they are known; sidecars again.
+    """Pseudo-labels without uncertain ones, and with true labels of labelled images, as the settings say.
 
     Args:
-        config: which of both.
-        pseudo_labels: what stage 1 predicts.
-        images: the images that they are of.
-        labelled: the labelled images.
+        config: the section `stage2.conditioning`.
+        pseudo_labels: makes the pseudo-labels.
+        images: indexes the images of those labels.
+        labelled: chooses the labelled images; a parent with `true_labels` only.
     """
 
     name = "conditioning_labels"

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder for every image of a set, by batch inference: what a linear probe is fitted to."""
+"""Features of a frozen encoder for every image of a set, by batch inference; a linear probe is fitted to them."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class EncodeImages(Step):
-    """One sidecar a shard with the column `features`, float32 (N, D), as the encoder gives them.
+    """Encode every image. Each shard gets a sidecar with the column `features`, float32 (N, D).
 
     Args:
-        title: what to call it.
-        probe: the encoder, and what images are brought to for it.
-        data: how large an image may be.
+        title: the step's name for people.
+        probe: the section `probe`: the encoder, and the size of its images.
+        data: the section `data`: the largest image that is decoded.
         images: any step whose artifact is an indexed shard set.
-        identity: what identifies the encoder; see `encoder_identity`.
+        identity: identity of the encoder's content; see `encoder_identity`.
     """
 
     name = "features"

@@ -1,4 +1,4 @@
-"""Shards from everything that is not shards yet: class folders, tables, CIFAR-10, Parquet, the embedded digits."""
+"""Conversion of other formats to shards: class folders, tables, CIFAR-10, Parquet, the embedded digits."""
 
 import gzip
 import json
@@ -35,14 +35,14 @@ _TRAIN = "train"
 
 
 class ImportedShards(Step):
-    """Images of another format as WebDataset shards.
+    """Write images of another format as WebDataset shards.
 
     Args:
-        split: what the images are for.
-        data: says how they are brought into shards.
-        images: what was found at their place.
-        train: that of the training images, for test images that are brought to a size here: it gives the white level
-            of images of more than 8 bits.
+        split: whether the images are training or test images.
+        data: the section `data`: the number of images in a shard, and their size.
+        images: the images at their location.
+        train: writes the training images. Test images that are resized take over its white level for images of more
+            than 8 bits.
     """
 
     name = "shards"
@@ -98,9 +98,9 @@ class ImportedShards(Step):
     def _write_with_one_level(
         self, context: StepContext, shards: int, images: int
     ) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
-        """Write all shards, with one white level for the images of more than 8 bits in all of them.
+        """Write all shards with one white level for images of more than 8 bits.
 
-        It is known when all images were seen. Shards that were written with another one are then written again.
+        The level is known once all images are read. Shards with another level are then written again.
         """
         train = context.parents.get(_TRAIN)
         of_training: int | None = (train.facts["levels"] or {}).get("white") if train else None
@@ -132,7 +132,7 @@ class ImportedShards(Step):
         )
 
     def _lost(self, context: StepContext, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the records whose shards are not there any more, or not in their full length."""
+        """Return the records whose shards are missing or have another length."""
         there = {file["name"]: file["size"] for file in stores.list_files(context.file(SHARDS))}
         written = [record for record in records if record.get("shard")]
         return [record for record in written if there.get(record["shard"]["name"]) != record["shard"]["bytes"]]
@@ -149,10 +149,10 @@ class ImportedShards(Step):
             raise
 
     def _check_classes(self, records: Sequence[dict[str, Any]]) -> None:
-        """Refuse to lose all images of a class, however many images may be left out.
+        """Refuse to leave out all images of a class, whatever share of images may be left out.
 
         Raises:
-            UserError: naming the first such class.
+            UserError: a class has no image left; the message contains the first such class.
         """
         before = set(self.images.planned_labels())
         before.update(label for record in records for label in record.get("refused_classes", ()))
@@ -195,17 +195,17 @@ class ImportedShards(Step):
 
 
 def _forget_unread(records: Sequence[dict[str, Any]]) -> None:
-    """Remove records of what could not be fetched: it may be there when the command is run again."""
+    """Remove records of shards with images that could not be fetched, so that the next start tries again."""
     for record in records:
         if record.get("unread"):
             stores.remove_tree(record["url"])
 
 
 class _ShardWorker(UnitWorker):
-    """Writes shards. A unit's own file is its record, written after the shard: where it is, the shard is whole.
+    """Writes shards. The output file of a unit is a record, which is written after the shard is complete.
 
-    The record says what the shard holds and what was left out, so a shard of an earlier, killed run counts
-    without being read. A unit without a single usable image gives a record and no shard.
+    The record describes the shard and the images that were left out, so a shard of an interrupted start is not read
+    again. A unit without a usable image has a record and no shard.
     """
 
     def __init__(

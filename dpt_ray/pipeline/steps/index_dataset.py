@@ -37,21 +37,21 @@ _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"
 _LABELS, _TRAIN, _SHARDS = "labels", "train", "shards"
 _KEPT_NAMES = 10
-"""Members passed over that are kept by name, of each shard and of the set."""
+"""Largest number of ignored members whose names are stored, for each shard and for the set."""
 
 
 class Dataset(Step):
-    """The index of a shard set: each shard's length, checksum and samples, keys, true labels, classes.
+    """Index a shard set: length, checksum and samples of each shard, keys, true labels, classes.
 
-    Every image is decoded once, so that an unreadable one is known, and left out or refused, before anything trains.
+    Every image is decoded once. So unreadable images are left out or refused before any training.
 
     Args:
-        split: what the set is for.
-        data: gives the form of images.
-        found: the shards, if they lie there already.
-        imported: the step that writes them otherwise.
-        train: the training set, for the test set: where nothing names the classes it says how many there are, and it
-            gives the white level of images of more than 8 bits.
+        split: whether the set contains training or test images.
+        data: the section `data`: size, channels and classes of the images.
+        found: the shards or images at their location.
+        imported: writes the shards of images in another format; None if the shards exist already.
+        train: indexes the training set; given for the test set only. It determines the number of classes, unless the
+            settings or the data do, and the white level of images of more than 8 bits.
     """
 
     name = "dataset"
@@ -90,17 +90,17 @@ class Dataset(Step):
 
     @property
     def is_training_set(self) -> bool:
-        """Whether this is the training set, whose classes and white level the test set takes over."""
+        """Whether this is the training set, which determines classes and white level of the test set."""
         return _TRAIN not in self.parents
 
     @property
     def imported(self) -> Step | None:
-        """The step that writes the shards; None where shards lie at the location."""
+        """The step that writes the shards; None if they exist already."""
         return self.parents.get(_SHARDS)
 
     @property
     def ignored(self) -> tuple[Ignored, ...]:
-        """What lies at the location now and is no part of the set."""
+        """Files at the location that are not part of the set."""
         return self.images.ignored if self.images is not None else self._beside
 
     @property
@@ -196,7 +196,7 @@ class Dataset(Step):
 
 
 class _IndexWorker(UnitWorker):
-    """Checks one shard and writes the sidecar with its usable samples' keys and true labels."""
+    """Checks one shard, and writes a sidecar with the keys and true labels of its usable samples."""
 
     def __init__(self, urls: list[str], folder: str, form: ImageForm):
         self._urls, self._folder, self._form = urls, folder, form
@@ -250,7 +250,7 @@ class _IndexWorker(UnitWorker):
 
 
 def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:
-    """Return the class ids of samples, as far as they can be read."""
+    """Return the class ids of samples; unreadable ones are ignored."""
     found = set()
     for sample in samples:
         with suppress(UserError):
@@ -267,13 +267,13 @@ def _count_classes(facts: list[dict[str, Any]]) -> Counter[int]:
 
 
 def _add_passed_over(facts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how many members of all shards were passed over, and the first of them: name and reason."""
+    """Return the number of ignored members of all shards, and name and reason of the first ones."""
     first = [entry for fact in facts for entry in fact["passed_over"][1]]
     return {"members": sum(fact["passed_over"][0] for fact in facts), "first": first[:_KEPT_NAMES]}
 
 
 def say_passed_over(facts: Mapping[str, Any]) -> str:
-    """Say which members of shards are no part of any image; nothing if there are none."""
+    """Return in words which members of shards belong to no image; an empty text if there are none."""
     found = facts.get("passed_over", {"members": 0})
     if not found["members"]:
         return ""
@@ -282,7 +282,7 @@ def say_passed_over(facts: Mapping[str, Any]) -> str:
 
 
 def _place_of_largest(labels: list[int | None], keys: list[str]) -> tuple[int, str] | None:
-    """Return the largest class id of a shard and the key of the sample that has it; None without labels."""
+    """Return the largest class id of a shard and the key of its first sample; None without labels."""
     known = [(label, -row) for row, label in enumerate(labels) if label is not None]
     return (max(known)[0], keys[-max(known)[1]]) if known else None
 
@@ -297,9 +297,12 @@ def _largest_id(facts: list[dict[str, Any]], shards: list[ShardInfo]) -> str | N
 
 
 def _check_images(sidecars: list[str], shards: list[str]) -> int:
-    """Refuse a key that two shards have; return how many images have the pixels of another one.
+    """Refuse a key in two shards, and return the number of images with the pixels of another one.
 
-    Only hashes of keys and pixels are held, 16 bytes an image.
+    Memory holds hashes of keys and pixels only, 16 bytes an image.
+
+    Raises:
+        UserError: two samples have the same key.
     """
     hashes, pixels = [], []
     for url in sidecars:

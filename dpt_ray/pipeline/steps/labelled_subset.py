@@ -1,4 +1,4 @@
-"""The labelled subset: the only place where training's true labels come from."""
+"""The labelled subset: the only source of true labels for training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,12 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class LabelledSubset(Step):
-    """Which training images are labelled, and their labels.
+    """Choose the labelled training images, and store their labels.
 
     Args:
-        labels: how many, or which.
-        data: names the classes.
-        train_data: the images to choose from.
+        labels: the section `labels`.
+        data: the section `data`, for the names of classes in error messages.
+        train_data: indexes the training images.
         listed: the lines of `labels.file`.
     """
 
@@ -62,7 +62,7 @@ class LabelledSubset(Step):
 
 
 def _training_location(data: DataConfig) -> str | None:
-    """Return the URL of the training images; None for the embedded ones."""
+    """Return the URL of the training images; None for the embedded digits."""
     if data.train is None or data.train == "digits":
         return None
     return stores.absolute_url(data.train).rstrip("/")

@@ -14,13 +14,12 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class Predictions(Step):
-    """The class that a classifier predicts for every image of a set: one sidecar a shard.
+    """Predict the class of every image of a set. Each shard gets a sidecar.
 
-    Columns: `label` int64, the most probable class; `confidence` float32, its probability; with `features`, the
-    classifier's features, float32 (N, D); with `details`, `top_classes` int32 and `top_probabilities` float32, (N, k)
-    from the most probable down, and if labels are to be balanced `probabilities` float16 (N, C) and, with views,
-    `averaged_probabilities`, alike.
-    The label is the hard argmax of every image, without a confidence filter, labelled images included (reference: the
+    Columns: `label` int64, the most probable class; `confidence` float32, its probability. With `features`:
+    `features` float32 (N, D). With `details`: `top_classes` int32 and `top_probabilities` float32, (N, k) in descending
+    order. For balanced labels also `probabilities` float16 (N, C) and, with views, `averaged_probabilities` float16
+    (N, C). The label is the argmax for every image, labelled ones included, without a confidence filter (reference: the
     paper's S1).
 
     Args:

@@ -1,8 +1,8 @@
-"""Pseudo images: K images of every class, drawn from the generator by distributed batch inference.
+"""Pseudo images: K images of every class, sampled from the generator by distributed batch inference.
 
-Pseudo image i of class c is a function of (generator, sampling settings, c, i), with a random
-generator of its own. The images are numbered index by index through all classes, so every shard
-holds all classes evenly, and a smaller K is a prefix of a larger one.
+Pseudo image i of class c is a function of (generator, sampling settings, c, i), with random numbers of its own. Images
+are numbered by i first and by class second. So every shard contains all classes evenly, and the images of a smaller K
+are a prefix of those of a larger one.
 """
 
 from typing import Any
@@ -27,14 +27,14 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class PseudoImages(Step):
-    """The generator's images of every class, as shards.
+    """Sample images of every class, and store them as shards.
 
     Args:
-        config: how many, and how they are sampled.
+        config: the section `sampling`.
         seed: the run's seed.
-        generator: what draws them.
-        train_data: gives the classes.
-        latents: of the generator.
+        generator: trains the generator.
+        train_data: indexes the training images, which determine the number of classes.
+        latents: the section `stage2.latents`: where the autoencoder is.
     """
 
     name = "pseudo_images"

@@ -1,4 +1,4 @@
-"""Stage 2: the class-conditional diffusion model, trained on pseudo-labels alone."""
+"""Stage 2: the class-conditional diffusion model, trained on pseudo-labels only."""
 
 from functools import partial
 from typing import Any
@@ -22,19 +22,19 @@ from dpt_ray.pipeline.execution.train_network import train_network, training_set
 class TrainGenerator(Step):
     """Train a generator on all real images with their pseudo-labels.
 
-    It sees no true label: labelled images too carry the label that stage 1 predicts (the paper's S1), unless
-    `stage2.conditioning` says otherwise.
+    Training reads no true label: labelled images also have the label that stage 1 predicts (reference: the paper's S1).
+    `stage2.conditioning` can change that.
 
     Args:
-        config: the stage's settings.
-        data: the form of images and the order's lanes.
+        config: the section `stage2`.
+        data: the section `data`.
         seed: the run's seed.
-        train_data: all real training images.
-        pseudo_labels: what stage 1 predicts for them, or what was made of that.
-        latents: of the images, which it then learns in their place; labels join them when they are read.
+        train_data: indexes all real training images.
+        pseudo_labels: makes the labels: `Predictions`, `BalancedLabels` or `ConditioningLabels`.
+        latents: encodes the images, for a generator of latents; None for a generator of pixels.
 
     Raises:
-        UserError: when made, before a step: the latents are of another autoencoder than the settings' now is.
+        UserError: in `make`: the latents were made with another autoencoder than the one in the settings.
     """
 
     name = "generator"
@@ -102,7 +102,8 @@ class TrainGenerator(Step):
     def _latents(
         self, context: StepContext, index: DatasetIndex, labels: str, columns: tuple[str, ...]
     ) -> tuple[ImageSource, LatentDraw, dict[str, Any]]:
-        """Return the latents with their labels, what draws them, and what the generator's file says of them."""
+        """Return the source of latents with labels, the draw from moments, and the description for the generator's
+        file."""
         made = context.parents["latents"]
         form = made_form(made)
         found = find_autoencoder(self.config.latents.autoencoder or "")

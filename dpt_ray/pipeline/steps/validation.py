@@ -1,4 +1,4 @@
-"""Images that are kept out of all training, to compare settings on: the test split stays unread."""
+"""Validation images: held out of all training to compare settings, so that the test split stays unread."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,15 @@ _LABELS, _ROWS_FILE = "labels", "rows.json"
 
 
 class ValidationChoice(Step):
-    """Which training images are kept out.
+    """Choose the validation images among the training images.
 
-    They are ranked within their class by a hash of seed and key, so a smaller set is contained in a larger one.
+    A hash of seed and key ranks the images of a class, so a larger set contains a smaller one.
 
     Args:
-        config: from where and how many.
-        train_data: all training images.
-        labelled: the labelled ones. With `images: labelled` they are chosen from; otherwise they are spared, where
-            they are known beforehand (None: they will be drawn from what is left).
+        config: the section `validation` of the tune file.
+        train_data: indexes all training images.
+        labelled: chooses the labelled images. With `images: labelled` the validation images are some of them, otherwise
+            none of them. None if the labelled images are drawn afterwards, from the remaining images.
     """
 
     name = "validation_choice"
@@ -102,14 +102,14 @@ class ValidationChoice(Step):
 
 
 class DataPart(Step):
-    """The index of a part of the training images: those to train on, or those that were kept out of it.
+    """Index a part of the training images: the remaining training images, or the validation images.
 
-    Shards stay as they are; an index can leave rows of a shard out.
+    Shards are not changed: an index can leave out rows of a shard.
 
     Args:
-        part: which one.
-        train_data: all training images.
-        choice: what is kept out.
+        part: the part.
+        train_data: indexes all training images.
+        choice: chooses the validation images.
     """
 
     name = "data_part"
@@ -149,28 +149,28 @@ class DataPart(Step):
 
 
 def read_choice(url: str) -> Mapping[int, list[int]]:
-    """Return position of a shard -> rows of it that are kept out.
+    """Return position of a shard -> its rows with validation images.
 
     Raises:
-        UserError: the choice is absent, or none that this package wrote.
+        UserError: the file is missing, or not in the form that this package writes.
     """
     choice: dict[int, list[int]] = read_document(url, dict[int, list[int]], "a choice of images", REMOVE)
     return choice
 
 
 def _keep_rows(shard: ShardInfo, kept: np.ndarray) -> ShardInfo:
-    """Return a shard with some of its usable rows; all others join those that it leaves out."""
+    """Return a shard with only the `kept` ones of its usable rows."""
     usable = np.setdiff1d(np.arange(shard.samples + len(shard.skipped)), shard.skipped)
     left_out = np.setdiff1d(np.arange(shard.samples + len(shard.skipped)), usable[kept])
     return replace(shard, samples=len(kept), skipped=tuple(left_out.tolist()))
 
 
 class LabelledRest(Step):
-    """The labelled images that are left to train on when some were kept out.
+    """Select the labelled images among the remaining training images.
 
     Args:
-        labelled: all labelled images.
-        part: the images to train on.
+        labelled: chooses all labelled images.
+        part: indexes the remaining training images.
     """
 
     name = "labelled_rest"
