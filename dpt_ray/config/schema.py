@@ -167,7 +167,8 @@ LABEL_CHOICES = ("per_class", "fraction", "file")
 
 class LabelsConfig(Section):
     per_class: Count | None = None
-    """Number of labelled images of every class, drawn with `seed`. It is null if `fraction` or `file` is given."""
+    """Number of labelled images of every class, drawn with `seed`. The default does not apply if `fraction` or
+    `file` is given."""
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of every class that is labelled (at least one image each), drawn with `seed`."""
     file: Place | None = None
@@ -558,7 +559,7 @@ class GeneratorConfig(Section):
 
 class PseudoLabelsConfig(Section):
     top_k: Count = 5
-    """Number of most probable classes that are stored for every image, with their probabilities."""
+    """Number of most probable classes, at most all, that are stored for every image with their probabilities."""
     views: Annotated[int, Field(ge=0)] = 0
     """Number of weak views of an image (stage 1's augmentation) over which confidence is averaged; 0 uses the
     unaugmented image. The label always comes from the unaugmented image. A linear probe does not support views."""

@@ -36,7 +36,7 @@ from dpt_ray.distributed.checkpoints import (
     store_together,
 )
 from dpt_ray.distributed.cluster import Resources
-from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
@@ -82,16 +82,22 @@ def run_training(
     resources: Resources,
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
-    looks: Looks | None = None,
+    callback: EvaluationCallback | None = None,
 ) -> None:
     """Train to the end, resuming from the newest whole checkpoint if the same job was begun before.
 
-    What could not be read and was tolerated is in the folder's ledger (`ledger.py`). `looks` are told as they are
-    taken.
+    Shards that cannot be read and may be left out are listed in the folder (`skipped_log.py`).
+
+    Args:
+        job: the training.
+        resources: the number of workers, and what each reserves.
+        progress: shows how far the training is.
+        policy: the share of images that may be left out.
+        callback: evaluates the network while it trains.
 
     Raises:
-        UserError: damaged data, a loss that is not finite, checkpoints of another network, or a place that cannot be
-            written.
+        UserError: the data are damaged, a loss is not finite, the checkpoints belong to another network, or results
+            cannot be written.
     """
     from dpt_ray.distributed.reading import is_kept, open_source
 
@@ -105,7 +111,7 @@ def run_training(
         name: open_source(source, keep_bytes, streams=streams, training=resources, on_unreadable=on_unreadable)
         for name, (source, _) in job.sources.items()
     }
-    with BoardWatcher(progress, looks.tell if looks else None) as watcher:
+    with BoardWatcher(progress, callback.report if callback else None) as watcher:
         config = {
             "job": job,
             "readers": readers,
@@ -113,7 +119,7 @@ def run_training(
             "board": watcher.board,
             "title": progress.title,
             "left": left,
-            "looks": replace(looks, tell=_nobody) if looks else None,
+            "callback": replace(callback, report=_report_nothing) if callback else None,
             "plugins": plugins.registered(),
         }
         trainer = _trainer(config, job, resources)
@@ -165,18 +171,19 @@ def _fit(trainer: Any) -> Any:
     return result.result()
 
 
-def _nobody(share: float, score: float) -> None:
-    """In a worker, looks are told through the board."""
+def _report_nothing(share: float, score: float) -> None:
+    """Replace a callback's `report` in workers, which report through the board; it need not pickle then."""
 
 
 Complaint = tuple[str, str | None, str | None]
-"""What is wrong, where if that is known, and its remedy."""
+"""An error's description, its place if known, and its remedy if there is one."""
 
 
 def _worker(config: dict[str, Any]) -> Complaint | None:
-    """One training worker; returns what would only happen again if Ray Train tried again.
+    """Run one training worker; return an error that would occur again if Ray Train started the workers again.
 
-    Only what all workers notice together may be returned: one that left alone would be waited for by the others.
+    It returns only errors that occur on all workers together: a worker that left alone would block the collective
+    operations of the others.
     """
     import ray.train
     from ray.train.torch import get_device
@@ -184,7 +191,7 @@ def _worker(config: dict[str, Any]) -> Complaint | None:
     plugins.adopt(config["plugins"])
     problem = _unfit(config["job"], get_device())
     if agree(problem is not None):
-        is_first = ray.train.get_context().get_world_rank() == 0  # what the first one returns is what is told
+        is_first = ray.train.get_context().get_world_rank() == 0  # only the first worker's return value is shown
         if not agree(is_first and problem is not None) and problem is not None:
             raise problem
         return (problem.what, None, problem.fix) if problem is not None else None
@@ -203,7 +210,7 @@ def _worker(config: dict[str, Any]) -> Complaint | None:
 
 
 def _unfit(job: TrainingJob, device: Any) -> UserError | None:
-    """Return why this machine cannot compute as the settings say."""
+    """Return the error if this machine does not support the settings' precision or compilation, otherwise None."""
     try:
         check_compute(job.config.precision, job.cluster.compile, device)
     except UserError as error:
@@ -257,17 +264,17 @@ def _train(config: dict[str, Any]) -> None:
 
 
 class _Observer:
-    """What one worker does beside its training: it keeps checkpoints, and the first worker says how things stand."""
+    """Stores checkpoints on every worker, and reports progress on the first one."""
 
     def __init__(self, config: Mapping[str, Any], writer: CheckpointWriter, rank: int, device: Any):
         self._job: TrainingJob = config["job"]
-        self._looks: Looks | None = config["looks"]
+        self._callback: EvaluationCallback | None = config["callback"]
         self._board, self._title = config["board"] if rank == 0 else None, config["title"]
         self._writer, self._is_first, self._device = writer, rank == 0, device
         self._totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
 
     def on_log(self, state: TrainState, pace: Pace) -> None:
-        """Report a new row of the history, and take a look at the training if one is due."""
+        """Report a new row of the history, and evaluate the network if that is due."""
         self._writer.settle(wait=False)
         self._totals[TRAINING] += pace.seconds
         waited = torch.tensor(pace.data_wait_seconds, device=self._device)
@@ -276,28 +283,28 @@ class _Observer:
             row, totals = state.history[-1], dict(self._totals)
             told = {"done": row["images"], "rate": pace.images_per_second, "loss": row["loss"], "totals": totals}
             self._board.write.remote(self._title, told)
-        if self._looks is not None:
-            self._look(state, self._looks)
+        if self._callback is not None:
+            self._evaluate(state, self._callback)
 
-    def _look(self, state: TrainState, looks: Looks) -> None:
+    def _evaluate(self, state: TrainState, callback: EvaluationCallback) -> None:
         schedule = self._job.schedule
         before = state.history[-2]["images"] if len(state.history) > 1 else 0
-        share = looks.due(int(before), state.images_seen, schedule.num_steps * schedule.images_per_step)
+        share = callback.due(int(before), state.images_seen, schedule.num_steps * schedule.images_per_step)
         if share is None:
             return
         network = self._job.finish(state) if self._is_first or state.sharded else b""
         if self._board is not None:
-            self._board.look.remote(self._title, share, looks.judge(network))
+            self._board.look.remote(self._title, share, callback.evaluate(network))
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Keep a checkpoint."""
+        """Store a checkpoint."""
         began = time.monotonic()
         self._writer.save(state)
         self._totals[CHECKPOINTS] += 1
         self._totals[CHECKPOINT] += time.monotonic() - began
 
     def on_snapshot(self, state: TrainState) -> None:
-        """Store the further averages, one at a time: each is as large as the network."""
+        """Store the power averages, one at a time, since each is as large as the network."""
         files = snapshot_files(state)
         for _ in state.power_averages:
             file = dict([next(files)]) if self._is_first or state.sharded else {}
@@ -305,7 +312,7 @@ class _Observer:
 
 
 def _restore(state: TrainState, config: dict[str, Any], rank: int) -> Restored:
-    """Load the newest whole checkpoint, and say so and what is wrong with others."""
+    """Load the newest complete checkpoint, and report it and the damaged ones."""
     restored = restore(state, config["job"].folder)
     if rank == 0:
         for note in restored.notes:

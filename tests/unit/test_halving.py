@@ -8,7 +8,7 @@ import ray
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed import cluster
-from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.tuning import GroupedHalving, Halving, LooksSoFar
 from dpt_ray.errors import UserError
 
@@ -57,7 +57,7 @@ def test_the_final_result_is_no_look():
 
 
 def test_a_look_is_due_once_where_its_share_is_passed():
-    looks = Looks((0.25, 0.5), lambda network: 0.0, lambda share, score: None)
+    looks = EvaluationCallback((0.25, 0.5), lambda network: 0.0, lambda share, score: None)
     rows = [looks.due(before, before + 10, 100) for before in range(0, 100, 10)]
     assert rows == [None, None, 0.25, None, 0.5, None, None, None, None, None]
     assert looks.due(0, 80, 100) == 0.5

@@ -35,7 +35,7 @@ def test_pseudo_images_apart_are_weighted_and_pass_through_the_network_with_the_
     assert set(metrics) == {"loss", "labelled_loss"}
 
 
-def test_rows_apart_are_normalised_by_themselves_and_leave_the_running_statistics_alone():
+def test_auxiliary_rows_are_normalised_by_themselves_and_leave_the_running_statistics_alone():
     torch.manual_seed(0)
     real, pseudo = torch.randn(4, 2, 3, 3) + 5, 3 * torch.randn(6, 2, 3, 3) - 1
     norm, alone, other = BatchNorm2d(2), BatchNorm2d(2), BatchNorm2d(2)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.progress import ProgressLine, StepProgress
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 
@@ -24,7 +24,7 @@ class StepContext:
         cluster: how the work is spread.
         title: what to call the step when talking to people.
         policy: how many images may be left out.
-        looks: taken at a training on its way.
+        callback: evaluates a training while it runs.
     """
 
     folder: str
@@ -32,7 +32,7 @@ class StepContext:
     cluster: ClusterConfig
     title: str
     policy: SkipPolicy
-    looks: Looks | None = None
+    callback: EvaluationCallback | None = None
 
     def file(self, *parts: str) -> str:
         """Return the URL of a file in the artifact's folder."""

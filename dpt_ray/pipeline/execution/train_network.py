@@ -66,7 +66,7 @@ def train_network(
             resources=training_resources(cluster),
             progress=context.progress(math.ceil(config.images / images_per_step) * images_per_step),
             policy=context.policy,
-            looks=context.looks,
+            callback=context.callback,
         )
     remove_checkpoints(context.folder)
     history = read_history_file(context.file(HISTORY_FILE))
