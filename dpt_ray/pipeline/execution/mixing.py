@@ -65,7 +65,7 @@ def mix(context: StepContext, config: ClassifierConfig, data: DataConfig, index:
 def _pseudo_images(
     context: StepContext, config: ClassifierConfig, form: Any, num_classes: int
 ) -> tuple[ImageSource, dict[str, Any]]:
-    """Return the pseudo images that are used, labelled with the class that was requested of the generator."""
+    """Return the pseudo images that are used, labelled with the classes that were requested from the generator."""
     index = read_index(context.parents[PSEUDO_IMAGES].url)
     requested = conditioning_labels(index)
     used = [np.ones(len(labels), bool) for labels in requested]
@@ -84,7 +84,7 @@ def _pseudo_images(
     ]
     if not shards:
         raise UserError(
-            "stage 1 sees another class than was requested for in every pseudo image, so none is left",
+            "stage 1 sees another class than the requested one in every pseudo image, so none is left",
             where="stage3.mixing.only_agreeing",
             fix="set it to false, lower least_confidence, or train the generator longer",
         )
