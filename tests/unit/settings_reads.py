@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from ray.train import torch as ray_torch
 from run_in_process import without_ray
 
+from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.scalars import is_section
 from dpt_ray.config.schema import ClusterConfig, Section
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class
+from dpt_ray.core.training import from_settings
 from dpt_ray.data.loading.source import ImageSource, new_arrays, read_rows
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.distributed import ray_training
@@ -81,6 +83,13 @@ class Reads:
                 self._hold(made, self._prefixes[id(section)])
             return made
 
+        def unread(section: Section) -> dict[str, str]:
+            names = set(self.names)
+            found = unread_settings(section)
+            self.names = names  # to evaluate the marks of all fields is not to read their values
+            return found
+
+        patch.setattr(from_settings, "unread_settings", unread)
         patch.setattr(Section, "__getattribute__", read)
         patch.setattr(Section, "model_copy", copied)
         for holder, attribute in _SEED_HOLDERS.items():
