@@ -45,7 +45,7 @@ def report_user_error(error: UserError) -> int:
 
 def report_interruption() -> int:
     """Print that the job was interrupted; return the exit status."""
-    _print_error("interrupted: the same command goes on from here")
+    _print_error("interrupted: run the same command again to resume")
     return INTERRUPTED
 
 
