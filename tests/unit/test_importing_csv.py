@@ -144,7 +144,7 @@ def test_a_row_with_more_or_fewer_fields_is_one_line(root):
         table(root, "file,label\n1.png\n")
     )
     several = 'note,file,label\n"x\ny",1.png,cat\nz,2.png\nz,2.png,cat,\nz,3.png,dog\n'
-    assert "row 2 (line 4) has 2 fields but the header has 3 (1 more rows have another number of fields, too)" in (
+    assert "row 2 (line 4) has 2 fields but the header has 3 (1 more rows have a wrong number of fields)" in (
         complaint(table(root, several))
     )
 

@@ -226,10 +226,10 @@ def test_a_struct_is_read_as_numbers_texts_structs_and_lists():
     one: dict = {1: {}}
     everything = Reader(data, {1: {}, 2: one, 3: one, 4: {}, 5: {}, 6: {}, 7: {}})
     assert everything.read_struct() == {1: 1, 2: {1: 2}, 3: [{1: 2}, {1: 2}], 4: 3, 5: b"x", 6: [b"y"]}
-    assert (everything.place, everything.elements) == (len(data), 6)
+    assert (everything.offset, everything.elements) == (len(data), 6)
     nothing = Reader(data, {})
     assert nothing.read_struct() == {}
-    assert (nothing.place, nothing.elements) == (len(data), 4)
+    assert (nothing.offset, nothing.elements) == (len(data), 4)
     assert Reader(data, {3: {}}).read_struct() == {3: [{}, {}]}
     with pytest.raises(ThriftError, match="a field stands twice"):
         Reader(b"\x15\x02\x05\x02\x04\x00", one).read_struct()
