@@ -40,7 +40,7 @@ def measure_reading(
     store_mib: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Compare the rates of reading, then measure the memory of a long stream.
+    """Compare the rates of reading, then measure the memory of a long stream; return all results, JSON-like.
 
     Args:
         shards: path or URL of a folder of shards, or `PHOTOS`.
@@ -51,9 +51,6 @@ def measure_reading(
         cpus: CPUs of the local Ray, and worker processes of webdataset's loader.
         store_mib: limit of the object store in the measurement of memory, in MiB.
         say: called with each result, as a line of text, when it is known.
-
-    Returns:
-        All results, JSON-like.
     """
     with tempfile.TemporaryDirectory() as folder:
         if shards == PHOTOS:

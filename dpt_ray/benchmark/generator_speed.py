@@ -132,20 +132,8 @@ def measure_sampling(
 ) -> dict[str, Any]:
     """Time guided sampling with DPM-Solver++(2M), with our denoiser and with the published one.
 
-    Args:
-        size: a key of `SIZES`.
-        batch: images that are sampled at once.
-        rounds: timed rounds of each contestant.
-        seconds: approximate length of a turn.
-        device: "cpu" or "cuda".
-        precision: precision of our network.
-        compiled: compile our network.
-        guidance_scale: as `sampling.guidance_scale`.
-        steps: steps of the sampler.
-        say: called with each result, as a line of text, when it is known.
-
-    Returns:
-        All results, JSON-like.
+    `batch` images are sampled at once, in `steps` steps. The other arguments and the result are those of
+    `measure_generator`.
     """
     job = _Training(size, batch, device, precision, compiled)
     config = SamplingConfig(guidance_scale=guidance_scale, steps=steps)
