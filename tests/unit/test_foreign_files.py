@@ -52,7 +52,7 @@ def test_a_file_of_another_kind_says_what_it_is(tmp_path):
     classifier.write_bytes(save_network(network, described))
     assert "holds a classifier, not a generator" in one_line(Generator, str(classifier))
     classifier.write_bytes(save_network(network, {"model": "mine"}))
-    assert "not a network file: it does not say what it is" in one_line(Generator, str(classifier))
+    assert "not a network file: its metadata name no kind of network" in one_line(Generator, str(classifier))
     classifier.write_bytes(save_network(network, {**described, "num_classes": 4}))
     assert "does not fit its own description (with head.bias of shape (3,), not (4,))" in one_line(
         Classifier, str(classifier)
@@ -95,7 +95,7 @@ def test_snapshots_of_another_network_are_refused(tmp_path):
 def test_a_generator_without_label_dropout_is_not_guided(tmp_path):
     generator = Generator(written(tmp_path, label_dropout=0.0))
     told = one_line(generator.draw, SamplingConfig(guidance_scale=0.4, steps=2), 0, [(0, 0)])
-    assert "was trained without label dropout, so a guidance scale of 0.4 means nothing" in told
+    assert "was trained without label dropout, so it cannot be sampled with a guidance scale of 0.4" in told
     assert "guidance_scale=0" in told
     assert generator.draw(SamplingConfig(guidance_scale=0, steps=2), 0, [(0, 0)]).shape == (1, 1, 8, 8)
 

@@ -245,7 +245,7 @@ def test_what_is_no_autoencoder_is_refused_in_one_line(kl, tmp_path):
         find_autoencoder, copied(kl, tmp_path, _class_name="UNet2DModel")
     )
     assert "latents_mean" in told(find_autoencoder, copied(kl, tmp_path, latents_mean=[0.0] * 4))
-    assert "garbles a setting" in told(find_autoencoder, copied(kl, tmp_path, block_out_channels=None))
+    assert "invalid settings of AutoencoderKL" in told(find_autoencoder, copied(kl, tmp_path, block_out_channels=None))
     (tmp_path / "config.json").write_text("{")
     assert "config.json" in told(find_autoencoder, str(tmp_path))
 
@@ -502,7 +502,7 @@ def test_another_autoencoder_or_scale_is_refused_before_a_step(generator, tiny, 
     assert Generator(generator, latents=LatentsConfig(autoencoder=place, scale=0.5))
     assert "of another autoencoder" in told(Generator, generator, latents=LatentsConfig(autoencoder=tiny))
     complaint = told(Generator, generator, latents=LatentsConfig(autoencoder=place, scale=0.18215))
-    assert "latents times 0.5, not 0.18215; set it to 0.5" in complaint
+    assert "latents scaled by 0.5, not 0.18215; set it to 0.5" in complaint
     copied(place, tmp_path / "autoencoder", scaling_factor=0.3)
     assert "of another autoencoder" in told(Generator, generator)
 
