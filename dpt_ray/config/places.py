@@ -18,7 +18,8 @@ _NOT_IN_NAMES = '/\\*?"<>|[]#%'
 """Characters with a meaning in paths, URLs, file patterns or other operating systems."""
 
 _SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "http", "https", "ftp", "sftp", "hdfs", "az", "abfs", "abfss")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"<>]*")
+# The length of a scheme is bounded: each of a million letters in a row could begin one that goes on to the last.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}:/+[^\s'\"<>]*")
 _USER = re.compile(
     r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:/+)"
     r"(?:[^/?#\s]*@"  # user@ or user:password@

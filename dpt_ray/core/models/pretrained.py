@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from dpt_ray.core.weights import check_header
 from dpt_ray.text import one_line
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -60,6 +61,8 @@ def check_weights(config: Mapping[str, Any], file: str | Path, build: Callable[[
         ValueError: the file is damaged, or the network has more parameters than the file.
     """
     try:
+        with open(file, "rb") as begin:
+            check_header(begin.read(8))
         with safe_open(file, "pt") as tensors:
             held = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

@@ -17,7 +17,7 @@ from dpt_ray.core.objective import Objective
 from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.power_ema import PowerEma
-from dpt_ray.core.weights import read_metadata
+from dpt_ray.core.weights import check_header, read_metadata
 from dpt_ray.text import one_line
 
 
@@ -99,6 +99,7 @@ class TrainState:
             ForeignCheckpointError: it is damaged or belongs to another training.
         """
         try:
+            check_header(data)
             tensors, metadata = load(data), read_metadata(data)
             weights = {part: _with_prefix(tensors, f"{part}.") for part in self._parts()}
             for part, module in self._parts().items():
