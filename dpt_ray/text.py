@@ -1,7 +1,5 @@
 """Text from data, shown to people: no terminal, log, report or spreadsheet may obey what it holds."""
 
-import html
-
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
@@ -26,11 +24,6 @@ def printable_lines(text: str) -> str:
 def shortened(text: str, longest: int = 200) -> str:
     """Return the beginning of a text of any length, with three dots where something is missing."""
     return text if len(text) <= longest else f"{text[:longest]}..."
-
-
-def html_text(text: str) -> str:
-    """Return text as it stands in HTML, in an attribute too."""
-    return html.escape(printable_lines(text))
 
 
 def csv_cell(value: object) -> object:
