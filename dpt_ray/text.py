@@ -1,7 +1,5 @@
 """Escape text from data, so that it cannot control a terminal, log, report or spreadsheet that shows it."""
 
-import html
-
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of text that spreadsheets evaluate as a formula."""
 
@@ -26,11 +24,6 @@ def printable_lines(text: str) -> str:
 def shortened(text: str, longest: int = 200) -> str:
     """Return a text of at most `longest` characters, followed by three dots if it was cut."""
     return text if len(text) <= longest else f"{text[:longest]}..."
-
-
-def html_text(text: str) -> str:
-    """Return text escaped for HTML content and attributes."""
-    return html.escape(printable_lines(text))
 
 
 def csv_cell(value: object) -> object:
