@@ -42,10 +42,10 @@ def test_every_test_that_the_document_names_is_there():
         f"{slow_images.MAX_PLAIN_BYTES / 1e6:g} MB of digits or {slow_images.MAX_PLAIN_COMMENTS:,} comments",
         f"a PNG has at most {slow_images.MAX_CHUNKS:,} chunks beside its pixels",
         f"a page has at most {parquet_file._MAX_IMAGE_PAGE >> 20} MiB "
-        f"(of texts {parquet_file._MAX_TEXT_PAGE >> 20} MiB) or {parquet_pages.MOST_COMPRESSED} times its compressed "
+        f"(of texts {parquet_file._MAX_TEXT_PAGE >> 20} MiB) or {parquet_pages.MAX_COMPRESSION} times its compressed "
         f"bytes; rows are decoded {parquet_file.MAX_BATCH_BYTES >> 20} MiB at a time; "
-        f"above {parquet_table._FREE_BYTES >> 20} MiB, "
-        f"a row group decodes to at most {parquet_table._MOST_REPEATED:,} times its bytes; "
+        f"above {parquet_table._UNCHECKED_BYTES >> 20} MiB, "
+        f"a row group decodes to at most {parquet_table._MAX_EXPANSION:,} times its bytes; "
         f"labels have at most {parquet_footer.MAX_LABEL_BYTES >> 20} MiB a row group",
         f"refused above {parquet_file.MAX_ROWS_WITHOUT_BYTES:,} rows and a row for each {parquet_file._BYTES_A_ROW} "
         f"bytes, above {parquet_file._MAX_STRUCTS:,} structs, above {parquet_file._MAX_FOOTER_BYTES >> 20} MiB",
