@@ -19,7 +19,7 @@ from dpt_ray.data.shards.listed_paths import ListedPaths
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.text import printable
+from dpt_ray.text import printable, shortened
 
 FILE_COLUMN, LABEL_COLUMN = "file", "label"
 
@@ -141,7 +141,7 @@ def _join(found: Sequence[FoundRow], meanings: dict[str, str | None], table: str
                 contradicted[entry["name"]] = entry
                 continue
         if earlier is not row:
-            repeated.append(Ignored(printable(row.file), f"named again on line {row.line} of the table"))
+            repeated.append(Ignored(shortened(printable(row.file)), f"named again on line {row.line} of the table"))
     refused += [
         Skipped(contradicted[name]["url"], None, "has two labels in the table") for name in sorted(contradicted)
     ]

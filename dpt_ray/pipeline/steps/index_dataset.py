@@ -31,7 +31,7 @@ from dpt_ray.pipeline.artifacts.dataset import NO_LABEL, image_form, summarise_s
 from dpt_ray.pipeline.artifacts.shards import lost_classes, say_ignored, written_shards
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 from dpt_ray.pipeline.execution.step import Step, StepContext
-from dpt_ray.text import printable
+from dpt_ray.text import printable, shortened
 
 _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"
@@ -237,7 +237,10 @@ class _IndexWorker(UnitWorker):
                 "without_perceptual_hash": int((~is_comparable(hashes.perceptual[usable])).sum()),
                 "rows_out": sorted(unusable),
                 "deep": [levels.images, levels.largest],
-                "passed_over": [len(passed_over), [[printable(n), why] for n, why in passed_over[:_KEPT_NAMES]]],
+                "passed_over": [
+                    len(passed_over),
+                    [[shortened(printable(n)), why] for n, why in passed_over[:_KEPT_NAMES]],
+                ],
                 "skipped": [entry.to_json() for entry in skipped],
                 "largest_id": _place_of_largest(labels, [samples[row].key for row in usable]),
                 "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
