@@ -52,6 +52,7 @@ def measure_stream_memory(source: ImageSource, shuffle_window: int, cpus: int, s
     import ray
 
     from dpt_ray.benchmark.readers import ours_cold
+    from dpt_ray.distributed import ray_internals
 
     ray.shutdown()
     ray.init(
@@ -71,7 +72,7 @@ def measure_stream_memory(source: ImageSource, shuffle_window: int, cpus: int, s
         began = time.perf_counter()
         images = ours_cold(longer, shuffle_window)(1)
         seconds = time.perf_counter() - began
-    spilled = _spilled_bytes()
+    spilled = ray_internals.spilled_bytes()
     ray.shutdown()
     return StreamMemory(
         store_mib, longer.decoded_bytes / MIB, sampler.peaks_of_thirds(), spilled / MIB, images / seconds
@@ -112,11 +113,3 @@ def _total_mib() -> float:
         except psutil.Error:  # it ended
             continue
     return total / MIB
-
-
-def _spilled_bytes() -> int:
-    import ray
-    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
-
-    state = get_state_from_address(ray.get_runtime_context().gcs_address)
-    return get_memory_info_reply(state).store_stats.spilled_bytes_total

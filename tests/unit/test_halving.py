@@ -71,7 +71,7 @@ def of(monkeypatch):
         have = {"CPU": cpus, "GPU": gpus, "object_store_memory": 1e9}
         monkeypatch.setattr(ray, "cluster_resources", lambda: have)
 
-    monkeypatch.setattr(cluster, "_parts", 1)
+    monkeypatch.setattr(cluster, "_runs", 1)
     return set_resources
 
 
@@ -93,7 +93,7 @@ def test_as_many_runs_as_the_cluster_has_room_for(of, cpus, gpus, config, runs):
     of(cpus, gpus)
     settings = ClusterConfig(**config)
     assert cluster.concurrent_runs(settings, wanted=10) == runs
-    cluster.use_part_of(runs)
+    cluster.share_cluster(runs)
     training, inference = cluster.training_resources(settings), cluster.inference_resources(settings)
     # All trainings at once leave room for the largest single task, which then ends by itself.
     held = runs * training.processes * training.cpus

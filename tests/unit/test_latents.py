@@ -385,8 +385,8 @@ def write_labels(tmp_path: Path, keys: list[str], first: int = 0) -> None:
 
 
 def read(source: ImageSource, rows: list[int]) -> dict[str, np.ndarray]:
-    pieces = list(read_rows(source.shards[0], rows, source.form, new_arrays(source.form, 2)))
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    blocks = list(read_rows(source.shards[0], rows, source.form, new_arrays(source.form, 2)))
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def test_labels_join_latents_when_they_are_read_and_the_shard_is_not(source, tmp_path):
@@ -398,8 +398,8 @@ def test_labels_join_latents_when_they_are_read_and_the_shard_is_not(source, tmp
     write_labels(tmp_path, [f"key{n}" for n in range(5)], first=10)
     assert read(source, [3, 0, 4])["label"].tolist() == [13, 10, 14]
     out = np.empty((3, *source.form.shape), np.float32)
-    (piece,) = read_rows(source.shards[0], [1, 2, 3], source.form, lambda rows: out[:rows])
-    np.testing.assert_array_equal(piece["image"], stored[1:4])
+    (block,) = read_rows(source.shards[0], [1, 2, 3], source.form, lambda rows: out[:rows])
+    np.testing.assert_array_equal(block["image"], stored[1:4])
     np.testing.assert_array_equal(out, stored[1:4])
     assert source.decoded_bytes == stored.nbytes
 
