@@ -27,6 +27,7 @@ class Verb(click.Command):
 
         def job() -> None:
             job_log.check_format()
+            job_log.show_warnings()
             call()
 
         return run_guarded(job)

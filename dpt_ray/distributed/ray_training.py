@@ -111,7 +111,7 @@ def run_training(
         name: open_source(source, keep_bytes, streams=streams, training=resources, on_unreadable=on_unreadable)
         for name, (source, _) in job.sources.items()
     }
-    with BoardWatcher(progress, callback.report if callback else None) as watcher:
+    with progress, BoardWatcher(progress, callback.report if callback else None) as watcher:
         config = {
             "job": job,
             "readers": readers,

@@ -59,11 +59,12 @@ class Overlap(Step):
         train, test = (read_index(context.parents[role].url) for role in ("train_data", "test_data"))
         held = _joined([test.hashes(position) for position in range(len(test.shards))])
         search = DuplicateSearch(held, limits_for(self._data.image_size), MOST_LISTED)
-        progress, seen = context.progress(train.num_images), 0
-        for position, shard in enumerate(train.shards):
-            search.add(position, train.hashes(position))
-            seen += shard.samples
-            progress.update(seen)
+        seen = 0
+        with context.progress(train.num_images) as progress:
+            for position, shard in enumerate(train.shards):
+                search.add(position, train.hashes(position))
+                seen += shard.samples
+                progress.update(seen)
         near = sorted(search.near.listed, key=lambda pair: (pair.bits, pair.held_row, pair.shard, pair.row))
         named = _NamedPairs(train, test).name([*search.exact.listed, *near])
         stores.write_bytes(context.file(PAIRS_FILE), _table(named))
