@@ -109,7 +109,7 @@ def package_working_dir(folder: str, package: Path, *, include_gitignore: bool) 
 
 
 def protocol_services() -> Iterator[Any]:
-    """Yield the descriptors of all gRPC services of Ray's own protocol; for a test that none answers without a token."""
+    """Yield the descriptors of all gRPC services of Ray's protocol, for tests of its authentication."""
     package = importlib.import_module("ray.core.generated")
     for folder in package.__path__:
         for file in sorted(Path(folder).glob("*_pb2.py")):
