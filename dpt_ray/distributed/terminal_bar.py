@@ -11,12 +11,14 @@ from rich.text import Text
 from dpt_ray.text import printable
 
 BAR_WIDTH = 20
+NARROW = 60
+"""Columns of a terminal below which details are left out: a few characters of them say nothing."""
 
 
 class TerminalBar:
     """Title, bar, per cent, time left and details of one piece of work.
 
-    On a narrow terminal the details and the bar give way first. While it is shown, what the process prints on its
+    On a narrow terminal the details give way first, then the bar. While it is shown, what the process prints on its
     standard streams appears above it, if these are terminals too.
 
     Args:
@@ -56,7 +58,7 @@ class TerminalBar:
             completed=share * max(1, self._total),
             share=f"{int(100 * share):>3}%",
             left=left,
-            details=details,
+            details=details if self._console.width >= NARROW else "",
             refresh=True,
         )
 
