@@ -42,7 +42,7 @@ class TerminalBar:
             redirect_stderr=ours,
             redirect_stdout=ours and sys.stdout.isatty(),
         )
-        self._task = self._progress.add_task("", total=max(1, total), title=title, share="", left="", details="")
+        self._task = self._progress.add_task("", total=1.0, title=title, share="", left="", details="")
         self._progress.start()
 
     @staticmethod
@@ -55,7 +55,7 @@ class TerminalBar:
         share = min(1.0, done / self._total) if self._total else 1.0
         self._progress.update(
             self._task,
-            completed=share * max(1, self._total),
+            completed=share,
             share=f"{int(100 * share):>3}%",
             left=left,
             details=details if self._console.width >= NARROW else "",
