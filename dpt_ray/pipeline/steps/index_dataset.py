@@ -55,7 +55,7 @@ class Dataset(Step):
     """
 
     name = "dataset"
-    version = 3
+    version = 4
 
     def __init__(
         self, split: Split, data: DataConfig, found: FoundData, imported: Step | None = None, train: Step | None = None
