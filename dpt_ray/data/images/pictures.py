@@ -86,7 +86,7 @@ def read_picture(
         header = read_header(data)
         refuse_many_scans(data, header)
         file, stated = bare_jpeg(data, header), header.orientation
-    with _open(file) as image:
+    with _open(file, max_pixels) as image:
         image_format, mode = image.format or "", image.mode
         refuse_size(image.width, image.height, len(data), max_pixels, black_and_white=mode == "1")
         if image_format == "TIFF":
@@ -94,7 +94,7 @@ def read_picture(
         if image_format == "PPM":
             read_as_stored(image)
         _refuse(slow_pixels(image, data))
-        deep = read_deep(image, file, lambda: _open(file))
+        deep = read_deep(image, file, lambda: _open(file, max_pixels))
         if deep is not None:
             upright = deep.to_8_bits(_white(deep.stated, deep.largest(), white, levels))
             del deep
@@ -164,7 +164,7 @@ _ADDRESS = re.compile(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>")
 """Pillow's messages contain the address of the object that it read, which differs in every process."""
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
@@ -172,6 +172,9 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         if found in NOT_DECODED:
             raise RefusedImageError(f"is a {found} image, which is not read; {NOT_DECODED[found]}") from None
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit is far above ours
+        pixels = re.sub(r"\D+(\d+).*", r"\1", str(error))
+        raise RefusedImageError(f"has {pixels} pixels; at most {max_pixels} are read") from None
 
 
 def _white(stated: int | None, largest: int, white: int | None, levels: Levels | None) -> int:
