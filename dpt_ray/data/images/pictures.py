@@ -173,8 +173,9 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
             raise RefusedImageError(f"is a {found} image, which is not read; {NOT_DECODED[found]}") from None
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit is far above ours
-        pixels = re.sub(r"\D+(\d+).*", r"\1", str(error))
-        raise RefusedImageError(f"has {pixels} pixels; at most {max_pixels} are read") from None
+        pixels = re.search(r"\d+", str(error))
+        claimed = pixels[0] if pixels else "too many"
+        raise RefusedImageError(f"has {claimed} pixels; at most {max_pixels} are read") from None
 
 
 def _white(stated: int | None, largest: int, white: int | None, levels: Levels | None) -> int:
