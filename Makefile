@@ -93,7 +93,7 @@ demo: $(INSTALLED)
 docs: $(TOOLS_INSTALLED)
 	$(TOOLS)/bin/sphinx-build --quiet --fail-on-warning --conf-dir infra/docs --doctree-dir build/doctrees docs site
 
-# Two processes: tests of Ray in one, in order, and the others in the other one, or in whichever is free.
+# Two processes: one runs the tests of Ray, the other one all others; tests/conftest.py groups them.
 test: lint $(STORE_INSTALLED)
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations=30
 

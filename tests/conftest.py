@@ -11,23 +11,23 @@ pytest.register_assert_rewrite("store_contract")  # tests that modules of severa
 
 
 def pytest_collection_modifyitems(items):
-    """Group tests for `--dist loadgroup`: tests of one group run in one process, in order.
+    """Group tests for `--dist loadgroup`, which runs the tests of one group in one process, in order.
 
-    Tests of the shared Ray, and those of the shared object store, are a group each; any other file is one. The longest
-    groups come first, so that no process is left with one of them at the end.
+    All tests that start Ray are one group: two Rays on two cores start and compute slowly. Any other file is a group.
+    The group of Ray takes longest, so it comes first.
     """
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _LONG.index(_group(item)) if _group(item) in _LONG else len(_LONG))
+    items.sort(key=lambda item: _group(item) != _RAY)
 
 
-_LONG = ("ray", "storage", "security")
+_RAY = "ray"
+_WITH_RAY = ("distributed", "storage", "pipeline", "security", "infra/test_local_run.py")
 
 
 def _group(item) -> str:
-    folder = item.path.relative_to(TESTS).parts[0]
-    group = {"distributed": "ray", "pipeline": "ray"}.get(folder, folder)
-    return group if group in _LONG else item.path.stem
+    name = item.path.relative_to(TESTS).as_posix()
+    return _RAY if name.startswith(_WITH_RAY) else name
 
 
 @pytest.fixture(scope="session")
