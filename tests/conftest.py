@@ -10,6 +10,7 @@ TESTS = Path(__file__).parent
 pytest.register_assert_rewrite("store_contract")  # tests that modules of several folders import
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Group tests for `--dist loadgroup`, which runs the tests of one group in one process, in order.
 
