@@ -10,15 +10,16 @@ TESTS = Path(__file__).parent
 pytest.register_assert_rewrite("store_contract")  # tests that modules of several folders import
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """Group tests for `--dist loadgroup`, which runs the tests of one group in one process, in order.
 
     All tests that start Ray are one group: two Rays on two cores start and compute slowly. Any other file is a group.
-    The group of Ray takes longest, so it comes first.
     """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the tests of Ray, which take longest."""
     items.sort(key=lambda item: _group(item) != _RAY)
 
 

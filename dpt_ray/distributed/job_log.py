@@ -66,7 +66,8 @@ def tell(text: str, *, level: str = "info", stream: TextIO | None = None, **fiel
         stream: standard output if None.
         fields: JSON only; they win over those of the context. `event` is what kind of thing it is.
     """
-    _log.log(_LEVELS[level], text, extra={"fields": fields, "stream": stream or sys.stdout})
+    # Escaped here and not in the formatter alone: others may handle the records, too.
+    _log.log(_LEVELS[level], printable_lines(text), extra={"fields": fields, "stream": stream or sys.stdout})
 
 
 def show_warnings() -> None:
