@@ -95,7 +95,7 @@ docs: $(TOOLS_INSTALLED)
 
 # Two processes: one runs the tests of Ray, the other one all others; tests/conftest.py groups them.
 test: lint $(STORE_INSTALLED)
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations=30
+	$(VENV)/bin/pytest --numprocesses 2 --no-loadscope-reorder --durations=30
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -10,26 +10,32 @@ TESTS = Path(__file__).parent
 pytest.register_assert_rewrite("store_contract")  # tests that modules of several folders import
 
 
-def pytest_itemcollected(item):
-    """Group tests for `--dist loadgroup`, which runs the tests of one group in one process, in order.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let `--numprocesses` run the tests of one group in one process, in order.
 
     All tests that start Ray are one group: two Rays on two cores start and compute slowly. Any other file is a group.
     """
-    item.add_marker(pytest.mark.xdist_group(_group(item)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid.partition("::")[0].removeprefix("tests/"))
+
+    return GroupScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items):
     """Begin with the tests of Ray, which take longest."""
-    items.sort(key=lambda item: _group(item) != _RAY)
+    items.sort(key=lambda item: _group(item.path.relative_to(TESTS).as_posix()) != _RAY)
 
 
 _RAY = "ray"
-_WITH_RAY = ("distributed", "storage", "pipeline", "security", "infra/test_local_run.py")
+_WITH_RAY = ("distributed/", "storage/", "pipeline/", "security/", "infra/test_local_run.py")
 
 
-def _group(item) -> str:
-    name = item.path.relative_to(TESTS).as_posix()
-    return _RAY if name.startswith(_WITH_RAY) else name
+def _group(file: str) -> str:
+    return _RAY if file.startswith(_WITH_RAY) else file
 
 
 @pytest.fixture(scope="session")
