@@ -26,7 +26,8 @@ class UserError(Exception):
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
         self.what, self.where, self.fix = _bounded(what), where and _bounded(where), fix and _bounded(fix)
         message = f"{self.where}: {self.what}" if where else self.what
-        super().__init__(message + (f"; {self.fix}" if fix else ""))
+        line = printable(" ".join((message + (f"; {self.fix}" if fix else "")).split()))
+        super().__init__(_cut(line, 3 * _LONGEST))  # an escaped character is several
 
     def __reduce__(
         self,
@@ -58,9 +59,12 @@ def expecting(what: str, where: str, fix: str | None = None) -> Iterator[None]:
 
 
 def _bounded(text: str) -> str:
-    """Return a part of a message on one line, without secrets."""
-    text = printable(" ".join(redacted(text).split()))
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    """Return a part of a message without secrets."""
+    return _cut(redacted(text), _LONGEST)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _rebuild(kind: type[UserError], what: str, where: str | None, fix: str | None) -> UserError:
