@@ -58,7 +58,7 @@ def predict(
     "classes",
     multiple=True,
     metavar="NAME",
-    help="Name or id of a class; may be repeated.",
+    help="Name or id of a class; may be repeated. Default: all classes.",
 )
 @click.option("--count", type=click.IntRange(min=1), default=10, help="Images of each class.")
 @click.option("--format", "kind", type=OneOf(lambda: ("png", "jpeg")), default="png", help="Format of the files.")

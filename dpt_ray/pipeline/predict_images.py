@@ -21,7 +21,7 @@ from dpt_ray.export.loaded_classifier import LoadedClassifier, load_classifier
 from dpt_ray.pipeline.execution.run_processes import run_processes
 from dpt_ray.pipeline.export_run import export_classifier
 from dpt_ray.pipeline.prediction_inputs import EncodedImage, find_inputs, read_images, units_of
-from dpt_ray.text import csv_cell, printable
+from dpt_ray.text import csv_cell
 
 ENDINGS = (".csv", ".parquet")
 _DECODED_TOGETHER = 256
@@ -151,7 +151,7 @@ def predict_images(
     settings = {"model": folder, "parts": parts, "top": top, "device": device}
     progress = ProgressLine("prediction", len(files), "images")  # a shard counts as one before it is read
     made = run_processes(PredictionWorker, settings, units, processes=processes, progress=progress)
-    _write_table(output, [fact["url"] for fact in made], min(top, _num_classes(folder)))
+    _write_table(output, [fact["url"] for fact in made])
     stores.remove_tree(parts)
     images, unreadable = (sum(fact[name] for fact in made) for name in ("images", "unreadable"))
     told = f"; {unreadable:,} cannot be read, see the column 'problem'" if unreadable else ""
@@ -174,22 +174,18 @@ def _continue_or_begin(parts: str, plan: dict[str, Any]) -> None:
     stores.write_json(place, plan)
 
 
-def _num_classes(folder: str) -> int:
-    return len(stores.read_json(stores.join(folder, CONFIG_FILE))["classes"])
-
-
-def _write_table(output: str, parts: Sequence[str], top: int) -> None:
+def _write_table(output: str, parts: Sequence[str]) -> None:
     """Join the parts, one after another, so that memory holds one of them and the table as it is written."""
-    buffer = io.BytesIO()
+    buffer, schema = io.BytesIO(), pq.read_schema(io.BytesIO(stores.read_bytes(parts[0])))
     if output.endswith(".parquet"):
-        with pq.ParquetWriter(buffer, _schema(top)) as writer:
+        with pq.ParquetWriter(buffer, schema) as writer:
             for part in parts:
                 writer.write_table(pq.read_table(io.BytesIO(stores.read_bytes(part))))
         stores.write_bytes(output, buffer.getvalue())
         return
     text = io.TextIOWrapper(buffer, encoding="utf-8", newline="")
     rows = csv.writer(text)
-    rows.writerow(_schema(top).names)
+    rows.writerow(schema.names)
     for part in parts:
         for row in pq.read_table(io.BytesIO(stores.read_bytes(part))).to_pylist():
             rows.writerow([_cell(value) for value in row.values()])
@@ -200,4 +196,4 @@ def _write_table(output: str, parts: Sequence[str], top: int) -> None:
 def _cell(value: Any) -> object:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "" if value is None else csv_cell(printable(value))
+    return "" if value is None else csv_cell(value)
