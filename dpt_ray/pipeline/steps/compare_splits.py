@@ -2,8 +2,8 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -30,7 +30,7 @@ TOLD_PAIRS, _TOLD_IN_ERROR = 20, 2
 OnOverlap = Literal["fail", "report"]
 
 
-class Overlap(Step):
+class Overlap(Step[OverlapFacts]):
     """Which test images are also training images, pixel for pixel or nearly.
 
     It reads the hashes that indexing made, no images and no labels. No training builds on it, so its address is in
@@ -43,6 +43,7 @@ class Overlap(Step):
     """
 
     name = "overlap"
+    facts_type = OverlapFacts
 
     def __init__(self, train_data: Step, test_data: Step, on_overlap: OnOverlap):
         self._on_overlap = on_overlap
@@ -54,7 +55,7 @@ class Overlap(Step):
     def plan(self) -> str:
         return "comparing test images with training images"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> OverlapFacts:
         train, test = (read_index(context.parents[role].url) for role in ("train_data", "test_data"))
         held = _joined([test.hashes(position) for position in range(len(test.shards))])
         search = DuplicateSearch(held, limits_for(self.settings["image_size"]), MOST_LISTED)
@@ -77,27 +78,25 @@ class Overlap(Step):
                 "test": int((~is_comparable(held.perceptual)).sum()),
             },
             listed=len(named),
-            first=named[:TOLD_PAIRS],
-        ).to_json()
+            first=tuple(named[:TOLD_PAIRS]),
+        )
 
-    def summary(self, facts: Mapping[str, Any]) -> str:
-        found = OverlapFacts.from_json(facts)
-        return f"{tell_exact(found)}; {tell_near(found)}"
+    def summary(self, facts: OverlapFacts) -> str:
+        return f"{tell_exact(facts)}; {tell_near(facts)}"
 
-    def check(self, facts: Mapping[str, Any], folder: str) -> None:
+    def check(self, facts: OverlapFacts, folder: str) -> None:
         """Refuse test images that are training images, unless the settings allow them.
 
         Raises:
             UserError: there are some.
         """
-        found = OverlapFacts.from_json(facts)
-        if not found.exact.pairs or self._on_overlap == "report":
+        if not facts.exact.pairs or self._on_overlap == "report":
             return
-        equal = [pair for pair in found.first if pair.bits is None]
+        equal = [pair for pair in facts.first if pair.bits is None]
         examples = {pair.test.key: pair.train.key for pair in reversed(equal)}
         told = [f"test image {test!r} is training image {train!r}" for test, train in examples.items()]
         raise UserError(
-            f"{tell_exact(found)} ({', '.join(told[: -_TOLD_IN_ERROR - 1 : -1])}; "
+            f"{tell_exact(facts)} ({', '.join(told[: -_TOLD_IN_ERROR - 1 : -1])}; "
             f"all are listed in {stores.join(folder, PAIRS_FILE)})",
             where="data.test",
             fix="remove them from the training or the test images, or set data.on_overlap=report to go on with them",

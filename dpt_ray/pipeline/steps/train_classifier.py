@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.semi_supervised.algorithms import algorithm_settings
@@ -11,7 +10,12 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, describe_training, summarise_training
+from dpt_ray.pipeline.artifacts.trained_network import (
+    CLASSIFIER_TITLES,
+    ClassifierFacts,
+    describe_training,
+    summarise_training,
+)
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import train_network, training_settings
@@ -21,7 +25,7 @@ _START = "start"
 """Role of a parent: the classifier whose weights training begins with."""
 
 
-class TrainClassifier(Step):
+class TrainClassifier(Step[ClassifierFacts]):
     """Train a classifier on labelled and unlabelled images.
 
     Stage 3 is stage 1 from scratch, with pseudo images joined to the labelled ones; the unlabelled
@@ -44,6 +48,7 @@ class TrainClassifier(Step):
 
     name = "classifier"
     version = 2
+    facts_type = ClassifierFacts
 
     def __init__(
         self,
@@ -80,12 +85,12 @@ class TrainClassifier(Step):
     def plan(self) -> str:
         return describe_training(self._config.images, self._config.model.name, self._config.algorithm.name)
 
-    def summary(self, facts: Any) -> str:
-        used = facts.get("pseudo_images_used_per_class")
-        mixed = f", {sum(used):,} of {facts['pseudo_images']:,} pseudo images" if used else ""
+    def summary(self, facts: ClassifierFacts) -> str:
+        used = facts.pseudo_images_used_per_class
+        mixed = f", {sum(used):,} of {facts.pseudo_images:,} pseudo images" if used else ""
         return summarise_training(facts) + mixed
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ClassifierFacts:
         config, data = self._config, self._data
         index = read_index(context.parents["images"].url)
         mixed = mix(context, config, data, index)
@@ -105,7 +110,7 @@ class TrainClassifier(Step):
         trained = train_network(
             context, data, config, sources=mixed.sources, build=build, finish=finish, seed=self._seed
         )
-        return {**trained, **mixed.facts}
+        return ClassifierFacts(**vars(trained), **vars(mixed.facts))
 
 
 def _from_weights(url: str, build: Callable[[], TrainState]) -> TrainState:
