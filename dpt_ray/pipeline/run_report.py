@@ -24,7 +24,7 @@ from dpt_ray.pipeline.artifacts.run import (
     RUN_FILE,
     SAMPLES_FILE,
     SETTINGS_FILE,
-    describe_artifacts,
+    RunDocument,
     is_written,
 )
 from dpt_ray.pipeline.artifacts.step_facts import HasSkipped
@@ -60,7 +60,9 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
     """Write the run's folder unless it is there for these very artifacts; return a table for the terminal."""
     folder = stores.join(root, "runs", config.name)
     settings = dump_yaml(config)
-    document = describe_artifacts({id: step.address for id, step in run.by_id().items()}, fingerprint(settings))
+    document = RunDocument(
+        artifacts={id: step.address for id, step in run.by_id().items()}, settings=fingerprint(settings)
+    )
     if not is_written(folder, document):
         from dpt_ray.report.grid import grid_png
         from dpt_ray.report.page import render
@@ -70,7 +72,7 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
         if report.grid is not None:
             stores.write_bytes(stores.join(folder, SAMPLES_FILE), grid_png(report.grid, with_labels=True))
         stores.write_bytes(stores.join(folder, REPORT_FILE), render(report).encode())
-        stores.write_json(stores.join(folder, RUN_FILE), document)
+        stores.write_json(stores.join(folder, RUN_FILE), document.to_json())
     metrics = EvaluationFacts.read(artifacts[run.evaluation])
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
     rows += [(m.name, f"{m.value:.4g}", "") for m in described_metrics(metrics) if m.id not in HEADLINE]
