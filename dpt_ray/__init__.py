@@ -1,4 +1,4 @@
-"""Dual pseudo training as one Ray-distributed system: better classifiers and image generators from few labels."""
+"""Dual pseudo training on Ray: a classifier and an image generator from few labels."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,16 @@ __version__ = "0.1.0"
 def load_generator(
     url: "str | os.PathLike[str]", device: "str | torch.device | int | None" = None
 ) -> "LoadedGenerator":
-    """Load an exported generator: `load_generator(url).sample([0, 0, 1])` is a uint8 (3, C, H, W) tensor. Without Ray.
+    """Load an exported generator, without Ray: `load_generator(url).sample([0, 0, 1])` is a uint8 (3, C, H, W) tensor.
 
     Args:
-        url: the path or URL of a folder that `dpt export generator` wrote, on any storage; or of a generator's
-            `.safetensors` file.
-        device: where it computes: "cuda:1", a `torch.device`, the number of a GPU; by default a GPU where there is one.
+        url: path or URL of a folder that `dpt export generator` wrote, or of a generator's `.safetensors` file.
+        device: the device to compute on: "cuda:1", a `torch.device` or the index of a GPU. By default a GPU if there is
+            one, otherwise the CPU.
 
     Raises:
-        TypeError: an argument of a type that cannot be taken.
-        UserError: it is something else, damaged or unfinished.
+        TypeError: an argument has a wrong type.
+        UserError: the URL holds something else, or an export that is damaged or unfinished.
     """
     from dpt_ray.export.loaded_generator import load_generator as load  # loads torch, which `import dpt_ray` does not
 
@@ -36,15 +36,16 @@ def load_generator(
 def load_classifier(
     url: "str | os.PathLike[str]", device: "str | torch.device | int | None" = None
 ) -> "LoadedClassifier":
-    """Load an exported classifier: `load_classifier(url).predict(images)` is a tensor of class ids. Without Ray.
+    """Load an exported classifier, without Ray: `load_classifier(url).predict(images)` is a tensor of class ids.
 
     Args:
-        url: the path or URL of a folder that `dpt export classifier` wrote, on any storage.
-        device: where it computes: "cuda:1", a `torch.device`, the number of a GPU; by default a GPU where there is one.
+        url: path or URL of a folder that `dpt export classifier` wrote.
+        device: the device to compute on: "cuda:1", a `torch.device` or the index of a GPU. By default a GPU if there is
+            one, otherwise the CPU.
 
     Raises:
-        TypeError: an argument of a type that cannot be taken.
-        UserError: it is something else, damaged or unfinished.
+        TypeError: an argument has a wrong type.
+        UserError: the URL holds something else, or an export that is damaged or unfinished.
     """
     from dpt_ray.export.loaded_classifier import load_classifier as load
 

@@ -1,4 +1,4 @@
-"""`python -m dpt_ray` is `dpt`, where the package is not installed but on the path: images, submitted jobs."""
+"""Run `dpt` as `python -m dpt_ray`, where the package is on the path but not installed: images, submitted jobs."""
 
 from dpt_ray.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The one error type that users see: what is wrong, where, and what to do about it, in one line."""
+"""The error type that users see. Its message is one line: what is wrong, where, and what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,19 @@ from dpt_ray.config.places import redacted
 from dpt_ray.text import one_line, printable
 
 _LONGEST = 1500
-"""Characters of what, where and fix each. They may quote data of any length."""
+"""Maximum number of characters of each of what, where and fix, since they may quote data of any length."""
 
 
 class UserError(Exception):
-    """A mistake in settings, data or environment that the person running the job can mend.
+    """An error in settings, data or environment that the user can correct.
 
-    Job scripts print its message as one line and exit with status 2; no traceback is shown.
-    Programming mistakes stay ordinary exceptions. Passwords and signatures in URLs are hidden.
+    The command line prints its message as one line, without a traceback, and exits with status 2. Programming errors
+    stay ordinary exceptions. Passwords and signatures in URLs are hidden.
+
+    Args:
+        what: what is wrong, as a clause whose subject is `where`.
+        where: the setting, file or URL that is wrong.
+        fix: what to do.
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
@@ -30,12 +35,12 @@ class UserError(Exception):
 
 
 class StoreFailureError(UserError):
-    """A store does not answer, or refuses this user. That says nothing of its data, so none is left out for it."""
+    """A store does not answer, or refuses access. No data is skipped for it, since the data itself may be intact."""
 
 
 @contextmanager
 def expecting(what: str, where: str, fix: str | None = None) -> Iterator[None]:
-    """Report a document that has not the expected form in one line, whatever its reader raised over it.
+    """Turn errors of a document's reader into a `UserError`: the document does not have the expected form.
 
     Args:
         what: the expected form, with its article, such as "a manifest".
@@ -43,7 +48,7 @@ def expecting(what: str, where: str, fix: str | None = None) -> Iterator[None]:
         fix: what to do.
 
     Raises:
-        UserError: the block raised an error of the kind that missing keys and wrong types cause.
+        UserError: the block raised an error that missing keys or wrong types cause.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""Plug-ins: samplers, networks, data formats and algorithms that other distributions bring.
+"""Plug-ins: samplers, networks, data formats and algorithms from other distributions.
 
-A distribution names them as entry points of the groups `dpt_ray.samplers`, `dpt_ray.networks`, `dpt_ray.formats` and
-`dpt_ray.algorithms`; every process in which it is installed finds them. In a notebook, `register` does the same for
-one job. `docs/guide/developers.md` says what each group expects.
+A distribution declares them as entry points of the groups `dpt_ray.samplers`, `dpt_ray.networks`, `dpt_ray.formats` and
+`dpt_ray.algorithms`. Every process finds the plug-ins that are installed in its environment. In a notebook, `register`
+adds a plug-in without a package. `docs/guide/developers.md` describes what each group expects.
 """
 
 import sys
@@ -30,9 +30,9 @@ class Plugin:
 
     Attributes:
         group: what it extends.
-        name: the value of the setting that chooses it.
-        origin: the distribution and its version, which enter the address of what the plug-in computes.
-        load: imports and returns it; may raise anything.
+        name: the value of the setting that selects it.
+        origin: the distribution and its version, which enter the addresses of artifacts that it computes.
+        load: imports and returns it; may raise any exception.
     """
 
     group: Group
@@ -48,15 +48,15 @@ _registered: dict[tuple[str, str], Plugin] = {}
 
 
 def register(group: Group, name: str, value: Any, version: str) -> None:
-    """Make a sampler, network, data format or algorithm known to this process and to the workers of its jobs.
+    """Register a sampler, network, data format or algorithm in this process and in the workers of its jobs.
 
-    For notebooks, where nothing is installed. Registering a name again replaces the first value.
+    This is for notebooks, where no package is installed. Registering a name again replaces the earlier value.
 
     Args:
         group: "samplers", "networks", "formats" or "algorithms".
-        name: the value of the setting that chooses it.
-        value: what an entry point of the group refers to.
-        version: enters the address of what the plug-in computes; change it when the code changes.
+        name: the value of the setting that selects it.
+        value: the object to which an entry point of the group would refer.
+        version: enters the addresses of artifacts that the plug-in computes; change it when the code changes.
 
     Raises:
         UserError: there is no such group, or the name is that of a built-in or of an installed plug-in.
@@ -69,17 +69,17 @@ def register(group: Group, name: str, value: Any, version: str) -> None:
 
 
 def registered() -> list[Plugin]:
-    """Return what `register` made known, to be adopted by other processes."""
+    """Return the plug-ins that were registered in this process, for `adopt` in other processes."""
     return list(_registered.values())
 
 
 def adopt(plugins: Iterable[Plugin]) -> None:
-    """Make plug-ins known that another process registered."""
+    """Register plug-ins of another process in this one."""
     _registered.update({(plugin.group, plugin.name): plugin for plugin in plugins})
 
 
 def names(group: Group) -> list[str]:
-    """Return the names of a group's plug-ins, sorted; some may clash, so that `find` refuses them."""
+    """Return the sorted names of a group's plug-ins, including clashing names, which `find` refuses."""
     return sorted({*_installed(group, tuple(sys.path)), *(name for held, name in _registered if held == group)})
 
 
@@ -87,7 +87,7 @@ def find(group: Group, name: str) -> Plugin | None:
     """Return the plug-in of a name, without importing it; None if there is none.
 
     Raises:
-        UserError: the name is also that of a built-in, or two distributions bring it.
+        UserError: the name is also that of a built-in, or two distributions declare it.
     """
     found = [*_installed(group, tuple(sys.path)).get(name, ())]
     if (group, name) in _registered:
@@ -99,7 +99,7 @@ def find(group: Group, name: str) -> Plugin | None:
 
 
 def origin_settings(group: Group, name: str) -> dict[str, str]:
-    """Return what the address of an artifact that `name` computes must hold besides the name; nothing for built-ins."""
+    """Return the settings that identify the plug-in `name` in the address of an artifact; empty for built-ins."""
     plugin = find(group, name)
     return {"plug-in": plugin.origin} if plugin is not None else {}
 
@@ -108,7 +108,7 @@ def load_object(group: Group, name: str, kind: type[T]) -> T:
     """Return a plug-in that is an instance of `kind`.
 
     Raises:
-        UserError: there is none of that name, it cannot be imported, or it is something else.
+        UserError: there is no plug-in of that name, it cannot be imported, or it is not an instance of `kind`.
     """
     plugin, value = _load(group, name)
     if not isinstance(value, kind):
@@ -120,7 +120,7 @@ def load_class(group: Group, name: str, base: type[T]) -> type[T]:
     """Return a plug-in that is a subclass of `base`.
 
     Raises:
-        UserError: as `load_object`.
+        UserError: there is no plug-in of that name, it cannot be imported, or it is not a subclass of `base`.
     """
     plugin, value = _load(group, name)
     if not (isinstance(value, type) and issubclass(value, base)):
@@ -134,7 +134,7 @@ def _load(group: Group, name: str) -> tuple[Plugin, Any]:
         raise UserError(f"there is no plug-in {name!r} (dpt_ray.{group})", fix="install the package that brings it")
     try:
         return plugin, plugin.load()
-    except Exception as error:  # whatever somebody else's module raises when it is imported
+    except Exception as error:  # the import of foreign code may raise anything
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"{plugin} cannot be imported ({reason})", fix=_MEND) from error
 
@@ -157,7 +157,7 @@ def _refuse_clash(plugin: Plugin, others: Iterable[Plugin]) -> None:
 
 
 def _built_in_names(group: Group) -> Iterable[str]:
-    # Imported here: these modules use this one. Only the algorithms' module needs torch.
+    # Imported here because these modules import this one. Only the module of algorithms needs torch.
     if group == "algorithms":
         from dpt_ray.core.semi_supervised.algorithms import algorithm_names
 
@@ -169,7 +169,7 @@ def _built_in_names(group: Group) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class OrPlugin:
-    """A mark of a setting with the names of built-ins: it takes the names of a group's plug-ins, too."""
+    """Annotation of a setting that lists the built-ins of a group: the setting also accepts the group's plug-ins."""
 
     group: Group
 

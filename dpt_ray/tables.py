@@ -1,4 +1,4 @@
-"""Numbers as people read them, and tables for the terminal."""
+"""Format numbers and tables for people."""
 
 import math
 import unicodedata
@@ -9,7 +9,7 @@ _NUMERIC = frozenset("0123456789.,+-%e ")
 
 
 def format_number(value: float | None) -> str:
-    """Format with four significant digits: 1,797 and 0.9431 and 2.50e-05; a dash for None."""
+    """Format a number with four significant digits, whole numbers in full: 1,797, 0.9431, 2.50e-05; a dash for None."""
     if value is None:
         return MISSING
     if not math.isfinite(value):
@@ -23,16 +23,21 @@ def format_number(value: float | None) -> str:
 
 
 def format_share(value: float | None, *, signed: bool = False) -> str:
-    """Format a share in [0, 1] as per cent with one decimal; a dash where there is none (None, 0/0)."""
+    """Format a share in [0, 1] as per cent with one decimal; a dash for None and non-finite values.
+
+    Args:
+        value: the share, or the difference of two shares.
+        signed: write the sign instead of the unit, for a difference in percentage points.
+    """
     if value is None or not math.isfinite(value):
         return MISSING
-    # Adding 0.0 turns the -0.0 that a tiny loss rounds to into 0.0.
+    # A small negative value rounds to -0.0; adding 0.0 makes it 0.0.
     per_cent = round(100 * value, 1) + 0.0
     return f"{per_cent:+.1f}" if signed else f"{per_cent:.1f}%"
 
 
 def format_bytes(count: float) -> str:
-    """Format a number of bytes in the largest unit that leaves it at least 1."""
+    """Format a number of bytes in the largest binary unit, up to TiB, in which it is at least 1."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if count < 1024 or unit == "TiB":
             break
@@ -56,15 +61,15 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]], *, header: bool = False) -> str:
-    """Align `rows` in columns for a terminal; columns of numbers are set to the right.
+    """Align rows in columns for a terminal. Columns of numbers are right-aligned.
 
     Args:
-        rows: cells; a row that is shorter than the longest is filled up. Line breaks and control characters
-            become spaces, so that a class name can't move the cursor.
-        header: the first row names the columns and gets a rule below.
+        rows: the cells of each row. Shorter rows are padded with empty cells. Line breaks and control characters become
+            spaces, so that a class name cannot move the cursor.
+        header: whether the first row holds column names, which get a rule below.
 
     Returns:
-        Lines without trailing spaces, joined; empty if there are no rows.
+        Lines without trailing spaces, joined by line breaks; empty if there are no rows.
     """
     width = max((len(row) for row in rows), default=0)
     table = [[_one_line(cell) for cell in row] + [""] * (width - len(row)) for row in rows]
@@ -78,7 +83,7 @@ def text_table(rows: Sequence[Sequence[str]], *, header: bool = False) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a Markdown table; the first one is the header."""
+    """Return rows as a Markdown table. The first row is the header."""
     header, *body = [f"| {' | '.join(map(_one_line, row))} |" for row in rows]
     return "\n".join([header, "|" + "---|" * len(rows[0]), *body])
 
@@ -104,7 +109,7 @@ def _pad(cell: str, width: int, to_right: bool) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in a form for people: 42s, 3m10s, 2h05m."""
+    """Format a duration in seconds compactly: 42s, 3m10s, 2h05m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"

@@ -1,16 +1,14 @@
-"""Text from data, shown to people: no terminal, log, report or spreadsheet may obey what it holds."""
-
-import html
+"""Escape text from data, so that it cannot control a terminal, log, report or spreadsheet that shows it."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""First characters of text that spreadsheets evaluate as a formula."""
 
 
 def printable(text: str) -> str:
-    """Return text that can be written as UTF-8 and stays on its line.
+    """Return text with backslash escapes for everything that is not printable, so that it is UTF-8 and one line.
 
-    Control characters (escape sequences, NUL, newlines), invisible and direction-changing ones, and bytes of a name
-    that are not UTF-8 become backslash escapes.
+    Escaped are control characters (escape sequences, NUL, line breaks), invisible and direction-changing characters,
+    and surrogates, by which Python represents bytes of a file name that are not UTF-8.
     """
     text = text.encode(errors="backslashreplace").decode()
     if text.isprintable():
@@ -19,22 +17,17 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return `printable` text that keeps its own line breaks."""
+    """Return text with each of its lines `printable`."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def shortened(text: str, longest: int = 200) -> str:
-    """Return the beginning of a text of any length, with three dots where something is missing."""
+    """Return a text of at most `longest` characters, followed by three dots if it was cut."""
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
-def html_text(text: str) -> str:
-    """Return text as it stands in HTML, in an attribute too."""
-    return html.escape(printable_lines(text))
-
-
 def csv_cell(value: object) -> object:
-    """Return a value for a cell of a CSV file; text that a spreadsheet would compute gets an apostrophe before it."""
+    """Return a value for a cell of a CSV file. Text that a spreadsheet would evaluate gets a leading apostrophe."""
     if not isinstance(value, str):
         return value
     value = printable(value)
@@ -42,5 +35,5 @@ def csv_cell(value: object) -> object:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error's beginning on one line of printable text, at most 200 characters of it."""
+    """Return the first 200 characters of an error's message as one printable line; the error's type if it is empty."""
     return printable(" ".join(str(error).split())[:200]) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The benchmark of strong views: ours, batched, against a loop over Pillow images and against kornia."""
+"""Benchmark of strong augmentation: our batched operations, a loop over Pillow images, and kornia."""
 
 import os
 from collections.abc import Callable
@@ -19,7 +19,16 @@ IMAGES, SIZE = 448, 32
 
 
 def measure_augmentation(*, rounds: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Time strong views of a FreeMatch step's unlabelled images on the CPU, and the whole step; return JSON."""
+    """Time strong views of the unlabelled images of a FreeMatch step on the CPU, and the whole step.
+
+    Args:
+        rounds: timed rounds of each contestant.
+        seconds: approximate length of a turn.
+        say: called with each result, as a line of text, when it is known.
+
+    Returns:
+        All results, JSON-like.
+    """
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, 3, SIZE, SIZE), dtype=np.uint8)
     contestants = {OURS: _ours(images), PILLOW: _pillow(images)}
     kornia = _kornia(images)
@@ -45,7 +54,7 @@ def measure_augmentation(*, rounds: int, seconds: float, say: Callable[[str], No
 
 
 def augmentation_table(figures: dict[str, Any]) -> str:
-    """Return the figures as Markdown."""
+    """Return the results of `measure_augmentation` as Markdown."""
     step = figures["step_milliseconds"]
     rows = [
         (name, f"{took:,.1f} ms", f"{took / step:.2%}", f"{took / figures['milliseconds'][OURS]:.1f}")
@@ -72,7 +81,7 @@ def _ours(images: np.ndarray) -> Contestant:
 
 
 def _pillow(images: np.ndarray) -> Contestant:
-    """The same operations as published code applies them: one Pillow image at a time."""
+    """The same operations on one Pillow image at a time, as in published code."""
     pictures = [Image.fromarray(image.transpose(1, 2, 0)) for image in images]
     random = np.random.default_rng(0)
     names = sorted(PAPER_RANGES)
@@ -121,7 +130,7 @@ _PILLOW: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 
 
 def _kornia(images: np.ndarray) -> Contestant | None:
-    """Kornia's nearest equivalents; it draws the three operations for a whole batch, not for each image."""
+    """The closest equivalents in kornia, which draws the three operations for a whole batch, not for each image."""
     try:
         from kornia import augmentation as kornia
     except ImportError:

@@ -1,4 +1,4 @@
-"""A fair race: every contestant warms up, then all take turns for equally long, and medians are compared."""
+"""Comparison of implementations in one process: all warm up, then take turns of equal length; medians are compared."""
 
 import math
 import statistics
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 LEAST_SHARE = 0.5
-"""A turn's passes are reckoned from a warm-up turn of at least this share of its length."""
+"""A warm-up turn from which the number of passes is extrapolated has at least this fraction of a turn's length."""
 
 Contestant = Callable[[int], int]
-"""Passes over the images so many times, as one piece of work, and returns how many it delivered."""
+"""Makes the given number of passes over its images, and returns the number of images that it delivered."""
 
 
 @dataclass
 class Result:
-    """The rounds of one contestant, in images/s."""
+    """The rates of one contestant in all rounds, in images/s."""
 
     rates: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
-        """Median of the rounds."""
+        """Median rate, in images/s."""
         return statistics.median(self.rates)
 
 
@@ -32,16 +32,20 @@ def run_contest(
     seconds: float,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Result]:
-    """Time all contestants in turns, each right after one pass that is not timed and starts its processes.
+    """Time all contestants in turns.
 
-    Each round begins with another contestant, so that none always follows the same.
+    Before each turn the contestant makes one untimed pass, which starts its processes. Each round begins with the next
+    contestant, so that none always follows the same one.
 
     Args:
-        contestants: name -> what to time.
-        rounds: timed rounds, after warming up.
-        seconds: about how long a turn takes; it decides how many passes each contestant makes, so that
-            starting up weighs as much, or as little, for all of them.
-        say: is told each figure as it comes.
+        contestants: name -> contestant.
+        rounds: timed rounds, after the warm-up.
+        seconds: approximate length of a turn. Each contestant makes as many passes as fill it, so that start-up costs
+            have the same weight for all.
+        say: called with each result, as a line of text, when it is known.
+
+    Returns:
+        Name -> rates of the contestant.
     """
     results = {name: Result() for name in contestants}
     names, passes = list(contestants), dict.fromkeys(contestants, 1)
@@ -56,7 +60,8 @@ def run_contest(
     for name in names:
         contestants[name](1)
         taken, _ = time_turn(name, "warm-up")
-        while taken < LEAST_SHARE * seconds:  # a short turn is mostly starting, and says too little of a long one
+        # A short turn consists mostly of start-up, so its rate cannot be extrapolated to a long one.
+        while taken < LEAST_SHARE * seconds:
             passes[name] = _passes_for(LEAST_SHARE * seconds, passes[name], taken)
             taken, _ = time_turn(name, "warm-up")
         passes[name] = _passes_for(seconds, passes[name], taken)
@@ -71,7 +76,7 @@ def run_contest(
 
 @contextmanager
 def limited_threads(threads: int | None) -> Iterator[None]:
-    """Let torch, and what numpy and scikit-learn multiply with, use so many threads; None changes nothing."""
+    """Limit the threads of torch and of the BLAS libraries of NumPy and scikit-learn; None changes nothing."""
     if threads is None:
         yield
         return
@@ -88,5 +93,5 @@ def limited_threads(threads: int | None) -> Iterator[None]:
 
 
 def _passes_for(seconds: float, passes: int, taken: float) -> int:
-    """Return how many passes fill so many seconds, since `passes` took `taken`."""
+    """Return the number of passes that fill `seconds`, if `passes` passes took `taken` seconds."""
     return max(passes, math.ceil(passes * seconds / taken))

@@ -1,4 +1,4 @@
-"""The benchmark of reading: this package against decoding alone, Ray's own reader and webdataset's loader."""
+"""Benchmark of reading: this package, decoding only, Ray Data's `read_webdataset`, and webdataset's loader."""
 
 import os
 import tempfile
@@ -21,7 +21,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import connect
 
 PHOTOS = "photos"
-"""In place of a URL: photographs are made for the benchmark."""
+"""Value for `shards` that generates shards of photographs for the benchmark."""
 
 CEILING, STOCK, STOCK_FAST = "a: decoding alone", "b: read_webdataset, Pillow", "b+: read_webdataset, our decoder"
 LOADER, LOADER_FAST = "c: WebLoader, Pillow", "c+: WebLoader, our decoder"
@@ -40,17 +40,17 @@ def measure_reading(
     store_mib: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Run the contest and the memory run; return all figures as JSON.
+    """Compare the rates of reading, then measure the memory of a long stream; return all results, JSON-like.
 
     Args:
-        shards: a folder of shards, or `PHOTOS`.
-        image_size: what images are brought to, pixels.
-        shuffle_window: images that our readers shuffle together, as in the setting of that name.
+        shards: path or URL of a folder of shards, or `PHOTOS`.
+        image_size: side to which images are resized, in pixels.
+        shuffle_window: `data.shuffle_window` of our readers, in images.
         rounds: timed rounds of each contestant.
-        seconds: about how long each contestant's turn takes.
-        cpus: CPUs of the local Ray, and workers of the loader.
-        store_mib: object store's limit in the memory run.
-        say: is told each figure as it comes.
+        seconds: approximate length of a turn.
+        cpus: CPUs of the local Ray, and worker processes of webdataset's loader.
+        store_mib: limit of the object store in the measurement of memory, in MiB.
+        say: called with each result, as a line of text, when it is known.
     """
     with tempfile.TemporaryDirectory() as folder:
         if shards == PHOTOS:
@@ -108,7 +108,7 @@ def _ratios(results: dict[str, Result]) -> dict[str, float]:
 
 
 def reading_tables(figures: dict[str, Any]) -> str:
-    """Return the figures as Markdown."""
+    """Return the results of `measure_reading` as Markdown."""
     rates = figures["images_per_second"]
     lines = [
         "{images:,} images in {shards} shards, {image_size}x{image_size} RGB, shuffle window {shuffle_window:,}, {cpus}"
@@ -120,12 +120,12 @@ def reading_tables(figures: dict[str, Any]) -> str:
     ]
     for name, median in figures["median"].items():
         ratio = figures["ratios"].get(f"cold / {name}")
-        told = (
+        comparison = (
             f"{ratio:.2f}"
             if ratio
             else (f"kept is {figures['ratios']['kept / cold']:.1f} times" if name == KEPT else "")
         )
-        lines.append(f"| {name} | {median:,.0f} | {min(rates[name]):,.0f} to {max(rates[name]):,.0f} | {told} |")
+        lines.append(f"| {name} | {median:,.0f} | {min(rates[name]):,.0f} to {max(rates[name]):,.0f} | {comparison} |")
     memory = StreamMemory(**figures["memory"])
     peaks = ", ".join(f"{peak:,.0f}" for peak in memory.peaks_mib)
     lines += [

@@ -1,4 +1,4 @@
-"""The benchmarks of the generator: its training step, Ray's share of it, and guided sampling."""
+"""Benchmarks of the generator: its training step, the overhead of Ray Train, and guided sampling."""
 
 import json
 import os
@@ -16,7 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dpt_ray.benchmark.contest import Result, run_contest
 from dpt_ray.benchmark.published_uvit import published_denoiser, published_steps
-from dpt_ray.config.schema import ClusterConfig, GeneratorConfig, GeneratorModelConfig, OptimizerConfig, SamplingConfig
+from dpt_ray.config.schema import (
+    ClusterConfig,
+    DataConfig,
+    GeneratorConfig,
+    GeneratorModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+)
 from dpt_ray.core.diffusion.process_settings import build_guidance, build_process, evaluations_per_image
 from dpt_ray.core.diffusion.samplers import sample
 from dpt_ray.core.models.network_settings import build_generator
@@ -42,12 +49,12 @@ OURS, PUBLISHED, MIXED = "ours", "published form, eager float32", "published for
 LANES, IMAGES, CLASSES = 8, 512, 10
 DECAY, LEARNING_RATE = 0.9999, 2e-4
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 FLOP/s of GPUs by a part of their names (NVIDIA's data sheets)."""
+"""Part of a GPU's name -> its peak in dense bfloat16, FLOP/s (NVIDIA's data sheets)."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A U-ViT and the images that it is trained on."""
+    """A U-ViT and its images: side in pixels, and colour channels."""
 
     model: GeneratorModelConfig
     image_size: int
@@ -59,7 +66,7 @@ SIZES = {
     "uvit_l2": Size(GeneratorModelConfig(patch_size=2, dim=1024, depth=20, heads=16), 32, 3),
     "uvit_h2": Size(GeneratorModelConfig(patch_size=2, dim=1152, depth=28, heads=16, final_conv=False), 32, 3),
 }
-"""`uvit_l2` and `uvit_h2` are the paper's networks in the size of their latents (32x32), here with three channels."""
+"""`uvit_l2` and `uvit_h2` are the paper's networks with the size of its latents, 32x32, but with three channels."""
 
 
 def measure_generator(
@@ -74,10 +81,25 @@ def measure_generator(
     ray_steps: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Time training steps; return all figures as JSON. `ray_steps`: steps of a training under Ray Train, or 0."""
+    """Time training steps of our loop and of the published one.
+
+    Args:
+        size: a key of `SIZES`.
+        batch: images in a step.
+        rounds: timed rounds of each contestant.
+        seconds: approximate length of a turn.
+        device: "cpu" or "cuda".
+        precision: precision of our loop.
+        compiled: compile our network.
+        ray_steps: steps with which the overhead of Ray Train is measured; 0 to skip it.
+        say: called with each result, as a line of text, when it is known.
+
+    Returns:
+        All results, JSON-like.
+    """
     job = _Training(size, batch, device, precision, compiled)
     contestants = {OURS: job.ours(), PUBLISHED: job.published()}
-    if precision != FLOAT32:  # else the figure would be mostly the precision's
+    if precision != FLOAT32:  # separates the effect of the precision from that of the loop
         contestants[MIXED] = job.published(mixed=True)
     results = run_contest(contestants, rounds, seconds, say)
     flops = _step_flops(job)
@@ -108,7 +130,11 @@ def measure_sampling(
     steps: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Time guided sampling with DPM-Solver++(2M); return all figures as JSON."""
+    """Time guided sampling with DPM-Solver++(2M), with our denoiser and with the published one.
+
+    `batch` images are sampled at once, in `steps` steps. The other arguments and the result are those of
+    `measure_generator`.
+    """
     job = _Training(size, batch, device, precision, compiled)
     config = SamplingConfig(guidance_scale=guidance_scale, steps=steps)
     process = build_process(job.config)
@@ -146,7 +172,7 @@ def measure_sampling(
 
 
 def generator_table(figures: dict[str, Any]) -> str:
-    """Return the figures of training or sampling as Markdown."""
+    """Return the results of `measure_generator` or `measure_sampling` as Markdown."""
     parts = [
         "{size}, {device}, {threads} threads, {precision}, compiled {compiled}, batch {batch}; "
         "{rounds} rounds in turns of about {seconds:g} s.".format(**figures)
@@ -179,16 +205,17 @@ def generator_table(figures: dict[str, Any]) -> str:
 
 
 class _Training:
-    """What both contestants train: the same network, settings and images of random pixels."""
+    """The training that all contestants run: the same network, settings and images of random pixels."""
 
     def __init__(self, size: str, batch: int, device: str, precision: Precision, compiled: bool):
         chosen = SIZES[size]
-        self.batch, self.device, self.precision, self.compiled = batch, device, precision, compiled
+        self.batch, self.device, self.compiled = batch, device, compiled
         self.config = GeneratorConfig(
             model=chosen.model,
             batch=batch,
             flip=False,
             ema_decay=DECAY,
+            precision=precision,
             optimizer=OptimizerConfig(learning_rate=LEARNING_RATE, decay_all_parameters=True, weight_decay=0.01),
         )
         self._size, self._channels = chosen.image_size, chosen.channels
@@ -204,13 +231,13 @@ class _Training:
         return network.to(self.device)
 
     def state(self) -> TrainState:
-        """Return our training before its first step."""
+        """Return the state of our training before its first step."""
         return generator_training(
             self.config, image_size=self._size, channels=self._channels, num_classes=CLASSES, seed=0
         )
 
     def ours(self) -> Callable[[int], int]:
-        """Return our loop as a contestant, a pass being a step."""
+        """Return our loop as a contestant; a pass is a training step."""
         state = self.state().to(self.device)
         if self.compiled:
             compile_network(state.model)
@@ -218,7 +245,7 @@ class _Training:
 
         def run(steps: int) -> int:
             schedule = self.schedule(state.images_seen + steps * self.batch)
-            train(state, batches, schedule, self.config.optimizer, precision=self.precision)
+            train(state, batches, schedule, self.config.optimizer, precision=self.config.precision)
             _wait(self.device)
             return steps * self.batch
 
@@ -247,7 +274,7 @@ class _Training:
         return run
 
     def feed(self) -> Feed:
-        """Return our feed from memory."""
+        """Return a feed of the images in memory."""
 
         def read(segment: Segment) -> list[Columns]:
             rows = slice(segment.start, segment.stop)
@@ -256,12 +283,12 @@ class _Training:
         return Feed(ImageOrder([IMAGES], seed=0, lanes=LANES, shuffle_window=IMAGES), read, self.batch)
 
     def schedule(self, end: int) -> Schedule:
-        """Return a schedule up to so many images, with a row of the loss curve every 50 steps."""
+        """Return a schedule that ends at `end` images, with a row of the loss curve every 50 steps."""
         return Schedule(end, self.batch, 50 * self.batch, 1e9)
 
 
 def _step_flops(job: _Training) -> float:
-    """Count the floating-point operations of a step's forward and backward pass, by torch's formulas."""
+    """Return the floating-point operations of a step's forward and backward pass, by torch's FLOP counter."""
     network = job.network()
     x = torch.zeros(job.batch, *job.shape, device=job.device)
     time_, label = (
@@ -274,11 +301,11 @@ def _step_flops(job: _Training) -> float:
 
 
 SKIPPED_STEPS = 3
-"""First steps, which allocate and compile, do not count."""
+"""Number of first steps that are not timed, because they allocate memory and compile."""
 
 
 class _Clock:
-    """Notes when each step begins."""
+    """A forward pre-hook that records the start time of each step."""
 
     def __init__(self, device: str):
         self.times: list[float] = []
@@ -289,7 +316,7 @@ class _Clock:
         self.times.append(time.perf_counter())
 
     def step_seconds(self) -> float:
-        """Return the median time from a step's beginning to the next one's."""
+        """Return the median time between the starts of consecutive steps."""
         return statistics.median(np.diff(self.times[SKIPPED_STEPS:]).tolist())
 
 
@@ -302,14 +329,14 @@ def _clocked_state(job: _Training) -> TrainState:
 
 
 def _clocked_file(state: TrainState) -> bytes:
-    """Stands in for the file of the trained network: how long a step took."""
+    """Return the duration of a step as JSON, which takes the place of the trained network's file."""
     clock = state.objective.clock
     assert isinstance(clock, _Clock)
     return json.dumps(clock.step_seconds()).encode()
 
 
 def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Time the same steps under Ray Train, fed by kept images, and without it, twice in turns."""
+    """Time the same steps under Ray Train, with kept images, and without it; two rounds in turns."""
     from dpt_ray.distributed.cluster import Resources, connect
     from dpt_ray.distributed.progress import ProgressLine
     from dpt_ray.distributed.ray_training import TrainingJob, run_training
@@ -321,23 +348,19 @@ def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -
         with tempfile.TemporaryDirectory() as folder:
             source = _shards(job, folder)
             training = TrainingJob(
+                config=job.config,
+                data=DataConfig(lanes=LANES, shuffle_window=IMAGES),
+                cluster=ClusterConfig(compile=job.compiled, max_failures=0),
                 build=partial(_clocked_state, job),
                 finish=_clocked_file,
                 sources={"images": (source, job.batch)},
-                optimizer=job.config.optimizer,
                 schedule=job.schedule(steps * job.batch),
-                lanes=LANES,
-                shuffle_window=IMAGES,
                 seed=0,
                 folder=f"{folder}/training",
-                precision=job.precision,
-                compile=job.compiled,
             )
             run_training(
                 training,
                 resources=Resources(1, threads, 1 if job.device == "cuda" else 0),
-                keep_bytes=2**30,
-                max_failures=0,
                 progress=ProgressLine("under Ray Train", steps * job.batch, "images"),
             )
             under_ray.append(json.loads(stores.read_bytes(f"{folder}/training/{NETWORK_FILE}")))
@@ -345,7 +368,7 @@ def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -
         if job.compiled:
             compile_network(state.model)
         batches = training_batches({"images": job.feed()}, lanes=range(LANES), seed=0, device=job.device)
-        train(state, batches, job.schedule(steps * job.batch), job.config.optimizer, precision=job.precision)
+        train(state, batches, job.schedule(steps * job.batch), job.config.optimizer, precision=job.config.precision)
         alone.append(json.loads(_clocked_file(state)))
         say(f"round {round_number + 1}: a step takes {under_ray[-1]:.4f} s under Ray Train, {alone[-1]:.4f} s without")
     ray_seconds, alone_seconds = statistics.median(under_ray), statistics.median(alone)

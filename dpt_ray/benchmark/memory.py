@@ -1,4 +1,4 @@
-"""How much memory a stream takes while it passes through far more images than the object store holds."""
+"""Memory of a stream whose decoded images are far larger than the object store."""
 
 import logging
 import threading
@@ -14,19 +14,19 @@ from dpt_ray.distributed.cluster import configure_data
 MIB = 2**20
 SAMPLE_SECONDS = 0.25
 TIMES_LARGER = 10
-"""The images that are streamed, once decoded, against the object store's limit."""
+"""Bytes of streamed decoded images, as a multiple of the object store's limit."""
 
 
 @dataclass(frozen=True)
 class StreamMemory:
-    """Memory of this process, Ray and its workers together (proportional set size, MiB) while streaming.
+    """Memory while streaming: proportional set size of this process, Ray and its workers together.
 
     Attributes:
-        store_mib: the object store's limit.
-        streamed_mib: decoded images that passed through.
-        peaks_mib: the highest total in each third of the time; a leak would let them grow.
-        spilled_mib: what the object store had to write to disk.
-        images_per_second: speed of the stream.
+        store_mib: limit of the object store, MiB.
+        streamed_mib: decoded images that were streamed, MiB.
+        peaks_mib: peak memory in each third of the time, MiB; a leak would show as growth.
+        spilled_mib: data that the object store spilled to disk, MiB.
+        images_per_second: rate of the stream.
     """
 
     store_mib: float
@@ -36,15 +36,23 @@ class StreamMemory:
     images_per_second: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON."""
+        """Return the results, JSON-like."""
         return asdict(self)
 
 
 def measure_stream_memory(source: ImageSource, shuffle_window: int, cpus: int, store_mib: int) -> StreamMemory:
-    """Stream at least `TIMES_LARGER` times the object store's limit, on a local Ray started for it."""
+    """Stream at least `TIMES_LARGER` times the object store's limit on a local Ray, which is started and shut down.
+
+    Args:
+        source: the images.
+        shuffle_window: `data.shuffle_window`, in images.
+        cpus: CPUs of the local Ray.
+        store_mib: limit of its object store, MiB.
+    """
     import ray
 
     from dpt_ray.benchmark.readers import ours_cold
+    from dpt_ray.distributed import ray_internals
 
     ray.shutdown()
     ray.init(
@@ -56,15 +64,15 @@ def measure_stream_memory(source: ImageSource, shuffle_window: int, cpus: int, s
         logging_level=logging.ERROR,
     )
     configure_data()
-    # The same shards again and again are as many different ones to the stream.
+    # A stream does not recognise repeated shards, so repeats count as different data.
     repeats = int(-(-TIMES_LARGER * store_mib * MIB // source.decoded_bytes))
     longer = ImageSource(source.shards * repeats, source.form)
-    ours_cold(source, shuffle_window)(1)  # starts the readers
+    ours_cold(source, shuffle_window)(1)  # warm-up: starts the reader processes
     with _Sampler() as sampler:
         began = time.perf_counter()
         images = ours_cold(longer, shuffle_window)(1)
         seconds = time.perf_counter() - began
-    spilled = _spilled_bytes()
+    spilled = ray_internals.spilled_bytes()
     ray.shutdown()
     return StreamMemory(
         store_mib, longer.decoded_bytes / MIB, sampler.peaks_of_thirds(), spilled / MIB, images / seconds
@@ -72,7 +80,7 @@ def measure_stream_memory(source: ImageSource, shuffle_window: int, cpus: int, s
 
 
 class _Sampler:
-    """Sums the memory of this process and all below it, from a thread."""
+    """A thread that samples the total memory of this process and its descendants."""
 
     def __init__(self) -> None:
         self._totals: list[float] = []
@@ -101,15 +109,7 @@ def _total_mib() -> float:
     total = 0
     for process in [own, *own.children(recursive=True)]:
         try:
-            total += process.memory_full_info().pss  # shared pages are divided between those that share them
+            total += process.memory_full_info().pss  # divides shared pages between processes
         except psutil.Error:  # it ended
             continue
     return total / MIB
-
-
-def _spilled_bytes() -> int:
-    import ray
-    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
-
-    state = get_state_from_address(ray.get_runtime_context().gcs_address)
-    return get_memory_info_reply(state).store_stats.spilled_bytes_total

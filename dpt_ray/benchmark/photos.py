@@ -1,4 +1,4 @@
-"""Photographs to measure with: crops of the two that scikit-learn ships, 500x400 as is usual in ImageNet."""
+"""Photographs for benchmarks: crops of scikit-learn's two sample photographs, 500x400 pixels, as usual in ImageNet."""
 
 import io
 from pathlib import Path
@@ -12,9 +12,9 @@ WIDTH, HEIGHT, QUALITY = 500, 400, 90
 
 
 def write_photo_shards(folder: Path, shards: int, images_per_shard: int) -> str:
-    """Write shards of JPEGs into `folder` and return its path.
+    """Write shards of JPEGs to `folder` and return its path.
 
-    Source: Flickr, Creative Commons, by way of scikit-learn (`sklearn.datasets.load_sample_images`).
+    Source of the photographs: Flickr, Creative Commons, from scikit-learn (`sklearn.datasets.load_sample_images`).
     """
     from sklearn.datasets import load_sample_images
 
@@ -27,7 +27,7 @@ def write_photo_shards(folder: Path, shards: int, images_per_shard: int) -> str:
 
 
 def _crop(photo: Image.Image, number: int) -> bytes:
-    """Return another part of the photograph for every number."""
+    """Return a random crop of the photograph as JPEG; `number` is the seed."""
     rng = np.random.default_rng(number)
     left, top = int(rng.integers(photo.width - WIDTH + 1)), int(rng.integers(photo.height - HEIGHT + 1))
     part = photo.crop((left, top, left + WIDTH, top + HEIGHT))

@@ -1,4 +1,4 @@
-"""The benchmark of the linear probe's fit: ours against scikit-learn's logistic regression, objective over time."""
+"""Benchmark of the linear probe's fit: time to an objective, ours and scikit-learn's logistic regression."""
 
 import os
 import time
@@ -16,38 +16,41 @@ from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.tables import markdown_table
 
 TOLERANCES = (1e-4, 1e-6)
-"""Of scikit-learn: its default, and the one that a `linear_probe` has by default."""
+"""Tolerances of scikit-learn: its default, and the default of a `linear_probe`."""
 OUR_TOLERANCE = 1e-7
-"""Of ours: below its default, so that its curve passes every objective that it is compared at."""
+"""Our tolerance. It is below the default, so that our curve reaches every objective that is compared."""
 SAME = 1e-4
-"""Relative difference at which an objective counts as reached."""
+"""Relative difference of objectives at which ours counts as reached."""
 CHUNK = 4096
 
 Pieces = list[tuple[torch.Tensor, torch.Tensor]]
-"""Features (N, D) and labels (N,) in parts."""
+"""Chunks of the data: features (n, D) and labels (n,)."""
 
 
 def measure_probe(
     *, rows: int, features: int, classes: int, decay: float, rounds: int, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Fit one problem by both, in turns; return all figures as JSON.
+    """Fit a synthetic problem with both solvers, in turns.
 
     Args:
         rows: N.
         features: D.
         classes: C.
-        decay: a in the spectrum k^-a of the features' covariance; features of trained networks have about 1
-            (Agrawal et al. 2022, alpha-ReQ), and more where few directions dominate.
-        rounds: how often; the median of times is told.
-        device: where ours multiplies; scikit-learn's is the CPU, and the data lie in its memory.
-        say: is told each figure as it comes.
+        decay: exponent a of the spectrum k^-a of the features' covariance. For features of trained networks it is about
+            1 (Agrawal et al. 2022, alpha-ReQ), and larger if few directions dominate.
+        rounds: number of fits of each solver; medians of their times are reported.
+        device: device of our matrix products; scikit-learn computes on the CPU. The data lie in the CPU's memory.
+        say: called with each result, as a line of text, when it is known.
+
+    Returns:
+        All results, JSON-like.
     """
     x, y = make_problem(rows, features, classes, decay)
     l2 = 0.0025 / rows
     pieces = list(zip(x.split(CHUNK), y.split(CHUNK), strict=True))
     own_runs: list[list[tuple[float, float]]] = []
     their_runs: dict[float, list[dict[str, Any]]] = {tolerance: [] for tolerance in TOLERANCES}
-    warm = rows // 10  # of both; the rest would be as fast and take as long again
+    warm = rows // 10  # rows of the warm-up, which may be shorter than a fit
     _our_curve([(x[:warm], y[:warm])], features, classes, l2, device)
     _their_fit(x[:warm].numpy(), y[:warm].numpy(), l2, TOLERANCES[0], pieces)
     for number in range(1, rounds + 1):
@@ -56,8 +59,8 @@ def measure_probe(
         for tolerance in TOLERANCES:
             fit = _their_fit(x.numpy(), y.numpy(), l2, tolerance, pieces)
             their_runs[tolerance].append(fit)
-            told = f"{fit['seconds']:.1f} s, {fit['iterations']} iterations, objective {fit['objective']:.6f}"
-            say(f"round {number}: scikit-learn, tol {tolerance:g}: {told}")
+            result = f"{fit['seconds']:.1f} s, {fit['iterations']} iterations, objective {fit['objective']:.6f}"
+            say(f"round {number}: scikit-learn, tol {tolerance:g}: {result}")
     comparisons = []
     for tolerance, fits in their_runs.items():
         target = fits[0]["objective"] * (1 + SAME)
@@ -85,7 +88,7 @@ def measure_probe(
 
 
 def make_problem(rows: int, features: int, classes: int, decay: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return normalised features, float32 (N, D), whose covariance has the spectrum k^-decay, and labels (N,)."""
+    """Return normalised features, float32 (N, D), and labels (N,); the spectrum of the covariance is k^-decay."""
     random = torch.Generator().manual_seed(0)
     scales = torch.arange(1, features + 1) ** (-decay / 2)
     basis, _ = torch.linalg.qr(torch.randn(features, features, generator=random))
@@ -117,7 +120,7 @@ def _their_fit(x: np.ndarray, y: np.ndarray, l2: float, tolerance: float, pieces
 
 
 def probe_table(figures: dict[str, Any]) -> str:
-    """Return the figures as Markdown."""
+    """Return the results of `measure_probe` as Markdown."""
     rows = [
         (
             f"tol={c['tolerance']:g}", f"{c['objective']:.6f}", f"{c['iterations']}", f"{c['seconds']:.1f} s",

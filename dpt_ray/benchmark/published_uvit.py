@@ -1,7 +1,8 @@
-"""U-ViT and its guided sampling written as the official code computes them, for comparison: eager.
+"""U-ViT, its training step and its guided sampling with the arithmetic of the official code, for comparison.
 
-The arithmetic of You et al. (2023) and Bao et al. (2023), on the weights of our network: queries, keys and values are
-cast one by one before attention; guidance calls the network twice; weights are averaged tensor by tensor.
+The computation follows You et al. (2023) and Bao et al. (2023), in eager mode, on the weights of our network. Queries,
+keys and values are cast one by one before attention; guidance calls the network twice; weights are averaged tensor by
+tensor.
 """
 
 import copy
@@ -18,7 +19,7 @@ BETA_MIN, BETA_MAX = 0.1, 20.0
 
 
 def published_forward(network: UViT, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
-    """Predict the noise: (B, C, H, W), (B,), (B,) -> (B, C, H, W)."""
+    """Predict the noise (B, C, H, W) from noisy images (B, C, H, W), times (B,) and labels (B,)."""
     patches = network.patch_embedding(x).flatten(2).transpose(1, 2)
     label_token = network.label_embedding(label).unsqueeze(1)
     time_token = sinusoidal_embedding(time, network.dim).unsqueeze(1)
@@ -59,9 +60,17 @@ def published_steps(
     decay: float,
     mixed: bool = False,
 ) -> Callable[[], None]:
-    """Return a training step on uint8 images (N, C, H, W) with labels (N,), which lie on the network's device.
+    """Return a function that makes one training step of `network`.
 
-    It trains the network that is given; `mixed`: under bfloat16 autocast.
+    Args:
+        network: the network that is trained.
+        images: uint8 (N, C, H, W), on the network's device.
+        labels: (N,), on the network's device.
+        batch: images in a step, drawn with replacement.
+        learning_rate: learning rate of AdamW.
+        label_dropout: probability that a label is dropped.
+        decay: decay of the averaged weights in a step.
+        mixed: compute the forward pass under bfloat16 autocast.
     """
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
     average = copy.deepcopy(network)
@@ -93,9 +102,12 @@ def published_steps(
 
 
 def published_denoiser(network: UViT, scale: float, mixed: bool = False) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the guided estimate of the clean image from x = clean + sigma * noise; two calls of the network.
+    """Return a denoiser with classifier-free guidance, which calls the network twice.
 
-    `mixed`: under bfloat16 autocast.
+    Args:
+        network: the network.
+        scale: guidance scale s in conditional + s * (conditional - unconditional).
+        mixed: compute the network under bfloat16 autocast.
     """
 
     def predict(state: Tensor, time: Tensor, label: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Ways to bring the images of shards, decoded, into one process: ours and the usual ones.
+"""Contestants of the reading benchmark: our readers, Ray Data's, webdataset's, and decoding only.
 
-Every contestant delivers uint8 batches of `BATCH` images in the same form to the calling process, from the same
-list of shards, with the same number of CPUs.
+Every contestant reads the same shards with the same number of CPUs. All but `decode_only` deliver uint8 batches of
+`BATCH` images of the same form to the calling process.
 """
 
 import io
@@ -22,19 +22,19 @@ from dpt_ray.data.shards.samples import IMAGE_EXTENSIONS, fetch_shard, iter_samp
 from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
 
 BATCH, LANES = 256, 8
-"""A batch of usual size, from as many lanes as is the default of settings."""
+"""Images in a batch, and the default of `data.lanes`."""
 
 Decode = Callable[[Sequence[bytes], ImageForm], np.ndarray]
-"""Brings encoded images into a form: uint8 (N, C, H, W)."""
+"""Decodes encoded images to a form: uint8 (N, C, H, W)."""
 
 
 def decode_fast(encoded: Sequence[bytes], form: ImageForm) -> np.ndarray:
-    """Decode as this package does: uint8 (N, C, H, W)."""
+    """Decode with this package: uint8 (N, C, H, W)."""
     return decode_images(encoded, form, str)
 
 
 def decode_with_pillow(encoded: Sequence[bytes], form: ImageForm) -> np.ndarray:
-    """Decode to the same pixels, to within a level, with Pillow alone, as `read_webdataset` does by itself."""
+    """Decode with Pillow, as `read_webdataset` does; pixels differ from those of `decode_fast` by at most one level."""
     images = []
     for data in encoded:
         image = Image.open(io.BytesIO(data)).convert("RGB" if form.channels == 3 else "L")
@@ -45,7 +45,7 @@ def decode_with_pillow(encoded: Sequence[bytes], form: ImageForm) -> np.ndarray:
 
 
 def centre_crop_with_pillow(image: Image.Image, size: int) -> Image.Image:
-    """ADM's centre crop by Pillow's own filters; see `dpt_ray.data.images.crop`."""
+    """Return ADM's centre crop, computed with Pillow's filters; see `dpt_ray.data.images.crop`."""
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
@@ -55,7 +55,7 @@ def centre_crop_with_pillow(image: Image.Image, size: int) -> Image.Image:
 
 
 def decode_only(source: ImageSource, cpus: int) -> Contestant:
-    """The ceiling: every CPU decodes images that lie in its memory, and throws the pixels away."""
+    """Upper bound: each CPU decodes images in its memory and discards the pixels."""
     import ray
 
     class Decoder:
@@ -76,7 +76,7 @@ def decode_only(source: ImageSource, cpus: int) -> Contestant:
 
 
 def stock_ray(source: ImageSource, decode: Decode) -> Contestant:
-    """`ray.data.read_webdataset`, decoding in tasks of Ray Data."""
+    """`ray.data.read_webdataset`, with decoding in tasks of Ray Data."""
     import ray
 
     urls, form = [shard.info.url for shard in source.shards], _pixel_form(source)
@@ -94,7 +94,7 @@ def stock_ray(source: ImageSource, decode: Decode) -> Contestant:
 
 
 def web_loader(source: ImageSource, decode: Decode, cpus: int) -> Contestant:
-    """`webdataset.WebLoader`, with a worker process for each CPU; shards are dealt to them in turns."""
+    """`webdataset.WebLoader` with a worker process for each CPU, which take shards round-robin."""
     import webdataset
 
     urls, form = [shard.info.url for shard in source.shards], _pixel_form(source)
@@ -125,7 +125,7 @@ def _decode_batch(decode: Decode, form: ImageForm, encoded: list[bytes]) -> Any:
 
 
 def ours_cold(source: ImageSource, shuffle_window: int) -> Contestant:
-    """Our stream: every pass fetches, checks and decodes all shards, in training's shuffled order."""
+    """Our stream: every pass fetches, checks and decodes all shards, in the shuffled order of training."""
 
     def run(passes: int) -> int:
         reader = open_source(source, keep_bytes=0)
@@ -136,7 +136,7 @@ def ours_cold(source: ImageSource, shuffle_window: int) -> Contestant:
 
 
 def ours_kept(source: ImageSource, shuffle_window: int) -> Contestant:
-    """Our kept form: images decoded once, before the race, in the same order as the stream's."""
+    """Our kept images: decoded once, before the turns, and read in the same order as the stream."""
     reader = open_source(source, keep_bytes=source.decoded_bytes)
     assert isinstance(reader, KeptImages)
     return partial(_consume, source, reader, shuffle_window)

@@ -1,4 +1,4 @@
-"""The benchmark of a training step: ours against an ordinary loop that does the same arithmetic."""
+"""Benchmark of a classifier's training step: ours, and a plain loop with the same arithmetic."""
 
 import copy
 import itertools
@@ -31,7 +31,7 @@ from dpt_ray.tables import markdown_table
 OURS, PLAIN = "ours", "plain loop"
 SIZE, CLASSES, LANES = 32, 10, 8
 LABELLED, UNLABELLED = 40, 4096
-"""Images of random pixels that both loops train on: what they show doesn't change what they cost."""
+"""Numbers of images of random pixels that both loops train on; the cost does not depend on the content."""
 
 MODELS = {
     "wide_resnet": ClassifierModelConfig(name="wide_resnet", depth=28, width=2),
@@ -50,7 +50,21 @@ def measure_classifier(
     channels_last: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Time FreeMatch steps of 64 + 448 images of 32x32, augmentation included; return all figures as JSON."""
+    """Time FreeMatch steps of 64 + 448 images of 32x32 pixels, augmentation included.
+
+    Args:
+        model: a key of `MODELS`.
+        rounds: timed rounds of each contestant.
+        seconds: approximate length of a turn.
+        device: "cpu" or "cuda".
+        precision: precision of both loops.
+        compiled: compile the network in both loops.
+        channels_last: keep tensors in the memory format channels last in both loops.
+        say: called with each result, as a line of text, when it is known.
+
+    Returns:
+        All results, JSON-like.
+    """
     config = load_config(None, ["preset=cifar10", "data.train=unread", "data.test=unread"]).stage1
     config = config.model_copy(update={"model": MODELS[model]})
     images = np.random.default_rng(0).integers(0, 256, (LABELLED + UNLABELLED, 3, SIZE, SIZE), dtype=np.uint8)
@@ -76,7 +90,7 @@ def measure_classifier(
 
 
 def classifier_table(figures: dict[str, Any]) -> str:
-    """Return the figures as Markdown."""
+    """Return the results of `measure_classifier` as Markdown."""
     rates, parts = figures["images_per_second"], figures["step_seconds"]
     rows = [
         (name, f"{median:,.1f}", f"{min(rates[name]):,.1f} to {max(rates[name]):,.1f}")
@@ -101,7 +115,7 @@ def classifier_table(figures: dict[str, Any]) -> str:
 def _ours(
     config: ClassifierConfig, images: np.ndarray, device: str, precision: Precision, compiled: bool, last: bool
 ) -> tuple[Contestant, Callable[[], dict[str, float]]]:
-    """Return the contestant, and what tells how long the parts of its step take."""
+    """Return our loop as a contestant, and a function that times the parts of its step, in seconds."""
     state = classifier_training(config, channels=3, num_classes=CLASSES, num_unlabelled=UNLABELLED, seed=0)
     state.to(device)
     if last:
@@ -155,7 +169,7 @@ def _feed(images: np.ndarray, batch: int) -> Feed:
 def _plain(
     config: ClassifierConfig, images: np.ndarray, device: str, precision: Precision, compiled: bool, last: bool
 ) -> Contestant:
-    """FreeMatch as one would write it in a script, on tensors in memory."""
+    """FreeMatch as in a plain training script, on tensors in memory."""
     torch.manual_seed(0)
     model = build_classifier(config.model, channels=3, num_classes=CLASSES).to(device).train()
     if last:
@@ -217,7 +231,7 @@ def _plain_optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
 def _plain_batches(
     config: ClassifierConfig, images: np.ndarray, device: str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, RowRandom, RowRandom]]:
-    """Yield labelled images, their labels, unlabelled images, and the random numbers of both, drawn with repetition."""
+    """Yield labelled images, their labels, unlabelled images, and random streams of both; draw with replacement."""
     data = torch.from_numpy(images).to(device)
     labels = torch.arange(len(images), device=device) % CLASSES
     for step in itertools.count():
@@ -238,7 +252,7 @@ def _fairness(logits: Tensor, mask: Tensor, p_tilde: Tensor, h_tilde: Tensor) ->
 
 
 def _seconds(work: Callable[[], Any], device: str, repeats: int = 3) -> float:
-    """Return the median time of some repeats, after one for warming up."""
+    """Return the median time of `repeats` calls, after one warm-up call."""
     times = []
     for _ in range(repeats + 1):
         began = time.perf_counter()

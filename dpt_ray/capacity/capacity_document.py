@@ -1,6 +1,4 @@
-"""docs/guide/cluster/sizing.md: the table of four scales, and what it rests on; `COMMAND` writes it."""
-
-# ruff: noqa: E501 - prose
+"""Writes docs/guide/cluster/sizing.md: a table of sizes for four data sets, and their derivation. See `COMMAND`."""
 
 from dataclasses import dataclass
 
@@ -21,11 +19,11 @@ class Scale:
     """A column of the table.
 
     Attributes:
-        title: its name.
-        config: the file of settings, from the repository's root.
-        settings: what is changed in it.
+        title: heading of the column.
+        config: path of the settings file, relative to the repository's root.
+        settings: overrides of the file's settings.
         data: the training set.
-        source: where the figures of `data` are from.
+        source: source of the numbers in `data`.
     """
 
     title: str
@@ -63,12 +61,12 @@ def scale_config(scale: Scale) -> RunConfig:
 
 
 def scale_size(scale: Scale) -> RunSize:
-    """Return the sizes of a column."""
+    """Return the size of a column's run."""
     return size_run(scale_config(scale), scale.data)
 
 
 def render() -> str:
-    """Return the document. It reads `configs/`, so the working folder must be the repository's root."""
+    """Return the page as Markdown. The working directory must be the repository's root, because `configs/` is read."""
     table = size_table({scale.title: scale_size(scale) for scale in SCALES})
     sources = "\n".join(f"- **{scale.title}**: `{scale.config}`;\n  {scale.source}." for scale in SCALES)
     return f"""# How large a cluster
@@ -76,8 +74,8 @@ def render() -> str:
     .venv/bin/dpt prepare --config configs/digits.yaml
     .venv/bin/dpt run --config configs/digits.yaml --dry-run
 
-`--dry-run` prints these sizes for your own settings, once the data is indexed (`dpt prepare`). This page
-follows from the settings, the benchmarks and the networks. It is written by
+`--dry-run` prints these sizes for your own settings, once the data is indexed (`dpt prepare`). The sizes on this page
+are computed from settings, benchmarks and networks. This command writes the page:
 
     {COMMAND}
 
@@ -86,17 +84,17 @@ follows from the settings, the benchmarks and the networks. It is written by
 {sources}
 
 **Only digits has been run to its end. Every GPU-hour and every rate of a GPU is an estimate that no GPU has confirmed
-yet.** Whatever follows from such a rate (readers, requests and bytes for a GPU) is as uncertain. GPU-hours are of one
-{compute.H100.name}; N GPUs take an Nth of the time at best.
+yet.** Readers, requests and bytes for a GPU follow from its rate, and are as uncertain. GPU-hours are those of one
+{compute.H100.name}; N GPUs take at least 1/N of the time.
 
-Measure your own rate with `dpt benchmark train --device cuda` and the metric `ray_dpt_images_total`, and scale:
-twice the images/s need twice the readers and half the GPU-hours.
+Measure your own rate with `dpt benchmark train --device cuda` and the metric `ray_dpt_images_total`. Then scale the
+sizes: at twice the images/s, a GPU needs twice the readers and half the hours.
 
 {_derivation()}"""
 
 
 def _rates() -> tuple[str, str, str]:
-    """Return the measured rates of reading, the assumed shares of a GPU's peak, and its peaks."""
+    """Return Markdown of the measured reading rates, the assumed utilisation of a GPU, and its peak performance."""
     reading = "\n".join(
         f"- {rate.images_per_second:,.0f} images/s of a CPU for JPEGs of {rate.stored_pixels:,} pixels "
         f"([{rate.source.rpartition('/')[2]}](../../results/benchmarks/{rate.source.rpartition('/')[2]}))"
@@ -112,58 +110,59 @@ def _rates() -> tuple[str, str, str]:
 
 
 def _derivation() -> str:
-    """Return the section that says how each figure follows."""
+    """Return the section with the derivation of each number."""
     reading, shares, peaks = _rates()
-    return f"""## How each figure follows
+    return f"""## How each number is computed
 
-**GPU-hours** = images x operations of an image / (peak x share of it) / 3600.
+**GPU-hours** = images x operations of an image / (peak x utilisation) / 3600.
 
 - Operations are counted by torch's FLOP counter on the network that the settings describe.
 - Training costs three forward passes. A FreeMatch step computes its labelled images once and its unlabelled ones twice.
 - A frozen encoder costs depth x (24 T D^2 + 4 T^2 D), for T tokens of width D.
-- Pseudo images cost their network evaluations, two for a guided one.
-- An autoencoder costs {number(compute.ENCODE_FLOPS_PER_PIXEL)} a pixel to encode and \
+- A pseudo image costs the evaluations of the network; a guided evaluation counts twice.
+- An autoencoder costs {number(compute.ENCODE_FLOPS_PER_PIXEL)} operations a pixel to encode and \
 {number(compute.DECODE_FLOPS_PER_PIXEL)} to decode, counted on Stable Diffusion's.
 - Peak: {peaks} operations/s
   ({compute.H100.source}).
-- Encoders and inference compute in float32, trainings in what `precision` says. The preset `cifar10` uses float32, as
+- Encoders and inference compute in float32, trainings in the setting `precision`. The preset `cifar10` uses float32, as
   published.
 
-The share of the peak is **assumed**. The one anchor is U-ViT's README: 1.14 steps/s of 128 images for H/2 on an A100,
-which is 0.37 of its peak.
+The utilisation of the peak is **assumed**. Its only reference is U-ViT's README: 1.14 steps/s of 128 images for H/2 on
+an A100, which is 0.37 of the peak.
 
-| network | precision | share of the peak |
+| network | precision | utilisation |
 |---|---|---|
 {shares}
 
-**CPU readers for a GPU** = images/s of the GPU that come from the training set / images/s of a CPU. The rates of a CPU
-were measured on two virtual cores of an AMD EPYC with shards on a local disk. Checks, decoding and shuffling are
-included:
+**CPU readers for a GPU** = images/s that a GPU takes from the training set / images/s that a CPU reads. The rates of a
+CPU were measured on two virtual cores of an AMD EPYC with shards on a local disk. They include checks, decoding and
+shuffling:
 
 {reading}
 - {LATENT_READ_RATE:,.0f} images/s for stored [latents](../generators.md#latents)
 
-Between these sizes the model has a time for each image and a time for each pixel. Three more rules:
+The time of an image is interpolated linearly in its number of pixels. Three more rules:
 
-- A training set whose decoded size is at most `cluster.keep_mib` is decoded once and kept, and needs no readers then.
-- The row shows the longest stage, and `--dry-run` all. Labelling and encoding always stream, for one pass. There a
-  small network on a fast GPU could use more readers than are worth paying for. With fewer it only takes longer.
-- Fetching from S3 is not in the measured rate, so two readers share a CPU there.
+- A training set whose decoded size is at most `cluster.keep_mib` is decoded once and kept. It then needs no readers.
+- The table shows the longest stage; `--dry-run` shows all. Labelling and encoding always stream, for one pass. A small
+  network on a fast GPU could use very many readers there. With fewer readers the pass only takes longer.
+- The measured rate excludes downloads from S3, so two readers share a CPU there.
 
-**GET/s** = images/s x (1 / images in a shard + `data.lanes` / `data.shuffle_window`). A shard is fetched whole, and
-again where a lane's shuffle window ends within it; in inference once. **Fetched bytes** are those GETs times the
-shard's size.
+**GET/s** = images/s x (1 / images in a shard + `data.lanes` / `data.shuffle_window`). A shard is fetched whole. It
+is fetched again where a lane's shuffle window ends within it; inference fetches it once. **Fetched bytes** are these
+GETs times the size of a shard.
 
-**Object store** = kept sources + {storage.stream_gib():g} GiB for each source that streams. It is at least so large that
-streams take no more than {storage.stream_share():.0%} of it. The shuffle window comes on top, in the worker's own
-memory: `data.shuffle_window` x decoded image.
+**Object store** = kept sources + {storage.stream_gib():g} GiB for each source that streams. Streams take at most
+{storage.stream_share():.0%} of it, which sets a lower bound. The shuffle window needs further memory of the worker:
+`data.shuffle_window` x decoded image.
 
 **Checkpoint** = bytes of weights, averages, optimizer moments and the algorithm's statistics. They are counted on the
-training that the settings describe, without its memory. Two are kept while a training runs, none afterwards.
+training that the settings describe, without allocating it. A running training keeps two checkpoints, a finished one
+none.
 
-**Shards**: every file of a sample takes 512 bytes and its length rounded up to 512 (tar). **Results**: keys, labels,
-confidence and {storage.TOP_BYTES} bytes for each kept class, features in float32, uncompressed; pseudo images as raw
-pixels; the networks. PNG and Parquet make less of it.
+**Shards**: every file of a sample takes a header of 512 bytes, and its content rounded up to 512 bytes (tar).
+**Results**: keys, labels, confidence, {storage.TOP_BYTES} bytes for each kept class, and features in float32; pseudo
+images as raw pixels; the networks. PNG and Parquet compress them, so this is an upper bound.
 """
 
 

@@ -1,4 +1,4 @@
-"""Measured rates that size clusters: a copy of figures of docs/results/benchmarks, which are not installed.
+"""Measured reading rates: a copy of results in docs/results/benchmarks, which the package does not install.
 
 `python -m dpt_ray.capacity.measured docs/results/benchmarks` prints the copy, `dpt_ray/capacity/measured.json`.
 """
@@ -14,7 +14,7 @@ from typing import Any
 COMMAND = "python -m dpt_ray.capacity.measured docs/results/benchmarks > dpt_ray/capacity/measured.json"
 COLD = "d: ours, cold"
 STORED_PIXELS = {"data_cifar10.json": 32 * 32, "data_photos.json": 500 * 400}
-"""Pixels of the stored JPEGs of each benchmark of reading."""
+"""File of a reading benchmark -> height times width of its stored JPEGs."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class ReadRate:
 
     Attributes:
         stored_pixels: height times width of a stored JPEG.
-        images_per_second: of one CPU.
-        source: the benchmark's file.
+        images_per_second: rate of one CPU.
+        source: path of the benchmark's results.
     """
 
     stored_pixels: int
@@ -33,7 +33,7 @@ class ReadRate:
 
 
 def collect(benchmarks: Path) -> dict[str, Any]:
-    """Return what the benchmarks' files say of reading."""
+    """Return the reading rates in the results of the benchmarks, JSON-like."""
     rates = []
     for name, pixels in STORED_PIXELS.items():
         figures = json.loads((benchmarks / name).read_text())
@@ -49,21 +49,22 @@ def collect(benchmarks: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def read_rates() -> tuple[ReadRate, ...]:
-    """Return the measured rates, by rising numbers of pixels."""
+    """Return the measured rates, by increasing number of pixels."""
     text = (resources.files("dpt_ray.capacity") / "measured.json").read_text()
     return tuple(ReadRate(**rate) for rate in json.loads(text)["reading"])
 
 
 def read_rate(stored_pixels: int) -> float:
-    """Return images/s of one CPU for JPEGs of so many pixels.
+    """Return images/s of one CPU for JPEGs of `stored_pixels` pixels.
 
-    Assumed is a time for each image and a time for each pixel: the line through the two rates that were measured.
+    The time of an image is assumed to be linear in its pixels, and interpolated between the two measured rates. Below
+    the smaller of them it is constant.
     """
     low, high = read_rates()
     seconds = (1 / high.images_per_second - 1 / low.images_per_second) / (high.stored_pixels - low.stored_pixels)
     return 1 / max(
         1 / low.images_per_second + seconds * (stored_pixels - low.stored_pixels),
-        1 / low.images_per_second,  # fewer pixels than were measured are not promised to be faster
+        1 / low.images_per_second,
     )
 
 

@@ -1,4 +1,4 @@
-"""The size of a run: what each stage needs of GPUs, readers, storage and memory."""
+"""The size of a run: GPU-hours, readers, storage and memory of each stage."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.training.from_settings import uses_unlabelled
 
 LATENT_READ_RATE = 2000.0
-"""Images/s of a CPU for stored latents of 65,536 bytes, measured once: 0.4 to 0.6 s for 1,000."""
+"""Images/s that a CPU reads of stored latents of 65,536 bytes, measured once: 0.4 to 0.6 s for 1,000 images."""
 
 CHECKPOINTS_KEPT = 2
-"""Of a training in progress (`distributed/ray_training.py`)."""
+"""Checkpoints that a running training keeps; see `distributed/ray_training.py`."""
 
 
 @dataclass(frozen=True)
 class DataSize:
-    """What is known of a training set as it is stored.
+    """The size of a stored training set.
 
     Attributes:
-        images: in it.
-        image_bytes: mean size of an encoded image.
-        stored_pixels: height times width of a stored image.
-        images_per_shard: mean.
-        num_classes: C.
+        images: number of images.
+        image_bytes: mean size of an encoded image in bytes.
+        stored_pixels: mean of height times width of a stored image.
+        images_per_shard: mean number of images in a shard.
+        num_classes: number of classes.
     """
 
     images: int
@@ -55,17 +55,18 @@ STAGE_NAMES = {
 
 @dataclass(frozen=True)
 class StageSize:
-    """One stage that computes.
+    """The size of one stage that computes on GPUs.
 
     Attributes:
-        id: one of `STAGE_NAMES`.
-        gpu_hours: of one GPU, over the whole stage.
-        images_per_second: what one GPU takes of the training set.
-        streams: whether the training set is read again in every pass; else it is decoded once and kept.
-        readers: CPUs that one GPU needs for reading.
-        requests: GETs in a second for one GPU.
-        bytes_per_second: fetched for one GPU.
-        checkpoint: bytes; 0 where there is none.
+        id: a key of `STAGE_NAMES`.
+        gpu_hours: hours of one GPU for the whole stage.
+        images_per_second: images of the training set that one GPU takes in a second.
+        streams: whether the stage reads the training set from storage in every pass. If not, it is decoded once and
+            kept, or not read at all.
+        readers: CPUs for reading, for one GPU.
+        requests: GETs in a second, for one GPU.
+        bytes_per_second: bytes fetched in a second, for one GPU.
+        checkpoint: bytes of a checkpoint; 0 for a stage without training.
     """
 
     id: str
@@ -79,20 +80,20 @@ class StageSize:
 
     @property
     def name(self) -> str:
-        """What the stage is called in tables."""
+        """Name of the stage in tables."""
         return STAGE_NAMES[self.id]
 
 
 @dataclass(frozen=True)
 class RunSize:
-    """A whole run.
+    """The size of a run.
 
     Attributes:
         data: the training set.
-        stages: in the order of the method.
+        stages: the stages, in the order of the method.
         shards: bytes of the training set in storage.
-        results: bytes of everything that the run writes and keeps.
-        object_store: bytes of memory for Ray's object store, on a node with one training worker.
+        results: bytes of everything that the run writes and keeps, and of two checkpoints.
+        object_store: bytes of Ray's object store on a node with one training worker.
     """
 
     data: DataSize
@@ -102,23 +103,29 @@ class RunSize:
     object_store: int
 
     def hours_of(self, ids: Container[str]) -> float:
-        """GPU-hours of these stages together."""
+        """Return the GPU-hours of the given stages together."""
         return sum(stage.gpu_hours for stage in self.stages if stage.id in ids)
 
     @property
     def gpu_hours(self) -> float:
-        """All stages together."""
+        """GPU-hours of all stages together."""
         return sum(stage.gpu_hours for stage in self.stages)
 
     @property
     def longest(self) -> StageSize:
-        """The stage that takes most GPU-hours: a cluster is bought for it."""
+        """The stage with the most GPU-hours, which determines the size of the cluster."""
         return max(self.stages, key=lambda stage: stage.gpu_hours)
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """How a training set is read: bytes of a shard (or its sidecar), images/s of a CPU, and whether it streams."""
+class _StoredForm:
+    """A stored form of the training set: images or latents.
+
+    Attributes:
+        shard: bytes of a shard of images, or of a sidecar of latents.
+        read_rate: images/s that a CPU reads.
+        streams: whether training reads it from storage in every pass.
+    """
 
     shard: int
     read_rate: float
@@ -131,7 +138,7 @@ def size_run(config: RunConfig, data: DataSize) -> RunSize:
 
 
 class _Sizing:
-    """What the stages of a run have in common, and the size of each."""
+    """Computes the size of a run's stages from its settings and data."""
 
     def __init__(self, config: RunConfig, data: DataSize):
         self._config, self._data = config, data
@@ -142,9 +149,9 @@ class _Sizing:
         self._latent = storage.latent_bytes(config.stage2, config.data) if config.stage2.in_latents else 0
         self._fetches = storage.fetches_per_image(data.images_per_shard, config.data.lanes, config.data.shuffle_window)
         keep = config.cluster.keep_mib * 2**20
-        self._images = _Stored(self._shard, read_rate(data.stored_pixels), self._decoded > keep)
+        self._images = _StoredForm(self._shard, read_rate(data.stored_pixels), self._decoded > keep)
         streams = self._latent * data.images > keep
-        self._latents = _Stored(self._latent * data.images_per_shard, LATENT_READ_RATE, streams)
+        self._latents = _StoredForm(self._latent * data.images_per_shard, LATENT_READ_RATE, streams)
 
     def size(self) -> RunSize:
         """Return the size of the whole run."""
@@ -176,22 +183,34 @@ class _Sizing:
         reads: Literal["never", "once", "again"],
         checkpoint: int = 0,
         precision: str = "float32",
-        stored: _Stored | None = None,
+        stored: _StoredForm | None = None,
     ) -> StageSize:
-        """Size a stage that computes on `count` images, of which `share` come from the training set."""
+        """Return the size of a stage.
+
+        Args:
+            id: a key of `STAGE_NAMES`.
+            count: images that the stage computes on.
+            per_image: floating-point operations of an image.
+            network: a key of `flops.UTILISATION`.
+            share: fraction of the images that come from the training set.
+            reads: passes over the training set: none, one, or one for each epoch.
+            checkpoint: bytes of a checkpoint.
+            precision: precision of the computation.
+            stored: the form that is read; images if None.
+        """
         stored = stored or self._images
         rate = compute.rate(per_image, network, precision)
         taken = rate * share
         streaming = reads == "once" or (reads == "again" and stored.streams)
-        each = 1 / self._data.images_per_shard if reads == "once" else self._fetches
+        fetches = 1 / self._data.images_per_shard if reads == "once" else self._fetches
         return StageSize(
             id,
             count / rate / 3600,
             taken,
             streaming,
             taken / stored.read_rate if streaming else 0.0,
-            taken * each if streaming else 0.0,
-            taken * each * stored.shard if streaming else 0.0,
+            taken * fetches if streaming else 0.0,
+            taken * fetches * stored.shard if streaming else 0.0,
             checkpoint,
         )
 
@@ -201,7 +220,7 @@ class _Sizing:
             settings, size=self._config.data.image_size, channels=channels, num_classes=data.num_classes
         )
         if settings.model.name == "linear_probe":
-            if id == "stage3":  # real images are encoded already
+            if id == "stage3":  # stage 1 has encoded the real images
                 return [self._stage("encoding_pseudo_images", self._pseudo, forward, "vit", 0, reads="never")]
             return [self._stage("encoding", data.images, forward, "vit", 1, reads="once")]
         learns = settings.unlabelled_batch if uses_unlabelled(settings) else 0
@@ -266,9 +285,10 @@ class _Sizing:
 
 
 def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageSize]) -> int:
-    """Return what a run leaves, and two checkpoints of one training, which are removed at its end.
+    """Return the bytes of a run's results, and of the two checkpoints of its largest training.
 
-    Sidecars of true labels, pseudo-labels and predictions with features; pseudo images, uncompressed; networks.
+    The results are sidecars of true labels, pseudo-labels and predictions with features, uncompressed pseudo images,
+    and networks. Checkpoints are removed when a training ends.
     """
     pixels = config.data.channels * config.data.image_size**2
     width = feature_size(config.stage1, config.data.channels, data.num_classes)
@@ -282,12 +302,12 @@ def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageS
         + storage.sidecar_bytes(pseudo, features=features or (width if probe else 0))
         + storage.shard_bytes(pseudo, pixels)
         + CHECKPOINTS_KEPT * max(stage.checkpoint for stage in stages)
-        + sum(stage.checkpoint for stage in stages) // 3  # networks: a checkpoint holds three or four of its size
+        + sum(stage.checkpoint for stage in stages) // 3  # networks: a checkpoint is three to four times as large
     )
 
 
 def feature_size(config: ClassifierConfig, channels: int, num_classes: int) -> int:
-    """Return how many features a classifier has."""
+    """Return the number of features of a classifier."""
     if config.model.name == "linear_probe":
         width, _, _ = compute.ENCODERS.get(config.probe.encoder, compute.ENCODERS["facebook/vit-msn-large-7"])
         return width * config.probe.blocks

@@ -1,4 +1,4 @@
-"""Sizes as text: for `--dry-run`, and as the table of docs/guide/cluster/sizing.md."""
+"""Sizes of runs as text, for `--dry-run` and docs/guide/cluster/sizing.md."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ ASSUMED = "assumed"
 
 
 def describe_size(size: RunSize) -> list[str]:
-    """Return what a run needs, as lines for a terminal."""
+    """Return the size of a run as lines for a terminal."""
     head = ("stage", "GPU-hours", "images/s/GPU", "CPU readers/GPU", "GET/s/GPU", "fetched/s/GPU", "checkpoint")
     rows = [
         (
@@ -32,7 +32,7 @@ def describe_size(size: RunSize) -> list[str]:
 
 
 def size_table(sizes: Mapping[str, RunSize]) -> str:
-    """Return a Markdown table with a column for each run."""
+    """Return a Markdown table with a column for each run, by title."""
     runs = list(sizes.values())
     stages = [run.longest for run in runs]
     rows = [
@@ -65,25 +65,25 @@ def size_table(sizes: Mapping[str, RunSize]) -> str:
 
 
 def checkpoint(run: RunSize, id: str) -> str:
-    """Return the size of a stage's checkpoint; a dash where it trains no network."""
+    """Return the size of a stage's checkpoint; a dash if the stage trains no network."""
     found = [stage.checkpoint for stage in run.stages if stage.id == id]
     return format_bytes(found[0]) if found else MISSING
 
 
 def reading(stage: StageSize) -> tuple[str, str, str]:
-    """Return CPU readers, requests and bytes in a second; nothing is read where a set is kept, or none is needed."""
+    """Return CPU readers, requests a second and bytes a second; zeros for a stage that does not stream."""
     if not stage.streams:
         return ("0", "0", "0")
     return (number(stage.readers), number(stage.requests), format_bytes(stage.bytes_per_second))
 
 
 def hours(value: float) -> str:
-    """Return GPU-hours with two significant digits; what is shorter than a minute and a half is so."""
+    """Return GPU-hours with two significant digits; times below a minute and a half as "< 0.03"."""
     return number(value) if value >= 0.025 else "< 0.03"
 
 
 def number(value: float) -> str:
-    """Return a number with two significant digits: assumptions deserve no more."""
+    """Return a number with two significant digits, the precision of the assumptions."""
     if value == 0:
         return "0"
     rounded = float(f"{value:.2g}")

@@ -1,4 +1,4 @@
-"""What a training set is like as it is stored: its index, and a look at the first images of its first shard."""
+"""The size of a stored training set, from its index and the first images of its first shard."""
 
 import io
 
@@ -9,20 +9,20 @@ from dpt_ray.data.images.formats import FORMATS
 from dpt_ray.data.loading.source import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex
 
-LOOKED_AT = 64
+SAMPLED_IMAGES = 64
 
 
 def stored_data(index: DatasetIndex) -> DataSize:
-    """Return a training set's size; bytes and pixels of an image are means of the first `LOOKED_AT` ones.
+    """Return the size of a training set; bytes and pixels of an image are means over the first `SAMPLED_IMAGES` images.
 
     Raises:
         UserError: the first shard cannot be read.
     """
     shard = index.shards[0]
-    encoded = [sample.image_bytes(shard.url) for sample in read_shard_samples(shard)[:LOOKED_AT]]
+    encoded = [sample.image_bytes(shard.url) for sample in read_shard_samples(shard)[:SAMPLED_IMAGES]]
     pixels = []
     for data in encoded:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # reads the header alone
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # reads only the header
             pixels.append(image.width * image.height)
     return DataSize(
         images=index.num_images,

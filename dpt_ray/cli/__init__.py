@@ -1,4 +1,5 @@
-"""The command line `dpt`: a verb for each job.
+"""The command line `dpt`, with a verb for each job.
 
-Modules here import torch, Ray and the pipeline inside their verbs alone, so that help and completion are quick.
+Modules here import torch, Ray and the pipeline only inside the functions of their verbs, so that help and completion
+are fast.
 """

@@ -1,4 +1,4 @@
-"""`dpt benchmark`: speed and memory."""
+"""`dpt benchmark`: measure speed and memory."""
 
 import inspect
 import sys
@@ -20,17 +20,20 @@ MEASURES = {
     "augment": ("augmentation_speed", "measure_augmentation", "augmentation_table"),
     "probe": ("probe_speed", "measure_probe", "probe_table"),
 }
-"""What is measured -> a module of `dpt_ray.benchmark`, its function whose parameters are options of the command line,
-and what makes a table of the figures."""
+"""Maps a measurement to a module of `dpt_ray.benchmark`, its measuring function, whose parameters are options of the
+command line, and its function that renders a table of the figures."""
 
 
-@click.group("benchmark", cls=Verbs, short_help="Measure speed and memory against other ways.")
+@click.group("benchmark", cls=Verbs, short_help="Measure speed and memory against other implementations.")
 def benchmark() -> None:
-    """Measure parts of the system against what else there is, in one run, in turns; print a table and write JSON."""
+    """Measure parts of the system against other implementations.
+
+    All contestants are measured in one run, in turns. A table is printed and written with the figures as JSON.
+    """
 
 
 def _measure(measured: str, output: str | None, threads: int | None = None, **options: Any) -> None:
-    """Measure what `MEASURES` names, write the figures and a table, and print the table."""
+    """Run the measurement `measured` of `MEASURES`, write its figures and table, and print the table."""
     from dpt_ray.benchmark.contest import limited_threads
     from dpt_ray.data.storage import stores
 
@@ -54,36 +57,43 @@ def _one_of(option: str, *names: str, about: str) -> Decorator:
 
 def _contest(rounds: int, seconds: float | None) -> Decorator:
     options = [
-        click.option("--output", metavar="URL", help="Where to write .json and .md, without its ending."),
-        click.option("--rounds", type=int, default=rounds, help="Timed rounds of each contestant."),
+        click.option("--output", metavar="URL", help="Path of the .json and .md files, without extension."),
+        click.option("--rounds", type=int, default=rounds, help="Timed rounds for each contestant."),
     ]
     if seconds is not None:
-        options.append(click.option("--seconds", type=float, default=seconds, help="About how long a turn takes."))
+        options.append(
+            click.option("--seconds", type=float, default=seconds, help="Approximate length of a turn, seconds.")
+        )
     return together(*options)
 
 
-# Threads in step lose far more than their share where a core is not theirs alone.
+# One thread by default: on a shared core, threads that synchronise lose far more than the core's share.
 _threads = click.option("--threads", type=int, default=1, help="CPU threads of every contestant.")
-_device = _one_of("--device", "cpu", "cuda", about="Where ours computes.")
+_device = _one_of("--device", "cpu", "cuda", about="Device of our implementation.")
 _computing = together(
     _threads,
     _device,
-    _one_of("--precision", "float32", "bfloat16", about="What ours computes in."),
+    _one_of("--precision", "float32", "bfloat16", about="Precision of our implementation."),
     click.option("--compile", "compiled", is_flag=True, help="Compile the network."),
-    _one_of("--size", "small", "uvit_l2", "uvit_h2", about="Generator: which U-ViT."),
-    click.option("--batch", type=int, default=32, help="Generator: images together."),
+    _one_of("--size", "small", "uvit_l2", "uvit_h2", about="Generator: size of the U-ViT."),
+    click.option("--batch", type=int, default=32, help="Generator: images in a batch."),
 )
 
 
 @benchmark.command("data", epilog=example("dpt benchmark data --shards photos --size 256"))
 @_contest(rounds=5, seconds=6.0)
 @click.option(
-    "--shards", metavar="URL", required=True, help="Folder of shards, or 'photos' for photographs made on the spot."
+    "--shards",
+    metavar="URL",
+    required=True,
+    help="Folder of shards, or 'photos' for crops of scikit-learn's photographs.",
 )
-@click.option("--size", "image_size", type=int, default=32, help="Height and width that images are brought to, pixels.")
+@click.option(
+    "--size", "image_size", type=int, default=32, help="Height and width to which images are resized, pixels."
+)
 @click.option("--shuffle-window", type=int, default=16384, help="data.shuffle_window of our readers, images.")
 @click.option("--cpus", type=int, default=2, help="CPUs for every contestant.")
-@click.option("--store-mib", type=int, default=100, help="Object store's limit in the memory run, MiB.")
+@click.option("--store-mib", type=int, default=100, help="Limit of the object store in the memory run, MiB.")
 def data(**options: Any) -> None:
     """Measure reading of shards: images/s and memory."""
     _measure("data", **options)
@@ -95,7 +105,7 @@ def data(**options: Any) -> None:
 @_one_of("--model", "wide_resnet", "small_cnn", about="Classifier: WRN-28-2, or small.")
 @click.option("--channels-last", is_flag=True, help="Classifier: keep both networks channels last.")
 @click.option(
-    "--ray-steps", type=int, default=0, help="Generator: steps of a training under Ray Train, to tell Ray's share."
+    "--ray-steps", type=int, default=0, help="Generator: steps of a training under Ray Train, to measure Ray's share."
 )
 @_computing
 def train(stage: str, **options: Any) -> None:
@@ -109,7 +119,7 @@ def train(stage: str, **options: Any) -> None:
 @click.option("--steps", type=int, default=10, help="Intervals of DPM-Solver++(2M).")
 @_computing
 def sample(**options: Any) -> None:
-    """Measure guided sampling against the published form."""
+    """Measure guided sampling against the published implementation."""
     _measure("sample", **options)
 
 
@@ -124,8 +134,8 @@ def augment(**options: Any) -> None:
 @benchmark.command("probe", epilog=example("dpt benchmark probe --decay 2"))
 @_contest(rounds=3, seconds=None)
 @_threads
-@click.option("--rows", type=int, default=20_000, help="Images that are fitted.")
-@click.option("--features", type=int, default=384, help="Features of each.")
+@click.option("--rows", type=int, default=20_000, help="Images in the fit.")
+@click.option("--features", type=int, default=384, help="Features of each image.")
 @click.option("--classes", type=int, default=200, help="Classes.")
 @click.option("--decay", type=float, default=1.0, help="a in the spectrum k^-a of the features' covariance.")
 @_device

@@ -1,4 +1,4 @@
-"""`dpt completion`: what makes a shell complete verbs, options, configurations and settings."""
+"""`dpt completion`: print a script for completion of verbs, options, configurations and settings in a shell."""
 
 import click
 from click.shell_completion import get_completion_class

@@ -1,4 +1,4 @@
-"""`dpt export`: networks into this package's form, and out of it."""
+"""`dpt export`: export trained networks as folders, and import U-ViT weights."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -17,12 +17,12 @@ def _processes() -> Sequence[str]:
 
 
 _places = together(click.argument("run", metavar="RUN"), click.argument("destination", metavar="DEST"))
-"""What is exported, and where to."""
+"""The arguments of an export: the run and the new folder."""
 
 
 @click.group("export", cls=Verbs, short_help="Export trained networks; import U-ViT weights.")
 def export() -> None:
-    """Bring networks into this package's form, and out of it."""
+    """Export trained networks as folders, and import published U-ViT weights."""
 
 
 @export.command(
@@ -35,29 +35,28 @@ def export() -> None:
     "--output",
     metavar="URL",
     default="network.safetensors",
-    help="What to write: a file that ends in .safetensors, or a new folder, which also holds a model card and the "
-    "autoencoder.",
+    help="A file that ends in .safetensors, or a new folder, which also receives a model card and the autoencoder.",
 )
-@click.option("--heads", type=int, help="Attention heads; known for the published sizes.")
+@click.option("--heads", type=int, help="Number of attention heads; by default that of the published size.")
 @click.option(
     "--process",
     type=OneOf(_processes),
     metavar="PROCESS",
-    help="What it was trained with; by default as published: discrete_variance_preserving for U-ViT-H, "
-    "variance_preserving for the smaller ones.",
+    help="Noise process of the training; by default as published: discrete_variance_preserving for U-ViT-H, "
+    "variance_preserving for the smaller networks.",
 )
 @click.option(
     "--autoencoder",
     metavar="URL|NAME",
-    help="Of its latents: a folder, URL or name on the hub, as stage2.latents.autoencoder.",
+    help="Autoencoder of the latents: a folder, URL or name on the hub, as stage2.latents.autoencoder.",
 )
-@click.option("--scale", type=PositiveNumber(), help="Of its latents; the autoencoder's own if not given.")
+@click.option("--scale", type=PositiveNumber(), help="Scale of the latents; by default that of the autoencoder.")
 def import_uvit(
     file: str, output: str, heads: int | None, process: str | None, autoencoder: str | None, scale: float | None
 ) -> None:
     """Import an official U-ViT checkpoint (a state dict) as a generator of this package.
 
-    FILE is nnet.pth or nnet_ema.pth, any URL; it must hold tensors alone.
+    FILE is the path or URL of nnet.pth or nnet_ema.pth. It must hold only tensors.
     """
     from dpt_ray.config.schema import LatentsConfig
 
@@ -83,7 +82,7 @@ def import_uvit(
 def generator(run: str, destination: str) -> None:
     """Write a run's generator as a folder for dpt_ray.load_generator.
 
-    RUN is the URL of <root>/runs/<name> or of one finished training, DEST a new folder, any URL.
+    RUN is the URL of <root>/runs/<name> or of a finished training. DEST is the path or URL of a new folder.
     """
     from dpt_ray.pipeline.export_run import export_generator
 
@@ -101,7 +100,7 @@ def generator(run: str, destination: str) -> None:
 def classifier(run: str, destination: str, stage: str, onnx: bool) -> None:
     """Write a run's classifier as a folder for dpt_ray.load_classifier.
 
-    RUN is the URL of <root>/runs/<name> or of one finished training, DEST a new folder, any URL.
+    RUN is the URL of <root>/runs/<name> or of a finished training. DEST is the path or URL of a new folder.
     """
     from dpt_ray.pipeline.export_run import export_classifier
 

@@ -1,4 +1,4 @@
-"""How every verb ends: its exit status, and one line for an error."""
+"""Turn the end of a verb into an exit status, and an error into one line."""
 
 import sys
 import traceback
@@ -14,37 +14,40 @@ USER_MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
 
 
 def run_guarded(job: Callable[[], object]) -> int:
-    """Call what a verb does; return the exit status. Errors become one line."""
+    """Call `job` and return the exit status. An error is printed as one line.
+
+    Without JSON logs, a traceback precedes the line of an error that is not a `UserError`.
+    """
     try:
         job()
         return 0
     except UserError as error:
-        return mistake(error)
+        return report_user_error(error)
     except KeyboardInterrupt:
-        return interrupted()
+        return report_interruption()
     except Exception as error:
         if cause := user_error(error):
-            return mistake(cause)
+            return report_user_error(cause)
         if not job_log.wants_json():
             print(redacted(traceback.format_exc()), file=sys.stderr, end="")
-        _complain(
+        _print_error(
             f"error: {type(error).__name__}: {redacted(' '.join(str(error).split()))[:500]}",
             traceback=redacted(traceback.format_exc()),
         )
         return FAILURE
 
 
-def mistake(error: UserError) -> int:
-    """Print what the user can mend; return the exit status."""
-    _complain(f"error: {error}")
+def report_user_error(error: UserError) -> int:
+    """Print an error that the user can correct; return the exit status."""
+    _print_error(f"error: {error}")
     return USER_MISTAKE
 
 
-def interrupted() -> int:
+def report_interruption() -> int:
     """Print that the job was interrupted; return the exit status."""
-    _complain("interrupted: the same command goes on from here")
+    _print_error("interrupted: run the same command again to resume")
     return INTERRUPTED
 
 
-def _complain(text: str, **fields: str) -> None:
+def _print_error(text: str, **fields: str) -> None:
     job_log.tell(text, level="error", event="error", stream=sys.stderr, **fields)

@@ -1,4 +1,4 @@
-"""Verbs that make a part of one run: the whole method, or one step and what it builds on."""
+"""Verbs that make one run, or one step of it with the steps that it builds on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -26,15 +26,15 @@ def job_command(
     """Return a verb.
 
     Args:
-        name: of the verb.
-        summary: what it does, in a few words for the list of all.
-        about: what it does, for `--help`.
-        targets: the steps that it is for; what they build on is made too.
-        finish: from settings, steps, artifacts and the results' root to the text that ends the job; by default
-            the place of each target.
+        name: name of the verb.
+        summary: short description for the list of verbs.
+        about: description for `--help`.
+        targets: returns the steps to make. The steps that they build on are made too.
+        finish: returns the text that ends the job, from settings, steps, artifacts and the root of the results. By
+            default the text is the location of each target.
         examples: command lines for `--help`.
     """
-    notes = f"{CLUSTER} DPT_LOG_FORMAT=json gives a JSON object a line instead of text."
+    notes = f"{CLUSTER} With DPT_LOG_FORMAT=json every line is a JSON object."
 
     @click.command(name, cls=Verb, short_help=summary, help=about, epilog=example(*examples, notes=notes))
     @config_option("Settings: a YAML file, or the name of a shipped configuration.", show_default="the embedded digits")
@@ -52,7 +52,14 @@ def job_command(
 def run_job(
     about: str, targets: "Targets", finish: "Finish | None" = None, arguments: Sequence[str] | None = None
 ) -> int:
-    """Run a verb for any steps with a command line; return its exit status. See `job_command`."""
+    """Run a verb for any steps with a command line; return its exit status.
+
+    Args:
+        about: description for `--help`.
+        targets: as in `job_command`.
+        finish: as in `job_command`.
+        arguments: the command line after the program's name; that of this process if None.
+    """
     return run_command(job_command("job", about, about, targets, finish, "dpt run --config digits"), arguments)
 
 
@@ -80,8 +87,8 @@ JOBS = (
     ),
     job_command(
         "prepare",
-        "Bring images into shards and index them.",
-        "Bring images of any supported form into shards and index them; tell classes, sizes and what was refused.",
+        "Import images as shards and index them.",
+        "Import images of any supported format as shards and index them; print classes, sizes and refused images.",
         lambda run: [run.train_data, run.test_data],
         _summarise_data,
         "dpt prepare --config my.yaml --set data.on_error=skip",
@@ -135,4 +142,4 @@ JOBS = (
         "dpt evaluate --config digits",
     ),
 )
-"""The verbs, in the order in which they follow each other in a run; the first makes everything."""
+"""The verbs. The first makes a whole run; the others follow in the order of its steps."""

@@ -1,4 +1,4 @@
-"""`dpt`: one command with a verb for each job."""
+"""The command `dpt`, a group of all verbs."""
 
 import sys
 from pathlib import Path
@@ -29,8 +29,8 @@ NAME = "dpt"
 def dpt() -> None:
     """Dual pseudo training: a better classifier and an image generator from a few labels.
 
-    What a command needs is made first; the same command goes on where it was interrupted. The exit status is 0 for
-    success, 2 for a mistake that you can mend, 130 for an interruption and 1 for anything else.
+    A command first makes the results that it needs. After an interruption the same command resumes. The exit status is
+    0 for success, 2 for an error that you can correct, 130 for an interruption and 1 for any other error.
     """
 
 
@@ -42,7 +42,7 @@ def main(verb: str | None = None) -> int:
     """Run the command line of this process; return the exit status.
 
     Args:
-        verb: the verb that a job script stands for; the command line then begins behind it.
+        verb: the verb of a job script, whose command line holds only the verb's options; None for `dpt` itself.
     """
     if verb is None:
         return run_command(dpt, program=NAME)

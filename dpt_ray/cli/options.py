@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what a shell completes for them."""
+"""Options that several verbs share, with their completion in a shell."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +7,11 @@ import click
 from click.shell_completion import CompletionItem
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-"""Adds an option or argument to what a verb calls."""
+"""Adds an option or argument to the function of a verb."""
 
 
 def together(*options: Decorator) -> Decorator:
-    """Return what adds several options or arguments, in this order."""
+    """Return a decorator that adds several options or arguments, in this order."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
@@ -25,7 +25,7 @@ CLUSTER = "A Ray cluster named by RAY_ADDRESS is used; otherwise a local Ray is 
 
 
 def example(*commands: str, notes: str = "") -> str:
-    r"""Return the end of a verb's `--help`: notes, then commands, whose lines `\b` keeps click from joining."""
+    r"""Return the end of a verb's `--help`: notes, then commands. `\b` keeps click from joining their lines."""
     title = "Examples:" if len(commands) > 1 else "Example:"
     return "\n\n".join([*([notes] if notes else []), "\n".join(["\b", title, *(f"  {line}" for line in commands)])])
 
@@ -51,7 +51,7 @@ def set_option(about: str) -> Decorator:
 
 def dry_run_option() -> Decorator:
     """Return the option `--dry-run`."""
-    return click.option("--dry-run", is_flag=True, help="Check everything, print the plan and stop.")
+    return click.option("--dry-run", is_flag=True, help="Check all settings, print the plan and stop.")
 
 
 def _complete_setting(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -1,4 +1,4 @@
-"""`dpt predict` and `dpt generate`: what trained networks are for."""
+"""`dpt predict` and `dpt generate`: classify images and draw images with trained networks."""
 
 import click
 
@@ -7,12 +7,12 @@ from dpt_ray.cli.verbs import OneOf, Verb
 from dpt_ray.distributed.job_log import tell
 
 _compute = together(
-    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:1; by default a GPU where there is one."),
+    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:1; by default a GPU if there is one."),
     click.option(
         "--processes",
         type=click.IntRange(min=1),
         default=1,
-        help="Above 1, Ray runs as many: on the cluster of RAY_ADDRESS, or on this machine.",
+        help="Number of processes. Several run on Ray: on the cluster of RAY_ADDRESS, or on this machine.",
     ),
 )
 
@@ -25,8 +25,8 @@ _compute = together(
 )
 @click.argument("model", metavar="MODEL")
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
-@click.option("--output", metavar="URL", default="predictions.csv", help="The table: ends in .csv or .parquet.")
-@click.option("--top", type=click.IntRange(min=1), default=1, help="Classes in each row, the most probable one first.")
+@click.option("--output", metavar="URL", default="predictions.csv", help="Path of the table; ends in .csv or .parquet.")
+@click.option("--top", type=click.IntRange(min=1), default=1, help="Classes in each row, the most probable first.")
 @click.option("--stage", type=OneOf(lambda: ("1", "3")), default="3", help="Which of a run's classifiers.")
 @_compute
 def predict(
@@ -37,7 +37,8 @@ def predict(
     MODEL is a run (<root>/runs/<name>), a finished training, or a folder that dpt export wrote. IMAGES are image files,
     folders, patterns in quotes, lists of paths (*.txt), or WebDataset shards (*.tar).
 
-    What cannot be read is a row with a problem and without a class. The same command goes on where it was interrupted.
+    The row of an image that cannot be read holds the reason and no class. After an interruption the same command
+    resumes.
     """
     from dpt_ray.pipeline.predict_images import predict_images
 
@@ -60,17 +61,17 @@ def predict(
     help="Name or id of a class; may be repeated.",
 )
 @click.option("--count", type=click.IntRange(min=1), default=10, help="Images of each class.")
-@click.option("--format", "kind", type=OneOf(lambda: ("png", "jpeg")), default="png", help="Kind of the files.")
-@click.option("--guidance-scale", type=float, help="0 is no guidance; the run's if not given.")
-@click.option("--seed", type=int, help="Another seed gives other images; the run's if not given.")
-@click.option("--sampler", metavar="NAME", help="As sampling.sampler; the run's if not given.")
-@click.option("--steps", type=click.IntRange(min=1), help="As sampling.steps; the run's if not given.")
+@click.option("--format", "kind", type=OneOf(lambda: ("png", "jpeg")), default="png", help="Format of the files.")
+@click.option("--guidance-scale", type=float, help="0: no guidance. Default: that of the run.")
+@click.option("--seed", type=int, help="Seed of the images. Default: that of the run.")
+@click.option("--sampler", metavar="NAME", help="As sampling.sampler. Default: that of the run.")
+@click.option("--steps", type=click.IntRange(min=1), help="As sampling.steps. Default: that of the run.")
 @_compute
 def generate(model: str, output: str, classes: tuple[str, ...], count: int, kind: str, **options: object) -> None:
     """Draw images.
 
-    MODEL is a run (<root>/runs/<name>), a finished training, or a folder that dpt export wrote. FOLDER gets a folder of
-    images for each class, manifest.csv and grid.png. The same command goes on where it was interrupted.
+    MODEL is a run (<root>/runs/<name>), a finished training, or a folder that dpt export wrote. FOLDER receives a
+    folder of images for each class, manifest.csv and grid.png. After an interruption the same command resumes.
     """
     from dpt_ray.pipeline.generate_images import generate_images
 

@@ -1,4 +1,4 @@
-"""From words on a command line to an exit status; wrong words are one line with the nearest right one."""
+"""Run a command line; report a mistake in it as one line with the nearest valid word."""
 
 import difflib
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from dpt_ray.cli.guard import USER_MISTAKE, interrupted, mistake
+from dpt_ray.cli.guard import USER_MISTAKE, report_interruption, report_user_error
 from dpt_ray.errors import UserError
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "show_default": True}
-"""What holds for all commands."""
+"""click's context settings of all commands."""
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None, program: str | None = None) -> int:
@@ -19,7 +19,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
     Args:
         command: a verb or a group of verbs.
         arguments: the command line after the program's name; that of this process if None.
-        program: its name, for `--help` and messages.
+        program: name of the program, for `--help` and messages; that of the command if None.
     """
     try:
         status: int = command.main(
@@ -33,13 +33,13 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
         error.show()
         return USER_MISTAKE
     except click.ClickException as error:
-        return mistake(usage_error(error))
+        return report_user_error(usage_error(error))
     except click.Abort:
-        return interrupted()
+        return report_interruption()
 
 
 def usage_error(error: click.ClickException) -> UserError:
-    """Return a wrong command line in one line: what, of which verb, and the nearest right word or where they are."""
+    """Return the error for a wrong command line: what is wrong, in which verb, and the nearest valid word or a hint."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     where = context.command_path if context else None
     fix = f"'{where} --help' shows its options" if where else None
@@ -60,7 +60,7 @@ def usage_error(error: click.ClickException) -> UserError:
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """Return the question whether the nearest of `known` words was meant; None if none is near."""
+    """Return a suggestion of the nearest of the `known` words; None if none is near."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else None
 
@@ -72,5 +72,5 @@ def _name(error: click.BadParameter) -> str:
 
 
 def _clause(sentence: str) -> str:
-    """Return one of click's sentences as a part of a line."""
+    """Return a sentence of click as a clause: in lower case, without its full stop."""
     return sentence[:1].lower() + sentence[1:].rstrip().removesuffix(".")

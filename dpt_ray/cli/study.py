@@ -1,8 +1,8 @@
 """`dpt study`: studies of the method on small data."""
 
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import partial, wraps
 from typing import Any
 
 import click
@@ -39,17 +39,28 @@ def _per_class(*default: int) -> Decorator:
     return click.option("--per-class", cls=Values, type=int, default=default, help=about)
 
 
-def _named(option: str, names: Sequence[str], default: Sequence[str], about: str) -> Decorator:
-    return click.option(option, cls=Values, type=OneOf(lambda: names), metavar="NAME...", default=default, help=about)
+def _named(option: str, names: Iterable[str], about: str, default: Iterable[str] | None = None) -> Decorator:
+    """Return an option that takes some of the names; all of them by default."""
+    known = list(names)
+    chosen = known if default is None else list(default)
+    return click.option(option, cls=Values, type=OneOf(lambda: known), metavar="NAME...", default=chosen, help=about)
 
 
-def _listed(what: str, names: Sequence[str]) -> str:
+def _listed(what: str, names: Iterable[str]) -> str:
     return "\n".join(["\b", f"{what}:", *(f"  {name}" for name in names)])
 
 
-def _common(config: str, root: str, **options: Any) -> Any:
-    """Return the arguments that all studies take."""
-    return {"config": find_config(config), "root": root, "say": partial(print, file=sys.stderr, flush=True), **options}
+def _study(*options: Decorator, short_help: str, epilog: str) -> Decorator:
+    """Return what makes a command of a study's function, which gets `config` as a file, and `say`, for its messages."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(config: str, **given: Any) -> None:
+            function(config=find_config(config), say=partial(print, file=sys.stderr, flush=True), **given)
+
+        return study.command(function.__name__, short_help=short_help, epilog=epilog)(together(*options)(call))
+
+    return add
 
 
 def _finish(output: str, figures: Any, text: str) -> None:
@@ -61,84 +72,77 @@ def _finish(output: str, figures: Any, text: str) -> None:
     tell(text)
 
 
-@study.command(
-    "algorithms",
+@_study(
+    _runs(seeds=3),
+    click.option("--per-class", type=int, default=4, help="Labelled images of each class."),
     short_help="Stage 1 with every semi-supervised algorithm.",
     epilog=example("dpt study algorithms --seeds 0 1 2"),
 )
-@_runs(seeds=3)
-@click.option("--per-class", type=int, default=4, help="Labelled images of each class.")
-def algorithms(output: str, per_class: int, **options: Any) -> None:
+def algorithms(output: str, **options: Any) -> None:
     """Compare stage 1 with every semi-supervised algorithm of the menu."""
     from dpt_ray.experiments.study.algorithm_comparison import compare_algorithms, menu_table
 
-    figures = compare_algorithms(per_class=per_class, **_common(**options))
+    figures = compare_algorithms(**options)
     _finish(f"{output}/algorithms", figures, menu_table(figures))
 
 
-@study.command(
-    "mixing",
+@_study(
+    _runs(seeds=5),
+    _per_class(1, 2, 4, 10),
+    _named("--mixings", MIXINGS, "Ways to mix.", ["official"]),
     short_help="Stage 3 against stage 1, by labels and mixing.",
     epilog=example(
-        'dpt study mixing --per-class 1 2 --mixings official "quarter real"', notes=_listed("Mixings", list(MIXINGS))
+        'dpt study mixing --per-class 1 2 --mixings official "quarter real"', notes=_listed("Mixings", MIXINGS)
     ),
 )
-@_runs(seeds=5)
-@_per_class(1, 2, 4, 10)
-@_named("--mixings", list(MIXINGS), ["official"], "Ways to mix.")
-def mixing(output: str, per_class: tuple[int, ...], mixings: tuple[str, ...], **options: Any) -> None:
+def mixing(output: str, **options: Any) -> None:
     """Compare stage 3 with stage 1, by labels a class and by how pseudo images are mixed in."""
     from dpt_ray.experiments.study.stage3_gain import gains_of_stage3, gains_table
 
-    figures = gains_of_stage3(per_class=per_class, mixings=mixings, **_common(**options))
+    figures = gains_of_stage3(**options)
     judged = {"test": "held-out", "unlabelled": "unlabelled training"}
     text = "\n\n".join(f"On {images} images:\n\n{gains_table(figures, on)}" for on, images in judged.items())
     _finish(f"{output}/mixing", figures, text)
 
 
-@study.command(
-    "confidence",
+@_study(
+    _runs(seeds=3),
+    _per_class(1, 4),
     short_help="Calibration of pseudo-labels, and balanced ones.",
     epilog=example("dpt study confidence --seeds 0 1"),
 )
-@_runs(seeds=3)
-@_per_class(1, 4)
-def confidence(output: str, per_class: tuple[int, ...], **options: Any) -> None:
+def confidence(output: str, **options: Any) -> None:
     """Measure the calibration of pseudo-labels, and balanced ones."""
     from dpt_ray.experiments.study.confidence import compare_confidence, confidence_table
 
-    figures = compare_confidence(per_class=per_class, **_common(**options))
+    figures = compare_confidence(**options)
     _finish(f"{output}/confidence", figures, confidence_table(figures))
 
 
-@study.command(
-    "generators",
+@_study(
+    _runs(seeds=3),
+    _named("--variants", VARIANTS, "Where labels come from; all if not given."),
     short_help="Stage 2 by where its labels come from.",
-    epilog=example(
-        'dpt study generators --variants "no labels" "true labels"', notes=_listed("Variants", list(VARIANTS))
-    ),
+    epilog=example('dpt study generators --variants "no labels" "true labels"', notes=_listed("Variants", VARIANTS)),
 )
-@_runs(seeds=3)
-@_named("--variants", list(VARIANTS), list(VARIANTS), "Where labels come from; all if not given.")
-def generators(output: str, variants: tuple[str, ...], **options: Any) -> None:
+def generators(output: str, **options: Any) -> None:
     """Compare stage 2 by where its labels come from."""
     from dpt_ray.experiments.study.generators import compare_generators, generators_table
 
-    figures = compare_generators(variants=variants, **_common(**options))
+    figures = compare_generators(**options)
     _finish(f"{output}/generators", figures, generators_table(figures))
 
 
-@study.command(
-    "curve",
+@_study(
+    _places,
+    set_option("Override one setting; may be repeated."),
+    _named("--stages", MEASURES, "Which are trained."),
+    click.option("--points", type=int, default=20, help="How often it is looked at, at equal distances."),
+    click.option("--images", type=int, default=10_000, help="Test images that are read at most."),
+    click.option("--drawn-per-class", type=int, default=100, help="Pseudo images drawn for each distance."),
     short_help="How good stages 1 and 2 are on their way.",
     epilog=example("dpt study curve --stages stage1 --points 10"),
 )
-@_places
-@set_option("Override one setting; may be repeated.")
-@_named("--stages", list(MEASURES), list(MEASURES), "Which are trained.")
-@click.option("--points", type=int, default=20, help="How often it is looked at, at equal distances.")
-@click.option("--images", type=int, default=10_000, help="Test images that are read at most.")
-@click.option("--drawn-per-class", type=int, default=100, help="Pseudo images drawn for each distance.")
 def curve(output: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Show how good stages 1 and 2 are on their way, in one run."""
     from dpt_ray.config.load import check_overrides
@@ -147,22 +151,21 @@ def curve(output: str, overrides: tuple[str, ...], **options: Any) -> None:
 
     check_overrides(overrides)
     keep = partial(stores.write_json, f"{output}/curve.json")
-    figures, picture = quality_curves(settings=overrides, keep=keep, **_common(**options))
+    figures, picture = quality_curves(settings=overrides, keep=keep, **options)
     if picture is not None:
         stores.write_bytes(f"{output}/curve.png", picture)
     _finish(f"{output}/curve", figures, curves_table(figures))
 
 
-@study.command(
-    "samplers",
+@_study(
+    _runs(seeds=1),
     short_help="A picture of every sampler's images.",
     epilog=example("dpt study samplers --output pictures"),
 )
-@_runs(seeds=1)
 def samplers(output: str, **options: Any) -> None:
     """Draw a picture of every sampler's images, from few evaluations to many."""
     from dpt_ray.data.storage import stores
     from dpt_ray.experiments.study.sampler_pictures import sampler_pictures
 
-    for name, picture in sampler_pictures(**_common(**options)):
+    for name, picture in sampler_pictures(**options):
         stores.write_bytes(f"{output}/{name}.png", picture)

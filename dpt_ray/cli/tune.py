@@ -1,4 +1,4 @@
-"""`dpt tune`: a search over settings."""
+"""`dpt tune`: search over settings."""
 
 import click
 
@@ -21,7 +21,7 @@ from dpt_ray.config.shipped import find_config
 @set_option("Override a setting of all trials; may be repeated.")
 @dry_run_option()
 def tune(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
-    """Search over settings by Ray Tune. Trials share all that they have in common; the same command goes on."""
+    """Search over settings by Ray Tune. Trials share their common artifacts, and the same command resumes."""
     file = find_config(config, searches=True)
     from dpt_ray.config.load import check_overrides
     from dpt_ray.config.search_settings import load_tune

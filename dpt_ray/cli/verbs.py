@@ -1,4 +1,4 @@
-"""Classes that click lacks: a verb whose errors are guarded, options of several values, and choices that load late."""
+"""Classes that click lacks: verbs that report errors as one line, options with several values, and lazy choices."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from dpt_ray.distributed import job_log
 
 
 class Verb(click.Command):
-    """A command that returns its exit status, and whose options may be of the class `Values`."""
+    """A command that returns its exit status, and whose options may be instances of `Values`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line of the verb."""
@@ -22,11 +22,12 @@ class Verb(click.Command):
         return super().parse_args(ctx, _repeated(args, several))
 
     def invoke(self, ctx: click.Context) -> int:
-        """Do what the verb does; return the exit status."""
+        """Run the verb; return the exit status."""
         call = partial(super().invoke, ctx)
 
         def job() -> None:
             job_log.check_format()
+            job_log.show_warnings()
             call()
 
         return run_guarded(job)
@@ -53,7 +54,7 @@ class Values(click.Option):
 
 
 def _repeated(words: Sequence[str], several: set[str]) -> list[str]:
-    """Repeat an option of several values before each but the first of them; click takes one value an option."""
+    """Repeat an option before each of its further values, since click takes one value for each option."""
     repeated: list[str] = []
     option, values = None, 0
     for word in words:
@@ -68,7 +69,7 @@ def _repeated(words: Sequence[str], several: set[str]) -> list[str]:
 
 
 class OneOf(click.Choice[str]):
-    """One of some names, which are looked up when they are needed: the modules that know them may load slowly."""
+    """A choice whose names are looked up only when they are needed, since the modules that list them load slowly."""
 
     def __init__(self, names: Callable[[], Sequence[str]]):
         self.case_sensitive = True

@@ -1,4 +1,4 @@
-"""From what pydantic finds wrong to one line: which setting, what was typed, where, and what to do."""
+"""Validation errors of pydantic as one line: the setting, the given value, its source, and the remedy."""
 
 import difflib
 import re
@@ -16,10 +16,10 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """Where settings come from.
+    """A source of settings: a file, or an override of the command line.
 
     Attributes:
-        name: what messages call it; without secrets.
+        name: its name in messages, without secrets.
         tree: its settings.
     """
 
@@ -28,7 +28,7 @@ class Source:
 
 
 def origin(paths: Sequence[Sequence[str]], sources: Sequence[Source]) -> str:
-    """Name the source that set one of `paths`, the strongest first: an override, or else the file, the last one."""
+    """Return the name of the first source that sets one of `paths`; without one, that of the last source."""
     for source in sources:
         if any(_sets(source.tree, path) for path in paths):
             return source.name
@@ -40,14 +40,14 @@ def _sets(tree: Any, path: Sequence[str]) -> bool:
 
 
 def complaint(error: ValidationError, sources: Sequence[Source], known: Sequence[str]) -> UserError:
-    """Return the one line for the user.
+    """Return the error for the user, one line.
 
     Args:
-        error: of a run's settings.
-        sources: of the settings, the strongest first.
-        known: every setting's dotted name.
+        error: pydantic's error for a run's settings.
+        sources: the sources of the settings, by descending precedence.
+        known: the dotted names of all settings.
     """
-    # An unknown key is the likeliest cause of whatever else is wrong, so it is named first.
+    # An unknown key is the likeliest cause of all other errors, so it comes first.
     details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
     places = [detail["loc"] for detail in details]
     inherits = ("stage3",)
@@ -66,13 +66,13 @@ def complaint(error: ValidationError, sources: Sequence[Source], known: Sequence
 
 def _fix_unknown(path: tuple[str, ...], known: Sequence[str]) -> str:
     name = ".".join(path)
-    if name in known:  # a file with the dots of the command line
+    if name in known:  # a key with dots, as on the command line
         return "nest it: " + "".join(f"{part}: {{" for part in name.split(".")[:-1]) + f"{name.split('.')[-1]}: ...}}"
     return nearest(name, known)
 
 
 def describe(detail: Any) -> str:
-    """Return one of pydantic's details in words: the setting, what was typed, and why it is not allowed."""
+    """Return one of pydantic's details in words: the setting, its value, and why that is not allowed."""
     name = ".".join(part for part in detail["loc"] if isinstance(part, str))
     if detail["type"] == "extra_forbidden":
         return f"unknown setting {shown(str(name))}"
@@ -86,12 +86,12 @@ def describe(detail: Any) -> str:
 
 
 def _continues(reason: str) -> bool:
-    """Whether a reason goes on from the setting's name: 'root' 'is empty'."""
+    """Return whether a reason continues a sentence that begins with the setting: 'root' 'is empty'."""
     return reason.startswith(("is ", "has ", "holds ", "must be ", "names ", "begins "))
 
 
 def reason_of(detail: Any) -> str:
-    """Return why a value is not allowed, in words of the settings."""
+    """Return why a value is not allowed."""
     value = detail["input"]
     if isinstance(value, Mistyped) and value.reason:
         return value.reason
@@ -111,7 +111,7 @@ def reason_of(detail: Any) -> str:
 
 
 def _named_settings(reason: str, section: tuple[str, ...], known: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the settings of `section` that a message names, in full or by their names in the section."""
+    """Return the settings of `section` in a message, whether dotted or by their names in the section."""
     words = set(re.findall(r"\w+(?:\.\w+)*", reason))
     settings = [tuple(name.split(".")) for name in known]
     inside = [path for path in settings if path[: len(section)] == section]
@@ -119,7 +119,7 @@ def _named_settings(reason: str, section: tuple[str, ...], known: Sequence[str])
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return what to do about an unknown setting: the nearest known one."""
+    """Return the remedy for an unknown setting: the nearest known one."""
     known = [*known, *sorted({candidate.rpartition(".")[0] for candidate in known} - {""})]
     leaf = name.rpartition(".")[2]
     same_leaf = [candidate for candidate in known if candidate.rpartition(".")[2] == leaf]

@@ -1,4 +1,4 @@
-"""What settings of different sections must agree on."""
+"""Checks of settings in different sections against each other."""
 
 from typing import TYPE_CHECKING
 
@@ -7,10 +7,10 @@ if TYPE_CHECKING:
 
 
 def check_consistent(config: "RunConfig") -> None:
-    """Refuse settings that exclude each other.
+    """Refuse settings that contradict each other.
 
     Raises:
-        ValueError: it names them, and what to set instead.
+        ValueError: the message contains the settings and a remedy.
     """
     _check_batches(config)
     _check_mixing(config)
@@ -50,11 +50,11 @@ def _check_workers(config: "RunConfig") -> None:
         raise ValueError(
             f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {config.cluster.workers}"
         )
-    parts = config.cluster.workers * config.cluster.gradient_accumulation
-    if lanes % parts:
+    shares = config.cluster.workers * config.cluster.gradient_accumulation
+    if lanes % shares:
         raise ValueError(
             "cluster.workers times cluster.gradient_accumulation must divide data.lanes: "
-            f"{parts} does not divide {lanes}"
+            f"{shares} does not divide {lanes}"
         )
 
 

@@ -1,6 +1,6 @@
-"""Settings from a preset, a YAML file and `--set` overrides, checked; every error is one line.
+"""Load and check settings from a preset, a YAML file and `--set` overrides. Every error is one line.
 
-Precedence, weakest first: schema defaults, preset, file, `--set a.b=c`.
+Precedence, ascending: schema defaults, preset, file, `--set a.b=c`.
 """
 
 import difflib
@@ -24,12 +24,13 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
 
     Args:
         file: a YAML file, or None for schema defaults.
-        layers: lists of `a.b=c`; c is read as YAML, so 0.6, true, null and [1, 2] mean what they look like. A later
-            list is stronger, and so is a later override of a list; `check_overrides` refuses two of one setting.
+        layers: lists of overrides `a.b=c`, with c in YAML, such as 0.6, true, null or [1, 2]. A later list takes
+            precedence over an earlier one, and so does a later override in a list. `check_overrides` refuses
+            contradictions.
 
     Raises:
-        UserError: unreadable file, unknown key (naming the nearest right one), wrong type,
-            impossible value or contradictory settings.
+        UserError: the file is unreadable, a key is unknown (the message contains the nearest one), a value has the
+            wrong type or is not allowed, or settings contradict each other.
     """
     file_source = Source(file or "defaults", read_settings_file(file) if file else {})
     sources = [file_source]
@@ -38,13 +39,13 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
         overrides = [_parse_override(text) for text in layer]
         sources += overrides
         tree = merge(tree, _joined([override.tree for override in overrides]))
-    sources.reverse()  # strongest first, which is the one to name when something is wrong
+    sources.reverse()  # by descending precedence: errors refer to the first source of a setting
     for source in sources:
         _check_groups(source)
     if not is_null(tree.get("preset")):
         tree = merge(_read_preset(tree["preset"], sources), tree)
     tree = merge(_defaults(tree), tree)
-    if isinstance(tree.get("stage1"), dict):  # stage 3 is stage 1 with differences
+    if isinstance(tree.get("stage1"), dict):  # stage 3 inherits from stage 1
         tree["stage3"] = merge(tree["stage1"], tree.get("stage3"))
     try:
         return RunConfig.model_validate(tree)
@@ -53,14 +54,14 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
 
 
 def given_settings(file: str | None, overrides: Sequence[str] = ()) -> tuple[set[str], set[str]]:
-    """Return the dotted names of the settings that a file gives, and of those that `--set` gives."""
+    """Return the dotted names of the settings in a file, and of those in overrides."""
     tree = read_settings_file(file) if file else {}
     given = _joined([_parse_override(text).tree for text in overrides])
     return set(leaf_names(tree)), set(leaf_names(given))
 
 
 def _defaults(given: Tree) -> Tree:
-    """Return the schema's defaults, without those that `given` settings stand in for."""
+    """Return the schema's defaults, without those that `given` settings exclude."""
     tree = RunConfig().model_dump(mode="json", exclude={"stage3"})
     labels = given.get("labels")
     if isinstance(labels, dict) and not labels.keys().isdisjoint(LABEL_CHOICES):
@@ -69,10 +70,9 @@ def _defaults(given: Tree) -> Tree:
 
 
 def merge(*trees: Mapping[str, Any] | None) -> Tree:
-    """Merge nested mappings; later ones win, mapping by mapping.
+    """Merge nested mappings recursively; later ones take precedence.
 
-    Another algorithm's settings mean nothing to this one: a new `algorithm.name` drops them. A new `model.name` drops
-    those of a plug-in.
+    Another `algorithm.name` drops the settings of the earlier algorithm. Another `model.name` drops those of a plug-in.
     """
     merged: Tree = {}
     for tree in trees:
@@ -98,7 +98,7 @@ _NETWORK_SETTINGS = {*ClassifierModelConfig.model_fields, *GeneratorModelConfig.
 
 
 def _joined(trees: Sequence[Tree]) -> Tree:
-    """Return overrides that stand side by side as one tree: a name of an algorithm drops nothing beside it."""
+    """Return overrides of equal precedence as one tree; `algorithm.name` drops no other override."""
     joined: Tree = {}
     for tree in trees:
         for key, value in tree.items():
@@ -108,15 +108,15 @@ def _joined(trees: Sequence[Tree]) -> Tree:
 
 
 def dump_yaml(config: RunConfig) -> str:
-    """Return the resolved configuration as YAML that `load_config` reads back to an equal one."""
+    """Return the resolved configuration as YAML, from which `load_config` returns an equal one."""
     return write_yaml(config.model_dump(mode="json"))
 
 
 def parse_dumped(data: bytes, where: str) -> RunConfig:
-    """Return the configuration that a run has stored with `dump_yaml`.
+    """Return a configuration from the bytes of `dump_yaml`.
 
     Raises:
-        UserError: this version does not read it.
+        UserError: this version cannot read it.
     """
     source = Source(where, _settings(read_yaml_bytes(data, where), where))
     try:
@@ -126,7 +126,7 @@ def parse_dumped(data: bytes, where: str) -> RunConfig:
 
 
 def setting_names(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
-    """Yield every setting's dotted name."""
+    """Yield the dotted names of all settings."""
     for name, field in model.model_fields.items():
         section = is_section(field.annotation)
         if section is None:
@@ -136,7 +136,7 @@ def setting_names(model: type[BaseModel] = RunConfig, prefix: str = "") -> Itera
 
 
 def setting_type(name: str) -> Any:
-    """Return the annotation of the setting with a dotted name; `Any` for one that the schema does not know."""
+    """Return the annotation of a setting, given its dotted name; `Any` if the schema does not have it."""
     model: type[BaseModel] | None = RunConfig
     annotation: Any = Any
     for part in name.split("."):
@@ -148,10 +148,10 @@ def setting_type(name: str) -> Any:
 
 
 def read_settings_file(file: str) -> Tree:
-    """Return the settings of a file as they were typed; none if it is empty.
+    """Return the settings of a file with scalars as text; an empty tree for an empty file.
 
     Raises:
-        UserError: it cannot be read, or holds something other than settings.
+        UserError: it cannot be read, or does not contain settings.
     """
     return _settings(read_yaml_file(file, "config file", "the shipped ones are under configs/"), file)
 
@@ -180,7 +180,7 @@ def _read_preset(name: Any, sources: Sequence[Source]) -> Tree:
 
 @cache
 def _preset_tree(name: str) -> Tree:
-    """Return a preset, read once however many configurations build on it; nobody changes it."""
+    """Return a preset. It is cached, so callers must not change it."""
     data = (resources.files("dpt_ray.config") / "presets" / f"{name}.yaml").read_bytes()
     return _settings(read_yaml_bytes(data, f"preset {name}"), f"preset {name}")
 
@@ -210,7 +210,7 @@ def _printable(text: str) -> str:
 
 
 def leaf_names(tree: Tree) -> Iterator[str]:
-    """Yield the dotted names of the settings in a tree."""
+    """Return the dotted names of the settings in a tree."""
     return (name for name, _ in _leaves(tree))
 
 
@@ -223,10 +223,10 @@ def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Refuse two overrides of a command line that give one setting different values.
+    """Refuse two overrides of a command line with different values for one setting.
 
     Raises:
-        UserError: it names both.
+        UserError: two overrides contradict each other; the message contains both.
     """
     given: dict[str, tuple[Any, str]] = {}
     for override in map(_parse_override, overrides):
@@ -240,7 +240,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
 
 
 def _check_groups(source: Source) -> None:
-    """Refuse a single value, or nothing, where a group of settings stands in the schema."""
+    """Refuse a single value or null in place of a section."""
     _check_group(source.tree, RunConfig, "", source.name)
 
 

@@ -1,6 +1,6 @@
-"""Names of runs, and paths and URLs that settings give: what is refused, and how secrets in them are hidden.
+"""Checks of run names, paths and URLs in the settings, and redaction of secrets in them.
 
-No storage is asked here. A check raises ValueError with a reason that never repeats a secret.
+Nothing here accesses storage. A check raises ValueError, whose message never contains a secret.
 """
 
 import os
@@ -11,21 +11,22 @@ from urllib.parse import unquote
 from pydantic import AfterValidator
 
 MAX_NAME_BYTES = 100
-"""Longest name of a run or search; files beside its folder need some more."""
+"""Longest name of a run or search in bytes. Files beside its folder append a suffix."""
 BEST = "_best"
-"""What follows a search's name in the name of a run of its best settings."""
+"""Suffix of the search's name in the name of the run with its best settings."""
 _NOT_IN_NAMES = '/\\*?"<>|[]#%'
-"""Characters that divide paths, or mean something in a URL, a file pattern or another operating system."""
+"""Characters with a meaning in paths, URLs, file patterns or other operating systems."""
 
 _SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "http", "https", "ftp", "sftp", "hdfs", "az", "abfs", "abfss")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"<>]*")
+# The length of a scheme is bounded: each of a million letters in a row could begin one that goes on to the last.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}:/+[^\s'\"<>]*")
 _USER = re.compile(
     r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:/+)"
     r"(?:[^/?#\s]*@"  # user@ or user:password@
-    r"|[^/?#@:\[\s]*:(?!\d+(?:[/?#]|$))[^?#\s]*@)"  # a password with a slash in it; host:9000/a@b is none
+    r"|[^/?#@:\[\s]*:(?!\d+(?:[/?#]|$))[^?#\s]*@)"  # a password that contains a slash; host:9000/a@b has no password
 )
 _QUERY = re.compile(r"([?&;#])([^\s=?&;#]+)=([^\s&;#'\"<>]+)")
-"""A part of a query or fragment: what begins it, its name, its value."""
+"""A parameter of a query or fragment: its separator, name and value."""
 _SECRET_PARTS = ("sign", "token", "secret", "passw", "pwd", "credential", "auth", "apikey", "accesskey")
 _SECRET_NAMES = ("sig", "key", "code", "jwt")
 HIDDEN = "***"
@@ -37,10 +38,10 @@ _KEYS_ELSEWHERE = (
 
 
 def check_name(name: str) -> str:
-    """Return a name that is one plain folder's name on every system.
+    """Return `name` if it is a valid folder name on every operating system.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     what = "must be a folder's name"
     if not name.strip():
@@ -61,7 +62,7 @@ def check_name(name: str) -> str:
 
 
 def check_search_name(name: str) -> str:
-    """Return a name of a search, which leaves space for the name of a run of its best settings.
+    """Return `name` if it is valid for a search: with the suffix `BEST` it is the name of a run.
 
     Raises:
         ValueError: as `check_name`.
@@ -72,10 +73,10 @@ def check_search_name(name: str) -> str:
 
 
 def check_place(place: str) -> str:
-    """Return a path or URL, of data or of a model, that every process understands alike.
+    """Return `place` if it is a path or URL with the same meaning in every process.
 
     Raises:
-        ValueError: it is none, or holds a secret.
+        ValueError: it is not, or it contains a secret.
     """
     if not place.strip():
         raise ValueError("is empty; a path or URL is wanted")
@@ -96,7 +97,7 @@ def check_place(place: str) -> str:
 
 
 def _check_url(scheme: str, rest: str) -> None:
-    """Refuse URLs that are not written as they are meant; `rest` follows the colon."""
+    """Refuse malformed URLs; `rest` is the part after the colon."""
     local = scheme.lower() in ("file", "local")
     if scheme != scheme.lower():
         raise ValueError(f"has the scheme {scheme}; write {scheme.lower()}://")
@@ -117,10 +118,10 @@ def _check_url(scheme: str, rest: str) -> None:
 
 
 def check_root(root: str) -> str:
-    """Return a place that results can be written to.
+    """Return `root` if it is a valid location for results.
 
     Raises:
-        ValueError: as `check_place`, or results cannot be written there.
+        ValueError: as `check_place`, or the scheme is read-only.
     """
     check_place(root)
     scheme, mark, _ = root.partition("://")
@@ -136,19 +137,22 @@ Root = Annotated[str, AfterValidator(check_root)]
 
 
 def is_relative(place: str) -> bool:
-    """Whether a place depends on the folder that a process runs in."""
+    """Return whether a place depends on the working folder of a process."""
     return "://" not in place and not place.startswith(("/", "~"))
 
 
 def has_secret(text: str) -> bool:
-    """Whether a URL in a text holds a password, a token or a signature."""
+    """Return whether a URL in a text contains a password, a token or a signature."""
     plain = re.sub(r"[\s'\"<>]", "_", text)
     secret_query = any(value != HIDDEN and _is_secret_name(name) for _, name, value in _QUERY.findall(plain))
     return secret_query or any(_user_is_secret(found.group()) for found in _URL.finditer(plain))
 
 
 def _user_is_secret(url: str) -> bool:
-    """A user's name alone is a secret only for web hosts, where it is a token; elsewhere it may be a container."""
+    """Return whether a URL's user part is a secret.
+
+    Without a password it is a secret for web hosts only, where it is a token. Elsewhere it can be a container.
+    """
     match = _USER.match(url)
     if match is None or f"{HIDDEN}@" in match.group():
         return False
@@ -161,20 +165,20 @@ def _is_secret_name(name: str) -> bool:
 
 
 def without_credentials(url: str) -> str:
-    """Return `url` without a user's name, password, query or fragment, to be shown to others."""
+    """Return `url` without user name, password, query and fragment, for display."""
     if "://" not in url:
         return redacted(url)
     return redacted(re.split(r"[?#]", _USER.sub(lambda match: match["scheme"], url))[0])
 
 
 def redacted(text: str) -> str:
-    """Return a text in which the secrets of all URLs are hidden."""
+    """Return a text with the secrets of all URLs hidden."""
     text = _URL.sub(lambda found: _redacted_user(found.group()), text)
     return _QUERY.sub(lambda part: f"{part[1]}{part[2]}={HIDDEN}" if _is_secret_name(part[2]) else part[0], text)
 
 
 def redacted_value(text: str) -> str:
-    """Return one setting's value without its secrets; all of it is hidden where a secret may hold spaces or quotes."""
+    """Return a setting's value without secrets. It is hidden as a whole if a secret may contain spaces or quotes."""
     shown = redacted(text)
     return HIDDEN if has_secret(shown) else shown
 

@@ -1,8 +1,8 @@
-"""What a YAML scalar means: the text as it was typed, until the type of its setting says what is wanted.
+"""YAML scalars: they stay text until the type of their setting is known.
 
-A text without quotes is a number, a truth value or null by the core schema of YAML 1.2 (section 10.3.2), where such a
-one is wanted, and stays the text that it is where a text is wanted: `007` is 7 as a seed and "007" as a name. A text
-in quotes is a text.
+A scalar without quotes becomes a number, a truth value or null by the core schema of YAML 1.2 (section 10.3.2) if its
+setting has such a type. It stays text if the setting takes text: `007` is 7 as a seed and "007" as a name. A scalar in
+quotes is always text.
 """
 
 import math
@@ -19,7 +19,7 @@ from dpt_ray.config.places import redacted_value
 MAX_NUMBER_CHARACTERS = 64
 MAX_INTEGER = 2**63 - 1
 MAX_SHOWN = 80
-"""Characters of a value that a message shows."""
+"""Largest number of characters of a value in a message."""
 
 _NULL = ("null", "Null", "NULL", "~", "")
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -29,17 +29,17 @@ _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 class Plain(str):
-    """A scalar without quotes, as it was typed."""
+    """A scalar without quotes, as text."""
 
     __slots__ = ()
 
 
 class Mistyped:
-    """A value that is not of the wanted type; no setting takes it, and a message shows what was typed.
+    """A value of the wrong type. No setting accepts it, and messages show the original value.
 
     Args:
-        value: as it was given.
-        reason: why it is not what is wanted; None if that is plain.
+        value: the original value.
+        reason: why it has the wrong type; None if that needs no explanation.
     """
 
     def __init__(self, value: Any, reason: str | None = None):
@@ -50,7 +50,7 @@ class Mistyped:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message shows it: as it was typed, without secrets, and not too much of it."""
+    """Return a value for a message: as it was typed, without secrets, and shortened."""
     if isinstance(value, Plain) and not isinstance(core_value(value), str):
         text = str(value)
     elif isinstance(value, str):
@@ -61,12 +61,12 @@ def shown(value: Any) -> str:
 
 
 def is_null(value: Any) -> bool:
-    """Whether a scalar is null."""
+    """Return whether a scalar is null."""
     return value is None or (isinstance(value, Plain) and value in _NULL)
 
 
 def core_value(text: str) -> bool | int | float | str | None:
-    """Return what a text without quotes means by itself; numbers that no number type holds stay texts."""
+    """Return the value of a scalar without quotes by the core schema; numbers out of range stay text."""
     if text in _NULL:
         return None
     if text in _TRUTH:
@@ -80,12 +80,12 @@ def core_value(text: str) -> bool | int | float | str | None:
 
 
 def _is_float(text: str) -> bool:
-    """Whether a text is a number, whole or not, in base 10."""
+    """Return whether a text is a decimal number, integer or not."""
     return bool(_FLOAT.fullmatch(text) or _SPECIAL.fullmatch(text))
 
 
 def _integer(text: str) -> int | None:
-    """Return the whole number that a text is, exactly; None if it is none or does not fit into 64 bits."""
+    """Return the exact integer that a text denotes; None if it is not an integer or does not fit into 64 bits."""
     if len(text) > MAX_NUMBER_CHARACTERS:
         return None
     if _INTEGER.fullmatch(text):
@@ -104,7 +104,7 @@ def _integer(text: str) -> int | None:
 
 
 def _float(text: str) -> float | None:
-    """Return the nearest float; None if the text is no number, or one that overflows or vanishes."""
+    """Return the nearest float; None if the text is not a number, overflows or underflows to 0."""
     if _SPECIAL.fullmatch(text):
         return float(text.replace(".", ""))
     if len(text) > MAX_NUMBER_CHARACTERS:
@@ -120,9 +120,9 @@ def _float(text: str) -> float | None:
 
 
 def as_wanted(value: Any, annotation: Any) -> Any:
-    """Return a value as a setting with this annotation takes it; a `Mistyped` where it is of another type.
+    """Return a value converted to the type of a setting's annotation; a `Mistyped` if it has another type.
 
-    Values that are not scalars of a file keep their type, but a truth value is no number and a text is neither.
+    Values that are not YAML scalars keep their type. A truth value is not accepted as a number, nor a text as either.
     """
     choices = _choices(annotation)
     if isinstance(value, list | tuple):
@@ -131,7 +131,7 @@ def as_wanted(value: Any, annotation: Any) -> Any:
         held = next((typing.get_args(c)[1] for c in choices if typing.get_origin(c) is dict), None)
         if held is not None:
             return {str(key): as_wanted(item, held) for key, item in value.items()}
-        return untyped(value) if Any in choices else value  # a group of settings looks at its own
+        return untyped(value) if Any in choices else value  # a section converts its own values
     if isinstance(value, Plain):
         return _typed(value, choices)
     if isinstance(value, str):
@@ -144,7 +144,7 @@ def as_wanted(value: Any, annotation: Any) -> Any:
 
 
 def untyped(value: Any) -> Any:
-    """Return a value, with all scalars in it, as it is meant by itself."""
+    """Return a value with all scalars converted by the core schema."""
     if isinstance(value, dict):
         return {str(key): untyped(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -153,19 +153,19 @@ def untyped(value: Any) -> Any:
 
 
 def _listed(values: Any, choices: list[Any]) -> Any:
-    """Convert the items of a list, each by its place where the annotation gives every place a type."""
+    """Convert the items of a list. For a tuple of fixed length each item has a type of its own."""
     held = next((typing.get_args(c) for c in choices if typing.get_origin(c) in (tuple, list)), None)
     if held is None:
         return untyped(values) if Any in choices else values
     if len(held) == 2 and held[1] is Ellipsis:
         held = (held[0],) * len(values)
-    elif len(held) < len(values):  # too many, which is refused
+    elif len(held) < len(values):  # too many items; pydantic refuses them
         held = (*held, *[Any] * (len(values) - len(held)))
     return [as_wanted(item, kind) for item, kind in zip(values, held, strict=False)]
 
 
 def _choices(annotation: Any) -> list[Any]:
-    """Return the types that an annotation allows, without `Annotated`."""
+    """Return the types that an annotation allows, without `Annotated` and unions."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _choices(typing.get_args(annotation)[0])
@@ -244,7 +244,7 @@ def _quoted_reason(text: str, choices: list[Any]) -> str | None:
 
 
 def is_section(annotation: Any) -> type[BaseModel] | None:
-    """Return the group of settings that an annotation stands for; None for a single setting."""
+    """Return the section that an annotation denotes; None for a single setting."""
     for choice in _choices(annotation):
         if isinstance(choice, type) and issubclass(choice, BaseModel):
             return choice

@@ -1,8 +1,8 @@
 """Every setting of a run, typed and bounded; `load.py` turns files and overrides into one `RunConfig`.
 
-A docstring under a field says what it means and in which unit. Counts of work are images, never
-steps. `cluster` holds what may change without changing a single result; everything else is part of
-the fingerprint of the steps that it reaches (`pipeline/dpt.py` says which).
+The docstring under a field gives its meaning and unit. Amounts of work are counted in images, never in steps. Settings
+of `cluster` change no result. Every other setting enters the address of the steps that read it
+(`pipeline/execution/step.py`).
 """
 
 import unicodedata
@@ -24,7 +24,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 MAX_CLASSES = 1_000_000
-"""Largest number of classes: no data has more, and every class costs memory in each step."""
+"""Largest number of classes: no known data set has more, and each class costs memory in every step."""
 
 
 class Section(BaseModel):
@@ -35,13 +35,13 @@ class Section(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         use_attribute_docstrings=True,
-        hide_input_in_errors=True,  # a value may hold a secret
+        hide_input_in_errors=True,  # a value may contain a secret
     )
 
     @model_validator(mode="before")
     @classmethod
     def _typed(cls, values: Any) -> Any:
-        """Read scalars of YAML by the types of their settings (`scalars.py`)."""
+        """Convert YAML scalars to the types of their settings (`scalars.py`)."""
         if not isinstance(values, dict):
             return values
         fields = cls.model_fields
@@ -62,50 +62,50 @@ class DataConfig(Section):
     train: Place | None = "digits"
     """Training images: `digits` (embedded), or the URL of a folder or file of any `format`."""
     test: Place | None = None
-    """Held-out images, for evaluation; training never reads them, but they must not be among its images. Their class
-    ids are those of `train`. Digits bring their own."""
+    """Held-out images for evaluation. Training never reads them, and none of them may be a training image. They use the
+    class ids of `train`. The embedded digits include their own."""
     format: Annotated[Literal["auto", "shards", "class_folders", "csv", "cifar10", "parquet"], OrPlugin("formats")] = (
         "auto"
     )
-    """What `train` and `test` hold: WebDataset shards, which stay where they are, or something that shards are
-    made from (`docs/guide/data.md`). `auto` looks."""
+    """Format of `train` and `test`: WebDataset shards, which are read in place, or a format that is converted to shards
+    (`docs/guide/data.md`). `auto` detects it."""
     train_labels: Place | None = None
-    """csv: URL of a table with a header, a row for each image below the folder `train`."""
+    """csv: URL of a table with a header and a row for each image below the folder `train`."""
     test_labels: Place | None = None
-    """csv: the same for `test`."""
+    """csv: URL of the table for the folder `test`."""
     image_column: Annotated[str | None, _IN_TABLES] = None
-    """csv: column with file names, `file` by default. parquet: column with images, found by default."""
+    """csv: column with file names, `file` by default. parquet: column with images, detected by default."""
     label_column: Annotated[str | None, _IN_TABLES] = None
-    """csv: column with class names or ids, `label` by default. parquet: the same, found by default."""
+    """Column with class names or ids. csv: `label` by default. parquet: detected by default."""
     image_size: Count = 8
-    """Height and width in pixels that every image is brought to (short side resized, centre cropped)."""
+    """Height and width in pixels of every image after loading (short side resized, centre cropped)."""
     channels: Literal[1, 3] = 3
     """1 for greyscale, 3 for RGB."""
     num_classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] | None = None
-    """Number of classes; found from the labels (largest class id + 1) when not given."""
+    """Number of classes. By default it is the largest class id + 1."""
     class_names: tuple[str, ...] | None = None
-    """Names in the order of class ids: they number the classes of named data, and the report shows them."""
+    """Class names in the order of class ids. They map the names in the data to ids, and the report shows them."""
     class_file: Place | None = None
-    """URL of a text file with the same, one name a line."""
+    """URL of a text file with the class names, one a line, in place of `class_names`."""
     images_per_shard: Annotated[Count, _WRITTEN] = 1000
-    """Images in each shard that this package writes from data of another format."""
+    """Number of images in each shard that this package writes from another format."""
     prepare_size: Annotated[Count | None, _WRITTEN] = None
-    """Height and width in pixels of images in those shards (short side resized, centre cropped, stored as PNG);
-    images are copied as they are when not given."""
+    """Height and width in pixels of the images in those shards (short side resized, centre cropped, stored as PNG). By
+    default images are copied unchanged."""
     max_image_pixels: Count = 64_000_000
-    """An image with more pixels is refused before it is decoded (decompression bombs)."""
+    """Largest number of pixels of an image. A larger one is refused before it is decoded (decompression bombs)."""
     on_error: Literal["fail", "skip"] = "fail"
-    """What an image, file or shard that cannot be used does: end the job, or be listed and left out."""
+    """How an unusable image, file or shard is handled. `fail`: it ends the job. `skip`: it is listed and left out."""
     max_skipped_share: Annotated[Share, read_with("on_error", "skip")] = 0.01
-    """With `on_error: skip`: the largest share of a data set's images that may be left out."""
+    """With `on_error: skip`: largest share of a data set's images that may be left out."""
     on_overlap: Literal["fail", "report"] = "fail"
-    """What test images with the very pixels of a training image do: end the job before anything trains, or be counted
-    and listed like those that only look alike (`docs/guide/data.md`)."""
+    """How test images with exactly the pixels of a training image are handled. `fail`: they end the job before anything
+    trains. `report`: they are counted and listed, as near duplicates always are (`docs/guide/data.md`)."""
     lanes: Count = 8
-    """Fixed number of interleaved streams that make up the data order. Training workers share the
-    lanes, so it must be a multiple of `cluster.workers`; batch sizes are multiples of it."""
+    """Number of interleaved streams that make up the data order. Training workers divide the lanes among them, so it
+    must be a multiple of `cluster.workers`. Batch sizes must be multiples of it."""
     shuffle_window: Count = 16384
-    """Images that are shuffled together, over all lanes; bounds the memory of a streaming read."""
+    """Number of images in the shuffle window, over all lanes. It bounds the memory of streaming."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataConfig":
@@ -146,10 +146,10 @@ class DataConfig(Section):
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Refuse class names of which two are the same to a reader, or one is blank.
+    """Refuse blank class names, and two names that look the same to a reader.
 
     Raises:
-        ValueError: it names the class.
+        ValueError: a name is blank or repeated; the message contains the repeated name.
     """
     seen: set[str] = set()
     for name in names:
@@ -162,18 +162,19 @@ def check_class_names(names: Sequence[str]) -> None:
 
 
 LABEL_CHOICES = ("per_class", "fraction", "file")
-"""The ways to say which images are labelled; one of them is used."""
+"""The settings that select the labelled images; exactly one of them is given."""
 
 
 class LabelsConfig(Section):
     per_class: Count | None = None
-    """Labelled images of every class, drawn by `seed`. The default holds unless `fraction` or `file` is given."""
+    """Number of labelled images of every class, drawn with `seed`. The default does not apply if `fraction` or
+    `file` is given."""
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of every class that is labelled (at least one image each), drawn by `seed`."""
+    """Share of every class that is labelled (at least one image each), drawn with `seed`."""
     file: Place | None = None
-    """URL of a text file that names the labelled images, one key or file name a line."""
+    """URL of a text file with the keys or file names of the labelled images, one a line."""
     seed: Annotated[int, ReadWhen("per_class or fraction", lambda labels: labels.file is None)] = 0
-    """Seed of the draw; for one seed, a smaller subset is contained in a larger one."""
+    """Seed of the draw. With the same seed, a larger subset contains a smaller one."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "LabelsConfig":
@@ -185,23 +186,23 @@ class LabelsConfig(Section):
 
 class OptimizerConfig(Section):
     name: Literal["sgd", "adam", "adamw"] = "adamw"
-    """`sgd` is Nesterov momentum."""
+    """`sgd` uses Nesterov momentum."""
     learning_rate: Positive = 1e-3
-    """Highest learning rate, which the schedule and warm-up scale down."""
+    """Peak learning rate. Schedule and warm-up scale it down."""
     momentum: Annotated[Decay, read_with("name", "sgd")] = 0.9
-    """SGD only."""
+    """sgd: momentum."""
     betas: Annotated[tuple[Decay, Decay], read_with("name", "adam", "adamw")] = (0.9, 0.999)
-    """Adam and AdamW only."""
+    """adam and adamw: decay rates of the first and second moment."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Added to the gradient (SGD, Adam), or decoupled from it (AdamW)."""
+    """Weight decay: added to the gradient (sgd, adam) or decoupled from it (adamw)."""
     decay_all_parameters: Annotated[bool, ReadWhen("weight_decay above 0", lambda o: o.weight_decay > 0)] = False
-    """False leaves biases and normalisation parameters without weight decay."""
+    """Apply weight decay to biases and normalisation parameters too."""
     schedule: Literal["constant", "cosine_7_16"] = "constant"
-    """`cosine_7_16` is FixMatch's cos(7 pi k / 16 K)."""
+    """Learning-rate schedule. `cosine_7_16`: FixMatch's cos(7 pi k / 16 K), for step k of K."""
     warmup_images: Annotated[int, Field(ge=0)] = 0
-    """Images over which the learning rate rises linearly from zero."""
+    """Number of images over which the learning rate rises linearly from zero."""
     gradient_clip: Positive | None = None
-    """Largest gradient norm; none when not given."""
+    """Largest gradient norm; a larger gradient is scaled down. Without it there is no limit."""
 
 
 class NetworkConfig(Section):
@@ -236,40 +237,40 @@ _NORMALISED = ReadWhen("another name than linear_probe", lambda model: model.nam
 
 class ClassifierModelConfig(NetworkConfig):
     name: Annotated[Literal["small_cnn", "wide_resnet", "linear_probe"], OrPlugin("networks")] = "small_cnn"
-    """`wide_resnet` is the paper's network for CIFAR-10, `small_cnn` one for small images on CPUs. `linear_probe` is
-    the paper's for ImageNet: logistic regression on features of a frozen encoder; it reads the section `probe` and no
-    other setting of the stage."""
+    """`wide_resnet`: the paper's network for CIFAR-10. `small_cnn`: a network for small images on CPUs. `linear_probe`:
+    the paper's classifier for ImageNet, logistic regression on features of a frozen encoder; of the stage's settings it
+    reads the section `probe` only."""
     width: Annotated[Count, _CONVOLUTIONAL] = 32
-    """small_cnn: channels of the first block. wide_resnet: the widening factor (2 in WRN-28-2)."""
+    """small_cnn: number of channels of the first block. wide_resnet: the widening factor (2 in WRN-28-2)."""
     depth: Annotated[Count, read_with("name", "wide_resnet")] = 28
-    """wide_resnet only: layers, 6 n + 4."""
+    """wide_resnet: number of layers, 6 n + 4."""
     form: Annotated[Literal["torchssl", "preactivation"], read_with("name", "wide_resnet")] = "torchssl"
-    """wide_resnet only. `torchssl`: the network of the official code; where a block widens and halves the image, its
-    first convolution reads the raw input. `preactivation`: the textbook's; every 3x3 convolution follows batch norm
-    and activation."""
+    """wide_resnet: order of operations in a block. `torchssl`: as in the official code, the first convolution of a
+    block that widens and halves the image reads the raw input. `preactivation`: every 3x3 convolution follows batch
+    norm and activation."""
     mean: Annotated[tuple[float, ...], _NORMALISED] = (0.5,)
-    """Channel means of images in [0, 1]; one value serves all channels."""
+    """Channel means of images in [0, 1]; a single value applies to all channels."""
     std: Annotated[tuple[Positive, ...], _NORMALISED] = (0.5,)
-    """Channel standard deviations of images in [0, 1]; one value serves all channels."""
+    """Channel standard deviations of images in [0, 1]; a single value applies to all channels."""
 
 
 class ProbeConfig(Section):
     encoder: Place = "facebook/vit-msn-base-4"
-    """A vision transformer: a name on the Hugging Face hub, `owner/name` or `owner/name@revision` (a commit, tag or
-    branch; only a commit never changes), or the URL of a folder with `config.json` and `model.safetensors`. The
-    paper's are `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
+    """Vision transformer that encodes images: a name on the Hugging Face hub, `owner/name` or `owner/name@revision` (a
+    commit, tag or branch; only a commit never changes), or the URL of a folder with `config.json` and
+    `model.safetensors`. The paper uses `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
     resize: Count = 256
-    """Height and width in pixels that images are brought to first (short side resized, centre cropped)."""
+    """Height and width in pixels of images before the crop (short side resized, centre cropped)."""
     crop: Count = 224
-    """Height and width in pixels of the centre that is encoded, a multiple of the encoder's patch size."""
+    """Height and width in pixels of the centre crop that is encoded; a multiple of the encoder's patch size."""
     blocks: Count = 1
-    """Last blocks of the encoder whose class tokens are joined."""
+    """Number of last encoder blocks whose class tokens are concatenated."""
     regularisation: Positive = 0.0025
-    """Weight of |W|^2 / 2, divided by the number of images that are fitted."""
+    """L2 regularisation: the weight of |W|^2 / 2, divided by the number of fitted images."""
     tolerance: Positive = 1e-6
-    """Largest entry of the gradient at which the fit ends."""
+    """The fit has converged when no entry of the gradient is larger."""
     max_evaluations: Count = 1000
-    """Passes over the features after which the fit ends in any case; the report then says so."""
+    """Largest number of passes over the features. The report says when the fit ends before it converges."""
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "ProbeConfig":
@@ -284,46 +285,46 @@ _UNLABELLED = ReadBy(("weak", "strong"))
 
 class AugmentationConfig(Section):
     flip: bool = True
-    """Weak view: mirror half of the images. Off where a mirrored image is another class (digits)."""
+    """Weak view: mirror half of the images. Turn it off if a mirrored image has another class (digits)."""
     crop_padding: Annotated[int, Field(ge=0)] = 4
-    """Weak view: reflect-pad by so many pixels, then crop at random."""
+    """Weak view: pixels of reflection padding on each side before a random crop."""
     strong_operations: Annotated[int, Field(ge=0), _STRONG] = 3
-    """Strong view: RandAugment operations drawn for each image."""
+    """Strong view: number of RandAugment operations drawn for each image."""
     cutout: Annotated[Share, _STRONG] = 0.5
-    """Strong view: largest side of the erased square as a share of the image's; 0 erases nothing."""
+    """Strong view: largest side of the erased square as a share of the image's side; 0 erases nothing."""
     cutout_fill: Annotated[
         Annotated[int, Field(ge=0, le=255)] | None, _STRONG, ReadWhen("cutout above 0", lambda a: a.cutout > 0)
     ] = None
-    """Grey level of the erased square; FixMatch's grey (about 120) when not given."""
+    """Strong view: grey level of the erased square; FixMatch's grey (about 120) by default."""
 
 
 class AlgorithmConfig(Section):
-    """The semi-supervised method. Its own settings stand beside `name`, and are checked by the algorithm."""
+    """The semi-supervised method. Its own settings stand beside `name`; the algorithm checks them."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str = "freematch"
-    """A file of `dpt_ray/core/semi_supervised/algorithms/`: `freematch` is the paper's."""
+    """Name of a module in `dpt_ray/core/semi_supervised/algorithms/`. The paper uses `freematch`."""
 
 
 class MixingConfig(Section):
-    """How stage 3 joins pseudo images to the labelled ones. The defaults are the paper's way."""
+    """How stage 3 adds pseudo images to the labelled ones. The defaults follow the paper."""
 
     real_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of a step's labelled images that are real ones, each kind in its own order. When not given, images are
-    drawn uniformly from real and pseudo images together."""
+    """Share of real images among a step's labelled images; real and pseudo images then have separate data orders. By
+    default images are drawn uniformly from both together."""
     pseudo_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the loss on a pseudo image, where a real image's is 1."""
+    """Weight of the loss on a pseudo image; the weight of a real image is 1."""
     only_agreeing: bool = False
-    """Leave out pseudo images in which the stage-1 classifier sees another class than was asked for."""
+    """Leave out pseudo images for which the stage-1 classifier predicts another class than the requested one."""
     least_confidence: Annotated[Share, ReadWhen("only_agreeing", lambda mixing: mixing.only_agreeing)] = 0.0
-    """With `only_agreeing`: also those in which it sees the class with less confidence."""
+    """With `only_agreeing`: leave out pseudo images whose predicted class has a lower confidence, too."""
     separate_statistics: bool = False
-    """Batch norm normalises pseudo images by statistics of their own; needs `real_share`."""
+    """Normalise pseudo images with auxiliary batch-norm statistics; needs `real_share`."""
     unlabelled: Annotated[bool, _UNLABELLED] = False
-    """Pseudo images are also among the unlabelled images."""
+    """Add pseudo images to the unlabelled images, too."""
     from_stage1: bool = False
-    """Start from stage 1's averaged weights instead of new ones; needs the same `model` in both stages."""
+    """Initialise with stage 1's averaged weights; needs the same `model` in both stages."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "MixingConfig":
@@ -334,21 +335,21 @@ class MixingConfig(Section):
         return self
 
     def split(self, labelled_batch: int, lanes: int) -> tuple[int, int]:
-        """Return how many real and how many pseudo images of a stratified step are labelled ones.
+        """Return the numbers of real and of pseudo images among a step's labelled images.
 
-        Both are multiples of `lanes`, the nearest to the wanted share, and never none.
+        Both are positive multiples of `lanes`, as near to `real_share` as possible.
 
         Raises:
-            ValueError: there are fewer than two lanes' worth.
+            ValueError: `labelled_batch` is less than twice `lanes`.
         """
         assert self.real_share is not None
-        parts = labelled_batch // lanes
-        if parts < 2:
+        per_lane = labelled_batch // lanes
+        if per_lane < 2:
             raise ValueError(
                 f"mixing.real_share needs a labelled_batch of at least 2 data.lanes: {labelled_batch} < {2 * lanes}"
             )
-        real = min(parts - 1, max(1, round(self.real_share * parts)))
-        return real * lanes, (parts - real) * lanes
+        real = min(per_lane - 1, max(1, round(self.real_share * per_lane)))
+        return real * lanes, (per_lane - real) * lanes
 
 
 _TRAINED = ReadWhen("another model.name than linear_probe", lambda stage: stage.model.name != "linear_probe")
@@ -357,25 +358,25 @@ _TRAINED = ReadWhen("another model.name than linear_probe", lambda stage: stage.
 class ClassifierConfig(Section):
     model: SerializeAsAny[ClassifierModelConfig] = ClassifierModelConfig()
     probe: Annotated[ProbeConfig, read_with("model.name", "linear_probe")] = ProbeConfig()
-    """With `model.name: linear_probe`."""
+    """Settings of `model.name: linear_probe`."""
     algorithm: Annotated[AlgorithmConfig, _TRAINED] = AlgorithmConfig()
     mixing: Annotated[MixingConfig, _TRAINED] = MixingConfig()
-    """Stage 3 only."""
+    """Only stage 3 reads it."""
     augmentation: Annotated[AugmentationConfig, _TRAINED] = AugmentationConfig()
     optimizer: Annotated[OptimizerConfig, _TRAINED] = OptimizerConfig(name="sgd", learning_rate=0.03, weight_decay=5e-4)
     images: Annotated[Count, _TRAINED] = 2_000_000
-    """Images to train on, labelled and unlabelled ones together; repeats count."""
+    """Length of the training in images, labelled and unlabelled ones together; repetitions count."""
     labelled_batch: Annotated[Count, _TRAINED] = 64
-    """Labelled images in a step, over all workers."""
+    """Number of labelled images in a step, over all workers."""
     unlabelled_batch: Annotated[Count, _TRAINED, _UNLABELLED] = 448
-    """Unlabelled images in a step, over all workers."""
+    """Number of unlabelled images in a step, over all workers."""
     ema_decay: Annotated[Decay, _TRAINED] = 0.999
-    """Decay, a step, of the averaged weights that are evaluated and kept."""
+    """Decay per step of the averaged weights, which are evaluated and stored."""
     precision: Annotated[Literal["float32", "bfloat16"], _TRAINED] = "float32"
-    """`bfloat16`: the network computes in it where that is safe (autocast), and weights, losses and statistics stay
-    float32. For GPUs that have it; CPUs only emulate it."""
+    """Number format of the network's computation. `bfloat16`: autocast; weights, losses and statistics stay float32. It
+    needs a GPU that supports bfloat16; CPUs only emulate it."""
     seed: Annotated[int, _TRAINED] = 0
-    """Fixes initial weights, the order of images and augmentation, together with the run's seed."""
+    """Together with the run's seed it fixes initial weights, data order and augmentation."""
 
 
 _UVIT, _DDPMPP = read_with("name", "uvit"), read_with("name", "ddpmpp")
@@ -383,27 +384,27 @@ _UVIT, _DDPMPP = read_with("name", "uvit"), read_with("name", "ddpmpp")
 
 class GeneratorModelConfig(NetworkConfig):
     name: Annotated[Literal["uvit", "ddpmpp"], OrPlugin("networks")] = "uvit"
-    """The network: U-ViT, a transformer with skip connections; or DDPM++, the convolutional one that EDM uses."""
+    """`uvit`: U-ViT, a transformer with skip connections. `ddpmpp`: DDPM++, the convolutional network of EDM."""
     patch_size: Annotated[Count, _UVIT] = 2
-    """uvit: height and width in pixels of the square that becomes one token; divides the image's."""
+    """uvit: height and width in pixels of the patch of one token; it must divide the image's side."""
     dim: Annotated[Count, _UVIT] = 128
     """uvit: width of a token."""
     depth: Annotated[int, Field(ge=2, multiple_of=2), _UVIT] = 4
-    """uvit: blocks besides the middle one; half of them before it, half after."""
+    """uvit: number of blocks without the middle one; half of them precede it, half follow."""
     heads: Annotated[Count, _UVIT] = 4
-    """uvit: attention heads; they divide `dim`."""
+    """uvit: number of attention heads; it must divide `dim`."""
     final_conv: Annotated[bool, _UVIT] = True
-    """uvit: end with a 3x3 convolution over the image, as in U-ViT-L."""
+    """uvit: end with a 3x3 convolution, as in U-ViT-L."""
     channels: Annotated[int, Field(ge=8, multiple_of=4), _DDPMPP] = 128
-    """ddpmpp: base width."""
+    """ddpmpp: base number of channels."""
     multipliers: Annotated[tuple[Count, ...], Field(min_length=1), _DDPMPP] = (2, 2, 2)
-    """ddpmpp: width of each level in `channels`; the image's sides are halved between levels."""
+    """ddpmpp: number of channels of each level, as a multiple of `channels`; each level halves the image's sides."""
     blocks: Annotated[Count, _DDPMPP] = 4
-    """ddpmpp: residual blocks of a level on the way down; one more on the way up."""
+    """ddpmpp: number of residual blocks of a level in the encoder; the decoder has one more."""
     attention_sizes: Annotated[tuple[Count, ...], _DDPMPP] = (16,)
-    """ddpmpp: image sides in pixels at which pixels attend to each other, besides the coarsest."""
+    """ddpmpp: sides in pixels of the levels with self-attention; the coarsest level always has it."""
     dropout: Annotated[Decay, _DDPMPP] = 0.0
-    """ddpmpp: share of activations dropped in training (EDM on CIFAR-10: 0.13)."""
+    """ddpmpp: dropout rate in training (EDM on CIFAR-10: 0.13)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "GeneratorModelConfig":
@@ -414,7 +415,11 @@ class GeneratorModelConfig(NetworkConfig):
         return self
 
     def check_image_size(self, size: int, name: str = "data.image_size") -> None:
-        """Raise ValueError where images of `size` pixels, which is `name`, cannot be cut into patches or halved."""
+        """Refuse an image size that patches or levels do not divide.
+
+        Raises:
+            ValueError: the message calls `size`, in pixels, by `name`.
+        """
         if self.name == "uvit" and size % self.patch_size:
             raise ValueError(f"stage2.model.patch_size must divide {name}: {self.patch_size} does not divide {size}")
         factor = 2 ** (len(self.multipliers) - 1)
@@ -429,35 +434,34 @@ _IN_LATENTS = ReadWhen("an autoencoder", lambda latents: latents.autoencoder is 
 
 
 class LatentsConfig(Section):
-    """Diffusion in the latents of an autoencoder instead of in pixels; see `docs/guide/generators.md`."""
+    """Diffusion in an autoencoder's latents instead of pixels; see `docs/guide/generators.md`."""
 
     autoencoder: Place | None = None
     """AutoencoderKL or AutoencoderTiny of the diffusers library: the URL of a folder with `config.json` and
-    `diffusion_pytorch_model.safetensors`, or a name on the Hugging Face hub, `owner/name` or `owner/name/folder`, then
-    `@revision` if one is wanted (a commit, tag or branch). Diffusion is in pixels when not given."""
+    `diffusion_pytorch_model.safetensors`, or a name on the Hugging Face hub, `owner/name` or `owner/name/folder`,
+    optionally with `@revision` (a commit, tag or branch). Without it diffusion is in pixels."""
     downsampling: Annotated[Count, _IN_LATENTS] = 8
-    """Pixels of an image's side for each one of the latent's; must be the autoencoder's, and divide
-    `data.image_size`."""
+    """Ratio of the image's side to the latent's. It must be the autoencoder's, and divide `data.image_size`."""
     channels: Annotated[Count, _IN_LATENTS] = 4
-    """Channels of a latent; must be the autoencoder's."""
+    """Number of channels of a latent; it must be the autoencoder's."""
     scale: Annotated[Positive | None, _IN_LATENTS] = None
-    """What latents are multiplied by, to bring them to a standard deviation near 1 (Stable Diffusion: 0.18215); the
-    autoencoder's own `scaling_factor` when not given. Another one encodes nothing again."""
+    """Factor that scales latents to a standard deviation near 1 (Stable Diffusion: 0.18215); the autoencoder's own
+    `scaling_factor` by default. A change of it encodes no image again."""
     precision: Annotated[Literal["float32", "bfloat16"], _IN_LATENTS] = "float32"
-    """What the autoencoder computes in. `bfloat16` is for GPUs that have it."""
+    """Number format of the autoencoder's computation. `bfloat16` needs a GPU that supports it."""
     storage: Annotated[Literal["float32", "float16"], _IN_LATENTS] = "float32"
-    """Type of the stored means and log-variances; `float16` takes half the space."""
+    """Number format of the stored means and log-variances; `float16` takes half the space."""
 
 
 class ConditioningConfig(Section):
-    """What the generator is told of labels that may be wrong. The paper gives it every pseudo-label as it is."""
+    """How the generator is conditioned on labels that may be wrong. The paper passes every pseudo-label unchanged."""
 
     least_confidence: Share = 0.0
-    """An image whose pseudo-label is less confident counts as one without a label: it takes the null label."""
+    """An image whose pseudo-label has a lower confidence gets the null label."""
     confidence: bool = False
-    """Tell the network how confident each pseudo-label is; pseudo images are then asked for at confidence 1."""
+    """Condition the network on the confidence of each pseudo-label; pseudo images are sampled at confidence 1."""
     true_labels: bool = False
-    """Labelled images keep their true labels, at confidence 1, in the place of what stage 1 predicts for them."""
+    """Labelled images keep their true labels, with confidence 1, instead of stage 1's predictions."""
 
     @property
     def changes_labels(self) -> bool:
@@ -472,50 +476,53 @@ class GeneratorConfig(Section):
     process: Literal["variance_preserving", "discrete_variance_preserving", "edm", "flow_matching"] = (
         "variance_preserving"
     )
-    """Noise process and what the network predicts. `variance_preserving`: the noise, at continuous times (the paper's
-    U-ViT-L). `discrete_variance_preserving`: the noise, in Stable Diffusion's 1000 steps (the paper's U-ViT-H).
-    `edm`: EDM's preconditioning. `flow_matching`: the velocity on the straight line from image to noise."""
+    """Noise process and prediction target. `variance_preserving`: noise, at continuous times (the paper's U-ViT-L).
+    `discrete_variance_preserving`: noise, at Stable Diffusion's 1000 times (the paper's U-ViT-H). `edm`: EDM's
+    preconditioning. `flow_matching`: velocity on the straight line from image to noise."""
     flow_times: Annotated[Literal["uniform", "logit_normal"], read_with("process", "flow_matching")] = "uniform"
-    """flow_matching only: how times are drawn in training; `logit_normal` has most of them in the middle."""
+    """flow_matching: distribution of times in training. `logit_normal` draws most of them near the middle."""
     loss_weighting: Literal["published", "min_snr", "edm"] = "published"
-    """Weight of a noise level in the loss. `published`: 1 on what the network predicts, as the process was published.
-    `min_snr`: min(SNR, `min_snr_gamma`) on the denoised image, SNR = 1 / sigma^2. `edm`: EDM's weight on the
-    denoised image, which for `edm` is the published one."""
+    """Weight of a noise level in the loss. `published`: 1 on the prediction target, as the process was published.
+    `min_snr`: min(SNR, `min_snr_gamma`) on the denoised image, with SNR = 1 / sigma^2. `edm`: EDM's weight on the
+    denoised image, which is the published weight of `edm`."""
     min_snr_gamma: Annotated[Positive, read_with("loss_weighting", "min_snr")] = 5.0
-    """min_snr only: the largest weight."""
+    """min_snr: the largest weight."""
     label_dropout: Decay = 0.15
-    """Share of training images whose label is replaced by the null label; guidance needs it."""
+    """Share of training images whose label is replaced by the null label. Classifier-free guidance needs it."""
     flip: bool = True
-    """Mirror half of the training images; latents are then made of every image and of its mirror image."""
+    """Mirror half of the training images. Latents are then made of every image and of its mirror image."""
     augmentation: Share = 0.0
-    """EDM's augmentation: probability, for an image, of each of mirroring top to bottom, scaling, rotating, stretching
-    and shifting; 0 is none. The network is told what was done, so that pseudo images show nothing of it; with `flip`
-    that holds for left and right as well. ddpmpp only (EDM on CIFAR-10: 0.12)."""
+    """ddpmpp: EDM's non-leaky augmentation (EDM on CIFAR-10: 0.12). It is the probability of each of vertical
+    mirroring, scaling, rotation, stretching and shifting of an image; 0 turns it off. The network is conditioned on the
+    operations, so that pseudo images do not show them. With `flip`, the same applies to horizontal mirroring."""
     optimizer: OptimizerConfig = OptimizerConfig()
     images: Count = 2_000_000
-    """Images to train on; repeats count."""
+    """Length of the training in images; repetitions count."""
     batch: Count = 256
-    """Images in a step, over all workers."""
+    """Number of images in a step, over all workers."""
     ema_decay: Annotated[Decay, ReadWhen("ema_half_life: null", lambda g: g.ema_half_life is None)] = 0.999
-    """Decay, a step, of the averaged weights that images are sampled with."""
+    """Decay per step of the averaged weights, which are used for sampling."""
     ema_half_life: Count | None = None
-    """The same as a half-life in images, in the place of `ema_decay` (EDM on CIFAR-10: 500,000)."""
+    """Half-life of the averaged weights in images, in place of `ema_decay` (EDM on CIFAR-10: 500,000)."""
     ema_ramp: Positive | None = None
-    """With `ema_half_life`: it is at most this share of the images seen so far (EDM: 0.05); no limit if not given."""
+    """With `ema_half_life`: limit of the half-life as a share of the images seen so far (EDM: 0.05). By default there
+    is no limit."""
     ema_snapshots: Annotated[int, Field(ge=0)] = 0
-    """How often, at equal distances up to the end, two further averages are stored, of which `sampling.ema_width`
-    makes others; each time takes twice the network's size of storage. With 8, widths from 0.06 to 0.12 are met to
+    """Number of snapshots, at equal distances up to the end, of two power-function averages. `sampling.ema_width`
+    combines them. A snapshot takes twice the network's size of storage. 8 snapshots give widths from 0.06 to 0.12 to
     within 1.3 %."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16`: the network computes in it where that is safe (autocast), and weights, losses and statistics stay
-    float32. For GPUs that have it; CPUs only emulate it."""
+    """Number format of the network's computation. `bfloat16`: autocast; weights, losses and statistics stay float32. It
+    needs a GPU that supports bfloat16; CPUs only emulate it."""
     seed: int = 0
-    """Fixes initial weights, the order of images and noise, together with the run's seed."""
+    """Together with the run's seed it fixes initial weights, data order and noise."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "GeneratorConfig":
         if self.augmentation > 0 and self.model.name != "ddpmpp":
-            raise ValueError("augmentation needs a network that is told of it; set model.name=ddpmpp or augmentation=0")
+            raise ValueError(
+                "augmentation needs a network that is conditioned on it; set model.name=ddpmpp or augmentation=0"
+            )
         if self.ema_ramp is not None and self.ema_half_life is None:
             raise ValueError("ema_ramp limits ema_half_life, which is not given; give both or neither")
         if self.latents.autoencoder is not None and self.augmentation > 0:
@@ -524,17 +531,21 @@ class GeneratorConfig(Section):
 
     @property
     def in_latents(self) -> bool:
-        """Whether the network sees latents instead of pixels."""
+        """Whether the network is trained on latents instead of pixels."""
         return self.latents.autoencoder is not None
 
     def canvas(self, data: DataConfig) -> tuple[int, int]:
-        """Return the side in pixels and the channels of what the network sees."""
+        """Return the side and the number of channels of the network's input."""
         if self.in_latents:
             return data.image_size // self.latents.downsampling, self.latents.channels
         return data.image_size, data.channels
 
     def check_canvas(self, data: DataConfig) -> None:
-        """Raise ValueError where the network or the autoencoder cannot take images of that size."""
+        """Refuse an image size that the network or the autoencoder does not support.
+
+        Raises:
+            ValueError: the message contains the setting to change.
+        """
         size, _ = self.canvas(data)
         if not self.in_latents:
             return self.model.check_image_size(size)
@@ -548,17 +559,17 @@ class GeneratorConfig(Section):
 
 class PseudoLabelsConfig(Section):
     top_k: Count = 5
-    """Most probable classes that are kept for every image, with their probabilities; no more than there are classes."""
+    """Number of most probable classes, at most all, that are stored for every image with their probabilities."""
     views: Annotated[int, Field(ge=0)] = 0
-    """Average confidence over so many weak views of an image (stage 1's augmentation); 0 takes the image as it is. The
-    label itself is that of the image as it is. Not with a linear probe."""
+    """Number of weak views of an image (stage 1's augmentation) over which confidence is averaged; 0 uses the
+    unaugmented image. The label always comes from the unaugmented image. A linear probe does not support views."""
     assignment: Literal["argmax", "balanced"] = "argmax"
-    """`argmax`: the most probable class, as published. `balanced`: labels whose counts follow `class_shares`
-    (Sinkhorn), for when one label a class leaves classes nearly empty."""
+    """`argmax`: the most probable class, as published. `balanced`: labels whose counts follow `class_shares` (optimal
+    transport); it helps where one label a class leaves classes nearly empty."""
     class_shares: tuple[Positive, ...] | None = None
-    """balanced: share of the images that each class has, in the order of ids; equal shares when not given."""
+    """balanced: share of the images of each class, in the order of ids; equal shares by default."""
     sharpness: Annotated[Positive, read_with("assignment", "balanced")] = 1.0
-    """balanced: exponent of the probabilities. 1 corrects them for the wanted shares; higher ones move fewer labels."""
+    """balanced: exponent of the probabilities. 1 corrects them for the shares; higher values change fewer labels."""
 
     @model_validator(mode="after")
     def _shares_are_used(self) -> "PseudoLabelsConfig":
@@ -572,40 +583,41 @@ _GUIDED = ReadWhen("guidance_scale above 0", lambda sampling: sampling.guidance_
 
 class SamplingConfig(Section):
     per_class: Count = 100
-    """Pseudo images of every class (the paper's K)."""
+    """Number of pseudo images of every class (the paper's K)."""
     guidance_scale: Annotated[float, Field(ge=0)] = 0.4
-    """s in eps + s (eps - eps_null), the paper's convention: 0 is no guidance, 0.4 is w = 1.4 elsewhere."""
+    """s in eps + s (eps - eps_null), the paper's convention: 0 turns guidance off. Other papers write w = 1 + s."""
     guidance_method: Annotated[Literal["classifier_free", "autoguidance"], _GUIDED] = "classifier_free"
-    """What the guidance scale extrapolates from. `classifier_free`: the same network without a label, as published.
-    `autoguidance`: the network as it was early in training, `weak_snapshot`, which needs no label dropout."""
+    """Weaker prediction from which guidance extrapolates. `classifier_free`: the same network without a label, as
+    published. `autoguidance`: an early snapshot of the network, `weak_snapshot`; it needs no label dropout."""
     weak_snapshot: Annotated[Count, _GUIDED, read_with("guidance_method", "autoguidance")] = 1
-    """autoguidance: which of the `stage2.ema_snapshots` is the weak network, counted from 1, the earliest."""
+    """autoguidance: number of the snapshot (`stage2.ema_snapshots`) that is the weak network; 1 is the earliest."""
     guidance_interval: Annotated[tuple[Annotated[float, Field(ge=0)], Positive] | None, _GUIDED] = None
-    """[low, high]: guide only at noise levels from low to high, which saves evaluations and keeps diversity. A level is
-    sigma in image + sigma * noise, for images in [-1, 1]; it is t / (1 - t) in flow matching. All levels when not
-    given."""
+    """[low, high]: noise levels with guidance; fewer levels save evaluations and keep diversity. A level is sigma in
+    image + sigma * noise, for images in [-1, 1]; in flow matching it is t / (1 - t). By default all levels are
+    guided."""
     sampler: Annotated[
         Literal[
             "euler", "heun", "dpm_solver_pp_2m", "dpm_solver_pp_2m_karras", "dpm_solver_fast", "dpm_solver_pp_fast"
         ],
         OrPlugin("samplers"),
     ] = "dpm_solver_pp_2m"
-    """Solver of the probability-flow equation; `_karras` takes EDM's noise levels instead of uniform log-SNR. `_fast`
-    are the paper's, of third order and without a last denoising: `dpm_solver_fast` for U-ViT-L (uniform log-SNR) and
-    `dpm_solver_pp_fast` for U-ViT-H (uniform time, which `edm` does not have), both with 50 steps."""
+    """Solver of the probability-flow ODE. `_karras`: EDM's noise levels instead of uniform log-SNR. `_fast`: the
+    paper's solvers of third order without a final denoising step, with 50 steps: `dpm_solver_fast` for U-ViT-L (uniform
+    log-SNR), `dpm_solver_pp_fast` for U-ViT-H (uniform time, which `edm` does not have)."""
     steps: Count = 20
-    """Intervals between the solver's noise levels: one network evaluation each, two with `heun` in all but the last.
-    `_fast` solvers join three at a time to a step of third order. Guidance doubles the evaluations."""
+    """Number of intervals between the solver's noise levels. An interval takes one network evaluation; with `heun` all
+    but the last take two. `_fast` solvers combine three intervals to a step of third order. Guidance doubles the
+    evaluations."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16`: the network computes in it where that is safe (autocast), and the solver stays float32. For GPUs that
-    have it; CPUs only emulate it."""
+    """Number format of the network's computation. `bfloat16`: autocast; the solver keeps its precision. It needs a GPU
+    that supports bfloat16; CPUs only emulate it."""
     ema_width: Annotated[float, Field(gt=0, lt=0.28)] | None = None
-    """Draw with weights averaged by a power function of this relative width (0.05: over about the last 5 % of the
-    training) instead of with stage 2's own average; needs `stage2.ema_snapshots`, and no new training."""
+    """Sample with a power-function average of the weights of this relative width (0.05: over about the last 5 % of the
+    training) instead of stage 2's own average. It needs `stage2.ema_snapshots` and no new training."""
     images_per_shard: Count = 250
-    """Pseudo images in an output shard, the unit of work and of resuming."""
+    """Number of pseudo images in an output shard. A shard is the unit of work and of resuming."""
     seed: int = 0
-    """Fixes every image, together with the run's seed."""
+    """Together with the run's seed it fixes every image."""
 
     @model_validator(mode="after")
     def _interval_is_one(self) -> "SamplingConfig":
@@ -617,76 +629,78 @@ class SamplingConfig(Section):
 
 class EvaluationConfig(Section):
     frechet: bool = True
-    """Also measure the Frechet distance of pseudo images in the stage-1 classifier's features."""
+    """Measure the Fréchet distance of pseudo images in features of the stage-1 classifier."""
 
 
 class ClusterConfig(Section):
-    """How the work is spread. Nothing here changes a result beyond floating-point rounding."""
+    """How the work is distributed. No setting here changes a result beyond floating-point rounding."""
 
     workers: Count = 1
-    """Training workers (processes, joined by DistributedDataParallel)."""
+    """Number of training workers: processes with DistributedDataParallel."""
     cpus_per_worker: Positive | None = None
-    """CPUs that each training worker reserves; by default an equal share of what readers leave."""
+    """Number of CPUs that each training worker reserves; by default an equal share of those that readers leave."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    """GPUs that each training worker reserves; above 0, batch inference uses GPUs too."""
+    """Number of GPUs that each training worker reserves. Above 0, batch inference uses GPUs, too."""
     channels_last: bool = False
-    """Training keeps images and convolutions channels last in memory, which is faster on recent GPUs."""
+    """Train with the channels-last memory format, which is faster on recent GPUs."""
     compile: bool = False
-    """Compile networks for training, and generators for sampling (`torch.compile`): a minute at the start, then faster.
-    Needs a C++ compiler."""
+    """Compile networks for training, and generators for sampling (`torch.compile`). It takes about a minute at the
+    start and needs a C++ compiler."""
     inference_workers: Count | None = None
-    """Processes for labelling and sampling; by default one for each GPU, or else for each CPU."""
+    """Number of processes for labelling and sampling; by default one a GPU, or one a CPU without GPUs."""
     inference_batch: Count = 256
-    """Images that a classifier labels together; bounds memory."""
+    """Batch size of a classifier's predictions; it bounds memory."""
     encoding_batch: Count = 16
-    """Images that a frozen encoder or an autoencoder encodes, or decodes, together; bounds memory."""
+    """Batch size of a frozen encoder or an autoencoder; it bounds memory."""
     sampling_batch: Count = 100
-    """Images that a generator draws together; bounds memory."""
+    """Batch size of a generator's sampling; it bounds memory."""
     local_cpus: Count | None = None
-    """CPUs of the local Ray that a job starts when RAY_ADDRESS names no cluster; all by default."""
+    """Number of CPUs of the local Ray that a job starts when RAY_ADDRESS names no cluster; all by default."""
     keep_mib: Annotated[int, Field(ge=0)] = 1024
-    """A data set whose decoded size is below this is kept decoded in the object store; a larger one streams."""
+    """A data set of at most this decoded size, in MiB, is kept decoded in the object store; a larger one is
+    streamed."""
     recompute_activations: bool = False
-    """Generators compute the activations of each block anew in the backward pass (activation checkpointing): much less
-    memory for about a third more time."""
+    """Generators: activation checkpointing. The backward pass recomputes the activations of each block, which takes
+    about a third more time and much less memory."""
     gradient_accumulation: Count = 1
-    """Generators: a worker computes its share of a step in so many parts, one after another, for less memory. Times
-    `workers`, it must divide `data.lanes`."""
+    """Generators: number of backward passes of a worker in a step. Each takes an equal share of the worker's images, so
+    more passes need less memory. Times `workers`, it must divide `data.lanes`."""
     shard_weights: Annotated[bool, ReadWhen("workers above 1", lambda cluster: cluster.workers > 1)] = False
-    """Generators: with several workers, each holds a part of the weights, averages and moments (FSDP2) instead of all;
-    for networks that would not fit otherwise."""
+    """Generators: shard the weights, averages and moments over the workers (FSDP2), for networks that do not fit on one
+    GPU."""
     checkpoint_seconds: Positive = 60
-    """Time between two checkpoints of a training, at least; they fall on points of the loss curve."""
+    """Least time between two checkpoints of a training, in seconds. A checkpoint follows a row of the loss curve."""
     max_failures: Annotated[int, Field(ge=0)] = 3
-    """Worker failures after which a training step gives up."""
+    """Number of worker failures that a training tolerates."""
     wait_seconds: Annotated[float, Field(ge=0)] = 0
-    """Time that a step waits for nodes where the cluster has too few CPUs or GPUs: for clusters that grow by themselves
-    or replace lost nodes."""
+    """Time in seconds that a step waits for nodes while the cluster has too few CPUs or GPUs: for clusters that scale
+    automatically or replace lost nodes."""
 
 
 class RunConfig(Section):
     """One run of dual pseudo training."""
 
     preset: str | None = None
-    """Name of the preset that the other settings refine."""
+    """Name of the preset that gives the defaults of the other settings."""
     name: Name = "run"
-    """Name of the run's folder under `<root>/runs/`, without slashes."""
+    """Name of the run's folder below `<root>/runs/`, without slashes."""
     root: Root = "dpt_results"
-    """Folder or object-store URL for all results; artifacts in it are shared between runs."""
+    """Folder or object-store URL for all results. Runs share the artifacts in it."""
     seed: int = 0
-    """Combined with every stage's own seed; `labels.seed`, which draws the labelled images, stands alone."""
+    """Seed of the run, combined with every stage's own seed. `labels.seed`, which draws the labelled images, is
+    independent of it."""
     data: DataConfig = DataConfig()
     labels: LabelsConfig = LabelsConfig(per_class=4)
     stage1: ClassifierConfig = ClassifierConfig()
-    """Stage 1: the semi-supervised classifier that labels every image."""
+    """Stage 1: the semi-supervised classifier that predicts a label for every image."""
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
-    """What stage 1 says of every training image."""
+    """Stage 1's predictions for every training image."""
     stage2: GeneratorConfig = GeneratorConfig()
     """Stage 2: the class-conditional diffusion model trained on pseudo-labels."""
     sampling: SamplingConfig = SamplingConfig()
     """Pseudo images drawn from the generator."""
     stage3: ClassifierConfig = ClassifierConfig()
-    """Stage 3: the classifier retrained on real and pseudo images. A file gives only what differs from stage1."""
+    """Stage 3: the classifier retrained on real and pseudo images. A file gives only the differences from stage1."""
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
 

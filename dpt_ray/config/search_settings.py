@@ -1,4 +1,4 @@
-"""Settings of a search: a tune file names a base configuration and what is tried over it."""
+"""Settings of a search: a tune file names a base configuration and the values to try."""
 
 import math
 from pathlib import Path
@@ -18,18 +18,18 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class DimensionConfig(Section):
-    """The values of one setting; exactly one of these is given."""
+    """The values to try for one setting; exactly one of `grid`, `choice`, `uniform` and `log_uniform` is given."""
 
     grid: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
-    """Every one of these values, with every value of all other grids."""
+    """Every one of these values, combined with every value of all other grids."""
     choice: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
-    """One of these values, drawn."""
+    """One of these values, drawn at random."""
     uniform: tuple[Number, Number] | None = None
-    """A number between two bounds, drawn."""
+    """A number between two bounds, drawn uniformly."""
     log_uniform: tuple[Positive, Positive] | None = None
-    """A number between two bounds above 0, its logarithm drawn uniformly."""
+    """A number between two positive bounds, with its logarithm drawn uniformly."""
     integer: bool = False
-    """Drawn numbers are whole ones, both bounds among them."""
+    """Draw integers; both bounds are included."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "DimensionConfig":
@@ -51,23 +51,23 @@ class DimensionConfig(Section):
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Bounds of drawn numbers; None for listed values."""
+        """Bounds of a drawn number; None for listed values."""
         return self.uniform or self.log_uniform
 
 
 class ValidationConfig(Section):
-    """The images that settings are compared on. They are kept out of everything that trains."""
+    """The images on which settings are compared. No training uses them."""
 
     images: Literal["labelled", "training", "test"]
-    """`labelled`: a part of the labelled images, which training then does without; it costs no label more.
-    `training`: training images with their true labels, besides the labelled ones: labels that a real project with few
-    of them does not have. `test`: the test split, which then proves nothing any more."""
+    """`labelled`: a part of the labelled images, which training then lacks; it needs no further labels. `training`:
+    training images with their true labels, besides the labelled images; a project with few labels does not have them.
+    `test`: the test split, whose accuracy is then no longer an unbiased result."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of every class that is kept out (at least one image each); 0.2 when neither it nor `per_class` is given."""
+    """Share of every class that is held out (at least one image each); 0.2 without `per_class`."""
     per_class: Count | None = None
-    """Images of every class that are kept out, in the place of `share`."""
+    """Number of images of every class that are held out, instead of `share`."""
     seed: int = 0
-    """Fixes which ones. It is the same for all trials, whatever their seed, so that all are compared on one set."""
+    """Seed of the choice. All trials use the same images, whatever their seed."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ValidationConfig":
@@ -85,73 +85,75 @@ METRICS: dict[str, Literal["max", "min"]] = {
     "pseudo_image_agreement": "max",
     "frechet_distance": "min",
 }
-"""Figures that a search may optimise, and whether more or less is better."""
+"""Metric that a search can optimise -> whether larger or smaller values are better."""
 
 
 class SchedulerConfig(Section):
-    """Early stopping."""
+    """Early stopping of trials."""
 
     name: Literal["none", "asha"] = "none"
-    """`asha`: asynchronous successive halving, among the trials of one seed."""
+    """`asha`: asynchronous successive halving of the trials with the same seed."""
     stages: Annotated[tuple[Literal["stage2", "stage3"], ...], Field(min_length=1)] = ("stage3",)
-    """Trainings that may be stopped: `stage3` by its accuracy on the validation images, `stage2` by a cheap proxy, the
-    Frechet distance of a few pseudo images."""
+    """Trainings that can be stopped: `stage3` by the accuracy on validation images, `stage2` by the Fréchet distance of
+    a few pseudo images, which is a cheap proxy."""
     first_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Share of a training after which it is looked at first."""
+    """Share of a training after which it is first evaluated."""
     reduction_factor: Annotated[float, Field(gt=1)] = 2.0
-    """Of so many trials that are looked at, one goes on; the next look is after so many times the length."""
+    """One of this many evaluated trials continues. The next evaluation is after this many times the length."""
     proxy_per_class: Count = 20
-    """stage2: pseudo images of every class that are drawn for a look."""
+    """stage2: number of pseudo images of every class in an evaluation."""
     validation_images: Count = 2000
-    """stage3: validation images that a look reads at most."""
+    """stage3: largest number of validation images in an evaluation."""
 
     def shares(self) -> list[float]:
-        """Return after which shares of a training it is looked at."""
+        """Return the shares of a training after which it is evaluated, ascending; none without early stopping."""
         if self.name == "none":
             return []
-        looks = math.ceil(math.log(1 / self.first_share) / math.log(self.reduction_factor) - 1e-9)
-        return [self.first_share * self.reduction_factor**look for look in range(looks)]
+        evaluations = math.ceil(math.log(1 / self.first_share) / math.log(self.reduction_factor) - 1e-9)
+        return [self.first_share * self.reduction_factor**number for number in range(evaluations)]
 
 
 class SearcherConfig(Section):
     name: Literal["random", "optuna"] = "random"
-    """`random`: grids in full, the rest drawn. `optuna`: its tree-structured Parzen estimator proposes every setting
-    from those that are finished; needs the extra `optuna`."""
+    """`random`: all points of the grids, with the other settings drawn at random. `optuna`: the tree-structured Parzen
+    estimator proposes all settings from the finished trials; it needs the extra `optuna`."""
     seed: int = 0
-    """Fixes what is drawn."""
+    """Seed of the draws."""
 
 
 class BudgetConfig(Section):
     draws: Count = 1
-    """random: draws for each point of the grids. optuna: proposals. A draw is run with every seed."""
+    """random: number of draws for each point of the grids. optuna: number of proposals. Every seed runs each of
+    them."""
     hours: Positive | None = None
-    """No trial is started after so long; those that run are finished. The same command goes on with the rest."""
+    """Time in hours after which no trial starts; running trials finish. The same command continues the search."""
 
 
 class TuneConfig(Section):
-    """A search."""
+    """The settings of a search."""
 
     name: SearchName
-    """Name of the search's folder under `<root>/searches/`, without slashes."""
+    """Name of the search's folder below `<root>/searches/`, without slashes."""
     base: Place
-    """Configuration that all trials refine: a YAML file, from this file's folder."""
+    """Configuration that all trials refine: path of a YAML file, relative to the folder of the tune file."""
     settings: dict[str, Any] = Field(default={})
-    """Settings of all trials over those of `base`, by dotted name."""
+    """Dotted name -> value of settings that all trials have instead of those of `base`."""
     space: Annotated[dict[str, DimensionConfig], Field(min_length=1)]
-    """Dotted setting -> the values that are tried."""
+    """Dotted name of a setting -> the values to try."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    """Every setting is run with each: other labelled images, weights, orders and pseudo images."""
+    """Seeds with which each point runs: they change labelled images, initial weights, data orders and pseudo images."""
     validation: ValidationConfig
     metric: Literal["stage3_accuracy", "stage1_accuracy", "gain", "pseudo_image_agreement", "frechet_distance"] = (
         "stage3_accuracy"
     )
-    """What the best settings are best in: accuracies on the validation images, `gain` (stage 3 over stage 1), or, of
-    pseudo images, the share in which stage 1 sees the class asked for and the Frechet distance (least is best)."""
+    """Metric that the search optimises: an accuracy on the validation images, `gain` (stage 3 minus stage 1), or, for
+    pseudo images, the agreement of stage 1's predictions with the requested classes or the Fréchet distance (smallest
+    is best)."""
     scheduler: SchedulerConfig = SchedulerConfig()
     searcher: SearcherConfig = SearcherConfig()
     budget: BudgetConfig = BudgetConfig()
     max_concurrent: Count | None = None
-    """Trials at the same time, at most; as many as the cluster has room for when not given."""
+    """Largest number of concurrent trials; by default as many as fit on the cluster."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "TuneConfig":
@@ -169,14 +171,14 @@ class TuneConfig(Section):
 
 
 _FIXED = ("cluster", "root", "name", "preset")
-"""Settings that a search must not vary."""
+"""Settings and sections that a search must not vary."""
 
 
 def load_tune(file: str) -> TuneConfig:
-    """Return a checked tune file; `base` comes back as a path from where the process runs.
+    """Return the checked content of a tune file, with `base` relative to the working folder.
 
     Raises:
-        UserError: unreadable file, unknown key, impossible value.
+        UserError: the file is unreadable, a key is unknown, or a value is not allowed.
     """
     path = Path(file)
     tree = read_yaml_file(file, "tune file", "the shipped ones are under configs/tune/")
@@ -193,10 +195,10 @@ def load_tune(file: str) -> TuneConfig:
 
 
 def _with_typed_values(tree: dict[str, Any], file: str) -> dict[str, Any]:
-    """Return the tree with the values of settings read by the types of those settings.
+    """Return the tree with the values of settings converted to the types of those settings.
 
     Raises:
-        UserError: a value is of another type.
+        UserError: a value has another type.
     """
     typed = dict(tree)
     settings, space = tree.get("settings"), tree.get("space")
@@ -220,7 +222,7 @@ def _typed_dimension(name: str, dimension: Any, file: str) -> Any:
 
 
 def _refuse_repeats(settings: dict[str, Any], file: str) -> None:
-    """Refuse a setting that is given by its dotted name and within a group as well."""
+    """Refuse a setting that is given both by its dotted name and within a group."""
     names = list(leaf_names(settings))
     for name in names:
         if names.count(name) > 1:
@@ -228,7 +230,7 @@ def _refuse_repeats(settings: dict[str, Any], file: str) -> None:
 
 
 def _of_type(name: str, value: Any, place: str, file: str) -> Any:
-    """Return a value as the setting `name` takes it; values that are not allowed are the run's to refuse."""
+    """Return a value converted to the type of the setting `name`; the run's settings check whether it is allowed."""
     if isinstance(value, dict) and is_section(setting_type(name)) is not None:
         return {key: _of_type(f"{name}.{key}", item, f"{place}.{key}", file) for key, item in value.items()}
     wanted = as_wanted(value, setting_type(name))

@@ -1,4 +1,4 @@
-"""Configurations that come with the package: their names, and where they lie."""
+"""Names and locations of the configurations that the package ships."""
 
 import difflib
 from pathlib import Path
@@ -6,13 +6,14 @@ from pathlib import Path
 from dpt_ray.errors import UserError
 
 SEARCHES = "tune"
-"""Folder of tune files among the shipped configurations; `dpt tune` names those in it, all others name the rest."""
+"""Folder of the tune files among the shipped configurations. `dpt tune` accepts their names, other commands the
+rest."""
 
 
 def shipped_folder() -> Path:
     """Return the folder of the shipped configurations.
 
-    A wheel holds it in the package. In a checkout, an image and the folder of a submitted job it lies beside the
+    In a wheel it is inside the package. In a checkout, an image and the folder of a submitted job it is beside the
     package.
     """
     package = Path(__file__).parents[1]
@@ -21,7 +22,8 @@ def shipped_folder() -> Path:
 
 
 def shipped_configs(searches: bool = False) -> dict[str, Path]:
-    """Return the shipped configurations of runs, or the tune files, by name: the path without folder and ending."""
+    """Return the paths of the shipped configurations, or of the tune files, by name: the relative path without
+    suffix."""
     folder = shipped_folder()
     found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
     if searches:
@@ -34,11 +36,10 @@ def find_config(given: str, searches: bool = False) -> str:
 
     Args:
         given: a path, or the name of a shipped configuration.
-        searches: whether it is that of a search.
+        searches: look for a tune file instead of a run's configuration.
 
     Raises:
-        UserError: there is none; or a shipped one and a file of this name in the working folder, so that either may
-            be meant.
+        UserError: no file is found, or the name fits both a shipped configuration and a file in the working folder.
     """
     shipped = shipped_configs(searches)
     if given not in shipped:

@@ -1,10 +1,10 @@
-"""The one reader and writer of YAML: a tree of dicts, lists and scalars, with bounds, from text that anyone wrote.
+"""Read and write YAML: a tree of dicts, lists and scalars, with bounds against hostile input.
 
-PyYAML parses the text; what its loaders would make of scalars, keys and tags is YAML 1.1 and is not used. Scalars come
-back as they were typed (`scalars.Plain`, or a str for one in quotes), and a key that stands twice is refused.
+PyYAML parses the text to events. Its loaders are not used, since they resolve scalars, keys and tags by YAML 1.1.
+Scalars stay text (`scalars.Plain`, or str for one in quotes). A repeated key is refused.
 
-ruamel.yaml, which reads YAML 1.2, was looked at: it too resolves a scalar before the type of its setting is known, so
-the same tree would have to be built from its events, for one dependency more.
+Rejected: ruamel.yaml, which reads YAML 1.2. It also resolves a scalar before the type of its setting is known, so the
+tree would have to be built from its events as well, with one more dependency.
 """
 
 from dataclasses import dataclass, field
@@ -17,10 +17,10 @@ from dpt_ray.config.scalars import Plain, core_value, shown
 from dpt_ray.errors import UserError
 
 MAX_BYTES = 2**20
-"""Largest file that is read."""
+"""Largest file that is read, in bytes."""
 MAX_DEPTH = 32
 MAX_NODES = 100_000
-"""Scalars, lists and mappings of a document, each as often as aliases repeat it."""
+"""Largest number of scalars, lists and mappings of a document, with aliases expanded."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "<<"
@@ -28,19 +28,19 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 class UnreadableYamlError(Exception):
-    """A text that is not read; its message is one line."""
+    """A text is not valid, or exceeds a bound; the message is one line."""
 
 
 def read_yaml_file(file: str, kind: str, fix: str) -> Any:
-    """Return the tree of a file on this machine; None if it holds nothing.
+    """Return the tree of a local file; None if it is empty.
 
     Args:
         file: its path.
-        kind: what to call it where it is missing.
-        fix: what to do then.
+        kind: the kind of file in words, for the error message.
+        fix: the remedy if the file is missing.
 
     Raises:
-        UserError: it is missing or cannot be read as one YAML document.
+        UserError: it is missing, or is not a single valid YAML document.
     """
     if "://" in file:
         raise UserError(f"a {kind} is read from this machine alone", where=file, fix="fetch it first")
@@ -56,7 +56,11 @@ def read_yaml_file(file: str, kind: str, fix: str) -> Any:
 
 
 def read_yaml_bytes(data: bytes, where: str) -> Any:
-    """Return the tree of a file's content; see `read_yaml_file`."""
+    """Return the tree of a file's content; see `read_yaml_file`.
+
+    Raises:
+        UserError: it is not a single valid YAML document, or is too large.
+    """
     if len(data) > MAX_BYTES:
         raise UserError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no file of settings", where=where)
     utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
@@ -74,10 +78,10 @@ def read_yaml_bytes(data: bytes, where: str) -> Any:
 def read_value(text: str) -> Any:
     """Return the tree of a value on the command line.
 
-    All of it is one scalar, whatever it holds, unless it is a list, a mapping or a text in quotes.
+    The value is a single scalar unless it begins as a list, a mapping or a text in quotes.
 
     Raises:
-        UnreadableYamlError: it is one of these and not valid YAML.
+        UnreadableYamlError: it begins as one of these and is not valid YAML.
     """
     text = text.strip()
     if text[:1] not in ("[", "{", '"', "'"):
@@ -89,10 +93,10 @@ def read_value(text: str) -> Any:
 
 
 def read_yaml(text: str) -> Any:
-    """Return the tree of a document; None if it holds nothing.
+    """Return the tree of a document; None if it is empty.
 
     Raises:
-        UnreadableYamlError: it is not one valid YAML document, names a key twice, or goes beyond a bound.
+        UnreadableYamlError: it is not a single valid YAML document, repeats a key, or exceeds a bound.
     """
     return _built(text).document
 
@@ -131,7 +135,7 @@ def _shortened(text: str) -> str:
 
 @dataclass
 class _Open:
-    """A list or mapping whose end has not come yet."""
+    """A list or mapping whose end event has not occurred yet."""
 
     value: list[Any] | dict[str, Any]
     line: int
@@ -149,7 +153,7 @@ class _Builder:
 
     Attributes:
         document: the tree.
-        end: where the document's node ends in the text; 0 before.
+        end: position in the text after the last complete node.
     """
 
     def __init__(self) -> None:
@@ -161,7 +165,7 @@ class _Builder:
         self._anchors: dict[str, tuple[Any, int]] = {}
 
     def add(self, event: yaml.Event) -> None:
-        """Take one event."""
+        """Process one event."""
         line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
@@ -201,7 +205,7 @@ class _Builder:
     def _finish(self) -> None:
         done = self._open.pop()
         if isinstance(done.value, dict):
-            for merged in done.merged:  # the strongest first
+            for merged in done.merged:  # by descending precedence
                 done.value = {**merged, **done.value}
         self._put(done.value, done.line, done.anchor, self._nodes - done.nodes_before)
 
@@ -221,7 +225,7 @@ class _Builder:
             raise UnreadableYamlError(f"line {line}: it holds more than {MAX_NODES:,} values")
 
     def _put(self, value: Any, line: int, anchor: str | None, nodes: int) -> None:
-        """Give a finished node to the list, mapping or document that it stands in."""
+        """Add a complete node to the list, mapping or document that contains it."""
         if anchor is not None:
             self._anchors[anchor] = value, nodes
         if not self._open:
@@ -256,7 +260,7 @@ class _Builder:
             group.value[name] = value
 
     def _merged(self, value: Any, line: int) -> list[dict[str, Any]]:
-        """Return the mappings of a merge key (`<<: *base`), the weakest last."""
+        """Return the mappings of a merge key (`<<: *base`), by descending precedence."""
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(item, dict) for item in values):
             raise UnreadableYamlError(f"line {line}: << takes a mapping, or a list of them")
@@ -264,10 +268,10 @@ class _Builder:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that YAML 1.1 or 1.2 would read as something other than a text."""
+    """Quotes every text that YAML 1.1 or 1.2 would resolve to another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write everything out: the reader bounds aliases."""
+        """Write no aliases."""
         return True
 
 
@@ -281,12 +285,12 @@ _Dumper.add_representer(Plain, _represent_text)
 
 
 def write_yaml(tree: Any) -> str:
-    """Return a tree of plain Python values as YAML that `read_yaml` and readers of YAML 1.1 read back alike."""
+    """Return a tree of Python values as YAML that means the same in YAML 1.1 and in `read_yaml`."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
 
 
 def write_value(value: Any) -> str:
-    """Return a value as YAML on one line, as `--set` takes it."""
+    """Return a value as YAML on one line, for `--set`."""
     plain = list(value) if isinstance(value, tuple) else value
     text = yaml.dump(plain, Dumper=_Dumper, default_flow_style=True, width=float("inf"))
     return text.removesuffix("...\n").strip()

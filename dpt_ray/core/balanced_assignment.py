@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 SMALLEST = 6e-8
-"""Probabilities below it, half precision's smallest, count as it."""
+"""Smallest positive half-precision number; smaller probabilities are raised to it."""
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class ClassScales:
-    """How much the balanced plan favours each class.
+    """The scales of the classes in the balanced plan.
 
     Attributes:
         log: log v, float64 (C,).
-        error: the largest relative error of a column of the plan, in logarithms.
-        converged: the error is within the tolerance.
+        error: largest absolute error of the logarithm of a column sum.
+        converged: whether `error` is within the tolerance.
     """
 
     log: Tensor
@@ -36,26 +36,26 @@ def class_log_scales(
 ) -> ClassScales:
     """Return the scales v of the balanced transport plan p_ic^sharpness u_i v_c.
 
-    The plan's rows are 1 / N each and its columns follow `shares`. The scales alone carry over to other images of the
-    same distribution, so a sample of a data set is enough to find them.
+    Each row of the plan sums to 1 / N, and the column sums follow `shares`. The scales also hold for other images of
+    the same distribution, so a sample of the data set is enough.
 
-    Log v is the maximum of a concave function of C numbers. Sinkhorn's iteration climbs it in thousands of turns for
-    probabilities near 0 and 1, so each turn takes Newton's step, shortened until it climbs, where that climbs higher.
+    Log v maximises a concave function of C variables. For probabilities near 0 and 1 Sinkhorn's iteration takes
+    thousands of steps. So each iteration also tries Newton's step with a line search, and keeps the better of the two.
 
     Args:
-        probabilities: (N, C), of images.
-        shares: (C,), > 0, of the images in each class; scaled to sum 1.
+        probabilities: predicted class probabilities, (N, C).
+        shares: wanted share of each class, (C,), > 0; they are scaled to sum 1.
         sharpness: the inverse of the entropic regularisation.
-        tolerance: largest relative error of a column at the end.
-        max_iterations: after which it ends in any case.
+        tolerance: largest error of a column at convergence; see `ClassScales.error`.
+        max_iterations: largest number of iterations.
     """
     dual = _Dual(sharpness * probabilities.double().clamp_min(SMALLEST).log(), shares.double() / shares.double().sum())
     scales = torch.zeros_like(dual.shares)
     error = math.inf
-    for turn in range(max_iterations + 1):
+    for iteration in range(max_iterations + 1):
         columns = dual.log_columns(scales)
         error = float((columns - dual.shares.log()).abs().max())
-        if error <= tolerance or turn == max_iterations:
+        if error <= tolerance or iteration == max_iterations:
             break
         sinkhorn, newton = scales + dual.shares.log() - columns, dual.newton(scales)
         scales = newton if newton is not None and dual(newton) >= dual(sinkhorn) else sinkhorn
@@ -63,7 +63,7 @@ def class_log_scales(
 
 
 class _Dual:
-    """The function of log v that the plan's scales maximise; its slope is the wanted less the present columns."""
+    """The dual objective as a function of log v; its gradient is the wanted minus the present column sums."""
 
     def __init__(self, costs: Tensor, shares: Tensor):
         self._costs, self.shares = costs, shares
@@ -72,15 +72,16 @@ class _Dual:
         return float(self.shares @ scales - (self._costs + scales).logsumexp(dim=1).mean())
 
     def log_columns(self, scales: Tensor) -> Tensor:
-        """Return the logarithms of the sums of the plan's columns (C,), its rows being as wanted."""
+        """Return the logarithms of the column sums, (C,), of the plan whose rows sum to 1 / N."""
         return (self._costs + scales).log_softmax(dim=1).logsumexp(dim=0) - math.log(len(self._costs))
 
     def newton(self, scales: Tensor) -> Tensor | None:
-        """Return scales a Newton step higher, shortened as needed; None where none is found."""
+        """Return the scales after a Newton step with a backtracking line search; None if it fails."""
         plan = (self._costs + scales).softmax(dim=1)
         columns = plan.mean(dim=0)
         curvature = columns.diag() - plan.T @ plan / len(plan)
-        # A constant added to all scales changes nothing, nor may scales of classes that share no image.
+        # The curvature is singular: a constant added to all scales, or to a group of classes that share no image with
+        # others, does not change the plan.
         flat = columns.mean() * (1 / len(columns) + 1e-9 * torch.eye(len(columns), dtype=plan.dtype))
         step, failed = torch.linalg.solve_ex(curvature + flat, self.shares - columns)
         if failed or not step.isfinite().all():
@@ -93,14 +94,14 @@ class _Dual:
 def balanced_classes(probabilities: Tensor, log_scales: Tensor, turns: Tensor, *, sharpness: float) -> Tensor:
     """Return each image's class in the plan, int64 (N,): argmax of sharpness log p_ic + log v_c.
 
-    Scores that differ by less than the scales are known are ties; each image takes one of its tied classes by its turn.
-    Otherwise images that look alike would all go to the class of the lowest id.
+    Scores that differ by less than the error of the scales are ties, and `turns` selects one of the tied classes.
+    Otherwise all similar images would get the class with the lowest id.
 
     Args:
-        probabilities: (N, C), of images.
-        log_scales: (C,), see `class_log_scales`.
-        turns: int64 (N,), >= 0, a number of each image that has nothing to do with its class.
-        sharpness: as for the scales.
+        probabilities: predicted class probabilities, (N, C).
+        log_scales: see `class_log_scales`, (C,).
+        turns: int64 (N,), >= 0, a number for each image that is independent of its class.
+        sharpness: see `class_log_scales`.
     """
     scores = sharpness * probabilities.double().clamp_min(SMALLEST).log() + log_scales
     tied = scores >= scores.amax(dim=1, keepdim=True) - 2 * TOLERANCE
@@ -109,6 +110,6 @@ def balanced_classes(probabilities: Tensor, log_scales: Tensor, turns: Tensor, *
 
 
 def largest_miss(counts: list[int], shares: Sequence[float]) -> float:
-    """Return by what part of its wanted number of images a class has too many or too few, at most."""
+    """Return the largest relative deviation of a class's number of images from the wanted number."""
     wanted = np.array(shares) / sum(shares) * max(1, sum(counts))
     return float(np.abs(np.array(counts) / wanted - 1).max())

@@ -1,4 +1,4 @@
-"""What a training step receives from one image source."""
+"""The images of a training step from one source."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ class ImageBatch:
     """One worker's rows of one step from one source.
 
     Attributes:
-        images: uint8, (B, C, H, W), values 0..255; or moments of latents, see `LatentDraw`.
-        labels: int64, (B,); class ids, or `UNKNOWN_LABEL`.
-        index: int64, (B,); each image's place in its source, the same in every epoch.
-        random: the rows' own random streams; every draw for these rows (augmentation, noise,
-            label dropout) comes from here.
-        confidence: float32, (B,), in [0, 1], of each label; None where the source does not tell.
+        images: uint8 (B, C, H, W), values 0..255; or moments of latents, see `LatentDraw`.
+        labels: int64 (B,), class ids or `UNKNOWN_LABEL`.
+        index: int64 (B,), each image's position in its source, the same in every epoch.
+        random: the rows' random streams, from which every random number for these rows is drawn (augmentation, noise,
+            label dropout).
+        confidence: float32 (B,), the confidence of each label in [0, 1]; None if the source has none.
     """
 
     images: Tensor
@@ -29,13 +29,13 @@ class ImageBatch:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def parts(self, count: int) -> "list[ImageBatch]":
-        """Return the rows in so many equal parts, with the random numbers that they have in the whole.
+    def split(self, count: int) -> "list[ImageBatch]":
+        """Split the rows into `count` equal batches; each row keeps its random numbers.
 
         Raises:
-            ValueError: the rows' random streams cannot be shared out equally.
+            ValueError: `count` does not divide the number of the rows' random streams.
         """
-        randoms = self.random.parts(count)
+        randoms = self.random.split(count)
         confidences = [None] * count if self.confidence is None else self.confidence.chunk(count)
         tensors = (tensor.chunk(count) for tensor in (self.images, self.labels, self.index))
-        return [ImageBatch(*part) for part in zip(*tensors, randoms, confidences, strict=True)]
+        return [ImageBatch(*share) for share in zip(*tensors, randoms, confidences, strict=True)]

@@ -1,7 +1,7 @@
-"""Class ids: the label of an image without one, and the largest id; apart from `core`, so readers need no torch."""
+"""Class ids: the sentinel of unlabelled images, and the largest id. This module does not import torch."""
 
 UNKNOWN_LABEL = -1
-"""The label of an image whose true class training must not see."""
+"""Sentinel of an image whose true class training must not use."""
 
 MAX_CLASS_ID = 999_999
-"""Largest class id that is read from data. Every id from 0 to the largest stands for a class."""
+"""Largest class id that is read from data. Every id from 0 to the largest in the data denotes a class."""

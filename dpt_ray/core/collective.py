@@ -1,4 +1,4 @@
-"""Reductions over all training workers that are the identity without a process group."""
+"""Collective operations over all training workers. With a single worker they are the identity."""
 
 import torch
 import torch.distributed as dist
@@ -6,13 +6,13 @@ from torch import Tensor
 
 
 def num_workers() -> int:
-    """Number of training workers; 1 when no process group is running."""
+    """Return the number of training workers; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 @torch.no_grad()
 def mean_over_workers(value: Tensor) -> Tensor:
-    """Mean of `value` over all workers; every worker must call it with the same shape."""
+    """Return the mean of `value` over all workers; all of them must call this with the same shape."""
     workers = num_workers()
     if workers == 1:
         return value
@@ -23,7 +23,7 @@ def mean_over_workers(value: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gather_from_workers(value: Tensor) -> Tensor:
-    """Rows of `value`, (B, ...), of all workers, one after another; workers hold equally many rows."""
+    """Return the rows of `value`, (B, ...), of all workers in the order of ranks; all workers hold B rows."""
     if num_workers() == 1:
         return value
     value = value.contiguous()
@@ -33,23 +33,23 @@ def gather_from_workers(value: Tensor) -> Tensor:
 
 
 def whole(value: Tensor) -> Tensor:
-    """Return a tensor that workers may hold in parts; all of them must call this for those."""
+    """Return the full tensor of a sharded one; all workers must call this for a sharded tensor."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def own_part(value: Tensor) -> Tensor:
-    """Return what this worker holds of a tensor."""
+    """Return this worker's shard of a tensor."""
     return value.to_local() if hasattr(value, "to_local") else value
 
 
 def agree(wish: bool) -> bool:
-    """Whether any worker wishes it: workers whose clocks differ must still do the same."""
+    """Return whether `wish` is true on any worker, so that all workers decide alike."""
     device = "cuda" if num_workers() > 1 and dist.get_backend() == "nccl" else "cpu"
     return bool(mean_over_workers(torch.tensor(float(wish), device=device)) > 0)
 
 
 def from_first_worker(text: str) -> str:
-    """Return the text of the first worker; every worker must call this, and what the others give is not used."""
+    """Return the first worker's text; every worker must call this, and the other texts are ignored."""
     if num_workers() == 1:
         return text
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

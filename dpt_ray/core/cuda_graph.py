@@ -1,4 +1,4 @@
-"""Many small kernels launched as one: on a GPU the host may need longer to launch them than they take."""
+"""CUDA graphs: many small kernels with one launch, since launches can take the host longer than the kernels run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,49 +8,49 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class _Recording:
+class _Captured:
     graph: torch.cuda.CUDAGraph
     inputs: tuple[Tensor, ...]
     output: Tensor
 
 
-class Recorded:
-    """A function of tensors that is recorded as a CUDA graph for each combination of shapes, and then replayed.
+class GraphedFunction:
+    """A function of tensors that is captured as a CUDA graph for each combination of shapes and dtypes, and replayed.
 
-    On other devices it is called. It must use nothing but its arguments, and must not ask the device for a value: what
-    follows would be recorded as it was then.
+    On other devices the function is called. It may use its arguments only. It must not copy a value to the host: the
+    graph would contain the branch that this value selected.
 
     Args:
-        function: of tensors on one device to a tensor, without gradients.
+        function: maps tensors on one device to a tensor, without gradients.
     """
 
     def __init__(self, function: Callable[..., Tensor]):
         self._function = function
-        self._recordings: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Recording] = {}
+        self._captured: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Captured] = {}
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """Return the function's value; the next call leaves it as it is."""
+        """Return the function's value, in memory that later calls do not overwrite."""
         if tensors[0].device.type != "cuda":
             return self._function(*tensors)
         key = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
-        if key not in self._recordings:
-            self._recordings[key] = self._record(tensors)
-        recording = self._recordings[key]
-        for own, given in zip(recording.inputs, tensors, strict=True):
+        if key not in self._captured:
+            self._captured[key] = self._capture(tensors)
+        captured = self._captured[key]
+        for own, given in zip(captured.inputs, tensors, strict=True):
             own.copy_(given)
-        recording.graph.replay()
-        return recording.output.clone()
+        captured.graph.replay()
+        return captured.output.clone()
 
     @torch.no_grad()
-    def _record(self, tensors: tuple[Tensor, ...]) -> _Recording:
+    def _capture(self, tensors: tuple[Tensor, ...]) -> _Captured:
         inputs = tuple(tensor.clone() for tensor in tensors)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # what loads or compiles at the first call must not be recorded
+        with torch.cuda.stream(stream):  # warm-up: a graph must not contain lazy initialisation
             self._function(*inputs)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads, such as those that watch over workers' messages, may use the GPU meanwhile.
+        # Other threads of the process may use the GPU during the capture.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             output = self._function(*inputs)
-        return _Recording(graph, inputs, output)
+        return _Captured(graph, inputs, output)

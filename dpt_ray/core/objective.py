@@ -1,4 +1,4 @@
-"""What a training method is: a loss over the batches of one step."""
+"""A training method: a loss over the batches of one step."""
 
 from collections.abc import Mapping
 
@@ -8,18 +8,17 @@ from dpt_ray.core.batch import ImageBatch
 
 
 class Objective(nn.Module):
-    """A training method's loss. Its buffers are the method's own statistics.
+    """A training method's loss. Its buffers are the method's statistics.
 
-    Buffers (thresholds, class histograms, ...) are saved in checkpoints and must be equal on all
-    workers, so they are updated only through `core.training.collective`. An objective has no
-    parameters. It changes its buffers in `forward`, once a step.
+    Checkpoints contain the buffers (thresholds, class histograms, ...). They must be equal on all workers, so they are
+    updated with values of `core/collective.py` only, in `forward`, once a step. An objective has no parameters.
     """
 
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return this worker's mean loss (scalar, differentiable) and scalar metrics to log.
 
         Args:
-            model: the network, possibly wrapped by DistributedDataParallel: call it once a step.
+            model: the network, possibly wrapped by DistributedDataParallel, so it must be called once a step.
             batches: source name -> this worker's rows.
         """
         raise TypeError(f"{type(self).__name__} must define forward")

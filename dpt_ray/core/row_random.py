@@ -1,8 +1,7 @@
 """Random numbers that belong to rows of a batch, never to a process.
 
-A result must not depend on how many workers computed it. So no code draws
-from a global generator: it draws from a `RowRandom`, whose row i always gets the same numbers
-whichever worker holds it and whatever else is in the batch.
+A result must not depend on the number of workers. So no code draws from a global generator. It draws from a
+`RowRandom`, whose row i gets the same numbers on every worker and in every batch.
 """
 
 import hashlib
@@ -15,22 +14,22 @@ from dpt_ray.core.transfer import to_device
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Return a 63-bit seed that is a fixed function of `parts`, the same on every platform."""
+    """Return a 63-bit seed, a fixed function of `parts` that is the same on every platform."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 class RowRandom:
-    """Independent random streams, each serving a fixed number of consecutive rows of a batch.
+    """Independent random streams; each serves a fixed number of consecutive rows of a batch.
 
-    In training a stream is one lane of the data order (`data/loading/order.py`) and serves that lane's rows
-    of the step. In sampling a stream is one image. Drawing a shape S returns (rows, *S).
+    In training a stream belongs to a lane of the data order (`data/loading/order.py`) and serves the lane's rows of the
+    step. In sampling a stream belongs to an image. A draw of shape S returns (rows, *S).
 
     Args:
         seeds: one seed per stream.
-        rows_per_stream: rows that each stream serves; rows = len(seeds) * rows_per_stream.
-        device: where the draws land. Generators always run on the CPU, so that a CPU and a GPU
-            see the same numbers.
+        rows_per_stream: number of rows that each stream serves; rows = len(seeds) * rows_per_stream.
+        device: the device of the returned tensors. Generators always run on the CPU, so that CPUs and GPUs get the same
+            numbers.
     """
 
     def __init__(self, seeds: Sequence[int], rows_per_stream: int = 1, device: torch.device | str = "cpu"):
@@ -38,11 +37,11 @@ class RowRandom:
         self._rows_per_stream = rows_per_stream
         self.device = torch.device(device)
 
-    def parts(self, count: int) -> "list[RowRandom]":
-        """Return the streams in so many equal groups, each for its own rows.
+    def split(self, count: int) -> "list[RowRandom]":
+        """Split the streams into `count` equal groups; each group serves the rows of its streams.
 
         Raises:
-            ValueError: they cannot be shared out equally.
+            ValueError: `count` does not divide the number of streams.
         """
         size, rest = divmod(len(self._generators), count)
         if rest:
@@ -51,22 +50,22 @@ class RowRandom:
         return [self._with(self._generators[start : start + size], self.device) for start in starts]
 
     def on_host(self) -> "RowRandom":
-        """Return the same streams, whose draws stay on the CPU: for what the host has to know itself."""
+        """Return the same streams with draws on the CPU, for values that the host branches on."""
         return self._with(self._generators, torch.device("cpu"))
 
     def __len__(self) -> int:
         return len(self._generators) * self._rows_per_stream
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform float32 in [0, 1), shape (rows, *shape)."""
+        """Return uniform float32 numbers in [0, 1), shape (rows, *shape)."""
         return self._draw(lambda size, generator: torch.rand(size, generator=generator), shape)
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal float32, shape (rows, *shape)."""
+        """Return standard normal float32 numbers, shape (rows, *shape)."""
         return self._draw(lambda size, generator: torch.randn(size, generator=generator), shape)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """Uniform int64 in [0, high), shape (rows, *shape)."""
+        """Return uniform int64 numbers in [0, high), shape (rows, *shape)."""
         return self._draw(lambda size, generator: torch.randint(high, size, generator=generator), shape)
 
     def _with(self, generators: list[torch.Generator], device: torch.device) -> "RowRandom":

@@ -1,15 +1,15 @@
-"""In which tensors weights differ from what a network has: a short complaint in the place of torch's long ones."""
+"""How a state dict differs from that of a network, in a line: torch's own messages list every tensor."""
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
 _LONGEST_NAME = 100
-"""Characters of a tensor's name that are told."""
+"""Number of characters of a tensor's name in a message."""
 
 
-def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
-    """Say how weights differ from a network's in names and shapes; None if they don't."""
+def describe_mismatch(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """Return in words how names and shapes of `weights` differ from `expected`; None if they agree."""
     complaints = []
     if missing := sorted(expected.keys() - weights.keys()):
         complaints.append(f"without {some(missing)}")
@@ -24,7 +24,7 @@ def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> st
 
 
 def some(names: list[str]) -> str:
-    """Return the first names of a list, and how many more it has."""
+    """Return the first names of a list in words, and the number of the others."""
     return ", ".join(name[:_LONGEST_NAME] for name in names[:3]) + (
         f" and {len(names) - 3} more" if len(names) > 3 else ""
     )

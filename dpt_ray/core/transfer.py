@@ -1,19 +1,19 @@
-"""The device that computes, and the way to it from the host, without waiting."""
+"""The device of this process, and asynchronous copies to it."""
 
 import torch
 from torch import Tensor
 
 
 def own_device() -> str:
-    """Return where this process computes if nobody says otherwise: on its GPU, where it has one."""
+    """Return the default device of this process: `cuda` if it has a GPU, otherwise `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def to_device(values: Tensor, device: torch.device | str) -> Tensor:
     """Return `values` on a device.
 
-    To a GPU they go by way of page-locked memory: an ordinary copy would wait until the GPU has done all that it
-    was given before, and a training step makes dozens of such copies.
+    A copy to a GPU goes through pinned memory. A copy from pageable memory would wait for all earlier work of the GPU,
+    and a training step makes dozens of copies.
     """
     device = torch.device(device)
     if device.type == "cuda" and values.device.type == "cpu":

@@ -1,6 +1,6 @@
-"""Whether RAY_ADDRESS names a cluster that a job can join, found out in seconds and told in a line.
+"""Checks within seconds whether RAY_ADDRESS names a cluster that a job can join.
 
-Ray itself waits for minutes for a cluster that does not answer, or raises what says little to who set the address.
+Ray itself waits for minutes for a cluster that does not answer, or raises errors that do not name the cause.
 """
 
 import http.client
@@ -18,8 +18,8 @@ from dpt_ray.text import one_line
 
 VARIABLE = "RAY_ADDRESS"
 NAME_SECONDS, CONNECT_SECONDS, ANSWER_SECONDS, PAGE_SECONDS, NODE_SECONDS = 4.0, 4.0, 5.0, 2.0, 4.0
-"""What is waited for the address of a name, a connection, an answer, a page, and a node on this machine. They add up to
-less than 20 s."""
+"""Longest time to wait for the address of a name, a connection, an answer, a page, and a node on this machine. They add
+up to less than 20 s."""
 
 _START = "start one with 'ray start --head', or unset RAY_ADDRESS to use this machine"
 _WHICH = "RAY_ADDRESS is host:port as 'ray start --head' prints it, with port 6379 unless --port says another"
@@ -27,7 +27,7 @@ _TOKEN = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file with the to
 
 
 def named_address() -> str | None:
-    """Return what RAY_ADDRESS names; None if that is this machine alone."""
+    """Return the value of RAY_ADDRESS; None if it is unset or names no cluster but this machine alone."""
     address = os.environ.get(VARIABLE, "").strip()
     return None if address in ("", "local") else address
 
@@ -36,11 +36,11 @@ def join(address: str, settings: dict[str, Any]) -> None:
     """Connect this process to the cluster at an address.
 
     Args:
-        address: what RAY_ADDRESS names.
+        address: the value of RAY_ADDRESS.
         settings: further arguments of `ray.init`.
 
     Raises:
-        UserError: it cannot be joined.
+        UserError: the cluster cannot be joined.
     """
     check_address(address)
     import ray
@@ -53,14 +53,14 @@ def join(address: str, settings: dict[str, Any]) -> None:
         if "Version mismatch" not in str(error):
             raise
         what = f"that cluster has other versions of Ray or Python ({one_line(error)})"
-        raise _refusal(address, what, "use the same ones here and there") from None
+        raise _refusal(address, what, "use the same versions here and there") from None
 
 
 def check_address(address: str) -> None:
-    """Find out whether a job can join the cluster at an address.
+    """Check that a job can join the cluster at an address.
 
     Raises:
-        UserError: it cannot; it says what is there instead.
+        UserError: it cannot. The error says what was found there.
     """
     if address == "auto":
         address = _newest_on_this_machine(address)
@@ -74,10 +74,10 @@ def _refusal(address: str, what: str, fix: str) -> UserError:
 
 
 def _newest_on_this_machine(address: str) -> str:
-    from ray._private.services import canonicalize_bootstrap_address_or_die
+    from dpt_ray.distributed import ray_internals
 
     try:
-        return canonicalize_bootstrap_address_or_die(address)
+        return ray_internals.newest_address(address)
     except (ConnectionError, ValueError) as error:
         what = f"no Ray cluster can be reached there ({_first_sentence(error)})"
         raise _refusal(address, what, _START) from None
@@ -107,14 +107,18 @@ _SUBMIT = "run it with 'ray job submit --address', which takes a job server's ad
 
 
 def _connect(address: str, host: str, port: int) -> None:
-    """Connect to the port once."""
+    """Connect to the port once.
+
+    Raises:
+        UserError: the name is not known, or there is no connection.
+    """
     try:
         places = _within(NAME_SECONDS, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError, LateError) as error:
         what = f"no Ray cluster can be reached there (the name {host} is not known: {_reason(error)})"
         raise _refusal(address, what, _WHICH) from None
     try:
-        # Ray, too, tries the first of a name's addresses alone.
+        # Ray also tries only the first of a name's addresses.
         socket.create_connection(places[0][4][:2], timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise _refusal(address, f"no Ray cluster can be reached there ({_reason(error)})", _START) from None
@@ -127,10 +131,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """Return what `call` returns; a call that takes longer is left alone.
+    """Return the result of `call`. A call that takes longer goes on in its thread, and its result is dropped.
 
     Raises:
-        LateError: it took longer.
+        LateError: it took longer than `seconds`.
     """
     result: Future[Any] = Future()
 
@@ -145,18 +149,25 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def _ask(address: str, host: str, port: int) -> None:
-    """Ask Ray's control store whether it is one, of this version of Ray, with a node on this machine."""
+    """Check that Ray's control store answers, has this version of Ray, and has a node on this machine.
+
+    Raises:
+        UserError: one of these is not the case.
+    """
     import grpc
     import ray
+    from ray.exceptions import AuthenticationError
+
+    from dpt_ray.distributed import ray_internals
 
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     deadline = time.monotonic() + NODE_SECONDS
     while True:
         try:
-            reply = _check_alive(place)
+            reply = ray_internals.check_alive(place, ANSWER_SECONDS)
         except grpc.RpcError as error:
             raise _unfit(address, host, port, error) from None
-        except _no_token_errors() as error:
+        except (AuthenticationError, RuntimeError) as error:
             what = f"RAY_AUTH_MODE is token, and no token can be read ({_first_sentence(error)})"
             raise _refusal(address, what, _TOKEN) from None
         if reply.ray_version != ray.__version__:
@@ -170,38 +181,26 @@ def _ask(address: str, host: str, port: int) -> None:
         time.sleep(0.5)
 
 
-def _check_alive(place: str) -> Any:
-    """Return the answer of Ray's control store, with whether the nodes of this machine are its own."""
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray._private.services import find_node_ids
-    from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]  # made when imported
-    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
-
-    nodes = [bytes.fromhex(node) for node in sorted(find_node_ids())]
-    channel = init_grpc_channel(place, [("grpc.enable_http_proxy", 0)])
-    try:
-        return NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(node_ids=nodes), timeout=ANSWER_SECONDS)
-    finally:
-        channel.close()
-
-
-def _no_token_errors() -> tuple[type[BaseException], ...]:
-    from ray.exceptions import AuthenticationError
-
-    return (AuthenticationError, RuntimeError)
-
-
 def _unfit(address: str, host: str, port: int, error: Any) -> UserError:
-    """Return what the answer to a question for Ray's control store says of who gave it."""
+    """Return the error for a server whose answer shows that a job cannot join it.
+
+    Args:
+        address: the value of RAY_ADDRESS.
+        host: its host.
+        port: its port.
+        error: the error that the request to Ray's control store raised.
+    """
     import grpc
+
+    from dpt_ray.distributed import ray_internals
 
     code = error.code()
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-        if _sends_token():
-            return _refusal(address, "that cluster refuses the token which this process has", _TOKEN)
-        return _refusal(address, "that cluster asks for a token, and this process gives none", _TOKEN)
+        if ray_internals.sends_token():
+            return _refusal(address, "that cluster refuses the token of this process", _TOKEN)
+        return _refusal(address, "that cluster requires a token, and this process sends none", _TOKEN)
     if code == grpc.StatusCode.UNIMPLEMENTED:
-        what = "that port is not the one of Ray's control store, though it speaks its protocol (gRPC)"
+        what = "another server than Ray's control store answers at that port, by the same protocol (gRPC)"
         return _refusal(address, what, _WHICH)
     page = _page(host, port)
     if page == "ray":
@@ -211,19 +210,13 @@ def _unfit(address: str, host: str, port: int, error: Any) -> UserError:
     if page == "other":
         return _refusal(address, "a web server answers there, which does not speak Ray's protocol", _WHICH)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        what = f"something listens there and says nothing for {ANSWER_SECONDS:g} s, as no Ray cluster does"
+        what = f"the server there accepts connections but sends nothing for {ANSWER_SECONDS:g} s; it is no Ray cluster"
         return _refusal(address, what, _WHICH)
-    return _refusal(address, "what listens there does not speak Ray's protocol", _WHICH)
-
-
-def _sends_token() -> bool:
-    from ray._private.authentication.authentication_utils import is_token_auth_enabled
-
-    return is_token_auth_enabled()
+    return _refusal(address, "the server there does not speak Ray's protocol", _WHICH)
 
 
 def _page(host: str, port: int) -> str | None:
-    """Return `ray` for a dashboard of Ray, `other` for another web server, None for what is none."""
+    """Return `ray` for a dashboard of Ray, `other` for another web server, None for another server."""
     connection = http.client.HTTPConnection(host, port, timeout=PAGE_SECONDS)
     try:
         connection.request("GET", "/api/gcs_healthz")

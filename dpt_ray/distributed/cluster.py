@@ -1,4 +1,4 @@
-"""Connecting to Ray, and how a job's processes share its CPUs and GPUs."""
+"""Connects to Ray, and plans how the processes of a job share its CPUs and GPUs."""
 
 import logging
 import math
@@ -12,33 +12,35 @@ from dpt_ray.distributed.address import join, named_address
 from dpt_ray.distributed.temporary_space import check_temporary_space
 from dpt_ray.distributed.wait_for_nodes import wait_for_resources
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 READER_CPUS, LEAST_READER_CPUS = 1.0, 0.25
-"""CPUs that a reading task reserves, since it decodes all the time: a third reader for two CPUs costs the others more
-than it gains. Where training leaves less, readers share what there is."""
+"""CPUs that a read task reserves, and the least that it reserves where training leaves fewer. It decodes all the time,
+so more readers than CPUs slow each other down."""
 
 MOST_READERS = 32
-"""Of a stream; more decode faster than a worker can take, even if images are small."""
+"""Most readers of a stream. More decode faster than a worker consumes even small images."""
 
 SPARE_CPUS = 1.0
-"""CPUs that training workers leave by default to reading, the driver and Ray itself. Threads that compute
-in step lose far more than a busy core's share when that core is not theirs alone."""
+"""CPUs that training workers leave by default to readers, the driver and Ray itself. The threads of a computation wait
+for the slowest of them, so sharing one core slows down all of them."""
 
 
-def join_cluster(parts: int) -> None:
-    """Set up a process that Ray started for one of several runs, which plans with its part of the cluster."""
+def join_cluster(runs: int) -> None:
+    """Set up a process that Ray started for one of `runs` concurrent runs, which share the cluster equally."""
     _set_environment(local=False)
     configure_data()
-    use_part_of(parts)
+    share_cluster(runs)
 
 
 def connect(config: ClusterConfig) -> None:
-    """Connect to the cluster that RAY_ADDRESS names, or start a local Ray that is closed to others (`local_ray`).
+    """Connect to the cluster that RAY_ADDRESS names, or start a local Ray (`local_ray`).
 
-    Does nothing if this process is connected already.
+    It does nothing if this process is connected already.
 
     Raises:
-        UserError: the named cluster cannot be reached, or a local Ray has no place for its files.
+        UserError: the named cluster cannot be reached, no folder is usable for the files of a local Ray, or this
+            version of Ray lacks internals that this package uses.
     """
     address = named_address()
     _set_environment(local=not address)
@@ -46,7 +48,8 @@ def connect(config: ClusterConfig) -> None:
 
     if ray.is_initialized():
         return
-    # Errors come back as exceptions, progress through a board.
+    check_ray_internals()
+    # Workers report errors as exceptions and progress through a board, so their logs would only repeat both.
     settings = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
         join(address, settings)
@@ -56,18 +59,35 @@ def connect(config: ClusterConfig) -> None:
     configure_data()
 
 
+def check_ray_internals() -> None:
+    """Check that this version of Ray has the internals that `ray_internals` uses.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    import ray
+
+    try:
+        from dpt_ray.distributed import ray_internals  # noqa: F401
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"Ray {ray.__version__} lacks an internal function that this package uses ({one_line(error)})",
+            fix="install a version of Ray that this package names in its requirements",
+        ) from error
+
+
 _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    # Ray Train's controller notices what happens, a report or the end of training, once in so many seconds.
+    # The interval in which Ray Train's controller polls its workers for reports and for the end of training.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # Starting a worker means importing torch, slow where many start at once, and nodes may have to be added.
+    # A worker imports torch, which is slow where many workers start at once, and nodes may have to be added first.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
 def _set_environment(*, local: bool) -> None:
-    """Set what Ray reads from the environment, here and, by inheritance or by Ray Train, in workers."""
+    """Set the environment variables that Ray reads. Workers get them by inheritance or from Ray Train."""
     if local:
         local_ray.set_environment()
     for name, value in _ENVIRONMENT.items():
@@ -76,55 +96,57 @@ def _set_environment(*, local: bool) -> None:
 
 
 def configure_data() -> None:
-    """Set up Ray Data in this process; every process that builds a data set has settings of its own."""
-    # Else a task's end is noticed a round of Ray Data's loop later, 0.1 s in which its CPU idles. Read at first use.
+    """Set up Ray Data in this process. Each process that builds a data set needs this."""
+    # Without it Ray Data notices the end of a task one round of its loop later, 0.1 s in which the task's CPU idles.
+    # Ray Data reads it at its first use.
     os.environ.setdefault("RAY_DATA_METADATA_PREFETCH_ON_THREAD", "0")
     from ray.data import DataContext
 
-    from dpt_ray.distributed.scheduler_throttle import Paced
+    from dpt_ray.distributed.scheduler_throttle import SchedulerThrottle
 
-    # Here, since Ray sets a filter of its own when it is imported. Not all we pass has a named parameter yet.
+    # The filter stands here because Ray adds its own when it is imported. `ray_remote_args` is deprecated, and some
+    # options in it have no parameter of their own yet.
     warnings.filterwarnings("ignore", message=".*will be removed in Ray 2.64")
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_options.preserve_order = True  # results and reading are joined by position
-    context.target_max_block_size = None  # blocks are cut where they are read
-    context.custom_execution_callback_classes = [Paced]
+    context.execution_options.preserve_order = True  # rows are matched to requests by position
+    context.target_max_block_size = None  # read tasks decide the size of blocks
+    context.custom_execution_callback_classes = [SchedulerThrottle]
     for name in ("ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs what it also raises
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it also raises the errors that it logs
 
 
-_parts = 1
-"""Equal parts that the cluster's resources are divided into; this process plans with one of them."""
+_runs = 1
+"""Number of runs that share the cluster equally; this process belongs to one of them."""
 
 
-def use_part_of(parts: int) -> None:
-    """Let this process plan with one of so many equal parts of the cluster; see `concurrent_runs`."""
-    global _parts
-    _parts = parts
+def share_cluster(runs: int) -> None:
+    """Let this process plan with an equal share of the cluster for each of `runs` runs; see `concurrent_runs`."""
+    global _runs
+    _runs = runs
 
 
 def total_resources() -> dict[str, float]:
-    """Return what this process may plan with: all of the cluster, or its part of it."""
+    """Return the resources of the cluster that this process may plan with: all of them, or its share."""
     import ray
 
-    return {name: amount / _parts for name, amount in ray.cluster_resources().items()}
+    return {name: amount / _runs for name, amount in ray.cluster_resources().items()}
 
 
 def concurrent_runs(config: ClusterConfig, wanted: int) -> int:
-    """Return how many runs may share the cluster, each planning with an equal part of it (`use_part_of`).
+    """Return how many runs may share the cluster equally (`share_cluster`).
 
-    A part has at least a whole CPU, so what training workers reserve for as long as a training takes always leaves
-    room for a reading or an inference task. Those end by themselves and wait for nothing, so runs that share a
-    cluster in this way cannot wait for each other.
+    Runs that share a cluster in this way cannot deadlock. A share has at least one CPU. Training workers, which keep
+    their CPUs as long as a training takes, leave enough of it for a read or inference task, and those tasks end without
+    waiting for others.
 
     Args:
-        config: how one run is spread.
-        wanted: runs at the same time, at most.
+        config: the workers, CPUs and GPUs of one run.
+        wanted: most runs at the same time.
 
     Raises:
-        UserError: not even one fits.
+        UserError: the cluster is too small for one run.
     """
     import ray
 
@@ -145,7 +167,13 @@ def concurrent_runs(config: ClusterConfig, wanted: int) -> int:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one process of a group reserves, and how many there are."""
+    """The number of processes in a group, and the resources that each of them reserves.
+
+    Attributes:
+        processes: their number.
+        cpus: CPUs of each process.
+        gpus: GPUs of each process.
+    """
 
     processes: int
     cpus: float
@@ -153,27 +181,27 @@ class Resources:
 
     @property
     def threads(self) -> int:
-        """Threads for a process's own computation on CPUs."""
+        """Number of threads that a process computes with."""
         return max(1, round(self.cpus))
 
     @property
     def device(self) -> str:
-        """Where a process computes."""
+        """The device that a process computes on: `cuda` or `cpu`."""
         return "cuda" if self.gpus else "cpu"
 
 
 def training_resources(config: ClusterConfig) -> Resources:
-    """Return what training workers reserve; the rest is left to readers, so that reading never starves.
+    """Return the resources of training workers. They leave at least `LEAST_READER_CPUS` to readers.
 
     Raises:
-        UserError: the cluster has less than is asked for, also after `cluster.wait_seconds`.
+        UserError: the cluster has less than the settings require, even after `cluster.wait_seconds`.
     """
     _wait_for(config, config.workers)
     total = total_resources()
     cpus = config.cpus_per_worker
     if cpus is None:
         share = max(0.1, total.get("CPU", 0) - SPARE_CPUS) / config.workers
-        # On a GPU machine the workers need few CPUs; without GPUs they compute on them.
+        # Workers with GPUs need few CPUs. Workers without GPUs compute on all that they get.
         cpus = min(share, 4.0) if config.gpus_per_worker else share
         cpus = float(int(cpus)) if cpus >= 1 else math.floor(100 * cpus) / 100
     _check_fits(total, "CPU", cpus * config.workers + LEAST_READER_CPUS, "cluster.workers or cluster.cpus_per_worker")
@@ -182,11 +210,11 @@ def training_resources(config: ClusterConfig) -> Resources:
 
 
 def stream_readers(streams: int = 1, training: Resources | None = None) -> tuple[int, float]:
-    """Return how many reading tasks each of some streams runs at the same time, and the CPUs that each reserves.
+    """Return the number of read tasks that each stream runs at the same time, and the CPUs that a task reserves.
 
     Args:
-        streams: how many there are.
-        training: what they run beside; it leaves them the other CPUs.
+        streams: number of streams.
+        training: the training that runs beside the streams and leaves them the other CPUs.
     """
     import ray
 
@@ -197,9 +225,12 @@ def stream_readers(streams: int = 1, training: Resources | None = None) -> tuple
 
 
 def inference_resources(config: ClusterConfig) -> Resources:
-    """Return what batch-inference processes reserve: one CPU each, and a GPU where training uses GPUs.
+    """Return the resources of batch-inference processes: a CPU each, or a GPU and half a CPU where training uses GPUs.
 
-    Every process computes with one thread, so that results don't depend on how many there are.
+    Every process computes with one thread, so that results do not depend on the number of processes.
+
+    Raises:
+        UserError: the cluster has fewer GPUs than the settings require, even after `cluster.wait_seconds`.
     """
     _wait_for(config, 1)
     total = total_resources()
@@ -211,7 +242,7 @@ def inference_resources(config: ClusterConfig) -> Resources:
 
 
 def _wait_for(config: ClusterConfig, processes: int) -> None:
-    """Wait for the GPUs that processes reserve, and for the CPUs if their number is given."""
+    """Wait until the cluster has the GPUs and CPUs of some processes: one CPU for each, unless the settings say it."""
     process = {"GPU": float(config.gpus_per_worker), "CPU": float(config.cpus_per_worker or 1)}
     wait_for_resources({name: amount for name, amount in process.items() if amount}, processes, config.wait_seconds)
 

@@ -1,27 +1,27 @@
-"""Looks at a training on its way, by which it may be stopped."""
+"""Evaluations during a training, for early stopping and for curves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Looks:
-    """When a training is looked at, and how.
+class EvaluationCallback:
+    """Evaluates a network during its training.
 
-    A look is taken of the averaged weights, by the first worker, with a row of the history; it changes nothing in
+    The first worker evaluates the averaged weights when it adds a row to the history. An evaluation changes nothing in
     the training.
 
     Attributes:
-        shares: of the training, after which it is looked at, ascending.
-        judge: from the file of the network as it is then to its score; it travels to the worker.
-        tell: is given share and score, in the process that waits for the training, from a thread.
+        shares: shares of the training after which it is evaluated, in (0, 1), ascending.
+        evaluate: maps the file of the present network to its score. It runs in the worker, so it must pickle.
+        report: called with share and score, in a thread of the process that started the training.
     """
 
     shares: tuple[float, ...]
-    judge: Callable[[bytes], float]
-    tell: Callable[[float, float], None]
+    evaluate: Callable[[bytes], float]
+    report: Callable[[float, float], None]
 
     def due(self, before: int, now: int, total: int) -> float | None:
-        """Return the last share that was passed between two numbers of images; None if there is none."""
+        """Return the last share that was passed between two numbers of images of `total`; None if none was."""
         passed = [share for share in self.shares if before < share * total <= now]
         return passed[-1] if passed else None

@@ -1,27 +1,26 @@
-"""From what Ray raises back to the one cause."""
+"""Finds the cause of an error that Ray raises."""
 
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from dpt_ray.data.storage.faults import storage_fault
 from dpt_ray.errors import UserError
 
 
 def user_error(error: BaseException) -> UserError | None:
-    """Return the `UserError` that caused `error`, wherever Ray's wrappers put it; None if there is none.
+    """Return the `UserError` that caused `error`, in any of Ray's wrappers; None if there is none.
 
-    A disk that cannot be written is one, too, whoever wrote to it: Ray Train, Ray's object store, a library.
+    A fault of a disk counts as one, whether Ray Train, Ray's object store or a library wrote to the disk.
     """
-    told = (cause for cause in causes(error) if isinstance(cause, UserError) and not _is_ray_task_error(cause))
-    # Not what was handled when another error came: that one may be a mistake in the code.
+    found = (cause for cause in causes(error) if isinstance(cause, UserError) and not _is_ray_task_error(cause))
+    # A fault that was being handled when another error occurred is left out: that error may be a mistake in the code.
     raised = reversed(list(causes(error, handled=False)))
     faults = (fault for cause in raised if (fault := _ray_disk_full(cause) or storage_fault(cause)))
-    return next(told, None) or next(faults, None)
+    return next(found, None) or next(faults, None)
 
 
 def _is_ray_task_error(error: BaseException) -> bool:
-    """Whether it passes for what it wraps, with a traceback as its text."""
+    """Whether an error is one of Ray's wrappers that inherit the type of the wrapped error; its text is a traceback."""
     if "ray" not in sys.modules:
         return False
     from ray.exceptions import RayTaskError
@@ -30,7 +29,7 @@ def _is_ray_task_error(error: BaseException) -> bool:
 
 
 def _ray_disk_full(error: BaseException) -> UserError | None:
-    """Return in one line that Ray has no room to put objects on the disk."""
+    """Return an error of one line if Ray could not spill objects to the disk."""
     if "ray" not in sys.modules:
         return None
     from ray.exceptions import OutOfDiskError
@@ -47,15 +46,16 @@ def _ray_disk_full(error: BaseException) -> UserError | None:
 def _ray_folder() -> str:
     import ray
 
-    try:
-        node: Any = ray._private.worker._global_node  # which Ray annotates as None for ever
-        return str(node.get_temp_dir_path())
-    except AttributeError:  # not connected
-        return "/tmp/ray"
+    return ray.get_runtime_context().get_temp_dir() if ray.is_initialized() else "/tmp/ray"
 
 
 def causes(error: BaseException, *, handled: bool = True) -> Iterator[BaseException]:
-    """Yield `error` and all that it wraps, outermost first, and what was being handled when one of them was raised."""
+    """Yield `error` and the errors that it wraps, outermost first.
+
+    Args:
+        error: the error.
+        handled: whether to include the errors that were being handled when one of these was raised.
+    """
     seen: set[int] = set()
     waiting: list[BaseException] = [error]
     while waiting:
@@ -72,4 +72,4 @@ def causes(error: BaseException, *, handled: bool = True) -> Iterator[BaseExcept
 
 
 _WRAPPED = ("cause", "controller_failure", "health_check_failure", "_base_exc")
-"""Where Ray's errors keep what they wrap."""
+"""Attributes in which Ray's errors keep the errors that they wrap."""

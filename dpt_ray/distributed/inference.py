@@ -132,15 +132,16 @@ def run_units(
         UserError: the first one that a worker raised, or what the policy says.
     """
     facts, images = [], 0
-    for row in _made(worker_class, settings, units, resources):
-        if row["complaint"]:
-            what, where, fix = json.loads(row["complaint"])
-            raise UserError(what, where=where, fix=fix)
-        facts.append(json.loads(row["facts"]))
-        if policy.allowed_share == 0:
-            policy.check(read_skipped(facts[-1]), images_in=0)
-        images += facts[-1]["images"]
-        progress.update(images, {SHARDS: len(facts)})
+    with progress:
+        for row in _made(worker_class, settings, units, resources):
+            if row["complaint"]:
+                what, where, fix = json.loads(row["complaint"])
+                raise UserError(what, where=where, fix=fix)
+            facts.append(json.loads(row["facts"]))
+            if policy.allowed_share == 0:
+                policy.check(read_skipped(facts[-1]), images_in=0)
+            images += facts[-1]["images"]
+            progress.update(images, {SHARDS: len(facts)})
     if len(facts) != len(units):
         raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
     return facts

@@ -6,6 +6,7 @@ line carries it, and whoever says something need not know.
 
 import datetime
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from dpt_ray.text import printable_lines
 FORMAT_VARIABLE = "DPT_LOG_FORMAT"
 FORMATS = ("text", "json")
 
+_log = logging.getLogger("dpt_ray.job")
 _present: ContextVar[dict[str, Any] | None] = ContextVar("present", default=None)
 
 
@@ -64,11 +66,57 @@ def tell(text: str, *, level: str = "info", stream: TextIO | None = None, **fiel
         stream: standard output if None.
         fields: JSON only; they win over those of the context. `event` is what kind of thing it is.
     """
-    stream, text = stream or sys.stdout, printable_lines(text)
-    if wants_json():
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        record = {"time": now, "level": level, "event": "message", **present(), **fields, "message": text.strip()}
-        record = {name: printable_lines(value) if isinstance(value, str) else value for name, value in record.items()}
-        text = json.dumps(record, ensure_ascii=False, allow_nan=True, default=str)
-    stream.write(text + "\n")
-    stream.flush()
+    _log.log(_LEVELS[level], text, extra={"fields": fields, "stream": stream or sys.stdout})
+
+
+def show_warnings() -> None:
+    """Show what modules of this package log as the job's messages are shown, on standard error."""
+    logging.getLogger("dpt_ray").addHandler(_HANDLER)
+
+
+class _TextFormatter(logging.Formatter):
+    """The message for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object: time, level and event, then what the message is about, its own fields and its text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        content = {
+            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": "message",
+            **present(),
+            **getattr(record, "fields", {}),
+            "message": printable_lines(super().format(record)).strip(),
+        }
+        content = {name: printable_lines(value) if isinstance(value, str) else value for name, value in content.items()}
+        return json.dumps(content, ensure_ascii=False, allow_nan=True, default=str)
+
+
+class _Handler(logging.Handler):
+    """Writes a record at once, in the form and to the stream that hold now: a test or a bar may replace streams."""
+
+    _formatters = (_TextFormatter(), _JsonFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_said = hasattr(record, "stream")
+        stream: TextIO = record.stream if is_said else sys.stderr  # type: ignore[attr-defined]
+        try:
+            stream.write(self._formatters[wants_json()].format(record) + "\n")
+            stream.flush()
+        except Exception:
+            # Who says something learns that nobody reads it, and the job ends. A warning must not end what it is about.
+            if is_said:
+                raise
+            self.handleError(record)
+
+
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_HANDLER = _Handler()
+_log.setLevel(logging.INFO)
+_log.addHandler(_HANDLER)
+_log.propagate = False  # what a job says is its output: no other handler repeats it

@@ -1,46 +1,62 @@
 """Progress that a person can follow: a bar on a terminal, plain lines in a log."""
 
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.metrics import IMAGES, LOSS, Metric, StepMetrics
+from dpt_ray.distributed.terminal_bar import TerminalBar
 from dpt_ray.tables import duration
 
 LINE_SECONDS = 10.0
 """Between two plain lines."""
+BAR_SECONDS = 0.1
+"""Between two states of a bar."""
 
 
 class ProgressLine:
-    """Shows one step's progress.
+    """Shows one step's progress. As a context it leaves a terminal in order, however the step ends.
 
     Args:
         title: the step's name.
         total: units of work.
         unit: their name (plural).
-        stream: where to write; a bar if it is a terminal, else lines.
+        stream: where to write, standard error if None; a bar if it is a terminal, otherwise lines.
     """
 
     def __init__(self, title: str, total: int, unit: str, stream: TextIO | None = None):
         self.title, self.total, self.unit = title, total, unit
-        self._stream = stream or sys.stderr
-        self._is_terminal = self._stream.isatty() and not job_log.wants_json()
+        self._stream = stream
+        self._has_bar = not job_log.wants_json() and TerminalBar.is_possible(stream or sys.stderr)
+        self._bar: TerminalBar | None = None
         self._began: float | None = None
         self._first = 0
-        self._written = 0.0
+        self._written = -math.inf
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def update(self, done: int, totals: Mapping[Metric, float] | None = None, **values: float) -> None:
         """Show that `done` units are finished, with values such as the loss; `totals` is for `StepProgress`."""
         now = time.monotonic()
         if self._began is None:
             self._began, self._first = now, done
-        if self._is_terminal or done >= self.total or now - self._written >= LINE_SECONDS:
-            self._written = now
-            self._write(self.describe(done, now - self._began, dict(values)), done, _fields(totals or {}, values))
+        if done < self.total and now - self._written < (BAR_SECONDS if self._has_bar else LINE_SECONDS):
+            return
+        self._written = now
+        if self._has_bar:
+            self._draw(done, now - self._began, dict(values))
+        else:
+            text, fields = self.describe(done, now - self._began, dict(values)), _fields(totals or {}, values)
+            self._tell(text, event="progress", done=done, total=self.total, unit=self.unit, **fields)
 
     def resume(self, done: int) -> None:
         """Tell that the step goes on from `done` units."""
@@ -52,27 +68,38 @@ class ProgressLine:
 
     def describe(self, done: int, seconds: float, values: dict[str, float]) -> str:
         """Return the text for a state of progress."""
+        details, left = self._details(done, seconds, values)
+        return f"{self.title}: {details}" + (f", {left} left" if left else "")
+
+    def close(self) -> None:
+        """Show no more: a bar stays as it is, and the terminal is given back."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _details(self, done: int, seconds: float, values: dict[str, float]) -> tuple[str, str]:
+        """Return what is known of a state of progress, and how long the rest takes; empty if that is not known."""
         rate = (done - self._first) / seconds if seconds > 0 else 0.0
         rate = values.pop("rate", rate)
-        text = f"{self.title}: {done:,} of {self.total:,} {self.unit}"
+        text = f"{done:,} of {self.total:,} {self.unit}"
         if rate > 0:
             text += f", {rate:,.0f} {self.unit}/s"
         text += "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
-        if rate > 0 and done < self.total:
-            text += f", {duration((self.total - done) / rate)} left"
-        return text
+        return text, duration((self.total - done) / rate) if rate > 0 and done < self.total else ""
 
-    def _write(self, text: str, done: int, fields: Mapping[str, float]) -> None:
-        if self._is_terminal:
-            filled = round(20 * min(1.0, done / max(1, self.total)))
-            end = "\n" if done >= self.total else ""
-            self._stream.write(f"\r\x1b[K[{'#' * filled}{'.' * (20 - filled)}] {text}{end}")
-            self._stream.flush()
-        else:
-            self._tell(text, event="progress", done=done, total=self.total, unit=self.unit, **fields)
+    def _draw(self, done: int, seconds: float, values: dict[str, float]) -> None:
+        details, left = self._details(done, seconds, values)
+        if self._bar is None:
+            self._bar = TerminalBar(self.title, self.total, self._stream or sys.stderr)
+        self._bar.draw(done, left, details)
+        if done >= self.total:
+            self.close()
 
     def _tell(self, text: str, **fields: Any) -> None:
-        job_log.tell(text, stream=self._stream, **fields)
+        if self._bar is not None:
+            self._bar.say(text)
+        else:
+            job_log.tell(text, stream=self._stream or sys.stderr, **fields)
 
 
 def _fields(totals: Mapping[Metric, float], values: Mapping[str, float]) -> dict[str, float]:

@@ -11,16 +11,10 @@ from typing import Any
 import torch
 
 from dpt_ray import plugins
-from dpt_ray.config.schema import OptimizerConfig
+from dpt_ray.config.schema import ClassifierConfig, ClusterConfig, DataConfig, GeneratorConfig
 from dpt_ray.core.collective import agree, mean_over_workers
 from dpt_ray.core.row_random import derive_seed
-from dpt_ray.core.training.compute import (
-    FLOAT32,
-    Precision,
-    check_compute,
-    compile_network,
-    keep_channels_last,
-)
+from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
 from dpt_ray.core.training.loop import Pace, Schedule, train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.sharding import shard
@@ -42,7 +36,7 @@ from dpt_ray.distributed.checkpoints import (
     store_together,
 )
 from dpt_ray.distributed.cluster import Resources
-from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
@@ -56,63 +50,59 @@ HISTORY_FILE = "history.json"
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A training as its workers need it.
+    """A training as its workers need it. The sections of the settings travel whole.
 
     Attributes:
+        config: the section of the stage: optimizer and precision.
+        data: the section `data`: lanes and shuffle window of the data order.
+        cluster: the section `cluster`: what is kept in memory, memory layout, compilation, gradient accumulation,
+            sharding, and how many failures are tolerated.
         build: returns the state before the first step.
         finish: returns the file of the trained network.
-        sources: source name -> images and their share of a step's global batch.
-        optimizer: learning rate and clipping.
-        schedule: how far to go.
-        lanes: lanes of the data order.
-        shuffle_window: images that are shuffled together.
-        seed: of the data order and of every random number.
+        sources: source name -> its images, and their number in a step over all workers.
+        schedule: where training ends, and when history rows, checkpoints and snapshots are due.
+        seed: fixes the data order and every random number.
         folder: URL of the folder that gets the network and the history.
-        precision: what the network computes in.
-        channels_last: keep convolutions channels last in memory.
-        compile: compile the network.
-        parts: see `train_step`.
-        shard: share the network out over the workers.
     """
 
+    config: ClassifierConfig | GeneratorConfig
+    data: DataConfig
+    cluster: ClusterConfig
     build: Callable[[], TrainState]
     finish: Callable[[TrainState], bytes]
     sources: dict[str, tuple[ImageSource, int]]
-    optimizer: OptimizerConfig
     schedule: Schedule
-    lanes: int
-    shuffle_window: int
     seed: int
     folder: str
-    precision: Precision = FLOAT32
-    channels_last: bool = False
-    compile: bool = False
-    parts: int = 1
-    shard: bool = False
 
 
 def run_training(
     job: TrainingJob,
     *,
     resources: Resources,
-    keep_bytes: int,
-    max_failures: int,
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
-    looks: Looks | None = None,
+    callback: EvaluationCallback | None = None,
 ) -> None:
     """Train to the end, resuming from the newest whole checkpoint if the same job was begun before.
 
-    What could not be read and was tolerated is in the folder's ledger (`ledger.py`). `looks` are told as they are
-    taken.
+    Shards that cannot be read and may be left out are listed in the folder (`skipped_log.py`).
+
+    Args:
+        job: the training.
+        resources: the number of workers, and what each reserves.
+        progress: shows how far the training is.
+        policy: the share of images that may be left out.
+        callback: evaluates the network while it trains.
 
     Raises:
-        UserError: damaged data, a loss that is not finite, checkpoints of another network, or a place that cannot be
-            written.
+        UserError: the data are damaged, a loss is not finite, the checkpoints belong to another network, or results
+            cannot be written.
     """
     from dpt_ray.distributed.reading import is_kept, open_source
 
     left = begin_attempt(job.folder)
+    keep_bytes = job.cluster.keep_mib * 2**20
     images_in = sum(source.num_images for source, _ in job.sources.values())
     on_unreadable = open_ledger(job.folder, policy, images_in)
     streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
@@ -121,7 +111,7 @@ def run_training(
         name: open_source(source, keep_bytes, streams=streams, training=resources, on_unreadable=on_unreadable)
         for name, (source, _) in job.sources.items()
     }
-    with BoardWatcher(progress, looks.tell if looks else None) as watcher:
+    with progress, BoardWatcher(progress, callback.report if callback else None) as watcher:
         config = {
             "job": job,
             "readers": readers,
@@ -129,10 +119,10 @@ def run_training(
             "board": watcher.board,
             "title": progress.title,
             "left": left,
-            "looks": replace(looks, tell=_nobody) if looks else None,
+            "callback": replace(callback, report=_report_nothing) if callback else None,
             "plugins": plugins.registered(),
         }
-        trainer = _trainer(config, job.folder, resources, max_failures)
+        trainer = _trainer(config, job, resources)
         try:
             complaint = _fit(trainer).return_value
         except Exception as error:
@@ -142,7 +132,7 @@ def run_training(
         raise UserError(what, where=where or progress.title, fix=fix)
 
 
-def _trainer(config: dict[str, Any], folder: str, resources: Resources, max_failures: int) -> Any:
+def _trainer(config: dict[str, Any], job: TrainingJob, resources: Resources) -> Any:
     """Return Ray Train's trainer, whose workers run `_worker` with `config`."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -158,9 +148,9 @@ def _trainer(config: dict[str, Any], folder: str, resources: Resources, max_fail
         run_config=RunConfig(
             name=CHECKPOINT_FOLDER,
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
-            **run_storage(folder),
+            **run_storage(job.folder),
             failure_config=FailureConfig(
-                max_failures=max_failures,
+                max_failures=job.cluster.max_failures,
                 controller_failure_limit=3,  # type: ignore[call-arg]  # the stubs are of Ray Train's first version
             ),
         ),
@@ -181,18 +171,19 @@ def _fit(trainer: Any) -> Any:
     return result.result()
 
 
-def _nobody(share: float, score: float) -> None:
-    """In a worker, looks are told through the board."""
+def _report_nothing(share: float, score: float) -> None:
+    """Replace a callback's `report` in workers, which report through the board; it need not pickle then."""
 
 
 Complaint = tuple[str, str | None, str | None]
-"""What is wrong, where if that is known, and its remedy."""
+"""An error's description, its place if known, and its remedy if there is one."""
 
 
 def _worker(config: dict[str, Any]) -> Complaint | None:
-    """One training worker; returns what would only happen again if Ray Train tried again.
+    """Run one training worker; return an error that would occur again if Ray Train started the workers again.
 
-    Only what all workers notice together may be returned: one that left alone would be waited for by the others.
+    It returns only errors that occur on all workers together: a worker that left alone would block the collective
+    operations of the others.
     """
     import ray.train
     from ray.train.torch import get_device
@@ -200,7 +191,7 @@ def _worker(config: dict[str, Any]) -> Complaint | None:
     plugins.adopt(config["plugins"])
     problem = _unfit(config["job"], get_device())
     if agree(problem is not None):
-        is_first = ray.train.get_context().get_world_rank() == 0  # what the first one returns is what is told
+        is_first = ray.train.get_context().get_world_rank() == 0  # only the first worker's return value is shown
         if not agree(is_first and problem is not None) and problem is not None:
             raise problem
         return (problem.what, None, problem.fix) if problem is not None else None
@@ -219,9 +210,9 @@ def _worker(config: dict[str, Any]) -> Complaint | None:
 
 
 def _unfit(job: TrainingJob, device: Any) -> UserError | None:
-    """Return why this machine cannot compute as the settings say."""
+    """Return the error if this machine does not support the settings' precision or compilation, otherwise None."""
     try:
-        check_compute(job.precision, job.compile, device)
+        check_compute(job.config.precision, job.cluster.compile, device)
     except UserError as error:
         return error
     return None
@@ -238,16 +229,16 @@ def _train(config: dict[str, Any]) -> None:
 
     state = job.build().to(device)
     writer = CheckpointWriter(job.folder, rank, _restore(state, config, rank), config["left"])
-    if job.channels_last:
+    if job.cluster.channels_last:
         keep_channels_last(state)
-    if job.compile:
+    if job.cluster.compile:
         compile_network(state.model)
     model: torch.nn.Module = state.model
-    if num_workers > 1 and job.shard:
+    if num_workers > 1 and job.cluster.shard_weights:
         shard(state)
     elif num_workers > 1:
         model = prepare_model(state.model, move_to_device=False)
-    lanes = worker_lanes(job.lanes, rank, num_workers)
+    lanes = worker_lanes(job.data.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
     feeds = {
         name: _open_feed(name, job, config["readers"][name], batch, lanes, first_step)
@@ -258,10 +249,10 @@ def _train(config: dict[str, Any]) -> None:
         state,
         training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device),
         job.schedule,
-        job.optimizer,
+        job.config.optimizer,
         model=model,
-        precision=job.precision,
-        parts=job.parts,
+        precision=job.config.precision,
+        gradient_accumulation=job.cluster.gradient_accumulation,
         on_log=observer.on_log,
         on_checkpoint=observer.on_checkpoint,
         on_snapshot=observer.on_snapshot,
@@ -273,17 +264,17 @@ def _train(config: dict[str, Any]) -> None:
 
 
 class _Observer:
-    """What one worker does beside its training: it keeps checkpoints, and the first worker says how things stand."""
+    """Stores checkpoints on every worker, and reports progress on the first one."""
 
     def __init__(self, config: Mapping[str, Any], writer: CheckpointWriter, rank: int, device: Any):
         self._job: TrainingJob = config["job"]
-        self._looks: Looks | None = config["looks"]
+        self._callback: EvaluationCallback | None = config["callback"]
         self._board, self._title = config["board"] if rank == 0 else None, config["title"]
         self._writer, self._is_first, self._device = writer, rank == 0, device
         self._totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
 
     def on_log(self, state: TrainState, pace: Pace) -> None:
-        """Report a new row of the history, and take a look at the training if one is due."""
+        """Report a new row of the history, and evaluate the network if that is due."""
         self._writer.settle(wait=False)
         self._totals[TRAINING] += pace.seconds
         waited = torch.tensor(pace.data_wait_seconds, device=self._device)
@@ -292,28 +283,28 @@ class _Observer:
             row, totals = state.history[-1], dict(self._totals)
             told = {"done": row["images"], "rate": pace.images_per_second, "loss": row["loss"], "totals": totals}
             self._board.write.remote(self._title, told)
-        if self._looks is not None:
-            self._look(state, self._looks)
+        if self._callback is not None:
+            self._evaluate(state, self._callback)
 
-    def _look(self, state: TrainState, looks: Looks) -> None:
+    def _evaluate(self, state: TrainState, callback: EvaluationCallback) -> None:
         schedule = self._job.schedule
         before = state.history[-2]["images"] if len(state.history) > 1 else 0
-        share = looks.due(int(before), state.images_seen, schedule.num_steps * schedule.images_per_step)
+        share = callback.due(int(before), state.images_seen, schedule.num_steps * schedule.images_per_step)
         if share is None:
             return
         network = self._job.finish(state) if self._is_first or state.sharded else b""
         if self._board is not None:
-            self._board.look.remote(self._title, share, looks.judge(network))
+            self._board.look.remote(self._title, share, callback.evaluate(network))
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Keep a checkpoint."""
+        """Store a checkpoint."""
         began = time.monotonic()
         self._writer.save(state)
         self._totals[CHECKPOINTS] += 1
         self._totals[CHECKPOINT] += time.monotonic() - began
 
     def on_snapshot(self, state: TrainState) -> None:
-        """Store the further averages, one at a time: each is as large as the network."""
+        """Store the power averages, one at a time, since each is as large as the network."""
         files = snapshot_files(state)
         for _ in state.power_averages:
             file = dict([next(files)]) if self._is_first or state.sharded else {}
@@ -321,7 +312,7 @@ class _Observer:
 
 
 def _restore(state: TrainState, config: dict[str, Any], rank: int) -> Restored:
-    """Load the newest whole checkpoint, and say so and what is wrong with others."""
+    """Load the newest complete checkpoint, and report it and the damaged ones."""
     restored = restore(state, config["job"].folder)
     if rank == 0:
         for note in restored.notes:
@@ -340,13 +331,13 @@ def _open_feed(name: str, job: TrainingJob, reader: Any, batch: int, lanes: rang
     order = ImageOrder(
         job.sources[name][0].counts,
         seed=derive_seed("order", job.seed, name),
-        lanes=job.lanes,
-        shuffle_window=job.shuffle_window,
+        lanes=job.data.lanes,
+        shuffle_window=job.data.shuffle_window,
     )
     read = reader.open(
         order=order,
         lanes=lanes,
-        rows_per_lane=batch // job.lanes,
+        rows_per_lane=batch // job.data.lanes,
         first_step=first_step,
         stop_step=job.schedule.num_steps,
     )

@@ -1,7 +1,7 @@
 """Image sources through Ray Data: kept decoded in the object store, or streamed.
 
-Both give a worker the same rows in the same order (`data/loading/order.py`); which one is used follows from
-the source's size. A read task fetches shards whole and decodes the rows that are asked for.
+Both forms give a worker the same rows in the same order (`data/loading/order.py`). The size of the source decides which
+form is used. A read task fetches whole shards and decodes the requested rows.
 """
 
 from bisect import bisect_right
@@ -15,53 +15,61 @@ from typing import Any
 import ray
 from ray.data import ExecutionResources
 
+from dpt_ray.data.buffer_pool import BufferPool
 from dpt_ray.data.loading.batches import Columns, ReadSegment
-from dpt_ray.data.loading.buffer_pool import Rooms
 from dpt_ray.data.loading.order import ImageOrder, Segment
-from dpt_ray.data.loading.prefetch_plan import PlannedRead, cut, deal, plan_reads, segment_sequence
+from dpt_ray.data.loading.prefetch_plan import (
+    MergedSegment,
+    assign_segments,
+    divide,
+    merge_segments,
+    segment_sequence,
+)
 from dpt_ray.data.loading.source import LABEL, ImageSource
 from dpt_ray.data.storage.stores import is_remote
 from dpt_ray.distributed.cluster import READER_CPUS, Resources, stream_readers, total_resources
-from dpt_ray.distributed.datasource import Note, rows_of, segment_dataset
+from dpt_ray.distributed.datasource import OnUnreadable, rows_in, segment_dataset
 from dpt_ray.distributed.failures import user_error
 
 BLOCK_BYTES = 32 * 2**20
-"""Decoded images of a block, at most."""
+"""Most bytes of a block's decoded images."""
 
 TASK_BLOCKS, LEAST_TASK_BLOCKS = 16, 4
-"""Blocks of a read task, at most, and at least: they are smaller where the object store holds fewer of them."""
+"""Most and fewest blocks of a read task. Blocks are smaller where the object store has no space for the fewest."""
 
 MOST_EXECUTIONS = 4
-"""Ray Data executions of a stream, at most. Each looks for events when all its running tasks have one, or after a tenth
-of a second: a reader that has one to itself hardly idles between two tasks. But each takes time of the worker."""
+"""Most Ray Data executions of a stream. An execution polls every 0.1 s unless all its running tasks have events, so a
+reader with an execution of its own is hardly ever idle between two tasks. But each execution takes CPU time from the
+worker."""
 
 TASKS_AHEAD = 64
-"""Read tasks of a reader in one Ray Data execution; the next execution follows it after a pause."""
+"""Read tasks of each reader in one Ray Data execution. Readers pause between two executions."""
 
 REMOTE_READERS = 2
 """Readers for each CPU where shards come over a network: one fetches while another decodes."""
 
 
-class _Rows:
-    """The rows of blocks that come one after another, taken in order."""
+class _BlockReader:
+    """Takes rows in order from consecutive blocks."""
 
     def __init__(self, blocks: Iterator[Columns]):
         self._blocks = blocks
         self._rest: Columns = {}
 
     def wait(self) -> None:
-        """Wait for the first rows, if there are any."""
+        """Wait for the first block, if there is one."""
         self._rest = self._rest or next(self._blocks, {})
 
     def take(self, count: int) -> Iterator[Columns]:
-        """Yield the next rows: a piece of each block that holds some of them, without a copy."""
+        """Yield the next `count` rows as views of the blocks that hold them."""
         while count:
             block = self._rest or next(self._blocks)
-            here = min(count, len(block[LABEL]))
-            self._rest = _rows(block, here, None) if here < len(block[LABEL]) else {}
-            count -= here
-            yield _rows(block, 0, here)
-            del block  # else it would stay in the object store while the next one is waited for
+            taken = min(count, len(block[LABEL]))
+            self._rest = _rows(block, taken, None) if taken < len(block[LABEL]) else {}
+            count -= taken
+            yield _rows(block, 0, taken)
+            # A reference here would keep the block in the object store while the next one is waited for.
+            del block
 
 
 def _rows(columns: Columns, start: int, stop: int | None) -> Columns:
@@ -70,13 +78,18 @@ def _rows(columns: Columns, start: int, stop: int | None) -> Columns:
 
 @dataclass
 class KeptImages:
-    """A source decoded once: an object-store reference for each block's columns, in the source's order."""
+    """A source that is decoded once.
+
+    Attributes:
+        source: the source.
+        references: object-store references of its blocks, in the source's order.
+    """
 
     source: ImageSource
     references: list[ray.ObjectRef[Any]]
 
     def open(self, **_: Any) -> ReadSegment:
-        """Return how a worker reads a segment: a slice, without a copy where one block holds it."""
+        """Return a function that reads a segment as views of the blocks in the object store."""
         blocks: list[Columns] = ray.get(self.references)
         block_starts = [0, *accumulate(len(block[LABEL]) for block in blocks)]
         shard_starts = [0, *accumulate(self.source.counts)]
@@ -97,18 +110,18 @@ class StreamedImages:
     """A source that is read again in every epoch.
 
     Attributes:
-        source: what to read.
+        source: the source.
         memory: bytes of the object store that one worker's stream may fill.
-        readers: how many of the stream's reading tasks run at the same time.
-        cpus: what a reading task reserves.
-        on_unreadable: is told of shards that cannot be read; None lets them raise.
+        readers: how many of the stream's read tasks run at the same time.
+        cpus: CPUs that a read task reserves.
+        on_unreadable: receives the entries of unreadable shards. If None, such a shard raises.
     """
 
     source: ImageSource
     memory: int
     readers: int = 1
     cpus: float = READER_CPUS
-    on_unreadable: Note | None = None
+    on_unreadable: OnUnreadable | None = None
 
     def open(
         self,
@@ -119,58 +132,66 @@ class StreamedImages:
         first_step: int,
         stop_step: int | None = None,
     ) -> ReadSegment:
-        """Return how a worker reads its segments: from a Ray Data stream that runs ahead of it, in order.
+        """Return a function that reads a worker's segments from a Ray Data stream, which prefetches them.
 
         The arguments are those of `segment_sequence`.
         """
-        asked = segment_sequence(order, lanes, rows_per_lane, first_step, stop_step)
-        reads = self._read(plan_reads(asked, longest=self._block_rows))
-        held: dict[Segment, deque[Iterable[Columns]]] = defaultdict(deque)
+        requests = segment_sequence(order, lanes, rows_per_lane, first_step, stop_step)
+        reads = self._read(merge_segments(requests, self._block_rows))
+        # A merged segment is read with its first request. The blocks of its other requests wait here. An equal segment
+        # may be requested again in the next epoch, so there is a queue for each.
+        waiting: dict[Segment, deque[Iterable[Columns]]] = defaultdict(deque)
 
         def read(segment: Segment) -> Iterable[Columns]:
-            if not held[segment]:
-                for served, pieces in next(reads):
-                    held[served].append(pieces)
-            pieces = held[segment].popleft()
-            if not held[segment]:
-                del held[segment]
-            return pieces
+            if not waiting[segment]:
+                for request, blocks in next(reads):
+                    waiting[request].append(blocks)
+            blocks = waiting[segment].popleft()
+            if not waiting[segment]:
+                del waiting[segment]
+            return blocks
 
         return read
 
-    def _read(self, planned: Iterator[PlannedRead]) -> Iterator[list[tuple[Segment, Iterable[Columns]]]]:
-        """Yield for each read the segments that it serves, and their pieces; the first one's are not there yet.
+    def _read(self, merged: Iterator[MergedSegment]) -> Iterator[list[tuple[Segment, Iterable[Columns]]]]:
+        """Yield the requests of each merged segment, with their blocks.
 
-        The reads are dealt to executions that run side by side, so that all of them have rows ready when the worker
-        comes to them.
+        The segments are assigned to executions that run side by side, so that each of them has blocks ready when the
+        worker needs them.
         """
-        executions = _shares(self.readers, min(self.readers, MOST_EXECUTIONS))
-        rooms = Rooms()
-        for run in cut(planned, self._task_rows * TASKS_AHEAD * self.readers, lambda read: len(read.segment)):
-            dealt = list(deal(run, len(executions), self._task_rows))
-            hands: list[list[Segment]] = [[] for _ in executions]
-            for number, part in chain.from_iterable(parts for _, parts in dealt):
-                hands[number].append(part)
-            streams = [_Rows(self._blocks(hand, readers)) for hand, readers in zip(hands, executions, strict=True)]
-            with ThreadPoolExecutor(len(streams)) as pool:  # an execution starts when its first block is asked for
-                list(pool.map(_Rows.wait, streams))
-            for read, parts in dealt:
-                first, *others = read.serves
+        readers = _equal_shares(self.readers, min(self.readers, MOST_EXECUTIONS))
+        pool = BufferPool()
+        execution_rows = self._task_rows * TASKS_AHEAD * self.readers
+        for planned in divide(merged, execution_rows, lambda item: len(item.segment)):
+            assigned = list(assign_segments(planned, len(readers), self._task_rows))
+            segments: list[list[Segment]] = [[] for _ in readers]
+            for execution, segment in chain.from_iterable(targets for _, targets in assigned):
+                segments[execution].append(segment)
+            executions = [_BlockReader(self._execute(*pair)) for pair in zip(segments, readers, strict=True)]
+            # An execution starts when its first block is requested, so all of them are waited for at the same time.
+            with ThreadPoolExecutor(len(executions)) as threads:
+                list(threads.map(_BlockReader.wait, executions))
+            for item, targets in assigned:
+                first, *others = item.requests
                 if not others:
-                    yield [(first, chain.from_iterable(streams[number].take(len(part)) for number, part in parts))]
+                    # A long segment may be split. Its blocks are taken when the worker comes to them.
+                    blocks = (executions[number].take(len(segment)) for number, segment in targets)
+                    yield [(first, chain.from_iterable(blocks))]
                     continue
-                stream = streams[parts[0][0]]
-                now = list(stream.take(len(first)))
-                yield [(first, now), *((part, list(_copied(stream.take(len(part)), rooms))) for part in others)]
+                # A segment of several requests fits into one block, so it is not split.
+                execution_reader = executions[targets[0][0]]
+                first_blocks = list(execution_reader.take(len(first)))
+                later = ((request, list(_copied(execution_reader.take(len(request)), pool))) for request in others)
+                yield [(first, first_blocks), *later]
 
-    def _blocks(self, segments: Sequence[Segment], readers: int) -> Iterator[Columns]:
-        """Yield the rows of some segments, in blocks, from an execution with so many readers."""
+    def _execute(self, segments: Sequence[Segment], readers: int) -> Iterator[Columns]:
+        """Yield the rows of segments as blocks, from one Ray Data execution with the given number of readers."""
         if not segments:
             return
-        tasks = list(cut(segments, self._task_rows, len))
+        tasks = list(divide(segments, self._task_rows, len))
         dataset = segment_dataset(self.source, tasks, self._block_rows, self.on_unreadable, self.cpus)
         dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
-            # Running tasks fill as much again: they go on when the limit is reached.
+            # Half of the stream's memory: tasks that run when the limit is reached go on, and fill as much again.
             cpu=self.cpus * readers,
             object_store_memory=self._task_rows * self.source.form.num_bytes * readers,
         )
@@ -179,36 +200,36 @@ class StreamedImages:
     @property
     def _block_rows(self) -> int:
         """Rows of a block."""
-        return rows_of(min(BLOCK_BYTES, self._task_bytes // LEAST_TASK_BLOCKS), self.source)
+        return rows_in(min(BLOCK_BYTES, self._task_bytes // LEAST_TASK_BLOCKS), self.source)
 
     @property
     def _task_rows(self) -> int:
-        """Rows of a read task, at most."""
-        return self._block_rows * max(1, min(TASK_BLOCKS, rows_of(self._task_bytes, self.source) // self._block_rows))
+        """Most rows of a read task."""
+        return self._block_rows * max(1, min(TASK_BLOCKS, rows_in(self._task_bytes, self.source) // self._block_rows))
 
     @property
     def _task_bytes(self) -> int:
-        """What the object store has for the blocks of a task."""
+        """Bytes of the object store for the blocks of one read task."""
         return self.memory // (2 * self.readers)
 
 
-def _shares(total: int, parts: int) -> list[int]:
-    """Return a number as a sum of equal parts, or nearly so."""
-    return [(total + number) // parts for number in range(parts)]
+def _equal_shares(total: int, shares: int) -> list[int]:
+    """Return a number as a sum of shares that differ by at most 1."""
+    return [(total + number) // shares for number in range(shares)]
 
 
-def _copied(pieces: Iterator[Columns], rooms: Rooms) -> Iterator[Columns]:
-    """Copy what is used later: it would keep its block in the object store until then."""
-    for piece in pieces:
+def _copied(blocks: Iterator[Columns], pool: BufferPool) -> Iterator[Columns]:
+    """Copy blocks that are used later: a view would keep its whole block in the object store until then."""
+    for block in blocks:
         copy: Columns = {}
-        for name, values in piece.items():
-            copy[name] = rooms.empty(values.shape, values.dtype)
+        for name, values in block.items():
+            copy[name] = pool.empty(values.shape, values.dtype)
             copy[name][:] = values
         yield copy
 
 
 def is_kept(source: ImageSource, keep_bytes: int) -> bool:
-    """Whether a source is small enough to be decoded once and kept; a larger one streams."""
+    """Whether a source is small enough to be decoded once and kept; a larger one is streamed."""
     return source.decoded_bytes <= keep_bytes
 
 
@@ -218,19 +239,19 @@ def open_source(
     *,
     streams: int = 1,
     training: Resources | None = None,
-    on_unreadable: Note | None = None,
+    on_unreadable: OnUnreadable | None = None,
 ) -> KeptImages | StreamedImages:
     """Decode and keep a source that is small enough; stream a larger one.
 
     Args:
-        source: what to read.
-        keep_bytes: largest decoded size that is kept.
-        streams: how many streams may run at the same time on this cluster, and so share it.
-        training: beside which training they run.
-        on_unreadable: is told of a shard that cannot be read, and may raise; by default such a shard raises.
+        source: the source.
+        keep_bytes: largest decoded size, in bytes, of a source that is kept.
+        streams: number of streams that run at the same time and share the cluster.
+        training: the training that runs beside the streams.
+        on_unreadable: receives the entry of each unreadable shard, and may raise. If None, such a shard raises.
 
     Raises:
-        UserError: a shard or image that cannot be read.
+        UserError: a shard or an image cannot be read. A streamed source raises it while it is read.
     """
     if not is_kept(source, keep_bytes):
         readers, cpus = stream_readers(streams, training)
@@ -239,23 +260,23 @@ def open_source(
         return StreamedImages(source, _stream_memory(streams), readers, cpus, on_unreadable)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
-        # No training competes for CPUs yet.
-        task_rows = min(rows_of(TASK_BLOCKS * BLOCK_BYTES, source), -(-source.num_images // stream_readers()[0]))
-        groups = list(cut(whole_shards, task_rows, len))
-        dataset = segment_dataset(source, groups, rows_of(BLOCK_BYTES, source), on_unreadable, READER_CPUS)
+        # The source is decoded before training starts, so read tasks may take all CPUs.
+        task_rows = min(rows_in(TASK_BLOCKS * BLOCK_BYTES, source), -(-source.num_images // stream_readers()[0]))
+        tasks = list(divide(whole_shards, task_rows, len))
+        dataset = segment_dataset(source, tasks, rows_in(BLOCK_BYTES, source), on_unreadable, READER_CPUS)
         return KeptImages(source, dataset.materialize().to_numpy_refs())
     except Exception as error:
         raise user_error(error) or error from error
 
 
 STREAM_SHARE = 0.4
-"""Share of the object store for all streams together; kept sources and messages need the rest."""
+"""Share of the object store for all streams together. Kept sources and messages need the rest."""
 
 MOST_AHEAD = 2**31
-"""Bytes that one stream holds ahead of its worker at most; more would only be read too early."""
+"""Most bytes that one stream prefetches. More would only be read too early."""
 
 ENOUGH_AHEAD = 2**30
-"""Bytes with which two readers do as well, and for which clusters are sized. With half, photographs come 3 % slower."""
+"""Bytes to prefetch that keep two readers busy. Clusters are sized for it."""
 
 
 def _stream_memory(streams: int) -> int:

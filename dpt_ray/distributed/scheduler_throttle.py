@@ -1,27 +1,27 @@
-"""Keeps Ray Data's scheduling loop from spinning in the process that consumes what it reads."""
+"""A throttle of Ray Data's scheduling loop, which runs in the process that consumes the data."""
 
 import time
 from typing import Any
 
-from ray.data._internal.execution.execution_callback import ExecutionCallback
+from dpt_ray.distributed.ray_internals import ExecutionCallback
 
-ROUND_SECONDS, AT_ONCE = 0.05, 4
-"""Rounds of the loop follow each other in so much time on average; so many may come at once after a pause."""
+ROUND_SECONDS, BURST_ROUNDS = 0.05, 4
+"""Mean time between two rounds of the loop; number of rounds that may follow each other at once after a pause."""
 
 
-class Paced(ExecutionCallback):
-    """Lets a Ray Data execution's loop go round no more often than it must to see everything soon.
+class SchedulerThrottle(ExecutionCallback):
+    """Limits the rate of an execution's scheduling loop.
 
-    It goes round again at once while there is anything ready that it may not take yet: blocks, whenever the consumer
-    has enough of them, which is how it should be. Its thread then takes a whole core, and the lock of the interpreter
-    in which a worker trains.
+    While blocks are ready that the consumer does not take yet, which is the intended state, the loop never waits. Its
+    thread would then use a whole core, and hold the interpreter's lock that the training worker needs.
     """
 
     def __init__(self) -> None:
         self._paid_until = 0.0
 
     def on_execution_step(self, executor: Any) -> None:
-        """Sleep if there were too many rounds lately."""
+        """Sleep if the recent rounds exceeded the rate."""
         now = time.monotonic()
-        self._paid_until = max(self._paid_until, now - AT_ONCE * ROUND_SECONDS) + ROUND_SECONDS
+        # A leaky bucket: each round costs ROUND_SECONDS, and a pause saves up at most BURST_ROUNDS of them.
+        self._paid_until = max(self._paid_until, now - BURST_ROUNDS * ROUND_SECONDS) + ROUND_SECONDS
         time.sleep(max(0.0, self._paid_until - now))

@@ -70,8 +70,8 @@ class ValidationAccuracy:
         for position, shard in enumerate(index.shards):
             rows = sorted(row for _, where, row in chosen if where == position)
             if rows:
-                room = new_arrays(self.form, BATCH)
-                images += [piece[IMAGE] for piece in read_rows(SourceShard(shard), rows, self.form, room)]
+                allocate = new_arrays(self.form, BATCH)
+                images += [block[IMAGE] for block in read_rows(SourceShard(shard), rows, self.form, allocate)]
             labels.append(sidecars[position][LABEL][rows])
         return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
 
@@ -127,7 +127,7 @@ def pseudo_image_distance(
         made[run.classifier].file(NETWORK_FILE),
         [url for url in sidecar_urls(made[run.real_features]) if url is not None],
         without_snapshots(config.sampling),
-        run.pseudo_images.settings["seed"],
+        run.pseudo_images.seed,
         per_class,
     )
 

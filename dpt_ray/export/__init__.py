@@ -1,1 +1,1 @@
-"""Trained networks as folders that need neither Ray nor this package's runs: written once, loaded in one line."""
+"""Folders of exported networks. They are loaded in one line, and need neither Ray nor the run that wrote them."""

@@ -1,5 +1,7 @@
-"""What users pass to a loaded network: paths, numbers and classes of every usual type, or one line that says what is
-wrong with them. `TypeError` where the type cannot be taken, `UserError` where the value cannot."""
+"""Validation of arguments to a loaded network: paths, numbers and classes, of Python, NumPy or torch types.
+
+An unsupported type raises `TypeError`, an invalid value `UserError`. The message is one line.
+"""
 
 import operator
 import os
@@ -17,40 +19,40 @@ from dpt_ray.errors import UserError
 from dpt_ray.text import one_line
 
 LARGEST = 2**63 - 1
-"""Of whole numbers: what fits into 64 bits."""
+"""Largest whole number: that of a signed 64-bit integer."""
 
 _REMOTE_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
-"""What pathlib makes of `s3://bucket/name`."""
+"""Matches the result of `pathlib.Path("s3://bucket/name")`, which drops a slash."""
 
 
 def described(value: Any) -> str:
-    """Return a value and its type in a few words, on one line."""
+    """Return a short description of a value and its type, on one line."""
     try:
         text = " ".join(reprlib.repr(value).split())
-    except Exception:  # whatever a foreign __repr__ raises
+    except Exception:  # a foreign __repr__ may raise anything
         return f"an object of type {type(value).__name__}"
     name = type(value).__name__
-    says_it = value is None or text.startswith((f"{name}(", f"<{name} "))
-    return text[:80] if says_it else f"{text[:80]} ({name})"
+    names_type = value is None or text.startswith((f"{name}(", f"<{name} "))
+    return text[:80] if names_type else f"{text[:80]} ({name})"
 
 
 def as_url(value: Any, name: str) -> str:
-    """Return a path or URL as text; a local one absolute, with `~` replaced.
+    """Return a path or URL as text; local paths become absolute, with `~` expanded.
 
     Raises:
-        TypeError: neither text nor a path.
-        UserError: it is empty, or no path and no URL of a known storage.
+        TypeError: it is neither text nor a path.
+        UserError: it is empty, or neither a path nor a URL of a supported storage.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be text or a path, not {described(value)}")
     try:
         text = os.fsdecode(os.fspath(value))
-    except Exception:  # of a foreign path
+    except Exception:  # a foreign __fspath__ may raise anything
         raise TypeError(f"{name} must be text or a path, not {described(value)}") from None
     if not text.strip():
         raise UserError(f"{name} is empty", fix="give a path or URL")
     if not isinstance(value, str) and _REMOTE_PATH.match(text):
-        raise UserError(f"{name} was a URL before pathlib took a slash from it: {text}", fix="give it as text")
+        raise UserError(f"{name} is a URL from which pathlib has removed a slash: {text}", fix="give it as text")
     try:
         if "\0" in text:
             raise ValueError("it holds a null character")
@@ -59,47 +61,52 @@ def as_url(value: Any, name: str) -> str:
         stores.filesystem(url)
     except UserError:
         raise
-    except Exception as error:  # of `expanduser`, or of a file system that needs more than a URL
+    except Exception as error:  # from `expanduser`, or from a file system that needs more than a URL
         raise UserError(f"{name} cannot be {described(text)} ({one_line(error)})") from None
     return url
 
 
 def as_urls(value: Any, name: str) -> list[str]:
-    """Return one path or URL, or several, as texts; errors as of `as_url`."""
+    """Return one or several paths or URLs as texts; errors are those of `as_url`."""
     if isinstance(value, str | os.PathLike):
         return [as_url(value, name)]
     return [as_url(element, f"{name}[{place}]") for place, element in enumerate(elements(value, name, "a path"))]
 
 
 def elements(value: Any, name: str, one: str) -> Iterator[Any]:
-    """Return the elements of what has an order.
+    """Iterate over an ordered collection.
+
+    Args:
+        value: the collection.
+        name: name of the argument.
+        one: what a single element should be, for the message.
 
     Raises:
-        TypeError: it has none; `one` says what an element should be.
+        TypeError: it is no collection, or has no order.
     """
     if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | memoryview | Mapping | Set):
-        with suppress(Exception):  # of an array without dimensions
+        with suppress(Exception):  # an array without dimensions raises
             return iter(value)
     raise TypeError(f"{name} must be {one}, or a list of them, not {described(value)}")
 
 
 def as_plain(value: Any) -> Any:
-    """Return the Python number in a scalar of NumPy or torch; anything else as it is."""
+    """Return scalars of NumPy or torch as Python numbers; anything else unchanged."""
     if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0 and not _is_time(value):
         try:
             return value.item()
-        except Exception:  # of a tensor without values
+        except Exception:  # a tensor without values raises
             return value
     return value
 
 
 def _is_time(value: Any) -> bool:
-    """Whether it holds dates or durations of NumPy, some of which turn into numbers in a list."""
+    """Whether it holds dates or durations of NumPy; `tolist` would turn some of them into plain numbers."""
     return getattr(value.dtype, "kind", "") in ("m", "M")
 
 
 def as_whole_number(value: Any, name: str, *, least: int = -LARGEST, most: int = LARGEST) -> int:
-    """Return a whole number; 2.0 is one, True is not.
+    """Return a whole number in [least, most]; 2.0 is accepted, True is not.
 
     Raises:
         TypeError: it is no number.
@@ -112,7 +119,7 @@ def as_whole_number(value: Any, name: str, *, least: int = -LARGEST, most: int =
         if isinstance(plain, bool):
             raise TypeError
         number = int(plain) if isinstance(plain, float) else operator.index(plain)
-    except Exception:  # of a foreign __index__
+    except Exception:  # a foreign __index__ may raise anything
         raise TypeError(f"{name} must be a whole number, not {described(value)}") from None
     if number < least:
         bound = "not be negative: " if least == 0 else f"be at least {least}, not "
@@ -123,11 +130,11 @@ def as_whole_number(value: Any, name: str, *, least: int = -LARGEST, most: int =
 
 
 def as_number(value: Any, name: str) -> int | float:
-    """Return a number; its bounds are checked elsewhere.
+    """Return a number; the caller checks its bounds.
 
     Raises:
-        TypeError: it is none.
-        UserError: it is larger than a float.
+        TypeError: it is no number.
+        UserError: it is an integer that does not fit into a float.
     """
     plain = as_plain(value)
     if isinstance(plain, bool) or not isinstance(plain, int | float):
@@ -140,11 +147,11 @@ def as_number(value: Any, name: str) -> int | float:
 
 
 def as_class_ids(labels: Any, classes: Sequence[str]) -> list[int]:
-    """Return ids of classes, of one class or several, by id or name; arrays in row-major order.
+    """Return the ids of one or several classes, which are given by id or name; arrays are read in row-major order.
 
     Raises:
-        TypeError: neither a class nor several.
-        UserError: there is no such class.
+        TypeError: it is neither a class nor a collection of classes.
+        UserError: there is no such class, or several have the given name.
     """
     if isinstance(labels, np.generic | np.ndarray | Tensor):
         labels = _listed(labels)
@@ -158,7 +165,7 @@ def _listed(labels: Any) -> list[Any]:
         if _is_time(labels):
             raise ValueError
         return (labels.detach() if isinstance(labels, Tensor) else np.asarray(labels)).reshape(-1).tolist()
-    except Exception:  # of tensors without values, and of types that have no list
+    except Exception:  # tensors without values, and types without a list form, raise
         raise TypeError(f"labels must be ids or names of classes, not {described(labels)}") from None
 
 
@@ -199,6 +206,6 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _number(number: int | float) -> str:
-    """Return a number as text; an integer may have more digits than Python writes."""
+    """Return a number as text; huge integers as a power of two, since Python limits the digits that it writes."""
     huge = isinstance(number, int) and abs(number) > LARGEST
     return f"{'-' * (number < 0)}2^{int(number).bit_length()} or so" if huge else str(number)

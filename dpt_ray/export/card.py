@@ -1,4 +1,4 @@
-"""The model card of an exported network, from what its configuration says."""
+"""The model card of an exported network, written from its configuration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,16 +7,16 @@ from dpt_ray.data.storage import stores
 from dpt_ray.export.folder import AUTOENCODER_FOLDER, ENCODER_FOLDER, ONNX_FILE, WEIGHTS_FILE
 
 _LISTED = 20
-"""Classes that are named."""
+"""Largest number of classes that the card lists."""
 
 
 def model_card(config: Mapping[str, Any], files: Iterable[str], folder: str) -> str:
-    """Return a card as Markdown.
+    """Return the model card as Markdown.
 
     Args:
-        config: what `config.json` will say.
+        config: content of `config.json`.
         files: names of the folder's other files.
-        folder: the folder's name, for the lines that load it.
+        folder: name of the folder, for the code that loads it.
     """
     generator = config["kind"] == "generator"
     what = "Class-conditional image generator" if generator else "Image classifier"
@@ -49,14 +49,14 @@ def model_card(config: Mapping[str, Any], files: Iterable[str], folder: str) -> 
 
 
 def _limits(config: Mapping[str, Any]) -> str:
-    sentences = ["It knows the classes above and nothing else, from images of the size above."]
+    sentences = ["It knows only the classes above, in images of the size above."]
     if "imported" not in config:
         sentences.append(
-            "Labels that training made up are wrong in part (see the figures), and so is what was learned from them."
+            "Some pseudo-labels in training were wrong (see the figures), and the network has learned from them."
         )
     others = {"imported": " and of the weights", "probe": " and of the encoder"}
     also = others.get("imported" if "imported" in config else config["kind"], "")
-    sentences.append(f"Whoever uses the model checks that the licences of the training data{also} allow it.")
+    sentences.append(f"Check that the licences of the training data{also} allow your use.")
     return " ".join(sentences)
 
 
@@ -64,8 +64,8 @@ def _origin(config: Mapping[str, Any]) -> str:
     version = f"dpt_ray {config['software'].get('dpt_ray', '')}"
     if "imported" in config:
         return (
-            "The weights of an official U-ViT ([Bao et al., CVPR 2023](https://arxiv.org/abs/2209.12152)), brought "
-            f"into another form by {version}. No number was changed."
+            "The weights of an official U-ViT ([Bao et al., CVPR 2023](https://arxiv.org/abs/2209.12152)), converted "
+            f"to another file format by {version}. The values are unchanged."
         )
     paper = "[You et al., NeurIPS 2023](https://arxiv.org/abs/2302.10586)"
     return f"Made by dual pseudo training ({paper}) with {version}."
@@ -118,7 +118,7 @@ def _sampled(config: Mapping[str, Any]) -> str:
 
 def _data_lines(config: Mapping[str, Any]) -> list[str]:
     if "imported" in config:
-        return []  # a file of weights says nothing of it
+        return []  # a checkpoint names no training data
     return ["## Trained on", "", *_table(("what", ""), _data_rows(config)), ""]
 
 
@@ -144,9 +144,9 @@ def _metric_lines(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _generator_code(config: Mapping[str, Any], folder: str) -> list[str]:
     guided = config["knows_null_label"]
-    default = "With no settings given, the images of a class are the pseudo images of the run."
+    default = "By default, the images of a class are the pseudo images of the run."
     if "imported" in config:
-        default = "With no settings given, images are sampled as the table says."
+        default = "By default, images are sampled with the settings in the table."
     return [
         "```python",
         "import dpt_ray",
@@ -166,7 +166,7 @@ def _classifier_code(folder: str) -> list[str]:
         "import dpt_ray",
         "",
         f'classifier = dpt_ray.load_classifier("{folder}")  # any URL; device="cuda" or "cpu" to choose',
-        'images = classifier.read(["cat.png"])  # uint8 (N, C, H, W), brought to its size',
+        'images = classifier.read(["cat.png"])  # uint8 (N, C, H, W), resized as in training',
         "names = [classifier.classes[label] for label in classifier.predict(images)]",
         "```",
         "",
@@ -195,5 +195,5 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep names of users from being Markdown or HTML."""
+    """Escape Markdown and HTML in names that users chose."""
     return "".join(f"\\{sign}" if sign in "\\`*_<>[]#" else sign for sign in " ".join(text.split()))

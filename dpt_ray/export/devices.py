@@ -1,4 +1,4 @@
-"""Where a loaded network computes."""
+"""The device of a loaded network."""
 
 import reprlib
 from typing import Any
@@ -11,14 +11,14 @@ from dpt_ray.export.arguments import described
 
 
 def usable_device(device: Any) -> str:
-    """Return the name of a device, by default a GPU where there is one.
+    """Return the name of a device; by default a GPU if there is one, otherwise the CPU.
 
     Args:
         device: text such as "cuda:1", a `torch.device`, the number of a GPU, or None.
 
     Raises:
-        TypeError: it is something else.
-        UserError: it cannot be used here.
+        TypeError: it is of another type.
+        UserError: the device cannot be used on this machine.
     """
     if device is None:
         return own_device()
@@ -29,7 +29,7 @@ def usable_device(device: Any) -> str:
         if found.type == "meta":
             raise RuntimeError("it holds no values")
         torch.empty(1, device=found)
-    except Exception as error:  # each kind of device fails in its own way where it is not there
+    except Exception as error:  # each kind of device raises its own type where it is missing
         name = device if isinstance(device, str) else str(device)
         reason = str(error).partition("\n")[0][:100]
         raise UserError(

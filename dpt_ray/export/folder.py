@@ -1,14 +1,14 @@
-"""The folder of an exported network: weights, a card for people, and a configuration that is written last.
+"""The folder of an exported network.
 
     model.safetensors   the weights, with a description from which the network is built
     README.md           the model card
-    config.json         what the folder holds, with the checksum of every other file
+    config.json         the configuration, with the checksum of every other file; written last
     encoder/            a linear probe's encoder, as transformers stores it
     autoencoder/        the autoencoder of a generator of latents, as diffusers stores it
-    snapshots/          the early network of a generator that autoguidance guides
-    model.onnx          a classifier's graph, if it was asked for
+    snapshots/          the snapshot that serves as the weaker model of autoguidance
+    model.onnx          a classifier's graph, with `--onnx`
 
-A folder is an export once `config.json` is there; on any storage a reader sees a whole one or none.
+A folder is an export once it holds `config.json`. So on any storage, a reader sees a complete export or none.
 """
 
 import re
@@ -31,10 +31,10 @@ _OURS = re.compile(
 
 
 def check_free(url: str) -> None:
-    """Refuse a folder that an export must not be written to; what an interrupted one left may be there.
+    """Refuse a folder that is not free for an export. Files of an interrupted export may be there.
 
     Raises:
-        UserError: it holds an export already, or files of something else, or may not be listed.
+        UserError: the folder holds an export or other files, or cannot be listed.
     """
     names = [file["name"] for file in stores.list_tree(url)]
     if CONFIG_FILE in names:
@@ -48,32 +48,32 @@ def write_export(url: str, files: Mapping[str, bytes], config: Mapping[str, Any]
     """Write an exported network.
 
     Args:
-        url: the folder, any URL.
-        files: contents by name, `WEIGHTS_FILE` among them.
-        config: what else `config.json` says, `kind` among it.
+        url: path or URL of the folder.
+        files: contents by name, including `WEIGHTS_FILE`.
+        config: further entries of `config.json`, including `kind`.
 
     Raises:
-        UserError: as `check_free`, or it cannot be written.
+        UserError: the folder is not free (see `check_free`) or cannot be written.
     """
     check_free(url)
     for file in stores.list_tree(url):  # of an interrupted export
         stores.remove_tree(file["url"])
     for name, content in files.items():
         stores.write_bytes(stores.join(url, name), content)
-    facts = {name: {"bytes": len(content), "sha256": sha256(content)} for name, content in files.items()}
-    document = {"format": FORMAT, "format_version": FORMAT_VERSION, **config, "files": facts}
+    entries = {name: {"bytes": len(content), "sha256": sha256(content)} for name, content in files.items()}
+    document = {"format": FORMAT, "format_version": FORMAT_VERSION, **config, "files": entries}
     stores.write_json(stores.join(url, CONFIG_FILE), document)
 
 
 def read_export(url: str, kinds: tuple[str, ...]) -> dict[str, Any]:
-    """Return what `config.json` of an exported network says.
+    """Return the content of `config.json` of an exported network.
 
     Args:
-        url: the folder.
-        kinds: what it may hold.
+        url: path or URL of the folder.
+        kinds: accepted kinds of network; the first names the wanted one in messages.
 
     Raises:
-        UserError: it is no export, an unfinished one, of another kind, or of a later version of this package.
+        UserError: the folder holds no export, an unfinished one, one of another kind, or one of a later version.
     """
     place = stores.join(url, CONFIG_FILE)
     if not stores.exists(place):
@@ -89,18 +89,18 @@ def read_export(url: str, kinds: tuple[str, ...]) -> dict[str, Any]:
         raise UserError(
             f"holds a {_shown(config.get('kind'))}, not a {kinds[0]}", where=url, fix=f"export a {kinds[0]}"
         )
-    if lack := _lack(config):
-        raise UserError(f"lacks {lack}", where=place, fix="copy or export it again")
+    if missing := _missing_entry(config):
+        raise UserError(f"lacks {missing}", where=place, fix="copy or export it again")
     return config
 
 
 def _shown(value: Any) -> str:
-    """Return the beginning of a value that somebody else wrote."""
+    """Return the first characters of a foreign value, for messages."""
     return f"{value!s:.40}"
 
 
-def _lack(config: dict[str, Any]) -> str | None:
-    """Name what a reader needs and the configuration does not have, or not as it should be."""
+def _missing_entry(config: dict[str, Any]) -> str | None:
+    """Return the name of a required entry that is missing or malformed; None if there is none."""
     classes, files = config.get("classes"), config.get("files")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         return "classes"

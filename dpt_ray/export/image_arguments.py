@@ -1,4 +1,4 @@
-"""Images as users pass them to a classifier: arrays of NumPy or torch, images of Pillow, one or several."""
+"""Conversion of images that users pass to a classifier: arrays of NumPy or torch, or images of Pillow."""
 
 import io
 import os
@@ -23,13 +23,13 @@ def as_images(images: Any, form: ImageForm) -> Tensor:
     """Return images as uint8 (N, C, H, W).
 
     Args:
-        images: an array (N, C, H, W) or (N, H, W, C), or of one image without N, or of grey ones without C; an image
-            of Pillow, which is brought to `form` as a file would be; or a list of single images.
-        form: what is taken.
+        images: a uint8 array (N, C, H, W) or (N, H, W, C), without N for one image, without C for grey images; or an
+            image of Pillow, which is converted to `form` like a file; or a list of single images.
+        form: size and channels that the classifier accepts.
 
     Raises:
-        TypeError: something else.
-        UserError: of another shape or type, or an image of Pillow that cannot be decoded.
+        TypeError: `images` is of another type.
+        UserError: an array has another shape or dtype, or an image of Pillow cannot be decoded.
     """
     if isinstance(images, np.ndarray | Tensor):
         return _of_array(images, form)
@@ -45,7 +45,7 @@ def as_images(images: Any, form: ImageForm) -> Tensor:
 
 
 def _single(image: Any, form: ImageForm, name: str) -> Tensor:
-    """Return one image of several as (1, C, H, W)."""
+    """Return one element of a list of images as (1, C, H, W)."""
     if isinstance(image, Image.Image):
         return _of_pillow(image, form, name)
     if not isinstance(image, np.ndarray | Tensor):
@@ -68,7 +68,7 @@ def _of_array(images: np.ndarray | Tensor, form: ImageForm, name: str = "images"
     try:
         tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images, order="C"))
         tensor = tensor.detach().reshape(shape_of_rows)
-    except Exception:  # of a tensor that is sparse or has no values
+    except Exception:  # sparse tensors, and tensors without values, raise
         raise TypeError(f"{name} must be an ordinary array, not {described(images)}") from None
     if tensor.is_meta:
         raise TypeError(f"{name} has no values: {described(images)}")
@@ -76,7 +76,7 @@ def _of_array(images: np.ndarray | Tensor, form: ImageForm, name: str = "images"
 
 
 def _rows(shape: tuple[int, ...], form: ImageForm) -> tuple[tuple[int, ...], bool] | None:
-    """Return the shape with all dimensions, and whether channels are the last; None if it is no shape of `form`."""
+    """Return the four-dimensional shape, and whether channels are last; None if the shape does not fit `form`."""
     channels, height, width = form.shape
     last = (height, width, channels)
     if len(shape) == 4 and shape[1:] in (form.shape, last):
@@ -89,7 +89,7 @@ def _rows(shape: tuple[int, ...], form: ImageForm) -> tuple[tuple[int, ...], boo
 
 
 def _difference(shape: tuple[int, ...], form: ImageForm) -> str:
-    """Name the dimension that differs, where it is plain."""
+    """Return a description of the dimension that differs, where it is unambiguous."""
     if len(shape) == 2:
         if form.channels == 3:
             return ": greyscale, where colour is taken"
@@ -108,7 +108,7 @@ def _difference(shape: tuple[int, ...], form: ImageForm) -> str:
 
 
 def _of_pillow(image: Image.Image, form: ImageForm, name: str) -> Tensor:
-    """Return an image as (1, C, H, W), treated as its PNG file would be."""
+    """Return an image as (1, C, H, W), converted like a PNG file with its pixels."""
     if 0 in image.size:
         raise UserError(f"{name} has no pixels ({image.width}x{image.height})")
     if image.width * image.height > form.max_pixels:
@@ -118,26 +118,26 @@ def _of_pillow(image: Image.Image, form: ImageForm, name: str) -> Tensor:
     content = io.BytesIO()
     exif = _orientation(image)
     try:
-        if image.mode.startswith("I"):  # of 16 bits or more, in any order of bytes
+        if image.mode.startswith("I"):  # 16 bits or more, in any byte order
             image = Image.fromarray(np.asarray(image).clip(0, 65535).astype(np.uint16))
         elif image.mode not in _IN_PNG:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         image.save(content, "PNG", compress_level=0, exif=exif)
-    except Exception as error:  # Pillow decodes only now, and decoders raise anything
+    except Exception as error:  # Pillow decodes lazily, and its decoders may raise anything
         raise UserError(f"{name} cannot be decoded ({one_line(error)})") from None
     return torch.from_numpy(decode_images([content.getvalue()], form, lambda _: name))
 
 
 _IN_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
-"""Pillow's modes that a PNG holds as they are."""
+"""Pillow's modes that PNG supports without conversion."""
 
 
 def _orientation(image: Image.Image) -> Image.Exif:
-    """Return EXIF with an image's orientation alone."""
+    """Return EXIF data with an image's orientation only."""
     exif = Image.Exif()
     try:
         orientation = image.getexif().get(ORIENTATION)
-    except Exception:  # of damaged EXIF
+    except Exception:  # damaged EXIF data may raise anything
         return exif
     if isinstance(orientation, int) and 2 <= orientation <= 8:
         exif[ORIENTATION] = orientation

@@ -1,4 +1,4 @@
-"""A classifier from an exported folder, without Ray."""
+"""Loading an exported classifier, without Ray."""
 
 import os
 from collections.abc import Iterable
@@ -23,17 +23,17 @@ Path = str | os.PathLike[str]
 Images = Tensor | np.ndarray | Image.Image
 
 CLASSIFIER_KINDS = ("classifier", "probe")
-"""Trained from scratch, or linear on the features of a frozen encoder."""
+"""Kinds of exported classifiers: a network trained from scratch, and a linear probe on a frozen encoder."""
 
 
 class LoadedClassifier:
     """A trained classifier.
 
     Attributes:
-        classes: what each class is called, in the order of ids.
+        classes: name of each class, by id.
         image_shape: (C, H, W) of the images that it classifies.
-        form: what images are brought to.
-        config: what `config.json` says of it: training, data, metrics.
+        form: size and channels to which images are converted.
+        config: content of `config.json`: training, data, metrics.
     """
 
     def __init__(self, network: Classifier | Probe, form: ImageForm, config: dict[str, Any]):
@@ -41,14 +41,14 @@ class LoadedClassifier:
         self.classes, self.image_shape, self.config = tuple(config["classes"]), form.shape, config
 
     def read(self, urls: Path | Iterable[Path]) -> Tensor:
-        """Return image files of any URL as uint8 (N, C, H, W), brought to the classifier's form as in training.
+        """Read image files as uint8 (N, C, H, W), resized and cropped as in training.
 
         Args:
-            urls: a path or URL, or several.
+            urls: one or several paths or URLs.
 
         Raises:
-            TypeError: something else.
-            UserError: one cannot be read, or is no image.
+            TypeError: `urls` is of another type.
+            UserError: a file cannot be read, or is no image.
         """
         places = as_urls(urls, "urls")
         encoded = [stores.read_bytes(place) for place in places]
@@ -58,14 +58,14 @@ class LoadedClassifier:
         """Return class probabilities, float32 (N, num_classes) on the CPU.
 
         Args:
-            images: uint8 (N, C, H, W) of the classifier's `image_shape`, from torch or NumPy; channels may be the last
-                dimension, N may be left out for one image, and C for grey ones. Or an image of Pillow, which is
-                brought to that form as a file would be. Or a list of single images.
-            batch: images that are classified together; bounds memory.
+            images: a uint8 array (N, C, H, W) of torch or NumPy, with the classifier's `image_shape`. Channels may be
+                the last dimension; N may be omitted for one image, and C for grey images. Or an image of Pillow, which
+                is converted like a file. Or a list of single images.
+            batch: number of images in a forward pass; bounds memory.
 
         Raises:
-            TypeError: something else.
-            UserError: images of another form.
+            TypeError: `images` is of another type.
+            UserError: the images have another shape or dtype, or cannot be decoded.
         """
         size = as_whole_number(batch, "batch", least=1)
         rows = as_images(images, self.form)

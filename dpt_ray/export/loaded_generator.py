@@ -1,4 +1,4 @@
-"""A generator from an exported folder: images of any class in one line, without Ray."""
+"""Loading an exported generator, without Ray."""
 
 import os
 from collections import Counter
@@ -23,16 +23,16 @@ from dpt_ray.networks.generator import Generator
 Label = int | str | np.integer | np.ndarray | Tensor
 
 _MOST_STEPS = 10_000
-"""Far above any use, and far below what would fill the memory."""
+"""Largest number of steps; more would only fill the memory with noise levels."""
 
 
 class LoadedGenerator:
     """A trained class-conditional generator.
 
     Attributes:
-        classes: what each class is called, in the order of ids.
-        image_shape: (C, H, W) of the images that it draws.
-        config: what `config.json` says of it: training, data, metrics. Empty for a bare file.
+        classes: name of each class, by id.
+        image_shape: (C, H, W) of the sampled images.
+        config: content of `config.json`: training, data, metrics. Empty for a file without a folder.
     """
 
     def __init__(
@@ -57,28 +57,28 @@ class LoadedGenerator:
         first: int = 0,
         batch: int = 100,
     ) -> Tensor:
-        """Draw images of the given classes.
+        """Sample images of the given classes.
 
-        An image is a function of the network, these settings, its class and its number in the class, whichever others
-        are drawn with it (up to rounding). With all settings left out, the images of a class are the first pseudo
-        images of the run that the generator is from.
+        Up to rounding, an image is a function of the network, these settings, its class and its number in the class; it
+        does not depend on the rest of the batch. With the default settings, the images of a class are the first pseudo
+        images of the run that trained the generator.
 
         Args:
-            labels: the class of each image by id or name: one, or several as a list, range, iterator or array.
-            guidance_scale: s in conditional + s (conditional - unconditional); 0 is no guidance.
-            seed: `sampling.seed`; another one gives other images.
+            labels: the class of each image by id or name: one class, or several as a list, range, iterator or array.
+            guidance_scale: s >= 0 in conditional + s (conditional - unconditional); 0 is no guidance.
+            seed: `sampling.seed`; each seed gives other images.
             sampler: `sampling.sampler`.
             steps: `sampling.steps`, at most 10,000.
-            first: number of the first image of every class; n further images of a class begin at n.
-            batch: images that are drawn together; bounds memory.
+            first: number in its class of the first image of every class. After n images, `first=n` continues.
+            batch: number of images that are sampled at once; bounds memory.
 
         Returns:
             uint8 (N, C, H, W) on the CPU.
 
         Raises:
-            TypeError: an argument of a type that cannot be taken.
-            UserError: a class that it does not know, an impossible setting, or guidance of a generator that was trained
-                without label dropout.
+            TypeError: an argument has an unsupported type.
+            UserError: a class does not exist, a setting is invalid, or a generator without label dropout in training
+                is to be guided.
         """
         size = as_whole_number(batch, "batch", least=1)
         config = self._settings(_given(guidance_scale, seed, sampler, steps))
@@ -117,7 +117,7 @@ class LoadedGenerator:
 
 
 def _given(guidance_scale: Any, seed: Any, sampler: Any, steps: Any) -> dict[str, Any]:
-    """Return those settings that are given, as plain values."""
+    """Return the settings that are not None, as plain Python values."""
     given: dict[str, Any] = {}
     if guidance_scale is not None:
         given["guidance_scale"] = as_number(guidance_scale, "guidance_scale")
@@ -125,7 +125,7 @@ def _given(guidance_scale: Any, seed: Any, sampler: Any, steps: Any) -> dict[str
         given["seed"] = as_whole_number(seed, "seed")
     if sampler is not None:
         if not isinstance(sampler, str):
-            raise TypeError(f"sampler must be the name of one, not {described(sampler)}")
+            raise TypeError(f"sampler must be the name of a sampler, not {described(sampler)}")
         given["sampler"] = sampler
     if steps is not None:
         given["steps"] = as_whole_number(steps, "steps", most=_MOST_STEPS)
@@ -160,10 +160,10 @@ def load_generator(url: str | os.PathLike[str], device: str | torch.device | int
 
 
 def file_sampling(network: Generator, where: str) -> SamplingConfig:
-    """Return how a generator's file says that it is sampled, or the default.
+    """Return the sampling settings in a generator's file, or the default if it has none.
 
     Raises:
-        UserError: what it says is no such settings.
+        UserError: the settings in the file are invalid.
     """
     described = network.description.get("sampling")
     if described is None:
@@ -175,5 +175,5 @@ def file_sampling(network: Generator, where: str) -> SamplingConfig:
 
 
 def default_sampling(knows_null_label: bool) -> SamplingConfig:
-    """Return how a generator that no run has sampled from is sampled."""
+    """Return the sampling settings for a generator from which no run has sampled."""
     return SamplingConfig() if knows_null_label else SamplingConfig(guidance_scale=0)

@@ -1,4 +1,4 @@
-"""A classifier as an ONNX graph: uint8 images in, class probabilities out, any number at a time."""
+"""Export of a classifier as an ONNX graph from uint8 images to class probabilities, for any batch size."""
 
 import json
 import logging
@@ -17,10 +17,10 @@ from dpt_ray.export.folder import ONNX_FILE
 
 INPUT, OUTPUT = "images", "probabilities"
 LARGEST_SINGLE_FILE = 1_500_000_000
-"""Bytes of weights above which they are put beside the graph: one file of this format holds less than 2 GiB."""
+"""Bytes of weights above which they are stored in a second file: an ONNX file holds less than 2 GiB."""
 
 TOLERANCE = 1e-4
-"""Of probabilities, between torch and onnxruntime."""
+"""Largest difference between the probabilities of torch and onnxruntime."""
 
 _CHECKED_IMAGES = 3
 
@@ -28,16 +28,16 @@ _CHECKED_IMAGES = 3
 def onnx_files(
     graph: nn.Module, image_shape: tuple[int, int, int], classes: Sequence[str], largest: int = LARGEST_SINGLE_FILE
 ) -> dict[str, bytes]:
-    """Return the graph's files by name, once onnxruntime has computed with them what torch does.
+    """Return the contents of the graph's files by name, after a comparison of onnxruntime's results with torch's.
 
     Args:
-        graph: uint8 images (B, C, H, W) to probabilities (B, num_classes), on the CPU; normalisation is part of it.
-        image_shape: (C, H, W).
-        classes: names, kept in the graph's metadata as JSON under `classes`.
-        largest: bytes of weights above which they become a file of their own.
+        graph: module on the CPU from uint8 images (B, C, H, W) to probabilities (B, num_classes), with normalisation.
+        image_shape: (C, H, W) of the images.
+        classes: names of the classes; stored in the graph's metadata as JSON under `classes`.
+        largest: bytes of weights above which they are stored in a second file.
 
     Raises:
-        UserError: the packages are missing, or the two disagree.
+        UserError: a package is missing, or the probabilities differ by more than `TOLERANCE`.
     """
     try:
         import onnxruntime
@@ -80,7 +80,7 @@ def _compare(computed: np.ndarray, expected: np.ndarray) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep torch's exporter from telling of packages that it does not need, and of its own deprecations."""
+    """Silence the exporter's warnings of packages that it does not need, and of its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

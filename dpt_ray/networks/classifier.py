@@ -1,4 +1,4 @@
-"""A classifier, as a file and ready to label images."""
+"""A trained classifier: its file, and inference with it."""
 
 from typing import Any, cast
 
@@ -17,11 +17,18 @@ from dpt_ray.core.weights import save_network
 from dpt_ray.networks.files import open_network
 
 _FIRST_FORM = {"form": "preactivation"}
-"""The form of a wide residual network in a file that names none: such files are older than the setting."""
+"""Default of `form` for files of wide residual networks that are older than this setting."""
 
 
 def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: int, state: TrainState) -> bytes:
-    """Return the file of a trained classifier: its averaged weights."""
+    """Return the content of a trained classifier's file: averaged weights and description.
+
+    Args:
+        config: settings of the network.
+        channels: colour channels of the images.
+        num_classes: number of classes.
+        state: the training state.
+    """
     form = {"channels": channels, "num_classes": num_classes}
     return save_network(state.ema.model, {"kind": "classifier", "model": stored_settings(config), **form})
 
@@ -30,12 +37,12 @@ class Classifier:
     """A trained classifier.
 
     Args:
-        url: its file.
-        device: where it computes.
-        checksum: as for `Generator`.
+        url: path or URL of its file.
+        device: device of the network.
+        checksum: SHA-256 of the file's content, hexadecimal; not checked if None.
 
     Raises:
-        UserError: the file is damaged or holds something else.
+        UserError: the file is damaged, or holds no classifier.
     """
 
     def __init__(self, url: str, device: str = "cpu", checksum: str | None = None):
@@ -53,12 +60,12 @@ class Classifier:
         self._device = device
 
     def graph(self) -> nn.Module:
-        """Return all of it as one network: uint8 images (B, C, H, W) to probabilities (B, num_classes)."""
+        """Return a module that maps uint8 images (B, C, H, W) to class probabilities (B, num_classes)."""
         return ClassifierGraph(self.network, *self._statistics, self._temperature)
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return class probabilities (B, num_classes) and features (B, D) of uint8 images (B, C, H, W)."""
+        """Return class probabilities (B, num_classes) and features (B, D) of uint8 images (B, C, H, W), on the CPU."""
         features = self.network.features(normalise(images.to(self._device), *self._statistics))
         logits = self.network.head(features).float()
         return (logits / self._temperature).softmax(dim=1).cpu(), features.float().cpu()

@@ -1,4 +1,4 @@
-"""A generator of images, as a file and ready to sample."""
+"""A trained image generator: its file, and sampling from it."""
 
 import copy
 from typing import Any
@@ -13,7 +13,7 @@ from dpt_ray.core.diffusion.samplers import sample
 from dpt_ray.core.models.network_settings import build_generator, stored_settings
 from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.row_random import RowRandom, derive_seed
-from dpt_ray.core.state_mismatch import misfits
+from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.training.compute import compile_network, in_precision
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import save_network
@@ -23,20 +23,20 @@ from dpt_ray.networks.latent_decoder import open_decoder
 from dpt_ray.networks.snapshots import averaged_weights, early_weights
 
 RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width"})
-"""Settings of `sampling` that belong to a run; the others say how a generator, wherever it is, draws an image."""
+"""Settings of `sampling` that belong to a run. The others define how an image is sampled from any generator."""
 _LARGEST_SIDE = 8000
-"""Pixels on a side of the largest images that a generator may claim to draw: those that are read at most."""
+"""Largest image side in pixels that a file may describe, equal to the largest that is read."""
 _USUAL_GUIDANCE = 10.0
-"""Larger guidance scales can drive the images of a sound generator out of every range."""
+"""Guidance scales above this can make the images of a well-trained generator diverge."""
 
 
 def generator_file(config: GeneratorConfig, form: dict[str, Any], state: TrainState) -> bytes:
-    """Return the file of a trained generator: its averaged weights.
+    """Return the content of a trained generator's file: averaged weights and description.
 
     Args:
-        config: its settings.
-        form: image_size, channels, num_classes, and what `latent_description` says if it draws latents.
-        state: its training.
+        config: settings of the generator.
+        form: `image_size`, `channels`, `num_classes`, and `latent_description` for a generator of latents.
+        state: the training state.
     """
     settings = config.model_dump(mode="json", exclude={"latents"}) | {"model": stored_settings(config.model)}
     return save_network(state.ema.model, {"kind": "generator", "config": settings, **form})
@@ -46,19 +46,19 @@ class Generator:
     """A trained class-conditional generator.
 
     Args:
-        url: its file.
-        device: where it computes.
-        ema_width: relative width of a power-function average to use in the place of the file's weights, made of
-            the snapshots beside it.
-        checksum: SHA-256 that the file's content must have, hexadecimal; not checked if None.
-        latents: where the autoencoder is, and with what scale latents are expected, for a generator of latents;
-            as its file says when not given.
-        decoding_batch: images that the autoencoder decodes together.
-        compiled: compile the network, anew for each number of images drawn together.
+        url: path or URL of its file.
+        device: device of the network.
+        ema_width: relative width of the power-function average to use instead of the file's weights; it is
+            reconstructed from the snapshots beside the file.
+        checksum: SHA-256 of the file's content, hexadecimal; not checked if None.
+        latents: location of the autoencoder and expected scale of latents, for a generator of latents; those in the
+            file if None.
+        decoding_batch: images that the autoencoder decodes at once.
+        compiled: compile the network, once for each batch size.
 
     Raises:
-        UserError: the file is damaged or holds something else, or there are no snapshots beside it, or the autoencoder
-            or scale is another one than it was trained with.
+        UserError: the file is damaged or holds no generator; there are no snapshots for `ema_width`; or the autoencoder
+            or the scale differs from those in training.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Generator:
         def build(description: dict[str, Any]) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
             form = {name: description[name] for name in ("image_size", "channels", "num_classes")}
-            if not 1 <= form["image_size"] <= _LARGEST_SIDE:  # convolutions fit any, so the weights do not tell
+            if not 1 <= form["image_size"] <= _LARGEST_SIDE:  # the weights of convolutions do not limit it
                 raise ValueError(f"images of {form['image_size']:.9g} pixels on a side")
             self.process = build_process(config)
             self.image_shape = (form["channels"], form["image_size"], form["image_size"])
@@ -85,7 +85,7 @@ class Generator:
         network, self.description = open_network(url, "generator", build, checksum)
         self._decoder = open_decoder(url, self.description.get("latents"), latents, device, decoding_batch)
         if ema_width is not None:
-            _take_over(network, averaged_weights(network_folder(url), ema_width), network_folder(url))
+            _load_snapshot(network, averaged_weights(network_folder(url), ema_width), network_folder(url))
         self.network = network.eval().to(device)
         if compiled:
             compile_network(self.network)
@@ -94,30 +94,30 @@ class Generator:
 
     @property
     def drawn_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images that are drawn; `image_shape` is what the network sees."""
+        """Shape (C, H, W) of the sampled images. `image_shape` is that of the network's output: latents or pixels."""
         return self._decoder.image_shape(self.image_shape) if self._decoder else self.image_shape
 
     @torch.inference_mode()
     def draw(self, config: SamplingConfig, seed: int, wanted: list[tuple[int, int]]) -> torch.Tensor:
-        """Draw images; each is a function of the generator, `config`, `seed` and its own entry in `wanted`.
+        """Sample images; each is a function of the generator, `config`, `seed` and its own entry in `wanted`.
 
         Args:
             config: sampler, steps and guidance.
-            seed: fixes all images.
+            seed: seed of all images.
             wanted: (class id, index in the class) of each image.
 
         Returns:
             uint8 (len(wanted), C, H, W) on the CPU.
 
         Raises:
-            UserError: guidance of a generator that was trained without label dropout, autoguidance without snapshots
-                beside the file, or the images are not finite, as a diverged network makes them.
+            UserError: classifier-free guidance of a generator that was trained without label dropout, autoguidance
+                without snapshots beside the file, or images with NaN or infinite values, as of a diverged network.
         """
         classifier_free = config.guidance_method == "classifier_free"
         if config.guidance_scale > 0 and classifier_free and not self.knows_null_label:
             raise UserError(
-                "was trained without label dropout, so a guidance scale of "
-                f"{config.guidance_scale:g} means nothing to it",
+                "was trained without label dropout, so it cannot be sampled with a guidance scale of "
+                f"{config.guidance_scale:g}",
                 where=self._url,
                 fix="sample with guidance_scale=0, or train with stage2.label_dropout above 0",
             )
@@ -147,16 +147,16 @@ class Generator:
         return self.process.denoiser(in_precision(network, config.precision, torch.device(self._device)))
 
     def _early(self, number: int) -> nn.Module:
-        """Return the network as it was at one of its training's snapshots."""
+        """Return the network with the weights of snapshot `number` of its training."""
         if number not in self._weak:
             network = copy.deepcopy(self.network)
-            _take_over(network, early_weights(network_folder(self._url), number), network_folder(self._url))
+            _load_snapshot(network, early_weights(network_folder(self._url), number), network_folder(self._url))
             self._weak[number] = network
         return self._weak[number]
 
 
-def _take_over(network: nn.Module, weights: dict[str, torch.Tensor], folder: str) -> None:
-    """Give a network the weights of snapshots in a training's folder."""
-    if complaint := misfits(weights, network.state_dict()):
+def _load_snapshot(network: nn.Module, weights: dict[str, torch.Tensor], folder: str) -> None:
+    """Load weights of snapshots in a training's folder into a network."""
+    if complaint := describe_mismatch(weights, network.state_dict()):
         raise UserError(f"its snapshots are of another network: {complaint}", where=folder)
     network.load_state_dict(weights)

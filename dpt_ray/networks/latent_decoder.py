@@ -1,4 +1,4 @@
-"""From latents to images: the autoencoder that a generator of latents was trained with."""
+"""Decoding of a generator's latents with the autoencoder that it was trained with."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from dpt_ray.networks.pretrained.autoencoders import FoundAutoencoder, check_sam
 
 
 def latent_description(found: FoundAutoencoder, config: LatentsConfig) -> dict[str, Any]:
-    """Return what a generator's file says of the latents that it draws."""
+    """Return the entry `latents` of a generator's description: autoencoder, precision and scaling."""
     scale = found.scale(config)
     return {
         "latents": {
@@ -27,17 +27,17 @@ def latent_description(found: FoundAutoencoder, config: LatentsConfig) -> dict[s
 
 
 class LatentDecoder:
-    """Turns a generator's latents into images.
+    """Decodes a generator's latents to images.
 
     Args:
-        described: what `latent_description` said when the generator was trained.
-        latents: where the autoencoder is, and the expected scale.
-        device: where it computes.
-        batch: images together.
-        where: the generator's file.
+        described: `latents` in the generator's description.
+        latents: location of the autoencoder and expected scale; those in the description where they are None.
+        device: device of the autoencoder.
+        batch: latents that are decoded at once.
+        where: the generator's file, for messages.
 
     Raises:
-        UserError: the autoencoder or the scale is another one.
+        UserError: the autoencoder or the scale differs from those in training.
     """
 
     def __init__(self, described: dict[str, Any], latents: LatentsConfig, device: str, batch: int, where: str):
@@ -45,7 +45,7 @@ class LatentDecoder:
         check_same(found, described["autoencoder"], f"{where} was trained on latents")
         if latents.scale is not None and latents.scale != described["scale"]:
             raise UserError(
-                f"{where} was trained on latents times {described['scale']:g}, not {latents.scale:g}",
+                f"{where} was trained on latents scaled by {described['scale']:g}, not {latents.scale:g}",
                 where="stage2.latents.scale",
                 fix=f"set it to {described['scale']:g}, or train a generator with the other scale",
             )
@@ -54,15 +54,15 @@ class LatentDecoder:
         self._autoencoder = open_autoencoder(found, precision=described["precision"], batch=batch, device=device)
 
     def image_shape(self, latent_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return the shape of the image of a latent."""
+        """Return the shape (C, H, W) of the image of a latent of shape (c, h, w)."""
         _, height, width = latent_shape
         return self._form.image_channels, height * self._form.downsampling, width * self._form.downsampling
 
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return images in [-1, 1], (B, C, H, W), of scaled latents.
+        """Decode scaled latents (B, c, h, w) to images (B, C, H, W) in [-1, 1].
 
         Raises:
-            ValueError: latents are not finite.
+            ValueError: the latents have NaN or infinite values.
         """
         if not torch.isfinite(latents).all():
             raise ValueError("latents have NaN or infinite values: the generator that made them has diverged")
@@ -75,14 +75,15 @@ def open_decoder(
     """Return the decoder of a generator's latents; None for a generator of pixels.
 
     Args:
-        url: the generator's file, for complaints.
-        described: the autoencoder in the generator's description; None for a generator of pixels.
-        latents: settings that name another place of the same autoencoder.
-        device: where it computes.
-        batch: latents that are decoded together.
+        url: the generator's file, for messages.
+        described: `latents` in the generator's description; None for a generator of pixels.
+        latents: settings that may name another location of the same autoencoder.
+        device: device of the autoencoder.
+        batch: latents that are decoded at once.
 
     Raises:
-        UserError: settings of latents for a generator of pixels, or another autoencoder.
+        UserError: an autoencoder is given for a generator of pixels, or the autoencoder or scale differs from those in
+            training.
     """
     if described is not None:
         return LatentDecoder(described, latents or LatentsConfig(), device, batch, url)

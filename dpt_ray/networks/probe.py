@@ -1,4 +1,4 @@
-"""A linear probe on a frozen encoder, as a file and ready to label images."""
+"""A linear probe on a frozen encoder: its file, and inference with it."""
 
 from typing import Any, cast
 
@@ -17,7 +17,14 @@ from dpt_ray.networks.pretrained.encoders import open_encoder
 
 
 def probe_file(probe: ProbeConfig, num_classes: int, temperature: float, weight: torch.Tensor) -> bytes:
-    """Return the file of a fitted linear probe: its weight (C, D), and what features it is for."""
+    """Return the content of a fitted linear probe's file: weight and description.
+
+    Args:
+        probe: settings of the encoder and the fit.
+        num_classes: C.
+        temperature: divides the logits.
+        weight: (C, D), D the number of features.
+    """
     head = nn.Linear(weight.shape[1], num_classes, bias=False)
     head.load_state_dict({"weight": weight.float()})
     description = {
@@ -34,13 +41,13 @@ class Probe:
     """A fitted linear probe.
 
     Args:
-        url: its file.
-        device: where it computes.
-        encoder: where its encoder is; where it was in training if None.
-        checksum: as for `Generator`.
+        url: path or URL of its file.
+        device: device of probe and encoder.
+        encoder: location of the encoder; the one in training if None.
+        checksum: SHA-256 of the file's content, hexadecimal; not checked if None.
 
     Raises:
-        UserError: the file is damaged or holds something else.
+        UserError: the file is damaged, or holds no linear probe.
     """
 
     def __init__(self, url: str, device: str = "cpu", encoder: str | None = None, checksum: str | None = None):
@@ -57,10 +64,10 @@ class Probe:
 
     @property
     def encoder(self) -> FrozenEncoder:
-        """The encoder, loaded when it is first asked for.
+        """The encoder, loaded on first access.
 
         Raises:
-            UserError: it is not where it should be.
+            UserError: its location holds no usable encoder.
         """
         if self._encoder is None:
             config = self.config
@@ -68,16 +75,16 @@ class Probe:
         return self._encoder
 
     def graph(self) -> nn.Module:
-        """Return it all as one network: uint8 RGB images (B, 3, resize, resize) to probabilities (B, num_classes)."""
+        """Return a module that maps uint8 RGB images (B, 3, resize, resize) to probabilities (B, num_classes)."""
         return ProbeGraph(self.encoder, self.head, self.temperature)
 
     @torch.inference_mode()
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Return class probabilities (B, num_classes) of an encoder's features (B, D)."""
+        """Return class probabilities (B, num_classes), on the CPU, of the encoder's features (B, D)."""
         logits = self.head(normalise_rows(features.to(self._device)))
         return (logits / self.temperature).softmax(dim=1).cpu()
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return probabilities (B, num_classes) and features (B, D) of uint8 RGB images, `resize` pixels on a side."""
+        """Return probabilities (B, num_classes) and features (B, D) of uint8 RGB images (B, 3, resize, resize)."""
         features = self.encoder(images).cpu()
         return self.classify(features), features

@@ -1,4 +1,4 @@
-"""Stored power-function averages of a training, and averages of other widths made of them."""
+"""Snapshots of a training: stored power-function averages, from which averages of other widths are reconstructed."""
 
 import re
 from collections.abc import Iterator
@@ -13,24 +13,24 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 SNAPSHOT_FOLDER = "snapshots"
-"""Beside the trained network."""
+"""Name of the folder of snapshots, beside the trained network."""
 
 _NAME = re.compile(r"images_(\d+)_width_([\d.]+)\.safetensors")
 
 
 def snapshot_files(state: TrainState) -> Iterator[tuple[str, bytes]]:
-    """Yield a training's further averages as they are now: path in the training's folder, and content."""
+    """Yield the current power-function averages of a training: path in the training's folder, and content."""
     for average in state.power_averages:
         name = f"images_{state.images_seen:015d}_width_{average.sigma_rel}.safetensors"
         yield f"{SNAPSHOT_FOLDER}/{name}", save_network(average.model, {"kind": "average"})
 
 
 def averaged_weights(folder: str, sigma_rel: float) -> dict[str, Tensor]:
-    """Return the weights at the end of a training, averaged over a relative width.
+    """Return the average of a training's weights with a given relative width, at the end of training.
 
     Args:
-        folder: the training's folder.
-        sigma_rel: the width, see `core/training/power_ema.py`.
+        folder: path or URL of the training's folder.
+        sigma_rel: relative width of the average; see `core/training/power_ema.py`.
 
     Raises:
         UserError: the training stored no snapshots, or one is damaged.
@@ -42,20 +42,20 @@ def averaged_weights(folder: str, sigma_rel: float) -> dict[str, Tensor]:
 
 
 def early_weights(folder: str, number: int) -> dict[str, Tensor]:
-    """Return the weights of a training's snapshot, the widest average of that time.
+    """Return the weights of a snapshot of a training: the widest average stored at that time.
 
     Args:
-        folder: the training's folder.
-        number: which time, from 1, the earliest.
+        folder: path or URL of the training's folder.
+        number: number of the snapshot, from 1, the earliest.
 
     Raises:
-        UserError: the training stored fewer, or it is damaged.
+        UserError: the training stored fewer snapshots, or the file is damaged.
     """
     return _weights(_early(folder, number))
 
 
 def early_file(folder: str, number: int) -> tuple[str, bytes]:
-    """Return the path in its training's folder, and the content, of what `early_weights` reads."""
+    """Return the file that `early_weights` reads: path in the training's folder, and content."""
     url = _early(folder, number).url
     return f"{SNAPSHOT_FOLDER}/{url.rpartition('/')[2]}", stores.read_bytes(url)
 
@@ -64,7 +64,7 @@ def _early(folder: str, number: int) -> "_Snapshot":
     snapshots = _listed(folder)
     times = sorted({snapshot.images for snapshot in snapshots})
     if number > len(times):
-        raise UserError(f"there are {len(times)} snapshots, and number {number} is asked for", where=folder)
+        raise UserError(f"there are {len(times)} snapshots, but number {number} is requested", where=folder)
     then = [snapshot for snapshot in snapshots if snapshot.images == times[number - 1]]
     return max(then, key=lambda snapshot: snapshot.sigma_rel)
 

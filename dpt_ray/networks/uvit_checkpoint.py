@@ -1,4 +1,4 @@
-"""Published U-ViT weights as a generator's file of ours."""
+"""Conversion of official U-ViT checkpoints to generator files of this package."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.models.uvit_names import DISCRETE_WIDTHS, PUBLISHED_HEADS, our_names, uvit_sizes
-from dpt_ray.core.state_mismatch import misfits
+from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.weights import save_network
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -22,12 +22,13 @@ from dpt_ray.networks.pretrained import model_files
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder
 
 OFFICIAL_SAMPLERS = {"variance_preserving": "dpm_solver_fast", "discrete_variance_preserving": "dpm_solver_pp_fast"}
-"""The solver of the official code by process: from t = 1 to 1e-4, evenly in log-SNR, and to 0.001, evenly in time. Both
-end there, without a last denoising. U-ViTs were published with no other process."""
+"""Process -> solver of the official code, for all processes of published U-ViTs. The first solver runs from t = 1 to
+1e-4, evenly in log-SNR; the second from t = 1 to 0.001, evenly in time. Both return the state there, without a last
+denoising."""
 
 _EVALUATIONS = 50
 _LARGE_LATENT, _LARGE_GUIDANCE = (4, 64), 0.7
-"""Channels and side of the latents of 512 x 512 images, and the guidance scale of the networks that draw them."""
+"""Channels and side of the latents of 512 x 512 images, and the official guidance scale for them."""
 
 
 def import_uvit(
@@ -37,7 +38,7 @@ def import_uvit(
     process: str | None = None,
     latents: LatentsConfig | None = None,
 ) -> bytes:
-    """Return the file of a generator (`networks.Generator`) with the weights of an official checkpoint.
+    """Return the content of a generator's file (`networks.Generator`) with the weights of an official checkpoint.
 
     Arguments and errors are those of `convert_uvit`.
     """
@@ -51,20 +52,21 @@ def convert_uvit(
     process: str | None = None,
     latents: LatentsConfig | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network of an official checkpoint, and what a generator's file says of it.
+    """Return the network of an official checkpoint, and its description for a generator's file.
 
-    That includes how the official code samples from it, which is what `dpt_ray.load_generator` then does.
+    The description holds the sampling settings of the official code, which `dpt_ray.load_generator` then uses.
 
     Args:
-        url: a torch file that holds a state dict in the names of `core/models/uvit_names.py`.
-        heads: attention heads, which the weights do not show; the published ones of their width if None.
-        process: the `stage2.process` that the network was trained with; the published one of its width if None.
-        latents: the autoencoder and the scale that it was trained with, for a network of latents; without them it
-            draws latents, which are no images.
+        url: path or URL of a torch file with a state dict under the official names of `core/models/uvit_names.py`.
+        heads: number of attention heads, which cannot be read off the weights; the published number for their width if
+            None.
+        process: the `stage2.process` that the network was trained with; the published one for its width if None.
+        latents: autoencoder and scale that the network was trained with. If None, the generator returns the network's
+            output as images; for a network of latents these are latents.
 
     Raises:
-        UserError: it holds more than tensors, or other weights than a class-conditional U-ViT's, or the autoencoder
-            cannot be read or has latents with other channels.
+        UserError: the file holds anything but tensors, or the weights are not those of a class-conditional U-ViT; or
+            the autoencoder cannot be read, or has another number of channels.
     """
     try:
         weights = our_names(read_tensors(url))
@@ -77,7 +79,7 @@ def convert_uvit(
         }
         with torch.device("meta"):
             network = build_generator(config, **form)
-        if complaint := misfits(weights, network.state_dict()):
+        if complaint := describe_mismatch(weights, network.state_dict()):
             raise ValueError(f"not the weights of a U-ViT: {complaint} (in our names)")
     except ValueError as error:
         raise UserError(str(error), where=url) from None
@@ -91,7 +93,13 @@ def convert_uvit(
 
 
 def official_sampling(process: str, channels: int, image_size: int) -> SamplingConfig:
-    """Return how the official code samples from a U-ViT; channels and side are those of what the network sees."""
+    """Return the sampling settings of the official code for a U-ViT.
+
+    Args:
+        process: a key of `OFFICIAL_SAMPLERS`.
+        channels: channels of the network's input.
+        image_size: side of the network's input in pixels.
+    """
     scale = _LARGE_GUIDANCE if (channels, image_size) == _LARGE_LATENT else 0.4
     return SamplingConfig.model_validate(
         {"sampler": OFFICIAL_SAMPLERS[process], "steps": _EVALUATIONS, "guidance_scale": scale}
@@ -99,18 +107,18 @@ def official_sampling(process: str, channels: int, image_size: int) -> SamplingC
 
 
 def read_tensors(url: str) -> Mapping[str, Tensor]:
-    """Return the named tensors of a torch file. Nothing but tensors is ever built from it.
+    """Return the named tensors of a torch file. No other object is ever built from it.
 
     Raises:
-        UserError: it cannot be read, or holds anything else, or claims more than its own size.
+        UserError: the file cannot be read, holds anything but tensors, or claims more bytes than its size.
     """
     data = stores.read_bytes(url)
     if complaint := _archive_complaint(data):
         raise UserError(complaint, where=url, fix=_FIX)
     try:
-        # Weights only: no function or class that the file names is called.
+        # `weights_only`: torch calls no function or class that the pickle names.
         content: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch raises at bytes that somebody else wrote
+    except Exception as error:  # torch raises many types for foreign bytes
         raise UserError("not a torch file of tensors alone", where=url, fix=_FIX) from error
     tensors = isinstance(content, Mapping) and content
     if not tensors or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
@@ -129,9 +137,9 @@ _MAX_MEMBERS, _MAX_PICKLE_BYTES = 100_000, 64 << 20
 
 
 def _archive_complaint(data: bytes) -> str | None:
-    """Say why a file is no torch archive that costs what it weighs; None if it is one.
+    """Return why a file is no torch archive whose memory is bounded by its size; None if it is one.
 
-    Older formats of torch (tar, a bare pickle) state their sizes in the pickle, where nothing bounds them.
+    Older formats of torch (tar, a bare pickle) state sizes in the pickle, where nothing bounds them.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -159,10 +167,10 @@ def _described(latents: LatentsConfig, channels: int) -> dict[str, Any]:
 
 
 def _config(sizes: Mapping[str, Any], heads: int | None, process: str | None) -> GeneratorConfig:
-    """Return settings of which those that build the network are the checkpoint's.
+    """Return generator settings with the checkpoint's network and process; the other settings are defaults.
 
     Raises:
-        ValueError: the heads are not known or impossible.
+        ValueError: the number of heads is unknown or does not divide the width, or there are no blocks.
     """
     dim = sizes["dim"]
     heads = heads or PUBLISHED_HEADS.get(dim)

@@ -1,7 +1,11 @@
-"""The paper's two kinds of classifier behind one door: trained from scratch, or a probe on a frozen encoder."""
+"""The paper's two kinds of classifier: a network trained from scratch, or a linear probe on a frozen encoder."""
 
-from dpt_ray.config.schema import ClassifierConfig, DataConfig, ProbeConfig, PseudoLabelsConfig
+from dataclasses import replace
+
+from dpt_ray.config.schema import DataConfig, ProbeConfig, PseudoLabelsConfig
 from dpt_ray.networks.pretrained.encoders import located
+from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
+from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.steps.encode_images import EncodeImages
@@ -12,27 +16,19 @@ from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
 Classifier = TrainClassifier | FitProbe
 
 
-def learn(
-    stage: str,
-    config: ClassifierConfig,
-    data: DataConfig,
-    seed: int,
-    train_data: Step,
-    labelled: Step,
-    inputs: Inputs,
-    pseudo_images: Step | None = None,
-    pseudo_predictions: Step | None = None,
-    stage1: Step | None = None,
-) -> Classifier:
-    """Return the step that learns a stage's classifier; see `TrainClassifier` and `FitProbe`."""
-    if config.model.name != "linear_probe":
-        return TrainClassifier(
-            stage, config, data, seed, train_data, labelled, pseudo_images, pseudo_predictions, stage1
-        )
-    probe = located(config.probe)
-    encoded = _encode(probe, data, train_data, inputs)
-    encoded_pseudo = _encode(probe, data, pseudo_images, inputs) if pseudo_images is not None else None
-    return FitProbe(stage, probe, train_data, labelled, encoded, pseudo_images, encoded_pseudo)
+def learn(stage: ClassifierStage, inputs: Inputs) -> Classifier:
+    """Return the step that learns a stage's classifier: `FitProbe` for a linear probe, otherwise `TrainClassifier`.
+
+    Raises:
+        UserError: an unknown algorithm, or a folder without an encoder's files.
+    """
+    if stage.config.model.name != "linear_probe":
+        return TrainClassifier(stage)
+    stage = replace(stage, config=stage.config.model_copy(update={"probe": located(stage.config.probe)}))
+    probe, pseudo_images = stage.config.probe, stage.pseudo_images
+    encoded = _encode(probe, stage.data, stage.train_data, inputs)
+    encoded_pseudo = _encode(probe, stage.data, pseudo_images, inputs) if pseudo_images is not None else None
+    return FitProbe(stage, encoded, encoded_pseudo)
 
 
 def predict(
@@ -48,9 +44,9 @@ def predict(
     """Return the step that predicts the class of every image of a set; see `Predictions`."""
     if isinstance(classifier, FitProbe):
         encoded = _encode(classifier.probe, data, images, inputs)
-        return Predictions(title, data, classifier, images, features=features, details=details, encoded=encoded)
-    augmentation = classifier.augmentation
-    return Predictions(title, data, classifier, images, features=features, details=details, augmentation=augmentation)
+        return Predictions(title, PredictionSettings(data, features, details), classifier, images, encoded)
+    augmentation = classifier.stage.config.augmentation
+    return Predictions(title, PredictionSettings(data, features, details, augmentation), classifier, images)
 
 
 def _encode(probe: ProbeConfig, data: DataConfig, images: Step, inputs: Inputs) -> EncodeImages:

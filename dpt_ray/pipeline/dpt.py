@@ -14,12 +14,14 @@ settings; nothing runs here. `graph.make_all` makes what is missing.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.diffusion.process_settings import build_process, lacks_times, reaches_guidance
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
 from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict
+from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.splits import Split, test_split
@@ -93,7 +95,7 @@ def build(
     parts = split(config, inputs)
     train_data, test_data, labelled = parts.train_data, parts.held_out, parts.labelled
 
-    classifier = learn("stage1", config.stage1, data, seed, train_data, labelled, inputs)
+    classifier = learn(_classifier_stage(config, "stage1", parts), inputs)
     pseudo_labels: Predictions | BalancedLabels
     pseudo_labels = predict("pseudo-labels", data, classifier, train_data, inputs, details=config.pseudo_labels)
     if config.pseudo_labels.assignment == "balanced":
@@ -108,12 +110,15 @@ def build(
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data, stage2.latents)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
-    retrained = learn(
-        "stage3", config.stage3, data, seed, train_data, labelled, inputs, pseudo_images, on_pseudo_images, classifier
-    )
+    stage3: dict[str, Step] = {
+        "pseudo_images": pseudo_images,
+        "pseudo_predictions": on_pseudo_images,
+        "stage1": classifier,
+    }
+    retrained = learn(_classifier_stage(config, "stage3", parts, **stage3), inputs)
 
-    stage1 = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data, inputs)
-    stage3 = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data, inputs)
+    stage1_predictions = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data, inputs)
+    stage3_predictions = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data, inputs)
     real_features = None
     if features:
         real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
@@ -123,15 +128,29 @@ def build(
         overlap=parts.overlap,
         labelled=labelled,
         pseudo_labels=pseudo_labels,
-        stage1=stage1,
-        stage3=stage3,
+        stage1=stage1_predictions,
+        stage3=stage3_predictions,
         pseudo_images=on_pseudo_images,
         real_features=real_features,
     )
     return DualPseudoTraining(
         train_data, test_data, parts.overlap, labelled, classifier, pseudo_labels, conditioning, latents, generator,
-        pseudo_images, retrained, stage1, stage3, on_pseudo_images, real_features, evaluation,
+        pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images, real_features, evaluation,
     )  # fmt: skip
+
+
+def _classifier_stage(
+    config: RunConfig, name: Literal["stage1", "stage3"], parts: Split, **parents: Step
+) -> ClassifierStage:
+    return ClassifierStage(
+        name=name,
+        config=getattr(config, name),
+        data=config.data,
+        seed=config.seed,
+        train_data=parts.train_data,
+        labelled=parts.labelled,
+        **parents,
+    )
 
 
 def _check_sampling(config: RunConfig) -> None:

@@ -52,7 +52,7 @@ def _size(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[st
 
 
 def _costs(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[str]:
-    classes = next((step.settings["num_classes"] for step in steps if isinstance(step, Dataset)), None)
+    classes = next((step.num_classes for step in steps if isinstance(step, Dataset)), None)
     if classes is None:
         return ["model sizes: known once the data is indexed (set data.num_classes to know them now)"]
     lines = []

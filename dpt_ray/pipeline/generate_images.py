@@ -11,13 +11,13 @@ from PIL import Image
 
 from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_png
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.cluster import Resources
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_class_ids
 from dpt_ray.export.folder import CONFIG_FILE
 from dpt_ray.export.loaded_generator import LoadedGenerator, load_generator
+from dpt_ray.pipeline.execution.run_processes import run_processes
 from dpt_ray.pipeline.export_run import export_generator
 from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
@@ -132,7 +132,9 @@ def generate_images(
         for first in range(0, per_class, IMAGES_A_UNIT)
     ]
     worker = {"model": folder, "output": output, "kind": kind, "settings": settings, "device": device}
-    _run(worker, units, processes)
+    progress = ProgressLine("generation", sum(unit.images for unit in units), "images")
+    plain = [tuple(unit) for unit in units]
+    run_processes(DrawingWorker, worker, plain, processes=processes, progress=progress)
     _write_manifest(output, units, generator, kind, settings)
     _write_grid(output, units, generator, kind)
     if not is_export:
@@ -146,25 +148,6 @@ def _class_ids(given: Sequence[str], classes: Sequence[str]) -> list[int]:
         return list(range(len(classes)))
     named = [int(name) if name.isdecimal() and name not in classes else name for name in given]
     return list(dict.fromkeys(as_class_ids(named, classes)))
-
-
-def _run(settings: dict[str, Any], units: list[DrawingUnit], processes: int) -> None:
-    progress = ProgressLine("generation", sum(unit.images for unit in units), "images")
-    if processes > 1:
-        from dpt_ray.config.schema import ClusterConfig
-        from dpt_ray.distributed.cluster import connect
-
-        connect(ClusterConfig())
-        plain = [tuple(unit) for unit in units]
-        run_units(DrawingWorker, settings, plain, resources=Resources(processes, 1, 0), progress=progress)
-        return
-    worker, done = DrawingWorker(**settings), 0
-    for unit in units:
-        url = worker.output_url(unit)
-        if not stores.exists(url):
-            stores.write_bytes(url, worker.make(unit))
-        done += unit.images
-        progress.update(done)
 
 
 def _place(unit: DrawingUnit, place: int, kind: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
 from dpt_ray.distributed import cluster as ray_cluster
-from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.job_log import about
 from dpt_ray.pipeline.artifacts.claims import Claim
 from dpt_ray.pipeline.artifacts.step_facts import Facts, HasSkipped
@@ -37,15 +37,15 @@ def make_all(
     cluster: ClusterConfig,
     say: Callable[[str], None],
     policy: SkipPolicy = TOLERATE_NOTHING,
-    looks: Mapping[Step, Looks] | None = None,
+    callbacks: Mapping[Step, EvaluationCallback] | None = None,
 ) -> dict[Step, Artifact]:
     """Make what is missing of `targets` and of all that they need; return every artifact.
 
     Ray is started only if something is missing. An artifact that left images out is held against the policy
-    whether it is made now or was made before. `looks` are taken at trainings that are made now.
+    whether it is made now or was made before. `callbacks` evaluate trainings that are made now.
     """
     steps = in_order(targets)
-    looks_by_address = {(step.name, step.fingerprint): taken for step, taken in (looks or {}).items()}
+    callback_of = {(step.name, step.fingerprint): callback for step, callback in (callbacks or {}).items()}
     made: dict[tuple[str, str], Artifact] = {}
     for number, step in enumerate(steps, start=1):
         label = f"[{number}/{len(steps)}] {step.title}"
@@ -58,8 +58,8 @@ def make_all(
                     say(f"{label}: already made ({step.summary(facts)})")
             else:
                 parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
-                taken = looks_by_address.get((step.name, step.fingerprint))
-                artifact = _make(step, store, parents, cluster, policy, label, say, taken)
+                callback = callback_of.get((step.name, step.fingerprint))
+                artifact = _make(step, store, parents, cluster, policy, label, say, callback)
         made[step.name, step.fingerprint] = artifact
     return {step: made[step.name, step.fingerprint] for target in targets for step in _with_ancestors(target)}
 
@@ -72,7 +72,7 @@ def _make(
     policy: SkipPolicy,
     label: str,
     say: Callable[[str], None],
-    looks: Looks | None,
+    callback: EvaluationCallback | None,
 ) -> Artifact:
     folder = store.folder(step.name, step.fingerprint)
 
@@ -92,7 +92,7 @@ def _make(
         with about(event="step_started"):
             say(f"{label}: {step.plan()}")
         began = time.monotonic()
-        facts = step.make(StepContext(folder, parents, cluster, label, policy, looks))
+        facts = step.make(StepContext(folder, parents, cluster, label, policy, callback))
         _check(step, policy, facts, folder)
         seconds = time.monotonic() - began
         artifact = store.commit(

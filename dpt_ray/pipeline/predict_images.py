@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from dpt_ray.data.images.decoding import decode_images
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.cluster import Resources
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
 from dpt_ray.export.folder import CONFIG_FILE
 from dpt_ray.export.loaded_classifier import LoadedClassifier, load_classifier
+from dpt_ray.pipeline.execution.run_processes import run_processes
 from dpt_ray.pipeline.export_run import export_classifier
-from dpt_ray.pipeline.prediction_inputs import EncodedImage, InputFile, find_inputs, read_images, units_of
+from dpt_ray.pipeline.prediction_inputs import EncodedImage, find_inputs, read_images, units_of
 from dpt_ray.text import csv_cell, printable
 
 ENDINGS = (".csv", ".parquet")
@@ -149,32 +149,13 @@ def predict_images(
         folder = exported
     units = list(enumerate(units_of(files)))
     settings = {"model": folder, "parts": parts, "top": top, "device": device}
-    made = _run(settings, units, processes)
+    progress = ProgressLine("prediction", len(files), "images")  # a shard counts as one before it is read
+    made = run_processes(PredictionWorker, settings, units, processes=processes, progress=progress)
     _write_table(output, [fact["url"] for fact in made], min(top, _num_classes(folder)))
     stores.remove_tree(parts)
     images, unreadable = (sum(fact[name] for fact in made) for name in ("images", "unreadable"))
     told = f"; {unreadable:,} cannot be read, see the column 'problem'" if unreadable else ""
     return f"{images - unreadable:,} images classified{told}: {output}"
-
-
-def _run(settings: dict[str, Any], units: list[tuple[int, list[InputFile]]], processes: int) -> list[dict[str, Any]]:
-    total = sum(len(files) for _, files in units)
-    progress = ProgressLine("prediction", total, "files")
-    if processes > 1:
-        from dpt_ray.config.schema import ClusterConfig
-        from dpt_ray.distributed.cluster import connect
-
-        connect(ClusterConfig())
-        return run_units(PredictionWorker, settings, units, resources=Resources(processes, 1, 0), progress=progress)
-    worker, made, done = PredictionWorker(**settings), [], 0
-    for unit in units:
-        url = worker.output_url(unit)
-        if not stores.exists(url):
-            stores.write_bytes(url, worker.make(unit))
-        made.append({"url": url, **worker.facts(unit, stores.read_bytes(url))})
-        done += len(unit[1])
-        progress.update(done)
-    return made
 
 
 def _identity(folder: str, is_export: bool, stage: int) -> list[Any]:

@@ -48,8 +48,8 @@ def unread_in_run(config: RunConfig) -> dict[str, str]:
     unread: dict[str, str] = {}
     for name in ("stage1", "stage3"):
         stage = getattr(config, name)
-        student = algorithm_class(stage.algorithm.name, f"{name}.algorithm.name").student
-        unread |= {f"{name}.{inner}": when for inner, when in unread_settings(stage, student).items()}
+        consistency_view = algorithm_class(stage.algorithm.name, f"{name}.algorithm.name").consistency_view
+        unread |= {f"{name}.{inner}": when for inner, when in unread_settings(stage, consistency_view).items()}
     for name in _SECTIONS:
         unread |= {f"{name}.{inner}": when for inner, when in unread_settings(getattr(config, name)).items()}
     return unread
@@ -120,7 +120,7 @@ def _classifier(stage: str, config: ClassifierConfig, data: DataConfig) -> Itera
 
 
 def _algorithm(stage: str, config: ClassifierConfig, steps: int) -> Iterator[str]:
-    student = algorithm_class(config.algorithm.name).student
+    consistency_view = algorithm_class(config.algorithm.name).consistency_view
     settings = algorithm_settings(config.algorithm, f"{stage}.algorithm").model_dump()
     momentum = settings.get("statistics_momentum", 0)
     name = f"{stage}.algorithm.statistics_momentum={momentum:g}"
@@ -130,9 +130,9 @@ def _algorithm(stage: str, config: ClassifierConfig, steps: int) -> Iterator[str
     if settings.get("threshold", 0) >= 1:
         yield f"{stage}.algorithm.threshold=1 is reached by no prediction: unlabelled images teach nothing"
     augmentation = config.augmentation
-    if student == "strong" and augmentation.strong_operations == 0 and augmentation.cutout == 0:
+    if consistency_view == "strong" and augmentation.strong_operations == 0 and augmentation.cutout == 0:
         yield f"{stage}.augmentation: without strong_operations and cutout the strong view is another weak one"
-    if student == "strong" and augmentation.cutout > 0.9:
+    if consistency_view == "strong" and augmentation.cutout > 0.9:
         yield f"{stage}.augmentation.cutout={augmentation.cutout:g} can erase nearly the whole image"
 
 

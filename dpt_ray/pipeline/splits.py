@@ -70,7 +70,7 @@ def test_split(config: RunConfig, inputs: Inputs) -> Split:
     train_data = describe_dataset("train", config.data, inputs)
     test_data = describe_dataset("test", config.data, inputs, train_data)
     labelled = describe_labelled(config, train_data, inputs)
-    overlap = Overlap(train_data, test_data, config.data.on_overlap)
+    overlap = Overlap(config.data, train_data, test_data)
     return Split(train_data, labelled, test_data, TEST_DATA, overlap)
 
 

@@ -1,7 +1,7 @@
-"""The container's health check: exit status 0 if its Ray node is well, or if it runs no Ray node but a job.
+"""The container's health check: exit status 0 if its Ray node is healthy, or if it runs a job without a Ray node.
 
-A Ray node answers on its agent's port, also without a token. Kubernetes doesn't read an image's health check;
-there KubeRay asks the same address.
+The agent of a Ray node answers without a token. Kubernetes ignores the health check of an image; there KubeRay queries
+the same address.
 """
 
 import os
@@ -15,7 +15,7 @@ ANSWER_SECONDS = 5.0
 
 
 def node_is_well(url: str) -> bool:
-    """Return whether the node's agent answers with success in time."""
+    """Return whether the agent answers with status 200 within `ANSWER_SECONDS`."""
     try:
         with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
             return answer.status == 200
@@ -24,7 +24,7 @@ def node_is_well(url: str) -> bool:
 
 
 def runs_ray_node(command_line: Path = Path("/proc/1/cmdline")) -> bool:
-    """Return whether the container's first process starts a Ray node (`ray start`, also inside a shell's command)."""
+    """Return whether the container's first process starts a Ray node by `ray start`, directly or in a shell."""
     words = command_line.read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return "ray start" in words
 

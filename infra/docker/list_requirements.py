@@ -1,6 +1,6 @@
-"""Print what pyproject.toml requires, one a line: list_requirements.py PYPROJECT [EXTRA,...].
+"""Print the requirements in pyproject.toml, one for each line: list_requirements.py PYPROJECT [EXTRA,...].
 
-So an image's packages depend on those files and constraints.txt alone, and a change of code installs nothing again.
+The image installs this list before it copies the code. So a change of the code does not rebuild the layer of packages.
 """
 
 import re
@@ -12,8 +12,8 @@ from pathlib import Path
 def list_requirements(pyproject: Path, extras: list[str]) -> list[str]:
     """Return the requirements of the project and of its `extras`.
 
-    An extra that names others of the project, as in `dpt_ray[onnx]`, stands for theirs: the project itself must never
-    be looked up in an index, where anybody could have put something of that name.
+    An extra that names other extras of the project, as in `dpt_ray[onnx]`, is replaced by their requirements. The
+    project itself must never be looked up in an index, where anybody could have registered its name.
 
     Raises:
         SystemExit: there is no such extra.

@@ -1,4 +1,4 @@
-"""Sphinx's settings for `make docs`: the Markdown pages of docs/ as a static site."""
+"""Sphinx's settings for `make docs`, which builds the Markdown pages of docs/ as a static site."""
 
 import re
 
@@ -20,17 +20,17 @@ _PAGE = re.compile(r"\]\(([^)#:]+)\.md\)")
 
 
 def listed_pages(text: str) -> list[str]:
-    """Return the pages, without `.md`, to which the list items of an index page link, in their order."""
+    """Return the pages to which the list items of an index page link, in their order and without `.md`."""
     found = [page for item in _LIST_ITEM.findall(text) for page in _PAGE.findall(item)]
     return list(dict.fromkeys(found))
 
 
 def _add_navigation(app, docname: str, source: list[str]) -> None:
-    """Make the lists of an index page the site's navigation, so that it stands in one place."""
+    """Append a toctree of the listed pages to an index page, so that its lists are the site's navigation."""
     if docname.rpartition("/")[2] == "index":
         source[0] += "\n```{toctree}\n:hidden:\n\n" + "\n".join(listed_pages(source[0])) + "\n```\n"
 
 
 def setup(app) -> None:
-    """Register the hook; Sphinx calls this."""
+    """Register the hook. Sphinx calls this function."""
     app.connect("source-read", _add_navigation)

@@ -2,7 +2,8 @@
 
     python infra/docs/count_prose.py [FOLDER_OR_PAGE ...]
 
-Code, tables, HTML comments and headings are no prose. A list item is a paragraph. A line with a link may be long.
+Code, tables, HTML comments and headings do not count as prose. A list item is a paragraph. A line with a link may be
+long.
 """
 
 import re
@@ -16,7 +17,14 @@ _NO_PROSE = re.compile(r"\s*(\||#|<!--|</?details|!\[)")
 
 @dataclass(frozen=True)
 class PageCount:
-    """Sizes of one page: words of all its text, of its prose, of its longest paragraph; characters of a line."""
+    """Sizes of one page.
+
+    Attributes:
+        words: words of all text.
+        prose: words of the prose.
+        longest_paragraph: words of the longest paragraph.
+        longest_line: characters of the longest line of prose.
+    """
 
     words: int
     prose: int
@@ -55,13 +63,13 @@ def count(page: Path) -> PageCount:
 
 
 def pages(places: list[str]) -> list[Path]:
-    """Return the Markdown pages that places name or hold, sorted."""
+    """Return the Markdown pages among the given files and folders, sorted within each folder."""
     found = (sorted(Path(place).rglob("*.md")) if Path(place).is_dir() else [Path(place)] for place in places)
     return [page for group in found for page in group]
 
 
 def main(places: list[str]) -> None:
-    """Print one line for each page, and the sums and maxima."""
+    """Print a line for each page, and a line with sums and maxima."""
     counts = {page: count(page) for page in pages(places or ["README.md", "CONTRIBUTING.md", "docs"])}
     print(f"{'page':44} {'words':>7} {'prose':>7} {'paragraph':>10} {'line':>5}")
     for page, size in counts.items():

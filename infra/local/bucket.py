@@ -1,4 +1,4 @@
-"""The object store as a process, and a bucket in it with the embedded digits as shards."""
+"""Start the object store as a process, and write the embedded digits into a bucket as shards."""
 
 import os
 import secrets
@@ -19,13 +19,23 @@ IMAGES_PER_SHARD = 250
 
 @contextmanager
 def object_store(folder: Path) -> Iterator[dict[str, str]]:
-    """Serve what `folder` holds; give the variables by which a client reaches it. Its secret is new every time."""
+    """Run the object store and yield the environment variables for its clients. Each start has a new secret.
+
+    Args:
+        folder: holds the objects and the log.
+
+    Raises:
+        RuntimeError: the server is not installed, or does not start.
+    """
     if not PYTHON.exists():
         raise RuntimeError(f"the object store is not installed ({PYTHON.parents[1]}): run make install")
     port, secret, log = free_port(), secrets.token_urlsafe(24), folder / "object_store.log"
     process = subprocess.Popen(
         [str(PYTHON), "-W", "ignore", str(SERVER), str(folder / "objects"), "--port", str(port), "--region", REGION],
-        env={**os.environ, "OBJECT_STORE_USERS": f"{KEY}={secret}"},  # not on the command line, which all may read
+        env={
+            **os.environ,
+            "OBJECT_STORE_USERS": f"{KEY}={secret}",
+        },  # not on the command line, which every user can read
         stdout=open_log(log),
         stderr=subprocess.STDOUT,
     )
@@ -43,7 +53,12 @@ def object_store(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def put_digits(bucket: str, variables: dict[str, str]) -> None:
-    """Make a bucket unless it is there, and put shards of digits in its folders data/train and data/test."""
+    """Create a bucket unless it exists, and write shards of digits to its folders data/train and data/test.
+
+    Args:
+        bucket: name of the bucket.
+        variables: environment variables for clients of the store.
+    """
     from s3fs import S3FileSystem
 
     from dpt_ray.data.images.decoding import encode_png
@@ -67,5 +82,5 @@ def put_digits(bucket: str, variables: dict[str, str]) -> None:
                 for image in read_digits(digits.reader_settings(), recipe)
             ]
             place = f"{bucket}/data/{split}/{number:05d}.tar"
-            if not client.exists(place):  # another write would look like other data, and all would be made again
+            if not client.exists(place):  # a new modification time would change every address
                 client.pipe_file(place, build_shard(samples))

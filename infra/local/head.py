@@ -1,4 +1,4 @@
-"""A Ray head as in production: with its job server, behind a token, on the loopback address."""
+"""Start a Ray head as in production, with a job server and a token, on the loopback address."""
 
 import os
 import secrets
@@ -24,9 +24,9 @@ class Head:
     """A running head.
 
     Attributes:
-        url: of the dashboard and job server.
-        metrics_url: what Prometheus scrapes, None if metrics are off.
-        environment: of the processes that use it, the token's file among it.
+        url: URL of the dashboard and job server.
+        metrics_url: URL that Prometheus scrapes; None if metrics are off.
+        environment: environment variables of processes that use the head, including the path of the token.
     """
 
     url: str
@@ -36,16 +36,16 @@ class Head:
 
 @contextmanager
 def ray_head(folder: Path, variables: dict[str, str], cpus: int, *, metrics: bool = False) -> Iterator[Head]:
-    """Run a head whose jobs have `variables`, as pods have those of a secret; all of it ends with the context.
+    """Run a head until the context ends. Its jobs inherit `variables`, as pods do from a Secret.
 
     Args:
-        folder: for the token and the log.
-        variables: of the environment of its jobs.
-        cpus: that jobs may use.
-        metrics: serve them; Ray gives them to every user of this machine, without the token.
+        folder: holds the token and the log.
+        variables: environment variables of its jobs.
+        cpus: number of CPUs for jobs.
+        metrics: whether to serve metrics. Ray serves them to every user of this machine, without the token.
     """
     token = folder / "token"
-    token.unlink(missing_ok=True)  # of a run that was killed
+    token.unlink(missing_ok=True)  # left by a run that was killed
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
@@ -53,10 +53,10 @@ def ray_head(folder: Path, variables: dict[str, str], cpus: int, *, metrics: boo
         **variables,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the node takes the loopback address
-        "RAY_metrics_report_interval_ms": "1000",  # what a laptop runs is short
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # otherwise the node does not use the loopback address
+        "RAY_metrics_report_interval_ms": "1000",  # runs on a laptop are short
         "RAY_enable_metrics_collection": str(int(metrics)),
-        **WITHOUT_METRICS,  # the monitor's and the dashboard's, which nobody asks for
+        **WITHOUT_METRICS,  # those of the monitor and the dashboard, which are not needed
         "PATH": os.pathsep.join([str(RAY.parent), os.environ["PATH"]]),  # where jobs find their python
     }
     dashboard, agent, metrics_port = free_port(), free_port(), free_port()
@@ -75,7 +75,7 @@ def ray_head(folder: Path, variables: dict[str, str], cpus: int, *, metrics: boo
         start_new_session=True,
     )
     try:
-        for port in (dashboard, agent):  # the agent is what runs jobs
+        for port in (dashboard, agent):  # the agent runs the jobs
             wait_for(port, process, log)
         metrics_url = f"http://127.0.0.1:{metrics_port}/metrics" if metrics else None
         yield Head(f"http://127.0.0.1:{dashboard}", metrics_url, environment)

@@ -1,4 +1,4 @@
-"""Logs that only their owner can read, whatever the umask and whatever was there before."""
+"""Open logs that only their owner can read, whatever the umask and the mode of an older file."""
 
 import os
 from pathlib import Path

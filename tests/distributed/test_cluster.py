@@ -49,7 +49,7 @@ def _listening(session: str) -> dict[str, str]:
 @pytest.mark.usefixtures("local_ray")
 def test_everything_that_a_local_ray_starts_listens_on_the_loopback_address():
     assert ray.nodes()[0]["NodeManagerAddress"] == "127.0.0.1"
-    session = Path(ray._private.worker._global_node.get_session_dir_path()).name
+    session = ray.get_runtime_context().get_session_name()
     listening = _listening(session)
     assert any("gcs_server" in command for command in listening.values())
     open_to_others = {a: c for a, c in listening.items() if not _address(a.partition(":")[0]).is_loopback}

@@ -27,7 +27,7 @@ def _rows(reader, order, lanes, first_step, steps):
 @pytest.mark.usefixtures("local_ray")
 def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "TASKS_AHEAD", 2)  # several executions in a few epochs
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 320)  # and several blocks in a read
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 320)  # and several blocks in a read task
     ray.data.DataContext.get_current().execution_options.preserve_order = False  # as in a worker that just started
     source = write_numbered_shards(str(tmp_path), [10, 3, 17, 1])
     order = ImageOrder(source.counts, seed=5, lanes=4, shuffle_window=8)
@@ -42,7 +42,7 @@ def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_stream_with_fewer_reads_than_readers_gives_its_rows(tmp_path):
+def test_a_stream_with_fewer_read_tasks_than_readers_yields_its_rows(tmp_path):
     source = write_numbered_shards(str(tmp_path), [4])
     order = ImageOrder(source.counts, seed=0, lanes=1, shuffle_window=100)
     read = StreamedImages(source, memory=2**20, readers=3, cpus=0.5).open(
@@ -53,8 +53,8 @@ def test_a_stream_with_fewer_reads_than_readers_gives_its_rows(tmp_path):
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_tasks_blocks_are_full_and_hold_what_was_read(tmp_path):
-    """They are read into the same memory one after another, so none may wait for the next."""
+def test_the_blocks_of_a_read_task_are_full_and_hold_what_was_read(tmp_path):
+    """They are decoded into the same array one after another, so each must be copied before the next."""
     source = write_numbered_shards(str(tmp_path), [10, 3, 17, 6])
     tasks = [[Segment(0, 0, 10), Segment(1, 0, 3)], [Segment(2, 0, 17)], [Segment(3, 2, 6)]]
     blocks = ray.get(segment_dataset(source, tasks, 4, None, 1.0).to_numpy_refs())
@@ -65,7 +65,7 @@ def test_a_tasks_blocks_are_full_and_hold_what_was_read(tmp_path):
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_streams_that_nobody_takes_from_leave_their_cpus_to_others(tmp_path, monkeypatch):
+def test_streams_that_nobody_consumes_leave_their_cpus_to_others(tmp_path, monkeypatch):
     """More streams than CPUs, each with more to read than it may hold: a worker may need any of them next."""
     monkeypatch.setattr(reading, "BLOCK_BYTES", 320)
     source = write_numbered_shards(str(tmp_path), [100] * 4)

@@ -21,7 +21,7 @@ from dpt_ray.errors import StoreFailureError, UserError
 COUNTS = [10, 3, 17, 6]
 KEEP_ALL, KEEP_NOTHING = 2**30, 0
 HALF = SkipPolicy(0.5)
-ROOM = new_arrays(ImageForm(8, 1), 100)
+ALLOCATE = new_arrays(ImageForm(8, 1), 100)
 
 
 def _epoch(source, keep: int, on_unreadable) -> list[bytes]:
@@ -77,7 +77,7 @@ def test_nothing_is_tolerated_by_default(source, tmp_path):
     assert open_ledger(str(tmp_path), SkipPolicy(), source.num_images) is None
     assert not (tmp_path / LEDGER_FILE).exists()
     with pytest.raises(UserError, match=r"00001\.tar: does not exist"):
-        next(read_segment(source, Segment(1, 0, 3), ROOM, None))
+        next(read_segment(source, Segment(1, 0, 3), ALLOCATE, None))
 
 
 def test_a_store_that_does_not_answer_is_not_taken_for_damage(source, monkeypatch):
@@ -85,10 +85,10 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(source, monkeypatc
         raise StoreFailureError("the object store keeps failing", where=url)
 
     monkeypatch.setattr("dpt_ray.data.loading.source.fetch_shard", fail)
-    told = []
+    listed_shards = []
     with pytest.raises(StoreFailureError, match="keeps failing"):
-        next(read_segment(source, Segment(0, 0, 3), ROOM, told.append))
-    assert told == []
+        next(read_segment(source, Segment(0, 0, 3), ALLOCATE, listed_shards.append))
+    assert listed_shards == []
     error = StoreFailureError("a", where="b", fix="c")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (StoreFailureError, str(error))
@@ -97,7 +97,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(source, monkeypatc
 def test_a_source_of_which_nothing_can_be_read_ends(source):
     for shard in source.shards:
         Path(shard.info.url).unlink(missing_ok=True)
-    told = []
+    listed_shards = []
     with pytest.raises(UserError, match="none of 4 shards can be read"):
-        next(read_segment(source, Segment(2, 0, 3), ROOM, told.append))
-    assert [entry.where for entry in told] == [source.shards[n].info.url for n in (2, 3, 0, 1)]
+        next(read_segment(source, Segment(2, 0, 3), ALLOCATE, listed_shards.append))
+    assert [entry.where for entry in listed_shards] == [source.shards[n].info.url for n in (2, 3, 0, 1)]

@@ -6,9 +6,9 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from ray._private.ray_constants import get_runtime_env_default_excludes
-from ray._private.runtime_env.packaging import create_package
 from rendering import REPOSITORY
+
+from dpt_ray.distributed.ray_internals import package_working_dir
 
 SECRETS = (
     ".env",
@@ -75,7 +75,7 @@ def checkout(tmp_path) -> Path:
 
 
 def _uploaded(checkout: Path, package: Path, *, include_gitignore: bool) -> set[str]:
-    create_package(str(checkout), package, include_gitignore, excludes=get_runtime_env_default_excludes())
+    package_working_dir(str(checkout), package, include_gitignore=include_gitignore)
     with ZipFile(package) as archive:
         assert not [entry for entry in archive.namelist() if archive.read(entry) == b"planted"]
         return set(archive.namelist())

@@ -155,8 +155,8 @@ def test_rewording_every_title_changes_nothing_but_words(finished, tmp_path, mon
 
     original = Step.__init__
 
-    def reworded(self, title, settings, parents):
-        original(self, f"prose {next(titles)}", settings, parents)
+    def reworded(self, title, parents):
+        original(self, f"prose {next(titles)}", parents)
 
     monkeypatch.setattr(Step, "__init__", reworded)
     for stage in STAGE_NAMES:

@@ -33,7 +33,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_fails(tmp_path):
     training = tmp_path / run.classifier.name / run.classifier.fingerprint
     job = start_job("sample", tmp_path, OFTEN_ENOUGH_TO_KILL)
     output = _kill_when(job, lambda: _has_checkpoint(training), signal.SIGINT)
-    assert output.endswith("interrupted: the same command goes on from here\n")
+    assert output.endswith("interrupted: run the same command again to resume\n")
     assert job.returncode == INTERRUPTED
 
 

@@ -318,8 +318,8 @@ def test_all_16_bit_images_of_both_splits_get_one_level_of_white_and_it_is_told(
         brightest = []
         for shard in index.shards:
             form = image_form(config.data)
-            (piece,) = read_rows(SourceShard(shard), range(shard.samples), form, new_arrays(form, 9))
-            brightest += piece["image"].max((1, 2, 3)).tolist()
+            (block,) = read_rows(SourceShard(shard), range(shard.samples), form, new_arrays(form, 9))
+            brightest += block["image"].max((1, 2, 3)).tolist()
         expected = [largest // 16 for largest in levels] * 3
         assert np.abs(np.sort(brightest) - np.sort(expected)).max() <= 20  # of four or more pixels the mean
         assert index.white == 4095

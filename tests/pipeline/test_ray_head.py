@@ -150,7 +150,7 @@ def test_who_cannot_join_is_told_why_in_a_line_and_in_time(head, tmp_path):
     dashboard, gcs = url.partition("//")[2], environment["GCS"]
     cases = {
         "is the port of a dashboard or job server": (dashboard, without),
-        "that cluster asks for a token, and this process gives none; set RAY_AUTH_MODE=token": (gcs, without),
+        "that cluster requires a token, and this process sends none; set RAY_AUTH_MODE=token": (gcs, without),
         "that cluster refuses the token": (gcs, environment | {"RAY_AUTH_TOKEN_PATH": str(wrong)}),
         "RAY_AUTH_MODE is token, and no token can be read": (gcs, without | {"RAY_AUTH_MODE": "token"}),
         "": (gcs, environment),

@@ -5,7 +5,6 @@ that a stranger could bring along: Ray of the same version, HTTP and gRPC.
 """
 
 import http.client
-import importlib
 import json
 import os
 import stat
@@ -114,14 +113,11 @@ def ray_methods() -> list[str]:
     Left out is the one by which nodes exchange what they know: in Ray 2.60 a call of it without the header that names a
     node ends the process before the token is asked for (docs/security.md).
     """
-    import ray.core.generated
+    from dpt_ray.distributed.ray_internals import protocol_services
 
     methods = {"/ray.rpc.ObjectManagerService/Push", "/ray.rpc.ObjectManagerService/Pull"}
-    (folder,) = ray.core.generated.__path__
-    for file in Path(folder).glob("*_pb2.py"):
-        module = importlib.import_module(f"ray.core.generated.{file.stem}")
-        for service in module.DESCRIPTOR.services_by_name.values():
-            methods |= {f"/{service.full_name}/{method.name}" for method in service.methods}
+    for service in protocol_services():
+        methods |= {f"/{service.full_name}/{method.name}" for method in service.methods}
     return sorted(method for method in methods if not method.endswith("/StartSync"))
 
 

@@ -82,7 +82,7 @@ def test_a_local_ray_is_closed_at_every_port_and_file(local_ray):
     assert folder.stat().st_mode & 0o777 == 0o700
     assert token.stat().st_mode & 0o777 == 0o600
     assert os.environ["RAY_AUTH_MODE"] == "token"
-    assert Path(ray._private.worker._global_node.get_session_dir_path()).is_relative_to(folder)
+    assert Path(ray.get_runtime_context().get_temp_dir()).is_relative_to(folder)
     used = files_in_use(process for process in processes if process.pid != os.getpid())
     assert any(path.startswith(f"{folder}/") and "/sockets/" in path for path in used)
     assert not [path for path in used if path.startswith("@")]  # a socket that no folder protects

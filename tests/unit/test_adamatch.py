@@ -33,17 +33,17 @@ def test_the_threshold_is_relative_to_confidence_on_labelled_images():
     algorithm = make_adamatch(threshold=0.9)
     labelled = torch.tensor([[0.9, 0.1], [0.3, 0.7]])  # mean confidence 0.8: the threshold is 0.72
     weak = torch.tensor([[0.75, 0.25], [0.25, 0.75], [0.7, 0.3], [0.3, 0.7]])  # their mean is uniform
-    lesson = algorithm.teach(Views(labelled, weak, torch.arange(4)))
-    assert lesson.metrics["threshold"].item() == pytest.approx(0.72)
-    assert lesson.weight.tolist() == [1, 1, 0, 0]
-    assert lesson.target.tolist() == [0, 1, 0, 1]
+    targets = algorithm.compute_targets(Views(labelled, weak, torch.arange(4)))
+    assert targets.metrics["threshold"].item() == pytest.approx(0.72)
+    assert targets.weight.tolist() == [1, 1, 0, 0]
+    assert targets.target.tolist() == [0, 1, 0, 1]
 
 
 def test_targets_are_those_of_aligned_predictions():
     algorithm = make_adamatch(threshold=0.0, hard_labels=False)
     weak = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
-    lesson = algorithm.teach(Views(torch.tensor([[0.5, 0.5]]), weak, torch.arange(2)))
-    torch.testing.assert_close(lesson.target, torch.tensor([[3 / 4, 1 / 4], [1 / 3, 2 / 3]]), rtol=1e-4, atol=0)
+    targets = algorithm.compute_targets(Views(torch.tensor([[0.5, 0.5]]), weak, torch.arange(2)))
+    torch.testing.assert_close(targets.target, torch.tensor([[3 / 4, 1 / 4], [1 / 3, 2 / 3]]), rtol=1e-4, atol=0)
 
 
 def test_all_statistics_are_in_the_checkpoint():

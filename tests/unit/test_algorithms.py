@@ -34,7 +34,7 @@ def test_the_loss_is_finite_and_gradients_reach_the_student_alone(name):
     algorithm = make(name)
     confident = logits_of([0.98, 0.01, 0.01], [0.01, 0.98, 0.01])
     unsure = logits_of([0.4, 0.3, 0.3], [0.2, 0.5, 0.3])
-    blocks = {"none": [], "weak": [confident], "strong": [confident, unsure]}[algorithm.student]
+    blocks = {"none": [], "weak": [confident], "strong": [confident, unsure]}[algorithm.consistency_view]
     model = FixedLogits(logits_of([0.2, 0.4, 0.4]), *blocks)
     batches = {"labelled": make_batch(1, [2]), "unlabelled": make_batch(2, first_seed=9)}
     objective = make_objective(algorithm)
@@ -46,7 +46,7 @@ def test_the_loss_is_finite_and_gradients_reach_the_student_alone(name):
     learns = model.logits.grad.abs().sum(1) > 0
     assert (
         learns.tolist()
-        == {"none": [True], "weak": [True] * 3, "strong": [True, False, False, True, True]}[algorithm.student]
+        == {"none": [True], "weak": [True] * 3, "strong": [True, False, False, True, True]}[algorithm.consistency_view]
     )
     assert not any(value.requires_grad for value in metrics.values())
     assert not list(algorithm.parameters())
@@ -56,9 +56,11 @@ def test_the_loss_is_finite_and_gradients_reach_the_student_alone(name):
 def test_labels_of_unlabelled_images_are_never_read(name):
     losses = []
     for label in (UNKNOWN_LABEL, 1):
-        student = [logits_of([0.9, 0.05, 0.05])] * (1 if make(name).student == "weak" else 2)
+        unlabelled = [logits_of([0.9, 0.05, 0.05])] * (1 if make(name).consistency_view == "weak" else 2)
         batches = {"labelled": make_batch(1, [1]), "unlabelled": make_batch(1, [label], first_seed=9)}
-        losses.append(make_objective(make(name))(FixedLogits(logits_of([0.2, 0.4, 0.4]), *student), batches)[0].item())
+        losses.append(
+            make_objective(make(name))(FixedLogits(logits_of([0.2, 0.4, 0.4]), *unlabelled), batches)[0].item()
+        )
     assert losses[0] == losses[1]
 
 
@@ -67,27 +69,27 @@ def test_weights_are_shares_and_confident_images_count_at_least_as_much(name):
     algorithm = make(name)
     sure, unsure = torch.eye(3) * 0.985 + 0.005, torch.eye(3) * 0.1 + 0.3  # balanced, so that alignment does nothing
     q = torch.cat([sure, unsure])
-    lesson = algorithm.teach(Views(labelled=q, weak=q, index=torch.arange(6)))
-    assert lesson.target.tolist() == [0, 1, 2] * 2
-    assert ((lesson.weight >= 0) & (lesson.weight <= 1)).all()
-    assert lesson.weight.tolist() == sorted(lesson.weight.tolist(), reverse=True)
+    targets = algorithm.compute_targets(Views(labelled=q, weak=q, index=torch.arange(6)))
+    assert targets.target.tolist() == [0, 1, 2] * 2
+    assert ((targets.weight >= 0) & (targets.weight <= 1)).all()
+    assert targets.weight.tolist() == sorted(targets.weight.tolist(), reverse=True)
 
 
 def test_fixmatch_counts_confidence_from_its_threshold_on():
     algorithm = make("fixmatch", threshold=0.75)
     q = torch.tensor([[0.75, 0.25, 0.0], [0.2, 0.7, 0.1], [0.0, 0.1, 0.9]])
-    lesson = algorithm.teach(Views(q, q, torch.arange(3)))
-    assert lesson.weight.tolist() == [1, 0, 1]
-    assert lesson.target.tolist() == [0, 1, 2]
+    targets = algorithm.compute_targets(Views(q, q, torch.arange(3)))
+    assert targets.weight.tolist() == [1, 0, 1]
+    assert targets.target.tolist() == [0, 1, 2]
     assert FixMatch.Settings().threshold == 0.95
 
 
 def test_pseudo_labels_loss_rises_over_its_share_of_the_training():
     algorithm = make("pseudo_label", warmup_share=0.4)  # 4 of 10 steps
     q = torch.tensor([[0.97, 0.02, 0.01]])
-    scales = [float(algorithm.teach(Views(q, q, torch.arange(1))).scale) for _ in range(6)]
+    scales = [float(algorithm.compute_targets(Views(q, q, torch.arange(1))).scale) for _ in range(6)]
     assert scales == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
-    assert PseudoLabel.student == "weak"
+    assert PseudoLabel.consistency_view == "weak"
 
 
 def test_pseudo_labels_student_is_the_weak_view_itself():
@@ -105,7 +107,7 @@ def test_supervised_uses_the_labelled_batch_alone():
     loss, metrics = make_objective(make("supervised"))(model, {"labelled": make_batch(2, [1, 0])})
     assert loss.item() == pytest.approx(-(math.log(0.8) + math.log(0.5)) / 2)
     assert set(metrics) == {"loss", "labelled_loss"}
-    assert Supervised.student == "none"
+    assert Supervised.consistency_view == "none"
     config = ClassifierConfig(algorithm=AlgorithmConfig(name="supervised"), labelled_batch=32, unlabelled_batch=64)
     assert images_per_step(config) == 32
 

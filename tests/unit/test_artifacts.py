@@ -42,7 +42,12 @@ class Toy(Step[ToyFacts]):
     made: list[str]
 
     def __init__(self, title: str, settings: dict[str, Any], **parents: Step):
-        super().__init__(title, settings, parents)
+        self._settings = settings
+        super().__init__(title, parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self._settings
 
     def make(self, context: StepContext) -> ToyFacts:
         self.made.append(self.title)
@@ -494,7 +499,7 @@ class Value(Facts):
 
 
 class Noted(graph.Step):
-    name = "noted"
+    name, settings = "noted", {}
     facts_type = Value
 
     def make(self, context):
@@ -504,7 +509,7 @@ class Noted(graph.Step):
 
 
 graph.ray_cluster.connect = lambda config: None
-step = Noted("noted", {}, {})
+step = Noted("noted", {})
 print("ready", flush=True)
 sys.stdin.readline()
 print(graph.make_all([step], ArtifactStore(sys.argv[1]), ClusterConfig(), lambda line: None)[step].facts["value"])

@@ -155,7 +155,7 @@ def test_without_a_command_the_help_is_no_success(capsys):
 @pytest.mark.parametrize(
     ("raised", "status", "line"),
     [
-        (KeyboardInterrupt(), INTERRUPTED, "interrupted: the same command goes on from here"),
+        (KeyboardInterrupt(), INTERRUPTED, "interrupted: run the same command again to resume"),
         (ZeroDivisionError("of the test"), FAILURE, "error: ZeroDivisionError: of the test"),
         (OSError(28, "No space left on device", "/full/file"), USER_MISTAKE, "error: "),
     ],

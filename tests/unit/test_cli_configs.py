@@ -101,6 +101,17 @@ def test_a_wheel_holds_every_configuration(installed):
     assert listed(installed / "dpt_ray" / "configs") == listed(REPOSITORY / "configs")
 
 
+def test_a_wheel_holds_what_pages_are_made_of(installed):
+    templates = "dpt_ray/report/templates"
+    assert sorted(path.name for path in (REPOSITORY / templates).iterdir()) == sorted(os.listdir(installed / templates))
+    page = "from dpt_ray.report import content, page; print(page.render(content.Report('a', '')))"
+    done = subprocess.run(
+        [sys.executable, "-c", page], cwd=installed, env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "<h1>a</h1>" in done.stdout
+
+
 @pytest.mark.parametrize("words", [["run", "--config", "digits"], ["tune", "--config", "guidance_scale"]])
 def test_an_installed_wheel_plans_a_shipped_configuration_in_an_empty_folder(installed, folder, words):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

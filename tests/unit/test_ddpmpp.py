@@ -51,7 +51,7 @@ def test_attention_stands_where_the_paper_has_it():
     assert places(model.decoder) == [10]  # five at 8, one that doubles, the last of five at 16
     assert [block.resample for block in model.decoder] == [None] * 5 + ["up"] + [None] * 5 + ["up"] + [None] * 5
     every = [*model.encoder, *model.bottom, *model.decoder]
-    assert [block.place for block in every] == list(range(len(every)))
+    assert [block.dropout_index for block in every] == list(range(len(every)))
     assert {block.dropout for block in every} == {0.13}
     assert {module.eps for module in model.modules() if isinstance(module, nn.GroupNorm)} == {1e-6}
     assert {module.num_groups for module in model.modules() if isinstance(module, nn.GroupNorm)} == {32}
@@ -69,7 +69,7 @@ def test_output_has_the_shape_of_the_image_and_every_parameter_is_used():
 def test_at_first_the_output_is_nearly_zero_and_blocks_are_their_skip_connections():
     model = small()
     assert model(*inputs()).abs().max() < 1e-3
-    block = Block(8, 8, 32, place=0, dropout=0.0)
+    block = Block(8, 8, 32, dropout_index=0, dropout=0.0)
     x = torch.randn(2, 8, 4, 4)
     torch.testing.assert_close(block(x, torch.randn(2, 32), None), x * SKIP_SCALE, atol=1e-3, rtol=0)
     bound = {name: p.abs().max() for name, p in SelfAttention(64).named_parameters()}
@@ -88,7 +88,7 @@ def test_noise_embedding_is_sines_then_cosines_down_to_the_longest_period():
 
 @pytest.mark.parametrize("resample", ["down", "up"])
 def test_resampling_is_by_squares_of_four_pixels_before_the_convolution(resample):
-    block = awake(Block(8, 8, 32, place=0, dropout=0.0, resample=resample))
+    block = awake(Block(8, 8, 32, dropout_index=0, dropout=0.0, resample=resample))
     nn.init.zeros_(block.conv_out.weight)
     nn.init.zeros_(block.conv_out.bias)
     x = torch.randn(2, 8, 4, 4)

@@ -15,7 +15,7 @@ GUIDE = sorted(page for page in (DOCS / "guide").rglob("*.md") if page != DOCS /
 OF_PAST_RELEASES = {"CHANGELOG.md"}
 """Names files as they were called at the time."""
 
-LONG_LINES = {"CHANGELOG.md", "docs/reference/settings.md", "docs/security.md"}
+LONG_LINES = {"CHANGELOG.md", "docs/reference/settings.md"}
 """Settings are generated, with each description on one line."""
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

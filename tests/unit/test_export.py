@@ -337,7 +337,7 @@ def test_what_is_no_export_is_refused_by_name(run, generator_folder, classifier_
     weights = bytearray((copy / WEIGHTS_FILE).read_bytes())
     weights[-1] ^= 1
     (copy / WEIGHTS_FILE).write_bytes(weights)
-    assert "its content is not the one that was exported (checksum)" in told(dpt_ray.load_generator, str(copy))
+    assert "its checksum is not that of the exported file" in told(dpt_ray.load_generator, str(copy))
     config = json.loads((copy / CONFIG_FILE).read_text())
     for change, complaint in (
         ({"format": "other"}, "is no configuration of an exported generator"),

@@ -11,15 +11,15 @@ def make_flexmatch(num_unlabelled: int = 10, threshold: float = 0.9) -> FlexMatc
     return FlexMatch(FlexMatch.Settings(threshold=threshold), Task(3, num_unlabelled, total_steps=10))
 
 
-def teach(algorithm: FlexMatch, q: list[list[float]], index: list[int]):
+def targets_of(algorithm: FlexMatch, q: list[list[float]], index: list[int]):
     probabilities = torch.tensor(q)
-    return algorithm.teach(Views(probabilities, probabilities, torch.tensor(index)))
+    return algorithm.compute_targets(Views(probabilities, probabilities, torch.tensor(index)))
 
 
 def test_every_image_counts_before_anything_is_learned():
     algorithm = make_flexmatch()
     assert algorithm.thresholds().tolist() == [0, 0, 0]
-    assert teach(algorithm, [[0.34, 0.33, 0.33]], [0]).weight.tolist() == [1]
+    assert targets_of(algorithm, [[0.34, 0.33, 0.33]], [0]).weight.tolist() == [1]
 
 
 def test_thresholds_while_most_images_are_unlearned():
@@ -39,22 +39,22 @@ def test_thresholds_once_the_best_class_outnumbers_the_unlearned():
 
 def test_confident_predictions_are_remembered_and_others_leave_what_was_known():
     algorithm = make_flexmatch()
-    teach(algorithm, [[0.95, 0.03, 0.02], [0.1, 0.2, 0.7]], [4, 7])
+    targets_of(algorithm, [[0.95, 0.03, 0.02], [0.1, 0.2, 0.7]], [4, 7])
     assert algorithm.learned.tolist() == [UNLEARNED] * 4 + [0] + [UNLEARNED] * 5
-    teach(algorithm, [[0.5, 0.3, 0.2], [0.02, 0.95, 0.03]], [4, 7])  # image 4 is unsure now
+    targets_of(algorithm, [[0.5, 0.3, 0.2], [0.02, 0.95, 0.03]], [4, 7])  # image 4 is unsure now
     assert algorithm.learned[[4, 7]].tolist() == [0, 1]
-    teach(algorithm, [[0.0, 0.0, 1.0]], [4])  # another confident prediction takes its place
+    targets_of(algorithm, [[0.0, 0.0, 1.0]], [4])  # another confident prediction takes its place
     assert algorithm.learned[[4, 7]].tolist() == [2, 1]
 
 
 def test_the_mask_is_that_of_the_memory_before_the_step():
     algorithm = make_flexmatch(num_unlabelled=2)
-    lesson = teach(algorithm, [[0.95, 0.03, 0.02], [0.4, 0.3, 0.3]], [0, 1])
-    assert lesson.weight.tolist() == [1, 1]
-    lesson = teach(algorithm, [[0.95, 0.03, 0.02], [0.4, 0.3, 0.3]], [0, 1])
-    assert lesson.weight.tolist() == [1, 0]  # class 0 is learned as far as any: its threshold is 0.9 now
-    lesson = teach(algorithm, [[0.3, 0.4, 0.3]], [1])
-    assert lesson.weight.tolist() == [1]  # class 1 is not learned: its threshold is 0
+    targets = targets_of(algorithm, [[0.95, 0.03, 0.02], [0.4, 0.3, 0.3]], [0, 1])
+    assert targets.weight.tolist() == [1, 1]
+    targets = targets_of(algorithm, [[0.95, 0.03, 0.02], [0.4, 0.3, 0.3]], [0, 1])
+    assert targets.weight.tolist() == [1, 0]  # class 0 is learned as far as any: its threshold is 0.9 now
+    targets = targets_of(algorithm, [[0.3, 0.4, 0.3]], [1])
+    assert targets.weight.tolist() == [1]  # class 1 is not learned: its threshold is 0
 
 
 def test_the_memory_is_in_the_checkpoint():

@@ -1,19 +1,24 @@
 """Files of other networks are refused by name, in one line, before anything is taken from them."""
 
+import json
+import struct
+
 import pytest
 import torch
+from encoder_folders import save_msn
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, SamplingConfig
 from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.state import ForeignCheckpointError
-from dpt_ray.core.weights import save_network
+from dpt_ray.core.weights import MAX_HEADER_BYTES, save_network
 from dpt_ray.data.storage.stores import write_bytes
 from dpt_ray.errors import UserError
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator, generator_file
+from dpt_ray.networks.pretrained.encoders import open_encoder
 from dpt_ray.networks.snapshots import snapshot_files
 
 FORM = {"image_size": 8, "channels": 1, "num_classes": 3}
@@ -52,7 +57,7 @@ def test_a_file_of_another_kind_says_what_it_is(tmp_path):
     classifier.write_bytes(save_network(network, described))
     assert "holds a classifier, not a generator" in one_line(Generator, str(classifier))
     classifier.write_bytes(save_network(network, {"model": "mine"}))
-    assert "not a network file: it does not say what it is" in one_line(Generator, str(classifier))
+    assert "not a network file: its metadata name no kind of network" in one_line(Generator, str(classifier))
     classifier.write_bytes(save_network(network, {**described, "num_classes": 4}))
     assert "does not fit its own description (with head.bias of shape (3,), not (4,))" in one_line(
         Classifier, str(classifier)
@@ -95,7 +100,7 @@ def test_snapshots_of_another_network_are_refused(tmp_path):
 def test_a_generator_without_label_dropout_is_not_guided(tmp_path):
     generator = Generator(written(tmp_path, label_dropout=0.0))
     told = one_line(generator.draw, SamplingConfig(guidance_scale=0.4, steps=2), 0, [(0, 0)])
-    assert "was trained without label dropout, so a guidance scale of 0.4 means nothing" in told
+    assert "was trained without label dropout, so it cannot be sampled with a guidance scale of 0.4" in told
     assert "guidance_scale=0" in told
     assert generator.draw(SamplingConfig(guidance_scale=0, steps=2), 0, [(0, 0)]).shape == (1, 1, 8, 8)
 
@@ -107,3 +112,33 @@ def test_guidance_over_edms_preset_is_refused_with_the_settings():
     assert told.startswith("--set sampling.guidance_scale=0.4: sampling.guidance_scale above 0 needs a generator")
     assert "set sampling.guidance_scale=0 or give stage2.label_dropout" in told
     load_config(None, [*given, "sampling.guidance_scale=0.4", "stage2.label_dropout=0.1"])
+
+
+def with_header(header: bytes) -> bytes:
+    """Return a safetensors file with this header and four bytes of tensors."""
+    return struct.pack("<Q", len(header)) + header + bytes(4)
+
+
+def test_headers_of_safetensors_are_bounded_in_every_kind_of_file(tmp_path):
+    whole = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    largest, larger = (with_header(whole.ljust(size)) for size in (MAX_HEADER_BYTES, MAX_HEADER_BYTES + 8))
+    _, state = training()
+    folder = save_msn(tmp_path / "encoder")
+    for content, told in ((largest, False), (larger, True)):
+        (tmp_path / NETWORK_FILE).write_bytes(content)
+        (tmp_path / "encoder" / "model.safetensors").write_bytes(content)
+        words = "its header has 16,777,224 bytes, at most 16,777,216"
+        assert (words in one_line(Classifier, str(tmp_path / NETWORK_FILE))) == told
+        assert (words in one_line(open_encoder, folder, crop=8, blocks=1)) == told
+        with pytest.raises(ForeignCheckpointError) as caught:
+            state.load_bytes(content)
+        assert (words in str(caught.value)) == told
+
+
+@pytest.mark.parametrize("shape", [[0, 2**63 - 1, 2], [2**32, 2**32], [2**63], [-1], [0.5], [True], "1"])
+def test_shapes_that_no_tensor_has_are_one_line(tmp_path, shape):
+    header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    (tmp_path / NETWORK_FILE).write_bytes(with_header(header))
+    assert "not a network file" in one_line(Classifier, str(tmp_path / NETWORK_FILE))
+    with pytest.raises(ForeignCheckpointError):
+        training()[1].load_bytes(with_header(header))

@@ -1,4 +1,4 @@
-"""Ways to spread a generator's training give one and the same: workers, shards of the network, parts of a step."""
+"""Ways to spread a generator's training give one result: workers, sharding, gradient accumulation."""
 
 import socket
 from itertools import islice
@@ -54,7 +54,9 @@ def read(segment: Segment) -> list[dict[str, np.ndarray]]:
     return [{"image": images.astype(np.uint8), "label": rows % CLASSES, "confidence": confidence}]
 
 
-def trained(name: str, *, rank: int = 0, workers: int = 1, sharded: bool = False, parts: int = 1) -> dict[str, object]:
+def trained(
+    name: str, *, rank: int = 0, workers: int = 1, sharded: bool = False, accumulation: int = 1
+) -> dict[str, object]:
     """Train, stop at a checkpoint, go on from it in a new state; return the curve and everything that is stored."""
     losses: list[float] = []
     checkpoint = b""
@@ -68,7 +70,7 @@ def trained(name: str, *, rank: int = 0, workers: int = 1, sharded: bool = False
         elif workers > 1:
             network = DistributedDataParallel(state.model)
         network.train()
-        losses += steps_of(name, state, network, range(first, first + steps), rank, workers, parts)
+        losses += steps_of(name, state, network, range(first, first + steps), rank, workers, accumulation)
         checkpoint = state.to_bytes()
     held = sum(value.numel() for value in map(own, state.ema.model.state_dict().values()))
     network_file = generator_file(CONFIGS[name], FORM, state)
@@ -80,14 +82,15 @@ def own(value: torch.Tensor) -> torch.Tensor:
 
 
 def steps_of(
-    name: str, state: TrainState, network: torch.nn.Module, steps: range, rank: int, workers: int, parts: int
+    name: str, state: TrainState, network: torch.nn.Module, steps: range, rank: int, workers: int, accumulation: int
 ) -> list[float]:
     order = ImageOrder([ROWS], seed=1, lanes=LANES, shuffle_window=100)
     lanes = worker_lanes(LANES, rank, workers)
     batches = training_batches({"images": Feed(order, read, BATCH)}, lanes=lanes, seed=2, first_step=steps.start)
     losses = []
     for batch in islice(batches, len(steps)):
-        metrics = train_step(state, network, batch, CONFIGS[name].optimizer.gradient_clip, parts=parts)
+        clip = CONFIGS[name].optimizer.gradient_clip
+        metrics = train_step(state, network, batch, clip, gradient_accumulation=accumulation)
         state.images_seen += BATCH
         for average in state.power_averages:
             average.update(state.model, state.images_seen - BATCH, state.images_seen)
@@ -95,8 +98,8 @@ def steps_of(
     return losses
 
 
-SPREAD = [(name, options) for name in CONFIGS for options in ({}, {"parts": 2}, {"sharded": True})]
-SPREAD.append(("uvit", {"sharded": True, "parts": 2}))
+SPREAD = [(name, options) for name in CONFIGS for options in ({}, {"accumulation": 2}, {"sharded": True})]
+SPREAD.append(("uvit", {"sharded": True, "accumulation": 2}))
 
 
 def worker(rank: int, port: int, folder: str) -> None:
@@ -138,8 +141,8 @@ def load(data: bytes) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_parts_of_a_step_add_up_to_it(alone, name):
-    made = trained(name, parts=4)
+def test_accumulated_gradients_add_up_to_those_of_a_whole_step(alone, name):
+    made = trained(name, accumulation=4)
     assert_same(made, made["losses"], alone[name])
 
 
@@ -157,9 +160,9 @@ def test_rows_keep_their_random_numbers_when_a_batch_is_cut():
     lanes = range(LANES)
     feeds = {"images": Feed(ImageOrder([ROWS], seed=1, lanes=LANES, shuffle_window=100), read, BATCH)}
     whole, cut = (next(training_batches(feeds, lanes=lanes, seed=2))["images"] for _ in range(2))
-    parts = cut.parts(2)
-    torch.testing.assert_close(torch.cat([part.random.normal(2) for part in parts]), whole.random.normal(2))
-    torch.testing.assert_close(torch.cat([part.confidence for part in parts]), whole.confidence)
-    assert [len(part) for part in parts] == [BATCH // 2] * 2
+    shares = cut.split(2)
+    torch.testing.assert_close(torch.cat([part.random.normal(2) for part in shares]), whole.random.normal(2))
+    torch.testing.assert_close(torch.cat([part.confidence for part in shares]), whole.confidence)
+    assert [len(part) for part in shares] == [BATCH // 2] * 2
     with pytest.raises(ValueError, match="4 random streams cannot be cut into 3"):
-        whole.parts(3)
+        whole.split(3)

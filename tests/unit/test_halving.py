@@ -8,7 +8,7 @@ import ray
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed import cluster
-from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.tuning import GroupedHalving, Halving, LooksSoFar
 from dpt_ray.errors import UserError
 
@@ -57,7 +57,7 @@ def test_the_final_result_is_no_look():
 
 
 def test_a_look_is_due_once_where_its_share_is_passed():
-    looks = Looks((0.25, 0.5), lambda network: 0.0, lambda share, score: None)
+    looks = EvaluationCallback((0.25, 0.5), lambda network: 0.0, lambda share, score: None)
     rows = [looks.due(before, before + 10, 100) for before in range(0, 100, 10)]
     assert rows == [None, None, 0.25, None, 0.5, None, None, None, None, None]
     assert looks.due(0, 80, 100) == 0.5
@@ -71,7 +71,7 @@ def of(monkeypatch):
         have = {"CPU": cpus, "GPU": gpus, "object_store_memory": 1e9}
         monkeypatch.setattr(ray, "cluster_resources", lambda: have)
 
-    monkeypatch.setattr(cluster, "_parts", 1)
+    monkeypatch.setattr(cluster, "_runs", 1)
     return set_resources
 
 
@@ -93,7 +93,7 @@ def test_as_many_runs_as_the_cluster_has_room_for(of, cpus, gpus, config, runs):
     of(cpus, gpus)
     settings = ClusterConfig(**config)
     assert cluster.concurrent_runs(settings, wanted=10) == runs
-    cluster.use_part_of(runs)
+    cluster.share_cluster(runs)
     training, inference = cluster.training_resources(settings), cluster.inference_resources(settings)
     # All trainings at once leave room for the largest single task, which then ends by itself.
     held = runs * training.processes * training.cpus

@@ -318,7 +318,7 @@ def test_other_weights_are_refused_by_name(tmp_path):
     narrow = {"norm.bias": torch.zeros(DIM - 1)}
     assert "norm.bias of shape (15,), not (16,)" in complaint(tmp_path, weights | narrow)
     assert "17 positions are not" in complaint(tmp_path, weights | {"pos_embed": torch.zeros(1, 17, DIM)})
-    assert "no U-ViT's form" in complaint(tmp_path, weights | {"pos_embed": torch.zeros(17, DIM)})
+    assert "do not have the shapes of a U-ViT" in complaint(tmp_path, weights | {"pos_embed": torch.zeros(17, DIM)})
 
 
 def test_heads_are_asked_for_where_the_width_does_not_tell(tmp_path):

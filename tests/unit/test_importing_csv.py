@@ -44,6 +44,14 @@ def test_whole_numbers_with_a_list_of_names(root):
     assert labels_of(images) == {"1": 1, "2": 0}
 
 
+def test_names_of_any_length_are_told_by_their_beginnings(root):
+    long = "x" * 130_000
+    found = describe("train", table(root, f"file,label\n1.png,a\n2.png,b\n{long},a\n{long},a\n{long},a\n"))
+    told = [*map(str, found.refused), *(entry.name for entry in found.ignored)]
+    assert sum("x" * 100 in text for text in told) == 3
+    assert all(len(text) < 2000 for text in told)
+
+
 def test_columns_can_be_named_and_a_missing_one_is_answered_with_those_there_are(root):
     data = table(root, "Image Path , species\n1.png,cat\n2.png,dog\n")
     named = data.model_copy(update={"image_column": "Image Path", "label_column": "species"})
@@ -144,7 +152,7 @@ def test_a_row_with_more_or_fewer_fields_is_one_line(root):
         table(root, "file,label\n1.png\n")
     )
     several = 'note,file,label\n"x\ny",1.png,cat\nz,2.png\nz,2.png,cat,\nz,3.png,dog\n'
-    assert "row 2 (line 4) has 2 fields but the header has 3 (1 more rows have another number of fields, too)" in (
+    assert "row 2 (line 4) has 2 fields but the header has 3 (1 more rows have a wrong number of fields)" in (
         complaint(table(root, several))
     )
 

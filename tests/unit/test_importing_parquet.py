@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from importing_data import encoded, labels_of, new_place, settings, shards_of, write
 
 from dpt_ray.data.importing.detect import describe
+from dpt_ray.data.importing.parquet_file import image_leaf, open_parquet
 from dpt_ray.data.importing.parquet_metadata import read_row_groups
+from dpt_ray.data.importing.parquet_pages import walk_pages
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
@@ -179,6 +181,22 @@ def test_a_damaged_row_group_loses_its_rows_only(root):
     shards, skipped = shards_of(found, per_shard=2)
     assert [sample.key for shard in shards for sample in shard] == ["a-00000", "a-00001", "a-00004", "a-00005"]
     assert sum(entry.images for entry in skipped) == 2
+
+
+def test_arrow_gets_no_bytes_behind_a_page_whose_header_is_not_read(tmp_path):
+    content = bytearray(table({"image": pa.array([bytes(encoded(width=row + 1)) for row in range(6)])}))
+    column = pq.read_metadata(io.BytesIO(bytes(content))).row_group(0).column(0)
+    begin, size = column.dictionary_page_offset, column.total_compressed_size
+    pages = walk_pages(bytes(content[begin : begin + size]), column.num_values, "image", 1 << 20)
+    assert pages.stop == size
+    content[column.data_page_offset] = 0xFF  # the header of the second page
+    (tmp_path / "a.parquet").write_bytes(content)
+    with open_parquet(str(tmp_path / "a.parquet")) as file:
+        file.load(0, [image_leaf("image")])
+        file._chunks.seek(begin)
+        given = file._chunks.read(size)
+    read = column.data_page_offset - begin
+    assert given == content[begin : begin + read] + bytes(size - read)
 
 
 def test_names_that_are_no_text_are_damage(root):

@@ -14,8 +14,10 @@ import pytest
 from importing_data import encoded, labels_of, settings, shards_of, write
 
 from dpt_ray.data.importing.detect import describe
+from dpt_ray.data.importing.parquet_file import _check_rows, image_leaf, text_leaf
 from dpt_ray.data.importing.parquet_pages import ImplausibleFileError, walk_pages
 from dpt_ray.data.importing.thrift_compact import Reader, ThriftError
+from dpt_ray.errors import UserError
 
 SECONDS, MIB = 10, 1024
 """What a bomb may take: time, and memory beyond that of the idle process."""
@@ -182,6 +184,47 @@ def test_large_images_and_large_pages_of_real_bytes_are_read(tmp_path):
     assert [entry.reason for entry in skipped] == ["is not a readable image (cannot identify image file)"] * 2
 
 
+@pytest.mark.parametrize(("leaf", "most"), [(image_leaf, 128 << 20), (text_leaf, 32 << 20)])
+def test_a_page_is_read_up_to_a_size_or_eight_times_its_bytes(leaf, most):
+    def page(uncompressed: int, compressed: int) -> bytes:
+        """The header of a data page with one value, in Thrift's compact form, and its bytes."""
+        kind, sizes = b"\x15\x00", b"\x15" + varint(2 * uncompressed) + b"\x15" + varint(2 * compressed)
+        return kind + sizes + b"\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x00\x00" + bytes(compressed)
+
+    def varint(number: int) -> bytes:
+        return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+    limit = leaf("image").max_page
+    assert limit == most
+    few, many = 1000, most // 8 + 100
+    assert walk_pages(page(most, few), 1, "image", limit).largest == most
+    assert walk_pages(page(8 * many, many), 1, "image", limit).largest == 8 * many
+    for size, compressed in ((most + 1, few), (8 * many + 1, many)):
+        with pytest.raises(ImplausibleFileError, match=f"above {most >> 20} MiB, at most 8 times as much is read"):
+            walk_pages(page(size, compressed), 1, "image", limit)
+
+
+def test_a_footer_is_read_up_to_64_mib(tmp_path):
+    file = tmp_path / "a.parquet"
+    for size, told in (
+        (64 << 20, "not a readable Parquet file"),
+        ((64 << 20) + 1, "its footer has 64 MiB, at most 64"),
+    ):
+        with open(file, "wb") as opened:  # a hole, which takes no space
+            opened.write(b"PAR1")
+            opened.seek(4 + size)
+            opened.write(size.to_bytes(4, "little") + b"PAR1")
+        with pytest.raises(UserError, match=told):
+            describe("train", settings(str(file)))
+
+
+@pytest.mark.parametrize(("rows", "size"), [(100_000, 1), (200_000, 3_200_000)])
+def test_rows_are_believed_up_to_100_000_or_one_for_each_16_bytes(rows, size):
+    _check_rows([rows], size)
+    with pytest.raises(ImplausibleFileError, match=f"claims {rows + 1:,} rows"):
+        _check_rows([rows // 2, rows // 2 + 1], size)
+
+
 def test_labels_that_share_beginnings_are_read(tmp_path):
     label = pa.array(["class 1", "class 2", "class 1"])
     encoding = {"label": "DELTA_BYTE_ARRAY"}
@@ -226,10 +269,10 @@ def test_a_struct_is_read_as_numbers_texts_structs_and_lists():
     one: dict = {1: {}}
     everything = Reader(data, {1: {}, 2: one, 3: one, 4: {}, 5: {}, 6: {}, 7: {}})
     assert everything.read_struct() == {1: 1, 2: {1: 2}, 3: [{1: 2}, {1: 2}], 4: 3, 5: b"x", 6: [b"y"]}
-    assert (everything.place, everything.elements) == (len(data), 6)
+    assert (everything.offset, everything.elements) == (len(data), 6)
     nothing = Reader(data, {})
     assert nothing.read_struct() == {}
-    assert (nothing.place, nothing.elements) == (len(data), 4)
+    assert (nothing.offset, nothing.elements) == (len(data), 4)
     assert Reader(data, {3: {}}).read_struct() == {3: [{}, {}]}
     with pytest.raises(ThriftError, match="a field stands twice"):
         Reader(b"\x15\x02\x05\x02\x04\x00", one).read_struct()

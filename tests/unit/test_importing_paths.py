@@ -109,7 +109,7 @@ def test_a_plain_path_is_plain(text):
         ("1.png", ("'cat/1.png' is", "give /data/pets/train/cat as the folder")),
         ("cat/1", ("without their extension", "'cat/1.png'")),
         ("cat/1.jpg", ("'cat/1.png'", "the extension")),
-        ("Cat/1.PNG", ("'cat/1.png'", "capital and small letters")),
+        ("Cat/1.PNG", ("'cat/1.png'", "upper and lower case")),
         ("/home/me/9.png", ("'/home/me/9.png', which is not below /data/pets/train", "relative")),
         ("s3://bucket/9.png", ("relative",)),
         ("../9.png", ("relative",)),

@@ -21,7 +21,7 @@ from dpt_ray.data.importing.detect import describe
 from dpt_ray.data.importing.file_sets import SHARDS, find_files, list_shards
 from dpt_ray.data.importing.import_plan import missed_first
 from dpt_ray.data.importing.litter import why_passed_over
-from dpt_ray.data.importing.same_place import real_place
+from dpt_ray.data.importing.same_place import canonical_location
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
@@ -125,7 +125,7 @@ def test_class_folders_of_several_splits_are_never_one_set(root, names, deep):
     inner = ("/cat", "/dog") if deep else ("",)
     write(root, class_folders(*(name + end for name in names for end in inner)) | {"labels/1.txt": "x", "README": "x"})
     text = complaint(settings(root))
-    assert "which are splits and no classes" in text
+    assert "which are splits, not classes" in text
     for name in names:
         assert name in text.split("which are splits")[0]
         assert f"{root}/{name}" in text
@@ -139,7 +139,7 @@ def test_splits_within_a_folder_around_them_and_within_classes_are_found(root):
         settings(f"{root}/b", class_names=("cat", "dog"))
     )
     write(f"{root}/c", class_folders("train/cat", "train/dog", "other/cat", "other/dog"))
-    assert "its folder 'train' is called as a split" in complaint(settings(f"{root}/c"))
+    assert "its folder 'train' has the name of a split" in complaint(settings(f"{root}/c"))
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,12 @@ def test_every_spelling_of_a_place_is_one_place(detours):
     for url in ("s3://bucket/a/b", "memory://a/b", "/tmp/a/b", "file:///tmp/a/b"):
         scheme, mark, path = url.rpartition("://")
         spelt = scheme + mark + "/".join([*path.split("/")[:-1], *detours, path.split("/")[-1]]) + "/"
-        assert real_place(spelt) == real_place(url)
-    assert real_place("s3a://bucket/a/b") == real_place("s3://bucket/a/b") != real_place("s3://bucket/a/B")
+        assert canonical_location(spelt) == canonical_location(url)
+    assert (
+        canonical_location("s3a://bucket/a/b")
+        == canonical_location("s3://bucket/a/b")
+        != canonical_location("s3://bucket/a/B")
+    )
 
 
 # -------------------------------------------------------------------------------------------------- what is left out
@@ -260,7 +264,7 @@ def test_what_lies_beside_and_below_tables_is_listed(root):
 
 
 def test_folders_are_looked_into_up_to_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr("dpt_ray.data.importing.file_sets._MOST_FOLDERS", 3)
+    monkeypatch.setattr("dpt_ray.data.importing.file_sets._MAX_FOLDERS", 3)
     write(str(tmp_path), {"0.tar": b"x"} | {f"{number}/x.tar": b"x" for number in range(5)})
     reasons = ignored_of(find_files(str(tmp_path), SHARDS))
     assert set(reasons) == {"0/x.tar", "1/x.tar", "2/x.tar", "3/", "4/"}
@@ -362,7 +366,7 @@ def test_folders_of_texts_and_empty_folders_are_no_classes(tmp_path):
 
 
 def test_of_very_many_files_of_one_ending_a_sample_decides(root, monkeypatch):
-    monkeypatch.setattr(sniffing, "TRIED_OF_AN_ENDING", 4)
+    monkeypatch.setattr(sniffing, "TRIED_PER_EXTENSION", 4)
     read, original = [], stores.read_range
     monkeypatch.setattr(stores, "read_range", lambda url, *place: read.append(url) or original(url, *place))
     notes = {f"cat/{number}.xml": "<a/>" for number in range(20)}
@@ -418,9 +422,7 @@ def test_the_folder_of_cifar_10_is_named(root):
 def test_a_folder_around_everything_is_named(root, around):
     write(root, class_folders(f"{around}/cat", f"{around}/dog") | {"__MACOSX/._x": "x", "README.txt": "x"})
     text = complaint(settings(root))
-    assert (
-        f"holds one folder, {around!r}, around everything; the folders in it (cat, dog) look like the classes" in text
-    )
+    assert f"holds all images in one folder, {around!r}; the folders in it (cat, dog) look like the classes" in text
     assert text.endswith(f"give {root}/{around}")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import threading
 from datetime import datetime
 
@@ -95,3 +96,53 @@ def test_an_unknown_format_is_told_in_one_line(monkeypatch, capsys):
     monkeypatch.setenv(job_log.FORMAT_VARIABLE, "xml")
     assert run_job("test", lambda run: run.steps(), arguments=["--dry-run"]) == 2
     assert capsys.readouterr().err == "error: DPT_LOG_FORMAT=xml: is no format of logs; there are: text, json\n"
+
+
+def test_what_modules_of_the_package_warn_of_has_the_jobs_form(monkeypatch, capsys):
+    job_log.show_warnings()
+    job_log.show_warnings()
+    log = logging.getLogger("dpt_ray.storage")
+    log.info("nobody needs this")
+    log.warning("%s: %d attempts failed", "s3://b/a\x1b", 3)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "s3://b/a\\x1b: 3 attempts failed\n")
+    monkeypatch.setenv(job_log.FORMAT_VARIABLE, "json")
+    with job_log.about(run="digits", step="train data"):
+        log.warning("%s: %d attempts failed", "s3://b/a", 3)
+    (record,) = records(capsys.readouterr().err)
+    record.pop("time")
+    assert record == {
+        "level": "warning", "event": "message", "run": "digits", "step": "train data",
+        "message": "s3://b/a: 3 attempts failed",
+    }  # fmt: skip
+
+
+def test_what_a_job_says_is_said_once_whoever_else_logs(capsys):
+    job_log.show_warnings()
+    root, stream = logging.getLogger(), io.StringIO()
+    other = logging.StreamHandler(stream)
+    root.addHandler(other)
+    try:
+        job_log.tell("100 % done %s")
+    finally:
+        root.removeHandler(other)
+    assert capsys.readouterr().out == "100 % done %s\n"
+    assert stream.getvalue() == ""
+
+
+class Closed(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_who_says_something_learns_that_nobody_reads_it():
+    with pytest.raises(BrokenPipeError):
+        job_log.tell("a result", stream=Closed())
+
+
+def test_a_warning_that_nobody_reads_ends_nothing(monkeypatch):
+    job_log.show_warnings()
+    monkeypatch.setattr("sys.stderr", Closed())
+    logging.getLogger("dpt_ray.storage").warning("3 attempts failed")

@@ -188,6 +188,6 @@ def test_places_that_all_nodes_reach_are_taken(overrides):
 
 
 def test_ray_sets_the_variable_for_the_script_of_a_submitted_job():
-    from ray._private.runtime_env import constants
+    from dpt_ray.distributed.ray_internals import job_config_variable
 
-    assert constants.RAY_JOB_CONFIG_JSON_ENV_VAR == SUBMITTED
+    assert job_config_variable() == SUBMITTED

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,16 @@ from PIL import Image
 
 from dpt_ray.data.images import jpeg
 from dpt_ray.data.images.decoding import ImageForm, decode_image, decode_images
-from dpt_ray.data.images.jpeg import MAX_SCANS, MAX_SEGMENTS, JpegDecoder, bare_jpeg, read_header
+from dpt_ray.data.images.jpeg import (
+    MAX_SCANS,
+    MAX_SCANS_OF_LARGE,
+    MAX_SEGMENTS,
+    JpegDecoder,
+    bare_jpeg,
+    max_scans,
+    read_header,
+    refuse_many_scans,
+)
 from dpt_ray.data.importing.import_plan import RawImage
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.errors import UserError
@@ -147,6 +157,19 @@ def test_usual_progressive_images_pass_and_bombs_of_scans_do_not():
     assert "scans" in result.reason
 
 
+def test_large_images_may_have_fewer_scans():
+    assert [max_scans(pixels) for pixels in (0, 64, 10_000_000, 20_000_000, 64_000_000, 10**9)] == [
+        MAX_SCANS, MAX_SCANS, MAX_SCANS, 50, MAX_SCANS_OF_LARGE, MAX_SCANS_OF_LARGE,
+    ]  # fmt: skip
+    header = read_header(with_scans(11))
+    large = replace(header, width=8000, height=8000)
+    most = max_scans(64_000_000)
+    refuse_many_scans(with_scans(most), large)
+    with pytest.raises(ValueError, match=f"8000x8000 pixels with more than {most} scans"):
+        refuse_many_scans(with_scans(most + 1), large)
+    refuse_many_scans(with_scans(most + 1), header)
+
+
 def test_scans_of_other_images_do_not_count():
     thumbnails = b"".join(segment(0xE2, PROGRESSIVE * 5) for _ in range(10))
     inside = BASELINE[:2] + thumbnails + BASELINE[2:]
@@ -158,6 +181,10 @@ def test_scans_of_other_images_do_not_count():
 
 def test_endless_headers_are_refused_at_once():
     began = time.process_time()
+    own = len(read_header(BASELINE).segments)
+    most = BASELINE[:2] + segment(0xFE, b"") * (MAX_SEGMENTS - own) + BASELINE[2:]
+    assert np.array_equal(decode_image(most, FORM, "x"), pixels(BASELINE))
+    assert "more than 1,000 segments" in complaint(most[:2] + segment(0xFE, b"") + most[2:])
     assert f"more than {MAX_SEGMENTS:,} segments" in complaint(BASELINE[:2] + segment(0xFE, b"") * 10**6 + BASELINE[2:])
     assert "ends within its header" in complaint(BASELINE[:4] + b"x" * 10**7)
     assert "ends within its header" in complaint(BASELINE[:2] + segment(0xE0, b"") + b"\xff" * 10**5)

@@ -245,7 +245,7 @@ def test_what_is_no_autoencoder_is_refused_in_one_line(kl, tmp_path):
         find_autoencoder, copied(kl, tmp_path, _class_name="UNet2DModel")
     )
     assert "latents_mean" in told(find_autoencoder, copied(kl, tmp_path, latents_mean=[0.0] * 4))
-    assert "garbles a setting" in told(find_autoencoder, copied(kl, tmp_path, block_out_channels=None))
+    assert "invalid settings of AutoencoderKL" in told(find_autoencoder, copied(kl, tmp_path, block_out_channels=None))
     (tmp_path / "config.json").write_text("{")
     assert "config.json" in told(find_autoencoder, str(tmp_path))
 
@@ -385,8 +385,8 @@ def write_labels(tmp_path: Path, keys: list[str], first: int = 0) -> None:
 
 
 def read(source: ImageSource, rows: list[int]) -> dict[str, np.ndarray]:
-    pieces = list(read_rows(source.shards[0], rows, source.form, new_arrays(source.form, 2)))
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    blocks = list(read_rows(source.shards[0], rows, source.form, new_arrays(source.form, 2)))
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def test_labels_join_latents_when_they_are_read_and_the_shard_is_not(source, tmp_path):
@@ -398,8 +398,8 @@ def test_labels_join_latents_when_they_are_read_and_the_shard_is_not(source, tmp
     write_labels(tmp_path, [f"key{n}" for n in range(5)], first=10)
     assert read(source, [3, 0, 4])["label"].tolist() == [13, 10, 14]
     out = np.empty((3, *source.form.shape), np.float32)
-    (piece,) = read_rows(source.shards[0], [1, 2, 3], source.form, lambda rows: out[:rows])
-    np.testing.assert_array_equal(piece["image"], stored[1:4])
+    (block,) = read_rows(source.shards[0], [1, 2, 3], source.form, lambda rows: out[:rows])
+    np.testing.assert_array_equal(block["image"], stored[1:4])
     np.testing.assert_array_equal(out, stored[1:4])
     assert source.decoded_bytes == stored.nbytes
 
@@ -502,7 +502,7 @@ def test_another_autoencoder_or_scale_is_refused_before_a_step(generator, tiny, 
     assert Generator(generator, latents=LatentsConfig(autoencoder=place, scale=0.5))
     assert "of another autoencoder" in told(Generator, generator, latents=LatentsConfig(autoencoder=tiny))
     complaint = told(Generator, generator, latents=LatentsConfig(autoencoder=place, scale=0.18215))
-    assert "latents times 0.5, not 0.18215; set it to 0.5" in complaint
+    assert "latents scaled by 0.5, not 0.18215; set it to 0.5" in complaint
     copied(place, tmp_path / "autoencoder", scaling_factor=0.3)
     assert "of another autoencoder" in told(Generator, generator)
 

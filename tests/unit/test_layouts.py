@@ -24,8 +24,8 @@ def shard(folder, content: bytes, samples: int, name: str = "0.tar", **changes) 
 
 
 def pixels(info: ShardInfo, rows: list[int]) -> list[int]:
-    pieces = read_rows(SourceShard(info), rows, FORM, new_arrays(FORM, 2))
-    return [int(image[0, 0, 0]) for piece in pieces for image in piece["image"]]
+    blocks = read_rows(SourceShard(info), rows, FORM, new_arrays(FORM, 2))
+    return [int(image[0, 0, 0]) for block in blocks for image in block["image"]]
 
 
 @pytest.fixture(autouse=True)

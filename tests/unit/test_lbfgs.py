@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.core.probe.lbfgs import MOST_STALLED, Point, lbfgs
+from dpt_ray.core.probe.lbfgs import MAX_STALLED, Point, lbfgs
 
 
 class Counted:
@@ -68,4 +68,4 @@ def test_it_ends_at_the_minimum_and_where_nothing_goes_down():
         return at.abs().sum().item() + 1, -torch.ones(3)
 
     points = lbfgs(rising, Point(torch.zeros(3), 1.0, -torch.ones(3)), first_step=1.0, history=5)
-    assert len(list(islice(points, 100))) <= MOST_STALLED
+    assert len(list(islice(points, 100))) <= MAX_STALLED

@@ -9,7 +9,7 @@ from torch import nn
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import MixingConfig
-from dpt_ray.core.models.batch_norm import BatchNorm2d, set_rows_apart
+from dpt_ray.core.models.batch_norm import BatchNorm2d, set_auxiliary_rows
 from dpt_ray.core.semi_supervised.algorithm import Task
 from dpt_ray.core.semi_supervised.algorithms.supervised import Supervised
 from dpt_ray.errors import UserError
@@ -35,11 +35,11 @@ def test_pseudo_images_apart_are_weighted_and_pass_through_the_network_with_the_
     assert set(metrics) == {"loss", "labelled_loss"}
 
 
-def test_rows_apart_are_normalised_by_themselves_and_leave_the_running_statistics_alone():
+def test_auxiliary_rows_are_normalised_by_themselves_and_leave_the_running_statistics_alone():
     torch.manual_seed(0)
     real, pseudo = torch.randn(4, 2, 3, 3) + 5, 3 * torch.randn(6, 2, 3, 3) - 1
     norm, alone, other = BatchNorm2d(2), BatchNorm2d(2), BatchNorm2d(2)
-    set_rows_apart(nn.Sequential(norm), 6)
+    set_auxiliary_rows(nn.Sequential(norm), 6)
     together = norm(torch.cat([real, pseudo]))
     torch.testing.assert_close(together, torch.cat([alone(real), other(pseudo)]))
     torch.testing.assert_close(norm.running_mean, alone.running_mean)
@@ -55,7 +55,7 @@ def test_statistics_are_apart_only_where_that_is_asked_for():
     batches = {"labelled": make_batch(2, [0, 1]), "pseudo": make_batch(3, [0, 1, 1], first_seed=5)}
     for wanted in (True, False):
         make_objective(SUPERVISED, separate_statistics=wanted)(model, batches)
-        assert norm.rows_apart == (3 if wanted else 0)
+        assert norm.auxiliary_rows == (3 if wanted else 0)
 
 
 @pytest.mark.parametrize(

@@ -25,25 +25,26 @@ def orders(draw, lanes=range(1, 8)) -> ImageOrder:
     return ImageOrder(draw(COUNTS), seed=draw(SEEDS), lanes=lanes, shuffle_window=draw(WINDOWS))
 
 
-def reader(order: ImageOrder, asked: list[Segment] | None = None):
+def reader(order: ImageOrder, requests: list[Segment] | None = None):
     """Return a reading function whose rows are the images' numbers, counted over all shards."""
     first = np.cumsum([0, *order.counts])
 
     def read(segment: Segment):
         assert 0 <= segment.start < segment.stop <= order.counts[segment.shard]
-        if asked is not None:
-            asked.append(segment)
+        if requests is not None:
+            requests.append(segment)
         numbers = first[segment.shard] + np.arange(segment.start, segment.stop)
         images = np.broadcast_to(numbers[:, None, None, None] % 256, (len(segment), 1, 1, 1)).astype(np.uint8)
-        cut = len(segment) // 3  # in two pieces, if it has enough rows
-        yield from ({"image": images[piece], "label": numbers[piece]} for piece in (slice(cut), slice(cut, None)))
+        first_block = len(segment) // 3  # two blocks, if it has enough rows
+        for block in (slice(first_block), slice(first_block, None)):
+            yield {"image": images[block], "label": numbers[block]}
 
     return read
 
 
 def steps(order: ImageOrder, lanes, rows: int, first_step: int, count: int) -> list[list[int]]:
-    stream = batches(order, reader(order), lanes=lanes, rows_per_lane=rows, first_step=first_step)
-    return [batch["label"].tolist() for batch in islice(stream, count)]
+    source_batches = batches(order, reader(order), lanes=lanes, rows_per_lane=rows, first_step=first_step)
+    return [batch["label"].tolist() for batch in islice(source_batches, count)]
 
 
 def sequence(order: ImageOrder, epochs: int) -> np.ndarray:
@@ -70,26 +71,26 @@ def test_resuming_at_a_step_equals_the_straight_run(order, rows, first_step):
 def test_images_of_a_step_are_the_same_for_1_2_and_4_workers(order, rows, first_step):
     alone = steps(order, range(order.lanes), rows, first_step, 6)
     for workers in (2, 4):
-        parts = [steps(order, worker_lanes(order.lanes, rank, workers), rows, first_step, 6) for rank in range(workers)]
-        assert [list(chain(*step)) for step in zip(*parts, strict=True)] == alone
+        split = [steps(order, worker_lanes(order.lanes, rank, workers), rows, first_step, 6) for rank in range(workers)]
+        assert [list(chain(*step)) for step in zip(*split, strict=True)] == alone
 
 
 @given(order=orders())
-def test_a_lane_reads_each_of_its_rows_once_an_epoch_and_each_shard_in_one_run(order):
+def test_a_lane_reads_each_of_its_rows_once_an_epoch_and_each_shard_in_order(order):
     for epoch in range(3):
         rows = []
         for lane in range(order.lanes):
             first, share = order.lane_share(lane, epoch)
-            segments, given_out = [], 0
+            segments, yielded = [], 0
             windows = order.windows(lane, first)
-            while given_out < share:
+            while yielded < share:
                 window, skip = next(windows)
                 assert skip == 0
                 assert len(window.permutation) <= order.lane_window
                 assert sorted(window.permutation) == list(range(sum(map(len, window.segments))))
-                given_out += len(window.permutation)
+                yielded += len(window.permutation)
                 segments += window.segments
-            assert given_out == share
+            assert yielded == share
             for before, after in pairwise(segments):
                 assert after.start == (before.stop if after.shard == before.shard else 0)
             rows += [(segment.shard, row) for segment in segments for row in range(segment.start, segment.stop)]
@@ -99,24 +100,24 @@ def test_a_lane_reads_each_of_its_rows_once_an_epoch_and_each_shard_in_one_run(o
 @given(order=orders(), lane=st.integers(0, 6), epochs=st.integers(1, 3))
 def test_reading_runs_no_further_ahead_than_the_window(order, lane, epochs):
     lane %= order.lanes
-    asked: list[Segment] = []
-    stream = batches(order, reader(order, asked), lanes=[lane], rows_per_lane=1, first_step=0)
+    requests: list[Segment] = []
+    stream = batches(order, reader(order, requests), lanes=[lane], rows_per_lane=1, first_step=0)
     first, share = order.lane_share(lane, epochs - 1)
     for taken in range(1, first + share + 1):
         next(stream)
-        assert sum(map(len, asked)) < taken + order.lane_window
-    assert sum(map(len, asked)) == first + share
+        assert sum(map(len, requests)) < taken + order.lane_window
+    assert sum(map(len, requests)) == first + share
 
 
 @given(order=orders(lanes=[2, 4]), rows=st.integers(1, 5), first_step=st.integers(0, 20))
-def test_segments_foretold_are_those_asked_for(order, rows, first_step):
+def test_the_segment_sequence_is_what_a_worker_requests(order, rows, first_step):
     for lanes in (range(order.lanes), worker_lanes(order.lanes, 1, 2)):
-        asked: list[Segment] = []
-        stream = batches(order, reader(order, asked), lanes=lanes, rows_per_lane=rows, first_step=first_step)
+        requests: list[Segment] = []
+        stream = batches(order, reader(order, requests), lanes=lanes, rows_per_lane=rows, first_step=first_step)
         for _ in range(8):
             next(stream)
-        foretold = segment_sequence(order, lanes, rows, first_step)
-        assert list(islice(foretold, len(asked))) == asked
+        planned = segment_sequence(order, lanes, rows, first_step)
+        assert list(islice(planned, len(requests))) == requests
 
 
 @pytest.mark.parametrize(("counts", "window"), [([40], 40), ([5] * 8, 1), ([7, 0, 33], 16)])
@@ -142,7 +143,7 @@ def test_a_window_over_everything_shuffles_evenly():
 
 
 @given(order=orders(), lane=st.integers(0, 6), epoch=st.integers(0, 9))
-def test_lane_shares_are_the_positions_dealt_in_turn(order, lane, epoch):
+def test_lane_shares_are_the_positions_assigned_in_turn(order, lane, epoch):
     lane %= order.lanes
     total = order.num_images
     positions = [p for p in range((epoch + 1) * total) if p % order.lanes == lane]
@@ -193,10 +194,10 @@ def drawn(lanes, first_step: int, count: int) -> list[dict[str, tuple[torch.Tens
 def test_rows_of_a_step_draw_the_same_random_numbers_for_1_2_and_4_workers():
     alone = drawn(range(4), 0, 5)
     for workers in (2, 4):
-        parts = [drawn(worker_lanes(4, rank, workers), 0, 5) for rank in range(workers)]
+        split = [drawn(worker_lanes(4, rank, workers), 0, 5) for rank in range(workers)]
         for step, sources in enumerate(alone):
             for name, values in sources.items():
-                joined = [torch.cat(pieces) for pieces in zip(*(part[step][name] for part in parts), strict=True)]
+                joined = [torch.cat(rows) for rows in zip(*(worker[step][name] for worker in split), strict=True)]
                 assert all(torch.equal(a, b) for a, b in zip(joined, values, strict=True))
 
 
@@ -216,7 +217,7 @@ def test_sources_steps_lanes_and_seeds_draw_different_random_numbers():
     assert not torch.equal(other["labelled"].random.uniform(2), first["labelled"][2])
 
 
-def test_batches_hold_the_rows_that_were_asked_for():
+def test_batches_hold_the_rows_of_their_lanes_and_sources():
     batch = next(training_batches(feeds(), lanes=worker_lanes(4, 1, 2), seed=5))
     assert batch["labelled"].images.shape == (2, 1, 1, 1)
     assert batch["unlabelled"].labels.shape == (6,)

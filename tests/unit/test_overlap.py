@@ -38,7 +38,11 @@ class Given(Step):
     name = "given"
 
     def __init__(self):
-        super().__init__("given", {"image_size": SIZE}, {})
+        super().__init__("given", {})
+
+    @property
+    def settings(self):
+        return {"image_size": SIZE}
 
     def make(self, context):
         raise NotImplementedError
@@ -68,7 +72,8 @@ def indexed(folder, encoded: dict[str, bytes], *, per_shard: int = 7) -> Artifac
 
 def compared(tmp_path, train, test, on_overlap="fail"):
     """Compare two sets; return the step, the artifact's facts and its folder."""
-    step, folder = Overlap(Given(), Given(), on_overlap), str(tmp_path / "overlap" / "1")
+    data = DATA.model_copy(update={"on_overlap": on_overlap})
+    step, folder = Overlap(data, Given(), Given()), str(tmp_path / "overlap" / "1")
     parents = {
         "train_data": indexed(tmp_path / "given" / "1", train),
         "test_data": indexed(tmp_path / "given" / "2", test),
@@ -117,7 +122,7 @@ def test_test_images_that_are_training_images_are_refused_in_a_line_that_names_t
         ("equal", "copy-c", "train-21"),
         ("equal", "again-c", "train-21"),
     ]
-    tolerant = Overlap(Given(), Given(), "report")
+    tolerant = Overlap(DATA.model_copy(update={"on_overlap": "report"}), Given(), Given())
     tolerant.check(OverlapFacts.from_json(facts), folder)
     assert tolerant.fingerprint == step.fingerprint
 

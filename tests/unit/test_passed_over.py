@@ -97,8 +97,8 @@ def test_litter_is_passed_over_and_told_and_all_images_are_read(name, form, tmp_
     assert line in Dataset.summary(dataset, summary)
     info = ShardInfo(url, len(data), sha256(data), 6)
     assert find_layout(data, info) is not None
-    (piece,) = read_rows(SourceShard(info), range(6), FORM, new_arrays(FORM, 6))
-    assert (piece["image"] == np.asarray(noise()).transpose(2, 0, 1)).all()
+    (block,) = read_rows(SourceShard(info), range(6), FORM, new_arrays(FORM, 6))
+    assert (block["image"] == np.asarray(noise()).transpose(2, 0, 1)).all()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """Names, paths and URLs that settings give; no secret in them is ever shown or stored."""
 
 import json
+import time
 import traceback
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from dpt_ray.config.load import dump_yaml, load_config
 from dpt_ray.config.places import (
@@ -23,11 +26,12 @@ from dpt_ray.config.places import (
     redacted_value,
     without_credentials,
 )
+from dpt_ray.config.scalars import is_section
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.search_settings import load_tune
+from dpt_ray.config.search_settings import TuneConfig, load_tune
 from dpt_ray.errors import UserError
 
-PLACES = [
+PLACES = [  # all of them: `test_every_setting_that_takes_a_place_is_tried`
     "root", "data.train", "data.test", "data.train_labels", "data.test_labels", "data.class_file", "labels.file",
     "stage1.probe.encoder", "stage3.probe.encoder", "stage2.latents.autoencoder",
 ]  # fmt: skip
@@ -201,6 +205,27 @@ SECRET_URLS = [
 ]
 
 
+def places_of(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the names of all settings that take a place."""
+    for name, setting in section.model_fields.items():
+        group = is_section(setting.annotation)
+        if group is not None:
+            yield from places_of(group, f"{prefix}{name}.")
+        elif {AfterValidator(check_place), AfterValidator(check_root)} & _validators(setting):
+            yield prefix + name
+
+
+def _validators(setting: FieldInfo) -> set[AfterValidator]:
+    """Return how a setting is checked, whether or not it may be null."""
+    held = [argument for kind in (setting.annotation, *get_args(setting.annotation)) for argument in get_args(kind)]
+    return {each for each in (*setting.metadata, *held) if isinstance(each, AfterValidator)}
+
+
+def test_every_setting_that_takes_a_place_is_tried():
+    assert sorted(places_of(RunConfig)) == sorted(PLACES)
+    assert list(places_of(TuneConfig)) == ["base"]
+
+
 @pytest.mark.parametrize("url", SECRET_URLS)
 def test_no_setting_takes_a_secret_and_no_message_shows_it(url):
     for setting in PLACES:
@@ -230,6 +255,18 @@ def test_no_other_mistake_shows_a_secret(tmp_path, url):
         with pytest.raises(UserError) as caught:
             load_tune(str(file))
         assert SECRET not in str(caught.value), text
+
+
+@pytest.mark.parametrize("part", ["a", "a.", "a:", "a:/", "?a", "1/", "a@", "a&", "a=", "a://b@"])
+@pytest.mark.parametrize("before", ["", "https://me:"])
+def test_secrets_are_looked_for_in_time_in_proportion_to_the_text(part, before):
+    text = f"{before}{part * (2**20 // len(part))} https://me:{SECRET}@host/data"
+    began = time.process_time()
+    assert SECRET not in redacted(text)
+    assert SECRET not in str(UserError(text, where=text))
+    has_secret(text)
+    without_credentials(text)
+    assert time.process_time() - began < 5
 
 
 def test_an_error_of_pydantic_itself_holds_no_secret():

@@ -249,9 +249,9 @@ def test_an_installed_algorithm_teaches(toy):
     chosen = config("stage1.algorithm={name: soft_labels, threshold: 0.7}")
     algorithm = algorithm_class("soft_labels")(algorithm_settings(chosen.stage1.algorithm), Task(2, 2, 1))
     weak = torch.tensor([[0.9, 0.1], [0.4, 0.6]])
-    lesson = algorithm.teach(Views(labelled=weak, weak=weak, index=torch.arange(2)))
-    assert lesson.weight.tolist() == [1, 0]
-    assert torch.equal(lesson.target, weak)
+    targets = algorithm.compute_targets(Views(labelled=weak, weak=weak, index=torch.arange(2)))
+    assert targets.weight.tolist() == [1, 0]
+    assert torch.equal(targets.target, weak)
     described = build(chosen).classifier.settings["training"]["algorithm"]
     own = {"threshold": 0.7, "unlabelled_weight": 1.0}
     assert described == {"name": "soft_labels", "plug-in": "dpt-toy 1.0", **own}

@@ -2,12 +2,15 @@
 
 import io
 import re
+import sys
 
 import pytest
+from rich.cells import cell_len
 
 from dpt_ray.distributed import progress
-from dpt_ray.distributed.progress import LINE_SECONDS, Board, ProgressLine
+from dpt_ray.distributed.progress import BAR_SECONDS, LINE_SECONDS, Board, ProgressLine
 from dpt_ray.tables import duration
+from dpt_ray.text import printable
 
 
 class Stream(io.StringIO):
@@ -46,6 +49,11 @@ def log_line(total: int = 1000, title: str = "[2/9] labels", **options) -> tuple
     return ProgressLine(title, total, "images", stream, **options), stream
 
 
+@pytest.fixture(autouse=True)
+def _able_terminal(monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+
+
 def terminal_line(total: int = 1000, title: str = "[2/9] labels") -> tuple[ProgressLine, Stream]:
     stream = Stream(terminal=True)
     return ProgressLine(title, total, "images", stream), stream
@@ -76,33 +84,131 @@ def test_a_log_gets_the_end_at_once(clock):
     assert "\x1b" not in stream.getvalue()
 
 
-def test_a_terminal_gets_a_bar_that_is_redrawn_in_place_and_ended_once(clock):
+def drawn(stream: Stream) -> list[str]:
+    """Return what was drawn, a state of the bar or a printed line each, without colours and moves of the cursor."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    return [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+def test_a_terminal_gets_a_bar_that_is_redrawn_in_place_and_ended_once(clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     line, stream = terminal_line(total=200)
     for done in (0, 50, 100, 200):
         line.update(done)
         clock.now += 1
     assert stream.getvalue().count("\n") == 1
-    assert stream.getvalue().endswith("\n")
-    drawn = stream.getvalue().rstrip("\n").split("\r\x1b[K")
-    assert drawn[0] == ""
-    assert [re.match(r"\[(#*)(\.*)\] ", text).span(1) for text in drawn[1:]] == [(1, 1), (1, 6), (1, 11), (1, 21)]
-    assert drawn[3] == "[##########..........] [2/9] labels: 100 of 200 images, 50 images/s, 2s left"
+    states = drawn(stream)
+    assert [re.sub("[ ━╸╺]+", " ", state) for state in states if " of " in state] == [
+        "[2/9] labels 0% 0 of 200 images",
+        "[2/9] labels 25% 3s 50 of 200 images, 50 images/s",
+        "[2/9] labels 50% 2s 100 of 200 images, 50 images/s",
+        "[2/9] labels 100% 200 of 200 images, 67 images/s",
+        "[2/9] labels 100% 200 of 200 images, 67 images/s",  # once more as it ends
+    ]
+    assert states[-1].count("━") == 20
 
 
-@pytest.mark.parametrize("title", ["plain", "[1/2] a: b: c", "12 of 3: x", "", "1,000: "])
-def test_any_title_can_have_a_bar(title):
+@pytest.mark.parametrize("width", [1, 2, 5, 10, 20, 30, 39, 40, 60, 80, 99, 200])
+def test_a_bar_never_wraps(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    line, stream = terminal_line(96_000, "[3/9] stage 1 classifier \u732b")
+    line.update(0)
+    line.update(96_000, rate=1234.5, labelled_loss=0.123456, mask_share=0.5)
+    assert stream.getvalue().count("\n") == 1
+    assert max(map(cell_len, drawn(stream)), default=0) <= width
+    if width >= 40:
+        assert any("[3/9] stage 1 classifier" in state and "100%" in state for state in drawn(stream))
+
+
+def test_a_bar_is_not_drawn_more_often_than_an_eye_sees(clock):
+    line, stream = terminal_line()
+    line.update(0)
+    length = len(stream.getvalue())
+    clock.now += BAR_SECONDS / 2
+    line.update(1)
+    assert len(stream.getvalue()) == length
+    clock.now += BAR_SECONDS
+    line.update(2)
+    assert len(stream.getvalue()) > length
+
+
+@pytest.mark.parametrize("title", ["plain", "[1/2] a: b: c", "12 of 3: x", "", "1,000: ", "[bold]", "\x1b[31mred"])
+def test_any_title_can_have_a_bar(monkeypatch, title):
+    monkeypatch.setenv("COLUMNS", "80")
     line, stream = terminal_line(total=10, title=title)
     line.update(5)
-    assert stream.getvalue() == f"\r\x1b[K[##########..........] {title}: 5 of 10 images"
+    assert drawn(stream)[-1].startswith(printable(title))
+    assert drawn(stream)[-1].endswith("50%  5 of 10 images")
 
 
-def test_more_than_everything_and_nothing_at_all_fill_the_bar(clock):
+def test_more_than_everything_and_nothing_at_all_fill_the_bar(clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for total, done in ((10, 15), (0, 0)):
+        line, stream = terminal_line(total=total)
+        line.update(done)
+        assert "━" * 20 in drawn(stream)[-1]
+        assert "100%" in drawn(stream)[-1]
+        assert drawn(stream)[-1].endswith(f"{done} of {total} images")
+
+
+def test_a_terminal_is_given_back_however_the_work_ends():
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    line, stream = terminal_line()
+
+    def work() -> None:
+        with line:
+            line.update(10)
+            assert stream.getvalue().rfind(hide) > stream.getvalue().rfind(show)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert stream.getvalue().rfind(show) > stream.getvalue().rfind(hide)
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_a_note_stands_above_the_bar(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    line, stream = terminal_line()
+    with line:
+        line.update(10)
+        line.note("one [image] is\x1b broken")
+    shown = drawn(stream)
+    noted = shown.index("[2/9] labels: one [image] is\\x1b broken")
+    assert "10 of 1,000 images" in shown[noted - 1]
+    assert "10 of 1,000 images" in shown[noted + 1]
+
+
+def test_what_is_printed_meanwhile_stands_above_the_bar(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = Stream(terminal=True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with ProgressLine("labels", 1000, "images") as line:
+        line.update(10)
+        print("warning: of somebody", file=sys.stderr)
+    assert sys.stderr is stream
+    shown = drawn(stream)
+    printed = shown.index("warning: of somebody")
+    assert "10 of 1,000 images" in shown[printed - 1]
+    assert "10 of 1,000 images" in shown[printed + 1]
+
+
+def test_output_that_goes_elsewhere_stays_there(monkeypatch):
+    terminal, file = Stream(terminal=True), Stream(terminal=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", file)
+    with ProgressLine("labels", 1000, "images") as line:
+        line.update(10)
+        print("a result")
+    assert file.getvalue() == "a result\n"
+    assert "a result" not in terminal.getvalue()
+
+
+def test_a_terminal_that_cannot_draw_over_a_line_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
     line, stream = terminal_line(total=10)
-    line.update(15)
-    assert f"[{'#' * 20}]" in stream.getvalue()
-    line, stream = terminal_line(total=0)
-    line.update(0)
-    assert stream.getvalue().endswith("0 of 0 images\n")
+    line.update(5)
+    assert stream.getvalue() == "[2/9] labels: 5 of 10 images\n"
 
 
 def test_the_rate_counts_what_was_done_since_the_first_sight_of_it(clock):

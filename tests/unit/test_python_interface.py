@@ -87,7 +87,7 @@ def test_what_is_no_path_is_one_line(load, tmp_path):
     assert line(TypeError, load, ["gen"]) == "url must be text or a path, not ['gen'] (list)"
     assert "url is empty" in line(UserError, load, "")
     assert "null character" in line(UserError, load, "a\0b")
-    assert "pathlib took a slash" in line(UserError, load, Path("s3://bucket/gen"))
+    assert "pathlib has removed a slash" in line(UserError, load, Path("s3://bucket/gen"))
     assert "cannot be '~nobody-here/gen'" in line(UserError, load, "~nobody-here/gen")
     assert "no storage is known" in line(UserError, load, "nonsense://gen")
     assert "holds no exported" in line(UserError, load, tmp_path)
@@ -223,7 +223,7 @@ def test_numbers_of_every_kind_are_taken(generator):
         (TypeError, {"guidance_scale": "0.4"}, "guidance_scale must be a number, not '0.4' (str)"),
         (TypeError, {"guidance_scale": True}, "guidance_scale must be a number, not True (bool)"),
         (TypeError, {"guidance_scale": np.array([0.4])}, "guidance_scale must be a number, not array([0.4]) (ndarray)"),
-        (TypeError, {"sampler": 3}, "sampler must be the name of one, not 3 (int)"),
+        (TypeError, {"sampler": 3}, "sampler must be the name of a sampler, not 3 (int)"),
         (UserError, {"sampler": "magic"}, "sampler = 'magic' is not allowed: input should be 'euler'"),
     ],
 )  # fmt: skip

@@ -1,3 +1,4 @@
+import html
 import io
 import math
 import re
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 from PIL import Image
 
 from dpt_ray.report.content import (
@@ -26,6 +28,7 @@ from dpt_ray.report.content import (
 from dpt_ray.report.figures import MAX_POINTS, accuracy_panel, curve_panels
 from dpt_ray.report.grid import GAP_PIXELS, grid_png
 from dpt_ray.report.page import LEFT_OUT_ROWS, render
+from dpt_ray.report.page_templates import render_page
 from dpt_ray.tables import format_number, format_seconds, format_share, text_table
 
 HOSTILE = """<script>alert("x")</script> 'q' & $\\alpha$"""
@@ -114,6 +117,18 @@ def test_hostile_text_is_never_markup(text):
     assert "<script" not in text
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert "class 0" + HOSTILE in {attributes.get("title") for attributes in page.all("li")}
+
+
+def test_text_stands_in_a_page_escaped_and_printable():
+    text = render(Report("<script>\"'\x1b", "2026-11-03"))
+    shown = text[text.index("<h1>") + len("<h1>") : text.index("</h1>")]
+    assert not set("<>\"'\x1b") & set(shown)
+    assert html.unescape(shown) == "<script>\"'\\x1b"
+
+
+def test_a_value_that_a_template_lacks_is_an_error():
+    with pytest.raises(UndefinedError):
+        render_page("run.html.j2", title="only this")
 
 
 def test_page_needs_nothing_from_outside(text):

@@ -341,8 +341,14 @@ def test_class_ids_that_no_data_set_has_are_refused(text):
     with pytest.raises(UserError) as caught:
         Sample("a", {"cls": text}).label(WHERE)
     assert str(caught.value).startswith(
-        f"{WHERE}: sample 'a': its .cls file holds the class id {text.decode()}; at most"
+        f"{WHERE}: sample 'a': its .cls file holds the class id {text.decode()}; at most 999,999 is read"
     )
+
+
+def test_a_class_id_is_read_from_at_most_64_bytes():
+    assert Sample("a", {"cls": b"999999".ljust(64)}).label(WHERE) == 999_999
+    with pytest.raises(UserError, match="must hold a class id"):
+        Sample("a", {"cls": b"999999".ljust(65)}).label(WHERE)
 
 
 @pytest.mark.parametrize(

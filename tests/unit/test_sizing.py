@@ -16,7 +16,7 @@ from dpt_ray.config.schema import ProbeConfig
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.data.loading.order import ImageOrder
-from dpt_ray.data.loading.prefetch_plan import plan_reads, segment_sequence
+from dpt_ray.data.loading.prefetch_plan import merge_segments, segment_sequence
 from dpt_ray.data.shards.samples import Sample, build_shard
 
 ROOT = Path(__file__).parents[2]
@@ -122,8 +122,8 @@ def test_shards_are_fetched_as_often_as_said(shards, window):
     order = ImageOrder([per_shard] * shards, seed=1, lanes=lanes, shuffle_window=window)
     epochs, images = 4, shards * per_shard
     steps = epochs * images // (lanes * 8)
-    reads = list(plan_reads(segment_sequence(order, range(lanes), 8, 0, steps), longest=block_rows))
-    fetched = len(reads) / sum(len(read.segment) for read in reads)
+    merged = list(merge_segments(segment_sequence(order, range(lanes), 8, 0, steps), most_rows=block_rows))
+    fetched = len(merged) / sum(len(item.segment) for item in merged)
     assert storage.fetches_per_image(per_shard, lanes, window) == pytest.approx(fetched, rel=0.15)
 
 

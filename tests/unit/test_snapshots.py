@@ -58,7 +58,7 @@ def test_autoguidance_extrapolates_from_an_early_snapshot(trained):
     first, second = (drawn(guidance_method="autoguidance", guidance_scale=2000, weak_snapshot=n) for n in (1, 2))
     assert not torch.equal(first, plain)
     assert not torch.equal(first, second)
-    with pytest.raises(UserError, match="there are 8 snapshots, and number 9 is asked for"):
+    with pytest.raises(UserError, match="there are 8 snapshots, but number 9 is requested"):
         drawn(guidance_method="autoguidance", guidance_scale=2, weak_snapshot=9)
     (name,) = (file.name for file in sorted(Path(folder, "snapshots").glob(f"images_{STEPS // 8:015d}_width_0.1.*")))
     weights, _ = load_network(Path(folder, "snapshots", name).read_bytes())

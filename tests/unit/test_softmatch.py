@@ -42,12 +42,12 @@ def test_weights_are_one_above_the_mean_and_gaussian_below(sigmas):
 def test_weights_come_from_aligned_predictions_and_targets_from_plain_ones():
     algorithm = make_softmatch(statistics_momentum=0.0)
     q = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
-    lesson = algorithm.teach(Views(q, q, torch.arange(2)))
+    targets = algorithm.compute_targets(Views(q, q, torch.arange(2)))
     # The mean is (0.75, 0.25); divided by it and scaled the rows are (3/4, 1/4) and (1/3, 2/3).
     assert algorithm.mu.item() == pytest.approx((3 / 4 + 2 / 3) / 2, rel=1e-4)
-    assert lesson.target.tolist() == [0, 0]
+    assert targets.target.tolist() == [0, 0]
     plain = make_softmatch(statistics_momentum=0.0, uniform_alignment=False)
-    plain.teach(Views(q, q, torch.arange(2)))
+    plain.compute_targets(Views(q, q, torch.arange(2)))
     assert plain.mu.item() == pytest.approx(0.75)
 
 

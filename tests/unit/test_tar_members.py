@@ -141,8 +141,20 @@ def test_records_that_are_none_and_headers_that_are_too_large_are_refused():
     for name in (b"path=a", b"size=1", b"GNU.sparse.map=0,1"):
         with pytest.raises(BadMemberError, match="for all of its members"):
             read_member(extended(b"g", record(name)) + PLAIN, 0)
+    assert read_member(extended(b"x", bytes(MOST_EXTENDED_BYTES)) + PLAIN, 0).name == "a.png"
     with pytest.raises(BadMemberError, match="extended header of"):
         read_member(extended(b"x", bytes(MOST_EXTENDED_BYTES + 1)) + PLAIN, 0)
+
+
+@pytest.mark.parametrize("name", [b"../" * 300_000, b"a." * 500_000, b"." * 10**6, b"\x1b]0;" * 200_000])
+def test_names_of_any_length_are_told_by_their_beginnings(name):
+    named = extended(b"x", record(b"path=" + name)) + PLAIN
+    skipped = read_content(named * 2 + b"x" * BLOCK + END, "a.tar").skipped
+    assert skipped
+    assert all(len(str(entry)) < 2000 and str(entry).isprintable() for entry in skipped)
+    with pytest.raises(UserError) as caught:
+        list(iter_samples(named * 2 + b"x" * BLOCK + END, "a.tar"))
+    assert len(str(caught.value)) < 4000
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.randoms(use_true_random=False))
@@ -159,9 +171,9 @@ def test_any_mixture_of_blocks_is_read_or_refused(parts, rng):
     assert all(len(sample.files) for sample in content.samples)
 
 
-def forged() -> dict[str, bytes]:
-    """Return archives of 8 MB that take long to read where each block is looked at again and again."""
-    blocks = 8 * 2048
+def forged(mib: int = 8) -> dict[str, bytes]:
+    """Return archives of so many MiB that take long to read where each block is looked at again and again."""
+    blocks = mib * 2048
     junk = b"x" * BLOCK
     as_records = bytearray(header(b"512 c=1", b"x", BLOCK))
     as_records[500:512] = b"z" * 11 + b"\n"
@@ -173,7 +185,7 @@ def forged() -> dict[str, bytes]:
         "an extended header behind junk": junk * (blocks - 9) + extended(b"x", record(b"comment=1")) + junk * 6,
         "a chain": extended(b"x", record(b"comment=" + b"1" * 480)) * (blocks // 2),
         "a chain of long names": extended(b"L", b"1" * BLOCK) * (blocks // 2),
-        "digits": extended(b"x", b"9" * MOST_EXTENDED_BYTES) * 7,
+        "digits": extended(b"x", b"9" * MOST_EXTENDED_BYTES) * (mib - 1),
         "headers that are records": bytes(as_records) * blocks,
         "headers that promise too much": header(kind=b"x", size=2**33 - 1) * blocks,
         "wrong checksums": bytes(wrong) * blocks,
@@ -189,3 +201,12 @@ def test_forged_archives_take_time_in_proportion_to_their_size(name):
     content = read_content(data, "a.tar")
     assert time.process_time() - began < 2  # some 0.3 s; 10 s are allowed for 100 MB
     assert content.skipped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", forged(1))
+def test_100_mib_of_a_forged_archive_take_at_most_10_s(name):
+    data = forged(100)[name]
+    began = time.process_time()
+    assert read_content(data, "a.tar").skipped
+    assert time.process_time() - began < 10

@@ -13,7 +13,7 @@ from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.distributed import job_log
 from dpt_ray.errors import UserError
-from dpt_ray.text import csv_cell, html_text, printable, printable_lines
+from dpt_ray.text import csv_cell, printable, printable_lines
 
 HOSTILE = "a\x1b[31mred\x00\x9bb\r\nc\u202egnp\udcff"
 
@@ -51,11 +51,6 @@ def test_a_log_shows_hostile_text_escaped(monkeypatch, form):
     assert written.replace("\n", "").isprintable()
     if form == "json":
         assert "red" in json.loads(written)["message"]
-
-
-def test_html_escapes_tags_and_controls():
-    shown = html_text('<script>"\x1b')
-    assert not set("<>\"'\x1b") & set(shown)
 
 
 @given(st.text())

@@ -33,7 +33,12 @@ class Given(Step):
     name = "given"
 
     def __init__(self, counts, unusable=()):
-        super().__init__("given", {"counts": list(counts), "unusable": list(unusable)}, {})
+        self._counts, self._unusable = list(counts), list(unusable)
+        super().__init__("given", {})
+
+    @property
+    def settings(self):
+        return {"counts": self._counts, "unusable": self._unusable}
 
     def make(self, context: StepContext):
         shards, number, counts = [], 0, np.zeros(CLASSES, int)

@@ -1,9 +1,9 @@
-"""The one interface between networks, guidance and samplers: a denoiser.
+"""The denoiser: the interface between networks, guidance and samplers.
 
-Everything downstream of training sees diffusion in the *sigma parameterisation* (Karras et al.
-2022): a noisy image is x = clean + sigma * noise, with clean images in [-1, 1]. A
-variance-preserving process, whose state is alpha * clean + sigma' * noise with alpha^2 + sigma'^2
-= 1, is the same thing divided by alpha, with sigma = sigma' / alpha. So a sampler is written once.
+Guidance and samplers use the *sigma parameterisation* (Karras et al. 2022): a noisy image is x = clean + sigma *
+noise, with clean images in [-1, 1]. The state of a variance-preserving process is alpha * clean + sigma' * noise with
+alpha^2 + sigma'^2 = 1. Divided by alpha it is such an x, with sigma = sigma' / alpha. So each sampler is implemented
+once for all processes.
 """
 
 from collections.abc import Callable
@@ -41,18 +41,17 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class Coefficients:
-    """How a network is wrapped into a denoiser at given noise levels (Karras et al. 2022, eq. 7).
+    """Coefficients that turn a network into a denoiser at given noise levels (Karras et al. 2022, eq. 7).
 
         denoiser(x, sigma, label) = skip * x + output * network(input * x, time, label)
 
-    Every common parameterisation has this form: noise prediction, EDM's, velocity. Each field has
-    shape (B,).
+    Noise prediction, velocity prediction and EDM's preconditioning all have this form. Each field has shape (B,).
 
     Attributes:
         skip: weight of the noisy image itself.
         output: weight of the network's output.
         input: scale of the network's input.
-        time: what the network is told about the noise level.
+        time: the network's input for the noise level.
     """
 
     skip: Tensor
@@ -62,22 +61,22 @@ class Coefficients:
 
 
 def per_image(values: Tensor) -> Tensor:
-    """Reshape (B,) to (B, 1, 1, 1), to multiply images with."""
+    """Reshape (B,) to (B, 1, 1, 1), which broadcasts over images (B, C, H, W)."""
     return values[:, None, None, None]
 
 
 def call_network(network: Network, coefficients: Coefficients, x: Tensor, label: Tensor) -> Tensor:
     """Return the network's float32 output for noisy images `x` (B, C, H, W) of any float dtype.
 
-    The network gets float32, because a sampler may hold its state in float64; what precision it
-    uses inside is decided by whoever calls under autocast.
+    The input is cast to float32, because a sampler may keep its state in float64. The caller chooses the precision of
+    the computation by autocast.
     """
     scaled = per_image(coefficients.input) * x
     return network(scaled.to(torch.float32), coefficients.time.to(torch.float32), label).to(torch.float32)
 
 
 def denoise_at(denoiser: Denoiser, x: Tensor, sigma: float, label: Tensor) -> Tensor:
-    """Estimate the clean images of `x` (B, C, H, W), all at one noise level."""
+    """Estimate the clean images of `x` (B, C, H, W), whose rows all have the noise level `sigma`."""
     return denoiser(x, x.new_full((len(x),), sigma), label)
 
 
@@ -86,7 +85,7 @@ def preconditioned(network: Network, coefficients_at: Callable[[Tensor], Coeffic
 
     Args:
         network: maps (scaled noisy images, times, labels) to images.
-        coefficients_at: the process's coefficients as a function of sigma (B,).
+        coefficients_at: maps sigma (B,) to the coefficients of the process.
     """
 
     def denoise(x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:

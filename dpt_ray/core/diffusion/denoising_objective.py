@@ -1,4 +1,4 @@
-"""The training method of stage 2: denoise images whose labels are given, predicted or dropped."""
+"""The training objective of stage 2: class-conditional denoising with label dropout."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -21,22 +21,22 @@ from dpt_ray.core.row_random import RowRandom
 class DiffusionObjective(Objective):
     """Class-conditional denoising with label dropout (Ho & Salimans 2022, algorithm 1).
 
-    Reads the source "images". Labels are dropped anew at every visit of an image, so that one
-    network learns the conditional and the unconditional model that guidance needs.
+    It reads the source "images". Label dropout is drawn again at every visit of an image. So one network learns the
+    conditional and the unconditional model, which classifier-free guidance needs.
 
     Args:
         process: the diffusion process, which defines the loss of an image.
-        null_label: the network's label for "no label"; unknown labels become it too.
-        label_dropout: probability in [0, 1] that a label is replaced by `null_label` (the paper's
-            p_uncond); 0 for a model that will be sampled without guidance.
+        null_label: the network's label for "no label"; unknown labels are replaced by it, too.
+        label_dropout: probability in [0, 1] that a label is replaced by `null_label` (the paper's p_uncond); 0 for a
+            model that will be sampled without guidance.
         horizontal_flip: mirror each image with probability 1/2. Not for digits or text.
-        augmentation: changes images and tells the network how, by its argument `augmentation`; in the place of
-            `horizontal_flip`.
-        dropout: give the network seeds for its dropout, by its argument `dropout_seed`.
-        weighting: weight of each noise level in the loss; the process's own when not given.
-        latents: the batch holds moments of latents, which it draws from; in the place of `horizontal_flip` and
-            `augmentation`.
-        confidence: tell the network the confidence of the labels, by its argument `confidence`.
+        augmentation: augments images and conditions the network on the augmentation, by its argument `augmentation`;
+            replaces `horizontal_flip`.
+        dropout: pass seeds of dropout to the network, by its argument `dropout_seed`.
+        weighting: weight of each noise level in the loss; None for the process's own.
+        latents: draws latents from their moments, which the batch holds in place of pixels; replaces
+            `horizontal_flip` and `augmentation`.
+        confidence: condition the network on the confidence of the labels, by its argument `confidence`.
 
     Raises:
         ValueError: `label_dropout` is not a probability or `null_label` is negative.
@@ -71,20 +71,20 @@ class DiffusionObjective(Objective):
         self.confidence = confidence
 
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean loss over this worker's images, and it again as the metric "loss"."""
+        """Return the mean loss over this worker's images, and the metric "loss" with the same value."""
         batch = batches["images"]
         labels = self.drop_labels(batch.labels, batch.random)
-        images, told = self.clean(batch)
+        images, conditioning = self.clean(batch)
         if self.dropout:
-            told["dropout_seed"] = batch.random.integers(2**31)
+            conditioning["dropout_seed"] = batch.random.integers(2**31)
         if self.confidence:
             assert batch.confidence is not None
-            told["confidence"] = batch.confidence
-        loss = self.process.loss(partial(model, **told), images, labels, batch.random, self.weighting).mean()
+            conditioning["confidence"] = batch.confidence
+        loss = self.process.loss(partial(model, **conditioning), images, labels, batch.random, self.weighting).mean()
         return loss, {"loss": loss.detach()}
 
     def clean(self, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what is to be denoised, and what the network is told besides noise level and label."""
+        """Return clean images or latents (B, C, H, W), and the conditioning of the network by augmentation, if any."""
         if self.latents is not None:
             return self.latents(batch.images, batch.random), {}
         images = from_uint8(batch.images)
@@ -94,7 +94,7 @@ class DiffusionObjective(Objective):
         return (flip_half(images, batch.random) if self.horizontal_flip else images), {}
 
     def drop_labels(self, labels: Tensor, random: RowRandom) -> Tensor:
-        """Replace unknown labels, and each other label with probability `label_dropout`, by the null label."""
+        """Replace unknown labels by the null label, and known ones with probability `label_dropout`."""
         dropped = random.uniform() < self.label_dropout
         return torch.where(dropped | (labels == UNKNOWN_LABEL), self.null_label, labels)
 

@@ -1,4 +1,4 @@
-"""The discrete variance-preserving process of Stable Diffusion, which the paper's U-ViT-H is trained with."""
+"""The discrete variance-preserving process of Stable Diffusion, with which the paper's U-ViT-H is trained."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -12,17 +12,17 @@ from dpt_ray.core.row_random import RowRandom
 
 @dataclass(frozen=True)
 class DiscreteVariancePreserving(NoisePrediction):
-    """Noise in `steps` steps, alpha^2 = product of (1 - beta) over the first n (Ho et al. 2020, eq. 4).
+    """A process of `steps` steps; after n of them alpha^2 = (1 - beta_1) ... (1 - beta_n) (Ho et al. 2020, eq. 4).
 
-    The square roots of beta are evenly spaced (Rombach et al. 2022, "High-Resolution Image Synthesis
-    with Latent Diffusion Models"). In training n is uniform in 1..steps and the network is told n.
-    Sampling needs levels between them: time t is n / steps, and log alpha^2 is linear from one n to the next, as in
-    DPM-Solver (Lu et al. 2022).
+    The square roots of beta are evenly spaced (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent
+    Diffusion Models"). In training n is uniform in 1..steps, and n is the network's time input. Sampling also needs
+    levels between steps: time t is n / steps, and log alpha^2 is interpolated linearly, as in DPM-Solver (Lu et al.
+    2022).
 
     Attributes:
         beta_first: beta of step 1.
         beta_last: beta of step `steps`.
-        steps: number of steps, which is also what time 1 is to the network.
+        steps: number of steps; the network's input at time 1, too.
     """
 
     beta_first: float = 0.00085
@@ -44,7 +44,7 @@ class DiscreteVariancePreserving(NoisePrediction):
         return self._sigma_at(1.0)
 
     def draw_sigma(self, random: RowRandom) -> Tensor:
-        """Noise levels of uniform steps, (B,)."""
+        """Draw the noise levels of uniform steps, (B,) float32."""
         return self.sigma_of_time((random.integers(self.steps) + 1).to(torch.float32) / self.steps)
 
     def sigma_of_time(self, time: Tensor) -> Tensor:

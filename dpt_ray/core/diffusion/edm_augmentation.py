@@ -1,8 +1,8 @@
-"""EDM's augmentation: images are changed, the network is told how, and sampling asks for unchanged ones.
+"""EDM's augmentation. The network is conditioned on it, and sampling requests images without augmentation.
 
 Written from Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022, appendix F.2
 and table 6), and, for the filtered resampling, from Karras et al., "Training Generative Adversarial Networks with
-Limited Data" (2020, appendix B). Positions are (x, y) in pixels from the image's centre, y downwards.
+Limited Data" (2020, appendix B). Positions are (x, y) in pixels from the centre of the image; y points downwards.
 """
 
 import math
@@ -17,7 +17,7 @@ from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.transfer import to_device
 
 NUM_CONDITIONS = 9
-"""Numbers that describe what was done to an image; all zero: nothing."""
+"""Length of the vector that describes the augmentation of an image; it is zero for an unchanged image."""
 
 SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
@@ -27,38 +27,38 @@ SYM6 = (
 """The scaling filter of Daubechies' least asymmetric orthonormal wavelet with six vanishing moments."""
 
 CENTRE = 5
-"""The tap that counts as the filter's middle, as in the official code. The filter's centre of mass is at 5.098, so an
-image that is not moved by whole pixels moves by up to a twentieth of a pixel."""
+"""Index of the tap that counts as the centre of the filter, as in the official code. The centre of mass is at 5.098. So
+an image that is resampled at fractions of pixels is shifted by up to a twentieth of a pixel."""
 
 SCALE_BASE = 2**0.2
 TRANSLATION = 1 / 8
-"""Standard deviation of a shift, as a share of the image's side."""
+"""Standard deviation of a shift, as a fraction of the image's side."""
 
 ALONG_AXIS = 0.5
-"""Share of the stretched images that are stretched along an axis, horizontally or vertically; the others in any
-direction."""
+"""Probability that a stretch is horizontal or vertical; otherwise its direction is uniform."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Mirroring, scaling, rotating, stretching and shifting, each drawn for each image by itself.
+    """Mirroring, scaling, rotation, stretching and shifting, drawn independently for each image.
 
     Attributes:
-        probability: of each kind, for an image.
-        horizontal_flip: mirror half of the images left to right, whatever `probability` says.
+        probability: probability of each kind of change for an image, in [0, 1].
+        horizontal_flip: mirror each image left to right with probability 1/2, independent of `probability`.
     """
 
     probability: float
     horizontal_flip: bool
 
     def __call__(self, images: Tensor, random: RowRandom) -> tuple[Tensor, Tensor]:
-        """Change images (B, C, H, W); return them with the description of each change, (B, `NUM_CONDITIONS`)."""
-        drawn = self._draw(random.on_host())  # the host knows what moves without waiting for the device
+        """Return augmented images (B, C, H, W), and vectors that describe the augmentation (B, `NUM_CONDITIONS`)."""
+        # Drawn on the host, so that selecting the rows to resample needs no synchronisation with the device.
+        drawn = self._draw(random.on_host())
         device = images.device
         images = torch.where(per_image(to_device(drawn.flip_x > 0, device)), images.flip(3), images)
         images = torch.where(per_image(to_device(drawn.flip_y > 0, device)), images.flip(2), images)
         moved = drawn.moved().nonzero().squeeze(1)
-        if len(moved) > 0:  # the others keep their pixels to the bit
+        if len(moved) > 0:  # unmoved images stay bit-identical
             positions = to_device(drawn.source_positions(images.shape[3], images.shape[2])[moved], device)
             moved = to_device(moved, device)
             images = images.clone()
@@ -85,7 +85,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class _Draws:
-    """Table 6's a_0 to a_7 for each row, zero where a kind is not applied; `shift` is (B, 2), the others (B,)."""
+    """a_0 to a_7 of table 6 for each row, zero where a kind is not applied; `shift` is (B, 2), the others are (B,)."""
 
     flip_x: Tensor
     flip_y: Tensor
@@ -96,7 +96,7 @@ class _Draws:
     shift: Tensor
 
     def conditions(self) -> Tensor:
-        """Return table 6's conditioning vector, (B, `NUM_CONDITIONS`)."""
+        """Return the conditioning vectors of table 6, (B, `NUM_CONDITIONS`)."""
         columns = [
             self.flip_x,
             self.flip_y,
@@ -109,14 +109,14 @@ class _Draws:
         return torch.cat([torch.stack(columns, dim=1), self.shift], dim=1)
 
     def moved(self) -> Tensor:
-        """Return which rows need resampling, bool (B,)."""
+        """Return bool (B,), true for rows that need resampling."""
         return (self.scale != 0) | (self.rotation != 0) | (self.stretch != 0) | (self.shift != 0).any(1)
 
     def source_positions(self, width: int, height: int) -> Tensor:
-        """Return (B, 2, 3) matrices from a position in the changed image to the one it comes from.
+        """Return affine maps (B, 2, 3) from positions in the augmented image to positions in the original.
 
-        An image is scaled, then rotated, then stretched, then shifted. Positive angles turn it counter-clockwise as
-        it is seen, which is negative where y points downwards (table 6: ROTATE2D(-a_3)).
+        An image is scaled, then rotated, then stretched, then shifted. Positive angles turn it counter-clockwise on the
+        screen. That is a negative angle in these coordinates, since y points downwards (table 6: ROTATE2D(-a_3)).
         """
         along, across = SCALE_BASE**-self.stretch, SCALE_BASE**self.stretch
         unstretch = _turn(-self.stretch_direction) @ _diagonal(along, across) @ _turn(self.stretch_direction)
@@ -127,26 +127,26 @@ class _Draws:
 
 
 def resample(images: Tensor, source_positions: Tensor) -> Tensor:
-    """Read each pixel from another position, at twice the resolution in between so that little is lost.
+    """Resample images at affinely mapped positions.
 
-    The image is continued by its mirror image on every side, one pixel short of its own width; beyond is black, which
-    is 0. Where all positions move by whole pixels the result is exact, since the wavelet's filters are orthonormal (for
-    images of at least 6 pixels).
+    Images are interpolated at twice their resolution and low-pass filtered, to avoid blur and aliasing. Beyond its
+    borders an image is mirrored by its own size less one pixel; the rest is 0. A shift by whole pixels is exact, since
+    the wavelet's filters are orthonormal (for images of at least 6 pixels).
 
     Args:
         images: (B, C, H, W) float.
-        source_positions: (B, 2, 3), from positions in the result to positions in the images.
+        source_positions: (B, 2, 3) affine maps from positions in the result to positions in the images, in pixels.
 
     Returns:
-        (B, C, H, W).
+        (B, C, H, W) resampled images.
     """
     height, width = images.shape[2:]
     taps = to_device(torch.tensor(SYM6, dtype=torch.float64).to(images.dtype), images.device)
     wide = functional.pad(images, (width - 1, width - 1, height - 1, height - 1), mode="reflect")
-    fine = _upsample(wide, taps)[:, :, CENTRE:-CENTRE, CENTRE:-CENTRE]  # sample 2 k is at pixel k; two for each pixel
+    fine = _upsample(wide, taps)[:, :, CENTRE:-CENTRE, CENTRE:-CENTRE]  # sample 2 k lies on pixel k
 
     def positions(side: int) -> Tensor:
-        # What `_downsample` takes begins `CENTRE` samples before the first pixel.
+        # The input of `_downsample` starts `CENTRE` samples before the first pixel.
         samples = torch.arange(2 * side + len(taps) - 2, dtype=images.dtype, device=images.device)
         return (samples - CENTRE) / 2 - (side - 1) / 2
 
@@ -161,7 +161,7 @@ def resample(images: Tensor, source_positions: Tensor) -> Tensor:
 
 
 def _upsample(images: Tensor, taps: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, 2 H + 10, 2 W + 10), of the same brightness."""
+    """Interpolate: (B, C, H, W) -> (B, C, 2 H + 10, 2 W + 10), with the same mean level."""
     channels = images.shape[1]
     kernel = (taps * math.sqrt(2)).repeat(channels, 1, 1, 1)
     images = functional.conv_transpose2d(images, kernel, stride=(1, 2), groups=channels)
@@ -169,7 +169,7 @@ def _upsample(images: Tensor, taps: Tensor) -> Tensor:
 
 
 def _downsample(images: Tensor, taps: Tensor) -> Tensor:
-    """Undo `_upsample`."""
+    """Filter and decimate: the inverse of `_upsample`."""
     channels = images.shape[1]
     kernel = (taps / math.sqrt(2)).repeat(channels, 1, 1, 1)
     images = functional.conv2d(images, kernel, stride=(1, 2), groups=channels)
@@ -177,11 +177,11 @@ def _downsample(images: Tensor, taps: Tensor) -> Tensor:
 
 
 def _turn(angle: Tensor) -> Tensor:
-    """Rotation matrices (B, 2, 2)."""
+    """Return rotation matrices (B, 2, 2) of angles (B,) in radians."""
     cosine, sine = angle.cos(), angle.sin()
     return torch.stack([torch.stack([cosine, -sine], dim=1), torch.stack([sine, cosine], dim=1)], dim=1)
 
 
 def _diagonal(first: Tensor, second: Tensor) -> Tensor:
-    """Diagonal matrices (B, 2, 2)."""
+    """Return diagonal matrices (B, 2, 2) of entries (B,)."""
     return torch.diag_embed(torch.stack([first, second], dim=1))

@@ -1,4 +1,4 @@
-"""Grids of noise levels for samplers: decreasing, from sigma_max down."""
+"""Grids of noise levels for samplers; all decrease from sigma_max."""
 
 import math
 from itertools import pairwise
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class TimeSchedule(Protocol):
-    """Noise levels as a function of a time in [0, 1]; see `processes.TimedProcess`."""
+    """A function from times in [0, 1] to noise levels, and its inverse; see `processes.TimedProcess`."""
 
     def sigma_of_time(self, time: Tensor) -> Tensor: ...
 
@@ -17,22 +17,22 @@ class TimeSchedule(Protocol):
 
 
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
-    """Noise levels evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, eq. 5): steps + 1 values."""
+    """Return noise levels evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, eq. 5): steps + 1 values."""
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return [*((high + ramp * (low - high)) ** rho).tolist(), 0.0]
 
 
 def log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
-    """Noise levels evenly spaced in lambda = -log(sigma), then 0 (Lu et al. 2022): steps + 1 values."""
+    """Return noise levels evenly spaced in lambda = -log(sigma), then 0 (Lu et al. 2022): steps + 1 values."""
     lambdas = torch.linspace(-math.log(sigma_max), -math.log(sigma_min), steps, dtype=torch.float64)
     return [*torch.exp(-lambdas).tolist(), 0.0]
 
 
 def singlestep_orders(steps: int) -> list[int]:
-    """Split `steps` evaluations into steps of order 3, with lower orders last ("DPM-Solver-fast", Lu et al. 2022).
+    """Divide `steps` evaluations into solver steps of order 3, then lower orders ("DPM-Solver-fast", Lu et al. 2022).
 
-    50 evaluations are 16 steps of order 3 and one of order 2.
+    A solver step of order k takes k evaluations. 50 evaluations are 16 steps of order 3 and one of order 2.
     """
     thirds, rest = divmod(steps, 3)
     if rest:
@@ -41,10 +41,10 @@ def singlestep_orders(steps: int) -> list[int]:
 
 
 def singlestep_log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
-    """Levels that DPM-Solver-fast evaluates, and the last one, sigma_min: steps + 1 values.
+    """Return the noise levels that DPM-Solver-fast evaluates, then sigma_min: steps + 1 values.
 
-    Its steps (`singlestep_orders`) have equal lengths in lambda = -log(sigma), and the inner levels of
-    one divide it evenly: at 1/3 and 2/3 for order 3, at 1/2 for order 2.
+    The solver steps (`singlestep_orders`) have equal lengths in lambda = -log(sigma). The inner levels divide a step
+    evenly: at 1/3 and 2/3 for order 3, at 1/2 for order 2.
     """
     orders = singlestep_orders(steps)
     bounds = torch.linspace(-math.log(sigma_max), -math.log(sigma_min), len(orders) + 1, dtype=torch.float64)
@@ -55,7 +55,7 @@ def singlestep_log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) ->
 
 
 def uniform_time_sigmas(steps: int, sigma_min: float, sigma_max: float, schedule: TimeSchedule) -> list[float]:
-    """Levels at evenly spaced times, from that of sigma_max to that of sigma_min: steps + 1 values."""
+    """Return the noise levels at evenly spaced times, from sigma_max to sigma_min: steps + 1 values."""
     last, first = schedule.time_of_sigma(torch.tensor([sigma_min, sigma_max], dtype=torch.float64)).tolist()
     inner = schedule.sigma_of_time(torch.linspace(first, last, steps + 1, dtype=torch.float64))[1:-1]
     return [sigma_max, *inner.tolist(), sigma_min]

@@ -1,6 +1,6 @@
-"""Guidance: trade diversity for fidelity, by extrapolating from a worse estimate through a better one.
+"""Guidance: trades diversity for fidelity by extrapolating from a worse estimate through a better one.
 
-Each function makes a denoiser from denoisers, so that they compose:
+Each function returns a denoiser built from denoisers, so that they compose:
 
     between(guided(denoiser, 0.4, null_label), denoiser, low, high)
     between(autoguided(denoiser, early_snapshot, 1.0), denoiser, low, high)
@@ -15,20 +15,19 @@ from dpt_ray.core.diffusion.denoiser import Denoiser
 
 
 def guided(denoiser: Denoiser, scale: float, null_label: int, together: bool | None = None) -> Denoiser:
-    """Extrapolate from the unconditional through the conditional estimate (Ho & Salimans 2022, eq. 6).
+    """Apply classifier-free guidance (Ho & Salimans 2022, eq. 6).
 
-    With the DPT paper's sign convention: conditional + scale * (conditional - unconditional). So
-    scale 0 is the plain conditional model, and papers that write w * conditional + (1 - w) *
-    unconditional mean w = 1 + scale. The formula is stated for the predicted noise, and the
-    predicted clean image is linear in it, so it is the same here. Every channel is guided.
+    The result is conditional + scale * (conditional - unconditional), in the sign convention of the DPT paper. Scale 0
+    is the conditional model without guidance. Papers that write w * conditional + (1 - w) * unconditional mean w = 1 +
+    scale. The paper states the formula for the predicted noise. It holds for the predicted clean image, too, which is
+    linear in the noise. Every channel is guided.
 
     Args:
         denoiser: the unguided denoiser, trained with label dropout.
-        scale: guidance scale s >= 0, dimensionless. At 0 the result is `denoiser` itself; above, each evaluation
-            is one call of `denoiser` with twice the rows, or two calls.
+        scale: guidance scale s >= 0, dimensionless. At 0 `denoiser` itself is returned.
         null_label: the network's label for "no label".
-        together: whether it is one call; if None, everywhere but on a CPU, where twice the rows only leave the cache
-            (13 % slower).
+        together: evaluate both estimates in one call of `denoiser` with twice the rows, instead of two calls. If None:
+            two calls on a CPU, whose cache twice the rows exceed, and one call on other devices.
 
     Raises:
         ValueError: `scale` is negative.
@@ -50,18 +49,17 @@ def guided(denoiser: Denoiser, scale: float, null_label: int, together: bool | N
 
 
 def autoguided(denoiser: Denoiser, weak: Denoiser, scale: float) -> Denoiser:
-    """Extrapolate from a weaker model through the model (Karras et al. 2024, "Guiding a Diffusion Model with a Bad
-    Version of Itself").
+    """Apply autoguidance (Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of Itself").
 
-    denoiser + scale * (denoiser - weak), in the sign convention of `guided`: the paper's w is 1 + scale.
-    The weak model is a smaller or less trained one for the same task, such as an early snapshot; neither
-    needs label dropout. Every channel is guided.
+    The result is denoiser + scale * (denoiser - weak), in the sign convention of `guided`: the paper's w is 1 + scale.
+    The weak model is a smaller or less trained one for the same task, such as an early snapshot. Neither model needs
+    label dropout. Every channel is guided.
 
     Args:
-        denoiser: the model.
-        weak: the weaker one, with the same labels.
-        scale: guidance scale s >= 0, dimensionless. At 0 the result is `denoiser` itself; above, each
-            evaluation is one call of both.
+        denoiser: the model to guide.
+        weak: the weaker model, with the same labels.
+        scale: guidance scale s >= 0, dimensionless. At 0 `denoiser` itself is returned; above, each evaluation calls
+            both models once.
 
     Raises:
         ValueError: `scale` is negative.
@@ -78,16 +76,16 @@ def autoguided(denoiser: Denoiser, weak: Denoiser, scale: float) -> Denoiser:
 
 
 def between(inside: Denoiser, outside: Denoiser, low: float, high: float) -> Denoiser:
-    """Use one denoiser at noise levels in [low, high], another elsewhere (Kynkäänniemi et al. 2024, "Applying Guidance
-    in a Limited Interval Improves Sample and Distribution Quality").
+    """Restrict guidance to noise levels in [low, high] (Kynkäänniemi et al. 2024, "Applying Guidance in a Limited
+    Interval Improves Sample and Distribution Quality").
 
-    Each row takes the one denoiser that its level calls for, so guidance costs nothing where it is off.
+    Each row is evaluated by one of the two denoisers only, so guidance costs nothing outside the interval.
 
     Args:
         inside: the guided denoiser.
-        outside: the unguided one.
-        low: lowest level of `inside`, >= 0.
-        high: its highest.
+        outside: the unguided denoiser.
+        low: lowest noise level of `inside`, >= 0.
+        high: highest noise level of `inside`; may be infinite.
 
     Raises:
         ValueError: not 0 <= low < high.
@@ -110,7 +108,7 @@ def between(inside: Denoiser, outside: Denoiser, low: float, high: float) -> Den
 
 
 def guided_levels(sigmas: Iterable[float], low: float, high: float) -> int:
-    """Return how many of the noise levels `between` takes as inside."""
+    """Return the number of noise levels in the interval of `between`."""
     return sum(low <= sigma <= high for sigma in sigmas)
 
 

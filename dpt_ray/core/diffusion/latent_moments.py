@@ -1,4 +1,4 @@
-"""Latents of images: drawn from an autoencoder's stored moments in training, and scaled for the diffusion process."""
+"""Latents of images: sampled from an autoencoder's stored moments, and scaled for the diffusion process."""
 
 from dataclasses import dataclass
 
@@ -8,42 +8,42 @@ from torch import Tensor
 from dpt_ray.core.row_random import RowRandom
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
-"""Log-variances are clamped to it, as in the latent diffusion models that this follows."""
+"""Log-variances are clamped to this range, as in latent diffusion models (Rombach et al. 2022, released code)."""
 
 
 @dataclass(frozen=True)
 class LatentScale:
-    """What the diffusion process sees of a latent: (latent - shift) * factor, of a standard deviation near 1.
+    """The affine map (latent - shift) * factor, which gives latents a standard deviation near 1 for diffusion.
 
     Attributes:
-        factor: of the autoencoder (`scaling_factor` in its configuration), or of the settings.
-        shift: of the autoencoder (`shift_factor`).
+        factor: `scaling_factor` of the autoencoder's configuration, or `stage2.latents.scale` of the settings.
+        shift: `shift_factor` of the autoencoder's configuration.
     """
 
     factor: float
     shift: float = 0.0
 
     def apply(self, latents: Tensor) -> Tensor:
-        """Scale latents, of any shape."""
+        """Scale latents of any shape."""
         return (latents - self.shift) * self.factor
 
     def undo(self, latents: Tensor) -> Tensor:
-        """Inverse of `apply`: what the decoder takes."""
+        """Invert `apply`; the result is the decoder's input."""
         return latents / self.factor + self.shift
 
 
 @dataclass(frozen=True)
 class LatentDraw:
-    """Draws latents z = mean + exp(log_variance / 2) * eps anew at every visit of an image, and scales them.
+    """Samples latents z = mean + exp(log_variance / 2) * eps at every visit of an image, and scales them.
 
-    The encoder gives a distribution (Kingma & Welling 2014; Rombach et al. 2022, section 3.1): a stored sample of it
-    would be the same one in every epoch.
+    The encoder returns a distribution (Kingma & Welling 2014; Rombach et al. 2022, section 3.1). A stored sample would
+    be the same in every epoch, so the moments are stored.
 
     Attributes:
-        scale: of the latents.
-        flips: 2 where every image's moments are followed by those of its mirror image, of which one is taken with
-            probability 1/2; else 1.
-        has_variance: log-variances follow the means; else the means are the latents.
+        scale: scaling of the latents.
+        flips: 2 if the moments of each image and of its mirror image are stored, of which one is chosen with
+            probability 1/2; 1 if only those of the image are.
+        has_variance: log-variances follow the means. If False, the means are the latents.
     """
 
     scale: LatentScale
@@ -51,7 +51,7 @@ class LatentDraw:
     has_variance: bool
 
     def __call__(self, moments: Tensor, random: RowRandom) -> Tensor:
-        """Return latents (B, C, h, w), float32, of moments (B, flips, C or 2 C, h, w) of any float type."""
+        """Return latents (B, C, h, w) float32 of moments (B, flips, C or 2 C, h, w) of any float type."""
         chosen = moments[:, 0].float()
         if self.flips == 2:
             mirrored = random.uniform() < 0.5

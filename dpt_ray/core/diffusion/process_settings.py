@@ -1,4 +1,4 @@
-"""From settings to processes, weightings and guidance."""
+"""Builds processes, weightings and guidance from settings."""
 
 import math
 
@@ -27,7 +27,7 @@ def build_process(config: GeneratorConfig) -> Process:
 
 
 def build_weighting(config: GeneratorConfig) -> weighting.Weighting | None:
-    """Return the weight of each noise level in a generator's loss; None for the process's own."""
+    """Return the loss weighting of a generator; None for the process's own."""
     if config.loss_weighting == "min_snr":
         return weighting.min_snr(config.min_snr_gamma)
     return weighting.edm() if config.loss_weighting == "edm" else None
@@ -36,7 +36,7 @@ def build_weighting(config: GeneratorConfig) -> weighting.Weighting | None:
 def build_guidance(
     config: SamplingConfig, denoiser: Denoiser, null_label: int, weak: Denoiser | None = None
 ) -> Denoiser:
-    """Return a denoiser guided as `config` says; `weak` is what autoguidance extrapolates from."""
+    """Return `denoiser` with the guidance of `config`; `weak` is the weaker model of autoguidance."""
     if config.guidance_method == "autoguidance":
         assert weak is not None
         inside = autoguided(denoiser, weak, config.guidance_scale)
@@ -54,12 +54,12 @@ def reaches_guidance(config: SamplingConfig, process: Process) -> bool:
 
 
 def lacks_times(config: SamplingConfig, process: Process) -> bool:
-    """Whether the sampler steps uniformly in time, but the process has noise levels only."""
+    """Whether the sampler needs a grid uniform in time, and the noise levels of the process are no function of time."""
     return process.schedule is None and find_sampler(config.sampler).sigmas is None
 
 
 def evaluations_per_image(config: SamplingConfig, process: Process) -> int:
-    """Return how often the network is evaluated for an image; a guided evaluation counts twice."""
+    """Return the number of network evaluations for an image; a guided evaluation counts twice."""
     grid = sampling_grid(config.sampler, config.steps, process.sigma_min, process.sigma_max, process.schedule)
     levels = find_sampler(config.sampler).evaluated(grid)
     if config.guidance_scale == 0:

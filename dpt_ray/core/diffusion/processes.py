@@ -1,13 +1,13 @@
-"""Diffusion processes: what noise a network is trained on and what its output means.
+"""Diffusion processes: the noise that a network is trained on, and the meaning of its output.
 
 A process defines three things; the training loss and the denoiser follow from them:
 
-- `draw_sigma`: which noise levels are trained, and how often;
-- `coefficients`: how the network is wrapped into a denoiser;
-- `target`: what the network should output.
+- `draw_sigma`: the distribution of noise levels in training;
+- `coefficients`: the coefficients that turn the network into a denoiser;
+- `target`: the regression target of the network.
 
-Sigma always means the standard deviation in x = clean + sigma * noise; see `denoiser`. Two further
-processes have files of their own: `discrete_schedule` and `flow_matching`.
+Sigma always means the standard deviation in x = clean + sigma * noise; see `denoiser`. `discrete_schedule` and
+`flow_matching` hold two further processes.
 """
 
 from abc import ABC, abstractmethod
@@ -22,38 +22,38 @@ from dpt_ray.core.row_random import RowRandom
 
 
 class Process(ABC):
-    """A diffusion process; immutable and without parameters, so it can be shared and pickled."""
+    """A diffusion process. It is immutable and has no trainable parameters, so it can be shared and pickled."""
 
     @property
     @abstractmethod
     def sigma_min(self) -> float:
-        """The noise level at which sampling stops and returns the denoised image, > 0."""
+        """The noise level at which sampling stops, > 0."""
 
     @property
     @abstractmethod
     def sigma_max(self) -> float:
-        """The noise level at which sampling starts from pure noise."""
+        """The noise level at which sampling starts, from noise only."""
 
     @property
     def schedule(self) -> "TimedProcess | None":
-        """The process itself where its noise levels are a function of time, or None."""
+        """The process itself if its noise levels are a function of time; None otherwise."""
         return None
 
     @abstractmethod
     def draw_sigma(self, random: RowRandom) -> Tensor:
-        """Draw a training noise level for each row: (B,) float32, >= 0."""
+        """Draw a noise level for each row in training: (B,) float32, >= 0."""
 
     @abstractmethod
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        """Return the network's wrapping at noise levels `sigma` (B,), in the dtype of `sigma`."""
+        """Return the coefficients of the denoiser at noise levels `sigma` (B,), in the dtype of `sigma`."""
 
     @abstractmethod
     def target(self, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """Return what the network should output, (B, C, H, W), for x = clean + sigma * noise."""
+        """Return the network's regression target (B, C, H, W) for x = clean + sigma * noise."""
 
     @abstractmethod
     def reduce(self, squared_error: Tensor) -> Tensor:
-        """Reduce the network's squared errors (B, C, H, W) to one loss per image, (B,)."""
+        """Reduce squared errors (B, C, H, W) of the network to one loss for each image, (B,)."""
 
     def loss(
         self,
@@ -66,12 +66,12 @@ class Process(ABC):
         """Return the denoising loss of each image; calls the network once.
 
         Args:
-            network: the network in training.
+            network: the network that is trained.
             images: (B, C, H, W) float32 clean images in [-1, 1].
             labels: (B,) int64 class ids, or the network's null label.
             random: the rows' random streams, for the noise levels and the noise.
-            weighting: weight of each noise level; when not given, the process's own: 1 for every level in
-                terms of the network's output.
+            weighting: weight of each noise level. If None, the squared error of the network has weight 1 at every
+                level.
 
         Returns:
             (B,) float32, differentiable.
@@ -92,15 +92,15 @@ class Process(ABC):
 
 
 class TimedProcess(Process):
-    """A process whose noise levels are a function of a time in [0, 1], rising from clean images to noise."""
+    """A process whose noise levels increase with a time in [0, 1], from clean images to noise."""
 
     @abstractmethod
     def sigma_of_time(self, time: Tensor) -> Tensor:
-        """Noise levels at times in [0, 1], of the shape and dtype of `time`."""
+        """Return noise levels at times in [0, 1], of the shape and dtype of `time`."""
 
     @abstractmethod
     def time_of_sigma(self, sigma: Tensor) -> Tensor:
-        """Inverse of `sigma_of_time`."""
+        """Return the times of noise levels; the inverse of `sigma_of_time`."""
 
     @property
     def schedule(self) -> "TimedProcess":
@@ -113,17 +113,17 @@ class TimedProcess(Process):
 class NoisePrediction(TimedProcess):
     """A variance-preserving process whose network predicts the noise.
 
-    State: alpha * clean + sigma' * noise, alpha^2 + sigma'^2 = 1. The loss is the mean over C, H, W of
-    (noise - network)^2 (Ho et al. 2020, eq. 14).
+    The state is alpha * clean + sigma' * noise with alpha^2 + sigma'^2 = 1. The loss is the mean of (noise - network)^2
+    over C, H, W (Ho et al. 2020, eq. 14).
     """
 
     @property
     @abstractmethod
     def time_scale(self) -> float:
-        """What time 1 is to the network."""
+        """The network's time input at time 1."""
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        """Clean = x - sigma * predicted noise; the network sees alpha * x, of unit variance scale."""
+        """Return coefficients of clean = x - sigma * predicted noise; the network's input is alpha * x, the state."""
         return Coefficients(
             skip=torch.ones_like(sigma),
             output=-sigma,
@@ -132,7 +132,7 @@ class NoisePrediction(TimedProcess):
         )
 
     def target(self, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """The noise."""
+        """Return the noise."""
         return noise
 
     def reduce(self, squared_error: Tensor) -> Tensor:
@@ -145,14 +145,14 @@ class VariancePreserving(NoisePrediction):
     """The continuous variance-preserving SDE with a noise-predicting network.
 
     At time t, alpha^2 = exp(-B(t)) with B the integral of beta(t) = beta_min + (beta_max - beta_min) * t
-    (Song et al. 2021, "Score-Based Generative Modeling through SDEs", eq. 32-33). Time is uniform
-    in training, and the network is told `time_scale` * t.
+    (Song et al. 2021, "Score-Based Generative Modeling through SDEs", eq. 32-33). In training t is uniform, and the
+    network's time input is `time_scale` * t.
 
     Attributes:
         beta_min: beta at t = 0.
         beta_max: beta at t = 1.
-        time_scale: what t = 1 is to the network.
-        end_time: t at which sampling stops; 0 itself is never reached.
+        time_scale: the network's time input at t = 1.
+        end_time: t at which sampling stops, > 0.
     """
 
     beta_min: float = 0.1
@@ -169,19 +169,20 @@ class VariancePreserving(NoisePrediction):
         return self._sigma_at(1.0)
 
     def sigma_of_time(self, time: Tensor) -> Tensor:
-        """Noise-to-signal ratio sigma' / alpha = sqrt(exp(B(t)) - 1) at times in [0, 1]."""
+        """Return noise-to-signal ratios sigma' / alpha = sqrt(exp(B(t)) - 1) at times in [0, 1]."""
         integral = self.beta_min * time + 0.5 * (self.beta_max - self.beta_min) * time.square()
         return torch.expm1(integral).sqrt()
 
     def time_of_sigma(self, sigma: Tensor) -> Tensor:
-        """Inverse of `sigma_of_time`: the positive root t of B(t) = log(1 + sigma^2)."""
+        """Return the positive root t of B(t) = log(1 + sigma^2)."""
         integral = torch.log1p(sigma.square())
         slope = self.beta_max - self.beta_min
-        # The usual root formula with its fraction inverted: it subtracts nothing, so it is accurate near t = 0.
+        # The quadratic formula with its fraction inverted. It has no difference of close numbers, so it is accurate
+        # near t = 0.
         return 2 * integral / (self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt())
 
     def draw_sigma(self, random: RowRandom) -> Tensor:
-        """Noise levels of uniform times in [0, 1), (B,)."""
+        """Draw the noise levels of uniform times in [0, 1), (B,) float32."""
         return self.sigma_of_time(random.uniform())
 
 
@@ -189,11 +190,10 @@ class VariancePreserving(NoisePrediction):
 class EdmPreconditioning(Process):
     """EDM's preconditioning and training noise (Karras et al. 2022, table 1 and section 5).
 
-    The network's input and target have unit variance at every noise level for data of standard
-    deviation `sigma_data`, training noise levels are log-normal, and the network is told
-    ln(sigma) / 4. The paper's loss, weight(sigma) * |denoiser - clean|^2 summed over C, H, W with
-    weight = (sigma^2 + sigma_data^2) / (sigma * sigma_data)^2 = 1 / output^2, is the plain squared
-    error of the network against `target`.
+    For data of standard deviation `sigma_data`, the network's input and target have unit variance at every noise
+    level. Noise levels are log-normal in training, and the network's time input is ln(sigma) / 4. The paper's loss is
+    weight(sigma) * |denoiser - clean|^2 summed over C, H, W, with weight = (sigma^2 + sigma_data^2) / (sigma *
+    sigma_data)^2 = 1 / output^2. It equals the unweighted squared error of the network against `target`.
 
     Attributes:
         sigma_data: standard deviation of the clean images.
@@ -210,11 +210,11 @@ class EdmPreconditioning(Process):
     sigma_max: float = 80.0
 
     def draw_sigma(self, random: RowRandom) -> Tensor:
-        """Log-normal noise levels, (B,)."""
+        """Draw log-normal noise levels, (B,) float32."""
         return torch.exp(self.log_sigma_mean + self.log_sigma_std * random.normal())
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        """Table 1, column "Ours"; `sigma` must be > 0."""
+        """Return the coefficients of table 1, column "Ours"; `sigma` must be > 0."""
         total = sigma.square() + self.sigma_data**2
         return Coefficients(
             skip=self.sigma_data**2 / total,
@@ -224,11 +224,11 @@ class EdmPreconditioning(Process):
         )
 
     def target(self, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """(clean - skip * x) / output, with the cancelling terms taken out by hand."""
+        """Return (clean - skip * x) / output, simplified so that nothing cancels numerically."""
         level = per_image(sigma)
         norm = self.sigma_data * (level.square() + self.sigma_data**2).sqrt()
         return (level * clean - self.sigma_data**2 * noise) / norm
 
     def reduce(self, squared_error: Tensor) -> Tensor:
-        """Sum over C, H, W."""
+        """Return the sum over C, H, W."""
         return squared_error.sum(dim=(1, 2, 3))

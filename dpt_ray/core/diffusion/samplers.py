@@ -1,13 +1,12 @@
 """Samplers: from noise and labels to images, by solving the probability-flow ODE.
 
-In the sigma parameterisation the ODE is dx/dsigma = (x - denoiser(x, sigma)) / sigma (Karras et al.
-2022, eq. 3). A sampler is a function (denoiser, noise, labels, sigmas) -> images, where `sigmas` is
-a decreasing grid of noise levels (`grids`). It draws no random numbers, so an image is a
-function of its own noise and label and of nothing else in the batch. The state is kept in float64,
-as EDM does, because it adds up many small steps at very different scales.
+In the sigma parameterisation the ODE is dx/dsigma = (x - denoiser(x, sigma)) / sigma (Karras et al. 2022, eq. 3). A
+sampler is a function (denoiser, noise, labels, sigmas) -> images, where `sigmas` is a decreasing grid of noise levels
+(`grids`). It draws no random numbers, so an image depends on its own noise and label only, not on the rest of the
+batch. The state is float64, as in EDM, because it accumulates many small steps at very different scales.
 
-The last interval of a grid goes from sigma_min to 0 and returns the denoised image, except for the
-solvers in `singlestep`, which end at sigma_min.
+The last interval of a grid goes from sigma_min to 0 and returns the denoised image. The solvers in `singlestep` are the
+exception: they end at sigma_min.
 """
 
 import math
@@ -34,7 +33,7 @@ from dpt_ray.core.diffusion.singlestep import sample_dpm_solver_fast, sample_dpm
 def sample_euler(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list[float]) -> Tensor:
     """Euler's method (Karras et al. 2022, algorithm 1 without its second-order correction).
 
-    First order; one evaluation an interval. It is deterministic DDIM (Song et al. 2021, eq. 13-14).
+    First order; one evaluation for each interval. It equals deterministic DDIM (Song et al. 2021, eq. 13-14).
     """
     x = sigmas[0] * noise.double()
     for sigma, next_sigma in pairwise(sigmas):
@@ -47,7 +46,7 @@ def sample_euler(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list
 def sample_heun(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list[float]) -> Tensor:
     """Heun's method (Karras et al. 2022, "Elucidating the Design Space ...", algorithm 1).
 
-    Second order; two evaluations an interval, but one in the last, whose end has no slope.
+    Second order; two evaluations for each interval. The last has one, because the slope is not defined at sigma 0.
     """
     x = sigmas[0] * noise.double()
     for sigma, next_sigma in pairwise(sigmas):
@@ -64,9 +63,9 @@ def sample_heun(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list[
 def sample_dpm_solver_pp_2m(denoiser: Denoiser, noise: Tensor, labels: Tensor, sigmas: list[float]) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided Sampling ...", algorithm 2).
 
-    Second order, multistep; one evaluation an interval. The first interval has no previous estimate
-    and the last has infinite length in lambda, so both are first order. The paper's alpha is 1 here:
-    dividing its update by alpha at the end of the interval gives the one below.
+    Second order, multistep; one evaluation for each interval. The first interval has no previous estimate, and the last
+    has infinite length in lambda, so both are first order. The update is the paper's, divided by alpha at the end of
+    the interval.
     """
     x = sigmas[0] * noise.double()
     previous: Tensor | None = None
@@ -76,7 +75,7 @@ def sample_dpm_solver_pp_2m(denoiser: Denoiser, noise: Tensor, labels: Tensor, s
         if next_sigma == 0:
             x = clean
             break
-        length = math.log(sigma / next_sigma)  # of the interval, in lambda
+        length = math.log(sigma / next_sigma)  # in lambda = -log(sigma)
         estimate = clean
         if previous is not None:
             estimate = clean + length / (2 * previous_length) * (clean - previous)
@@ -87,13 +86,13 @@ def sample_dpm_solver_pp_2m(denoiser: Denoiser, noise: Tensor, labels: Tensor, s
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampler with the grid it runs on.
+    """A sampler and the grid of noise levels that it uses.
 
     Attributes:
         solve: (denoiser, noise, labels, sigmas) -> images.
-        sigmas: (steps, sigma_min, sigma_max) -> the grid, steps + 1 values; None for a grid that is
-            uniform in the time of the process.
-        evaluations: evaluations at a level inside the grid; the first level is evaluated once, the last never.
+        sigmas: (steps, sigma_min, sigma_max) -> the grid, steps + 1 values; None for a grid that is uniform in the time
+            of the process.
+        evaluations: evaluations at each inner level of the grid; the first level has one, the last none.
     """
 
     solve: Callable[[Denoiser, Tensor, Tensor, list[float]], Tensor]
@@ -101,7 +100,7 @@ class Sampler:
     evaluations: int = 1
 
     def evaluated(self, grid: list[float]) -> list[float]:
-        """Return the noise level of every evaluation on a grid, in their order."""
+        """Return the noise level of each evaluation on a grid, in the order of evaluation."""
         return grid[:1] + [sigma for sigma in grid[1:-1] for _ in range(self.evaluations)]
 
 
@@ -116,17 +115,16 @@ SAMPLERS = {
 
 
 def num_evaluations(name: str, steps: int) -> int:
-    """Calls of the denoiser that sampler `name` makes; guidance doubles the rows of some, not the calls."""
+    """Return the number of denoiser evaluations of sampler `name`; a guided evaluation counts once."""
     return len(_sampler(name, steps).evaluated([1.0] * (steps + 1)))
 
 
 def sampling_grid(
     name: str, steps: int, sigma_min: float, sigma_max: float, schedule: TimeSchedule | None = None
 ) -> list[float]:
-    """Return the noise levels that sampler `name` goes through, steps + 1 values; arguments as in `sample`.
+    """Return the grid of noise levels of sampler `name`, steps + 1 values.
 
-    Raises:
-        ValueError: as `sample`.
+    Arguments and errors are those of `sample`.
     """
     sampler = _sampler(name, steps)
     if not 0 < sigma_min < sigma_max:
@@ -148,17 +146,17 @@ def sample(
     sigma_max: float,
     schedule: TimeSchedule | None = None,
 ) -> Tensor:
-    """Make an image from each noise and label.
+    """Generate an image for each noise and label.
 
     Args:
-        name: a key of `SAMPLERS`, or a plug-in.
+        name: a key of `SAMPLERS`, or the name of a plug-in.
         denoiser: the model, guided or not.
         noise: (B, C, H, W) standard normal float32; image i is a function of noise i and label i.
         labels: (B,) int64 class ids, or the network's null label.
-        steps: intervals of the grid, >= 1; see `num_evaluations` for what they cost.
-        sigma_min: last noise level before 0, or last of all.
+        steps: intervals of the grid, >= 1; see `num_evaluations` for their cost.
+        sigma_min: last noise level above 0.
         sigma_max: first noise level.
-        schedule: the process's times, for a sampler whose grid is uniform in them.
+        schedule: maps times to noise levels; for a sampler whose grid is uniform in time.
 
     Returns:
         (B, C, H, W) of the dtype of `noise`, nominally in [-1, 1].
@@ -175,7 +173,7 @@ def find_sampler(name: str) -> Sampler:
     """Return a built-in sampler or a plug-in.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no sampler of this name.
         UserError: the plug-in cannot be used.
     """
     if name in SAMPLERS:

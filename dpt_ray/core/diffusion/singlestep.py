@@ -1,13 +1,14 @@
-"""The single-step DPM-Solvers that the paper samples with: "fast", of order 3.
+"""The single-step DPM-Solvers of order 3 ("fast"), with which the paper samples.
 
-A step of order k evaluates the model at its start and at k - 1 levels inside, and none of the
-earlier steps' values. `grids.singlestep_orders` says which evaluations make up a step.
+A step of order k evaluates the model at its start and at k - 1 inner levels. It uses no values of earlier steps.
+`grids.singlestep_orders` assigns evaluations to steps.
 
-Both solvers work on the variance-preserving state alpha * clean + sigma' * noise, as published: they
-start from noise of variance 1 in it and return it at the last level of the grid, *not* denoised. Each
-is an exponential integrator in lambda = log(alpha / sigma') = -log(sigma), exact for a model value
-that is constant in lambda, and differs in what the model value is: the predicted noise (DPM-Solver),
-or the predicted clean image (DPM-Solver++). Dividing the papers' updates by alpha gives those below.
+As published, both solvers work on the variance-preserving state alpha * clean + sigma' * noise. They start from a state
+that is noise of variance 1. They return the state at the last level of the grid, *not* denoised.
+
+Both are exponential integrators in lambda = log(alpha / sigma') = -log(sigma), exact for a model value that is constant
+in lambda. The model value is the predicted noise in DPM-Solver, and the predicted clean image in DPM-Solver++. The
+updates below are those of the papers, divided by alpha.
 """
 
 import math
@@ -23,11 +24,11 @@ from dpt_ray.core.diffusion.grids import singlestep_orders
 
 @dataclass(frozen=True)
 class _Form:
-    """What a solver integrates.
+    """The model value that a solver integrates, and the weights of its update.
 
     Attributes:
-        value: (x, clean, sigma) -> the model value v that is integrated.
-        weights: (sigma, next_sigma) -> (a, b, c) in x' = a x + b v + c dv, exact for a value that is
+        value: (x, clean, sigma) -> the model value v.
+        weights: (sigma, next_sigma) -> (a, b, c) in x' = a x + b v + c dv. The update is exact for a value that is
             linear in lambda and changes by dv over the interval.
     """
 
@@ -82,16 +83,16 @@ def _solve(form: _Form, denoiser: Denoiser, noise: Tensor, labels: Tensor, sigma
 
 
 def _step(form: _Form, value: Callable[[Tensor, float], Tensor], x: Tensor, levels: list[float]) -> Tensor:
-    """Go from levels[0] to levels[-1]; each level but the last is evaluated on the way."""
+    """Take one solver step from levels[0] to levels[-1]; it evaluates the model at all levels but the last."""
     start, *targets = levels
     order = len(targets)
     at_start = value(x, start)
-    slope: Tensor | None = None  # of the value in lambda
+    slope: Tensor | None = None  # derivative of the value with respect to lambda
     for target in targets:
         keep, constant, linear = form.weights(start, target)
         reached = keep * x + constant * at_start
         if slope is not None:
-            # Order 2 replaces the exact weight of a linear value by the midpoint rule, as published.
+            # Order 2 uses the midpoint rule instead of the exact weight of a linear value, as published.
             weight = constant / 2 if order == 2 else linear
             reached = reached + weight * math.log(start / target) * slope
         if target != targets[-1]:

@@ -1,9 +1,8 @@
-"""Loss weightings: how much each noise level counts in training.
+"""Loss weightings: the weight of each noise level in training.
 
-A weighting multiplies the squared error of the *network*, which is what training minimises. Since
-denoiser - clean = output * (network - target), a weight w on the squared error of the denoiser is
-the weight w * output^2 on that of the network, whatever the network predicts. So each weighting is
-written once, in terms of the denoiser, and fits every process.
+Training minimises the squared error of the *network*, and a weighting multiplies it. Since denoiser - clean = output *
+(network - target), a weight w of the denoiser's squared error is the weight w * output^2 of the network's, for any
+target. So each weighting is defined for the denoiser, and holds for every process.
 """
 
 from collections.abc import Callable
@@ -12,21 +11,24 @@ from functools import partial
 from torch import Tensor
 
 Weighting = Callable[[Tensor, Tensor], Tensor]
-"""(sigma (B,), > 0; `Coefficients.output` at sigma (B,)) -> weight of each image's loss (B,)."""
+"""Maps sigma (B,), > 0, and `Coefficients.output` at sigma, (B,), to the weight of each image's loss, (B,)."""
 
 LEAST_SIGMA = 1e-6
-"""Noise levels below are weighted as this one is; the limit at 0 is finite, but its formula is 0 / 0."""
+"""Lower noise levels get the weight of this one. The weight has a finite limit at 0, but the formula is 0 / 0 there."""
 
 
 def min_snr(gamma: float) -> Weighting:
     """Min-SNR-gamma (Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy").
 
-    The denoiser's squared error has the weight min(SNR, gamma), SNR = 1 / sigma^2. On a network that
-    predicts the noise this is min(SNR, gamma) / SNR, on the velocity of a variance-preserving process
-    min(SNR, gamma) / (SNR + 1), on the clean image min(SNR, gamma).
+    The denoiser's squared error has the weight min(SNR, gamma), with SNR = 1 / sigma^2. The weight of the network's
+    squared error is min(SNR, gamma) / SNR if it predicts the noise, min(SNR, gamma) / (SNR + 1) if it predicts the
+    velocity of a variance-preserving process, and min(SNR, gamma) if it predicts the clean image.
 
     Args:
-        gamma: the largest weight of a denoiser's squared error, > 0; the paper's is 5.
+        gamma: largest weight of the denoiser's squared error, > 0; 5 in the paper.
+
+    Raises:
+        ValueError: `gamma` is not above 0.
     """
     if not gamma > 0:
         raise ValueError(f"min-SNR's gamma must be above 0: got {gamma}")
@@ -36,11 +38,14 @@ def min_snr(gamma: float) -> Weighting:
 def edm(sigma_data: float = 0.5) -> Weighting:
     """EDM's weighting, for any process (Karras et al. 2022, table 1).
 
-    The denoiser's squared error has the weight (sigma^2 + sigma_data^2) / (sigma * sigma_data)^2. On
-    EDM's own network this is 1, on one that predicts the noise 1 + (sigma / sigma_data)^2.
+    The denoiser's squared error has the weight (sigma^2 + sigma_data^2) / (sigma * sigma_data)^2. The weight of the
+    network's squared error is 1 with EDM's preconditioning, and 1 + (sigma / sigma_data)^2 if it predicts the noise.
 
     Args:
         sigma_data: standard deviation of the clean images, > 0.
+
+    Raises:
+        ValueError: `sigma_data` is not above 0.
     """
     if not sigma_data > 0:
         raise ValueError(f"EDM's sigma_data must be above 0: got {sigma_data}")

@@ -1,4 +1,4 @@
-"""Whether confidence means what it says: of images labelled with confidence 0.8, 80 % should be right."""
+"""Calibration of confidence: of images labelled with confidence 0.8, 80 % should be correct."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The images whose confidence lies in one of equally wide intervals.
+    """The images whose confidence lies in one interval.
 
     Attributes:
-        images: how many, at least 1.
-        confidence: their mean confidence.
-        accuracy: share of them whose label is right.
+        images: number of images, at least 1.
+        confidence: mean confidence of the images.
+        accuracy: fraction of the images whose label is correct.
     """
 
     images: int
@@ -22,15 +22,15 @@ class ReliabilityBin:
 
 
 def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> list[ReliabilityBin]:
-    """Return the bins that hold images, lowest confidence first.
+    """Return the bins that contain images, by increasing confidence.
 
     Args:
         confidence: (N,) in [0, 1].
-        correct: bool (N,).
-        bins: intervals of equal width; a value on an edge belongs to the lower one.
+        correct: bool (N,), whether the label of each image is correct.
+        bins: number of intervals, of equal width; a confidence on an edge belongs to the lower interval.
 
     Raises:
-        ValueError: shapes differ, or there is no image.
+        ValueError: the shapes differ, or there is no image.
     """
     if confidence.shape != correct.shape or confidence.ndim != 1 or len(confidence) == 0:
         raise ValueError("confidence and correct must be vectors of one length, with at least one image")
@@ -46,11 +46,14 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> list[Rel
 
 
 def mean_confidence(bins: list[ReliabilityBin]) -> float:
-    """Mean over all images."""
+    """Return the mean confidence of all images."""
     return sum(bin.images * bin.confidence for bin in bins) / sum(bin.images for bin in bins)
 
 
 def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
-    """Mean over images of |accuracy - confidence| of their bin (Naeini et al. 2015; Guo et al. 2017, equation 5)."""
+    """Return the mean over images of |accuracy - confidence| of their bin.
+
+    Source: Naeini et al. 2015; Guo et al. 2017, equation 5.
+    """
     gaps = torch.tensor([bin.images * abs(bin.accuracy - bin.confidence) for bin in bins], dtype=torch.float64)
     return float(gaps.sum() / sum(bin.images for bin in bins))

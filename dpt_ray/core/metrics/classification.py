@@ -1,13 +1,13 @@
-"""Scores of predicted classes. Labels and predictions are int64 tensors (N,)."""
+"""Metrics of predicted classes. Labels and predictions are int64 tensors (N,)."""
 
 from torch import Tensor
 
 
 def accuracy(labels: Tensor, predictions: Tensor) -> float:
-    """Share of predictions that equal their label.
+    """Return the fraction of predictions that equal their label.
 
     Raises:
-        ValueError: shapes differ, or there are no predictions.
+        ValueError: the shapes differ, or there are no predictions.
     """
     _check(labels, predictions)
     return (labels == predictions).double().mean().item()
@@ -20,7 +20,7 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> T
         int64, (num_classes, num_classes).
 
     Raises:
-        ValueError: shapes differ, there are no predictions, or a class is outside [0, num_classes).
+        ValueError: the shapes differ, there are no predictions, or a class is outside [0, num_classes).
     """
     _check(labels, predictions)
     for name, values in (("labels", labels), ("predictions", predictions)):
@@ -32,16 +32,16 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> T
 
 
 def class_precision(confusion: Tensor) -> Tensor:
-    """TP / (TP + FP) of each class, float64 (C,); 0 for a class that was never predicted."""
-    return _share(confusion.diagonal(), confusion.sum(0))
+    """Return TP / (TP + FP) of each class, float64 (C,); 0 for a class that was never predicted."""
+    return _fraction(confusion.diagonal(), confusion.sum(0))
 
 
 def class_recall(confusion: Tensor) -> Tensor:
-    """TP / (TP + FN) of each class, float64 (C,); 0 for a class that has no images."""
-    return _share(confusion.diagonal(), confusion.sum(1))
+    """Return TP / (TP + FN) of each class, float64 (C,); 0 for a class without images."""
+    return _fraction(confusion.diagonal(), confusion.sum(1))
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
+def _fraction(part: Tensor, whole: Tensor) -> Tensor:
     return part.double() / whole.clamp_min(1).double()
 
 

@@ -1,7 +1,7 @@
 """Frechet distance between Gaussians fitted to features (Heusel et al. 2017), in float64.
 
-Any feature network serves; with Inception-v3's pooled features the distance is the FID. Moments
-merge, so that each worker can reduce its own images. Shapes: N images, D features.
+Features may come from any network; with the pooled features of Inception-v3 the distance is the FID. Moments can be
+merged, so that each worker reduces its own images. Shapes: N images, D features.
 """
 
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ from torch import Tensor
 class GaussianMoments:
     """Count, mean and covariance of feature vectors, updated batch by batch.
 
-    Deviations are kept around the running mean (Chan, Golub & LeVeque 1979) because sums of raw
-    squares lose the covariance of features with a large mean.
+    The scatter matrix is accumulated around the running mean (Chan, Golub & LeVeque 1979). With sums of raw squares,
+    cancellation would destroy the covariance of features with a large mean.
 
     Args:
         num_features: D.
-        device: where the sums live; features are moved there.
+        device: device of the accumulators; features are moved there.
 
     Attributes:
-        count: number of vectors seen.
+        count: number of feature vectors.
         mean: float64 (D,); zero while `count` is 0.
         scatter: float64 (D, D), sum of outer products of deviations from the mean.
     """
@@ -36,7 +36,7 @@ class GaussianMoments:
         """Add feature vectors, (N, D), any float type; N may be 0.
 
         Raises:
-            ValueError: wrong shape, or a feature is not finite.
+            ValueError: the shape is wrong, or a feature is not finite.
         """
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ValueError(f"features must have shape (N, {len(self.mean)}), got {tuple(features.shape)}")
@@ -50,7 +50,7 @@ class GaussianMoments:
         self._add(len(features), mean, deviation.T @ deviation)
 
     def merge(self, other: "GaussianMoments") -> None:
-        """Add the vectors that `other` has seen; `other` is unchanged.
+        """Add the feature vectors of `other`, which is unchanged.
 
         Raises:
             ValueError: the numbers of features differ.
@@ -60,10 +60,10 @@ class GaussianMoments:
             self._add(other.count, other.mean.to(self.mean), other.scatter.to(self.mean))
 
     def covariance(self) -> Tensor:
-        """Unbiased covariance, float64 (D, D).
+        """Return the unbiased covariance, float64 (D, D).
 
         Raises:
-            ValueError: fewer than two vectors were seen.
+            ValueError: there are fewer than two feature vectors.
         """
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.count}")
@@ -78,10 +78,10 @@ class GaussianMoments:
 
 
 def gaussian_moments(batches: Iterable[Tensor]) -> GaussianMoments:
-    """Return the moments of all feature vectors of some batches, each (N, D) with one D; at least one batch.
+    """Return the moments of the feature vectors of all batches; each batch is (N, D), with the same D.
 
     Raises:
-        ValueError: there is no batch, shapes differ, or a feature is not finite.
+        ValueError: there is no batch, the shapes differ, or a feature is not finite.
     """
     moments: GaussianMoments | None = None
     for features in batches:
@@ -93,11 +93,11 @@ def gaussian_moments(batches: Iterable[Tensor]) -> GaussianMoments:
 
 
 def frechet_distance(a: GaussianMoments, b: GaussianMoments) -> float:
-    """Squared Frechet distance |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) of covariances A and B.
+    """Return the squared Frechet distance |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) of covariances A and B.
 
-    The trace of (A B)^(1/2) is that of (A^(1/2) B A^(1/2))^(1/2), a symmetric matrix with no negative
-    eigenvalues. So the result is real also for singular covariances (fewer images than features),
-    where a general matrix square root goes astray.
+    The trace of (A B)^(1/2) equals that of (A^(1/2) B A^(1/2))^(1/2), which is symmetric and positive semidefinite. So
+    the result is real for singular covariances, too (fewer images than features), where a general matrix square root
+    is inaccurate.
 
     Raises:
         ValueError: the numbers of features differ, or either side has fewer than two vectors.
@@ -110,7 +110,7 @@ def frechet_distance(a: GaussianMoments, b: GaussianMoments) -> float:
     trace_of_root = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
     squared_means = (a.mean - b.mean.to(a.mean)).square().sum()
     distance = squared_means + A.trace() + B.trace() - 2 * trace_of_root
-    # Rounding can put the distance of equal Gaussians a hair below zero.
+    # Rounding can make the distance of equal Gaussians slightly negative.
     return max(0.0, distance.item())
 
 

@@ -1,4 +1,4 @@
-"""What every classifier and every denoiser has; those of plug-ins derive from these classes, too."""
+"""Base classes of classifier and denoiser networks, built-in ones and those of plug-ins."""
 
 from collections.abc import Sequence
 
@@ -6,37 +6,37 @@ from torch import Tensor, nn
 
 
 class ClassifierNetwork(nn.Module):
-    """Images of any size to logits, in two parts.
+    """A classifier, which maps normalised images to features, and features to logits.
 
     Attributes:
-        head: features (B, D) to logits (B, num_classes).
+        head: maps features (B, D) to logits (B, num_classes).
     """
 
     head: nn.Module
 
     def features(self, x_BCHW: Tensor) -> Tensor:
-        """Return features (B, D) of normalised float images."""
+        """Return features (B, D) of normalised float images (B, C, H, W)."""
         raise NotImplementedError
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits (B, num_classes) of normalised float images."""
+        """Return logits (B, num_classes) of normalised float images (B, C, H, W)."""
         return self.head(self.features(x_BCHW))
 
 
 class DenoiserNetwork(nn.Module):
     """The network of a generator: `forward(x, time, label)` maps (B, C, H, W) to the same shape.
 
-    `time` is (B,), float, what the process says of the noise level; `label` is (B,), int64, and the label
+    `time` is (B,) float, the input for the noise level (`Coefficients.time`). `label` is (B,) int64; the label
     `num_classes` means "no label". A network that is built with `confidence` also takes the argument `confidence`:
-    (B,), float in [0, 1], or None where every label is certain.
+    (B,) float in [0, 1], the confidence of each label, or None if all labels are certain.
 
     Attributes:
-        recompute: compute the activations of blocks again in the backward pass instead of keeping them. A network may
-            ignore it.
+        recompute: checkpoint activations: the backward pass recomputes those of the blocks instead of keeping them. A
+            network may ignore it.
     """
 
     recompute: bool = False
 
     def blocks(self) -> Sequence[nn.Module]:
-        """Return the blocks that hold nearly all weights, whose weights sharded training gathers one at a time."""
+        """Return the blocks, which hold nearly all weights; sharded training gathers the weights of one at a time."""
         return ()

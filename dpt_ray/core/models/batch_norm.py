@@ -10,30 +10,30 @@ from dpt_ray.core.collective import num_workers
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` whose statistics in training are those of the global batch.
+    """`nn.BatchNorm2d` whose training statistics are those of the global batch.
 
-    So the number of workers changes a classifier by rounding only. torch's own SyncBatchNorm runs on
-    GPUs alone. Workers must hold equally many rows; without other workers this is `nn.BatchNorm2d`.
+    So the number of workers changes a classifier by rounding only. torch's SyncBatchNorm supports GPUs only. All
+    workers must hold the same number of rows. With a single worker this is `nn.BatchNorm2d`.
 
     Attributes:
-        rows_apart: in training, so many last rows of a batch are normalised by statistics of their own, which do not
-            enter the running ones; see `set_rows_apart`.
+        auxiliary_rows: number of last rows of a training batch that are normalised by auxiliary statistics: their own
+            mean and variance, which do not enter the running statistics; see `set_auxiliary_rows`.
     """
 
     momentum: float
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
-    rows_apart: int = 0
+    auxiliary_rows: int = 0
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Normalise (B, C, H, W) by the mean and variance of each channel."""
         if not self.training:
             return super().forward(x_BCHW)
-        if not self.rows_apart:
+        if not self.auxiliary_rows:
             return self._normalise(x_BCHW, track=True)
-        together, apart = x_BCHW.tensor_split([len(x_BCHW) - self.rows_apart])
-        return torch.cat([self._normalise(together, track=True), self._normalise(apart, track=False)])
+        main, auxiliary = x_BCHW.tensor_split([len(x_BCHW) - self.auxiliary_rows])
+        return torch.cat([self._normalise(main, track=True), self._normalise(auxiliary, track=False)])
 
     def _normalise(self, x_BCHW: Tensor, *, track: bool) -> Tensor:
         workers = num_workers()
@@ -58,8 +58,11 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * count / (count - 1), self.momentum)
 
 
-def set_rows_apart(model: nn.Module, rows: int) -> None:
-    """Make every `BatchNorm2d` of `model` treat the last `rows` rows of training batches apart."""
+def set_auxiliary_rows(model: nn.Module, rows: int) -> None:
+    """Let every `BatchNorm2d` of `model` use auxiliary statistics for the last `rows` rows of training batches.
+
+    Reference: Xie et al. 2020, AdvProp.
+    """
     for module in model.modules():
         if isinstance(module, BatchNorm2d):
-            module.rows_apart = rows
+            module.auxiliary_rows = rows

@@ -1,4 +1,4 @@
-"""Telling a network how confident a label is."""
+"""Conditioning of a network on the confidence of a label."""
 
 from collections.abc import Callable
 
@@ -6,18 +6,20 @@ import torch
 from torch import Tensor, nn
 
 CERTAIN = 1.0
-"""The confidence of a label that is known, and of what pseudo images are asked for."""
+"""Confidence of a known label. Pseudo images are sampled with it, too."""
 
 SCALE = 1000
-"""Embeddings of noise levels are made for numbers up to about so much."""
+"""Factor that maps confidence to [0, 1000], the range for which the sinusoidal embeddings are designed."""
 
 
 class ConfidenceEmbedding(nn.Module):
-    """A vector that is added to a label's, zero at the start of training and for "no label", of which nothing is sure.
+    """An embedding of the confidence, which is added to the embedding of the label.
+
+    It is zero at the start of training, and always for the null label, which has no confidence.
 
     Args:
-        dim: its width.
-        embed: maps (B,) numbers and a width to (B, width) waves.
+        dim: width of the embedding.
+        embed: sinusoidal embedding: maps (B,) numbers and a width to (B, width).
         null_label: the label that means "no label".
     """
 
@@ -28,12 +30,12 @@ class ConfidenceEmbedding(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Make it add nothing."""
+        """Set the weights to zero, so that the embedding is zero."""
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
     def forward(self, label: Tensor, confidence: Tensor | None) -> Tensor:
-        """Return (B, dim) for labels (B,) and their confidence (B,) in [0, 1]; all are certain if it is None."""
+        """Return embeddings (B, dim) of labels (B,) with confidence (B,) in [0, 1]; `CERTAIN` for all if None."""
         if confidence is None:
             confidence = torch.full_like(label, CERTAIN, dtype=torch.float32)
         waves = self._embed(confidence * SCALE, self.projection.in_features).to(self.projection.weight.dtype)

@@ -1,8 +1,9 @@
 """DDPM++: the convolutional U-Net of score-based models, as EDM trains it on CIFAR-10.
 
 Written from Song et al., "Score-Based Generative Modeling through SDEs" (2021, appendix H), and Karras et al.,
-"Elucidating the Design Space of Diffusion-Based Generative Models" (2022, appendix F and table 7). E is the width of
-the embedding of noise level, label and augmentation.
+"Elucidating the Design Space of Diffusion-Based Generative Models" (2022, appendix F and table 7).
+
+In the shapes below E is the width of the joint embedding of noise level, label and augmentation.
 """
 
 import math
@@ -23,10 +24,10 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 MAX_PERIOD = 10_000.0
 SKIP_SCALE = math.sqrt(0.5)
-"""Of every sum of a block's two branches, so that it has the variance of one."""
+"""Factor of the sum of skip connection and residual branch; it keeps the variance of either."""
 
-FIRST_STEP = 1e-5
-"""Scale of the initial weights that end a branch: at first each block is nearly its skip connection."""
+BRANCH_SCALE = 1e-5
+"""Scale of the initial weights of a branch's last layer, so that each block starts close to its skip connection."""
 
 ATTENTION_SCALE = math.sqrt(0.2)
 """Scale of the initial weights of queries, keys and values."""
@@ -36,8 +37,8 @@ def noise_embedding(noise: Tensor, dim: int) -> Tensor:
     """Embed noise levels as sines, then cosines; frequencies fall from 1 to 1 / `MAX_PERIOD`, both included.
 
     Args:
-        noise: (B,) float.
-        dim: even, at least 4.
+        noise: (B,) float noise levels, as the process scales them.
+        dim: width of the embedding; even, at least 4.
 
     Returns:
         (B, dim) float32.
@@ -49,13 +50,13 @@ def noise_embedding(noise: Tensor, dim: int) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Attention with one head between all pixels, and its residual connection."""
+    """Single-head self-attention over all pixels, with a residual connection."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.norm = _group_norm(channels)
         self.qkv = _initialised(nn.Conv2d(channels, 3 * channels, 1), ATTENTION_SCALE)
-        self.projection = _initialised(nn.Conv2d(channels, channels, 1), FIRST_STEP)
+        self.projection = _initialised(nn.Conv2d(channels, channels, 1), BRANCH_SCALE)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -66,7 +67,17 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block that may halve or double the image's sides first, and attention after it where wanted."""
+    """A residual block: optional resampling, two convolutions, optional self-attention.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the output.
+        embedding: width E of the joint embedding.
+        dropout_index: index of the block's dropout in the network; see `row_dropout`.
+        dropout: probability, in [0, 1).
+        resample: halve ("down") or double ("up") height and width before the first convolution.
+        attention: apply self-attention to the output.
+    """
 
     def __init__(
         self,
@@ -74,33 +85,33 @@ class Block(nn.Module):
         channels: int,
         embedding: int,
         *,
-        place: int,
+        dropout_index: int,
         dropout: float,
         resample: Literal["down", "up"] | None = None,
         attention: bool = False,
     ):
         super().__init__()
-        self.place, self.dropout, self.resample = place, dropout, resample
+        self.dropout_index, self.dropout, self.resample = dropout_index, dropout, resample
         self.norm_in = _group_norm(in_channels)
         self.conv_in = _initialised(nn.Conv2d(in_channels, channels, 3, padding=1))
         self.condition = _initialised(nn.Linear(embedding, channels))
         self.norm_out = _group_norm(channels)
-        self.conv_out = _initialised(nn.Conv2d(channels, channels, 3, padding=1), FIRST_STEP)
+        self.conv_out = _initialised(nn.Conv2d(channels, channels, 3, padding=1), BRANCH_SCALE)
         plain = in_channels == channels and resample is None
         self.skip = nn.Identity() if plain else _initialised(nn.Conv2d(in_channels, channels, 1))
         self.attention = SelfAttention(channels) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor, dropout_seed: Tensor | None) -> Tensor:
-        """(B, in_channels, H, W), (B, E), (B,) -> (B, channels, H', W')."""
+        """Map x (B, in_channels, H, W), embedding (B, E) and dropout seeds (B,) to (B, channels, H', W')."""
         branch = self.conv_in(self._resampled(functional.silu(self.norm_in(x))))
         branch = functional.silu(self.norm_out(branch + self.condition(embedding)[:, :, None, None]))
         if dropout_seed is not None and self.dropout > 0:
-            branch = row_dropout(branch, dropout_seed, self.dropout, self.place)
+            branch = row_dropout(branch, dropout_seed, self.dropout, self.dropout_index)
         x = (self.skip(self._resampled(x)) + self.conv_out(branch)) * SKIP_SCALE
         return self.attention(x)
 
     def _resampled(self, x: Tensor) -> Tensor:
-        """Average squares of four pixels, or repeat each pixel in a square of four."""
+        """Average each 2x2 square of pixels, repeat each pixel in a 2x2 square, or change nothing."""
         if self.resample == "down":
             return functional.avg_pool2d(x, 2)
         if self.resample == "up":
@@ -111,29 +122,30 @@ class Block(nn.Module):
 class DdpmPlusPlus(DenoiserNetwork):
     """A class-conditional DDPM++.
 
-    From the finest level to the coarsest `blocks` residual blocks each, a step of halving between levels; two blocks
-    at the bottom; back up with `blocks + 1` blocks a level, each of which also sees the output of its
-    counterpart on the way down. Attention is in every encoder block of `attention_sizes`, in the last decoder
-    block of each such level, and in the first block at the bottom.
+    The encoder has `blocks` residual blocks on each level, and halves the image between levels. Two blocks follow at
+    the coarsest level. The decoder has `blocks + 1` blocks on each level; each also reads the output of its
+    counterpart in the encoder. Self-attention stands in three places: in every encoder block of a level in
+    `attention_sizes`, in the last decoder block of such a level, and in the first of the two blocks between.
 
     Args:
         image_size: height and width of the image in pixels; divisible by 2 once for each further level.
-        in_channels: channels of the image, going in and coming out.
-        channels: base width, a multiple of 4; the first convolution has it, and E is four times as wide.
-        multipliers: width of each level in `channels`.
-        blocks: residual blocks of a level.
+        in_channels: channels of the input and the output image.
+        channels: base width, a multiple of 4: channels of the first convolution. E is four times as wide.
+        multipliers: width of each level, as a multiple of `channels`.
+        blocks: residual blocks of a level of the encoder.
         attention_sizes: image sides, in pixels, of the levels with attention.
         dropout: probability, in [0, 1).
         num_classes: number of classes; 0 for an unconditional model.
-        augmentation_dim: width of the description of an image's augmentation; 0 for none.
-        confidence: the network is told how confident each label is.
+        augmentation_dim: width of the vector that describes an image's augmentation; 0 for no such conditioning.
+        confidence: condition the network on the confidence of each label.
 
     Attributes:
         null_label: the label that means "no label" (`num_classes`).
-        recompute: compute the blocks' activations anew in the backward pass instead of keeping them (False).
+        recompute: checkpoint activations: the backward pass computes those of the blocks a second time, which
+            saves memory. False by default.
 
     Raises:
-        ValueError: `image_size` cannot be halved so often, or `channels` is no multiple of 4.
+        ValueError: `image_size` is not divisible by 2 for each further level, or `channels` is no multiple of 4.
     """
 
     def __init__(
@@ -172,10 +184,10 @@ class DdpmPlusPlus(DenoiserNetwork):
             _initialised(nn.Linear(embedding, embedding)), nn.SiLU(),
         )  # fmt: skip
 
-        places = count()
+        dropout_indices = count()
 
         def block(width: int, out_width: int, **options: Any) -> Block:
-            return Block(width, out_width, embedding, place=next(places), dropout=dropout, **options)
+            return Block(width, out_width, embedding, dropout_index=next(dropout_indices), dropout=dropout, **options)
 
         widths = [channels * multiplier for multiplier in multipliers]
         attentive = [image_size // 2**level in attention_sizes for level in range(levels)]
@@ -185,10 +197,10 @@ class DdpmPlusPlus(DenoiserNetwork):
         self.bottom = nn.ModuleList([block(width, width, attention=True), block(width, width)])
         self.decoder = _decoder(block, skips, widths, attentive, blocks + 1)
         self.norm = _group_norm(widths[0])
-        self.last = _initialised(nn.Conv2d(widths[0], in_channels, 3, padding=1), FIRST_STEP)
+        self.last = _initialised(nn.Conv2d(widths[0], in_channels, 3, padding=1), BRANCH_SCALE)
 
     def blocks(self) -> list[nn.Module]:
-        """Return the blocks, which hold nearly all weights, in the order in which they compute."""
+        """Return the blocks in the order of the forward pass; they hold nearly all weights."""
         return [*self.encoder, *self.bottom, *self.decoder]
 
     def forward(
@@ -205,17 +217,18 @@ class DdpmPlusPlus(DenoiserNetwork):
 
         Args:
             x: (B, in_channels, image_size, image_size) float.
-            time: (B,) float, what the process tells of the noise level.
+            time: (B,) float, the network's input for the noise level (`Coefficients.time`).
             label: (B,) int64 in [0, num_classes]; `null_label` means "no label".
-            augmentation: (B, augmentation_dim), how each image was augmented; not at all if None.
-            dropout_seed: (B,) int64 in [0, 2^31), which fixes what is dropped; nothing is if None.
-            confidence: (B,) float in [0, 1], of each label, for a network that is told it; 1 if None.
+            augmentation: (B, augmentation_dim), the augmentation of each image; no image is augmented if None.
+            dropout_seed: (B,) int64 in [0, 2^31), seed of each row's dropout masks; no dropout if None.
+            confidence: (B,) float in [0, 1], confidence of each label; 1 if None. A network without confidence
+                conditioning ignores it.
 
         Returns:
             (B, in_channels, image_size, image_size).
 
         Raises:
-            ValueError: the images are not of the size that the network was built for.
+            ValueError: the shape of the images is not the one that the network was built for.
         """
         if x.shape[1:] != self.image_shape:
             raise ValueError(
@@ -251,7 +264,7 @@ class DdpmPlusPlus(DenoiserNetwork):
 def _encoder(
     block: Callable[..., Block], width: int, widths: list[int], attentive: list[bool], blocks: int
 ) -> tuple[nn.ModuleList, list[int]]:
-    """Return the way down and the widths that it hands over, that of the first convolution included."""
+    """Return the encoder, and the widths of its skip connections, the first convolution's included."""
     modules, skips = nn.ModuleList(), [width]
     for level, level_width in enumerate(widths):
         if level > 0:
@@ -267,7 +280,7 @@ def _encoder(
 def _decoder(
     block: Callable[..., Block], skips: list[int], widths: list[int], attentive: list[bool], blocks: int
 ) -> nn.ModuleList:
-    """Return the way up, which takes over `skips`, the last one first."""
+    """Return the decoder; it pops `skips`, the widths of the encoder's skip connections, from the end."""
     modules, width = nn.ModuleList(), widths[-1]
     for level in reversed(range(len(widths))):
         if level < len(widths) - 1:
@@ -280,7 +293,7 @@ def _decoder(
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    """At most 32 groups, of at least 4 channels; fewer where they would not be equal."""
+    """Return group normalisation with at most 32 equal groups of at least 4 channels."""
     groups = min(32, channels // 4)
     while channels % groups:
         groups -= 1
@@ -288,7 +301,7 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 
 
 def _initialised(layer: Layer, scale: float = 1.0) -> Layer:
-    """Xavier-uniform weights times `scale`, and no bias at first."""
+    """Draw Xavier-uniform weights, times `scale`, and set the bias to zero."""
     nn.init.xavier_uniform_(layer.weight, gain=scale)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

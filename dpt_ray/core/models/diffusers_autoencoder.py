@@ -17,22 +17,22 @@ from dpt_ray.text import one_line
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
 FAMILIES = ("AutoencoderKL", "AutoencoderTiny")
-"""AutoencoderTiny has no variance: its latents are a function of the image."""
+"""Supported classes of diffusers. AutoencoderTiny is deterministic: it has no variance."""
 
 _MOST_CHANNELS, _MOST_LEVELS = 4096, 16
 
 
 @dataclass(frozen=True)
 class AutoencoderForm:
-    """What an autoencoder takes and gives.
+    """Shapes and scaling of an autoencoder.
 
     Attributes:
         family: one of `FAMILIES`.
-        image_channels: channels of its images.
-        channels: channels of its latents.
-        downsampling: pixels of an image's side for each one of a latent's.
-        scale: its own `scaling_factor`.
-        shift: its own `shift_factor`.
+        image_channels: channels of the images.
+        channels: channels of the latents.
+        downsampling: side of an image divided by the side of its latent.
+        scale: `scaling_factor` in `config.json`.
+        shift: `shift_factor` in `config.json`.
     """
 
     family: str
@@ -44,15 +44,15 @@ class AutoencoderForm:
 
     @property
     def has_variance(self) -> bool:
-        """Whether a latent is drawn from a distribution."""
+        """Whether the encoder returns a distribution of latents."""
         return self.family == "AutoencoderKL"
 
 
 def autoencoder_form(config: Mapping[str, Any]) -> AutoencoderForm:
-    """Read the form out of an autoencoder's `config.json`.
+    """Return the form that an autoencoder's `config.json` describes.
 
     Raises:
-        ValueError: it describes none that can be used here; the message says why.
+        ValueError: it describes no supported autoencoder; the message says why.
     """
     family = config.get("_class_name")
     if family not in FAMILIES:
@@ -61,7 +61,8 @@ def autoencoder_form(config: Mapping[str, Any]) -> AutoencoderForm:
         raise ValueError("normalises each channel of a latent (latents_mean, latents_std), which is not supported")
     levels = "block_out_channels" if family == "AutoencoderKL" else "encoder_block_out_channels"
     try:
-        # diffusers raises 2 to the power of `out_channels`; published files lack it and have its default then.
+        # diffusers computes 2 ** out_channels, which a huge value would never finish. Some published files omit the
+        # key; diffusers then takes 3.
         channels = {"out_channels": 3, **config}
         for name in ("in_channels", "out_channels", "latent_channels"):
             if not 1 <= channels[name] <= _MOST_CHANNELS:
@@ -77,7 +78,7 @@ def autoencoder_form(config: Mapping[str, Any]) -> AutoencoderForm:
             shift=float(config.get("shift_factor") or 0.0),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"lacks or garbles a setting of {family} ({one_line(error)})") from None
+        raise ValueError(f"lacks or has invalid settings of {family} ({one_line(error)})") from None
 
 
 class Autoencoder(nn.Module):
@@ -85,13 +86,13 @@ class Autoencoder(nn.Module):
 
     Args:
         folder: a local folder with `config.json` and `diffusion_pytorch_model.safetensors`.
-        config: what `config.json` holds.
-        precision: what it computes in; weights, moments and images are float32.
-        batch: images that are encoded or decoded together.
-        where: what to call the folder in messages.
+        config: content of `config.json`.
+        precision: dtype of the computation; weights, moments and images are float32.
+        batch: images that are encoded or decoded at once.
+        where: name of the folder in messages; the folder itself if None.
 
     Raises:
-        UserError: diffusers is missing, or the weights are not those that the configuration describes.
+        UserError: diffusers is missing, or the weights do not match the configuration.
         ValueError: see `autoencoder_form`.
     """
 
@@ -117,14 +118,18 @@ class Autoencoder(nn.Module):
             images: (B, image_channels, H, W) float32 in [-1, 1], on any device.
 
         Returns:
-            (B, 2 channels, H / downsampling, W / downsampling) float32 on the CPU: means, then log-variances; means
-            alone, of half as many channels, where the family has no variance.
+            (B, 2 channels, H / downsampling, W / downsampling) float32 on the CPU: means, then log-variances. A family
+            without variance returns the means only, (B, channels, ...).
         """
         return torch.cat([self._encode(part.to(self._device)).float().cpu() for part in images.split(self._batch)])
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """Return images (B, image_channels, H, W) float32 on the CPU, nominally in [-1, 1], of unscaled latents."""
+        """Decode unscaled latents (B, channels, h, w) to images.
+
+        Returns:
+            (B, image_channels, h * downsampling, w * downsampling) float32 on the CPU, nominally in [-1, 1].
+        """
         return torch.cat([self._decode(part.to(self._device)).float().cpu() for part in latents.split(self._batch)])
 
     def _encode(self, images: Tensor) -> Tensor:
@@ -160,21 +165,23 @@ def _load(folder: str, config: Mapping[str, Any], family: str, where: str) -> nn
     diffusers_logging.disable_progress_bar()
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     kind = getattr(diffusers, family)
-    try:  # safetensors only; its own way to save memory would need the package accelerate
+    try:
         check_weights(config, Path(folder) / WEIGHTS, lambda: kind.from_config(dict(config)))
         model, loaded = kind.from_pretrained(
             folder,
-            use_safetensors=True,
-            low_cpu_mem_usage=False,
+            use_safetensors=True,  # never a pickle
+            low_cpu_mem_usage=False,  # True needs the package accelerate
             local_files_only=True,
             output_loading_info=True,
             torch_dtype=torch.float32,
         )
-    except Exception as error:  # whatever diffusers and safetensors raise at a file that is damaged or another's
+    except Exception as error:  # diffusers and safetensors raise many types for damaged or foreign files
         raise UserError(f"is no {family} that can be loaded ({one_line(error)})", where=where) from None
-    misfits = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in loaded.get(kind, ())]
-    if misfits:
+    wrong = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in loaded.get(kind, ())]
+    if wrong:
         raise UserError(
-            f"its weights are not those of its {family}: {len(misfits)} misfit, first {misfits[0]}", where=where
+            f"its weights do not match its configuration of {family}: {len(wrong)} tensors are missing, surplus or of "
+            f"another shape, first {wrong[0]}",
+            where=where,
         )
     return model

@@ -19,24 +19,26 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 FAMILIES = ("vit_msn", "dinov2", "dinov2_with_registers", "vit", "deit")
-"""Values of `model_type` in transformers that are loaded. Each is a vision transformer with a class token."""
+"""Supported values of `model_type` in transformers. Each is a vision transformer with a class token."""
 
 BEFORE_NORM = frozenset({"vit_msn"})
-"""Families whose feature is taken before the final layer norm: MSN's authors classify that (their released code);
-the others' feature is the class token of the output, after it (Oquab et al. 2023 for DINOv2)."""
+"""Families whose feature is the class token before the final layer norm, as in MSN's released code. The other
+families' feature is the class token after it (Oquab et al. 2023 for DINOv2)."""
 
 
 class FrozenEncoder(nn.Module):
-    """Class tokens of a vision transformer, without gradients.
+    """A vision transformer without gradients. Its features are class tokens.
 
     Args:
         folder: a local folder with `config.json` and `model.safetensors`.
-        crop: height and width of the centre that is encoded; position embeddings are interpolated to it.
+        crop: height and width in pixels of the centre crop that is encoded, a multiple of the patch size. Position
+            embeddings are interpolated to it.
         blocks: number of last blocks whose class tokens are concatenated.
         where: name of the encoder in messages; the folder if None.
 
     Raises:
-        UserError: transformers is missing, or there is no such encoder, or it is no vision transformer.
+        UserError: transformers is missing; the folder holds no supported encoder; or `crop` or `blocks` does not fit
+            the encoder.
     """
 
     def __init__(self, folder: str, *, crop: int, blocks: int = 1, where: str | None = None):
@@ -53,16 +55,21 @@ class FrozenEncoder(nn.Module):
         self.crop, self.blocks = crop, blocks
         self.normalised = config.model_type not in BEFORE_NORM
         self.feature_size = blocks * config.hidden_size
-        try:  # a configuration may hold what fits its weights and still computes nothing
+        # A configuration may match the weights and still fail in the forward pass, so one image is encoded now.
+        try:
             features = self(torch.zeros(1, 3, crop, crop, dtype=torch.uint8))
             if features.shape != (1, self.feature_size):
                 raise ValueError(f"features of shape {tuple(features.shape)}")
-        except Exception as error:  # whatever transformers and torch raise
-            raise UserError(f"is no encoder that can encode an image ({one_line(error)})", where=location) from None
+        except Exception as error:  # transformers and torch raise many types
+            raise UserError(f"its encoder fails to encode an image ({one_line(error)})", where=location) from None
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        """Return features, float32 (B, blocks D), of uint8 RGB images (B, 3, H, W), H and W at least `crop`."""
+        """Encode uint8 RGB images (B, 3, H, W), H and W at least `crop`.
+
+        Returns:
+            Features (B, blocks * D) float32, D the width of the encoder.
+        """
         device = next(self.model.parameters()).device
         pixels = normalise(_centre(images.to(device), self.crop), MEAN, STD)
         with_position = {"interpolate_pos_encoding": True} if self.model.config.model_type == "vit_msn" else {}
@@ -76,8 +83,9 @@ class FrozenEncoder(nn.Module):
 def _load(folder: str, where: str) -> nn.Module:
     """Load the model in a local folder.
 
-    The configuration chooses sizes alone. The family, the attention implementation and the loader are chosen here,
-    and every weight must come from the file: the library would draw missing ones at random.
+    Only sizes are taken from the configuration. The family is checked against `FAMILIES`; attention implementation
+    and loader are fixed here. Every weight must come from the file, because the library initialises missing ones at
+    random.
     """
     try:
         from transformers import AutoConfig, AutoModel
@@ -92,12 +100,12 @@ def _load(folder: str, where: str) -> nn.Module:
         given = parse_config((Path(folder) / CONFIG).read_bytes())
         family = given.pop("model_type", None)
         if family not in FAMILIES:
-            raise ValueError(f"holds a {str(family)[:40]!r}; vision transformers that are known: {', '.join(FAMILIES)}")
+            supported = ", ".join(FAMILIES)
+            raise ValueError(f"model_type is {str(family)[:40]!r}; supported vision transformers: {supported}")
         options = {name: value for name, value in given.items() if name in _sizes_of(AutoConfig, family)}
 
-        def build() -> (
-            nn.Module
-        ):  # a configuration names each of its blocks, so it is made after their number is checked
+        # A configuration object lists every block by name, so it is built after `check_weights` bounded their number.
+        def build() -> nn.Module:
             return AutoModel.from_config(AutoConfig.for_model(family, **options), attn_implementation="sdpa")
 
         check_weights(given, Path(folder) / WEIGHTS, build)
@@ -107,25 +115,26 @@ def _load(folder: str, where: str) -> nn.Module:
             config=config,
             attn_implementation="sdpa",
             dtype=torch.float32,
-            use_safetensors=True,  # never pickles
+            use_safetensors=True,  # never a pickle
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
         )
-    except Exception as error:  # whatever transformers and safetensors raise at a damaged folder
+    except Exception as error:  # transformers and safetensors raise many types for damaged folders
         raise UserError(
             f"is no encoder that can be loaded ({one_line(error)})",
             where=where,
             fix="give a folder with config.json and model.safetensors, or a name on huggingface.co",
         ) from None
-    _refuse_misfits(loaded, where)
+    _check_loading(loaded, where)
     return model
 
 
 def _sizes_of(auto_config: Any, family: str) -> set[str]:
-    """Return the names of a family's own settings, without those that choose code: attention, kernels, quantisation.
+    """Return the names of a family's settings, without those that choose code: attention, kernels, quantisation.
 
-    Shares of dropout are left out, too: nothing is dropped of a frozen encoder, and a share that is none makes it fail.
+    Dropout probabilities are excluded, too: a frozen encoder drops nothing, and an invalid probability would make the
+    constructor fail.
     """
     own = auto_config.for_model(family).to_dict()
     return {name for name in own if not name.startswith("_") and "drop" not in name} - {
@@ -133,21 +142,22 @@ def _sizes_of(auto_config: Any, family: str) -> set[str]:
     }  # fmt: skip
 
 
-def _refuse_misfits(loaded: Mapping[str, Any], where: str) -> None:
+def _check_loading(loaded: Mapping[str, Any], where: str) -> None:
+    """Refuse weights with missing or surplus tensors, or tensors of other shapes, as the library reports them."""
     missing = [name for name in loaded.get("missing_keys", ()) if not name.startswith(_UNUSED)]
     surplus = [name for name in loaded.get("unexpected_keys", ()) if ".layer" in name or ".blocks." in name]
     shapes = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in loaded.get("mismatched_keys", ())]
-    for what, names in (("lack", missing), ("hold too many:", surplus), ("have other shapes:", shapes)):
+    for what, names in (("lack", missing), ("have surplus tensors:", surplus), ("have other shapes:", shapes)):
         if names:
             raise UserError(
-                f"its weights are not those that its config.json describes; they {what} {some(sorted(names))}",
+                f"its weights do not match its config.json; they {what} {some(sorted(names))}",
                 where=where,
                 fix="copy the model's folder again, or give another one",
             )
 
 
 _UNUSED = ("pooler.",)
-"""Parts of a model that no feature comes from; published weights may lack them."""
+"""Prefixes of tensors that no feature depends on; published weights may lack them."""
 
 
 def _centre(images: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Classifiers from pixels to probabilities as single networks, for runtimes that get nothing but the network."""
+"""Classifiers as single modules from pixels to probabilities, for runtimes such as ONNX that run only a graph."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from dpt_ray.core.probe.normalisation import normalise_rows
 
 
 class ClassifierGraph(nn.Module):
-    """uint8 images (B, C, H, W) to class probabilities, float32 (B, num_classes).
+    """Maps uint8 images (B, C, H, W) to class probabilities, float32 (B, num_classes).
 
     Args:
-        network: gives logits of normalised images.
+        network: maps normalised images to logits.
         mean: channel means of images in [0, 1].
         std: channel standard deviations of images in [0, 1].
         temperature: divides the logits.
@@ -29,11 +29,13 @@ class ClassifierGraph(nn.Module):
 
 
 class ProbeGraph(nn.Module):
-    """uint8 RGB images (B, 3, H, W), H and W at least the encoder's crop, to probabilities, float32 (B, num_classes).
+    """Maps uint8 RGB images (B, 3, H, W) to class probabilities, float32 (B, num_classes).
+
+    H and W are at least the encoder's crop.
 
     Args:
-        encoder: gives features of the images' centres.
-        head: gives logits of normalised features.
+        encoder: maps images to the features of their centre crops.
+        head: maps normalised features to logits.
         temperature: divides the logits.
     """
 

@@ -1,4 +1,4 @@
-"""From settings to networks."""
+"""Builds networks from settings."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -73,7 +73,7 @@ def _of_plugin(config: ClassifierModelConfig | GeneratorModelConfig, kind: type[
         raise UserError(f"the plug-in {config.name!r} has no method `build`", fix="repair, update or remove it")
     try:
         network = build(**form)
-    except ValueError as error:  # a network's way to refuse settings, as of the built-in ones
+    except ValueError as error:  # constructors of networks refuse settings so, built-in ones, too
         raise UserError(f"the plug-in {config.name!r} cannot build its network ({one_line(error)})") from error
     if not isinstance(network, kind):
         raise UserError(f"the network of the plug-in {config.name!r} is no {kind.__module__}.{kind.__name__}")
@@ -81,9 +81,9 @@ def _of_plugin(config: ClassifierModelConfig | GeneratorModelConfig, kind: type[
 
 
 def stored_settings(config: ClassifierModelConfig | GeneratorModelConfig) -> dict[str, Any]:
-    """Return what the file of a trained network says of its settings, JSON-like.
+    """Return the settings for the description in a network's file, JSON-like.
 
-    The settings of built-in networks that a plug-in's network does not read are not among them.
+    For a plug-in's network, settings of built-in networks that it does not read are left out.
     """
     settings = config.model_dump(mode="json")
     unread = unread_settings(config) if _is_of_plugin(config) else ()
@@ -95,7 +95,7 @@ def _is_of_plugin(config: ClassifierModelConfig | GeneratorModelConfig) -> bool:
 
 
 def channel_statistics(config: ClassifierModelConfig, channels: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Return the channel means and deviations that a classifier's input is normalised by."""
+    """Return the means and standard deviations by which a classifier's input channels are normalised."""
     return _per_channel(config.mean, channels), _per_channel(config.std, channels)
 
 

@@ -1,8 +1,8 @@
 """Checks of a pretrained model's files before a library builds anything from them.
 
-A `config.json` of some bytes may ask for gigabytes, name code to run, or name another attention implementation that
-the library then downloads. The weights' header says which tensors exist, and it cannot claim more than its file holds.
-So the configuration is held against the header first.
+A `config.json` of a few bytes may describe gigabytes, name code to run, or name an attention implementation that the
+library then downloads. The header of the weights lists the tensors that exist, and it cannot claim more than the file
+holds. So the configuration is checked against the header first.
 """
 
 import json
@@ -14,52 +14,55 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from dpt_ray.core.weights import check_header
 from dpt_ray.text import one_line
 
 MAX_CONFIG_BYTES = 1 << 20
 
 REFUSED_KEYS = ("quantization_config", "auto_map", "custom_pipelines", "adapter_path", "peft_config")
-"""Keys that make a library load another loader, or code."""
+"""Keys that make a library run code, or use another loader."""
 
 REPEATED = ("num_hidden_layers", "layers_per_block", "depth", "depths", "num_encoder_blocks", "num_decoder_blocks",
             "blocks")  # fmt: skip
-"""Keys that say how often something is built. Each repetition holds at least one tensor."""
+"""Keys with a number of repetitions of a part. Each repetition has at least one tensor."""
 
 
 def parse_config(content: bytes) -> dict[str, Any]:
-    """Return what a `config.json` holds.
+    """Parse a `config.json`.
 
     Raises:
-        ValueError: it is too long, no JSON object, or asks for code or another loader.
+        ValueError: it is too long, is no JSON object, or has one of `REFUSED_KEYS`.
     """
     if len(content) > MAX_CONFIG_BYTES:
         raise ValueError(f"has {len(content):,} bytes; a configuration has at most {MAX_CONFIG_BYTES:,}")
     try:
         config = json.loads(content)
     except RecursionError:
-        raise ValueError("is nested too deeply") from None
-    except ValueError as error:  # also numbers of too many digits, and bytes that are no text
+        raise ValueError("is JSON that is nested too deeply") from None
+    except ValueError as error:  # also for numbers with too many digits, and for bytes that are no UTF-8
         raise ValueError(f"is no JSON ({one_line(error)})") from None
     if not isinstance(config, dict):
-        raise ValueError("holds no settings")
+        raise ValueError("is no JSON object")
     for key in REFUSED_KEYS:
         if config.get(key) is not None:
-            raise ValueError(f"asks for {key}, which is not supported")
+            raise ValueError(f"sets {key}, which is not supported")
     return config
 
 
 def check_weights(config: Mapping[str, Any], file: str | Path, build: Callable[[], nn.Module]) -> None:
-    """Refuse a configuration that describes a larger network than its weights hold. No weight is loaded.
+    """Refuse a configuration that describes a larger network than the weights hold. No weight is loaded.
 
     Args:
-        config: what `config.json` holds.
+        config: content of `config.json`.
         file: the weights, a local safetensors file.
-        build: builds the network; called on the meta device, which reserves no memory.
+        build: builds the network; called on the meta device, which allocates no memory.
 
     Raises:
         ValueError: the file is damaged, or the network has more parameters than the file.
     """
     try:
+        with open(file, "rb") as begin:
+            check_header(begin.read(8))
         with safe_open(file, "pt") as tensors:
             held = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
@@ -68,28 +71,28 @@ def check_weights(config: Mapping[str, Any], file: str | Path, build: Callable[[
     try:
         with torch.device("meta"):
             network = build()
-    except Exception as error:  # whatever the library raises at settings that contradict each other
+    except Exception as error:  # libraries raise many types for settings that contradict each other
         raise ValueError(f"describes no network that can be built ({one_line(error)})") from None
-    wanted = sum(parameter.numel() for parameter in network.parameters())
-    there = sum(_numel(shape) for shape in held.values())
-    if wanted > there:
-        raise ValueError(f"describes {wanted:,} parameters, but its weights are {there:,}")
+    described = sum(parameter.numel() for parameter in network.parameters())
+    stored = sum(_numel(shape) for shape in held.values())
+    if described > stored:
+        raise ValueError(f"describes {described:,} parameters, but its weights have {stored:,}")
 
 
 def check_repetitions(config: Any, tensors: int) -> None:
-    """Refuse settings that repeat a part more often than there are tensors; building it would take for ever.
+    """Refuse settings that repeat a part more often than there are tensors: building it could take for ever.
 
     Args:
-        config: settings, nested or not.
-        tensors: number of tensors among the weights.
+        config: the settings; nested ones are checked, too.
+        tensors: number of tensors in the weights.
 
     Raises:
-        ValueError: naming the setting.
+        ValueError: a setting repeats a part too often; the message names it.
     """
     for name, value in config.items() if isinstance(config, Mapping) else ():
         for times in value if isinstance(value, list) else [value]:
             if name in REPEATED and isinstance(times, int) and times > tensors:
-                raise ValueError(f"its {name} is {times}, but its weights are {tensors} tensors")
+                raise ValueError(f"its {name} is {times}, but its weights have {tensors} tensors")
         check_repetitions(value, tensors)
 
 

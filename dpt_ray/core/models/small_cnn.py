@@ -18,15 +18,15 @@ def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Seq
 
 
 class SmallCnn(ClassifierNetwork):
-    """Five 3x3 convolutions with batch norm, halving the image twice, then a global average.
+    """Five 3x3 convolutions with batch norm, two of them with stride 2, then global average pooling.
 
-    Meant for 8x8 to 32x32 images. Batch norm's running statistics follow within some tens of steps
-    (momentum 0.1), so that runs of a few hundred steps evaluate well.
+    It is meant for images of 8x8 to 32x32 pixels. Batch norm's momentum of 0.1 lets the running statistics follow
+    within some tens of steps, so that a run of a few hundred steps can be evaluated.
 
     Args:
         in_channels: channels of the images.
         num_classes: number of logits.
-        width: channels of the first convolutions; later ones have 2 and 4 times as many.
+        width: channels of the first two convolutions; the next two have 2, the last has 4 times as many.
     """
 
     def __init__(self, in_channels: int, num_classes: int, width: int = 32):
@@ -45,5 +45,5 @@ class SmallCnn(ClassifierNetwork):
                 nn.init.kaiming_normal_(module.weight, a=LEAK, mode="fan_out")
 
     def features(self, x_BCHW: Tensor) -> Tensor:
-        """Globally averaged last activations, (B, 4 width), for normalised float images."""
+        """Return the averaged last activations, (B, 4 * width), of normalised float images (B, C, H, W)."""
         return functional.adaptive_avg_pool2d(self.layers(x_BCHW), 1).flatten(1)

@@ -15,16 +15,16 @@ from dpt_ray.core.models.confidence_embedding import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
 
 NUM_EXTRA_TOKENS = 2
-"""The label token and the time token, which stand before the patch tokens."""
+"""The label token and the time token, which precede the patch tokens."""
 
 MAX_PERIOD = 10_000.0
 
 
 def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
-    """Embed times as cosines, then sines, of geometrically spaced frequencies.
+    """Embed times as cosines, then sines, of geometrically spaced frequencies up to the period `MAX_PERIOD`.
 
     Args:
-        time: (B,) float, of any range; the longest period is `MAX_PERIOD`.
+        time: (B,) float, of any range.
         dim: width of the embedding, even.
 
     Returns:
@@ -32,7 +32,7 @@ def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
     """
     half = dim // 2
     exponents = torch.arange(half, dtype=torch.float32, device=time.device) / half
-    # float32 whatever the network runs in: bfloat16 cannot tell time 998 from 999.
+    # float32 even under autocast: bfloat16 rounds the times 998 and 999 to the same number.
     angles = time.float()[:, None] * torch.exp(-math.log(MAX_PERIOD) * exponents)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
@@ -73,24 +73,25 @@ class Block(nn.Module):
 class UViT(DenoiserNetwork):
     """A class-conditional U-ViT (Bao et al. 2023): label, time and image patches are all tokens.
 
-    `depth / 2` blocks, one middle block, `depth / 2` blocks; the output of the i-th block of the
-    first half is joined to the input of the i-th block from the end by a linear layer on both (section
-    3.1 of the paper: the best of the compared ways).
+    `depth / 2` blocks, a middle block and `depth / 2` blocks follow each other. A long skip connection leads from the
+    i-th block to the i-th block from the end: both inputs are concatenated and mapped to D by a linear layer (section
+    3.1 of the paper, the best of the variants compared there).
 
     Args:
         image_size: height and width of the (latent) image in pixels.
         patch_size: height and width of a patch in pixels; divides `image_size`.
-        in_channels: channels of the image, going in and coming out.
+        in_channels: channels of the input and the output image.
         dim: embedding width D, even.
-        depth: number of blocks before and after the middle block, together; even.
+        depth: number of blocks without the middle block, even.
         heads: attention heads; divides `dim`.
-        num_classes: number of classes. The label table has one row more, the last, for "no label".
-        final_conv: end with a 3x3 convolution over the image, which smooths the patch borders.
-        confidence: the network is told how confident each label is.
+        num_classes: number of classes. The label table has one more row, the last, for "no label".
+        final_conv: end with a 3x3 convolution over the image, which smooths the borders of patches.
+        confidence: condition the network on the confidence of each label.
 
     Attributes:
         null_label: the label that means "no label" (`num_classes`).
-        recompute: compute the blocks' activations anew in the backward pass instead of keeping them (False).
+        recompute: checkpoint activations: the backward pass computes those of the blocks a second time, which
+            saves memory. False by default.
 
     Raises:
         ValueError: a size does not divide another, or is odd where it must be even.
@@ -139,7 +140,7 @@ class UViT(DenoiserNetwork):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Truncated normal of std 0.02 for linear layers and positions; torch's defaults elsewhere."""
+        """Truncated normal of standard deviation 0.02 for linear layers and positions; torch's defaults otherwise."""
         nn.init.trunc_normal_(self.positions, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -150,7 +151,7 @@ class UViT(DenoiserNetwork):
             self.confidence_embedding.reset()
 
     def blocks(self) -> list[nn.Module]:
-        """Return the blocks, which hold nearly all weights, in the order in which they compute."""
+        """Return the blocks in the order of the forward pass; they hold nearly all weights."""
         return [*self.in_blocks, self.mid_block, *self.out_blocks]
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor, *, confidence: Tensor | None = None) -> Tensor:
@@ -158,15 +159,16 @@ class UViT(DenoiserNetwork):
 
         Args:
             x: (B, in_channels, image_size, image_size), any float dtype.
-            time: (B,) float; 0..999 or so, see `core.diffusion.processes`.
+            time: (B,) float, the network's input for the noise level, about 0 to 999; see `Coefficients.time`.
             label: (B,) int64 in [0, num_classes]; `null_label` means "no label".
-            confidence: (B,) float in [0, 1], of each label, for a network that is told it; 1 if None.
+            confidence: (B,) float in [0, 1], confidence of each label; 1 if None. A network without confidence
+                conditioning ignores it.
 
         Returns:
             (B, in_channels, image_size, image_size).
 
         Raises:
-            ValueError: the images are not of the size that the network was built for.
+            ValueError: the shape of the images is not the one that the network was built for.
         """
         if x.shape[1:] != self.image_shape:
             raise ValueError(
@@ -184,7 +186,7 @@ class UViT(DenoiserNetwork):
         return self.final_conv(self._unpatchify(self.to_pixels(self.norm(tokens))))
 
     def _embed(self, x: Tensor, time: Tensor, label: Tensor, confidence: Tensor | None) -> Tensor:
-        """Return the tokens [label, time, patches], (B, N, D), with their positions added."""
+        """Return the tokens [label, time, patches], (B, N, D), with position embeddings added."""
         patches = self.patch_embedding(x).flatten(2).transpose(1, 2)
         label_token = self.label_embedding(label)[:, None]
         if self.confidence_embedding is not None:
@@ -193,7 +195,7 @@ class UViT(DenoiserNetwork):
         return torch.cat([label_token, time_token, patches], dim=1) + self.positions
 
     def _unpatchify(self, tokens: Tensor) -> Tensor:
-        """Drop the extra tokens and lay the patches out: (B, N, P * P * C) -> (B, C, H, W)."""
+        """Drop the extra tokens and arrange the patches of P x P pixels: (B, N, P * P * C) -> (B, C, H, W)."""
         channels, height, _ = self.image_shape
         side = height // self.patch_size
         patches = tokens[:, NUM_EXTRA_TOKENS:].unflatten(2, (self.patch_size, self.patch_size, channels))

@@ -1,4 +1,4 @@
-"""How the official U-ViT checkpoints (github.com/baofff/U-ViT, and those of DPT) name their tensors, and ours.
+"""Names of tensors in the official U-ViT checkpoints (github.com/baofff/U-ViT, and those of DPT), and ours.
 
     official                                    here
     patch_embed.proj.*                          patch_embedding.*
@@ -13,7 +13,7 @@
     decoder_pred.*                              to_pixels.*
     final_layer.*                               final_conv.*                 (not in U-ViT-H)
 
-No tensor is changed: the orders of queries, keys, values, heads, tokens and pixels are the same.
+Only names differ: the orders of queries, keys, values, heads, tokens and pixels are the same.
 """
 
 import math
@@ -44,17 +44,17 @@ _RULES = [
 ]
 
 PUBLISHED_HEADS = {512: 8, 768: 12, 1024: 16, 1152: 16}
-"""Attention heads by width, of the sizes S, M, L and H; the weights do not show them."""
+"""Width -> attention heads of the sizes S, M, L and H; heads cannot be read off the weights."""
 
 DISCRETE_WIDTHS = frozenset({1152})
-"""Widths of the published networks that were trained in the discrete process: H. The others are continuous."""
+"""Widths of the published networks trained with the discrete process (H). The others use the continuous one."""
 
 
 def our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the same tensors under our names.
 
     Raises:
-        ValueError: a name is in no row of the table.
+        ValueError: a name matches no row of the table.
     """
     renamed: dict[str, Tensor] = {}
     unknown = []
@@ -71,10 +71,10 @@ def our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def uvit_sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the sizes that weights (of our names) show: `UViT`'s arguments, but for `heads`.
+    """Infer `UViT`'s arguments from the shapes of weights under our names; all but `heads`.
 
     Raises:
-        ValueError: what shows them is missing or has another form.
+        ValueError: a tensor that shows them is missing, or has another number of dimensions.
     """
     try:
         dim, in_channels, patch_size, _ = weights["patch_embedding.weight"].shape
@@ -83,7 +83,7 @@ def uvit_sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
     except KeyError as error:
         raise ValueError(f"{error.args[0]} is missing, so this is no class-conditional U-ViT") from None
     except ValueError:
-        raise ValueError("the patch embedding, positions or label table have no U-ViT's form") from None
+        raise ValueError("the patch embedding, positions or label table do not have the shapes of a U-ViT") from None
     side = math.isqrt(max(num_tokens - 2, 0))
     if side**2 != num_tokens - 2 or side == 0:
         raise ValueError(f"{num_tokens} positions are not those of a label, a time and a square of patches")

@@ -15,11 +15,11 @@ from dpt_ray.core.models.batch_norm import BatchNorm2d
 LEAK = 0.1
 
 Form = Literal["torchssl", "preactivation"]
-"""Which of two networks of the same name and number of parameters; see `WideResNet`."""
+"""Two variants of the network with equal numbers of parameters; see `WideResNet`."""
 
 
 def _batch_norm(channels: int) -> BatchNorm2d:
-    # Slow running statistics suit runs of 10^5 steps and more; a short run wants `SmallCnn`.
+    # The running statistics follow within 10^3 steps, which suits runs of 10^5 steps. Short runs need `SmallCnn`.
     return BatchNorm2d(channels, eps=1e-3, momentum=1e-3)
 
 
@@ -28,11 +28,11 @@ class ResidualBlock(nn.Module):
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the output; where they differ the shortcut is a 1x1 convolution.
+        out_channels: channels of the output; if they differ from `in_channels`, the shortcut is a 1x1 convolution.
         stride: stride of the first convolution and of the shortcut.
-        activate_shortcut: whether the shortcut starts from the activated input instead of the raw one.
-        skip_first_norm: the first convolution reads the raw input. The first batch norm then follows the statistics
-            of the input and normalises nothing, so its weight and bias are not trained: no gradient, no weight decay.
+        activate_shortcut: the shortcut reads the activated input instead of the raw one.
+        skip_first_norm: the first convolution reads the raw input. The first batch norm then only tracks the
+            statistics of the input. Its weight and bias are not trained: no gradient, no weight decay.
     """
 
     def __init__(
@@ -73,20 +73,19 @@ class ResidualBlock(nn.Module):
 class WideResNet(ClassifierNetwork):
     """Pre-activation wide residual network (Zagoruyko & Komodakis 2016) as the FixMatch family uses it.
 
-    Three groups of (depth - 4) / 6 blocks with 16, 32 and 64 times `width` channels, the last two
-    groups halving the image. Convolutions have biases. WRN-28-2 for 3 channels and 10 classes has
-    1,469,642 parameters.
+    Three groups of (depth - 4) / 6 blocks have 16, 32 and 64 times `width` channels; the last two groups halve the
+    image. Convolutions have biases. WRN-28-2 for 3 channels and 10 classes has 1,469,642 parameters.
 
     The two forms differ in two places:
 
-    - `torchssl` is the network of TorchSSL, with which FreeMatch and dual pseudo training were published. Where a
-      block widens and its shortcut is not activated (the first block of groups 2 and 3), its first convolution reads
-      the block's raw input. Biases of convolutions start as torch draws them, uniform in +-1 / sqrt(fan_in).
-    - `preactivation` is the textbook's: every 3x3 convolution follows batch norm and activation (He et al. 2016).
-      Biases of convolutions start at zero.
+    - `torchssl` is the network of TorchSSL, which the results of FreeMatch and dual pseudo training were published
+      with. In the first block of groups 2 and 3, the first convolution reads the block's raw input. Biases of
+      convolutions start as torch draws them, uniform in +-1 / sqrt(fan_in).
+    - `preactivation` is the original network: every 3x3 convolution follows batch norm and activation (He et al.
+      2016). Biases of convolutions start at zero.
 
     Args:
-        depth: convolutions on the main path; 6 n + 4.
+        depth: convolutions on the main path, 6 n + 4 with n >= 1.
         width: channel multiplier.
         in_channels: channels of the images.
         num_classes: number of logits.
@@ -124,7 +123,7 @@ class WideResNet(ClassifierNetwork):
         self._initialise(form)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
-        """Globally averaged last activations, (B, D), for float images of at least 8x8 pixels."""
+        """Return the averaged last activations, (B, D), of normalised float images (B, C, H, W), H and W at least 8."""
         x_BCHW = self.blocks(self.stem(x_BCHW))
         return functional.leaky_relu(self.norm(x_BCHW), LEAK).mean(dim=(2, 3))
 
@@ -139,9 +138,9 @@ class WideResNet(ClassifierNetwork):
 
 
 def _block(form: Form, in_channels: int, out_channels: int, group: int, *, is_first: bool) -> ResidualBlock:
-    """Return a block of a group, 0 to 2."""
+    """Return a block of group 0, 1 or 2."""
     stride = 2 if is_first and group > 0 else 1
-    # The stem has no activation of its own, so only the very first block's shortcut is activated.
+    # The stem has no activation, so the shortcut of the very first block reads the activated input.
     activate_shortcut = is_first and group == 0
     if form == "preactivation":
         return ResidualBlock(in_channels, out_channels, stride, activate_shortcut=activate_shortcut)

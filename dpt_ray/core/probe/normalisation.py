@@ -1,15 +1,21 @@
-"""What becomes of an encoder's features before they are classified."""
+"""Normalisation of an encoder's features for the linear probe."""
 
 import torch
 from torch import Tensor
 
 
 def normalise_rows(features: Tensor) -> Tensor:
-    """Subtract each row's own mean over its features, then divide by its norm: (N, D) float32.
+    """Subtract from each row the mean of its features, then divide it by its Euclidean norm.
 
-    Nothing is learned from the data, so training, prediction and pseudo images are treated alike. The official code
-    leaves this step out in prediction, which leaves the classes right and makes confidences far too high.
-    A row of equal features becomes zeros.
+    No statistic is learned from data, so training images, predicted images and pseudo images are normalised alike. The
+    official code omits this step in prediction. That leaves predicted classes unchanged, but makes confidences far too
+    high. A row of equal features becomes zeros.
+
+    Args:
+        features: (N, D), any float dtype.
+
+    Returns:
+        (N, D) float32.
     """
     features = features.double()
     centred = features - features.mean(dim=1, keepdim=True)

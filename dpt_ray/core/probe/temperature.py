@@ -1,4 +1,4 @@
-"""Temperature of a probe's confidence (Guo et al. 2017), fitted on labelled images that the probe did not see."""
+"""Temperature scaling of a probe (Guo et al. 2017), fitted on held-out labelled images."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,16 @@ from torch import Tensor
 from torch.nn import functional
 
 LARGEST_LOG = 4.0
-"""Temperatures lie between exp(-4) and exp(4)."""
+"""Bound of |log T|: temperatures lie between exp(-4) and exp(4)."""
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return T > 0 that minimises the mean CE(softmax(logits / T), labels); logits (N, C), labels int64 (N,)."""
+    """Return the temperature T > 0 that minimises the mean of CE(softmax(logits / T), labels).
+
+    Args:
+        logits: (N, C).
+        labels: int64 (N,).
+    """
     logits = logits.double()
 
     def loss(log_temperature: float) -> float:
@@ -25,16 +30,16 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 def out_of_fold_temperature(
     features: Tensor, labels: Tensor, fit: Callable[[Tensor, Tensor], Tensor], folds: int = 5
 ) -> float:
-    """Return the temperature of a probe from logits of images left out of fits, class by class.
+    """Return the temperature of a probe, fitted on out-of-fold logits of stratified cross-validation.
 
     Args:
-        features: (N, D).
+        features: (N, D) normalised features.
         labels: int64 (N,).
         fit: (features, labels) -> weight (C, D).
-        folds: at most; each class gives every fold its share. No more than the smallest class has images.
+        folds: largest number of folds; fewer if the smallest class has fewer images.
 
     Returns:
-        1.0 if some class has a single image: then nothing can be left out.
+        The temperature; 1.0 if some class has a single image, which cannot be held out.
     """
     counts = labels.bincount()
     folds = min(folds, int(counts[counts > 0].min()))
@@ -46,6 +51,6 @@ def out_of_fold_temperature(
         fold[members] = torch.arange(len(members)) % folds
     logits = torch.empty(len(labels), len(counts))
     for number in range(folds):
-        out = fold == number
-        logits[out] = features[out] @ fit(features[~out], labels[~out]).float().T
+        held_out = fold == number
+        logits[held_out] = features[held_out] @ fit(features[~held_out], labels[~held_out]).float().T
     return fit_temperature(logits, labels)

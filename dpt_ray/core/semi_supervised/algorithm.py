@@ -1,4 +1,4 @@
-"""What differs between semi-supervised algorithms: which lesson an unlabelled image teaches.
+"""What differs between semi-supervised algorithms: the pseudo-label targets of unlabelled images.
 
 Shapes: B unlabelled images of this worker, C classes.
 """
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from dpt_ray.config.schema import Section
 
 Weight = Annotated[float, Field(ge=0)]
-"""Of a term of a loss."""
+"""Weight of a term of a loss."""
 
 
 class UnlabelledSettings(Section):
-    """What every algorithm with unlabelled images is given."""
+    """Settings of every algorithm that uses unlabelled images."""
 
     unlabelled_weight: Weight = 1.0
     """Weight of the loss on unlabelled images."""
@@ -26,12 +26,12 @@ class UnlabelledSettings(Section):
 
 @dataclass(frozen=True)
 class Task:
-    """What an algorithm knows of the training besides its settings.
+    """Sizes of a training, which an algorithm gets besides its settings.
 
     Attributes:
-        num_classes: C.
-        num_unlabelled: images of the unlabelled source.
-        total_steps: steps of the whole training.
+        num_classes: number of classes, C.
+        num_unlabelled: number of images of the unlabelled source.
+        total_steps: number of steps of the whole training.
     """
 
     num_classes: int
@@ -41,12 +41,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Views:
-    """Predictions of one step, without gradients.
+    """Predictions of one step on this worker, without gradients.
 
     Attributes:
-        labelled: probabilities of the labelled images' weak views, (labelled, C).
-        weak: probabilities of the unlabelled images' weak views, (B, C).
-        index: int64 (B,), the unlabelled images' places in their source.
+        labelled: float32 (L, C), probabilities of the weak views of the L labelled images.
+        weak: float32 (B, C), probabilities of the weak views of the unlabelled images.
+        index: int64 (B,), positions of the unlabelled images in their source.
     """
 
     labelled: Tensor
@@ -55,17 +55,17 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What this worker's unlabelled images teach in one step.
+class PseudoLabelTargets:
+    """Targets of this worker's unlabelled images in one step.
 
-    The loss on them is `scale` * mean of weight * CE(target, student) + `extra`.
+    The loss on them is scale * mean(weight * cross entropy(consistency view, target)) + extra(consistency view).
 
     Attributes:
-        weight: (B,), in [0, 1].
-        target: int64 (B,) class ids, or probabilities (B, C).
-        scale: of the mean.
-        extra: from the student's logits (B, C) to a further scalar loss, differentiable.
-        metrics: scalars to log.
+        weight: float32 (B,), weights in [0, 1].
+        target: int64 (B,), class ids, or float32 (B, C), probabilities.
+        scale: factor of the mean.
+        extra: maps the logits (B, C) of the consistency view to a further loss (scalar, differentiable).
+        metrics: name -> a scalar to log.
     """
 
     weight: Tensor
@@ -78,18 +78,18 @@ class Lesson:
 class Algorithm(nn.Module):
     """A semi-supervised algorithm; its statistics are buffers.
 
-    A module `algorithms/<name>.py` that defines `ALGORITHM`, a subclass with a class `Settings`, is the
-    algorithm `<name>`. Statistics are means over all workers' rows (`core/collective.py`), so that
-    the number of workers does not change the method; workers hold equally many rows.
+    A module `algorithms/<name>.py` defines the algorithm `<name>` as `ALGORITHM`, a subclass with a class `Settings`.
+    Statistics are means over the rows of all workers (`core/collective.py`), so that the number of workers does not
+    change the method. All workers hold the same number of rows.
 
     Args:
         settings: an instance of the class's `Settings`.
-        task: the training's sizes.
+        task: sizes of the training.
     """
 
     Settings: ClassVar[type[Section]] = UnlabelledSettings
-    student: ClassVar[Literal["none", "weak", "strong"]] = "strong"
-    """The view of an unlabelled image that learns; "none" needs no unlabelled images."""
+    consistency_view: ClassVar[Literal["none", "weak", "strong"]] = "strong"
+    """The view of an unlabelled image whose prediction is trained towards the target; "none" uses no such images."""
 
     def __init__(self, settings: Section, task: Task):
         super().__init__()
@@ -97,6 +97,10 @@ class Algorithm(nn.Module):
         self.unlabelled_weight: float = getattr(settings, "unlabelled_weight", 0.0)
 
     @torch.no_grad()
-    def teach(self, views: Views) -> Lesson:
-        """Update the statistics and return the lesson of this step; called once a step."""
-        raise TypeError(f"{type(self).__name__} must define teach")
+    def compute_targets(self, views: Views) -> PseudoLabelTargets:
+        """Update the statistics and return the targets of this step; called once a step.
+
+        Raises:
+            TypeError: the subclass does not define it.
+        """
+        raise TypeError(f"{type(self).__name__} must define compute_targets")

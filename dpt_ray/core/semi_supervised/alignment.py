@@ -1,4 +1,4 @@
-"""Distribution alignment: predictions scaled towards a class distribution (Berthelot et al., ReMixMatch, ICLR 2020)."""
+"""Distribution alignment: scale predictions towards a class distribution (Berthelot et al., ReMixMatch, ICLR 2020)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,14 @@ _TINY = 1e-6
 
 
 class RunningDistribution(nn.Module):
-    """Mean class probabilities of all workers' rows, over the batches seen.
+    """Exponential moving average of the class probabilities over the rows of all workers.
 
     Buffer `value`: float32 (C,).
 
     Args:
-        num_classes: C.
-        momentum: share of the old value that a step keeps.
-        uniform_start: begin with the uniform distribution; else the first batch is taken as it is.
+        num_classes: number of classes, C.
+        momentum: share of the old value that a step keeps, in [0, 1].
+        uniform_start: start with the uniform distribution. Otherwise the first batch gives the first value.
     """
 
     value: Tensor
@@ -28,7 +28,7 @@ class RunningDistribution(nn.Module):
 
     @torch.no_grad()
     def update(self, q_BC: Tensor) -> Tensor:
-        """Take in a batch of probabilities and return the new value, (C,)."""
+        """Update the average with a batch of probabilities, (B, C), and return the new value, (C,)."""
         mean = mean_over_workers(q_BC.mean(0))
         first = self.value.sum() == 0
         self.value.copy_(torch.where(first, mean, self.value.lerp(mean, 1 - self.momentum)))
@@ -36,6 +36,6 @@ class RunningDistribution(nn.Module):
 
 
 def align(q_BC: Tensor, current: Tensor, wanted: Tensor) -> Tensor:
-    """Scale each class by wanted / current, (C,) each, and each row to sum 1."""
+    """Scale the probabilities of each class by wanted / current, (C,) each, and each row to sum 1."""
     scaled = q_BC * (wanted + _TINY) / (current + _TINY)
     return scaled / scaled.sum(dim=1, keepdim=True)

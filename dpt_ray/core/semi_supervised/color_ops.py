@@ -1,8 +1,8 @@
 """Batched colour operations that give Pillow's results (`ImageOps`, `ImageEnhance`).
 
-Every function maps uint8 images (B, C, H, W), C = 1 or 3, and one magnitude per row (B,), float, to
-new images of the same shape. Each row is treated alone. The rounding is Pillow's: table operations
-truncate, enhancements blend in float32 and truncate.
+Every function maps uint8 images (B, C, H, W), C = 1 or 3, and one magnitude per row, float (B,), to new images of the
+same shape. Rows are independent of each other. The rounding is Pillow's: table operations truncate, enhancements blend
+in float32 and truncate.
 """
 
 import torch
@@ -19,7 +19,7 @@ def autocontrast(images: Tensor, magnitude: Tensor) -> Tensor:
     """Stretch every channel to 0..255 (`ImageOps.autocontrast`); `magnitude` is ignored."""
     low, high = torch.aminmax(images.flatten(2), dim=2)
     low, high = low[..., None, None].double(), high[..., None, None].double()
-    # Not `255.0 / x`, which torch computes as a product with the reciprocal, one rounding more than Pillow.
+    # torch computes `255.0 / x` as a product with the reciprocal, which rounds once more than Pillow does.
     scale = torch.full_like(low, 255).div((high - low).clamp_min(1))
     stretched = (images.double() * scale + -low * scale).clamp(0, 255).to(torch.uint8)
     return torch.where(high > low, stretched, images)
@@ -28,8 +28,8 @@ def autocontrast(images: Tensor, magnitude: Tensor) -> Tensor:
 def equalize(images: Tensor, magnitude: Tensor) -> Tensor:
     """Flatten every channel's histogram (`ImageOps.equalize`); `magnitude` is ignored.
 
-    The table's step is a whole number of pixels per grey level, so a channel with fewer than 255
-    pixels below its brightest value is returned unchanged (every 8x8 image is).
+    The table's step is an integer number of pixels per grey level. So a channel with fewer than 255 pixels below its
+    brightest value stays unchanged, as in every 8x8 image.
     """
     pixels = images.flatten(2).long()
     histogram = torch.zeros(*pixels.shape[:2], 256, dtype=torch.long, device=images.device)
@@ -74,10 +74,9 @@ def contrast(images: Tensor, magnitude: Tensor) -> Tensor:
 def sharpness(images: Tensor, magnitude: Tensor) -> Tensor:
     """Blend with a smoothed image; `magnitude` 1 keeps the image (`ImageEnhance.Sharpness`).
 
-    The smoothing kernel is 3x3, 5 in the centre and 1 around, divided by 13; border pixels are not
-    smoothed.
+    The 3x3 smoothing kernel has 5 in the centre and 1 elsewhere, divided by 13. Border pixels are not smoothed.
     """
-    # Sums of small whole numbers are exact in float32, on any device and in any order.
+    # float32 represents these sums of small integers exactly, so they are the same on every device.
     values = images.float()
     total = functional.avg_pool2d(values, 3, stride=1, divisor_override=1) + 4 * values[..., 1:-1, 1:-1]
     smooth = images.clone()

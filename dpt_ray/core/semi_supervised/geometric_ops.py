@@ -1,7 +1,7 @@
 """Batched geometric operations on uint8 images (B, C, H, W) that give Pillow's results.
 
-Rotation, shear and translation equal `Image.rotate` and `Image.transform(size, AFFINE, ...)` with
-their defaults: nearest pixel, black outside. Magnitudes are one float per row, (B,).
+Rotation, shear and translation equal `Image.rotate` and `Image.transform(size, AFFINE, ...)` with their defaults:
+nearest pixel, black outside. There is one magnitude per row, float (B,).
 """
 
 import torch
@@ -62,15 +62,14 @@ def crop_and_flip(images: Tensor, left: Tensor, top: Tensor, flip: Tensor) -> Te
 def cut_out(images: Tensor, side: Tensor, center_x: Tensor, center_y: Tensor, fill: Tensor) -> Tensor:
     """Paint one square a row (DeVries & Taylor 2017), clipped at the image's edges.
 
-    As in the published runs, the square is drawn with its end pixels included, so its least side is
-    one pixel.
+    As in the published runs, the square includes its end pixels, so its side is at least one pixel.
 
     Args:
         images: (B, C, H, W).
         side: (B,), side of the square in pixels.
         center_x: (B,), centre in [0, W), in pixels.
         center_y: (B,), centre in [0, H), in pixels.
-        fill: uint8 (C,), the colour painted.
+        fill: uint8 (C,), the colour of the square.
 
     Returns:
         New images of the same shape.
@@ -89,7 +88,7 @@ def _inside(position: Tensor, center: Tensor, side: Tensor, size: int) -> Tensor
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:
-    """Mirror positions outside [0, size) at the edge pixels, which are not repeated."""
+    """Reflect positions outside [0, size) at the edge pixels, without repeating those."""
     return (size - 1) - ((size - 1) - position.abs()).abs()
 
 
@@ -103,8 +102,8 @@ def _identity_matrix(magnitude: Tensor, entry: int, value: Tensor) -> Tensor:
 def _affine(images: Tensor, matrix: Tensor) -> Tensor:
     """Read pixel (x, y) from (a x + b y + c, d x + e y + f), matrix = (a, b, c, d, e, f) float64 (B, 6).
 
-    Coordinates are of pixel centres and in 16-bit fixed point, as in Pillow, so that the nearest
-    pixel is the same one also where two are nearly as near.
+    Coordinates refer to pixel centres, in 16-bit fixed point as in Pillow. So the nearest pixel is Pillow's even where
+    two pixels are almost equally near.
     """
     height, width = images.shape[2:]
     a, b, c, d, e, f = matrix.unbind(1)
@@ -119,7 +118,7 @@ def _affine(images: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _gather(images: Tensor, index: Tensor) -> Tensor:
-    """Take pixels by flat index, int64 (B, H, W), the same for all channels."""
+    """Gather pixels by flat index, int64 (B, H, W), which applies to all channels."""
     channels = images.shape[1]
     flat = index.flatten(1)[:, None].expand(-1, channels, -1)
     return images.flatten(2).gather(2, flat).view_as(images)

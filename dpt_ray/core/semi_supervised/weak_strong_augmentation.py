@@ -1,7 +1,7 @@
-"""Weak and strong augmentation of uint8 batches, on the device that trains.
+"""Weak and strong augmentation of uint8 batches, on the training device.
 
-All randomness comes from the rows' own streams, so a row's augmentation depends neither on the
-other rows nor on how the batch was split over workers.
+All random numbers come from the rows' own streams. So a row's augmentation depends neither on other rows nor on how the
+batch is divided among workers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dpt_ray.core.cuda_graph import Recorded
+from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised import color_ops, geometric_ops
 from dpt_ray.core.transfer import to_device
@@ -49,24 +49,24 @@ PAPER_RANGES: dict[str, tuple[float, float]] = {
     "translate_x": (-0.3, 0.3),
     "translate_y": (-0.3, 0.3),
 }
-"""Magnitudes of the FixMatch family's RandAugment: degrees, fractions of the side, bits, grey levels."""
+"""Magnitudes of RandAugment in FixMatch and its successors: degrees, fractions of the side, bits, grey levels."""
 
 PAPER_FILL = {1: (123,), 3: (125, 123, 114)}
-"""Cutout colour by number of channels: CIFAR-10's mean colour, and its grey."""
+"""Number of channels -> Cutout colour: CIFAR-10's mean grey level and mean colour."""
 
 
 class Weak:
     """Horizontal flip with probability 0.5, then a random crop after reflection padding.
 
     Args:
-        flip: whether to flip; wrong for images whose class a mirror changes, such as digits.
-        crop_padding: pixels padded on every side before cropping; less than the image's side.
+        flip: flip horizontally; unsuitable where mirroring changes the class, as for digits.
+        crop_padding: pixels of padding on every side before cropping; less than the image's side.
     """
 
     def __init__(self, flip: bool = True, crop_padding: int = 4):
         self.flip = flip
         self.crop_padding = crop_padding
-        self._crop_and_flip = Recorded(geometric_ops.crop_and_flip)
+        self._crop_and_flip = GraphedFunction(geometric_ops.crop_and_flip)
 
     def __call__(self, images: Tensor, random: RowRandom) -> Tensor:
         """Return a weak view of uint8 `images` (B, C, H, W); row i uses row i of `random`.
@@ -77,7 +77,7 @@ class Weak:
         return self._crop_and_flip(images, *self.draw(images, random))
 
     def draw(self, images: Tensor, random: RowRandom) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw what `geometric_ops.crop_and_flip` does to each of the images: left, top, flip; see `__call__`."""
+        """Draw the arguments `left`, `top` and `flip` of `geometric_ops.crop_and_flip`, (B,) each; see `__call__`."""
         if self.crop_padding >= min(images.shape[2:]):
             size = "x".join(map(str, images.shape[2:]))
             raise ValueError(f"crop_padding must be less than the side of the images ({size}), got {self.crop_padding}")
@@ -91,15 +91,15 @@ class Weak:
 class Strong:
     """RandAugment and Cutout, then the weak pipeline (FixMatch, Sohn et al. 2020).
 
-    `num_operations` operations are drawn with replacement, each with a magnitude uniform in its
-    range; Cutout's square has a side uniform in [0, `cutout`] times the image's.
+    `num_operations` operations are drawn with replacement, each with a magnitude uniform in its range. The side of
+    Cutout's square is uniform in [0, `cutout`] times the image's side.
 
     Args:
-        weak: what follows the strong operations.
-        num_operations: operations per image; 0 leaves Cutout alone.
+        weak: the weak augmentation that follows.
+        num_operations: number of operations per image; 0 applies Cutout only.
         cutout: largest side of the square as a fraction of the image's side; 0 turns Cutout off.
-        ranges: operation name -> (lowest, highest) magnitude; only the named operations are drawn.
-        cutout_fill: grey levels painted, one per channel; default `PAPER_FILL`.
+        ranges: operation name -> (lowest, highest) magnitude; only these operations are drawn.
+        cutout_fill: grey levels of the square, one per channel; `PAPER_FILL` by default.
 
     Raises:
         ValueError: unknown or no operations, or a negative setting.
@@ -122,10 +122,10 @@ class Strong:
         self.weak = weak
         self.num_operations = num_operations
         self.cutout = cutout
-        # A row's draws must not depend on the order in which settings were written.
+        # Sorted, since an operation is drawn by its position: the order of the mapping must not change the draws.
         self.ranges = dict(sorted(ranges.items()))
         self.cutout_fill = cutout_fill
-        self._recorded = Recorded(self._view)
+        self._graphed = GraphedFunction(self._view)
 
     def __call__(self, images: Tensor, random: RowRandom) -> Tensor:
         """Return a strong view of uint8 `images` (B, C, H, W); row i uses row i of `random`.
@@ -139,8 +139,8 @@ class Strong:
         if images.device.type == "cpu":
             images = self._in_groups(images, operations, uniform)
             operations, uniform = operations[:, :0], uniform[:, :0]
-        to_do = (to_device(operations, images.device), uniform, square, to_device(color, images.device))
-        return self._recorded(images, *to_do, *self.weak.draw(images, random))
+        drawn = (to_device(operations, images.device), uniform, square, to_device(color, images.device))
+        return self._graphed(images, *drawn, *self.weak.draw(images, random))
 
     def _fill(self, channels: int) -> Tensor:
         if self.cutout == 0:
@@ -151,13 +151,14 @@ class Strong:
         return torch.tensor(fill, dtype=torch.uint8)
 
     def _draw_operations(self, rows: int, random: RowRandom) -> tuple[Tensor, Tensor]:
-        """Return the place in `ranges` of each operation of each row, on the CPU, and where in its range it is."""
+        """Return the drawn operations, (B, num_operations): positions in `ranges`, on the CPU, and magnitudes in [0,
+        1)."""
         if self.num_operations == 0:
             return torch.zeros(rows, 0, dtype=torch.int64), torch.zeros(rows, 0, device=random.device)
         return random.on_host().integers(len(self.ranges), self.num_operations), random.uniform(self.num_operations)
 
     def _in_groups(self, images: Tensor, operations: Tensor, uniform: Tensor) -> Tensor:
-        """Apply each operation to the rows that drew it: the least work."""
+        """Apply each operation to the rows that drew it, which is the least work on a CPU."""
         images = images.clone()
         for drawn, where in zip(operations.unbind(1), uniform.unbind(1), strict=True):
             sizes = torch.bincount(drawn, minlength=len(self.ranges)).tolist()
@@ -168,7 +169,7 @@ class Strong:
         return images
 
     def _to_all(self, images: Tensor, operations: Tensor, uniform: Tensor) -> Tensor:
-        """Apply every operation to all rows and choose: the same kernels whatever was drawn, which can be recorded."""
+        """Apply every operation to all rows and select: a CUDA graph needs kernels that do not depend on the draw."""
         for drawn, where in zip(operations.unbind(1), uniform.unbind(1), strict=True):
             chosen = images
             for index, (name, (low, high)) in enumerate(self.ranges.items()):
@@ -189,7 +190,7 @@ class Strong:
         top: Tensor,
         flip: Tensor,
     ) -> Tensor:
-        """Return the view that was drawn."""
+        """Return the strong view for drawn arguments."""
         images = self._to_all(images, operations, uniform)
         if self.cutout > 0:
             height, width = images.shape[2:]

@@ -12,13 +12,13 @@ from dpt_ray.core.collective import own_part
 
 @dataclass(frozen=True)
 class HalfLife:
-    """The decay of a step, from the images after which a weight counts half as much (EDM's way of giving it).
+    """The decay of a step, given by a half-life in images (reference: EDM).
 
     Attributes:
-        images: the half-life.
-        images_per_step: images of a step.
-        ramp: the half-life is at most this share of the images seen before the step, so that the first weights are
-            soon forgotten; no limit if None.
+        images: the half-life in images.
+        images_per_step: number of images in a step.
+        ramp: limit of the half-life as a share of the images seen before the step, so that the initial weights decay
+            quickly; None sets no limit.
     """
 
     images: int
@@ -31,15 +31,14 @@ class HalfLife:
 
 
 class Ema:
-    """Averaged copy of a network, initialised by copying it.
+    """Averaged copy of a network, initialised with the network's weights.
 
-    Batch-norm statistics are averaged with the same decay as the weights, so that the averaged
-    network is evaluated with statistics that match its weights.
+    Batch-norm statistics are averaged with the same decay, so that they match the averaged weights.
 
     Args:
-        model: the network that trains.
-        decay: share of the old average that a step keeps, in [0, 1); or a function that gives it from the images
-            seen before the step.
+        model: the network in training.
+        decay: share of the old average that a step keeps, in [0, 1), or a function from the number of images seen
+            before the step to this share.
     """
 
     def __init__(self, model: nn.Module, decay: float | Callable[[int], float]):
@@ -48,7 +47,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, images_seen: int = 0) -> None:
-        """Move the average towards `model` by 1 - decay."""
+        """Move the average towards `model` by 1 - decay; `images_seen` is the number before the step."""
         decay = self.decay(images_seen) if callable(self.decay) else self.decay
         averages = list(self.model.state_dict(keep_vars=True).values())
         values = list(model.state_dict(keep_vars=True).values())

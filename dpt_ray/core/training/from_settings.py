@@ -1,4 +1,4 @@
-"""From settings to trainings: a network with its objective, optimizer and averages."""
+"""Factories of trainings: a network with objective, optimizer and averages, as the settings describe them."""
 
 import math
 
@@ -40,12 +40,16 @@ def classifier_training(
     """Return a semi-supervised training before its first step; initial weights are a function of `seed`.
 
     Args:
-        config: the stage's settings.
-        channels: of the images.
-        num_classes: C.
-        num_unlabelled: images of the source "unlabelled"; some algorithms keep a statistic of each.
-        num_real: images of the source "labelled" that come before pseudo images; None where it has none of those.
+        config: the section of the stage.
+        channels: number of channels of the images.
+        num_classes: number of classes, C.
+        num_unlabelled: number of images of the source "unlabelled"; some algorithms keep a statistic for each.
+        num_real: number of real images in the source "labelled", which precede its pseudo images; None if it has no
+            pseudo images.
         seed: the run's seed.
+
+    Raises:
+        UserError: an unknown algorithm or setting of it.
     """
     torch.manual_seed(derive_seed("classifier", config.seed, seed))
     model = build_classifier(config.model, channels=channels, num_classes=num_classes)
@@ -54,13 +58,13 @@ def classifier_training(
 
 
 def images_per_step(config: ClassifierConfig) -> int:
-    """Return the images of a training step, labelled and unlabelled, over all workers."""
+    """Return the number of labelled and unlabelled images in a training step, over all workers."""
     return config.labelled_batch + (config.unlabelled_batch if uses_unlabelled(config) else 0)
 
 
 def uses_unlabelled(config: ClassifierConfig) -> bool:
-    """Whether the algorithm learns from unlabelled images."""
-    return algorithm_class(config.algorithm.name).student != "none"
+    """Return whether the algorithm uses unlabelled images."""
+    return algorithm_class(config.algorithm.name).consistency_view != "none"
 
 
 def _classifier_objective(config: ClassifierConfig, channels: int, task: Task, num_real: int | None) -> SemiSupervised:
@@ -78,7 +82,7 @@ def _classifier_objective(config: ClassifierConfig, channels: int, task: Task, n
 
 
 def strong_augmentation(config: AugmentationConfig, weak: Weak, channels: int) -> Strong:
-    """Return the strong view that `config` describes."""
+    """Return the strong augmentation that `config` describes."""
     fill = None if config.cutout_fill is None else (config.cutout_fill,) * channels
     return Strong(weak, num_operations=config.strong_operations, cutout=config.cutout, cutout_fill=fill)
 
@@ -96,13 +100,13 @@ def generator_training(
     """Return a generator's training before its first step; initial weights are a function of `seed`.
 
     Args:
-        config: the stage's settings.
-        image_size: height and width of what the network sees.
-        channels: of what the network sees.
-        num_classes: C.
+        config: the section of the stage.
+        image_size: height and width of the network's input.
+        channels: number of channels of the network's input.
+        num_classes: number of classes, C.
         seed: the run's seed.
-        recompute_activations: see `UViT.recompute`.
-        latents: what draws latents, if it is those that the network sees.
+        recompute_activations: use activation checkpointing; see `UViT.recompute`.
+        latents: draws latents from stored moments; None for a generator of pixels.
     """
     torch.manual_seed(derive_seed("generator", config.seed, seed))
     model = build_generator(config, image_size=image_size, channels=channels, num_classes=num_classes)

@@ -1,4 +1,4 @@
-"""The training loop: ordinary torch, with or without other workers."""
+"""The training loop: plain torch, with one worker or several."""
 
 import math
 import time
@@ -14,25 +14,25 @@ from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.collective import agree, mean_over_workers, whole
 from dpt_ray.core.training.accumulation import backward
 from dpt_ray.core.training.compute import FLOAT32, Precision, in_precision
-from dpt_ray.core.training.nonfinite import FiniteCheck
+from dpt_ray.core.training.nonfinite import NonFiniteCheck
 from dpt_ray.core.training.optim import learning_rate, set_learning_rate
 from dpt_ray.core.training.state import TrainState
 
 STEPS_AHEAD = 1
-"""Steps that the host may be ahead of the last one known to be finite, so that a GPU need not wait for its work."""
+"""Number of steps that the host may launch beyond the last one that is known to be finite: a GPU then never idles."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How far training goes and what happens on the way; counts are images over all workers.
+    """Where training ends, and when rows, checkpoints and snapshots are due; counts are images over all workers.
 
     Attributes:
-        total_images: where training ends (rounded up to a whole step).
-        images_per_step: images of all sources in a step.
-        log_every: images between two history rows.
-        checkpoint_seconds: time between two checkpoints. They are made with a history row only, so that a
-            resumed training has the history of an undisturbed one; the end has none.
-        snapshots: how often, at equal distances up to the end, the state's further averages are stored.
+        total_images: number of images after which training ends, rounded up to a whole step.
+        images_per_step: number of images of all sources in a step.
+        log_every: number of images between two history rows.
+        checkpoint_seconds: least time between two checkpoints, in seconds. A checkpoint follows a history row, so that
+            a resumed training has the history of an uninterrupted one. The last step has none.
+        snapshots: number of times, at equal distances up to the end, that the state's power averages are stored.
     """
 
     total_images: int
@@ -43,22 +43,22 @@ class Schedule:
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training."""
         return math.ceil(self.total_images / self.images_per_step)
 
     def snapshot_due(self, step: int) -> bool:
-        """Whether averages are stored after a step, numbered from 0."""
+        """Whether the power averages are stored after a step; steps are numbered from 0."""
         return (step + 1) * self.snapshots // self.num_steps > step * self.snapshots // self.num_steps
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How the steps since the last history row went, by this worker's clock; checkpoints are not in it.
+    """Speed of the steps since the last history row, by this worker's clock and without checkpoints.
 
     Attributes:
-        images_per_second: over all workers.
-        seconds: time of the steps.
-        data_wait_seconds: part of it in which this worker waited for its batches.
+        images_per_second: throughput of all workers together.
+        seconds: duration of the steps.
+        data_wait_seconds: the part of `seconds` in which this worker waited for its batches.
     """
 
     images_per_second: float
@@ -75,60 +75,69 @@ class _Interval:
     metrics: list[dict[str, Tensor]] = field(default_factory=list)
 
     def next_batch(self, batches: Iterator[Mapping[str, ImageBatch]]) -> Mapping[str, ImageBatch]:
-        """Return the next batch, and count the time that it took to come."""
-        asked = time.monotonic()
+        """Return the next batch, and add the time spent waiting for it."""
+        began = time.monotonic()
         batch = next(batches)
-        self.waited += time.monotonic() - asked
+        self.waited += time.monotonic() - began
         return batch
 
     def pace(self, images_per_step: int) -> Pace:
-        """Return how these steps went until now."""
+        """Return the speed of these steps until now."""
         seconds = time.monotonic() - self.began
         return Pace(len(self.metrics) * images_per_step / seconds, seconds, self.waited)
+
+
+@dataclass(frozen=True)
+class _StepSettings:
+    """How a step computes its update; see `train_step`."""
+
+    gradient_clip: float | None
+    precision: Precision
+    gradient_accumulation: int
 
 
 def train(
     state: TrainState,
     batches: Iterator[Mapping[str, ImageBatch]],
     schedule: Schedule,
-    optimizer_config: OptimizerConfig,
+    optimizer: OptimizerConfig,
     *,
     model: nn.Module | None = None,
     precision: Precision = FLOAT32,
-    parts: int = 1,
+    gradient_accumulation: int = 1,
     on_log: Callable[[TrainState, Pace], None] = lambda state, pace: None,
     on_checkpoint: Callable[[TrainState], None] = lambda state: None,
     on_snapshot: Callable[[TrainState], None] = lambda state: None,
 ) -> None:
-    """Train `state` from where it is to the end of the schedule.
+    """Train `state` from its current step to the end of the schedule.
 
     Args:
         state: changed in place.
-        batches: this worker's batches, the first one that of step `images_seen / images_per_step`.
-        schedule: how far to go.
-        optimizer_config: gives the learning rate and gradient clipping.
-        model: `state.model` as the objective shall call it (wrapped by DistributedDataParallel); itself if None.
-        precision: what the network computes in.
-        parts: see `train_step`.
+        batches: this worker's batches; the first one belongs to step `images_seen / images_per_step`.
+        schedule: where training ends, and when history rows, checkpoints and snapshots are due.
+        optimizer: the settings of the learning rate and of gradient clipping.
+        model: `state.model` wrapped by DistributedDataParallel, for the objective to call; None if it is not wrapped.
+        precision: the number format of the network's computation.
+        gradient_accumulation: see `train_step`.
         on_log: called after each new row of `state.history`, on every worker.
         on_checkpoint: called when a checkpoint is due, on every worker.
-        on_snapshot: called when the further averages are to be stored, on every worker.
+        on_snapshot: called when the power averages are to be stored, on every worker.
 
     Raises:
-        NonFiniteLossError: the optimizer did not move in that step, and nothing was stored since; it says which step
-            and what.
+        NonFiniteLossError: a loss or gradient is not finite; no weight was updated by it, and nothing stored since.
     """
     network = state.model if model is None else model
     network.train()
-    unchecked: deque[FiniteCheck] = deque()
+    computing = _StepSettings(optimizer.gradient_clip, precision, gradient_accumulation)
+    unchecked: deque[NonFiniteCheck] = deque()
     checkpointed = time.monotonic()
     interval = _Interval(checkpointed)
     for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
-        set_learning_rate(state.optimizer, learning_rate(optimizer_config, state.images_seen, schedule.total_images))
+        set_learning_rate(state.optimizer, learning_rate(optimizer, state.images_seen, schedule.total_images))
         before, after = state.images_seen, state.images_seen + schedule.images_per_step
         batch = interval.next_batch(batches)
         place = f"in step {step + 1:,} (images {before + 1:,} to {after:,})"
-        metrics, check = _update(state, network, batch, optimizer_config.gradient_clip, precision, parts, place)
+        metrics, check = _update(state, network, batch, computing, place)
         interval.metrics.append(metrics)
         unchecked.append(check)
         state.images_seen = after
@@ -155,23 +164,24 @@ def train_step(
     batches: Mapping[str, ImageBatch],
     gradient_clip: float | None,
     precision: Precision = FLOAT32,
-    parts: int = 1,
+    gradient_accumulation: int = 1,
 ) -> dict[str, Tensor]:
-    """Do one update and return the step's metrics, of this worker.
+    """Do one update and return the step's metrics on this worker.
 
     Args:
         state: changed in place.
-        network: `state.model` as the objective shall call it.
+        network: the network that the objective calls: `state.model`, wrapped or not.
         batches: source name -> this worker's rows.
-        gradient_clip: largest norm of the gradient; no limit if None.
-        precision: what the network computes in.
-        parts: compute the rows in so many parts, one after another, and add up gradients. For objectives whose loss
-            is a mean over rows alone, and then the same up to rounding.
+        gradient_clip: the largest norm of the gradient; None sets no limit.
+        precision: the number format of the network's computation.
+        gradient_accumulation: number of equal shares of the rows that are computed one after another, with their
+            gradients added up. The result is the same up to rounding if the objective's loss is a mean over rows.
 
     Raises:
-        NonFiniteLossError: some worker's loss, or the gradient, is not finite; no weight was updated.
+        NonFiniteLossError: a worker's loss or the gradient is not finite; no weight was updated.
     """
-    metrics, check = _update(state, network, batches, gradient_clip, precision, parts)
+    computing = _StepSettings(gradient_clip, precision, gradient_accumulation)
+    metrics, check = _update(state, network, batches, computing)
     check.require()
     return metrics
 
@@ -180,25 +190,28 @@ def _update(
     state: TrainState,
     network: nn.Module,
     batches: Mapping[str, ImageBatch],
-    gradient_clip: float | None,
-    precision: Precision,
-    parts: int,
+    settings: _StepSettings,
     place: str = "",
-) -> tuple[dict[str, Tensor], FiniteCheck]:
-    """See `train_step`; where the optimizer heeds the check on the device, it is still to be asked for."""
+) -> tuple[dict[str, Tensor], NonFiniteCheck]:
+    """Do one update; the caller calls `require` of the returned check.
+
+    An optimizer that reads `found_inf` on the device skips a non-finite update by itself, so the host need not wait.
+    """
     state.optimizer.zero_grad(set_to_none=True)
-    called = in_precision(network, precision, state.device)
-    loss, metrics = backward(lambda part: state.objective(called, part), network, batches, parts)
-    # Workers hold the same gradient by now, or parts of it, and so the same norm.
+    called = in_precision(network, settings.precision, state.device)
+    loss, metrics = backward(
+        lambda rows: state.objective(called, rows), network, batches, settings.gradient_accumulation
+    )
+    # All workers hold the same gradient by now, or shards of it, so they compute the same norm.
     norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
-    check = FiniteCheck(loss, whole(norm), metrics, place)
+    check = NonFiniteCheck(loss, whole(norm), metrics, place)
     if state.heeds_found_inf:
-        before = getattr(state.optimizer, "found_inf", check.found_inf)  # nor in the steps after it
+        before = getattr(state.optimizer, "found_inf", check.found_inf)  # later steps are skipped too
         state.optimizer.found_inf = torch.maximum(before, check.found_inf)  # type: ignore[attr-defined]
     else:
         check.require()
-    if gradient_clip is not None:
-        nn.utils.clip_grads_with_norm_(state.model.parameters(), gradient_clip, norm)
+    if settings.gradient_clip is not None:
+        nn.utils.clip_grads_with_norm_(state.model.parameters(), settings.gradient_clip, norm)
     state.optimizer.step()
     state.ema.update(state.model, state.images_seen)
     return metrics, check

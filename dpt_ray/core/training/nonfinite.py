@@ -1,4 +1,4 @@
-"""Stop a training before a number that is none reaches its weights, and say where it came from."""
+"""Abort a training before a NaN or infinite loss or gradient updates the weights, and report its source."""
 
 from collections.abc import Mapping
 
@@ -9,44 +9,42 @@ from dpt_ray.core.collective import gather_from_workers, mean_over_workers, num_
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss or the gradient is not finite; the weights are those before the step."""
+    """The loss or the gradient is NaN or infinite; the weights are those before the step."""
 
 
-class FiniteCheck:
-    """Whether a step's loss and gradient are finite, to be asked for as late as one likes.
+class NonFiniteCheck:
+    """Check that a step's loss and gradient are finite. The host can read the result later, without delay for the GPU.
 
     Args:
-        loss: this worker's.
-        gradient_norm: of the gradient averaged over workers.
-        metrics: this worker's, the parts of the loss among them.
-        place: of the step, for what is told.
+        loss: this worker's loss, a scalar.
+        gradient_norm: norm of the gradient averaged over workers, a scalar.
+        metrics: this worker's metrics, the terms of the loss among them; name -> scalar.
+        place: the step in words, for the error message.
 
     Attributes:
-        found_inf: float32 scalar on the device, 1 if any worker's loss, or the gradient, is not finite, otherwise 0.
+        found_inf: float32 scalar on the device: 1 if a worker's loss or the gradient is not finite, otherwise 0.
     """
 
     def __init__(self, loss: Tensor, gradient_norm: Tensor, metrics: Mapping[str, Tensor], place: str = ""):
         self._values, self._place = {"loss": loss, **metrics}, place
         self.found_inf = 1 - torch.isfinite(mean_over_workers(loss) + gradient_norm).float()
-        self._told, self._ready = self.found_inf, None
+        self._on_host, self._ready = self.found_inf, None
         if self.found_inf.device.type == "cuda":
-            # Known to the host when the device comes to here, not when it has done all that it is given until asked.
-            self._told = torch.empty_like(self.found_inf, device="cpu", pin_memory=True)
-            self._told.copy_(self.found_inf, non_blocking=True)
+            # An asynchronous copy and an event: the host waits for this point of the stream, not for all queued work.
+            self._on_host = torch.empty_like(self.found_inf, device="cpu", pin_memory=True)
+            self._on_host.copy_(self.found_inf, non_blocking=True)
             self._ready = torch.cuda.Event()
             self._ready.record()
 
     def require(self) -> None:
-        """Raise on every worker if any worker's loss, or the gradient, is not finite.
-
-        What is wrong is sought only where something is.
+        """Raise on every worker if a worker's loss or the gradient is not finite.
 
         Raises:
-            NonFiniteLossError: saying what is not finite, and on which workers.
+            NonFiniteLossError: the message contains the non-finite values and their workers.
         """
         if self._ready is not None:
             self._ready.synchronize()
-        if self._told == 0:
+        if self._on_host == 0:
             return
         flags = torch.stack([torch.isfinite(value).float() for value in self._values.values()])
         finite = gather_from_workers(flags[None]).cpu() > 0  # (workers, names)

@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule from settings."""
+"""Optimizer and learning-rate schedule as the settings describe them."""
 
 import math
 
@@ -11,7 +11,7 @@ from dpt_ray.config.schema import OptimizerConfig
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Return the optimizer over all parameters of `model`.
 
-    Unless `decay_all_parameters`, one-dimensional parameters (biases, normalisation) have no weight decay.
+    Without `decay_all_parameters`, one-dimensional parameters (biases, normalisation) have no weight decay.
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -26,9 +26,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 
 
 def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
-    """Return the learning rate of the step that begins after `images_seen` images.
+    """Return the learning rate of the step after `images_seen` of `total_images` images.
 
-    `cosine_7_16` is lr cos(7 pi k / 16 K) (Sohn et al. 2020, FixMatch, section 2.4). Warm-up is linear.
+    `cosine_7_16` is lr cos(7 pi k / 16 K) (reference: Sohn et al. 2020, FixMatch, section 2.4). Warm-up is linear.
     """
     rate = config.learning_rate
     if config.schedule == "cosine_7_16":
@@ -39,6 +39,6 @@ def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) 
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Use `rate` in every parameter group from now on."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -1,14 +1,14 @@
-"""Power-function averages of weights, whose length can be chosen after training.
+"""Power-function averages of weights, whose width can be chosen after training.
 
-From the formulas of Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (2024,
-section 3 and appendix C). The average at time t with exponent g weighs the weights of time s <= t by its *profile*
+The formulas are those of Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (2024,
+section 3 and appendix C). The average at time t with exponent g gives the weights of time s <= t the *profile*
 
     p(s) = (g + 1) s^g / t^(g + 1)
 
-Its relative width, the standard deviation of s / t, stands for g: sigma_rel, 0.05 say, averages over about the last
-5 % of a training, however long that is. Two such averages are kept up while training goes on, and copies of them,
-*snapshots*, are stored now and then. Afterwards the average of any width, at any time, is the linear combination of
-snapshots whose profile is nearest to the wanted one. Times are in images seen; only their ratios matter.
+The relative width sigma_rel, the standard deviation of s / t, determines g. A width of 0.05 averages over about the
+last 5 % of a training of any length. Training updates two averages and stores copies of them, *snapshots*. The average
+of any width at any time is then approximated by the linear combination of snapshots with the nearest profile. Times are
+numbers of images seen; only their ratios matter.
 """
 
 import copy
@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from dpt_ray.core.collective import own_part
 
 TRACKED = (0.05, 0.10)
-"""The paper's two widths."""
+"""The two relative widths of the paper."""
 
 
 def exponent_of_width(sigma_rel: float) -> float:
     """Return the exponent of a relative width: the largest root of sigma^2 (g + 2)^2 (g + 3) = g + 1.
 
     Raises:
-        ValueError: no average has the width; an average over everything alike has 0.289.
+        ValueError: no average has the width. The uniform average (g = 0) has the largest one, 0.289.
     """
     if not 0 < sigma_rel < width_of_exponent(0):
         raise ValueError(f"sigma_rel must be above 0 and below {width_of_exponent(0):.4f}: got {sigma_rel}")
@@ -44,11 +44,11 @@ def width_of_exponent(exponent: float) -> float:
 
 @dataclass(frozen=True)
 class Profile:
-    """Which weights an average is made of.
+    """The profile of an average.
 
     Attributes:
         exponent: g, >= 0.
-        images: t, > 0, when the average was taken.
+        images: t > 0, the number of images seen when the average was stored.
     """
 
     exponent: float
@@ -56,7 +56,7 @@ class Profile:
 
     @classmethod
     def of_width(cls, sigma_rel: float, images: int) -> "Profile":
-        """Return the profile of a relative width."""
+        """Return the profile with a relative width."""
         return cls(exponent_of_width(sigma_rel), images)
 
     def product(self, other: "Profile") -> float:
@@ -67,13 +67,13 @@ class Profile:
 
 
 class PowerEma:
-    """A network's power-function average, updated step by step.
+    """A network's power-function average, updated after every step.
 
-    After every step the average is exact for weights that are constant during a step: those of the step from image
-    a to b have the share of [a, b] under the profile.
+    It is exact for weights that are constant during a step: the weights of the step from image a to image b have the
+    integral of the profile over [a, b].
 
     Args:
-        model: the network that trains.
+        model: the network in training.
         sigma_rel: relative width of the average.
     """
 
@@ -83,7 +83,7 @@ class PowerEma:
 
     @torch.no_grad()
     def update(self, model: nn.Module, images_before: int, images_after: int) -> None:
-        """Take in the weights after a step that brought the images seen from one count to another."""
+        """Update the average after a step; the arguments are the numbers of images seen before and after it."""
         decay = (images_before / images_after) ** (self.exponent + 1)
         averages, values = self.model.state_dict(keep_vars=True), model.state_dict(keep_vars=True)
         floating = [name for name, value in values.items() if value.is_floating_point()]
@@ -98,7 +98,7 @@ class PowerEma:
 
 
 def combination(snapshots: Sequence[Profile], wanted: Profile) -> list[float]:
-    """Return the coefficients with which snapshots come nearest to a wanted profile (least squares).
+    """Return the coefficients of the snapshots whose combination is nearest to a wanted profile (least squares).
 
     Raises:
         ValueError: there are no snapshots.
@@ -107,9 +107,9 @@ def combination(snapshots: Sequence[Profile], wanted: Profile) -> list[float]:
 
 
 def relative_error(snapshots: Sequence[Profile], wanted: Profile) -> float:
-    """Return how far the nearest combination is from the wanted profile: 0 exact, 1 nothing alike.
+    """Return the relative L2 error over time of the nearest combination: 0 is exact, 1 is as bad as no snapshot.
 
-    Both as root mean squares over time; squares below 1e-12 are rounding.
+    Errors below about 1e-6 are rounding.
 
     Raises:
         ValueError: there are no snapshots.
@@ -123,13 +123,13 @@ def relative_error(snapshots: Sequence[Profile], wanted: Profile) -> float:
 def reconstruct(
     snapshots: Sequence[Profile], load: Callable[[int], Mapping[str, Tensor]], wanted: Profile
 ) -> dict[str, Tensor]:
-    """Return the average with the wanted profile, or the nearest one that the snapshots give.
+    """Return the combination of snapshots whose profile is nearest to the wanted one.
 
     Args:
-        snapshots: their profiles.
-        load: from the place of a snapshot in that list to its tensors; one is held at a time. Tensors that are not
-            floating point (counters) are those of the last snapshot.
-        wanted: exponent and time of the average.
+        snapshots: the profiles of the snapshots.
+        load: maps a position in `snapshots` to the snapshot's tensors; one snapshot at a time is in memory. Tensors
+            that are not floating point (counters) come from the last snapshot.
+        wanted: the wanted profile.
 
     Raises:
         ValueError: there are no snapshots.
@@ -149,11 +149,11 @@ def reconstruct(
 
 
 def _solve(snapshots: Sequence[Profile], wanted: Profile) -> tuple[np.ndarray, np.ndarray]:
-    """Return the coefficients, and the products of the snapshots with the wanted profile."""
+    """Return the coefficients, and the inner products of the snapshots with the wanted profile."""
     if not snapshots:
         raise ValueError("an average is made of snapshots, and there are none")
     products = _products(snapshots, [wanted])[:, 0]
-    # Profiles of unit length, so that early ones, which are short and high, weigh no more than late ones.
+    # Normalised: early profiles are short and high, and would dominate the least-squares problem.
     lengths = np.sqrt([profile.product(profile) for profile in snapshots])
     gram = _products(snapshots, snapshots) / np.outer(lengths, lengths)
     return np.linalg.lstsq(gram, products / lengths, rcond=1e-13)[0] / lengths, products

@@ -1,4 +1,4 @@
-"""Fully sharded training: each worker holds a part of the weights, averages and moments (FSDP2).
+"""Fully sharded training (FSDP2): each worker holds a shard of the weights, averages and moments.
 
 Zhao et al., "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel" (2023); torch's `fully_shard`.
 """
@@ -12,9 +12,9 @@ from dpt_ray.core.training.state import TrainState
 
 
 def shard(state: TrainState) -> None:
-    """Leave this worker its part of every tensor of a training, in place.
+    """Replace every tensor of a training by this worker's shard, in place.
 
-    To be called by all workers, after a checkpoint is loaded, on networks that name their `blocks`: the weights of one
+    All workers must call this, after a checkpoint is loaded. The network must define `blocks()`: the weights of one
     block at a time are gathered while it computes.
     """
     from torch.distributed.device_mesh import init_device_mesh
@@ -39,10 +39,10 @@ def shard(state: TrainState) -> None:
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """Shard a moment as its parameter is; a counter stays whole."""
+    """Shard an optimizer's moment like its parameter; a counter is not sharded."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
         return value
-    # Every worker holds the whole and cuts out its own part; by default the first would send them.
+    # Every worker holds the full tensor and cuts out its shard. By default the first worker would send the shards.
     return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)

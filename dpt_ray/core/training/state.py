@@ -1,7 +1,7 @@
-"""Everything that training needs to go on from where it was, as tensors and a little JSON.
+"""The state of a training: everything that is needed to resume it, as tensors and a little JSON.
 
-Random numbers and the order of data are functions of (seed, step) (`core/row_random.py`, `data/loading/order.py`),
-so `images_seen` is the random state and the data position in one integer.
+Random numbers and data order are functions of (seed, step) (`core/row_random.py`, `data/loading/order.py`), so the
+integer `images_seen` stands for both the random state and the position in the data.
 """
 
 import json
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from dpt_ray.core.collective import whole
 from dpt_ray.core.objective import Objective
-from dpt_ray.core.state_mismatch import misfits
+from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.power_ema import PowerEma
-from dpt_ray.core.weights import read_metadata
+from dpt_ray.core.weights import check_header, read_metadata
 from dpt_ray.text import one_line
 
 
 class ForeignCheckpointError(ValueError):
-    """A checkpoint is damaged, or of another training than the one that is to go on from it."""
+    """A checkpoint is damaged, or belongs to another training."""
 
 
 @dataclass
@@ -30,14 +30,14 @@ class TrainState:
     """A training in progress.
 
     Attributes:
-        model: the network that trains, not wrapped.
-        ema: its average; the result of training.
-        optimizer: over the parameters of `model`.
-        objective: the method, with its statistics in buffers.
-        images_seen: images trained on so far, over all workers.
+        model: the network in training, not wrapped.
+        ema: the average of its weights, which is the result of training.
+        optimizer: the optimizer of the parameters of `model`.
+        objective: the training method, with statistics in buffers.
+        images_seen: number of images trained on so far, over all workers.
         history: one row of averaged metrics for each logging interval.
-        power_averages: further averages, whose snapshots are stored.
-        sharded: each worker holds a part of every tensor (`sharding.py`).
+        power_averages: power-function averages, whose snapshots are stored.
+        sharded: whether each worker holds a shard of every tensor (`sharding.py`).
     """
 
     model: nn.Module
@@ -51,11 +51,11 @@ class TrainState:
 
     @property
     def device(self) -> torch.device:
-        """Where training computes."""
+        """The device of the training."""
         return next(self.model.parameters()).device
 
     def to(self, device: torch.device | str) -> "TrainState":
-        """Move everything to a device, in place; to be called before the first step or a checkpoint is loaded."""
+        """Move everything to a device, in place. Call it before the first step and before a checkpoint is loaded."""
         for module in self._parts().values():
             module.to(device)
         if self.device.type == "cuda":
@@ -63,13 +63,13 @@ class TrainState:
         return self
 
     def fuse_optimizer(self) -> None:
-        """Do the optimizer's step in a few kernels, which on a GPU are several times as fast."""
+        """Use the optimizer's fused kernels, which are several times as fast on a GPU."""
         for group in self.optimizer.param_groups:
             group.update(fused=True, foreach=False)
 
     @property
     def heeds_found_inf(self) -> bool:
-        """Whether the optimizer does nothing where its `found_inf` is set: torch's fused ones, on whole tensors."""
+        """Whether the optimizer skips a step when its `found_inf` is set: a fused optimizer without sharding."""
         return not self.sharded and all(group.get("fused") for group in self.optimizer.param_groups)
 
     def _parts(self) -> dict[str, nn.Module]:
@@ -77,9 +77,9 @@ class TrainState:
         return parts | {f"power_{average.sigma_rel}": average.model for average in self.power_averages}
 
     def to_bytes(self) -> bytes:
-        """Return a checkpoint: a safetensors file whose metadata holds images seen and history.
+        """Return a checkpoint: a safetensors file whose metadata contains `images_seen` and `history`.
 
-        Of a sharded state all workers must ask for it together.
+        For a sharded state all workers must call this together.
         """
         tensors: dict[str, Tensor] = {}
         for part, module in self._parts().items():
@@ -88,21 +88,22 @@ class TrainState:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}/{key}"] = torch.as_tensor(value)
         metadata = {"images_seen": str(self.images_seen), "history": json.dumps(self.history)}
-        # Sorted, so that workers meet: moments that were loaded have another order in every process.
+        # Sorted: workers gather tensor by tensor, and loaded moments have another order in every process.
         gathered = {name: whole(tensors[name].detach()).cpu().contiguous().clone() for name in sorted(tensors)}
         return save(gathered, metadata)
 
     def load_bytes(self, data: bytes) -> None:
-        """Take over a checkpoint of the same model, optimizer and objective: all of it, or nothing.
+        """Load a checkpoint of the same model, optimizer and objective. A refused one changes nothing.
 
         Raises:
-            ForeignCheckpointError: it is damaged or belongs to another model.
+            ForeignCheckpointError: it is damaged or belongs to another training.
         """
         try:
+            check_header(data)
             tensors, metadata = load(data), read_metadata(data)
             weights = {part: _with_prefix(tensors, f"{part}.") for part in self._parts()}
             for part, module in self._parts().items():
-                if complaint := misfits(weights[part], module.state_dict()):
+                if complaint := describe_mismatch(weights[part], module.state_dict()):
                     raise ValueError(f"its {part} is {complaint}")
             optimizer = self._optimizer_state(_with_prefix(tensors, "optimizer."))
             images_seen, history = int(metadata["images_seen"]), list(json.loads(metadata["history"]))
@@ -116,11 +117,11 @@ class TrainState:
         self.images_seen, self.history = images_seen, history
 
     def _optimizer_state(self, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Return the optimizer's tensors by the number and the kind that torch gives them.
+        """Return the optimizer's state in torch's form: number of the parameter -> name -> tensor.
 
         Raises:
-            ValueError: one has neither its parameter's shape nor a single element.
-            KeyError: one is of a parameter that is not here.
+            ValueError: a tensor has neither the shape of its parameter nor a single element.
+            KeyError: the network does not have a tensor's parameter.
         """
         known = {
             name: (number, parameter.shape) for number, (name, parameter) in enumerate(self._optimizer_parameters())
@@ -135,7 +136,7 @@ class TrainState:
         return state
 
     def _optimizer_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return named parameters in the optimizer's numbering."""
+        """Return parameters with their names, in the optimizer's order."""
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         return [(names[p], p) for group in self.optimizer.param_groups for p in group["params"]]
 

@@ -14,6 +14,9 @@ from dpt_ray.data.images.exif import UPRIGHT, orientation
 MAX_SCANS = 100
 """An image with more scans is refused: each passes over all pixels again, however few bytes it has. Encoders write
 about ten."""
+MAX_SCANS_OF_LARGE, MAX_SCANNED_PIXELS = 20, 1_000_000_000
+"""An image with more scans than the first is refused if it has more pixels, each counted once a scan, than the second:
+decoding takes about 3 ns for each."""
 MAX_SEGMENTS = 1000
 """A header with more segments is refused."""
 
@@ -146,13 +149,19 @@ def bare_jpeg(data: bytes, header: JpegHeader) -> bytes:
     return b"".join([data[:2], *kept, data[header.scan :]])
 
 
+def max_scans(pixels: int) -> int:
+    """Return the scans that an image of so many pixels may have."""
+    return min(MAX_SCANS, max(MAX_SCANS_OF_LARGE, MAX_SCANNED_PIXELS // max(1, pixels)))
+
+
 def refuse_many_scans(data: bytes, header: JpegHeader) -> None:
     """Refuse an image that takes far longer to decode than its pixels are worth.
 
     Raises:
-        ValueError: it has more than `MAX_SCANS` scans.
+        ValueError: it has more than `MAX_SCANS` scans, or more than its size allows.
     """
-    if data.count(_SCAN_MARK, header.scan) <= MAX_SCANS:  # a bound: thumbnails and second images count, too
+    most = max_scans(header.width * header.height)
+    if data.count(_SCAN_MARK, header.scan) <= most:  # a bound: thumbnails and second images count, too
         return
     scans, place = 1, header.scan
     for _ in range(MAX_SEGMENTS):
@@ -161,8 +170,8 @@ def refuse_many_scans(data: bytes, header: JpegHeader) -> None:
             return
         place = found.start()
         scans += data[place + 1] == _SCAN
-        if scans > MAX_SCANS:
-            raise ValueError(f"a JPEG with more than {MAX_SCANS} scans")
+        if scans > most:
+            raise ValueError(f"a JPEG of {header.width}x{header.height} pixels with more than {most} scans")
     raise ValueError(f"a JPEG with more than {MAX_SEGMENTS:,} segments between its scans")
 
 

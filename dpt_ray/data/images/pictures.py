@@ -12,14 +12,15 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from dpt_ray.data.images.exif import ORIENTATION, UPRIGHT, orientation, turn, valid_orientation
 from dpt_ray.data.images.formats import FORMATS, NOT_DECODED, SNIFFED_BYTES, sniff
 from dpt_ray.data.images.jpeg import bare_jpeg, is_jpeg, read_header, refuse_many_scans
-from dpt_ray.data.images.white_level import FULL_WHITE, Levels, read_deep, white_level
+from dpt_ray.data.images.slow_images import slow_header, slow_pixels
+from dpt_ray.data.images.white_level import FULL_WHITE, Levels, read_as_stored, read_deep, white_level
 from dpt_ray.errors import UserError
 
 MAX_PIXELS = 64_000_000
 """An image with more pixels is refused before it is decoded (decompression bombs), unless settings say otherwise.
 
-Decoding holds up to 10 bytes a pixel of JPEG, PNG, GIF, AVIF and TIFF, and up to 20 of WebP, JPEG 2000 and colours of
-16 bits: at most 0.64 or 1.3 GB in each process that reads.
+Decoding holds up to 10 bytes a pixel of JPEG, PNG, GIF, AVIF and TIFF, up to 20 of WebP and JPEG 2000, and up to 24 of
+colours of 16 bits: at most 0.64, 1.3 or 1.5 GB in each process that reads.
 """
 
 FREE_PIXELS = 4_000_000
@@ -29,9 +30,6 @@ PIXELS_PER_BYTE = 50_000
 and white), 13,000 as AVIF, 24,000 as WebP, and 42,000 as JPEG 2000."""
 BLACK_AND_WHITE_FACTOR = 4
 """A blank line of a fax (TIFF) is one bit, however wide."""
-
-MAX_RUN_LENGTH_PIXELS = 8_000_000
-"""Pixels of a BMP in run lengths. Pillow fills them in Python, 0.3 us for each, however few bytes there are."""
 
 _STRIP_PIXELS = 1_000_000
 _MOST_REASON = 200
@@ -81,6 +79,7 @@ def read_picture(
     """
     if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit, of the whole process, must not be the lower one
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
+    _refuse(slow_header(data))
     stated = None
     file = data
     if is_jpeg(data):
@@ -90,9 +89,11 @@ def read_picture(
     with _open(file) as image:
         image_format, mode = image.format or "", image.mode
         refuse_size(image.width, image.height, len(data), max_pixels, black_and_white=mode == "1")
-        _refuse_long_runs(image)
         if image_format == "TIFF":
             image.load_end = lambda: None  # type: ignore[method-assign]  # it would turn the image
+        if image_format == "PPM":
+            read_as_stored(image)
+        _refuse(slow_pixels(image, data))
         deep = read_deep(image, file, lambda: _open(file))
         if deep is not None:
             upright = deep.to_8_bits(_white(deep.stated, deep.largest(), white, levels))
@@ -140,13 +141,9 @@ def refuse_size(width: int, height: int, file_bytes: int, max_pixels: int, *, bl
         )
 
 
-def _refuse_long_runs(image: ImageFile.ImageFile) -> None:
-    pixels = image.width * image.height
-    if pixels > MAX_RUN_LENGTH_PIXELS and any(tile.codec_name == "bmp_rle" for tile in image.tile):
-        raise RefusedImageError(
-            f"is a BMP in run lengths of {image.width}x{image.height} pixels; "
-            f"at most {MAX_RUN_LENGTH_PIXELS:,} are read: convert it to PNG"
-        )
+def _refuse(reason: str | None) -> None:
+    if reason is not None:
+        raise RefusedImageError(reason)
 
 
 def complaint(error: Exception) -> str:

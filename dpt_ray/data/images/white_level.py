@@ -189,12 +189,23 @@ def read_deep(
     """
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known")
-    if image.format == "PPM":
-        _read_ppm_as_it_lies(image)
     pixels = _single_channel(image) if image.mode.startswith("I") else _several_channels(image, open_again)
     if pixels is not None:
         pixels.stated = _stated_white(image, data, pixels)
     return pixels
+
+
+def read_as_stored(image: ImageFile.ImageFile) -> None:
+    """Let a PPM's values of 16 bits come through whole.
+
+    Pillow scales them one by one, in Python, and colours to 8 bits.
+
+    Args:
+        image: as its file was opened; nothing of it is decoded yet.
+    """
+    (tile,) = image.tile
+    if tile.codec_name == "ppm" and isinstance(tile.args, tuple) and tile.args[1] > 255:
+        image.tile = [tile._replace(codec_name="raw", args="I;16B" if image.mode == "I" else "RGB;16B")]
 
 
 def _single_channel(image: ImageFile.ImageFile) -> DeepPixels:
@@ -230,13 +241,6 @@ def _several_channels(image: ImageFile.ImageFile, open_again: Callable[[], Image
         alpha=np.stack([high[..., 3], low[..., 3]], -1) if high.shape[2] == 4 else None,
         key=key if isinstance(key, tuple) else None,
     )
-
-
-def _read_ppm_as_it_lies(image: ImageFile.ImageFile) -> None:
-    """Let values of 16 bits come through whole; Pillow scales them one by one, in Python, and colours to 8 bits."""
-    (tile,) = image.tile
-    if tile.codec_name == "ppm" and isinstance(tile.args, tuple) and tile.args[1] > 255:
-        image.tile = [tile._replace(codec_name="raw", args="I;16B" if image.mode == "I" else "RGB;16B")]
 
 
 def _raw_mode(tile: Any) -> str:

@@ -1,5 +1,6 @@
-"""From what people have (folders, tables, CIFAR-10, Parquet) to the samples of shards; no Ray in here.
+"""Import class folders, tables, CIFAR-10 and Parquet as samples of shards. Nothing here imports Ray.
 
-`detect.describe` looks at the data on the driver and gives an `ImageSet` (`plan.py`). Its recipes, one an output
-shard, travel to workers as JSON; `detect.read` turns a recipe into images there, and `prepare.py` those into samples.
+`detect.describe` lists the data on the driver and returns an `ImageSet` (`import_plan.py`). Its recipes, one for each
+output shard, are sent to workers as JSON. There `detect.read` yields the images of a recipe, and `prepare.py` turns
+each image into a sample.
 """

@@ -1,4 +1,4 @@
-"""Class folders beside archives or tables that may hold the same images: which of them is meant."""
+"""Decide what to read where class folders lie beside archives or tables that may hold the same images."""
 
 import tarfile
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from dpt_ray.data.shards.samples import LABEL_EXTENSION
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
-_MEMBERS = 20
-"""Members of an archive that are looked at."""
-_FOLDERS = 50
-"""Folders that are looked at for images."""
+_MAX_MEMBERS = 20
+"""Maximum number of archive members whose names are read."""
+_MAX_FOLDERS = 50
+"""Maximum number of folders that are searched for images."""
 
 
-def are_of_folders(archives: Sequence[str], location: str, folders: Sequence[str]) -> bool:
-    """Whether tar archives are not shards but hold the class folders that lie beside them.
+def archives_hold_folders(archives: Sequence[str], location: str, folders: Sequence[str]) -> bool:
+    """Whether tar archives are copies of the class folders beside them, and not shards.
 
     Args:
-        archives: their names.
+        archives: names of the archives.
         location: URL of the folder that holds archives and folders.
-        folders: the folders' names.
+        folders: names of the folders.
 
     Raises:
-        UserError: two or more of the folders hold images, and it is not plain which are meant.
+        UserError: two or more folders hold images, and the archives hold neither labels nor these folders.
     """
     classes = _with_images(location, folders)
     if len(classes) < 2:
@@ -36,25 +36,25 @@ def are_of_folders(archives: Sequence[str], location: str, folders: Sequence[str
         return False
     if any(set(name.split("/")[:-1]) & set(folders) for name in members):
         return True
-    raise _unclear(location, archives, classes, "shards")
+    raise _ambiguous(location, archives, classes, "shards")
 
 
 def refuse_beside_folders(tables: Sequence[str], location: str, folders: Sequence[str]) -> None:
-    """Refuse Parquet files beside class folders.
+    """Refuse Parquet files beside class folders, since either may be meant.
 
     Raises:
-        UserError: two or more of the folders hold images.
+        UserError: two or more folders hold images.
     """
     classes = _with_images(location, folders)
     if len(classes) > 1:
-        raise _unclear(location, tables, classes, "parquet")
+        raise _ambiguous(location, tables, classes, "parquet")
 
 
 def _with_images(location: str, folders: Sequence[str]) -> list[str]:
-    """Return the first two folders that hold images by their names."""
+    """Return the first two folders that hold files with the name of an image; two suffice for the decision."""
     holders = (
         folder
-        for folder in folders[:_FOLDERS]
+        for folder in folders[:_MAX_FOLDERS]
         if any(has_image_name(file["name"]) for file in list_files(stores.join(location, folder)))
     )
     return list(islice(holders, 2))
@@ -63,12 +63,13 @@ def _with_images(location: str, folders: Sequence[str]) -> list[str]:
 def _first_members(url: str) -> list[str]:
     try:
         with stores.open_file(url) as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            return [member.name for member in islice(archive, _MEMBERS)]
-    except (OSError, tarfile.TarError, ValueError, OverflowError):  # the latter two: absurd numbers in a header
+            return [member.name for member in islice(archive, _MAX_MEMBERS)]
+    # tarfile raises ValueError and OverflowError for absurd numbers in a header.
+    except (OSError, tarfile.TarError, ValueError, OverflowError):
         return []
 
 
-def _unclear(location: str, files: Sequence[str], classes: Sequence[str], kind: str) -> UserError:
+def _ambiguous(location: str, files: Sequence[str], classes: Sequence[str], kind: str) -> UserError:
     return UserError(
         f"holds folders of images ({name_some(classes)}, ...) and beside them {name_some(sorted(files))}",
         where=location,

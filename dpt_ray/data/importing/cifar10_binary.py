@@ -1,4 +1,7 @@
-"""CIFAR-10's binary version: records of one label byte and 32x32 pixels, first all red ones, then green, then blue."""
+"""CIFAR-10's binary version: each record has a label byte and 3 x 32 x 32 pixel bytes, channel by channel (RGB).
+
+Source: https://www.cs.toronto.edu/~kriz/cifar.html
+"""
 
 import fnmatch
 from collections.abc import Iterator
@@ -22,25 +25,25 @@ BATCHES = {"train": "data_batch_[1-5].bin", "test": "test_batch.bin"}
 NAMES_FILE = "batches.meta.txt"
 CLASSES, SIZE, CHANNELS = 10, 32, 3
 RECORD = 1 + CHANNELS * SIZE * SIZE
-"""Bytes of a record."""
+"""Bytes of a record: the label and the pixels."""
 
 
 @dataclass(frozen=True)
 class Cifar10(ImageSet):
-    """The records of some batches."""
+    """The records of one split's batch files."""
 
     kind: ClassVar[str] = "cifar10"
     batches: tuple[tuple[str, int], ...]
-    """Name and number of records of each file."""
+    """Name and number of whole records of each file."""
     ids: list[int] | None
-    """Class id of each label, if it is another."""
+    """Class id of each label byte; None if the label bytes are the class ids."""
 
     def reader_settings(self) -> dict[str, Any]:
         """Return what `read_cifar10` needs."""
         return {"location": self.location, "ids": self.ids or list(range(CLASSES))}
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
-        """Return ranges of records, none across two files."""
+        """Return ranges of records. No range spans two files."""
         return [
             {"images": stop - start, "file": name, "start": start, "stop": stop}
             for name, records in self.batches
@@ -49,15 +52,15 @@ class Cifar10(ImageSet):
 
 
 def is_cifar10(name: str) -> bool:
-    """Whether a file name is that of a binary batch."""
+    """Whether a file has the name of a binary batch."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in BATCHES.values())
 
 
 def refuse_pickled(location: str, names: set[str]) -> None:
-    """Refuse the Python version of CIFAR-10.
+    """Refuse the Python version of CIFAR-10, which consists of pickles.
 
     Raises:
-        UserError: these file names are its.
+        UserError: the file names are those of the Python version.
     """
     if "batches.meta" in names and names & {"data_batch_1", "test_batch"}:
         raise UserError(
@@ -72,12 +75,12 @@ def describe_cifar10(location: str, split: str, known: ClassList | None) -> Cifa
     """List the batches of a split.
 
     Args:
-        location: URL of their folder, which may hold both splits.
+        location: URL of the folder of the batches, which may hold both splits.
         split: `train` or `test`.
-        known: the list that class ids come from, if there is one.
+        known: the classes in the order of their ids; None to take the order of `batches.meta.txt`.
 
     Raises:
-        UserError: no batches, or a class that the list lacks.
+        UserError: there is no batch, a batch cannot be opened, or `known` lacks a class.
     """
     files = list_files(location)
     refuse_pickled(location, {file["name"] for file in files})
@@ -104,7 +107,7 @@ def describe_cifar10(location: str, split: str, known: ClassList | None) -> Cifa
 
 
 def _why_cut(batch: FileEntry) -> str:
-    """Say why a batch is no whole number of records."""
+    """Return why a batch does not consist of whole records."""
     if found := recognise(stores.read_range(batch["url"], 0, FIRST_BYTES)):
         return f"is not a batch of CIFAR-10 but {found[0]}; {found[1]}"
     return f"ends within record {batch['size'] // RECORD}"
@@ -121,7 +124,7 @@ def _class_names(location: str, files: list[FileEntry]) -> tuple[str, ...] | Non
 
 
 def read_cifar10(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
-    """Yield the images of a range of records in the file's order."""
+    """Yield the images of a range of records, uint8 (3, 32, 32), in the order of the file."""
     name, start, stop = recipe["file"], recipe["start"], recipe["stop"]
     url = stores.join(settings["location"], name)
     try:

@@ -27,14 +27,18 @@ class ClassFolders(FileSet):
 
 
 def describe_class_folders(location: str, known: ClassList | None) -> ClassFolders:
-    """List the images in class folders. A folder without images is no class, if nothing in it may be one.
+    """List the images in class folders.
+
+    A folder without files is not a class. A folder whose files cannot be used is an error, since its class would be
+    lost without notice.
 
     Args:
-        location: URL of the folder.
-        known: the list that class ids come from, if there is one.
+        location: URL of the folder that holds the class folders.
+        known: the classes in the order of their ids; None to sort the names of the folders.
 
     Raises:
-        UserError: no images in class folders, folders that hold something else, or a class that the list lacks.
+        UserError: there is no image in a class folder, the folders are not classes, a class folder holds no usable
+            image, or `known` lacks a class.
     """
     tree = list_tree(location)
     found = sort_out(tree, look_into=lambda name: "/" in name)
@@ -65,9 +69,9 @@ def _top(name: str) -> str:
 
 
 def _refuse_empty_classes(location: str, classes: set[str], found: SortedFiles, known: ClassList | None) -> None:
-    """Refuse folders with files that may have been a class's images, none of which can be used.
+    """Refuse a folder that holds files but no usable image.
 
-    Where the classes are known, other folders are no classes.
+    With a list of classes, folders that are not on it are ignored.
     """
     missed: dict[str, list[str]] = defaultdict(list)
     for entry in found.refused:
@@ -94,7 +98,7 @@ def _empty_folders(location: str, tree: Sequence[FileEntry]) -> list[Ignored]:
 
 
 def _merged(folders: dict[str, str]) -> tuple[str, ...]:
-    """Say which folders are one class because their names differ in nothing but their Unicode form."""
+    """Return a note for each class whose folders have equal names in different Unicode forms."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for folder, name in folders.items():
         spellings[name].append(folder)
@@ -106,7 +110,7 @@ def _merged(folders: dict[str, str]) -> tuple[str, ...]:
 
 
 def _refuse_absent(location: str, tree: Sequence[FileEntry], found: SortedFiles, loose_images: bool) -> None:
-    """Say what lies at a place without class folders, and what to do."""
+    """Raise the error for a location without class folders: what it holds, and what to do."""
     if not tree and not stores.exists(location):
         raise UserError("does not exist", where=location, fix="give a folder with a folder for each class")
     if not loose_images:
@@ -121,7 +125,7 @@ def _refuse_absent(location: str, tree: Sequence[FileEntry], found: SortedFiles,
 
 
 def _refuse_other_files(location: str, names: Sequence[str]) -> None:
-    """Refuse a folder below which images lie in shards or Parquet files, and say which location names them."""
+    """Refuse a folder with shards, Parquet files or CIFAR-10 in folders below it; the error names their location."""
     for folder in sorted({name.rpartition("/")[0] for name in names if is_cifar10(name.rpartition("/")[2])}):
         fix = f"give {printable(stores.join(location, folder))}"
         raise UserError(f"holds CIFAR-10's binary batches in its folder {printable(folder)!r}", where=location, fix=fix)
@@ -141,7 +145,7 @@ def _refuse_other_files(location: str, names: Sequence[str]) -> None:
 
 
 def _locations(location: str, folders: Sequence[str], files: Sequence[str]) -> list[str]:
-    """Return URLs that each stand for the files of one split, as far as folders and names tell."""
+    """Return URLs, one for the files of each split, as far as folder and file names show the splits."""
     urls = []
     for folder in folders[:4]:
         splits = splits_of_files([name.rpartition("/")[2] for name in files if name.rpartition("/")[0] == folder])

@@ -1,4 +1,4 @@
-"""Class ids: from names in sorted order, from a list that the user gives, or from the training data."""
+"""Assign class ids: from sorted names, from the user's list of classes, or from the training data."""
 
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
@@ -13,24 +13,24 @@ from dpt_ray.errors import UserError
 
 _FIX = "list every class in data.class_file (one name a line, in the order of ids), or in data.class_names"
 
-LARGEST_MISSING_SHARE = 0.5
-"""Largest share of the ids from 0 to the largest that may have no image, where nothing says how many classes exist."""
+MAX_MISSING_SHARE = 0.5
+"""Maximum share of the ids from 0 to the largest one that may have no image, if the number of classes is unknown."""
 PLAUSIBLE_IDS = 100
-"""Ids below this are plausible whatever is missing between them: ten images may well have the classes 3, 7 and 42."""
+"""Ids below this limit are accepted with any gaps: ten images may well have the classes 3, 7 and 42."""
 MAX_NAME_LENGTH = 500
-"""Characters of the longest class name."""
+"""Maximum number of characters of a class name."""
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode categories that no name holds: control characters, halves of characters, ends of lines and paragraphs."""
+"""Unicode categories that a name may not hold: control characters, surrogates, line and paragraph separators."""
 
 
 @dataclass(frozen=True)
 class ClassList:
-    """Names in the order of class ids.
+    """The classes in the order of their ids.
 
     Attributes:
-        names: one a class.
-        origin: who says so, for messages.
-        from_user: whether the user gave the list; then whole numbers that it lacks may be ids.
+        names: one name for each class.
+        origin: the setting, file or data that lists the classes, for messages.
+        from_user: whether the user gave the list. Only then may whole numbers that it lacks be class ids.
     """
 
     names: tuple[str, ...]
@@ -39,10 +39,10 @@ class ClassList:
 
 
 def given_classes(data: DataConfig) -> ClassList | None:
-    """Return the classes that the settings list; None if they don't.
+    """Return the classes that the settings list; None if they list none.
 
     Raises:
-        UserError: a name is empty, too long or listed twice, or their number contradicts `data.num_classes`.
+        UserError: a name is empty, too long or listed twice, or the number of names contradicts `data.num_classes`.
     """
     if data.class_names is not None:
         names, origin = data.class_names, "data.class_names"
@@ -59,7 +59,7 @@ def given_classes(data: DataConfig) -> ClassList | None:
 
 
 def _read_names(url: str) -> tuple[str, ...]:
-    """Return the lines of a file without the empty ones at its end."""
+    """Return the lines of a file without trailing empty lines."""
     names: list[str] = []
     for number, line in enumerate(read_lines(url, "list of classes")):
         if name := clean_name(line):
@@ -71,15 +71,19 @@ def _read_names(url: str) -> tuple[str, ...]:
 
 
 def clean_name(name: str) -> str:
-    """Return a class name without space around it, in Unicode's composed form."""
+    """Return a class name without surrounding space, in Unicode's composed form (NFC)."""
     return normalise_name(name.strip())
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuse what is no name of a class.
+    """Refuse an invalid class name.
+
+    Args:
+        name: the name.
+        where: the data that has it, for messages.
 
     Raises:
-        UserError: it is longer than `MAX_NAME_LENGTH`, or holds a control character or a line break.
+        UserError: the name is longer than `MAX_NAME_LENGTH`, or holds a control character or a line break.
     """
     if len(name) > MAX_NAME_LENGTH:
         raise UserError(
@@ -93,10 +97,14 @@ def check_name(name: str, where: str) -> None:
 
 
 def check_names(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """Return a list of class names in the form that `clean_name` gives them.
+    """Return class names, each in the form that `clean_name` returns.
+
+    Args:
+        names: the names.
+        where: the list that holds them, for messages.
 
     Raises:
-        UserError: there are more than class ids, one is empty or no name, or two are equal.
+        UserError: there are more names than class ids, a name is empty or invalid, or two names are equal.
     """
     _check_count(len(names), where)
     seen: dict[str, str] = {}
@@ -125,7 +133,7 @@ def check_number(classes: int, num_classes: int | None, where: str) -> None:
     """Refuse a number of named classes that contradicts `data.num_classes`.
 
     Raises:
-        UserError: it does.
+        UserError: the numbers differ.
     """
     if num_classes not in (None, classes):
         raise UserError(
@@ -136,14 +144,14 @@ def check_number(classes: int, num_classes: int | None, where: str) -> None:
 
 
 def is_number(label: str) -> bool:
-    """Whether a label is a whole number from 0, in plain digits."""
+    """Whether a label consists of ASCII digits, so that it is a whole number from 0."""
     return label.isascii() and label.isdigit()
 
 
 def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
     """Return class names in the order of their ids: by text, or by value if all are whole numbers.
 
-    Names that differ in nothing but Unicode's form are one name.
+    Names that differ only in their Unicode form are one name.
     """
     labels = set(map(normalise_name, labels))
     if all(map(is_number, labels)):
@@ -152,10 +160,10 @@ def sorted_names(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_ids(ids: Collection[int], num_classes: int | None, where: str) -> None:
-    """Refuse class ids that contradict `data.num_classes`, or are implausible where that is not set.
+    """Refuse class ids that contradict `data.num_classes`, or are implausible if it is not set.
 
     Raises:
-        UserError: they are.
+        UserError: an id is too large, or `check_id_gaps` refuses the ids.
     """
     if num_classes is None:
         check_id_gaps(ids, where)
@@ -168,24 +176,24 @@ def check_ids(ids: Collection[int], num_classes: int | None, where: str) -> None
 
 
 def check_id_gaps(ids: Collection[int], where: str) -> None:
-    """Refuse class ids that are implausible as ids: most of the numbers from 0 to the largest are missing.
+    """Refuse class ids that are implausible because most of the numbers from 0 to the largest id are missing.
 
-    Ids that all are below `PLAUSIBLE_IDS` are plausible. Call it where neither the settings nor the data say how many
-    classes exist, so that the largest id would.
+    Ids below `PLAUSIBLE_IDS` are always plausible. Call it where neither the settings nor the data state the number of
+    classes, so that the largest id determines it.
 
     Args:
         ids: the class ids that occur.
         where: the data, for messages.
 
     Raises:
-        UserError: an id above `MAX_CLASS_ID`, or more than `LARGEST_MISSING_SHARE` of the ids are missing.
+        UserError: an id is above `MAX_CLASS_ID`, or more than `MAX_MISSING_SHARE` of the ids are missing.
     """
     present = sorted(set(ids))
     if not present:
         return
     classes = present[-1] + 1
     missing = classes - len(present)
-    plausible = classes <= PLAUSIBLE_IDS or missing <= LARGEST_MISSING_SHARE * classes
+    plausible = classes <= PLAUSIBLE_IDS or missing <= MAX_MISSING_SHARE * classes
     if present[-1] <= MAX_CLASS_ID and plausible:
         return
     listed = ", ".join(map(str, present)) if len(present) <= 3 else f"{present[0]}, {present[1]}, ..., {present[-1]}"
@@ -199,15 +207,15 @@ def check_id_gaps(ids: Collection[int], where: str) -> None:
 
 
 def ids_of_names(labels: Iterable[str], known: ClassList | None, where: str) -> dict[str, int]:
-    """Return the class id of each class name that occurs, in whichever of Unicode's forms it is written.
+    """Return the class id of each class name that occurs, whatever its Unicode form.
 
     Args:
-        labels: the names; repeats count once.
-        known: the list that ids come from; without one the names themselves make it.
+        labels: the names; they may repeat.
+        known: the classes in the order of their ids; None to sort `labels`.
         where: the data, for messages.
 
     Raises:
-        UserError: a name is not on the list, or twice.
+        UserError: `known` lacks a name, or lists one twice.
     """
     labels = {label: normalise_name(label) for label in labels}
     if known is None:
@@ -238,15 +246,18 @@ def _ids_of_numbers(labels: Iterable[str], known: ClassList, where: str) -> dict
 
 
 def ids_of_declared(declared: Sequence[str] | None, known: ClassList | None, where: str) -> list[int] | None:
-    """Return what each class id of a source that numbers its classes becomes; None if ids stay as they are.
+    """Map the class ids of a source to the ids of a list of classes, by name.
 
     Args:
-        declared: the names that the source gives its ids, None if it gives none.
-        known: the list that ids come from; without one the source's own ids hold.
+        declared: the names of the source's ids, in their order; None if the source names none.
+        known: the classes in the order of their ids; None to keep the source's ids.
         where: the data, for messages.
 
+    Returns:
+        The new id of each id of the source; None if the ids stay as they are.
+
     Raises:
-        UserError: the source names a class that is not on the list.
+        UserError: the source names a class that `known` lacks.
     """
     if declared is None or known is None:
         return None

@@ -1,11 +1,13 @@
-"""The columns of a table as messages list them."""
+"""List the columns of a table in a message."""
 
 from collections.abc import Sequence
 
-_SHOWN, _CHARACTERS = 20, 60
+_MAX_NAMES, _MAX_CHARACTERS = 20, 60
 
 
 def list_columns(names: Sequence[str]) -> str:
-    """Return the names of columns, shortened to what fits on a line."""
-    shown = [repr(name if len(name) <= _CHARACTERS else f"{name[:_CHARACTERS]}...") for name in names[:_SHOWN]]
-    return "columns: " + (", ".join(shown + ["..."] * (len(names) > _SHOWN)) or "none")
+    """Return the names of columns for a message, at most 20 of them and at most 60 characters of each."""
+    shown = [
+        repr(name if len(name) <= _MAX_CHARACTERS else f"{name[:_MAX_CHARACTERS]}...") for name in names[:_MAX_NAMES]
+    ]
+    return "columns: " + (", ".join(shown + ["..."] * (len(names) > _MAX_NAMES)) or "none")

@@ -1,4 +1,4 @@
-"""The rows of a CSV table: whichever separator and encoding it has, each row with a field for each column."""
+"""Read the rows of a CSV table of labels, in any usual separator and encoding."""
 
 import csv
 import itertools
@@ -13,15 +13,21 @@ from dpt_ray.errors import UserError
 
 SEPARATORS = ",;\t|"
 MAX_ROW = 1 << 20
-"""Characters of the longest row that is read. A field may have as many as Python's module `csv` allows (131,072)."""
+"""Maximum number of characters of a row. A field may have 131,072, the limit of Python's module `csv`."""
 _KIND = "CSV table"
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t| :])\s*", re.IGNORECASE)
-"""The first line that Excel writes and reads where the separator is not the usual one."""
+"""The first line by which Excel declares a separator, such as `sep=;`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: the line that it begins on, the file it names and its label, empty where it has none."""
+    """A row of the table.
+
+    Attributes:
+        line: number of its first line in the file, from 1.
+        file: the file that it names.
+        label: its label as written; empty for an unlabelled image.
+    """
 
     line: int
     file: str
@@ -29,13 +35,18 @@ class Row:
 
 
 def read_rows(table: str, file_column: str, label_column: str) -> list[Row]:
-    """Return the rows of a table of labels; rows without any text are passed over.
+    """Return the rows of a table of labels. Rows without any text are skipped.
 
-    The separator is the one of `SEPARATORS` that finds both columns in the header.
+    The separator is the one of `SEPARATORS` with which the header holds both columns.
+
+    Args:
+        table: URL of the table.
+        file_column: the column with file names.
+        label_column: the column with labels.
 
     Raises:
-        UserError: not a CSV table, without one of the columns or with two of its name, a row with more fields than the
-            header or too few for both columns, or no rows.
+        UserError: the file is not a CSV table, lacks a column or has it twice, has a row with more fields than the
+            header or too few for both columns, or has no rows.
     """
     lines = _Lines(table)
     try:
@@ -44,7 +55,8 @@ def read_rows(table: str, file_column: str, label_column: str) -> list[Row]:
         label = _find(columns, label_column, "data.label_column", table)
         rows, uneven = [], []
         for number, (line, fields) in enumerate(_records(lines, separator), start=1):
-            if max(file, label) < len(fields) <= len(columns):  # Excel leaves out the separators of empty last cells
+            # Excel omits the separators of empty cells at the end of a row.
+            if max(file, label) < len(fields) <= len(columns):
                 rows.append(Row(line, fields[file].strip(), fields[label].strip()))
             else:
                 uneven.append((number, line, len(fields)))
@@ -52,7 +64,7 @@ def read_rows(table: str, file_column: str, label_column: str) -> list[Row]:
         raise UserError(f"is not a readable {_KIND} (line {lines.number}: {error})", where=table) from None
     if uneven:
         number, line, found = uneven[0]
-        more = f" ({len(uneven) - 1:,} more rows have another number of fields, too)" if len(uneven) > 1 else ""
+        more = f" ({len(uneven) - 1:,} more rows have a wrong number of fields)" if len(uneven) > 1 else ""
         raise UserError(
             f"row {number} (line {line}) has {found} fields but the header has {len(columns)}{more}",
             where=table,
@@ -64,13 +76,13 @@ def read_rows(table: str, file_column: str, label_column: str) -> list[Row]:
 
 
 class _Lines:
-    """The lines of a table for a CSV reader, those of one row bounded."""
+    """Iterate over the lines of a table for `csv.reader`, and bound the length of each row."""
 
     def __init__(self, table: str):
         self._lines = read_lines(table, _KIND)
         self._characters = 0
         self.number = 0
-        """Lines that were read so far."""
+        """Number of lines read so far."""
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -84,12 +96,12 @@ class _Lines:
         return line
 
     def begin_row(self) -> None:
-        """Count the characters of a row from here on."""
+        """Reset the count of characters at the start of a row."""
         self._characters = 0
 
 
 def _read_header(lines: _Lines, wanted: set[str]) -> tuple[str, list[str]]:
-    """Return the separator and the names of the columns."""
+    """Return the separator and the column names."""
     separators = SEPARATORS
     first = next((line for line in lines if line.strip()), "")
     if chosen := _SEPARATOR_LINE.fullmatch(first):
@@ -108,7 +120,7 @@ def _read_header(lines: _Lines, wanted: set[str]) -> tuple[str, list[str]]:
 
 
 def _records(lines: _Lines, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each row that holds some text, and the line that it begins on."""
+    """Yield the first line's number and the fields of each row that holds text."""
     lines.begin_row()
     line = lines.number + 1
     for fields in _reader(lines, separator, strict=True):

@@ -1,4 +1,4 @@
-"""A folder of images and a CSV table that says which class each one is of."""
+"""Read a folder of images whose labels are in a CSV table."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from dpt_ray.data.shards.listed_paths import ListedPaths
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.text import printable
+from dpt_ray.text import printable, shortened
 
 FILE_COLUMN, LABEL_COLUMN = "file", "label"
 
@@ -39,20 +39,20 @@ def describe_csv(
     num_classes: int | None = None,
     split: Split = "train",
 ) -> CsvTable:
-    """List the images that a table names. Labels that all are whole numbers are the class ids themselves.
+    """List the images that a table names. If all labels are whole numbers, they are the class ids.
 
     Args:
-        location: URL of the folder that the table's file names start at.
+        location: URL of the folder to which the table's file names are relative.
         table: URL of the table.
-        file_column: its column with file names; `file` by default.
-        label_column: its column with labels, empty for unlabelled images; `label` by default.
-        known: the list that class ids come from, if there is one.
+        file_column: column with file names; `file` if None.
+        label_column: column with labels, empty for unlabelled images; `label` if None.
+        known: the classes in the order of their ids; None to derive them from the labels.
         num_classes: `data.num_classes`.
-        split: what the images are for. Where nothing says how many classes exist, the training ids do.
+        split: split of the images. If nothing states the number of classes, the ids of the training images do.
 
     Raises:
-        UserError: the table cannot be read, lacks a column or lists nothing, its file names or class ids make no
-            sense as a whole, or it has a class that `known` lacks.
+        UserError: the table cannot be read, lacks a column or lists nothing; no file name matches a file; the class
+            ids are implausible; or `known` lacks a class.
     """
     rows = read_rows(table, file_column or FILE_COLUMN, label_column or LABEL_COLUMN)
     tree = [entry for entry in list_tree(location) if entry["url"] != table]
@@ -60,12 +60,12 @@ def describe_csv(
         raise UserError("does not exist", where=location, fix=f"give the folder of the images that {table} lists")
     images, unusable, ignored = sort_out(tree)
     found = _find_files(rows, images, location, table)
-    said = read_labels((row.label for row, entry in found if entry is not None), known, table)
-    joined = _join(found, said, table)
+    meanings = read_labels((row.label for row, entry in found if entry is not None), known, table)
+    joined = _join(found, meanings, table)
     named = {entry["name"] for _, entry in found if entry is not None} | {row.file for row in rows}
     ignored = [entry for entry in ignored if entry.name not in named]
     ignored += [Ignored(entry["name"], "not in the table") for entry in images if entry["name"] not in named]
-    ids, names = _ids(said, joined.chosen, known, table)
+    ids, names = _ids(meanings, joined.chosen, known, table)
     if names is None and (num_classes is not None or split == "train"):
         check_ids(set(ids.values()), num_classes, table)
     entries = [entry for _, entry in joined.chosen]
@@ -75,22 +75,22 @@ def describe_csv(
         location,
         hash_listing(entries, labels, [entry.to_json() for entry in refused]),
         names,
-        label_files(entries, [None if (text := said[label]) is None else ids.get(text) for label in labels]),
+        label_files(entries, [None if (text := meanings[label]) is None else ids.get(text) for label in labels]),
         refused=tuple(refused),
         ignored=tuple(ignored + joined.repeated),
-        notes=say_missing(Counter(label for label in labels if said[label] is None), len(labels), table),
+        notes=say_missing(Counter(label for label in labels if meanings[label] is None), len(labels), table),
     )
 
 
 FoundRow = tuple[Row, FileEntry | None]
-"""A row and the file that it names, None if that is no image below the folder."""
+"""A row and the file that it names; None if no image below the folder has that name."""
 
 
 def _find_files(rows: Sequence[Row], images: Sequence[FileEntry], location: str, table: str) -> list[FoundRow]:
     """Find the file that each row names.
 
     Raises:
-        UserError: no row names a file below the folder, and one cause explains it.
+        UserError: no row names a file below the folder, and `why_none_fits` finds the cause.
     """
     files = {entry["name"]: entry for entry in images}
     composed = Counter(map(normalise_name, files))
@@ -111,15 +111,21 @@ def _find_files(rows: Sequence[Row], images: Sequence[FileEntry], location: str,
 
 @dataclass(frozen=True)
 class _Joined:
-    """Rows with their files, in the order of the files' names; what is refused; and rows that say nothing new."""
+    """The rows of a table, each matched to its file.
+
+    Attributes:
+        chosen: rows with their files, sorted by file name.
+        refused: rows without a file, and files with two labels.
+        repeated: rows that repeat the file and label of an earlier row.
+    """
 
     chosen: list[tuple[Row, FileEntry]]
     refused: list[Skipped]
     repeated: list[Ignored]
 
 
-def _join(found: Sequence[FoundRow], said: dict[str, str | None], table: str) -> _Joined:
-    """Give each file its row."""
+def _join(found: Sequence[FoundRow], meanings: dict[str, str | None], table: str) -> _Joined:
+    """Match each file to its row."""
     first: dict[str, tuple[Row, FileEntry]] = {}
     absent: dict[str, Row] = {}
     refused, repeated = [], []
@@ -131,11 +137,11 @@ def _join(found: Sequence[FoundRow], said: dict[str, str | None], table: str) ->
                 refused.append(Skipped(table, printable(row.file) or None, _why_absent(row)))
         else:
             earlier, _ = first.setdefault(entry["name"], (row, entry))
-            if said[earlier.label] != said[row.label]:
+            if meanings[earlier.label] != meanings[row.label]:
                 contradicted[entry["name"]] = entry
                 continue
         if earlier is not row:
-            repeated.append(Ignored(printable(row.file), f"named again on line {row.line} of the table"))
+            repeated.append(Ignored(shortened(printable(row.file)), f"named again on line {row.line} of the table"))
     refused += [
         Skipped(contradicted[name]["url"], None, "has two labels in the table") for name in sorted(contradicted)
     ]
@@ -152,10 +158,10 @@ def _why_absent(row: Row) -> str:
 
 
 def _ids(
-    said: dict[str, str | None], chosen: Sequence[tuple[Row, FileEntry]], known: ClassList | None, table: str
+    meanings: dict[str, str | None], chosen: Sequence[tuple[Row, FileEntry]], known: ClassList | None, table: str
 ) -> tuple[dict[str, int], tuple[str, ...] | None]:
-    """Return the id of each class that the rows give, and the names of the classes if the labels are names."""
-    found = {text for row, _ in chosen if (text := said[row.label]) is not None}
+    """Return the id of each class that occurs, and the class names; None if the labels are class ids."""
+    found = {text for row, _ in chosen if (text := meanings[row.label]) is not None}
     if known is None and all(map(is_number, found)):
         ids = {text: int(text) for text in found}
         largest = max(ids.values(), default=0)

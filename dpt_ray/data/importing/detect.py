@@ -1,11 +1,11 @@
-"""Which kind of data lies at a place, its description, and its reader."""
+"""Detect the format of the data at a location, describe its images and read them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from dpt_ray.config.schema import DataConfig
-from dpt_ray.data.importing.ambiguous import are_of_folders, refuse_beside_folders
+from dpt_ray.data.importing.ambiguous import archives_hold_folders, refuse_beside_folders
 from dpt_ray.data.importing.cifar10_binary import Cifar10, describe_cifar10, is_cifar10, read_cifar10, refuse_pickled
 from dpt_ray.data.importing.class_folders import ClassFolders, describe_class_folders
 from dpt_ray.data.importing.classes import ClassList, check_number, given_classes
@@ -34,18 +34,18 @@ READERS: dict[str, Callable[[dict[str, Any], Recipe], Iterator[RawImage | Skippe
 }
 
 KNOWN_CLASSES = {Digits.kind: 10, Cifar10.kind: 10}
-"""Number of classes of data for which it is known before a label is read."""
+"""Number of classes of the formats that fix it."""
 
 SHARDS = "shards"
 
 
 def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> ImageSet | None:
-    """Look at the images of a split; None if they are shards already.
+    """Describe the images of a split; None if they already are shards.
 
     Args:
         split: `train` or `test`.
-        data: says where they are.
-        train: the training images if they were looked at before; test images take their classes.
+        data: the settings of the data.
+        train: the training images, if they are described already. Test images take their classes.
 
     Raises:
         UserError: there are no such images, or their classes are not those of the training images.
@@ -88,7 +88,7 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
 
 
 def _check_known_classes(kind: str, data: DataConfig) -> None:
-    """Refuse settings with another number of classes than data of this kind has."""
+    """Refuse settings that contradict the number of classes of the format `kind`."""
     classes = KNOWN_CLASSES.get(kind)
     if classes is None:
         return
@@ -101,7 +101,7 @@ def _describe(
     kind: str, location: str, table: str | None, data: DataConfig, split: Split, known: ClassList | None
 ) -> ImageSet:
     if kind == CsvTable.kind:
-        assert table is not None  # the schema asks for tables beside the format csv
+        assert table is not None  # the schema requires tables for the format csv
         columns = data.image_column, data.label_column
         return describe_csv(location, stores.absolute_url(table), *columns, known, data.num_classes, split)
     if kind == Cifar10.kind:
@@ -114,10 +114,14 @@ def _describe(
 
 
 def detect(location: str, table: str | None) -> str:
-    """Return the kind of data at a URL by the names of what lies there.
+    """Return the format of the data at a URL (a value of `data.format`), by the names of files and folders there.
+
+    Args:
+        location: the URL.
+        table: URL of a table of labels, if there is one.
 
     Raises:
-        UserError: nothing that is known, or something that is refused.
+        UserError: no known format is there, several are, or the format is refused.
     """
     if table is not None:
         return CsvTable.kind
@@ -128,7 +132,7 @@ def detect(location: str, table: str | None) -> str:
     names = {file["name"] for file in files if not why_passed_over(file["name"])}
     archives, tables = (sorted(filter(kind.has_name, names)) for kind in (SHARD_FILES, PARQUET))
     if archives:
-        return ClassFolders.kind if are_of_folders(archives, location, folders) else SHARDS
+        return ClassFolders.kind if archives_hold_folders(archives, location, folders) else SHARDS
     if any(map(is_cifar10, names)):
         return Cifar10.kind
     if tables:
@@ -141,7 +145,7 @@ def detect(location: str, table: str | None) -> str:
 
 
 def _unknown(location: str, files: Sequence[FileEntry], names: Sequence[str]) -> UserError:
-    """Return what to say of a place that holds nothing known."""
+    """Return the error for a location without data of a known format."""
     last = location.rpartition("/")[2]
     if not files and ("{" in last or is_pattern(last)) and not stores.exists(location):
         fix = "write * instead of the braces" if "{" in last else _KINDS
@@ -163,6 +167,12 @@ _KINDS = (
 
 
 def read(kind: str, settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
-    """Yield what a recipe stands for, in order: images, and what could not be had of them."""
+    """Yield the images of a recipe in its order, and an entry for each image that cannot be read.
+
+    Args:
+        kind: the format.
+        settings: `ImageSet.reader_settings` of the images.
+        recipe: one of `ImageSet.recipes`.
+    """
     reader = READERS[kind] if kind in READERS else find_format(kind).read
     return reader(settings, recipe)

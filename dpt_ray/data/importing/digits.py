@@ -1,8 +1,7 @@
 """The embedded data: 1,797 real handwritten digits of 8x8 pixels that scikit-learn ships.
 
-Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning
-Repository (its test part). scikit-learn defines no split, so a hash of each image's number holds a
-fifth of them out.
+Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (its test
+part). scikit-learn defines no split, so a hash of each image's number selects a fifth as test images.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, range
 from dpt_ray.data.shards.skipped import Skipped
 
 _MAX_INK = 16
-"""The original values run from 0 to 16."""
+"""Largest pixel value of the original images; they range from 0 to 16."""
 
 Split = Literal["train", "test"]
 
@@ -31,7 +30,7 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
 
 
 def digit_numbers(split: Split) -> list[int]:
-    """Return the numbers of the digits in a split, in an order that mixes the classes."""
+    """Return the indices of a split's digits, shuffled by a hash so that classes are mixed."""
     _, labels = _load()
     numbers = [n for n in range(len(labels)) if (derive_seed("digits split", n) % 5 == 0) == (split == "test")]
     return sorted(numbers, key=lambda n: derive_seed("digits order", n))
@@ -49,7 +48,7 @@ class Digits(ImageSet):
         return {"split": self.split}
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
-        """Return ranges of the split."""
+        """Return ranges of the split's digits."""
         return [
             {"images": stop - start, "start": start, "stop": stop}
             for start, stop in ranges(len(digit_numbers(self.split)), images_per_shard)
@@ -57,12 +56,12 @@ class Digits(ImageSet):
 
 
 def describe_digits(split: Split) -> Digits:
-    """Return a split; nothing is read yet."""
+    """Describe a split. No image is read yet."""
     return Digits("digits", "", None, split)
 
 
 def read_digits(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
-    """Yield the images of a range of a split."""
+    """Yield the images of a range of a split, uint8 (1, 8, 8)."""
     images, labels = _load()
     for number in digit_numbers(settings["split"])[recipe["start"] : recipe["stop"]]:
         yield RawImage("digits", f"digit-{number:04d}", images[number][None], int(labels[number]))

@@ -1,4 +1,4 @@
-"""What is kept of an import for people: image sizes, and the list of everything that was left out."""
+"""Summaries of an import: image sizes, and the table of everything that was left out."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from dpt_ray.text import csv_cell
 
 
 def left_out_table(skipped: Sequence[Skipped], ignored: Sequence[Ignored]) -> bytes:
-    """Return a CSV table with a row for everything that was refused or ignored."""
+    """Return a CSV table, UTF-8, with a row for each file or image that was refused or ignored."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["what", "file", "sample", "images", "reason"])
@@ -32,7 +32,11 @@ class ImageSizes:
 
 
 def image_sizes(sizes: Counter[tuple[int, int]]) -> ImageSizes | None:
-    """Return the sizes that people read, from the number of images of each width and height; None without images."""
+    """Return the smallest, median and largest size by number of pixels; None without images.
+
+    Args:
+        sizes: number of images of each (width, height), in pixels.
+    """
     if not sizes:
         return None
     ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))

@@ -1,4 +1,4 @@
-"""Which files of many images (shards, Parquet tables) a location stands for, and what lies beside them."""
+"""Find the shards or Parquet files that a location names, and list the other files that are ignored."""
 
 import fnmatch
 import glob
@@ -15,12 +15,12 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.text import printable
 
-_MOST_FOLDERS = 50
-_MOST_DEPTH = 4
-"""How many folders below a location, and how deep ones, are looked into for files that are left out."""
-_NOT_LOOKED_INTO = "a folder that was not looked into"
-_NAMED = 4
-"""Choices that an error names."""
+_MAX_FOLDERS = 50
+_MAX_DEPTH = 4
+"""Maximum number and depth of the folders below a location that are searched for files that are left out."""
+_NOT_SEARCHED = "a folder that was not looked into"
+_MAX_NAMES = 4
+"""Maximum number of names or choices in a message."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class FileKind:
     """A kind of file that holds many images.
 
     Attributes:
-        ending: of its name, in lower case.
-        noun: what to call several of them.
+        ending: end of the file names, in lower case.
+        noun: plural noun for messages.
     """
 
     ending: str
     noun: str
 
     def has_name(self, name: str) -> bool:
-        """Whether a file's name is that of such a file."""
+        """Whether a file name is that of a file of this kind."""
         return name.lower().endswith(self.ending) and not why_passed_over(name)
 
 
@@ -44,19 +44,19 @@ ARCHIVE_ENDINGS = (
     ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.lz4", ".tar.lzma",
     ".tar.z", ".zip", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst",
 )  # fmt: skip
-"""How archives and compressed files are called that are not read, in lower case."""
+"""Ends of the names of archives and compressed files that are not read, in lower case."""
 
 SHARDS = FileKind(".tar", "shards")
 PARQUET = FileKind(".parquet", "Parquet files")
 
 
 class FoundFiles(NamedTuple):
-    """What a location stands for.
+    """The files that a location names.
 
     Attributes:
-        folder: URL of the folder that the files lie in.
-        files: sorted by name.
-        ignored: what lies beside and below them; nothing where the location names the files.
+        folder: URL of the folder of the files.
+        files: the files, sorted by name.
+        ignored: other files beside and below them; empty if the location is a file or a pattern.
     """
 
     folder: str
@@ -65,12 +65,12 @@ class FoundFiles(NamedTuple):
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a location's last part stands for several files, as `train-*.tar` does."""
+    """Whether the last part of a location is a pattern, such as `train-*.tar`."""
     return "*" in name or ("[" in name and "]" in name)
 
 
 def split_location(location: str) -> tuple[str, str]:
-    """Return the folder that a location lies in and its last part, which is empty where there is no such folder."""
+    """Return the parent folder of a location and its last part; the last part of a bucket or root is empty."""
     folder, slash, last = location.rstrip("/").rpartition("/")
     if not slash or folder.endswith(":/"):  # a bucket, or the root
         return location, ""
@@ -78,7 +78,7 @@ def split_location(location: str) -> tuple[str, str]:
 
 
 def match_files(location: str) -> list[FileEntry]:
-    """Return the files that a location names, which is the URL of one file, or a pattern in the URL's last part."""
+    """Return the files that a location names: one file, or those that match the pattern in its last part."""
     folder, last = split_location(location)
     return [
         file
@@ -89,10 +89,10 @@ def match_files(location: str) -> list[FileEntry]:
 
 
 def find_files(location: str, kind: FileKind) -> FoundFiles:
-    """Return the files of a kind that a location stands for: one file, a folder, or a pattern such as `train-*.tar`.
+    """Return the files of a kind that a location names: one file, a folder, or a pattern such as `train-*.tar`.
 
     Raises:
-        UserError: there are none, those of several splits, or one that cannot be opened.
+        UserError: there is no such file, the files are of several splits, or one cannot be opened.
     """
     location = location.rstrip("/")
     folder, last = split_location(location)
@@ -129,7 +129,7 @@ def _refuse_absent(location: str, files: Sequence[FileEntry], kind: FileKind) ->
         raise UserError(
             f"holds no {kind.noun} itself, but {len(below):,} in folders below ({name_some(below)})",
             where=location,
-            fix=f"name one of the folders: {' or '.join(folders[:_NAMED])}",
+            fix=f"name one of the folders: {' or '.join(folders[:_MAX_NAMES])}",
         )
     archives = [file["name"] for file in files if file["name"].lower().endswith(ARCHIVE_ENDINGS)]
     if archives:
@@ -151,10 +151,11 @@ def _check_files(files: Sequence[FileEntry], kind: FileKind, folder: str, chosen
     """Refuse files that cannot be opened, and files of several splits.
 
     Args:
-        files: what a location stands for.
-        kind: what they are.
-        folder: where they lie.
-        chosen: the splits that the location itself names; files that name these, among others, are asked for.
+        files: the files that a location names.
+        kind: their kind.
+        folder: URL of their folder.
+        chosen: the splits that the location itself names. Files of these splits are accepted, even if their names also
+            name other splits.
     """
     for file in files:
         if file.get("broken"):
@@ -172,24 +173,24 @@ def _check_files(files: Sequence[FileEntry], kind: FileKind, folder: str, chosen
 
 
 def split_words(splits: Splits) -> list[str]:
-    """Return how names spell the splits that they are of, one word each."""
+    """Return the word for each split as the file names spell it."""
     words = [read.word for names in splits.values() if (read := read_split_name(names[0]))]
     return sorted(words) if len(set(words)) == len(words) else sorted(splits)
 
 
 def choices(folder: str, splits: Splits) -> list[str]:
-    """Return a URL for each split that stands for its files and no others; a remedy where there is none."""
+    """Return a URL for each split that names its files and no others; advice if there are no such URLs."""
     found = []
     for names in splits.values():
         others = [name for split in splits.values() for name in split if name not in names]
         if pattern := _pattern(names, others):
             found.append(printable(stores.join(folder, pattern)))
-    found = sorted(found)[:_NAMED]
+    found = sorted(found)[:_MAX_NAMES]
     return found if len(found) > 1 else ["move the files of each split into a folder of its own"]
 
 
 def _pattern(names: Sequence[str], others: Sequence[str]) -> str | None:
-    """Return a pattern that all `names` match and none of `others`."""
+    """Return a pattern that all `names` and none of `others` match; None if none is found."""
     read = read_split_name(names[0])
     start = _common_start(names)
     end = _common_start([name[::-1] for name in names])[::-1]
@@ -201,7 +202,7 @@ def _pattern(names: Sequence[str], others: Sequence[str]) -> str | None:
     if read and place >= 0:
         stop = place + len(read.word)
         cut = stop + (names[0][stop : stop + 1] in ("-", "_", " ", ".") and names[0][stop:] != end)
-        if names[0][stop:] != end:  # something follows that may count the files
+        if names[0][stop:] != end:  # a counter may follow, which the pattern must not fix
             candidates.insert(0, f"{glob.escape(names[0][:cut])}*{end}")
         candidates.append(f"*{names[0][place:stop]}*{end}")
     for pattern in candidates:
@@ -225,7 +226,7 @@ def _beside(files: Sequence[FileEntry], kind: FileKind) -> list[Ignored]:
 
 
 def _why_not(file: FileEntry, kind: FileKind) -> str:
-    """Say why a file is none of those that a location stands for."""
+    """Return why a file is not one of those that a location names."""
     name = file["name"].lower()
     if reason := why_passed_over(file["name"]):
         return reason
@@ -244,27 +245,27 @@ def _why_not(file: FileEntry, kind: FileKind) -> str:
 
 
 def _below(location: str, kind: FileKind) -> list[Ignored]:
-    """List what lies in folders below a location, and is left out therefore."""
+    """List files in folders below a location, which are left out."""
     ignored = []
-    waiting, looked_into = deque(f"{name}/" for name in list_folders(location)), 0
-    while waiting and looked_into < _MOST_FOLDERS:
-        folder, looked_into = waiting.popleft(), looked_into + 1
+    waiting, searched = deque(f"{name}/" for name in list_folders(location)), 0
+    while waiting and searched < _MAX_FOLDERS:
+        folder, searched = waiting.popleft(), searched + 1
         reason = why_folder_passed_over(folder.split("/")[-2])
-        if folder.count("/") > _MOST_DEPTH:
-            reason = _NOT_LOOKED_INTO
+        if folder.count("/") > _MAX_DEPTH:
+            reason = _NOT_SEARCHED
         if reason:
-            ignored.append(Ignored(printable(folder), reason, reason != _NOT_LOOKED_INTO))
+            ignored.append(Ignored(printable(folder), reason, reason != _NOT_SEARCHED))
             continue
-        inner, found = _look_below(location, folder, kind)
+        inner, found = _list_folder(location, folder, kind)
         ignored += found
         if not found and not inner:
             ignored.append(Ignored(printable(folder), f"a folder without {kind.noun}", document=True))
         waiting += inner
-    return ignored + [Ignored(printable(folder), _NOT_LOOKED_INTO) for folder in waiting]
+    return ignored + [Ignored(printable(folder), _NOT_SEARCHED) for folder in waiting]
 
 
-def _look_below(location: str, folder: str, kind: FileKind) -> tuple[list[str], list[Ignored]]:
-    """Return the folders in a folder below a location, and the files in it that somebody may miss."""
+def _list_folder(location: str, folder: str, kind: FileKind) -> tuple[list[str], list[Ignored]]:
+    """Return the subfolders of a folder below a location, and its files that probably hold images."""
     url = stores.join(location, folder.rstrip("/"))
     why = f"lies in a folder below; to have it read, give {printable(url)} as the location, or move it up"
     found = []
@@ -277,15 +278,15 @@ def _look_below(location: str, folder: str, kind: FileKind) -> tuple[list[str], 
 
 
 def name_some(names: Sequence[str]) -> str:
-    """Return the first names of many."""
-    named = ", ".join(printable(name) for name in names[:_NAMED])
-    return named + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+    """Return the first names, and the number of the others, for a message."""
+    named = ", ".join(printable(name) for name in names[:_MAX_NAMES])
+    return named + (f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else "")
 
 
 def list_shards(url: str) -> list[dict[str, Any]]:
-    """List the shards (`*.tar`) that a URL stands for: those of a folder, one file, or a pattern.
+    """List the shards (`*.tar`) that a URL names: a folder, one file, or a pattern.
 
     Raises:
-        UserError: no such folder, no shard in it, or shards of several splits.
+        UserError: the folder does not exist or holds no shard, or the shards are of several splits.
     """
     return find_files(url, SHARDS).files

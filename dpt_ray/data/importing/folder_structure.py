@@ -1,4 +1,4 @@
-"""Whether the folders at a location are classes, or splits, or lie within one folder around everything."""
+"""Check that the folders at a location are classes, and not splits or one folder that holds all others."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -14,15 +14,15 @@ _CLASSES_FIX = "if they are classes, list all class names in data.class_names or
 
 
 def check_structure(location: str, images: Iterable[str], classes: Collection[str]) -> None:
-    """Refuse folders that are not those of classes.
+    """Refuse folders that are not class folders.
 
     Args:
         location: URL of the folder that holds them.
         images: the paths of all images below it.
-        classes: names that are known to be classes, whatever they look like.
+        classes: names that are known to be classes, even if they look like splits.
 
     Raises:
-        UserError: folders of several splits, or one folder around everything.
+        UserError: the folders are splits, or one folder holds all others.
     """
     holders = {name.rpartition("/")[0] for name in images}
     inner: dict[str, set[str]] = defaultdict(set)
@@ -36,7 +36,7 @@ def check_structure(location: str, images: Iterable[str], classes: Collection[st
     _refuse_splits(location, inner, around, known)
     if around:
         raise UserError(
-            f"holds one folder, {printable(around)!r}, around everything; the folders in it "
+            f"holds all images in one folder, {printable(around)!r}; the folders in it "
             f"({name_some(sorted(inner[around]))}) look like the classes",
             where=location,
             fix=f"give {printable(stores.join(location, around))}",
@@ -44,7 +44,7 @@ def check_structure(location: str, images: Iterable[str], classes: Collection[st
     for name in sorted(inner[""] - known):
         if is_bare_split(name) and name not in holders and len(inner[name]) > 1:
             raise UserError(
-                f"its folder {printable(name)!r} is called as a split, and the folders in it "
+                f"its folder {printable(name)!r} has the name of a split, and the folders in it "
                 f"({name_some(sorted(inner[name]))}) look like classes",
                 where=location,
                 fix=f"give {printable(stores.join(location, name))}; {_CLASSES_FIX}",
@@ -52,7 +52,7 @@ def check_structure(location: str, images: Iterable[str], classes: Collection[st
 
 
 def _around_everything(inner: dict[str, set[str]], holders: Collection[str], known: Collection[str]) -> str:
-    """Return the path of the folder that holds all others and no images itself; empty without one."""
+    """Return the path of the folder that holds all class folders but no image; empty if there is none."""
     place = ""
     while len(inner[place]) == 1 and place not in holders and not known:
         place = f"{place}/{next(iter(inner[place]))}".removeprefix("/")
@@ -60,7 +60,7 @@ def _around_everything(inner: dict[str, set[str]], holders: Collection[str], kno
 
 
 def _refuse_splits(location: str, inner: dict[str, set[str]], around: str, known: Collection[str]) -> None:
-    """Refuse a folder, in any depth, with folders of several splits."""
+    """Refuse a folder, at any depth, with folders of several splits."""
     for place in sorted(inner, key=lambda path: (path.count("/"), path)):
         splits = splits_of_folders(inner[place] - (set(known) if not place else set()))
         if not splits:
@@ -73,5 +73,5 @@ def _refuse_splits(location: str, inner: dict[str, set[str]], around: str, known
             fix = "put the class folders of each split into a folder of its own"
         whose = f"its folder {printable(place)!r} holds folders that" if place else "its folders"
         raise UserError(
-            f"{whose} are called {name_some(names)}, which are splits and no classes", where=location, fix=fix
+            f"{whose} are called {name_some(names)}, which are splits, not classes", where=location, fix=fix
         )

@@ -1,4 +1,4 @@
-"""Data formats of plug-ins: what `data.format` names besides the built-in ones."""
+"""Data formats of plug-ins, which `data.format` can name besides the built-in formats."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Format:
     """A data format.
 
     Attributes:
-        describe: (absolute URL, split, classes if they are known) -> the images there, by listing alone. Its `kind` is
-            the name of the plug-in.
-        read: (what the images' `reader_settings` return, a recipe) -> the recipe's images in order, or what is wrong
-            with one. Called in a worker; both arguments went through JSON.
+        describe: (absolute URL, split, known classes or None) -> the images there. It lists files without reading
+            images. The `kind` of the result is the name of the plug-in.
+        read: (`ImageSet.reader_settings`, recipe) -> the images of the recipe in its order, and a `Skipped` for each
+            unusable image. It is called in a worker with arguments that were serialised as JSON.
     """
 
     describe: Callable[[str, Split, ClassList | None], ImageSet]
@@ -31,16 +31,16 @@ def find_format(name: str) -> Format:
     """Return the format of a plug-in.
 
     Raises:
-        UserError: there is none, or it cannot be used.
+        UserError: there is no such plug-in, or it cannot be used.
     """
     return plugins.load_object("formats", name, Format)
 
 
 def describe_by_plugin(name: str, location: str, split: Split, known: ClassList | None) -> ImageSet:
-    """Look at a place with the format of a plug-in.
+    """Describe the images at a location with the format of a plug-in.
 
     Raises:
-        UserError: the plug-in cannot be used, or says so of the place.
+        UserError: the plug-in cannot be used, or it refuses the location.
     """
     images = find_format(name).describe(location, split, known)
     if images.kind != name:

@@ -1,4 +1,4 @@
-"""What was found at the place of a split's images."""
+"""Find the images of a split: shards, or images to import."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ class FoundData:
     """The images of one split.
 
     Attributes:
-        location: absolute URL of shards; None for images of another format.
+        location: absolute URL of the shards; None for images of another format.
         shards: the shards there; None for images of another format.
-        images: what is to be brought into shards; None where shards lie at the location.
-        num_classes: how many classes the settings or the data name; None if nothing names them.
+        images: the images to import; None if the location holds shards.
+        num_classes: number of classes that the settings or the data name; None if nothing names them.
     """
 
     location: str | None
@@ -29,12 +29,12 @@ class FoundData:
 
 
 def find_data(split: Split, data: DataConfig, train: FoundData | None = None) -> FoundData:
-    """Look at the images of a split.
+    """Find the images of a split.
 
     Args:
-        split: what they are for.
-        data: says where they are.
-        train: the training images, whose classes test images take.
+        split: `train` or `test`.
+        data: the settings of the data.
+        train: the training images, if they are found already. Test images take their classes.
 
     Raises:
         UserError: there are no such images, or they cannot be used.

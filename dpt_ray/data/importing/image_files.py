@@ -1,4 +1,4 @@
-"""Sets of image files, one image each: what class folders and tables of labels share."""
+"""Image files with one image each: the base of the importers of class folders and tables of labels."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +20,19 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.text import printable
 
-_READ_TOGETHER = 16
-"""Files that a worker fetches at the same time: stores answer slowly, and images are small."""
+_CONCURRENT_READS = 16
+"""Concurrent reads of a worker. They hide the latency of object stores, since image files are small."""
 
 
 class LabelledFile(NamedTuple):
-    """An image file: its path below the folder, size in bytes, key, and class id (None: unlabelled)."""
+    """An image file.
+
+    Attributes:
+        name: its path below the folder.
+        size: bytes; None if the store does not report it.
+        key: its key in the shards.
+        label: class id; None if it is unlabelled.
+    """
 
     name: str
     size: int | None
@@ -35,16 +42,16 @@ class LabelledFile(NamedTuple):
 
 @dataclass(frozen=True)
 class FileSet(ImageSet):
-    """Images that are files of their own, mixed over classes."""
+    """Images in files of their own. Their recipes mix the classes."""
 
     files: tuple[LabelledFile, ...]
 
     def planned_labels(self) -> frozenset[int]:
-        """Return the class ids of the files."""
+        """Return the class ids that have a file."""
         return frozenset(file.label for file in self.files if file.label is not None)
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
-        """Return the files of each shard, in an order that depends on their keys alone."""
+        """Return the files of each shard, in a pseudorandom order that depends only on their keys."""
         mixed = sorted(self.files, key=lambda file: (derive_seed("shard order", file.key), file.key))
         return [
             {"images": stop - start, "files": [list(file) for file in mixed[start:stop]]}
@@ -53,7 +60,7 @@ class FileSet(ImageSet):
 
 
 def label_files(entries: Sequence[FileEntry], labels: Iterable[int | None]) -> tuple[LabelledFile, ...]:
-    """Give files their keys and labels."""
+    """Join files with their keys and labels."""
     keys = file_keys([entry["name"] for entry in entries])
     return tuple(
         LabelledFile(entry["name"], entry["size"], key, label)
@@ -62,12 +69,12 @@ def label_files(entries: Sequence[FileEntry], labels: Iterable[int | None]) -> t
 
 
 class SortedFiles(NamedTuple):
-    """What the files below a folder are.
+    """The files below a folder, by what they are.
 
     Attributes:
-        images: can be read, as far as names and beginnings tell.
+        images: files that are images by their names or first bytes.
         refused: images that cannot be used.
-        ignored: everything else.
+        ignored: all other files.
     """
 
     images: list[FileEntry]
@@ -76,13 +83,13 @@ class SortedFiles(NamedTuple):
 
 
 def sort_out(entries: Sequence[FileEntry], look_into: Callable[[str], bool] = lambda name: True) -> SortedFiles:
-    """Divide files into images, images that cannot be used, and files that are none.
+    """Divide files into images, unusable images and other files.
 
-    A file with an image's name is an image. Others are looked into, since a name proves nothing.
+    A file with the name of an image is an image. Other files are identified by their first bytes.
 
     Args:
-        entries: what `list_tree` found.
-        look_into: whether a file whose name is not an image's is worth a look.
+        entries: the files that `list_tree` found.
+        look_into: whether to read the first bytes of a file, given its name. Applies to names that are not an image's.
     """
     named, unnamed, ignored = [], [], []
     refused: list[Skipped] = []
@@ -128,26 +135,27 @@ def _unusable_name(name: str) -> str | None:
 
 
 def hash_listing(entries: Iterable[FileEntry], *others: Any) -> str:
-    """Return a hash of files' names, sizes and change marks, and of `others`."""
+    """Return a hash of `others` and of the files' names, sizes and change marks (modification time or ETag)."""
     parts = [repr((entry["name"], entry["size"], entry["changed"])) for entry in entries]
     return sha256("\n".join([*parts, *map(repr, others)]).encode(errors="surrogateescape"))[:16]
 
 
 def read_files(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
-    """Yield the images of a recipe in its order; a file that is gone or has changed is listed."""
+    """Yield the images of a recipe in its order, and an entry for each file that is missing or has changed."""
     folder = settings["location"]
     yield from _pool().map(lambda file: _read_file(folder, LabelledFile(*file)), recipe["files"])
 
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    """Return the process's own threads for reading; each keeps its connection to an object store."""
-    return ThreadPoolExecutor(_READ_TOGETHER, thread_name_prefix="read")
+    """Return the reading threads of this process. They are kept, and with them their connections to object stores."""
+    return ThreadPoolExecutor(_CONCURRENT_READS, thread_name_prefix="read")
 
 
 def _read_file(folder: str, file: LabelledFile) -> RawImage | Skipped:
     url = stores.join(folder, file.name)
-    try:  # some stores don't give sizes; where one is known, no more is read, however long the file has become
+    # Some stores do not report sizes. With a known size at most one byte more is read, even if the file has grown.
+    try:
         data = stores.read_bytes(url) if file.size is None else stores.read_range(url, 0, file.size + 1)
     except StoreFailureError:
         raise
@@ -159,15 +167,20 @@ def _read_file(folder: str, file: LabelledFile) -> RawImage | Skipped:
     if foreign := recognise(data[:FIRST_BYTES]):
         return Skipped(printable(url), None, f"is not an image but {foreign[0]}; {foreign[1]}")
     ending = extension(file.name)
-    known = ending if ending in IMAGE_EXTENSIONS else None  # otherwise the content decides what a shard calls it
+    known = ending if ending in IMAGE_EXTENSIONS else None  # None: the content decides the extension in the shard
     return RawImage(printable(url), file.key, data, file.label, known, own_file=True)
 
 
 def unread(url: str, reason: str, images: int = 1) -> Unread:
-    """Return the entry for what could not be fetched of a file.
+    """Return the entry for images of a file that could not be fetched.
+
+    Args:
+        url: the file.
+        reason: why it could not be fetched.
+        images: number of images that are lost.
 
     Raises:
-        UserError: the whole store does not answer; then nothing is known of the images in it.
+        UserError: the whole store does not answer, so the failure says nothing about this file.
     """
     stores.exists(url)
     return Unread(printable(url), None, reason, images)

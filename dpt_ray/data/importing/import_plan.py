@@ -1,4 +1,4 @@
-"""The interface of all importers: what a set of images holds, and the recipes of the shards made from it."""
+"""The interface of all importers: a set of images, and the recipes of the shards that are made from it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ import numpy as np
 from dpt_ray.data.shards.skipped import Skipped
 
 Recipe = dict[str, Any]
-"""How to get the images of one output shard: JSON-like, with their number under `images`."""
+"""How to read the images of one output shard, as JSON. `images` is their number; other keys depend on the format."""
 
 
 @dataclass(frozen=True)
 class RawImage:
-    """One image as its source gives it.
+    """An image as read from its source.
 
     Attributes:
         where: URL of the file that holds it.
         key: its key in the shard, unique over the whole set.
         data: the encoded image, or its pixels as uint8 (C, H, W).
-        label: class id, None where the source gives none.
-        extension: how the file's name ends; None where only the content tells the format.
-        own_file: whether the file holds nothing but this image.
+        label: class id; None if it is unlabelled.
+        extension: extension of the file's name; None if only the content shows the format.
+        own_file: whether the file holds only this image.
     """
 
     where: str
@@ -39,17 +39,17 @@ class RawImage:
 
 
 class Unread(Skipped):
-    """An image that could not be fetched, which another try may mend; all other reasons lie in the data."""
+    """An image that could not be fetched. A retry may succeed; all other reasons lie in the data."""
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """A file that is no part of the images: nothing is lost with it, but people are told.
+    """A file that is not one of the images. No image is lost, but the file is reported.
 
     Attributes:
-        name: its path below the location; that of a folder ends with a slash.
+        name: its path below the location. The path of a folder ends with a slash.
         reason: why it is left out.
-        document: whether it is plainly no data, so that nobody misses it.
+        document: whether it is clearly not data, such as a readme.
     """
 
     name: str
@@ -58,21 +58,21 @@ class Ignored:
 
 
 def missed_first(ignored: Iterable[Ignored]) -> list[Ignored]:
-    """Return files with those that somebody may miss before those that are plainly no data."""
+    """Return ignored files, those that may be data before documents."""
     return sorted(ignored, key=lambda entry: entry.document)
 
 
 @dataclass(frozen=True)
 class ImageSet(ABC):
-    """A set of images as the driver sees it before any image is read.
+    """A set of images as the driver lists it, before any image is read.
 
     Attributes:
         location: URL that the user gave.
-        listing: hash of the names, sizes and change marks of the files that the images come from.
-        class_names: in the order of class ids; None if nobody named the classes.
-        refused: images that cannot be used, as far as the listing tells.
-        ignored: files that are no images.
-        notes: what people should know about how the images were read, a sentence each.
+        listing: hash of the names, sizes and change marks of the source files.
+        class_names: class names in the order of their ids; None if neither the settings nor the data name the classes.
+        refused: images that the listing already shows to be unusable.
+        ignored: files that are not images.
+        notes: remarks for the user on how the images were read, one sentence each.
     """
 
     kind: ClassVar[str]
@@ -85,18 +85,22 @@ class ImageSet(ABC):
     notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def reader_settings(self) -> dict[str, Any]:
-        """Return what the kind's reader needs besides a recipe, JSON-like."""
+        """Return what the reader of this format needs besides a recipe, as JSON."""
         return {"location": self.location}
 
     def planned_labels(self) -> frozenset[int]:
-        """Return the class ids that have an image, as far as the listing tells."""
+        """Return the class ids that have an image; empty if the listing does not show them."""
         return frozenset()
 
     @abstractmethod
     def recipes(self, images_per_shard: int) -> list[Recipe]:
-        """Return one recipe for each output shard: every image is in exactly one."""
+        """Return one recipe for each output shard. Each image is in exactly one recipe.
+
+        Args:
+            images_per_shard: maximum number of images of a shard.
+        """
 
 
 def ranges(total: int, size: int) -> list[tuple[int, int]]:
-    """Cut [0, total) into ranges of `size`; the last may be shorter."""
+    """Return consecutive ranges (start, stop) of `size` that cover [0, total); the last may be shorter."""
     return [(start, min(start + size, total)) for start in range(0, total, size)]

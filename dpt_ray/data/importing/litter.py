@@ -1,4 +1,4 @@
-"""Files that systems and programs leave in folders, and what people write about a data set: none of them is data."""
+"""Recognise files that are not data by their names: files of operating systems and programs, and documentation."""
 
 from dpt_ray.data.shards.keys import extension
 
@@ -13,7 +13,7 @@ _FILES = {
     "__meta__.json", "_success",
 }  # fmt: skip
 _ZONE = ":zone.identifier"
-"""How Linux and macOS see what Windows notes about a downloaded file."""
+"""Suffix of the file that Linux and macOS show for Windows' mark of a downloaded file."""
 _ABOUT = {"readme", "license", "licence", "copying", "notice", "changelog", "citation", "authors"}
 _TEXTS = {"", "txt", "md", "rst", "html", "htm", "pdf", "cff", "bib"}
 
@@ -21,7 +21,7 @@ HIDDEN, LITTER, ABOUT = "hidden", "left by a system or a program", "a text about
 
 
 def why_passed_over(name: str) -> str | None:
-    """Say why the file at a path below a folder of data is no part of the data, by its name; None if it may be."""
+    """Return why a file is not data by its path below the data folder; None if it may be data."""
     *folders, last = name.split("/")
     for folder in folders:
         if reason := why_folder_passed_over(folder):
@@ -35,14 +35,14 @@ def why_passed_over(name: str) -> str | None:
 
 
 def why_folder_passed_over(folder: str) -> str | None:
-    """Say why a folder of this name holds no data; None if it may."""
+    """Return why a folder holds no data by its name; None if it may hold data."""
     if folder.startswith("."):
         return HIDDEN
     return LITTER if folder.casefold() in _FOLDERS else None
 
 
 def outermost_passed_over(name: str) -> str | None:
-    """Return the path of the first folder on the way to a file that holds no data, with a slash; None without one."""
+    """Return the outermost parent folder of a file that holds no data, with a trailing slash; None if there is none."""
     folders = name.split("/")[:-1]
     for depth, folder in enumerate(folders, start=1):
         if why_folder_passed_over(folder):

@@ -1,12 +1,12 @@
-"""Files that are not what their place or name says: a pointer, an archive, a web page."""
+"""Recognise files of an unexpected format by their first bytes: a Git LFS pointer, an archive, a web page."""
 
 import re
 
 FIRST_BYTES = 512
-"""Length of the beginning of a file that `recognise` needs."""
+"""Number of first bytes that `recognise` needs."""
 
 _UNPACK = "unpack it"
-_BEGINNINGS = (
+_SIGNATURES = (
     (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file itself", "run `git lfs pull`"),
     (b"\x1f\x8b", "compressed with gzip", _UNPACK),
     (b"BZh", "compressed with bzip2", _UNPACK),
@@ -25,9 +25,9 @@ _WEB_PAGE = re.compile(rb"\s*<(!doctype\s+html|html|head)\b", re.IGNORECASE)
 
 
 def recognise(first: bytes) -> tuple[str, str] | None:
-    """Return what a file is by its first bytes, and what to do with it; None if it is none of these."""
-    for beginning, what, fix in _BEGINNINGS:
-        if first.startswith(beginning):
+    """Return the format of a file by its first bytes, and what to do with it; None for other files."""
+    for signature, what, fix in _SIGNATURES:
+        if first.startswith(signature):
             return what, fix
     if _WEB_PAGE.match(first.removeprefix(b"\xef\xbb\xbf")):
         return "a web page", "download the file itself; the server may have asked for a login"

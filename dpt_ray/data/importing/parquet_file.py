@@ -1,4 +1,4 @@
-"""A Parquet file whose rows are read in memory that its bytes bound, whatever its footer and pages claim."""
+"""Read a Parquet file in memory that the file's own bytes bound, whatever its footer and page headers claim."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,35 +14,36 @@ from dpt_ray.data.importing.thrift_compact import Reader, ThriftError
 from dpt_ray.data.storage import stores
 
 MAX_BATCH_BYTES = 128 << 20
-"""Decoded bytes of the rows that are read at a time; more only where a single row has more."""
+"""Maximum decoded bytes of a batch, unless a single row is larger."""
 _MAX_IMAGE_PAGE, _MAX_TEXT_PAGE = 128 << 20, 32 << 20
-"""Bytes of a page, uncompressed, above which it may not be compressed much."""
+"""Uncompressed bytes of a page. A larger page is accepted only if its compression is low; see `walk_pages`."""
 MAX_ROWS_WITHOUT_BYTES = 100_000
-"""Rows of a file that are believed whatever its size."""
+"""Maximum number of rows that a file of any size may claim."""
 _BYTES_A_ROW = 16
-"""A file with more rows has so many bytes for each at least. The smallest images have more than twice as many."""
+"""Minimum bytes of the file for each row, if it claims more rows. The smallest images have more than twice as many."""
 _MAX_FOOTER_BYTES = 64 << 20
 _SMALL_FOOTER_BYTES = 256 << 10
-"""Footers up to here may be read several at a time, even if they are nothing but small structs."""
+"""Maximum bytes of a footer that may be parsed concurrently with others, even if it consists of small structs."""
 _UNCOUNTED_FOOTER_BYTES = 1 << 20
-"""Up to here the structs of a footer are not counted."""
+"""Maximum bytes of a footer whose structs are not counted."""
 _MAX_STRUCTS = 400_000
-"""Structs of a larger footer: six or so for each column of each row group. Arrow takes about 500 bytes for each."""
+"""Maximum number of structs of a larger footer. Each column of each row group has about six, and Arrow allocates about
+500 bytes for each."""
 _MAX_WIDTH = 64
-"""Bytes of a value of fixed width; decimals have 32 at most."""
+"""Maximum bytes of a value of fixed width; decimals have at most 32."""
 _TAIL = 8
-"""A footer's length and the file's last mark."""
+"""Bytes after the footer: its length and the magic number."""
 _MARK = b"PAR1"
 
 _one_large_footer = Lock()
 
 
 class Leaf(NamedTuple):
-    """A column without columns inside it.
+    """A leaf column: one without nested columns.
 
     Attributes:
-        path: its name, with those of the columns that it is in before it.
-        max_page: bytes of its largest page, uncompressed.
+        path: its name after the names of the columns that it is nested in, with dots between.
+        max_page: maximum uncompressed bytes of a page.
     """
 
     path: str
@@ -50,17 +51,17 @@ class Leaf(NamedTuple):
 
 
 def image_leaf(path: str) -> Leaf:
-    """Return a column of images."""
+    """Return the leaf of a column of images."""
     return Leaf(path, _MAX_IMAGE_PAGE)
 
 
 def text_leaf(path: str) -> Leaf:
-    """Return a column of labels or of other short values."""
+    """Return the leaf of a column of labels or other short values."""
     return Leaf(path, _MAX_TEXT_PAGE)
 
 
 class Chunk(NamedTuple):
-    """A leaf's bytes in a row group."""
+    """The compressed bytes and the pages of a leaf in a row group."""
 
     compressed: int
     pages: Pages
@@ -70,7 +71,7 @@ class ParquetFile:
     """An open Parquet file. Get one from `open_parquet`.
 
     Attributes:
-        columns: the columns of each row group by path.
+        columns: for each row group, its column chunks by the path of the column.
     """
 
     def __init__(self, file: BinaryIO):
@@ -82,19 +83,23 @@ class ParquetFile:
 
     @property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns."""
+        """The names and types of the columns."""
         return self._footer.schema.to_arrow_schema()
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Rows of each row group."""
+        """The number of rows of each row group."""
         return tuple(self._footer.row_group(number).num_rows for number in range(self._footer.num_row_groups))
 
     def load(self, group: int, leaves: Sequence[Leaf]) -> list[Chunk]:
-        """Fetch the bytes of some columns in a row group, and walk their pages.
+        """Fetch the bytes of some columns in a row group, and check their pages.
+
+        Args:
+            group: index of the row group.
+            leaves: the columns.
 
         Raises:
-            ImplausibleFileError: a page decodes to implausibly much.
+            ImplausibleFileError: a page decompresses to implausibly many bytes.
             OSError: the bytes cannot be read.
         """
         self._chunks.clear()
@@ -118,7 +123,7 @@ class ParquetFile:
         self._file.seek(start)
         content = self._file.read(size)
         pages = walk_pages(content, column.values, leaf.path, leaf.max_page)
-        # Arrow finds no page where ours end, so it reads none whose header was not read here.
+        # Zeros after the last checked page keep Arrow from reading a page whose header was not checked here.
         self._chunks.add(start, content if pages.stop == size else content[: pages.stop].ljust(size, b"\0"))
         return Chunk(size, pages)
 
@@ -128,10 +133,10 @@ class ParquetFile:
         """Yield the rows of a row group whose columns are loaded.
 
         Args:
-            group: number of the row group.
-            leaves: what was given to `load`.
-            rows: rows of a batch.
-            as_dictionary: columns of text whose repeated values are read once.
+            group: index of the row group.
+            leaves: the columns that were passed to `load`.
+            rows: maximum number of rows of a batch.
+            as_dictionary: text columns that are read as dictionaries, with each distinct value once.
 
         Raises:
             pa.ArrowException, OSError: the rows cannot be read.
@@ -168,7 +173,7 @@ def open_parquet(url: str) -> Iterator[ParquetFile]:
 
     Raises:
         ImplausibleFileError: the footer is implausibly large, or claims more rows than the file can hold.
-        pa.ArrowException, OSError: it cannot be read, or is a pipe, a socket or a device.
+        pa.ArrowException, OSError: the file cannot be read, or is a pipe, a socket or a device.
     """
     with stores.open_file(url) as opened:
         file = ParquetFile(opened)
@@ -176,19 +181,27 @@ def open_parquet(url: str) -> Iterator[ParquetFile]:
         yield file
 
 
-def rows_together(chunks: Sequence[Chunk], most: int) -> int:
-    """Return how many rows can be decoded at a time, if each of them may hold the largest values of its columns."""
+def rows_per_batch(chunks: Sequence[Chunk], most: int) -> int:
+    """Return the number of rows of a batch whose decoded size is at most `MAX_BATCH_BYTES` in the worst case.
+
+    Args:
+        chunks: the columns of the row group; each value may be as large as the column's largest page.
+        most: maximum number of rows.
+
+    Returns:
+        A number from 1 to `most`.
+    """
     largest = sum(chunk.pages.largest for chunk in chunks)
     return max(1, min(most, MAX_BATCH_BYTES // max(1, largest)))
 
 
 def _parse(tail: bytes) -> tuple[pq.FileMetaData, list[dict[str, ColumnChunk]]]:
-    """Return the metadata of a file that ends so, and its columns. Arrow wants a mark before it.
+    """Return the metadata of a file that ends with `tail`, and the column chunks of its row groups.
 
     Raises:
-        pa.ArrowException, UnicodeDecodeError: it is not readable, or its row groups do not fit its schema.
+        pa.ArrowException, UnicodeDecodeError: the footer is not readable, or its row groups do not fit its schema.
     """
-    footer = pq.read_metadata(pa.BufferReader(_MARK + tail))
+    footer = pq.read_metadata(pa.BufferReader(_MARK + tail))  # Arrow requires the magic number at the beginning
     length = int.from_bytes(tail[-_TAIL:-4], "little")
     try:
         return footer, read_row_groups(tail[-_TAIL - length : -_TAIL], footer)
@@ -214,28 +227,28 @@ def _check_rows(groups: Sequence[int], size: int) -> None:
 
 
 class _CheckedChunks:
-    """The file that Arrow reads: it has nothing but chunks whose pages were walked."""
+    """The file-like object that Arrow reads. It serves only column chunks whose pages were checked."""
 
     closed = False
 
     def __init__(self) -> None:
         self._chunks: dict[int, bytes] = {}
-        self._place = 0
+        self._position = 0
 
     def add(self, start: int, content: bytes) -> None:
         self._chunks[start] = content
 
-    def seek(self, place: int, whence: int = 0) -> int:
-        self._place = place if whence == 0 else 1 << 62  # only the end is sought besides, for the file's size
-        return self._place
+    def seek(self, position: int, whence: int = 0) -> int:
+        self._position = position if whence == 0 else 1 << 62  # Arrow seeks the end once, to read the size of the file
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def read(self, size: int = -1) -> bytes:
-        content = self._chunks.get(self._place)
+        content = self._chunks.get(self._position)
         if content is None or size != len(content):
-            raise OSError(f"bytes {self._place} to {self._place + size} are not those of a column")
+            raise OSError(f"bytes {self._position} to {self._position + size} are not those of a column")
         return content
 
     def readable(self) -> bool:

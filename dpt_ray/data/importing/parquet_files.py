@@ -1,4 +1,4 @@
-"""Which Parquet files a URL stands for."""
+"""List the Parquet files that a URL names."""
 
 from dpt_ray.data.importing.file_sets import PARQUET, find_files
 from dpt_ray.data.importing.tree import FileEntry
@@ -7,10 +7,10 @@ ENDING = PARQUET.ending
 
 
 def list_parquet(location: str) -> tuple[str, list[FileEntry]]:
-    """Return the folder and the tables that a URL stands for: a file, a folder, or a pattern such as `train-*.parquet`.
+    """Return the folder and the files that a URL names: a file, a folder, or a pattern such as `train-*.parquet`.
 
     Raises:
-        UserError: there are none, those of several splits, or one that cannot be opened.
+        UserError: there is no such file, the files are of several splits, or one cannot be opened.
     """
     found = find_files(location, PARQUET)
     return found.folder, found.files

@@ -1,4 +1,4 @@
-"""Parquet files before their rows are read: footers, and the values of one small column."""
+"""Read what must be known of Parquet files before their rows: the footers, and the values of one small column."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
-from dpt_ray.data.importing.parquet_file import ParquetFile, open_parquet, rows_together, text_leaf
+from dpt_ray.data.importing.parquet_file import ParquetFile, open_parquet, rows_per_batch, text_leaf
 from dpt_ray.data.importing.parquet_pages import ImplausibleFileError
 from dpt_ray.data.importing.tree import FileEntry
 from dpt_ray.data.shards.skipped import Skipped
@@ -21,20 +21,27 @@ from dpt_ray.errors import UserError
 from dpt_ray.text import one_line
 
 MAX_LABEL_BYTES = 256 << 20
-"""Bytes of the labels of one row group, uncompressed. What is larger holds something other than labels."""
+"""Maximum uncompressed bytes of the labels of one row group. A larger column does not hold labels."""
 MAX_LABEL_CHARACTERS = 1000
-"""Characters of the longest text that is read as a label; names are shorter still, but may have space around them."""
+"""Maximum number of characters of a label. It exceeds that of a class name, since a label may have space around it."""
 MAX_DIFFERENT_CHARACTERS = 64 << 20
-"""Characters of all different texts together that are read as labels of a file."""
+"""Maximum number of characters of all distinct labels of a file together."""
 DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
-"""What pyarrow raises over a damaged file; names that are no text give the last one."""
-_FOOTERS_TOGETHER = 8
-_ROWS_TOGETHER = 1 << 16
+"""Exceptions that pyarrow raises for a damaged file; column names that are not UTF-8 cause the last one."""
+_CONCURRENT_READS = 8
+_BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Table:
-    """A Parquet file: its name, URL, rows of each row group, and schema."""
+    """A Parquet file with its footer's contents.
+
+    Attributes:
+        name: name of the file.
+        url: URL of the file.
+        groups: number of rows of each row group.
+        schema: names and types of the columns.
+    """
 
     name: str
     url: str
@@ -43,17 +50,19 @@ class Table:
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """The number of rows of the file."""
         return sum(self.groups)
 
 
 def read_footers(files: Sequence[FileEntry]) -> tuple[list[Table], list[Skipped]]:
-    """Return the readable tables in order, and entries for the others, with the images that are lost as a guess.
+    """Return the readable tables in order, and an entry for each other file.
+
+    The number of images in an unreadable file is estimated by the mean number of rows of the readable files.
 
     Raises:
         UserError: no file is readable.
     """
-    with ThreadPoolExecutor(_FOOTERS_TOGETHER) as pool:
+    with ThreadPoolExecutor(_CONCURRENT_READS) as pool:
         read = list(pool.map(_read_footer, files))
     tables = [table for table in read if isinstance(table, Table)]
     guess = sum(table.rows for table in tables) // max(1, len(tables))
@@ -68,7 +77,7 @@ def read_footers(files: Sequence[FileEntry]) -> tuple[list[Table], list[Skipped]
 
 
 def _read_footer(file: FileEntry) -> Table | str:
-    """Return a file's metadata, or what is wrong with it."""
+    """Return a file's metadata, or the reason why it cannot be read."""
     url = file["url"]
     try:
         with open_parquet(url) as opened:
@@ -83,20 +92,25 @@ def _read_footer(file: FileEntry) -> Table | str:
 
 
 def unreadable(error: Exception) -> str:
-    """Return the complaint about a file that Arrow cannot read."""
+    """Return the reason for a file that Arrow cannot read."""
     return f"is not a readable Parquet file ({type(error).__name__}: {one_line(error)})"
 
 
 def largest_values(tables: Sequence[Table], column: Sequence[str]) -> list[int | None]:
-    """Return the largest whole number of a column of each file by its statistics; None if they do not say it."""
-    with ThreadPoolExecutor(_FOOTERS_TOGETHER) as pool:
+    """Return the largest integer of a column in each file, by the statistics in the footer; None if they lack it.
+
+    Args:
+        tables: the files.
+        column: for each file, the name of its column.
+    """
+    with ThreadPoolExecutor(_CONCURRENT_READS) as pool:
         return list(pool.map(_largest_value, tables, column))
 
 
 def _largest_value(table: Table, column: str) -> int | None:
     largest = -1
     with open_parquet(table.url) as file:
-        for columns, rows in zip(file.columns, table.groups, strict=False):  # a file that changed is noticed when read
+        for columns, rows in zip(file.columns, table.groups, strict=False):  # `read_parquet` reports a changed file
             found = columns[column]
             if not rows or found.nulls == rows:
                 continue
@@ -107,13 +121,13 @@ def _largest_value(table: Table, column: str) -> int | None:
 
 
 def count_values(table: Table, column: str) -> Counter[Any]:
-    """Return how many rows have each value of a column. A row group that cannot be read is left out.
+    """Return the number of rows of each value of a column. Row groups that cannot be read are skipped.
 
-    Text is read as a dictionary, so memory is bounded by the file's own size of the column.
+    Text is read as a dictionary, so the size of the column in the file bounds the memory.
 
     Raises:
-        UserError: the column holds too much to be labels, too long texts, or more values than there are class ids; or
-            the store does not answer.
+        UserError: the column holds too many bytes, too long texts or more distinct values than labels can; or the store
+            does not answer.
     """
     counts: Counter[Any] = Counter()
     characters = 0
@@ -133,10 +147,10 @@ def count_values(table: Table, column: str) -> Counter[Any]:
 
 @contextmanager
 def _readable(url: str) -> Iterator[None]:
-    """Pass over what cannot be read: whoever reads the rows finds the same damage, and lists them.
+    """Suppress errors of damaged data. `read_parquet` meets the same damage, and lists the rows that are lost.
 
     Raises:
-        UserError: the store does not answer, or what is read is implausible.
+        UserError: the store does not answer, or the content is implausible.
     """
     try:
         yield
@@ -147,7 +161,7 @@ def _readable(url: str) -> Iterator[None]:
 
 
 def _read_values(file: ParquetFile, group: int, table: Table, column: str) -> Iterator[pa.Array]:
-    """Yield the values of a column in a row group."""
+    """Yield the values of a column in a row group, in batches."""
     leaf = text_leaf(column)
     chunks = file.load(group, [leaf])
     size = sum(chunk.pages.total for chunk in chunks)
@@ -156,19 +170,20 @@ def _read_values(file: ParquetFile, group: int, table: Table, column: str) -> It
     kind = table.schema.field(column).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    shared = is_text and not any(chunk.pages.has_prefixes for chunk in chunks)  # Arrow has no dictionary of prefixes
-    rows = _ROWS_TOGETHER if shared else rows_together(chunks, _ROWS_TOGETHER)
+    # Arrow cannot read pages with shared prefixes (DELTA_BYTE_ARRAY) as a dictionary.
+    shared = is_text and not any(chunk.pages.has_prefixes for chunk in chunks)
+    rows = _BATCH_ROWS if shared else rows_per_batch(chunks, _BATCH_ROWS)
     for batch in file.batches(group, [leaf], rows, as_dictionary=[column] if shared else []):
         yield batch.column(0)
 
 
 def _count(values: pa.Array, counts: Counter[Any], table: Table, column: str) -> int:
-    """Add values to the counts; return the characters of texts that were not among them before."""
+    """Add values to `counts`; return the number of characters of texts that are new there."""
     characters = 0
     for entry in pc.value_counts(values):
         try:
             value = entry["values"].as_py()
-        except UnicodeDecodeError:  # is no class; its rows are listed when they are read
+        except UnicodeDecodeError:  # not a class; `read_parquet` lists its rows
             continue
         value = None if value != value else value  # NaN differs from itself
         if isinstance(value, str) and value not in counts:

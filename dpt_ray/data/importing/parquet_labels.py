@@ -1,4 +1,4 @@
-"""Class ids over Parquet files that number or name their classes each in its own way."""
+"""Join the class ids of Parquet files, each of which may number or name its classes in its own way."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from dpt_ray.data.importing.written_labels import read_labels, say_missing
 from dpt_ray.errors import UserError
 
 _LARGEST_WHOLE = 2**53
-"""Above, a float does not hold every whole number."""
+"""Largest number up to which a float64 represents every whole number."""
 
 LabelMap = list[int] | dict[str, int | None] | None
-"""Class id of each id or text in a file's column of labels; None if the column's ids stay as they are.
+"""Maps the ids or texts of a file's label column to class ids; None if the column holds the class ids.
 
-A text without an id is a missing value.
+A text that maps to None is a missing value.
 """
 
 
@@ -35,9 +35,9 @@ class JoinedClasses(NamedTuple):
 
     Attributes:
         maps: the label map of each file.
-        names: names in the order of class ids; None if nobody names the classes.
-        classes: number of the ids that are valid where a map is None; None if nobody says so.
-        notes: what people should know about the labels.
+        names: class names in the order of their ids; None if neither the settings nor the files name the classes.
+        classes: number of valid class ids in the files without a map; None if it is unknown.
+        notes: remarks on the labels for the user, one sentence each.
     """
 
     maps: list[LabelMap]
@@ -47,7 +47,7 @@ class JoinedClasses(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A file, where its labels are, and how many rows have each label, where that is known."""
+    """A file, its columns, and the number of rows of each label, if its labels are read beforehand."""
 
     table: Table
     columns: Columns
@@ -56,14 +56,18 @@ class _File(NamedTuple):
 
 @dataclass(frozen=True)
 class _Files:
-    """The files by what their labels are, each in the order of the data set."""
+    """The files by the kind of their labels, in the order of the data set.
+
+    Attributes:
+        declared: labels are numbers that the file's metadata names.
+        numbered: labels are numbers without names.
+        named: labels are texts.
+        unlabelled: no labels.
+    """
 
     declared: list[_File]
-    """Numbers, with names in the file's metadata."""
     numbered: list[_File]
-    """Numbers without names."""
     named: list[_File]
-    """Text."""
     unlabelled: list[_File]
 
     @property
@@ -82,26 +86,25 @@ def join_classes(
 ) -> JoinedClasses:
     """Join the classes of all files by name.
 
-    Without a list of classes, the ids are those of the first file that names its numbers; names that other files add
-    follow in the order of the files. So a data set whose files agree keeps the ids that its metadata gives, and one
-    file more changes none of them. Where all labels are text, the sorted names give the ids.
+    Without a list of classes, the ids are those of the first file whose metadata names them. Further names of other
+    files follow in the order of the files. So a data set whose files agree keeps the ids of its metadata, and another
+    file changes none of them. If all labels are texts, the ids are the positions of the sorted names.
 
     Args:
         tables: the files.
-        columns: where the labels of each file are, and what they are.
-        known: the list that class ids come from, if there is one.
+        columns: the columns of each file.
+        known: the classes in the order of their ids, if the user or the training data lists them.
         num_classes: `data.num_classes`.
-        split: what the images are for. Where nothing says how many classes exist, the training ids do.
+        split: split of the images. If nothing states the number of classes, the ids of the training images do.
         location: URL of the files, for messages.
 
     Raises:
-        UserError: files whose labels cannot be brought together, labels that are no class ids, or classes that
-            `known` lacks.
+        UserError: the labels of two files cannot be joined, labels are not class ids, or `known` lacks a class.
     """
     files = _sort(tables, columns)
     _check_kinds(files, known)
-    texts, said = _read_texts(files.named, known, location)
-    names = known.names if known else _join_names(files, said)
+    texts, meanings = _read_texts(files.named, known, location)
+    names = known.names if known else _join_names(files, meanings)
     order = known or (ClassList(names, location) if names is not None else None)
     maps: dict[str, LabelMap] = {}
     for file in files.declared:
@@ -109,8 +112,8 @@ def join_classes(
     for file in files.numbered:
         maps[file.table.url] = maps[files.longest.table.url] if files.declared else None
     if files.named:
-        ids = ids_of_names((text for text in said.values() if text is not None), order, location)
-        text_map = {label: None if text is None else ids[text] for label, text in said.items()}
+        ids = ids_of_names((text for text in meanings.values() if text is not None), order, location)
+        text_map = {label: None if text is None else ids[text] for label, text in meanings.items()}
         maps.update({file.table.url: text_map for file in files.named})
     if names is None and (num_classes is not None or split == "train"):
         check_ids(_numbers(files.numbered, num_classes), num_classes, location)
@@ -118,12 +121,12 @@ def join_classes(
         [maps.get(table.url) for table in tables],
         names,
         len(names) if names is not None else num_classes,
-        (*_say_unlabelled(files), *_say_numbered(files, known), *_say_missing(files, texts, said, location)),
+        (*_say_unlabelled(files), *_say_numbered(files, known), *_say_missing(files, texts, meanings, location)),
     )
 
 
 def _sort(tables: Sequence[Table], columns: Sequence[Columns]) -> _Files:
-    """Divide the files by what their labels are; read those that must be known beforehand."""
+    """Divide the files by the kind of their labels; read the labels that are texts or may be fractions."""
     files = _Files([], [], [], [])
     for table, found in zip(tables, columns, strict=True):
         if found.label is None or found.kind == "nothing":
@@ -141,7 +144,7 @@ def _sort(tables: Sequence[Table], columns: Sequence[Columns]) -> _Files:
 
 
 def _check_whole(file: _File) -> None:
-    """Refuse fractions as class ids."""
+    """Refuse labels that are not whole numbers."""
     for value in file.values:
         if value is not None and (abs(value) > _LARGEST_WHOLE or value != int(value)):
             raise UserError(
@@ -153,10 +156,10 @@ def _check_whole(file: _File) -> None:
 
 
 def _check_kinds(files: _Files, known: ClassList | None) -> None:
-    """Refuse files whose labels have nothing in common.
+    """Refuse files whose labels cannot be joined.
 
     Raises:
-        UserError: naming two of them and the column.
+        UserError: some files number their classes and others name them, with no names to join them by.
     """
     if files.named and files.numbered and not files.declared and not (known and known.from_user):
         named, numbered = files.named[0], files.numbered[0]
@@ -182,24 +185,24 @@ def _check_kinds(files: _Files, known: ClassList | None) -> None:
 def _read_texts(
     named: Sequence[_File], known: ClassList | None, location: str
 ) -> tuple[Counter[str | None], dict[str, str | None]]:
-    """Return how many rows have each text, and what each text says; see `read_labels`."""
+    """Return the number of rows of each text, and the meaning of each text; see `read_labels`."""
     texts: Counter[str | None] = Counter()
     for file in named:
         texts.update(file.values)
     return texts, read_labels((text for text in texts if text is not None), known, location)
 
 
-def _join_names(files: _Files, said: dict[str, str | None]) -> tuple[str, ...] | None:
-    """Return all names in the order of their ids; None if there are none."""
+def _join_names(files: _Files, meanings: dict[str, str | None]) -> tuple[str, ...] | None:
+    """Return all class names in the order of their ids; None if no file names its classes."""
     names = dict.fromkeys(name for file in files.declared for name in file.columns.label_names or ())
-    texts = {text for text in said.values() if text is not None}
+    texts = {text for text in meanings.values() if text is not None}
     return (*names, *sorted_names(texts - names.keys())) or None
 
 
 def _numbers(numbered: Sequence[_File], num_classes: int | None) -> set[int]:
-    """Return the class ids that occur, or the largest alone where that is enough for a check of them.
+    """Return the class ids that occur, or only the largest of each file if that suffices for `check_ids`.
 
-    The files' statistics give the largest one; otherwise the columns are read.
+    The statistics in the footers state the largest id. The columns are read if they do not, or if it is large.
     """
     values: set[Any] = {value for file in numbered for value in file.values}
     unread = [file for file in numbered if not file.values]
@@ -226,7 +229,7 @@ def _say_unlabelled(files: _Files) -> tuple[str, ...]:
 
 
 def _say_numbered(files: _Files, known: ClassList | None) -> tuple[str, ...]:
-    """Return the note on class ids that are taken for another file's, or for the training data's."""
+    """Return the note on class ids without names that are read as ids of another file or of the training data."""
     if not files.numbered or not (files.declared or (known and not known.from_user)):
         return ()
     whose = files.longest.table.name if files.declared or known is None else known.origin
@@ -234,12 +237,12 @@ def _say_numbered(files: _Files, known: ClassList | None) -> tuple[str, ...]:
 
 
 def _say_missing(
-    files: _Files, texts: Counter[str | None], said: dict[str, str | None], location: str
+    files: _Files, texts: Counter[str | None], meanings: dict[str, str | None], location: str
 ) -> tuple[str, ...]:
     """Return the note on labels that are missing values."""
     counts: Counter[str] = Counter()
     for label, count in texts.items():
-        if label is None or said[label] is None:
+        if label is None or meanings[label] is None:
             counts[label or ""] += count
     return say_missing(counts, sum(file.table.rows for file in files.named), location)
 

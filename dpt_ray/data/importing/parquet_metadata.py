@@ -1,8 +1,8 @@
-"""What a Parquet footer says of each column of each row group.
+"""Read the metadata of column chunks from a Parquet footer.
 
-pyarrow's `RowGroupMetaData.column` throws C++ exceptions, which end the process, at columns of another type than the
-schema's, at encrypted ones and at size statistics that do not fit them. So footers are read and checked here.
-Source of the fields: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+pyarrow's `RowGroupMetaData.column` throws a C++ exception, which ends the process, if a column is encrypted or if its
+type or size statistics do not fit the schema. So footers are read and checked here.
+Source of the field ids: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 """
 
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ class ColumnChunk:
     """A column in a row group.
 
     Attributes:
-        path: its name, with those of the columns that it is in before it and dots between.
-        values: number of its values.
-        start: where its first page begins in the file.
-        compressed: bytes of its pages in the file.
-        nulls: number of missing values, if its statistics say it.
-        largest: its largest value, if it is a whole number and its statistics say it.
+        path: its name after the names of the columns that it is nested in, with dots between.
+        values: number of values.
+        start: byte offset of the first page in the file.
+        compressed: bytes of the pages in the file.
+        nulls: number of missing values; None if the statistics lack it.
+        largest: the largest value; None if it is not an integer or the statistics lack it.
     """
 
     path: str
@@ -52,15 +52,15 @@ class ColumnChunk:
 
 
 def read_row_groups(content: bytes, footer: pq.FileMetaData) -> list[dict[str, ColumnChunk]]:
-    """Return the columns of each row group by path.
+    """Return the column chunks of each row group by path.
 
     Args:
-        content: the footer itself, without its length and the mark at the file's end.
-        footer: the same as pyarrow read it.
+        content: the bytes of the footer, without its length and the magic number at the end of the file.
+        footer: the same footer as pyarrow parsed it.
 
     Raises:
-        ValueError: a row group has other columns than the schema, or no number of rows; a column is encrypted, or of
-            another type than in the schema, or its size statistics do not fit it; or the bytes are no footer.
+        ValueError: the bytes are not a footer; a row group lacks its number of rows or has other columns than the
+            schema; or a column is encrypted, or its type or size statistics do not fit the schema.
     """
     schema = [footer.schema.column(number) for number in range(footer.num_columns)]
     groups = _structs(Reader(content, kept=_KEPT).read_struct(), _ROW_GROUPS)
@@ -74,20 +74,20 @@ def _read_row_group(number: int, group: dict[int, Any], schema: list[Any]) -> di
     if len(columns) != len(schema) or group.get(_ROWS, -1) < 0:
         raise ValueError(f"row group {number} does not fit the schema")
     return {
-        described.path: _read_column(place, column, described)
-        for place, (column, described) in enumerate(zip(columns, schema, strict=True))
+        schema_column.path: _read_column(index, column, schema_column)
+        for index, (column, schema_column) in enumerate(zip(columns, schema, strict=True))
     }
 
 
-def _read_column(place: int, column: dict[int, Any], schema: Any) -> ColumnChunk:
+def _read_column(index: int, column: dict[int, Any], schema: Any) -> ColumnChunk:
     metadata = _checked(column.get(_METADATA, {}), dict)
     if _ENCRYPTED in column:
-        raise ValueError(f"column {place} is encrypted")
+        raise ValueError(f"column {index} is encrypted")
     path = b".".join(_checked(metadata.get(_PATH), list)).decode()
     kind = _number(metadata, _TYPE)
     if path != schema.path or not 0 <= kind < len(_TYPES) or _TYPES[kind] != schema.physical_type:
-        raise ValueError(f"column {place} does not fit the schema")
-    _check_sizes(place, _checked(metadata.get(_SIZES, {}), dict), schema)
+        raise ValueError(f"column {index} does not fit the schema")
+    _check_sizes(index, _checked(metadata.get(_SIZES, {}), dict), schema)
     start, dictionary = _number(metadata, _DATA_PAGE), metadata.get(_DICTIONARY_PAGE, 0)
     if 0 < dictionary < start:
         start = dictionary
@@ -104,19 +104,19 @@ def _read_column(place: int, column: dict[int, Any], schema: Any) -> ColumnChunk
 
 def _largest(statistics: dict[int, Any], schema: Any) -> int | None:
     unsigned = schema.converted_type.startswith("UINT")
-    # The order of the older field is that of signed numbers.
+    # The deprecated field compares values as signed numbers, so it is wrong for unsigned ones.
     value = statistics.get(_MAX) or (None if unsigned else statistics.get(_OLD_MAX))
     if schema.converted_type == "DECIMAL" or not value or len(value) != _WIDTHS.get(schema.physical_type):
         return None
     return int.from_bytes(value, "little", signed=not unsigned)
 
 
-def _check_sizes(place: int, sizes: dict[int, Any], schema: Any) -> None:
+def _check_sizes(index: int, sizes: dict[int, Any], schema: Any) -> None:
     if _TEXT_BYTES in sizes and schema.physical_type != "BYTE_ARRAY":
-        raise ValueError(f"size statistics of column {place} with bytes of texts, of which it holds none")
+        raise ValueError(f"size statistics of column {index} with bytes of texts, of which it holds none")
     for field, largest in ((_REPETITIONS, schema.max_repetition_level), (_DEFINITIONS, schema.max_definition_level)):
         if sizes.get(field, 0) not in (0, largest + 1):
-            raise ValueError(f"size statistics of column {place} with {sizes[field]} levels")
+            raise ValueError(f"size statistics of column {index} with {sizes[field]} levels")
 
 
 def _structs(parent: dict[int, Any], field: int) -> list[dict[int, Any]]:

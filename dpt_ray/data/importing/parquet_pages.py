@@ -1,7 +1,7 @@
-"""What the pages of a Parquet file decode to, by their own headers: the footer's sizes are claims.
+"""Check the sizes of a Parquet file's pages by their own headers, since the sizes in the footer may be wrong.
 
-Arrow allocates what a page's header says before it decompresses, and a value may be as large as the largest page.
-So the headers are walked, as Arrow walks them, before Arrow is given the bytes.
+Arrow allocates the size in a page's header before it decompresses the page, and a value may be as large as the largest
+page. So the headers are read here, in the order in which Arrow reads them, before Arrow receives the bytes.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from typing import Any
 from dpt_ray.data.importing.thrift_compact import Fields, Reader, ThriftError
 
 MAX_PAGES = 100_000
-"""Pages of one column in a row group."""
-MOST_COMPRESSED = 8
-"""A page may be larger than the limit if it is at most so many times as large as its compressed bytes."""
+"""Maximum number of pages of a column in a row group."""
+MAX_COMPRESSION = 8
+"""Maximum ratio of uncompressed to compressed bytes of a page that is larger than the limit."""
 
 _PAGE_TYPE, _UNCOMPRESSED, _COMPRESSED, _DATA_HEADER, _DICTIONARY_HEADER, _DATA_HEADER_V2 = 1, 2, 3, 5, 7, 8
 _VALUES, _ENCODING, _ENCODING_V2 = 1, 2, 4
@@ -27,7 +27,7 @@ _DELTA_BYTE_ARRAY = 7
 
 
 class ImplausibleFileError(Exception):
-    """What a file claims or decodes to is implausible for its bytes; the message says so of the file."""
+    """A file claims or decodes to implausibly much for its size. The message completes "the file ..."."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Pages:
     """The pages of a column in a row group.
 
     Attributes:
-        largest: bytes of the largest page, uncompressed. No single value is larger.
-        total: bytes of all pages, uncompressed.
-        has_prefixes: whether texts are stored as the previous one's beginning and an end of their own, so that a page
-            can hold more than its bytes.
-        stop: where the last readable page ends.
+        largest: uncompressed bytes of the largest page. No single value is larger.
+        total: uncompressed bytes of all pages.
+        has_prefixes: whether a page stores texts as shared prefixes and suffixes (DELTA_BYTE_ARRAY), so that its values
+            can be larger than the page.
+        stop: byte offset after the last readable page.
     """
 
     largest: int
@@ -49,49 +49,50 @@ class Pages:
 
 
 def walk_pages(chunk: bytes, num_values: int, column: str, limit: int) -> Pages:
-    """Read the headers of all pages up to the first that cannot be read.
+    """Read the headers of all pages up to the first one that cannot be read.
 
     Args:
         chunk: the column's bytes in a row group.
-        num_values: values in them; Arrow reads no page after the one that completes them.
-        column: its name, for messages.
-        limit: bytes of the largest page, uncompressed, that is not `MOST_COMPRESSED` times its compressed size.
+        num_values: number of values in the chunk. Arrow reads no page after the one that completes them.
+        column: name of the column, for messages.
+        limit: maximum uncompressed bytes of a page, unless they are at most `MAX_COMPRESSION` times its compressed
+            bytes.
 
     Raises:
-        ImplausibleFileError: a page is larger, or there are too many pages.
+        ImplausibleFileError: a page is too large, or there are too many pages.
     """
-    place = values = largest = total = pages = 0
+    offset = values = largest = total = pages = 0
     has_prefixes = False
-    while values < num_values and place < len(chunk):
-        reader = Reader(chunk, _KEPT, place)
+    while values < num_values and offset < len(chunk):
+        reader = Reader(chunk, _KEPT, offset)
         try:
             header = reader.read_struct()
             compressed, uncompressed = header[_COMPRESSED], header[_UNCOMPRESSED]
-            stop = reader.place + compressed
+            stop = reader.offset + compressed
             if min(compressed, uncompressed) < 0 or stop > len(chunk):
                 break
             new_values, encoding = _read_kind(header)
-            if not 0 <= new_values <= num_values:  # decoders reserve memory for as many values as a header claims
+            if not 0 <= new_values <= num_values:  # decoders allocate memory for the number of values in the header
                 break
         except (ThriftError, KeyError, TypeError):
             break
         pages += 1
         if pages > MAX_PAGES:
             raise ImplausibleFileError(f"its column {column!r} has more than {MAX_PAGES:,} pages in one row group")
-        if uncompressed > max(limit, MOST_COMPRESSED * compressed):
+        if uncompressed > max(limit, MAX_COMPRESSION * compressed):
             raise ImplausibleFileError(
                 f"its column {column!r} has a page of {compressed:,} bytes that decompresses to {uncompressed >> 20:,} "
-                f"MiB; above {limit >> 20} MiB, at most {MOST_COMPRESSED} times as much is read"
+                f"MiB; above {limit >> 20} MiB, at most {MAX_COMPRESSION} times as much is read"
             )
         largest, total = max(largest, uncompressed), total + uncompressed
         has_prefixes |= encoding == _DELTA_BYTE_ARRAY
         values += new_values
-        place = stop
-    return Pages(largest, total, has_prefixes, place)
+        offset = stop
+    return Pages(largest, total, has_prefixes, offset)
 
 
 def _read_kind(header: dict[int, Any]) -> tuple[int, int | None]:
-    """Return the rows of a page and their encoding; none for a page that holds other things."""
+    """Return the number of values of a data page and their encoding; (0, None) for other pages."""
     if header[_PAGE_TYPE] == _DATA_PAGE:
         return header[_DATA_HEADER][_VALUES], header[_DATA_HEADER][_ENCODING]
     if header[_PAGE_TYPE] == _DATA_PAGE_V2:

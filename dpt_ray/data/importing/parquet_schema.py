@@ -1,7 +1,7 @@
-"""Which columns of Parquet tables hold images and labels, and what the classes are called.
+"""Find the columns of images and labels in Parquet tables, and the names of the classes.
 
-Each file is read by its own schema. So files may differ in the width of numbers, in the kind of text or bytes, in the
-order of columns and in further ones. They must agree on what their columns mean.
+Each file is read by its own schema. So files may differ in the width of numbers, in the types of texts and bytes, in
+the order of columns and in their other columns. They must agree on the meaning of the columns.
 """
 
 import json
@@ -17,25 +17,25 @@ from dpt_ray.data.importing.parquet_footer import Table
 from dpt_ray.errors import UserError
 
 BYTES = "bytes"
-"""Field of an image's struct, as Hugging Face's `datasets` writes it; the other is `path`."""
+"""Field with the encoded image in the struct that Hugging Face's `datasets` writes; the other field is `path`."""
 LABEL_COLUMN = "label"
 _USUAL_IMAGES = ("image", "img", "images")
 _SHOWN = 80
-"""Characters of a type in a message."""
+"""Maximum number of characters of a type in a message."""
 
 LabelKind = Literal["ids", "fractions", "names", "nothing"]
-"""What a column of labels holds: whole numbers, numbers that must be whole, text, or nulls alone."""
+"""Contents of a label column: integers, floats or decimals that must be whole, texts, or only nulls."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a file's images and labels are.
+    """The columns of a file that are read.
 
     Attributes:
-        image: column of images: binary, or a struct with `bytes`.
-        label: column of class ids or names; None if there is none.
-        kind: what that column holds.
-        label_names: the names that the file's metadata gives its class ids.
+        image: column of images: binary, or a struct with the field `bytes`.
+        label: column of class ids or names; None if the file has none.
+        kind: contents of the label column.
+        label_names: class names in the file's metadata, in the order of its ids; None if there are none.
     """
 
     image: str
@@ -45,12 +45,17 @@ class Columns:
 
 
 def find_columns(tables: Sequence[Table], image: str | None, label: str | None) -> list[Columns]:
-    """Find the columns of each file: those that the user names, or else those that metadata or types show.
+    """Find the columns of each file: those that the settings name, otherwise those that metadata or types identify.
 
-    A file without the column of labels has none. A file without rows decides nothing.
+    A file without the label column is unlabelled. Files without rows are not considered.
+
+    Args:
+        tables: the files.
+        image: `data.image_column`.
+        label: `data.label_column`.
 
     Raises:
-        UserError: a column is absent or of a wrong type, or the choice is not plain.
+        UserError: a column is absent or of a wrong type, or several columns are possible.
     """
     deciding = [table for table in tables if table.rows] or list(tables)
     image = image or _choose(deciding, _image_candidates, "image")
@@ -70,7 +75,7 @@ def find_columns(tables: Sequence[Table], image: str | None, label: str | None) 
 
 
 def label_kind(kind: pa.DataType) -> LabelKind | None:
-    """Return what a column of this type holds if it holds labels; None for other types."""
+    """Return the contents of a label column of a type; None if a column of this type cannot hold labels."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_null(kind):
@@ -108,10 +113,10 @@ def _columns(table: Table, image: str, label: str | None) -> Columns:
 
 
 def _choose(tables: Sequence[Table], candidates: Callable[[Table], list[str]], what: str) -> str | None:
-    """Return the column that all files with candidates have in common; None if no file has any.
+    """Return the candidate column that all files with candidates share; None if no file has a candidate.
 
     Raises:
-        UserError: there are several, or files differ.
+        UserError: the files share several candidates, or none.
     """
     found = [(table, names) for table in tables if (names := candidates(table))]
     if not found:
@@ -143,13 +148,13 @@ def _label_candidates(table: Table) -> list[str]:
 
 
 def _declared(schema: pa.Schema, kind: str) -> list[str]:
-    """Return the columns that the metadata calls an `Image` or a `ClassLabel`."""
+    """Return the columns whose type in the Hugging Face metadata is `kind`: `Image` or `ClassLabel`."""
     features = _features(schema)
     return [name for name, feature in features.items() if feature.get("_type") == kind and name in schema.names]
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """Return what Hugging Face's metadata says of each column; nothing if there is none."""
+    """Return Hugging Face's metadata of each column; empty if the file has none."""
     text = (schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(text)["info"]["features"] if text else {}
@@ -161,7 +166,7 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
 
 
 def _no_image(tables: Sequence[Table]) -> UserError:
-    """Return the error for files of which none has a column of images."""
+    """Return the error for files without a column of images."""
     table = tables[0]
     named = [name for name in _USUAL_IMAGES if table.schema.names.count(name) == 1]
     held = f"has no image column ({list_columns(table.schema.names)})"
@@ -173,15 +178,15 @@ def _no_image(tables: Sequence[Table]) -> UserError:
 def _check_type(
     table: Table, column: str, tables: Sequence[Table], what: str, fits: Callable[[pa.DataType], Any], not_but: str
 ) -> None:
-    """Refuse a file in which a column is absent, there twice or of a type that does not fit.
+    """Refuse a file in which a column is absent, occurs twice or has a wrong type.
 
     Args:
         table: the file.
         column: name of the column.
-        tables: all files; one whose column fits is named beside this one.
-        what: what the column should hold, `image` or `label`.
-        fits: says whether a type does.
-        not_but: what the column does not hold, as the beginning of a complaint.
+        tables: all files. The message names one with a right column.
+        what: what the column should hold: `image` or `label`.
+        fits: whether a type is right.
+        not_but: beginning of the message about a wrong type: what the column does not hold.
     """
 
     def is_good(other: Table) -> bool:
@@ -212,6 +217,6 @@ def _absent(column: str, table: Table, what: str, beside: str = "") -> UserError
 
 
 def short_type(kind: pa.DataType) -> str:
-    """Return a type as it stands in a message."""
+    """Return the name of a type for a message, shortened."""
     text = " ".join(str(kind).split())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

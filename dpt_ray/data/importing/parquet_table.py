@@ -1,4 +1,4 @@
-"""Parquet tables with encoded images in a column, as the Hugging Face hub serves data sets."""
+"""Import Parquet tables with a column of encoded images, the form of data sets on the Hugging Face hub."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from dpt_ray.data.importing.classes import ClassList
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.image_files import hash_listing, unread
 from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, ranges
-from dpt_ray.data.importing.parquet_file import Leaf, ParquetFile, image_leaf, open_parquet, rows_together, text_leaf
+from dpt_ray.data.importing.parquet_file import Leaf, ParquetFile, image_leaf, open_parquet, rows_per_batch, text_leaf
 from dpt_ray.data.importing.parquet_files import ENDING, list_parquet
 from dpt_ray.data.importing.parquet_footer import DAMAGE, read_footers, unreadable
 from dpt_ray.data.importing.parquet_labels import LabelMap, join_classes
@@ -25,35 +25,39 @@ from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.text import printable
 
-_ROWS_TOGETHER = 64
-"""Rows that a worker decodes at the same time; fewer where they may be large."""
-_FREE_BYTES = 256 << 20
-_MOST_REPEATED = 1000
-"""The images of a row group have at most so many times its bytes, if they have more than `_FREE_BYTES`."""
+_BATCH_ROWS = 64
+"""Maximum number of rows of a batch; fewer if they may be large."""
+_UNCHECKED_BYTES = 256 << 20
+"""Maximum decoded bytes of a row group whose ratio of decoded to stored bytes is not checked."""
+_MAX_EXPANSION = 1000
+"""Maximum ratio of decoded to stored bytes of a larger row group. Dictionary pages can repeat one image many times."""
 _PATH = "path"
 
 Groups = Sequence[int]
-"""Rows of each row group of a file."""
+"""Number of rows of each row group of a file."""
 
 
 @dataclass(frozen=True)
 class ParquetTables(ImageSet):
-    """The rows of some files."""
+    """The rows of Parquet files.
+
+    Attributes:
+        files: name and row groups of each file, and the index of its form in `forms`.
+        forms: how to read a file: the columns `image` and `label`, and under `ids` its label map.
+        classes: number of valid class ids in the files without a label map; None if it is unknown.
+    """
 
     kind: ClassVar[str] = "parquet"
     files: tuple[tuple[str, Groups, int], ...]
-    """Name and row groups of each file, and the place of its form in `forms`."""
     forms: list[dict[str, Any]]
-    """How to read a file: the columns `image` and `label`, and under `ids` its label map."""
     classes: int | None
-    """Number of the class ids that are valid where a label map is None; None if nobody says so."""
 
     def reader_settings(self) -> dict[str, Any]:
         """Return what `read_parquet` needs."""
         return {"location": self.location, "forms": self.forms, "classes": self.classes}
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
-        """Return ranges of rows, none across two files, with the row groups that they touch."""
+        """Return ranges of rows with the row groups that hold them. No range spans two files."""
         recipes: list[Recipe] = []
         for name, groups, form in self.files:
             ends = list(accumulate(groups))
@@ -64,13 +68,13 @@ class ParquetTables(ImageSet):
 
 
 def _touched(groups: Groups, ends: list[int], start: int, stop: int) -> dict[str, Any]:
-    """Return the row groups that hold some of the rows [start, stop), and the first group's first row.
+    """Return the row groups that hold rows of [start, stop), and the index of the first group's first row.
 
     Args:
-        groups: rows of each row group.
-        ends: the row after the last one of each row group.
-        start: the first row.
-        stop: the row after the last one.
+        groups: number of rows of each row group.
+        ends: index of the row after each row group.
+        start: index of the first row.
+        stop: index of the row after the last one.
     """
     first, last = bisect_right(ends, start), bisect_left(ends, stop)
     touched = [number for number in range(first, last + 1) if groups[number]]
@@ -85,18 +89,19 @@ def describe_parquet(
     num_classes: int | None = None,
     split: Split = "train",
 ) -> ParquetTables:
-    """Read the footers of the tables, and their labels where these are names, fractions or large numbers.
+    """Read the footers of the tables, and their labels if these are names, fractions or large numbers.
 
     Args:
         location: URL of a file, a folder or a pattern.
-        image_column: column of images; found if not given.
-        label_column: column of labels; found if not given.
-        known: the list that class ids come from, if there is one.
+        image_column: column of images; None to find it by metadata and types.
+        label_column: column of labels; None to find it by metadata and name.
+        known: the classes in the order of their ids; None to derive them from the tables.
         num_classes: `data.num_classes`.
-        split: what the images are for.
+        split: split of the images.
 
     Raises:
-        UserError: no readable table, no image column, files that contradict each other, or a class that `known` lacks.
+        UserError: no table is readable, there is no image column, the files contradict each other, or `known` lacks a
+            class.
     """
     folder, listed = list_parquet(location)
     tables, refused = read_footers(listed)
@@ -122,7 +127,7 @@ def describe_parquet(
 
 
 def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
-    """Yield the images of a range of rows; what cannot be read of the file is listed as one entry."""
+    """Yield the images of a range of rows, and one entry for the rows of the file that cannot be read."""
     url = stores.join(settings["location"], recipe["file"])
     form = settings["forms"][recipe["form"]]
     stem = escape_stem(recipe["file"][: -len(ENDING)])
@@ -150,27 +155,27 @@ def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage 
 
 
 def _read_batches(file: ParquetFile, groups: list[int], form: dict[str, Any]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of some row groups, as many at a time as take little memory.
+    """Yield the rows of some row groups in batches of bounded memory.
 
     Raises:
-        ImplausibleFileError: a page, or the images of a row group together, are far larger than the bytes they are in.
+        ImplausibleFileError: a page or a row group decodes to far more than its stored bytes.
     """
     leaves = _leaves(file.schema, form)
     for group in groups:
         chunks = file.load(group, leaves)
         size, decoded = sum(chunk.compressed for chunk in chunks), 0
-        for batch in file.batches(group, leaves, rows_together(chunks, _ROWS_TOGETHER)):
+        for batch in file.batches(group, leaves, rows_per_batch(chunks, _BATCH_ROWS)):
             decoded += batch.nbytes
-            if decoded > max(_FREE_BYTES, _MOST_REPEATED * size):
+            if decoded > max(_UNCHECKED_BYTES, _MAX_EXPANSION * size):
                 raise ImplausibleFileError(
                     f"{size:,} bytes of a row group decode to more than {decoded >> 20:,} MiB; "
-                    f"above {_FREE_BYTES >> 20} MiB, at most {_MOST_REPEATED:,} times as much is read"
+                    f"above {_UNCHECKED_BYTES >> 20} MiB, at most {_MAX_EXPANSION:,} times as much is read"
                 )
             yield batch
 
 
 def _leaves(schema: pa.Schema, form: dict[str, Any]) -> list[Leaf]:
-    """Return the columns that are read: of an image's struct, nothing but its bytes and its path."""
+    """Return the leaf columns to read. Of the struct of an image these are only its bytes and its path."""
     image, kind = form["image"], schema.field(form["image"]).type
     leaves = [image_leaf(image)]
     if pa.types.is_struct(kind):
@@ -203,10 +208,10 @@ def _raw_image(url: str, key: str, image: Any, label: Any, ids: LabelMap, classe
 
 
 def _class_id(label: Any, ids: LabelMap, classes: int | None) -> int | None:
-    """Return the class id of a label; None if the image has none.
+    """Return the class id of a label; None if the image is unlabelled.
 
     Raises:
-        ValueError: it is no class id.
+        ValueError: the label is not a class id.
     """
     if label is None or label != label:  # NaN, as pandas writes a missing number, differs from itself
         return None

@@ -1,4 +1,4 @@
-"""Why no path of a list is that of a file below a folder: one cause and its remedy, instead of a complaint a path."""
+"""Find one cause why no path of a list names a file below a folder, instead of an error for each path."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
@@ -6,26 +6,26 @@ from typing import NamedTuple
 from dpt_ray.data.shards.listed_paths import plain_path
 from dpt_ray.data.storage import stores
 
-_TRIED = 1000
-"""Paths of the list that are looked at."""
+_MAX_TRIED = 1000
+"""Maximum number of paths of the list that are examined."""
 
 
 class Misplaced(NamedTuple):
-    """What is wrong with the paths of a list, and what to do."""
+    """The common mistake in the paths of a list, and its fix."""
 
     what: str
     fix: str
 
 
 def why_none_fits(listed: Sequence[str], files: Collection[str], location: str) -> Misplaced | None:
-    """Return what explains that none of the listed paths is a file; None if nothing does but that they are absent.
+    """Return the mistake because of which no listed path names a file; None if the files are just absent.
 
     Args:
-        listed: the paths, as they are written.
+        listed: the paths as they are written.
         files: the paths below the folder.
         location: URL of the folder.
     """
-    tried = [(text, plain_path(text)) for text in listed[:_TRIED]]
+    tried = [(text, plain_path(text)) for text in listed[:_MAX_TRIED]]
     return (
         _too_long(tried, files, location)
         or _too_short(tried, files, location)
@@ -35,7 +35,7 @@ def why_none_fits(listed: Sequence[str], files: Collection[str], location: str) 
 
 
 def _too_long(tried: Iterable[tuple[str, str]], files: Collection[str], location: str) -> Misplaced | None:
-    """Look for paths that begin with something that the folder does not hold."""
+    """Find paths with leading folders that do not exist below the folder."""
     for text, path in tried:
         parts = path.split("/")
         for length in range(1, len(parts)):
@@ -50,7 +50,7 @@ def _too_long(tried: Iterable[tuple[str, str]], files: Collection[str], location
 
 
 def _too_short(tried: Iterable[tuple[str, str]], files: Collection[str], location: str) -> Misplaced | None:
-    """Look for paths that lack the folders before them."""
+    """Find paths that lack their leading folders."""
     by_last: dict[str, list[str]] = {}
     for name in files:
         by_last.setdefault(name.rpartition("/")[2], []).append(name)
@@ -66,7 +66,7 @@ def _too_short(tried: Iterable[tuple[str, str]], files: Collection[str], locatio
 
 
 def _spelled_otherwise(tried: Iterable[tuple[str, str]], files: Collection[str]) -> Misplaced | None:
-    """Look for paths without the file's extension, with another one, or in another case."""
+    """Find paths with a missing or wrong extension, or in another case."""
     without_extension = {name.rpartition(".")[0]: name for name in files}
     folded = {name.casefold(): name for name in files}
     for text, path in tried:
@@ -77,7 +77,8 @@ def _spelled_otherwise(tried: Iterable[tuple[str, str]], files: Collection[str])
             )
         if name := folded.get(path.casefold()):
             return Misplaced(
-                f"names files such as {text!r}; the file is called {name!r}", "write capital and small letters alike"
+                f"names files such as {text!r}; the file is called {name!r}",
+                "write the names with the same upper and lower case",
             )
         if name := without_extension.get(path.rpartition(".")[0]):
             return Misplaced(
@@ -87,7 +88,7 @@ def _spelled_otherwise(tried: Iterable[tuple[str, str]], files: Collection[str])
 
 
 def _elsewhere(tried: Iterable[tuple[str, str]], location: str) -> Misplaced | None:
-    """Look for paths that lie outside the folder whatever is in it."""
+    """Find absolute paths, URLs and paths that leave the folder."""
     for text, path in tried:
         if path.startswith(("/", "../")) or "://" in path:
             return Misplaced(

@@ -1,4 +1,4 @@
-"""From an image as its source gives it to the sample that a shard holds."""
+"""Turn an image of a source into a sample of a shard: check it, and crop it if a size is set."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,13 @@ from dpt_ray.data.shards.skipped import Skipped
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sample, with its class id and the width and height that its image came in."""
+    """A sample of a shard.
+
+    Attributes:
+        sample: its key and files.
+        label: class id; None if it is unlabelled.
+        size: width and height of the source image, in pixels.
+    """
 
     sample: Sample
     label: int | None
@@ -26,31 +32,31 @@ class Prepared:
 def prepare(
     raw: RawImage, size: int | None, max_pixels: int, white: int | None = None, levels: Levels | None = None
 ) -> Prepared | Skipped:
-    """Check that an image can be read, and bring it to `size`.
+    """Check that an image can be decoded, and crop it to `size`.
 
-    An image stays as it is, byte for byte, if no size is asked for or if it has that size, 8 bits, grey or RGB,
-    upright and opaque. Every other one is centre-cropped and stored as PNG without loss; grey stays grey.
+    The encoded bytes are kept if `size` is None, or if the image has that size, is upright and opaque, and has 8 bits
+    in grey or RGB. Any other image is centre-cropped and stored as PNG, which is lossless. Grey stays grey.
 
     Args:
         raw: the image.
-        size: height and width in pixels that are asked for.
-        max_pixels: an image with more is refused.
-        white: the white level of images of more than 8 bits whose files state none.
-        levels: counts those, where they are brought to 8 bits here.
+        size: height and width in pixels; None to keep the size.
+        max_pixels: maximum number of pixels of the source image.
+        white: white level of images of more than 8 bits whose files do not state one.
+        levels: counts the largest values of such images if they are converted to 8 bits here.
 
     Returns:
-        The sample, or what is wrong with the image.
+        The sample, or the reason why the image is unusable.
     """
     try:
         if not len(raw.data):
             raise RefusedImageError("is empty")
         data = encode_png(raw.data) if isinstance(raw.data, np.ndarray) else raw.data
-        noted = levels if size is not None else None
-        picture = read_picture(data, channels=3, max_pixels=max_pixels, white=white, levels=noted)
+        counted = levels if size is not None else None
+        picture = read_picture(data, channels=3, max_pixels=max_pixels, white=white, levels=counted)
         extension = fitting_extension(picture.format, raw.extension)
         if size is not None and not (picture.is_plain and picture.pixels.size == (size, size)):
             data, extension = encode_png(_cropped(picture, size, max_pixels)), "png"
-    except Exception as error:  # whatever a decoder raises is this image's complaint
+    except Exception as error:  # decoders raise many types of errors for damaged data
         return raw.refuse(complaint(error))
     files = {extension: data}
     if raw.label is not None:
@@ -59,7 +65,7 @@ def prepare(
 
 
 def _cropped(picture: Picture, size: int, max_pixels: int) -> np.ndarray:
-    """Return the centre, uint8 (C, size, size)."""
+    """Return the centre crop, uint8 (C, size, size)."""
     # The three channels of a grey image are equal, so nothing is lost.
     image = picture.pixels.convert("L") if picture.is_grey else picture.pixels
     try:

@@ -1,4 +1,4 @@
-"""Training and test data that are one place, or share files: every image of them would be tested on after training."""
+"""Refuse splits that share a location or files: a network would be tested on images that it was trained on."""
 
 import os
 import posixpath
@@ -21,26 +21,29 @@ _FIX = "give images as data.test that are not among those of data.train"
 
 
 def refuse_same_place(data: DataConfig, kind: str) -> None:
-    """Refuse `data.train` and `data.test` that are one place, or stand for some of the same files.
+    """Refuse `data.train` and `data.test` that are the same location, or name common files.
 
-    CIFAR-10 keeps both splits in one folder, and one folder may have a table of labels for each split.
+    Two cases are allowed: CIFAR-10 has both splits in one folder, and one folder may have a table of labels for each
+    split.
 
     Args:
-        data: says where both are.
-        kind: what the test data is.
+        data: the settings of the data.
+        kind: format of the test data.
 
     Raises:
-        UserError: they are.
+        UserError: the locations are the same, or share a file.
     """
     train, test = (stores.absolute_url(place or "").rstrip("/") or "/" for place in (data.train, data.test))
     if kind == Cifar10.kind:
         return
     if kind == CsvTable.kind:
         tables = [stores.absolute_url(table or "") for table in (data.train_labels, data.test_labels)]
-        if real_place(train) == real_place(test) and real_place(tables[0]) == real_place(tables[1]):
+        if canonical_location(train) == canonical_location(test) and canonical_location(
+            tables[0]
+        ) == canonical_location(tables[1]):
             raise _same(train, test, f"are the same images, those that {tables[0]} lists")
         return
-    if real_place(train) == real_place(test):
+    if canonical_location(train) == canonical_location(test):
         raise _same(train, test, "are the same place")
     folders, names = zip(*map(_files_meant, (train, test)), strict=True)
     if folders[0] == folders[1] and (common := sorted(set(names[0]) & set(names[1]))):
@@ -54,21 +57,23 @@ def _same(train: str, test: str, what: str) -> UserError:
 
 def are_nested(data: DataConfig) -> bool:
     """Whether one of `data.train` and `data.test` lies below the other."""
-    train, test = (real_place(stores.absolute_url(place or "")).rstrip("/") + "/" for place in (data.train, data.test))
+    train, test = (
+        canonical_location(stores.absolute_url(place or "")).rstrip("/") + "/" for place in (data.train, data.test)
+    )
     return train != test and (train.startswith(test) or test.startswith(train))
 
 
 def refuse_nested(train: ImageSet, test: ImageSet) -> None:
-    """Refuse image files of one split in a folder below which all images are of the other.
+    """Refuse splits of image files where the files of one lie in the folder of the other and belong to both.
 
     Raises:
-        UserError: there is such a file.
+        UserError: a file belongs to both splits.
     """
     if not (isinstance(train, FileSet) and isinstance(test, FileSet)) or CsvTable.kind in (train.kind, test.kind):
         return
     for outer, inner in ((train, test), (test, train)):
-        above = real_place(outer.location).rstrip("/") + "/"
-        below = real_place(inner.location)
+        above = canonical_location(outer.location).rstrip("/") + "/"
+        below = canonical_location(inner.location)
         if below.startswith(above):
             part = below.removeprefix(above) + "/"
             shared = next((file.name for file in outer.files if file.name.startswith(part)), None)
@@ -76,8 +81,8 @@ def refuse_nested(train: ImageSet, test: ImageSet) -> None:
                 raise _same(train.location, test.location, f"share the file {printable(shared)}")
 
 
-def real_place(url: str) -> str:
-    """Return one name for all URLs of a place: without links, `.`, `..` and doubled or trailing slashes.
+def canonical_location(url: str) -> str:
+    """Return the canonical URL of a location: without links, `.`, `..` and doubled or trailing slashes.
 
     The last part of a local URL may be a pattern.
     """
@@ -90,9 +95,9 @@ def real_place(url: str) -> str:
 
 
 def _files_meant(location: str) -> tuple[str, Sequence[str]]:
-    """Return the real place of the folder, and names of the shards or tables, that a location stands for."""
+    """Return the canonical URL of the folder, and the names of the shards or tables, that a location names."""
     folder, last = split_location(location)
     named = match_files(location) if is_pattern(last) or any(kind.has_name(last) for kind in (SHARDS, PARQUET)) else []
     files = named or list_files(location)
     names = [file["name"] for file in files if any(kind.has_name(file["name"]) for kind in (SHARDS, PARQUET))]
-    return real_place(folder if named else location), names
+    return canonical_location(folder if named else location), names

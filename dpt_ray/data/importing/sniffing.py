@@ -1,4 +1,4 @@
-"""Images among files whose names are not those of images: found by how the files begin."""
+"""Find images among files without the name of an image, by their first bytes."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.text import printable
 
-_TOGETHER = 32
-"""Files that are looked into at the same time; each costs a request where the store is far."""
-TRIED_OF_AN_ENDING = 2000
-"""Files of one name ending that are looked into first; all others follow if one of them is an image."""
+_CONCURRENT_READS = 32
+"""Concurrent reads. They hide the latency of object stores, where each file is a request."""
+TRIED_PER_EXTENSION = 2000
+"""Number of files of one extension that are read first. The others are read only if one of these is an image."""
 
 NOT_BY_CONTENT = "is not an image by its content"
 
@@ -31,16 +31,16 @@ _PICTURES = {
     "heic", "heif", "hif", "avci", "jxl", "ico", "psd", "psb", "svg", "svgz", "dng", "cr2", "cr3", "nef", "arw", "orf",
     "raf", "rw2", "exr", "hdr", "dcm", "dds", "xcf", "eps", "icns", "wmf", "emf", "xbm", "xpm", "fits", "pfm",
 }  # fmt: skip
-"""Endings of image formats that are not decoded; such a file is missed even where its content is none of them."""
+"""Extensions of image formats that are not decoded. Such a file is reported even if its content is unknown."""
 
 
 class Sniffed(NamedTuple):
-    """What files turned out to be.
+    """Files by their content.
 
     Attributes:
-        images: can be decoded, as far as their beginning tells.
-        refused: images that cannot, and files that cannot be read.
-        ignored: files that are no images.
+        images: images in a format that is decoded.
+        refused: images in other formats, and files that cannot be read.
+        ignored: files that are not images.
     """
 
     images: list[FileEntry]
@@ -49,7 +49,7 @@ class Sniffed(NamedTuple):
 
 
 def sniff_files(entries: Sequence[FileEntry]) -> Sniffed:
-    """Look into files.
+    """Identify files by their first bytes.
 
     Raises:
         StoreFailureError: the store does not answer.
@@ -58,10 +58,10 @@ def sniff_files(entries: Sequence[FileEntry]) -> Sniffed:
     for entry in entries:
         endings[extension(entry["name"])].append(entry)
     found = Sniffed([], [], [])
-    with ThreadPoolExecutor(_TOGETHER) as pool:
+    with ThreadPoolExecutor(_CONCURRENT_READS) as pool:
         for ending, members in endings.items():
-            step = -(-len(members) // TRIED_OF_AN_ENDING)
-            tried = members[::step]  # from all over, so that one folder does not speak for all
+            step = -(-len(members) // TRIED_PER_EXTENSION)
+            tried = members[::step]  # evenly spread, so that one folder does not decide for all
             rest = [entry for place, entry in enumerate(members) if place % step]
             heads = list(pool.map(_read_head, tried))
             if any(isinstance(head, bytes) and sniff(head) for head in heads):
@@ -86,7 +86,7 @@ def _read_head(entry: FileEntry) -> bytes | UserError:
 
 
 def _sort(entry: FileEntry, head: bytes | UserError, found: Sniffed) -> None:
-    """Add a file to the list that its beginning, or what kept it from being read, decides."""
+    """Add a file to the list that its first bytes, or the error of reading them, determine."""
     if isinstance(head, UserError):
         found.refused.append(Skipped(printable(entry["url"]), None, head.what))
         return
@@ -105,7 +105,7 @@ def _sort(entry: FileEntry, head: bytes | UserError, found: Sniffed) -> None:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a text; its last character may be cut."""
+    """Whether the first bytes of a file are UTF-8 text. The last character may be incomplete."""
     if b"\0" in head:
         return False
     try:

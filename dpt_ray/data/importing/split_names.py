@@ -1,7 +1,7 @@
-"""Splits in names: which part of a data set a file or folder says that it is, as in `seg_train` or `Testing2017`.
+"""Read the split of a data set from the name of a file or folder, such as `seg_train` or `Testing2017`.
 
-A word of a split in a name is no proof: `train`, `freight_train` and `test_tube` are classes, too. Two names count as
-splits of one data set where they name different splits and agree in everything else, as `seg_train` and `seg_test` do.
+The word alone proves nothing: `train`, `freight_train` and `test_tube` may be classes. Two names are splits of one data
+set if they name different splits and are otherwise equal, as `seg_train` and `seg_test` are.
 """
 
 import re
@@ -27,7 +27,7 @@ _SPELLINGS = {
 }
 _SPLITS = {spelling: split for split, spellings in _SPELLINGS.items() for spelling in spellings}
 _SHORT = {"tr": "train", "ts": "test", "te": "test", "vl": "val"}
-"""Splits as in `imagesTr`; they need a word of `_ITEMS` in the same name."""
+"""Short forms, as in `imagesTr`. They count only beside a word of `_ITEMS` in the same name."""
 _ITEMS = {
     "data", "dataset", "images", "image", "imgs", "img", "labels", "label", "pictures", "picture", "pics", "photos",
     "samples", "sample", "examples", "frames", "annotations", "masks",
@@ -37,7 +37,7 @@ _GENERIC = _ITEMS | {
     "file", "files", "folder", "dir", "of", "the", "full", "all", "new", "final", "raw", "original", "orig",
     "cropped", "resized", "jpg", "jpeg", "jpegs", "png", "pngs", "parquet", "tar", "snappy",
 }  # fmt: skip
-"""Words that say nothing of what a split belongs to."""
+"""Words that do not identify the data set of a split."""
 
 
 def _alternatives(words: Iterable[str]) -> str:
@@ -45,9 +45,10 @@ def _alternatives(words: Iterable[str]) -> str:
 
 
 _PADDING = rf"(?:{_alternatives(word for word in _GENERIC - {'dataset'} if len(word) > 2)}|\d)*"
-# No text matches the padding in two ways ("dataset" is "data" and "set"): otherwise matching could take for ever.
+# The padding matches each text in only one way ("dataset" is excluded because "data" and "set" are words). With several
+# ways, backtracking could take exponential time.
 _JOINED = re.compile(rf"{_PADDING}({_alternatives(_SPLITS)}){_PADDING}")
-"""A split's name with generic words around it and no separators, as in `trainset`."""
+"""The word of a split between generic words without separators, as in `trainset`."""
 _SHORT_JOINED = re.compile(rf"(?:{_alternatives(_ITEMS)})({_alternatives(_SHORT)})\d*")
 _ENDING = re.compile(rf"(.{{2,}}?)({_alternatives(s for s in _SPLITS if len(s) > 2)})")
 _NUMBER = re.compile(r"v?\d+(?:[kmp]|px)?|\d+x\d+|(?=[a-f]*\d)[0-9a-f]{6,}")
@@ -55,19 +56,19 @@ _NUMBER = re.compile(r"v?\d+(?:[kmp]|px)?|\d+x\d+|(?=[a-f]*\d)[0-9a-f]{6,}")
 _HUMPS = re.compile(
     r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)", re.ASCII
 )
-"""Places within `TrainSet2017` where a word begins."""
+"""Positions at which a word begins within a name such as `TrainSet2017`."""
 _HELD_OUT = re.compile(r"(?<![^\W_])(hold|held)[\W_]+out(?![^\W_])", re.IGNORECASE)
 _UNLABELLED = re.compile(r"(?<![^\W_])un[\W_]+(labell?ed)(?![^\W_])", re.IGNORECASE)
 
 
 class SplitName(NamedTuple):
-    """A name that names a split.
+    """The split that a name contains.
 
     Attributes:
-        split: which one, in one spelling; of a name with several they are joined by `+`.
-        word: how the name spells it.
-        rest: the name's other words, without generic ones and numbers.
-        certain: whether the word stands by itself; it does not in `mnisttrain`, nor in `constrain`.
+        split: the split in its canonical spelling; several are joined by `+`.
+        word: the word of the split as the name spells it.
+        rest: the other words of the name, without generic words and numbers.
+        certain: whether the split is a word of its own. It is not in `mnisttrain`, nor in `constrain`.
     """
 
     split: str
@@ -77,7 +78,7 @@ class SplitName(NamedTuple):
 
 
 def read_split_name(name: str) -> SplitName | None:
-    """Return the split that a file's or folder's name names; None if it names none."""
+    """Return the split that the name of a file or folder contains; None if it contains none."""
     name = unicodedata.normalize("NFKC", name)
     name = _UNLABELLED.sub(r"un\1", _HELD_OUT.sub(r"\1out", name))
     words = [word for chunk in re.findall(r"[^\W_]+", name) for word in _words(chunk)]
@@ -96,7 +97,7 @@ def read_split_name(name: str) -> SplitName | None:
 
 
 def _words(chunk: str) -> list[str]:
-    """Return the words of a part of a name that has no separators, in lower case and without numbers."""
+    """Return the words of a part of a name without separators, in lower case and without numbers."""
     lower = chunk.casefold()
     if _NUMBER.fullmatch(lower):
         return []
@@ -109,21 +110,21 @@ def _words(chunk: str) -> list[str]:
 
 
 Splits = dict[str, list[str]]
-"""Each split's names, sorted."""
+"""The sorted names of each split."""
 
 
 def splits_of_folders(names: Collection[str]) -> Splits:
-    """Return the splits that folders are, if they are of several; no splits otherwise.
+    """Return the splits of folders by their names; empty unless there are several splits.
 
-    Folders may be classes, so names of different splits must agree in everything but the split.
+    Folders may be classes, so the names of different splits must be equal except for the split.
     """
     return _several(names, certain_is_enough=False)
 
 
 def splits_of_files(names: Collection[str]) -> Splits:
-    """Return the splits that files of images are, if they are of several; no splits otherwise.
+    """Return the splits of shards or tables by their names; empty unless there are several splits.
 
-    Such files are no classes, so every name with the word of a split counts.
+    Such files are not classes, so every name that contains a split counts.
     """
     return _several(names, certain_is_enough=True)
 
@@ -144,6 +145,6 @@ def _several(names: Collection[str], certain_is_enough: bool) -> Splits:
 
 
 def is_bare_split(name: str) -> bool:
-    """Whether a name says nothing but that it is a split, as `train`, `Test_Images` or `val2017` do."""
+    """Whether a name contains only a split and generic words, such as `train`, `Test_Images` or `val2017`."""
     read = read_split_name(name)
     return read is not None and read.certain and not read.rest

@@ -1,6 +1,6 @@
-"""Text files that people write: tables, lists of classes, lists of images.
+"""Read text files of the user: tables, lists of classes, lists of images.
 
-Read line by line, in ranges, so that memory does not grow with the file.
+They are read in ranges and yielded line by line, so that memory does not grow with the file.
 """
 
 import codecs
@@ -12,11 +12,11 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 MAX_LINE = 1 << 20
-"""Characters of the longest line that is read."""
+"""Maximum number of characters of a line."""
 _RANGE_BYTES = 4 << 20
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, since its mark begins with that of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -25,14 +25,14 @@ _SAVE = "save it as UTF-8 text"
 
 
 def read_lines(url: str, kind: str) -> Iterator[str]:
-    r"""Yield the lines of a text file, each with its end (`\n`, `\r\n` or `\r`), without a byte-order mark.
+    r"""Yield the lines of a text file, each with its line break (`\n`, `\r\n` or `\r`), without a byte-order mark.
 
     Args:
-        url: the file: UTF-8, or UTF-16 or UTF-32 with a byte-order mark.
-        kind: what it should be, for messages, such as `CSV table`.
+        url: URL of the file: UTF-8, or UTF-16 or UTF-32 with a byte-order mark.
+        kind: noun for the expected file in messages, such as `CSV table`.
 
     Raises:
-        UserError: it does not exist, is no plain file or no text, or has a line longer than `MAX_LINE`.
+        UserError: the file does not exist, is not a regular file, is not text, or has a line longer than `MAX_LINE`.
     """
     number, rest = 0, ""
     for text in _decoded(url, kind):
@@ -47,7 +47,7 @@ def read_lines(url: str, kind: str) -> Iterator[str]:
 
 
 def _decoded(url: str, kind: str) -> Iterator[str]:
-    """Yield the text of a file, piece by piece."""
+    """Yield the decoded text of a file, range by range."""
     decoder, encoding, lines, place, last = None, "", 0, 0, False
     while not last:
         data = stores.read_range(url, place, place + _RANGE_BYTES)
@@ -71,9 +71,9 @@ def _decoded(url: str, kind: str) -> Iterator[str]:
 
 
 def _split(text: str) -> tuple[list[str], str]:
-    r"""Return the complete lines of a text and the beginning of the next one.
+    r"""Return the complete lines of a text and the beginning of the next line.
 
-    A line that ends in `\r` may not be complete yet, as `\n` may follow.
+    A last line that ends in `\r` counts as incomplete, since `\n` may follow.
     """
     lines = list(io.StringIO(text, newline=""))
     rest = lines.pop() if lines and not lines[-1].endswith("\n") else ""

@@ -1,4 +1,4 @@
-"""Thrift's compact protocol, as far as checks of Parquet files need it: numbers, lengths of lists, inner structs.
+"""Read the parts of Thrift's compact protocol that Parquet metadata uses.
 
 Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
@@ -7,40 +7,40 @@ from collections.abc import Mapping
 from typing import Any
 
 Fields = Mapping[int, "Fields"]
-"""Ids of fields, each with those that are kept of its structs."""
+"""Ids of the fields to return, each with the fields to return of the structs in it."""
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _NUMBERS = (_I16, _I32, _I64)
 _MAX_DEPTH = 32
-"""Structs and lists inside one another; Parquet's own go to 8."""
+"""Maximum nesting of structs and lists; that of Parquet is 8."""
 
 
 class ThriftError(ValueError):
-    """Bytes that are no struct of the compact protocol, or one that is deeper or larger than any of Parquet's."""
+    """The bytes are not a struct of the compact protocol, or one that is nested deeper or larger than in Parquet."""
 
 
 class Reader:
-    """Reads structs out of bytes, one after another.
+    """Read consecutive structs from bytes.
 
     Args:
         data: the bytes.
-        kept: fields that are returned. The others are read all the same.
-        place: where the first struct begins.
-        max_elements: structs that may be read, and texts that may be returned, those in lists included.
+        kept: fields to return. Other fields are checked and dropped.
+        offset: byte offset of the first struct.
+        max_elements: maximum number of structs read and texts returned, including those in lists.
     """
 
-    def __init__(self, data: bytes, kept: Fields, place: int = 0, max_elements: int = 1 << 20):
-        self.place, self.elements = place, 0
+    def __init__(self, data: bytes, kept: Fields, offset: int = 0, max_elements: int = 1 << 20):
+        self.offset, self.elements = offset, 0
         self._data, self._max_elements, self._kept = data, max_elements, kept
 
     def read_struct(self) -> dict[int, Any]:
-        """Return kept fields by id: int for a number, bytes for a text, dict for a struct, list for a list of such.
+        """Return kept fields by id: int for a number, bytes for a text, dict for a struct, list for a list of those.
 
-        Of a list of numbers its length is returned. Truth values, maps and floating-point numbers are passed over.
+        For a list of numbers its length is returned. Booleans, maps and floating-point numbers are dropped.
 
         Raises:
-            ThriftError: the bytes end before the struct, are none, or have a field twice. Generated readers merge
-                such fields, and writers write none.
+            ThriftError: the bytes end within the struct, are not a struct, or repeat a field. No writer repeats a
+                field, and generated readers would merge the two.
         """
         return self._struct(self._kept, 0)
 
@@ -63,7 +63,7 @@ class Reader:
         return fields
 
     def _value(self, kind: int, kept: Fields | None, depth: int) -> Any:
-        """Read a value, and return it as a field has it; without `kept` it may be dropped."""
+        """Read a value and return it as `read_struct` does; None if it is dropped, as it may be without `kept`."""
         if kind in _NUMBERS:
             return self._signed()
         if kind == _STRUCT:
@@ -76,7 +76,7 @@ class Reader:
             self._map(depth)
         elif kind == _DOUBLE:
             self._skip(8)
-        elif kind in (_TRUE, _FALSE, _BYTE):  # in lists and maps, truth values take a byte
+        elif kind in (_TRUE, _FALSE, _BYTE):  # in lists and maps, a boolean takes a byte
             self._skip(1)
         else:
             raise ThriftError("holds a value of no known type")
@@ -88,7 +88,7 @@ class Reader:
         if kept is None:
             return None
         self._count()
-        return self._data[self.place - size : self.place]
+        return self._data[self.offset - size : self.offset]
 
     def _list(self, kept: Fields | None, depth: int) -> int | list[Any]:
         header = self._byte()
@@ -117,19 +117,19 @@ class Reader:
     def _check_deeper(self, depth: int, size: int) -> None:
         if depth >= _MAX_DEPTH:
             raise ThriftError("lists are nested too deeply")
-        if size > len(self._data) - self.place:  # every element takes a byte at least
+        if size > len(self._data) - self.offset:  # every element takes at least one byte
             raise ThriftError("a list is longer than the bytes")
 
     def _byte(self) -> int:
-        if self.place >= len(self._data):
+        if self.offset >= len(self._data):
             raise ThriftError("the bytes end inside a struct")
-        self.place += 1
-        return self._data[self.place - 1]
+        self.offset += 1
+        return self._data[self.offset - 1]
 
     def _skip(self, size: int) -> None:
-        if size > len(self._data) - self.place:
+        if size > len(self._data) - self.offset:
             raise ThriftError("the bytes end inside a struct")
-        self.place += size
+        self.offset += size
 
     def _unsigned(self) -> int:
         value = self._byte()

@@ -1,4 +1,4 @@
-"""Folders as people keep data in them: on a local disk, links to files and folders count as what they lead to."""
+"""List folders of data. On a local disk, links are followed."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -11,21 +11,21 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 FileEntry = dict[str, Any]
-"""A file as `stores.list_tree` lists it, or something else with a name.
+"""A file as `stores.list_tree` lists it, with two optional keys.
 
-`broken` is true for a link that leads nowhere. `special` names what else cannot be opened, as `stores.special_file`
-does. A name that ends with a slash is a folder into which nobody looked, because of its name."""
+`broken` is true for a link whose target does not exist. `special` names another kind of entry that cannot be opened, as
+`stores.special_file` does. A name that ends with a slash is a folder that was not searched because of its name."""
 
 BROKEN = "is a link to a file that does not exist"
 
 
 def list_tree(url: str) -> list[FileEntry]:
-    """Return all files below a folder, in any depth, sorted by name, which is the path below it.
+    """Return all files below a folder, at any depth, sorted by name. The name is the path below the folder.
 
-    A folder of litter (`why_folder_passed_over`) is one entry, and its files are none.
+    A folder without data (`why_folder_passed_over`) is a single entry, and its files are left out.
 
     Raises:
-        UserError: a folder may not be listed.
+        UserError: a folder cannot be listed.
     """
     filesystem, path = stores.filesystem(url)
     if not isinstance(filesystem, LocalFileSystem):
@@ -34,10 +34,10 @@ def list_tree(url: str) -> list[FileEntry]:
 
 
 def list_files(url: str) -> list[FileEntry]:
-    """Return the files directly in a folder, sorted by name; none if it is absent.
+    """Return the files directly in a folder, sorted by name; empty if the folder does not exist.
 
     Raises:
-        UserError: the folder may not be listed.
+        UserError: the folder cannot be listed.
     """
     filesystem, path = stores.filesystem(url)
     if not isinstance(filesystem, LocalFileSystem):
@@ -48,10 +48,10 @@ def list_files(url: str) -> list[FileEntry]:
 
 
 def list_folders(url: str) -> list[str]:
-    """Return the names of the folders directly in a folder, sorted; none if it is absent.
+    """Return the names of the folders directly in a folder, sorted; empty if the folder does not exist.
 
     Raises:
-        UserError: the folder may not be listed.
+        UserError: the folder cannot be listed.
     """
     filesystem, path = stores.filesystem(url)
     if not isinstance(filesystem, LocalFileSystem):
@@ -62,7 +62,7 @@ def list_folders(url: str) -> list[str]:
 def _without_litter(url: str, entries: Iterable[FileEntry]) -> list[FileEntry]:
     kept: dict[str, FileEntry] = {}
     for entry in entries:
-        if entry["name"].endswith("/"):  # an empty object, by which some tools make a folder visible
+        if entry["name"].endswith("/"):  # an empty object by which some tools represent a folder
             continue
         folder = outermost_passed_over(entry["name"])
         kept.setdefault(folder or entry["name"], _folder(folder, url) if folder else entry)
@@ -70,7 +70,7 @@ def _without_litter(url: str, entries: Iterable[FileEntry]) -> list[FileEntry]:
 
 
 def _walk(path: str, url: str, prefix: str, above: tuple[str, ...]) -> Iterator[FileEntry]:
-    """Yield the files of a folder; `above` are the real places of the folders that led here."""
+    """Yield the files of a folder. `above` holds the real paths of the folders on the way to it."""
     above = (*above, os.path.realpath(path))
     for entry in _scan(path, stores.join(url, prefix) if prefix else url):
         name = prefix + entry.name
@@ -78,7 +78,7 @@ def _walk(path: str, url: str, prefix: str, above: tuple[str, ...]) -> Iterator[
             yield _file(entry, name, stores.join(url, name))
         elif why_folder_passed_over(entry.name):
             yield _folder(f"{name}/", url)
-        elif not (entry.is_symlink() and os.path.realpath(entry.path) in above):  # otherwise it leads back up for ever
+        elif not (entry.is_symlink() and os.path.realpath(entry.path) in above):  # a cycle of links
             yield from _walk(entry.path, url, f"{name}/", above)
 
 

@@ -1,4 +1,4 @@
-"""Labels that are text: which mean that there is none, which are numbers, and which are names."""
+"""Interpret labels that are texts: a missing value, a number or a class name."""
 
 import re
 from collections import Counter
@@ -12,51 +12,56 @@ MISSING = frozenset({
     "", "nan", "-nan", "na", "n/a", "<na>", "null", "<null>", "none", "nat", r"\n", "#na", "#n/a", "#n/a n/a",
     "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
 })  # fmt: skip
-"""What programs write for a missing value, in lower case: pandas' list, and MySQL's backslash and N."""
+"""Texts that programs write for a missing value, in lower case: the list of pandas, and MySQL's backslash and N."""
 
 _NUMERIC = re.compile(
     r"[+-]?(\d{1,3}(,\d{3})+|\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE
 )
 _UNCLEAR = re.compile(r",\d{3}(?!\d)|e[+-]?\d{5}", re.ASCII | re.IGNORECASE)
-"""A comma that may part thousands or fractions, or an exponent beyond all reason."""
+"""A comma that may separate thousands or decimals, or an exponent of five digits or more."""
 _LARGEST_WRITTEN_AS_FLOAT = 10**15
-"""Above, floats do not hold every whole number."""
+"""Largest number that is accepted as a float. A float64 preserves 15 decimal digits."""
 
 
 def read_labels(found: Iterable[str], known: ClassList | None, where: str) -> dict[str, str | None]:
-    """Return what each label says: a class name or a whole number from 0 as text, or None for a missing value.
+    """Interpret each label.
 
-    Names are stripped and brought to Unicode's composed form. Whole numbers that were written as floats (`1.0`,
-    `1e1`, with a decimal comma `1,0`) become whole numbers where all labels are numbers. A label that `known` lists is
-    that class, whatever it looks like.
+    Names are stripped and converted to Unicode's composed form. If all labels are numbers, whole numbers that are
+    written as floats (`1.0`, `1e1`, with a decimal comma `1,0`) are converted. A label that `known` lists is that
+    class, even if it looks like a number or a missing value.
 
     Args:
-        found: the labels as they are written; repeats count once.
-        known: the list that class ids come from, if there is one.
+        found: the labels as they are written; they may repeat.
+        known: the classes, if the user or the training data lists them.
         where: the data, for messages.
 
+    Returns:
+        The meaning of each label: a class name, a whole number from 0 as text, or None for a missing value.
+
     Raises:
-        UserError: numbers that are no class ids, one number written in two ways among names, or a name that is
-            too long or holds control characters.
+        UserError: all labels are numbers and one is not a class id; one number is written in two ways among names; or
+            a name is too long or holds control characters.
     """
     listed = frozenset(known.names) if known else frozenset()
     names = {label: clean_name(label) for label in found}
-    said = {label: None if name not in listed and name.casefold() in MISSING else name for label, name in names.items()}
-    texts = {text for text in said.values() if text is not None}
+    meanings = {
+        label: None if name not in listed and name.casefold() in MISSING else name for label, name in names.items()
+    }
+    texts = {text for text in meanings.values() if text is not None}
     for text in texts:
         check_name(text, where)
     if texts <= listed:
-        return said
+        return meanings
     numeric = {text for text in texts if _NUMERIC.fullmatch(text)}
     if numeric == texts:
         numbers = {text: text if is_number(text) else str(_class_number(text, where)) for text in texts}
-        return {label: None if text is None else numbers[text] for label, text in said.items()}
+        return {label: None if text is None else numbers[text] for label, text in meanings.items()}
     _check_written_once(numeric, where)
-    return said
+    return meanings
 
 
 def whole_number(text: str) -> int | None:
-    """Return the value of a number that is written as text, if it is a whole one."""
+    """Return the value of a text that is a whole number; None for other texts."""
     if not _NUMERIC.fullmatch(text) or _UNCLEAR.search(text):
         return None
     value = Decimal(text.replace(",", "."))
@@ -66,12 +71,12 @@ def whole_number(text: str) -> int | None:
 
 
 def say_missing(counts: Mapping[str, int], images: int, where: str) -> tuple[str, ...]:
-    """Return the note on images whose label is a missing value; nothing if there are none.
+    """Return a note on images whose label is a missing value, as a tuple; empty if there are none.
 
     Args:
-        counts: images of each such label, as it is written.
-        images: all images that `where` lists.
-        where: the data.
+        counts: number of images of each such label, as it is written.
+        images: number of all images in the data.
+        where: the data, for the note.
     """
     if not counts:
         return ()
@@ -89,7 +94,7 @@ def _class_number(text: str, where: str) -> int:
     value = whole_number(text)
     if value is None:
         raise UserError(
-            f"has the label {text!r}; where all labels are numbers, they must be whole ones",
+            f"has the label {text!r}; where all labels are numbers, they must be whole numbers",
             where=where,
             fix="write class ids without fraction or separators, set data.label_column to the classes' column, "
             "or list the classes in data.class_file",
@@ -104,7 +109,7 @@ def _class_number(text: str, where: str) -> int:
 
 
 def _check_written_once(numeric: Iterable[str], where: str) -> None:
-    """Refuse `1` beside `1.0` among names: two classes, or one?"""
+    """Refuse two spellings of one number among names, such as `1` and `1.0`: they may be one class or two."""
     first: dict[int, str] = {}
     for text in sorted(numeric):
         value = whole_number(text)

@@ -1,4 +1,4 @@
-"""Batches for the training loop: every source's rows of a step, with the rows' own random streams."""
+"""Batches for the training loop: the rows of all sources in a step, with the rows' own random streams."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Feed:
 
     Attributes:
         order: the order of its images.
-        read: gives a segment's rows.
+        read: reads a segment.
         batch: images in a step over all workers, a multiple of the order's lanes.
     """
 
@@ -29,7 +29,11 @@ class Feed:
 
 
 def worker_lanes(lanes: int, rank: int, num_workers: int) -> range:
-    """Return the lanes that a worker holds."""
+    """Return the lanes that a worker reads.
+
+    Raises:
+        ValueError: the number of lanes is not a multiple of the number of workers.
+    """
     if lanes % num_workers:
         raise ValueError(f"{lanes} lanes cannot be shared equally by {num_workers} workers")
     return range(rank * lanes // num_workers, (rank + 1) * lanes // num_workers)
@@ -46,11 +50,14 @@ def training_batches(
     """Yield a worker's batches of every step from `first_step` on, without end.
 
     Args:
-        feeds: source name -> how to read it.
-        lanes: the lanes that this worker holds.
-        seed: the training's seed; with the source's name, the step and the lane it fixes every random number.
-        first_step: the step to begin with.
-        device: where images, labels and random numbers go.
+        feeds: source name -> how the worker reads it.
+        lanes: the lanes that this worker reads.
+        seed: the training's seed. With the source's name, the step and the lane it determines every random number.
+        first_step: the first step.
+        device: the device of images, labels and random numbers.
+
+    Yields:
+        Source name -> the batch of a step.
     """
     rows = {name: feed.batch // feed.order.lanes for name, feed in feeds.items()}
     columns = {
@@ -60,8 +67,10 @@ def training_batches(
     step = first_step
     while True:
         batch = {}
-        for name, stream in columns.items():
-            values = {column: to_device(torch.from_numpy(array), device) for column, array in next(stream).items()}
+        for name, source_batches in columns.items():
+            values = {
+                column: to_device(torch.from_numpy(array), device) for column, array in next(source_batches).items()
+            }
             batch[name] = ImageBatch(
                 images=values[IMAGE],
                 labels=values[LABEL],

@@ -1,15 +1,14 @@
 """The order in which training reads images: a pure function of counts, seed and epoch.
 
-An image source is read as one endless sequence of positions p = 0, 1, 2, ...; epoch p // N. The
-positions are dealt in turn to a fixed number of lanes (lane p % lanes). In each epoch the shards
-are permuted, the lanes cut the permuted sequence into contiguous ranges, and each lane shuffles its
-range in windows. So
+The images of a source form an endless sequence with positions p = 0, 1, 2, ...; position p belongs to epoch p // N,
+N being the number of images, and to lane p % lanes. In each epoch the shards are permuted. Each lane takes one
+contiguous range of the permuted sequence of images and shuffles it window by window. So
 
-- every image comes exactly once an epoch, for any counts and any number of lanes;
-- a global batch holds equally many images of every lane, so the images of a step do not depend on
-  how many workers share the lanes;
-- a lane reads each shard's rows in one run, so a streaming reader fetches little that it does not use;
-- the place to resume is one integer, the images seen.
+- every image occurs exactly once an epoch, for any counts and any number of lanes;
+- a global batch holds equally many images of every lane, so the images of a step do not depend on the number of
+  workers that share the lanes;
+- a lane reads each shard's rows in order, so a reader fetches few rows that it does not use;
+- the position to resume from is one integer, the number of images seen.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows [start, stop) of one shard."""
+    """Rows [start, stop) of one shard.
+
+    Attributes:
+        shard: the shard's position in its source.
+        start: the first row.
+        stop: the row after the last one.
+    """
 
     shard: int
     start: int
@@ -30,19 +35,19 @@ class Segment:
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def split(self, longest: int) -> list["Segment"]:
-        """Return the segment in parts of at most so many rows."""
-        starts = range(self.start, self.stop, longest)
-        return [Segment(self.shard, start, min(start + longest, self.stop)) for start in starts]
+    def split(self, most_rows: int) -> list["Segment"]:
+        """Return the segment as consecutive segments of at most `most_rows` rows."""
+        starts = range(self.start, self.stop, most_rows)
+        return [Segment(self.shard, start, min(start + most_rows, self.stop)) for start in starts]
 
 
 @dataclass(frozen=True)
 class Window:
-    """A run of one lane's images, and the order in which they are handed out.
+    """A shuffle window: consecutive images of one lane, and their shuffled order.
 
     Attributes:
-        segments: what to read, in reading order.
-        shuffle: makes `permutation`.
+        segments: the window's images, in reading order.
+        shuffle: returns a permutation of the given number of images.
     """
 
     segments: tuple[Segment, ...]
@@ -53,7 +58,7 @@ class Window:
 
     @cached_property
     def permutation(self) -> np.ndarray:
-        """For each image handed out, its place in the concatenated segments."""
+        """For each image in shuffled order, its place in the concatenated segments: int64 (len(self),)."""
         return self.shuffle(len(self))
 
 
@@ -61,10 +66,13 @@ class ImageOrder:
     """The order of one image source.
 
     Args:
-        counts: images in each shard.
-        seed: the order's seed.
+        counts: number of images in each shard.
+        seed: seed of all permutations.
         lanes: number of lanes.
         shuffle_window: images that are shuffled together, over all lanes.
+
+    Raises:
+        ValueError: the source has no image.
     """
 
     def __init__(self, counts: Sequence[int], *, seed: int, lanes: int, shuffle_window: int):
@@ -77,16 +85,16 @@ class ImageOrder:
         self._epoch_shards = lru_cache(maxsize=4)(self._permute_shards)
 
     def lane_share(self, lane: int, epoch: int) -> tuple[int, int]:
-        """Return the lane's first image of the epoch, counted from the run's start, and how many it has."""
+        """Return the number of a lane's images before an epoch, and the number in it."""
         first = _lane_positions_below(epoch * self.num_images, lane, self.lanes)
         last = _lane_positions_below((epoch + 1) * self.num_images, lane, self.lanes)
         return first, last - first
 
     def windows(self, lane: int, lane_offset: int = 0) -> Iterator[tuple[Window, int]]:
-        """Yield a lane's windows for ever, beginning with the one that holds its image `lane_offset`.
+        """Yield a lane's windows without end, from the one that holds the lane's image number `lane_offset`.
 
         Yields:
-            The window, and how many of its first images to skip (0 in all but the first).
+            The window, and the number of its first images to skip, which is 0 in all but the first window.
         """
         epoch = (lane_offset * self.lanes + lane) // self.num_images
         skip = lane_offset - self.lane_share(lane, epoch)[0]
@@ -103,7 +111,7 @@ class ImageOrder:
         return Window(segments, lambda size: self._generator(epoch, 1 + lane, begin).permutation(size))
 
     def _segments(self, epoch: int, begin: int, end: int) -> Iterator[Segment]:
-        """Yield what lies in [begin, end) of the epoch's permuted shard sequence."""
+        """Yield the segments that make up images [begin, end) of an epoch's permuted shards."""
         shards, ends = self._epoch_shards(epoch)
         index = int(np.searchsorted(ends, begin, side="right"))
         while begin < end:
@@ -115,11 +123,12 @@ class ImageOrder:
             begin, index = stop, index + 1
 
     def _permute_shards(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the shards in an epoch's order, and the number of images up to the end of each."""
         shards = self._generator(epoch, 0, 0).permutation(len(self.counts))
         return shards, np.cumsum(self.counts[shards])
 
-    def _generator(self, *parts: int) -> np.random.Generator:
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *parts])))
+    def _generator(self, *key: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *key])))
 
 
 def _lane_positions_below(position: int, lane: int, lanes: int) -> int:

@@ -1,7 +1,7 @@
-"""What a worker will read, known ahead, and in fewer, longer reads.
+"""The plan of what a worker reads: the segments that it will request, merged, and assigned to executions.
 
-A lane's window often ends within a shard, so that its next window begins there. Such segments are read together;
-else the shard would be fetched and checked again for each of them.
+A window often ends within a shard, and the lane's next window begins there. The segments on both sides are merged and
+read at once. Otherwise each of them would fetch and check the whole shard.
 """
 
 from collections import deque
@@ -17,112 +17,123 @@ from dpt_ray.data.loading.order import ImageOrder, Segment
 _Item = TypeVar("_Item")
 
 LOOK_AHEAD = 512
-"""Segments among which those are sought that follow each other in a shard."""
+"""Requests among which segments to merge are searched."""
 
 
 def segment_sequence(
     order: ImageOrder, lanes: Sequence[int], rows_per_lane: int, first_step: int, stop_step: int | None = None
 ) -> Iterator[Segment]:
-    """Yield the segments that a worker will read, in the order in which it asks for them.
+    """Yield the segments that a worker will request, in the order of its requests.
 
-    It ends before `stop_step`, so that nothing is read that no step uses; without one it is endless.
+    Args:
+        order: the order of the source's images.
+        lanes: the lanes that the worker reads.
+        rows_per_lane: rows of a batch from each lane.
+        first_step: the first step.
+        stop_step: the step before which training ends; None for a sequence without end.
     """
 
-    def lane_reads(place: int, lane: int) -> Iterator[tuple[tuple[int, int], tuple[Segment, ...]]]:
-        """Yield what a lane reads, and when: at which step, and after how many of the worker's lanes."""
+    def lane_requests(place: int, lane: int) -> Iterator[tuple[tuple[int, int], tuple[Segment, ...]]]:
+        """Yield a lane's requests with their time: the step, and the lane's place among the worker's lanes."""
         rows = 0
         for window, skip in order.windows(lane, first_step * rows_per_lane):
             yield (first_step + rows // rows_per_lane, place), window.segments
             rows += len(window) - skip
 
-    for (step, _), segments in merge(*starmap(lane_reads, enumerate(lanes)), key=itemgetter(0)):
+    for (step, _), segments in merge(*starmap(lane_requests, enumerate(lanes)), key=itemgetter(0)):
         if stop_step is not None and step >= stop_step:
             return
         yield from segments
 
 
 @dataclass(frozen=True)
-class PlannedRead:
-    """One read, and the segments that it serves, in the order in which they are asked for."""
+class MergedSegment:
+    """A segment that is read at once, and the requests that it serves.
+
+    Attributes:
+        segment: the rows to read.
+        requests: the requested segments that make it up, in the order of the requests.
+    """
 
     segment: Segment
-    serves: tuple[Segment, ...]
+    requests: tuple[Segment, ...]
 
 
-def plan_reads(asked: Iterator[Segment], longest: int) -> Iterator[PlannedRead]:
-    """Yield reads in the order in which their first rows are asked for; together they serve every segment once.
+def merge_segments(requests: Iterator[Segment], most_rows: int) -> Iterator[MergedSegment]:
+    """Yield merged segments in the order in which their first rows are requested; together they serve every request.
 
     Args:
-        asked: segments in the order in which a worker asks for them.
-        longest: most rows of a read that serves several segments.
+        requests: segments in the order of a worker's requests.
+        most_rows: most rows of a segment that serves several requests.
     """
     waiting: deque[Segment | None] = deque()
     while True:
-        waiting.extend(islice(asked, LOOK_AHEAD - len(waiting)))
+        waiting.extend(islice(requests, LOOK_AHEAD - len(waiting)))
         if not waiting:
             return
         first = waiting.popleft()
         if first is not None:
-            serves = [first]
-            _take_following(waiting, serves, longest)
-            yield PlannedRead(Segment(first.shard, first.start, serves[-1].stop), tuple(serves))
+            merged = [first]
+            _take_following(waiting, merged, most_rows)
+            yield MergedSegment(Segment(first.shard, first.start, merged[-1].stop), tuple(merged))
 
 
-def _take_following(waiting: deque[Segment | None], serves: list[Segment], longest: int) -> None:
-    """Move to `serves`, out of `waiting`, the segments that go on where it ends; None takes their place."""
+def _take_following(waiting: deque[Segment | None], merged: list[Segment], most_rows: int) -> None:
+    """Move the segments that continue `merged` from `waiting` to it, and put None in their places."""
     passed: set[Segment] = set()
     for place, candidate in enumerate(waiting):
         if candidate is None:
             continue
-        last = serves[-1]
+        last = merged[-1]
         if (candidate.shard, candidate.start) != (last.shard, last.stop):
             passed.add(candidate)
             continue
-        # The same segment, asked for before and in a later epoch again: the worker would take this one too soon.
-        if candidate in passed or candidate.stop - serves[0].start > longest:
+        # Do not merge across an earlier request for an equal segment, which is of an earlier epoch: the worker would
+        # take the rows of this request for that one.
+        if candidate in passed or candidate.stop - merged[0].start > most_rows:
             return
-        serves.append(candidate)
+        merged.append(candidate)
         waiting[place] = None
 
 
-def deal(
-    reads: Iterable[PlannedRead], hands: int, longest: int
-) -> Iterator[tuple[PlannedRead, list[tuple[int, Segment]]]]:
-    """Deal reads to several hands: each goes to the one that has the fewest rows so far.
+def assign_segments(
+    merged: Iterable[MergedSegment], executions: int, most_rows: int
+) -> Iterator[tuple[MergedSegment, list[tuple[int, Segment]]]]:
+    """Assign each segment to the execution with the fewest rows so far.
 
     Args:
-        reads: what is to be read.
-        hands: how many there are.
-        longest: most rows of a part; a longer read is dealt in several.
+        merged: the segments to read.
+        executions: number of executions.
+        most_rows: most rows of an assigned segment; a longer one is split.
 
     Yields:
-        The read, and the number of a hand with each part of it.
+        The merged segment, and the segments that it is split into, each with the number of its execution.
     """
-    dealt = [0] * hands
-    for read in reads:
-        parts = []
-        for part in read.segment.split(longest):
-            hand = dealt.index(min(dealt))
-            dealt[hand] += len(part)
-            parts.append((hand, part))
-        yield read, parts
+    assigned_rows = [0] * executions
+    for item in merged:
+        assigned = []
+        for segment in item.segment.split(most_rows):
+            execution = assigned_rows.index(min(assigned_rows))
+            assigned_rows[execution] += len(segment)
+            assigned.append((execution, segment))
+        yield item, assigned
 
 
-def cut(items: Iterable[_Item], limit: int, size: Callable[[_Item], int]) -> Iterator[list[_Item]]:
-    """Cut a sequence into runs; an item that is longer than the limit is a run of its own.
+def divide(items: Iterable[_Item], most_rows: int, num_rows: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Divide a sequence into lists of at most `most_rows` rows; a longer item is a list of its own.
 
     Args:
-        items: what to cut.
-        limit: most rows of a run.
-        size: an item's rows.
+        items: the sequence.
+        most_rows: most rows of a list of several items.
+        num_rows: returns an item's rows.
     """
-    run: list[_Item] = []
+    taken: list[_Item] = []
     total = 0
     for item in items:
-        if run and total + size(item) > limit:
-            yield run
-            run, total = [], 0
-        run.append(item)
-        total += size(item)
-    if run:
-        yield run
+        if taken and total + num_rows(item) > most_rows:
+            yield taken
+            taken, total = [], 0
+        taken.append(item)
+        total += num_rows(item)
+    if taken:
+        yield taken

@@ -1,7 +1,7 @@
-"""What a step reads: some rows of some shards, or of the latents made of them, with the labels that it may know.
+"""Image sources: rows of shards, or of latents made from them, with the labels that a step may know.
 
-Labels never come out of a shard here. A source is given them, as numbers or as a sidecar to join;
-without either every label reads as unknown. So a training step cannot see a label by mistake.
+Labels are never read from a shard here. A source has them as class ids or in a sidecar. Without either, every label is
+unknown, so a training step cannot see a label by mistake.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ from dpt_ray.data.storage.stores import join
 from dpt_ray.errors import StoreFailureError, UserError
 
 IMAGE, LABEL, CONFIDENCE = "image", "label", "confidence"
-"""Columns of what is read; the last only where a source asks for it."""
+"""Names of columns. Only sources that name it in `columns` have the last one."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class SourceShard:
     """One shard as a source uses it.
 
     Attributes:
-        info: what the index says of the shard.
-        rows: which of its samples; None is all.
-        labels: class id of each used row; None if unknown or from a sidecar.
-        label_sidecar: URL of a sidecar whose `label` column labels every sample of the shard; it has the source's
-            further columns too.
-        latent_sidecar: URL of a sidecar whose moments are read in the place of the shard's images.
+        info: the shard's entry in the index.
+        rows: numbers of the samples that the source uses; None for all.
+        labels: class id of each used row; None if labels are unknown or in a sidecar.
+        label_sidecar: URL of a sidecar with the column `label` and the source's further columns, for every sample of
+            the shard.
+        latent_sidecar: URL of a sidecar whose moments are read instead of the shard's images.
     """
 
     info: ShardInfo
@@ -49,12 +49,12 @@ class SourceShard:
 
     @property
     def url(self) -> str:
-        """What is read for the images."""
+        """URL of the file with the images or their latents."""
         return self.latent_sidecar or self.info.url
 
     @property
     def num_rows(self) -> int:
-        """Images that the source takes from this shard."""
+        """Number of images that the source uses of this shard."""
         return self.info.samples if self.rows is None else len(self.rows)
 
 
@@ -63,9 +63,10 @@ class ImageSource:
     """An image source of a training step.
 
     Attributes:
-        shards: what is read.
-        form: what images are brought to, or what their latents are.
-        columns: further columns of the shards' sidecars, numbers, that come with the images.
+        shards: the shards, in the order in which the source numbers its images.
+        form: size and channels of the decoded images, or the form of their latents.
+        columns: names of further columns of the label sidecars, which hold numbers.
+        num_images: number of images in all shards.
     """
 
     shards: tuple[SourceShard, ...]
@@ -78,28 +79,28 @@ class ImageSource:
 
     @property
     def counts(self) -> list[int]:
-        """Images of each shard."""
+        """Number of images in each shard."""
         return [shard.num_rows for shard in self.shards]
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes of all images once decoded."""
+        """Bytes of all decoded images."""
         return self.num_images * self.form.num_bytes
 
     def __add__(self, other: "ImageSource") -> "ImageSource":
-        """The union of two sources."""
+        """Return the union of two sources of one form."""
         return ImageSource(self.shards + other.shards, self.form, self.columns)
 
 
 def unlabelled_source(index: DatasetIndex, form: ImageForm) -> ImageSource:
-    """Every image of a data set, all labels unknown."""
+    """Return a source of every image of a data set, without labels."""
     return ImageSource(tuple(SourceShard(shard) for shard in index.shards), form)
 
 
 def sidecar_labelled_source(
     index: DatasetIndex, folder: str, form: ImageForm, columns: tuple[str, ...] = ()
 ) -> ImageSource:
-    """Every image of a data set, labelled by the `label` column of the sidecars in `folder`, with others of them."""
+    """Return a source of every image of a data set, with the labels and further `columns` of sidecars in `folder`."""
     shards = (
         SourceShard(shard, label_sidecar=join(folder, sidecar_name(position)))
         for position, shard in enumerate(index.shards)
@@ -110,7 +111,15 @@ def sidecar_labelled_source(
 def sidecar_latent_source(
     index: DatasetIndex, labels: str, latents: str, form: LatentForm, columns: tuple[str, ...] = ()
 ) -> ImageSource:
-    """The same with the moments of the sidecars in the folder `latents` in the place of images."""
+    """Return a source of every image's latent.
+
+    Args:
+        index: the data set.
+        labels: URL of the folder of sidecars with labels and further columns.
+        latents: URL of the folder of sidecars with moments.
+        form: the form of the latents.
+        columns: names of the further columns.
+    """
     shards = (
         SourceShard(
             shard,
@@ -123,10 +132,10 @@ def sidecar_latent_source(
 
 
 def read_shard_samples(shard: ShardInfo) -> list[Sample]:
-    """Fetch a shard, check it against its index and return the samples that can be used.
+    """Fetch a shard, compare it with its index, and return its usable samples.
 
     Raises:
-        UserError: it is gone, or differs from its index in length, checksum or number of samples.
+        UserError: the shard is missing, or differs from its index in length, checksum or number of samples.
     """
     return _samples(_fetch(shard), shard)
 
@@ -148,17 +157,17 @@ def _samples(data: bytes, shard: ShardInfo) -> list[Sample]:
 def decode_samples(
     samples: Sequence[Sample], form: ImageForm, shard: ShardInfo, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Decode samples of a shard to uint8, (N, C, H, W), in `out` if it is given.
+    """Decode samples of a shard to uint8 (N, C, H, W), into `out` if it is given.
 
     Raises:
-        UserError: one of them cannot be read.
+        UserError: an image cannot be read.
     """
     encoded = [sample.image_bytes(shard.url) for sample in samples]
     return decode_images(encoded, shard.form(form), _names(samples, shard.url), out=out)
 
 
-Look = Callable[[Sequence[int], np.ndarray], object]
-"""Takes the numbers of some samples and their images, uint8 (N, C, H, W)."""
+OnImages = Callable[[Sequence[int], np.ndarray], object]
+"""Receives the numbers of N samples and their images, uint8 (N, C, H, W)."""
 
 
 def try_samples(
@@ -166,16 +175,20 @@ def try_samples(
     form: ImageForm,
     where: str,
     levels: Levels,
-    look: Look = lambda rows, images: None,
+    on_images: OnImages = lambda rows, images: None,
 ) -> tuple[list[int | None], dict[int, Skipped]]:
-    """Decode the samples of the shard `where`; return every label, and those that cannot be used: row -> what is wrong.
+    """Decode all samples of a shard, to find those that cannot be used.
 
     Args:
-        samples: what to look at.
-        form: what images are brought to.
+        samples: the samples.
+        form: size and channels of the decoded images.
         where: URL of the shard.
-        levels: counts images whose white level is that of their data set.
-        look: sees all images, also the undefined pixels of those that turn out not to be readable.
+        levels: counts the images whose white level is that of their data set.
+        on_images: receives all images. Pixels of unreadable ones are undefined.
+
+    Returns:
+        The label of each sample, None where it has none, and a dict from rows that cannot be used to their entries for
+        the list of skipped images.
     """
     found: dict[int, Skipped] = {}
 
@@ -190,39 +203,39 @@ def try_samples(
             encoded.append((row, sample.image_bytes(where)))
         except UserError as error:
             note(row, error)
-    for start in range(0, len(encoded), _TRIED_TOGETHER):
-        rows, images = zip(*encoded[start : start + _TRIED_TOGETHER], strict=True)
+    for start in range(0, len(encoded), _MOST_DECODED):
+        rows, images = zip(*encoded[start : start + _MOST_DECODED], strict=True)
         on_error = lambda place, error, rows=rows: note(rows[place], error)  # noqa: E731
-        look(rows, decode_images(images, form, lambda place: where, on_error, levels=levels))
+        on_images(rows, decode_images(images, form, lambda place: where, on_error, levels=levels))
     return labels, found
 
 
-_TRIED_TOGETHER = 256
-"""Bounds the memory for decoded images that are only looked at."""
+_MOST_DECODED = 256
+"""Images that `try_samples` holds decoded at a time."""
 
 
 def _names(samples: Sequence[Sample], where: str) -> Callable[[int], str]:
     return lambda row: f"{where}: sample {samples[row].key!r}"
 
 
-Take = Callable[[Sequence[int], np.ndarray], object]
-"""Put the images of some of a shard's rows into an array, (N, *form.shape)."""
+Decode = Callable[[Sequence[int], np.ndarray], object]
+"""Decodes N rows of a shard, given by their numbers, into an array (N, *form.shape)."""
 
-Room = Callable[[int], np.ndarray]
-"""Return where the next images go, at most so many: (N, *form.shape), N at least 1."""
+Allocate = Callable[[int], np.ndarray]
+"""Returns the array (N, *form.shape) for the images of the next block, 1 <= N <= the given number of rows."""
 
 
-def new_arrays(form: ImageForm | LatentForm, at_once: int) -> Room:
-    """Return room for at most `at_once` images, new memory every time."""
-    return lambda rows: np.empty((min(rows, at_once), *form.shape), form.dtype)
+def new_arrays(form: ImageForm | LatentForm, most_rows: int) -> Allocate:
+    """Return a function that allocates a new array for each block of at most `most_rows` rows."""
+    return lambda rows: np.empty((min(rows, most_rows), *form.shape), form.dtype)
 
 
 HasKeys = Callable[[list[str]], bool]
-"""Whether these are the keys of a shard's samples, in order."""
+"""Whether a list equals the keys of a shard's samples, in order."""
 
 
-def _open_images(shard: SourceShard, form: ImageForm) -> tuple[HasKeys, Take]:
-    """Return what knows the keys of a shard's samples, and what decodes some of them."""
+def _open_images(shard: SourceShard, form: ImageForm) -> tuple[HasKeys, Decode]:
+    """Fetch a shard. Return functions that compare its keys, and that decode some of its images."""
     data, url = _fetch(shard.info), shard.info.url
     layout = find_layout(data, shard.info)
     if layout is None:
@@ -232,55 +245,55 @@ def _open_images(shard: SourceShard, form: ImageForm) -> tuple[HasKeys, Take]:
             lambda rows, out: decode_samples([samples[row] for row in rows], form, shard.info, out),
         )
 
-    def take(rows: Sequence[int], out: np.ndarray) -> object:
+    def decode(rows: Sequence[int], out: np.ndarray) -> object:
         wanted = list(rows)
         named = lambda place: f"{url}: sample {layout.key(wanted[place])!r}"  # noqa: E731
         return decode_images(layout.images(data, wanted), shard.info.form(form), named, out=out)
 
-    return layout.has_keys, take
+    return layout.has_keys, decode
 
 
-def _open_latents(shard: SourceShard, url: str, form: LatentForm) -> tuple[HasKeys, Take]:
-    """Return what knows the keys of a shard's latents, and what gives some of them. The shard itself is not read."""
+def _open_latents(shard: SourceShard, url: str, form: LatentForm) -> tuple[HasKeys, Decode]:
+    """Read a sidecar of moments. Return functions that compare its keys, and that copy some of its rows."""
     keys, moments = read_latents(url, form)
     if len(keys) != shard.info.samples:
         raise UserError(f"holds latents of {len(keys)} images but the shard has {shard.info.samples}", where=url)
 
-    def take(rows: Sequence[int], out: np.ndarray) -> object:
+    def copy(rows: Sequence[int], out: np.ndarray) -> object:
         return np.take(moments, rows, axis=0, out=out)
 
-    return lambda others: others == keys, take
+    return lambda others: others == keys, copy
 
 
 def read_rows(
     shard: SourceShard,
     wanted: Sequence[int],
     form: ImageForm | LatentForm,
-    room: Room,
+    allocate: Allocate,
     columns: Sequence[str] = (),
 ) -> Iterator[Columns]:
-    """Yield some rows of a source's shard, which is fetched once, in pieces.
+    """Fetch a shard once and yield some of its rows as blocks.
 
     Args:
         shard: the shard as the source uses it.
-        wanted: numbers of rows below `shard.num_rows`, in any order.
-        form: what images are brought to, or what their latents are.
-        room: says where each piece goes, and so how long it is.
-        columns: further columns of the shard's sidecar.
+        wanted: numbers of rows, each less than `shard.num_rows`, in any order.
+        form: size and channels of the decoded images, or the form of their latents.
+        allocate: returns the array for the images of each block, whose length is the length of the block.
+        columns: names of further columns of the shard's label sidecar.
 
     Yields:
-        `image`: uint8 (N, C, H, W), or (N, *form.shape) where they are latents; `label`: int64 (N,),
-        `UNKNOWN_LABEL` where the source gives none; the further columns, (N,).
+        `image`: uint8 (N, C, H, W), or moments (N, *form.shape); `label`: int64 (N,), `UNKNOWN_LABEL` where the source
+        has no label; the further columns, (N,).
 
     Raises:
-        UserError: before the first piece: the shard or a sidecar is damaged, differs from its index, or doesn't
-            match.
+        UserError: the shard or a sidecar is damaged, differs from the index, or they do not match. It is raised before
+            the first block, except for an image that cannot be decoded.
     """
     if isinstance(form, LatentForm):
         assert shard.latent_sidecar is not None
-        has_keys, take = _open_latents(shard, shard.latent_sidecar, form)
+        has_keys, decode = _open_latents(shard, shard.latent_sidecar, form)
     else:
-        has_keys, take = _open_images(shard, form)
+        has_keys, decode = _open_images(shard, form)
     rows = list(wanted) if shard.rows is None else [shard.rows[row] for row in wanted]
     further: Columns = {}
     if shard.label_sidecar is not None:
@@ -295,40 +308,43 @@ def read_rows(
         labels = np.full(len(rows), UNKNOWN_LABEL, np.int64)
     start = 0
     while start < len(rows):
-        images = room(len(rows) - start)
-        piece = slice(start, start + len(images))
-        take(rows[piece], images)
+        images = allocate(len(rows) - start)
+        block = slice(start, start + len(images))
+        decode(rows[block], images)
         start += len(images)
-        yield {IMAGE: images, LABEL: labels[piece], **{name: values[piece] for name, values in further.items()}}
+        yield {IMAGE: images, LABEL: labels[block], **{name: values[block] for name, values in further.items()}}
 
 
 def read_segment(
     source: ImageSource,
     segment: Segment,
-    room: Room,
+    allocate: Allocate,
     on_unreadable: Callable[[Skipped], None] | None,
 ) -> Iterator[Columns]:
-    """Yield a segment of a source in pieces; see `read_rows`.
+    """Yield a segment of a source as blocks; see `read_rows`.
+
+    Rows of the next readable shard replace those of an unreadable one, so that the number of images and the position to
+    resume from do not change.
 
     Args:
-        source: what to read.
+        source: the source.
         segment: rows of one of its shards.
-        room: see `read_rows`; asked twice for the same piece where a shard cannot be read.
-        on_unreadable: None lets a shard that cannot be read raise. Otherwise it is told of such a shard, and may
-            raise; the shard's place in the order is taken by rows of the next one that can be read, so that the
-            number of images and the position to resume from stay what they are.
+        allocate: see `read_rows`. It is called again for the first block where a shard turns out to be unreadable.
+        on_unreadable: receives the entry of each unreadable shard, and may raise. If None, such a shard raises.
 
     Raises:
-        UserError: the shard cannot be read, or no shard can, or the store does not answer.
+        StoreFailureError: the store does not answer.
+        UserError: the shard cannot be read and `on_unreadable` is None, or no shard can be read.
     """
     count = len(source.shards)
     for number in ((segment.shard + step) % count for step in range(count)):
         shard = source.shards[number]
         rows = shard.num_rows
         wanted = [row % rows for row in range(segment.start, segment.stop)]
-        pieces = read_rows(shard, wanted, source.form, room, source.columns)
+        blocks = read_rows(shard, wanted, source.form, allocate, source.columns)
+        # Only the first block is guarded: replacing a shard after some of its rows were yielded would shift the order.
         try:
-            first = next(pieces)
+            first = next(blocks)
         except StoreFailureError:
             raise
         except UserError as error:
@@ -337,7 +353,7 @@ def read_segment(
             on_unreadable(Skipped(shard.url, None, _reason(shard, error), shard.num_rows))
             continue
         yield first
-        yield from pieces
+        yield from blocks
         return
     raise UserError(f"none of {count} shards can be read", where=source.shards[0].url)
 

@@ -16,6 +16,8 @@ from dpt_ray.text import printable, shortened
 _FIX = "mend or remove it, or set data.on_error=skip to go on without"
 LISTED_IN_ERROR = 10
 """So many entries are told in an error; the artifact's manifest holds all."""
+_LONGEST_REASON = 1500
+"""Characters. A reason may quote a name of any length."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Skipped:
     images: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", printable(self.reason))  # frozen
+        object.__setattr__(self, "reason", shortened(printable(self.reason), _LONGEST_REASON))  # frozen
 
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}"

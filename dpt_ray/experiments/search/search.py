@@ -89,11 +89,11 @@ class Search:
         if len(points) * len(self.tune.seeds) < MANY:
             yield from points
             return
-        line = ProgressLine("checking the search", len(points), "points")
-        for number, point in enumerate(points):
-            line.update(number)
-            yield point
-        line.update(len(points))
+        with ProgressLine("checking the search", len(points), "points") as line:
+            for number, point in enumerate(points):
+                line.update(number)
+                yield point
+            line.update(len(points))
 
     def run(self, say: Say) -> Searched:
         """Run what has not ended yet. Ray is started only for that, and once for all trials.

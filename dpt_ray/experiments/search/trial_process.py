@@ -8,7 +8,7 @@ from typing import Any
 
 from dpt_ray.config.search_settings import SchedulerConfig
 from dpt_ray.data.shards.skipped import skip_policy
-from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.job_log import present
 from dpt_ray.experiments.evaluators import ValidationAccuracy, pseudo_image_distance
@@ -58,18 +58,18 @@ def _make(job: TrialJob, report: Callable[[dict[str, Any]], None], say: Callable
             say(text)
 
     make = partial(make_all, store=store, cluster=config.cluster, say=say_news, policy=policy)
-    make([trial.run.evaluation], looks=_looks(trial, job.scheduler, make, report))
+    make([trial.run.evaluation], callbacks=_callbacks(trial, job.scheduler, make, report))
 
 
-def _looks(
+def _callbacks(
     trial: Trial,
     scheduler: SchedulerConfig,
     make: Callable[..., Any],
     report: Callable[[dict[str, Any]], None],
-) -> dict[Step, Looks]:
-    """Return the looks that are taken at the trial's trainings, having made what they need."""
+) -> dict[Step, EvaluationCallback]:
+    """Return the callbacks that evaluate the trial's trainings; the artifacts that they read are made first."""
     run, config = trial.run, trial.config
-    looks: dict[Step, Looks] = {}
+    callbacks: dict[Step, EvaluationCallback] = {}
     shares = tuple(scheduler.shares())
 
     def teller(stage: str) -> Callable[[float, float], None]:
@@ -79,9 +79,9 @@ def _looks(
 
     if shares and "stage2" in scheduler.stages and run.real_features is not None:
         judge = pseudo_image_distance(config, run, make, scheduler.proxy_per_class)
-        looks[run.generator] = Looks(shares, judge, teller("stage2"))
+        callbacks[run.generator] = EvaluationCallback(shares, judge, teller("stage2"))
     if shares and "stage3" in scheduler.stages:
         held_out = make([run.test_data])[run.test_data]
         accuracy = ValidationAccuracy(held_out.url, image_form(config.data), scheduler.validation_images)
-        looks[run.retrained] = Looks(shares, accuracy, teller("stage3"))
-    return looks
+        callbacks[run.retrained] = EvaluationCallback(shares, accuracy, teller("stage3"))
+    return callbacks

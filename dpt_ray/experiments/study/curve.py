@@ -11,7 +11,7 @@ from dpt_ray.config.load import load_config
 from dpt_ray.core.transfer import own_device
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.skipped import skip_policy
-from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.evaluators import PseudoImageDistance, ValidationAccuracy, pseudo_image_distance
 from dpt_ray.experiments.study.choices import MEASURES, STAGE1, STAGE2
@@ -73,7 +73,8 @@ def quality_curves(
     def train(stage: str, step: Step, total: int, judge: Callable[[bytes], float]) -> str:
         if store.find(step.name, step.fingerprint) is not None:
             raise UserError(f"{stage} is already made", where=loaded.root, fix="give another --root")
-        made: Artifact = make([step], looks={step: Looks(shares, judge, _teller(stage, total, rows, say, keep))})[step]
+        callback = EvaluationCallback(shares, judge, _teller(stage, total, rows, say, keep))
+        made: Artifact = make([step], callbacks={step: callback})[step]
         return made.file(NETWORK_FILE)
 
     if STAGE1 in stages:

@@ -1,4 +1,4 @@
-"""Which autoencoder a location holds, told by its content; opening it; and refusing another one."""
+"""Finding, identifying and loading autoencoders. An autoencoder is identified by its content."""
 
 import hashlib
 import json
@@ -26,10 +26,10 @@ class FoundAutoencoder:
     """An autoencoder as its files describe it.
 
     Attributes:
-        location: where it is.
-        config: what `config.json` holds.
-        form: what it takes and gives.
-        checksum: a hash of configuration and weights, equal wherever the files lie.
+        location: folder, URL or name on the Hugging Face hub.
+        config: content of `config.json`.
+        form: shapes and scaling.
+        checksum: hash of configuration and weights; it does not depend on the location.
     """
 
     location: str
@@ -38,7 +38,7 @@ class FoundAutoencoder:
     checksum: str
 
     def scale(self, latents: LatentsConfig) -> LatentScale:
-        """Return the scale of its latents: the settings', or else its own."""
+        """Return the scaling of its latents: that of the settings if given, otherwise its own."""
         return LatentScale(latents.scale or self.form.scale, self.form.shift)
 
 
@@ -46,7 +46,7 @@ def find_autoencoder(location: str) -> FoundAutoencoder:
     """Read an autoencoder's files, without diffusers.
 
     Raises:
-        UserError: they are not there, or describe no autoencoder that can be used.
+        UserError: the files are missing, or describe no supported autoencoder.
     """
     try:
         config = parse_config(_content(location, CONFIG))
@@ -57,10 +57,10 @@ def find_autoencoder(location: str) -> FoundAutoencoder:
 
 
 def check_settings(found: FoundAutoencoder, latents: LatentsConfig, channels: int) -> None:
-    """Refuse settings that another autoencoder would need; `channels` are those of the images.
+    """Refuse settings that do not match an autoencoder; `channels` are the colour channels of the images.
 
     Raises:
-        UserError: naming the setting to change.
+        UserError: a setting does not match; the message names it.
     """
     form = found.form
     for setting, given, has in (
@@ -74,16 +74,21 @@ def check_settings(found: FoundAutoencoder, latents: LatentsConfig, channels: in
 
 
 def check_same(found: FoundAutoencoder, checksum: str, what: str) -> None:
-    """Refuse an autoencoder whose latents are not those that something was made of; `what` names it.
+    """Refuse an autoencoder with another checksum.
+
+    Args:
+        found: the autoencoder.
+        checksum: checksum of the autoencoder that is required.
+        what: subject and verb of the message: what was made with the required autoencoder.
 
     Raises:
-        UserError: in that case.
+        UserError: the checksums differ.
     """
     if found.checksum != checksum:
         raise UserError(
             f"{what} of another autoencoder ({checksum[:12]}) than {found.location} holds ({found.checksum[:12]})",
             where="stage2.latents.autoencoder",
-            fix="give the autoencoder that they were made with, or start the job again to make them anew",
+            fix="give the autoencoder that they were made with, or start the job again to make them with this one",
         )
 
 
@@ -109,7 +114,7 @@ def open_autoencoder(
     batch: int = 16,
     device: str = "cpu",
 ) -> Autoencoder:
-    """Load an autoencoder; files elsewhere are fetched first.
+    """Load an autoencoder; remote files are downloaded first.
 
     Raises:
         UserError: see `Autoencoder`.
@@ -128,7 +133,7 @@ def autoencoder_files(location: str) -> dict[str, bytes]:
     """Return the content of an autoencoder's files by name.
 
     Raises:
-        UserError: it is not there.
+        UserError: a file is missing.
     """
     return {name: _content(location, name) for name in FILES}
 
@@ -149,18 +154,18 @@ def _weights_checksum(location: str) -> str:
 
 @lru_cache(maxsize=16)
 def _file_checksum(url: str, size: int, changed: str) -> str:
-    """Return a file's checksum; it is read once while it stays the same."""
+    """Return a file's checksum, cached until its size or its change mark differs."""
     return sha256(stores.read_bytes(url))
 
 
 def _checksum(config: dict[str, Any], weights: str) -> str:
-    """Return a hash that does not depend on who saved the configuration, nor on where it lies."""
+    """Return a hash of settings and weights, without the keys that diffusers adds when it saves a configuration."""
     settings = {name: value for name, value in config.items() if not name.startswith("_") or name == "_class_name"}
     return hashlib.sha256(json.dumps([settings, weights], sort_keys=True).encode()).hexdigest()
 
 
 def located(config: GeneratorConfig) -> GeneratorConfig:
-    """Return the settings with the autoencoder's folder named so that every process finds it."""
+    """Return the settings with the autoencoder's folder as an absolute URL, valid in every process."""
     if config.latents.autoencoder is None:
         return config
     place = model_files.located(config.latents.autoencoder)

@@ -1,4 +1,4 @@
-"""Where an encoder's files are: on this machine, in object storage, or on the Hugging Face hub."""
+"""Identifying and loading encoders in a local folder, in object storage, or on the Hugging Face hub."""
 
 import tempfile
 from pathlib import Path
@@ -13,10 +13,10 @@ FILES = (CONFIG, WEIGHTS)
 
 
 def encoder_identity(location: str) -> dict[str, Any]:
-    """Return what identifies an encoder: the sizes and change marks of its files, or its name and revision on the hub.
+    """Return the identity of an encoder: sizes and change marks of its files, or name and revision on the hub.
 
     Raises:
-        UserError: a folder without the files.
+        UserError: the folder lacks one of the files.
     """
     if not model_files.is_folder(location):
         return {"name": location}
@@ -25,12 +25,12 @@ def encoder_identity(location: str) -> dict[str, Any]:
 
 
 def located(probe: ProbeConfig) -> ProbeConfig:
-    """Return the settings with an encoder's folder named so that every process finds it."""
+    """Return the settings with the encoder's folder as an absolute URL, valid in every process."""
     return probe.model_copy(update={"encoder": model_files.located(probe.encoder)})
 
 
 def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") -> FrozenEncoder:
-    """Load an encoder; files in object storage or on the hub are fetched first.
+    """Load an encoder; files in object storage or on the hub are downloaded first.
 
     Raises:
         UserError: see `FrozenEncoder`.

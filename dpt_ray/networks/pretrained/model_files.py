@@ -1,4 +1,4 @@
-"""Folders with a pretrained model's files: on this machine, in object storage, or on the Hugging Face hub."""
+"""Files of a pretrained model in a local folder, in object storage, or on the Hugging Face hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,20 +10,25 @@ from dpt_ray.text import one_line
 
 
 def is_folder(location: str) -> bool:
-    """Whether a location is a folder or a URL; a name on the hub is `owner/name` or `owner/name@revision`."""
+    """Whether a location is a folder or URL, not a name on the hub (`owner/name` or `owner/name@revision`)."""
     return "://" in location or Path(location).is_dir() or location.startswith((".", "/", "~"))
 
 
 def located(location: str) -> str:
-    """Return a model's place named so that every process finds it."""
+    """Return a model's folder as an absolute URL, valid in every process; names on the hub are unchanged."""
     return stores.absolute_url(location) if is_folder(location) else location
 
 
 def listed_files(location: str, names: Sequence[str], kind: str) -> dict[str, dict[str, Any]]:
-    """Return what the store says of a model's files, by name; `kind` says what model.
+    """Return the directory entries of a model's files by name.
+
+    Args:
+        location: the folder.
+        names: names of the files.
+        kind: kind of model for messages, as a possessive such as "an encoder's".
 
     Raises:
-        UserError: a folder without one of them.
+        UserError: the folder lacks one of the files.
     """
     files = {file["name"]: file for file in stores.list_files(location)}
     missing = [name for name in names if name not in files]
@@ -33,14 +38,14 @@ def listed_files(location: str, names: Sequence[str], kind: str) -> dict[str, di
 
 
 def hub_file(location: str, name: str) -> str:
-    """Return the local path of a file of a model on the hub; it is fetched if needed.
+    """Return the local path of a file of a model on the hub; download it if it is not cached.
 
     Args:
-        location: `owner/name` or `owner/name/folder`, then `@revision` (a commit, tag or branch) if one is wanted.
-        name: the file's name.
+        location: `owner/name` or `owner/name/folder`, optionally with `@revision` (a commit, tag or branch).
+        name: name of the file.
 
     Raises:
-        UserError: there is none, or the hub cannot be reached.
+        UserError: huggingface_hub is missing, there is no such file, or the hub cannot be reached.
     """
     try:
         from huggingface_hub import hf_hub_download

@@ -104,7 +104,7 @@ def image_form(data: DataConfig) -> ImageForm:
 
 
 def say_passed_over(passed_over: PassedOver) -> str:
-    """Say which members of shards belong to no image; nothing if there are none."""
+    """Return in words which members of shards belong to no image; an empty text if there are none."""
     if not passed_over.members:
         return ""
     name, reason = passed_over.first[0]

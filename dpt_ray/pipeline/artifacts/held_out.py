@@ -20,10 +20,10 @@ class DataPartFacts(Facts):
 
 
 def read_choice(url: str) -> Mapping[int, list[int]]:
-    """Return position of a shard -> rows of it that are kept out.
+    """Return position of a shard -> its rows with validation images.
 
     Raises:
-        UserError: the choice is absent, or none that this package wrote.
+        UserError: the file is missing, or not in the form that this package writes.
     """
     choice: dict[int, list[int]] = read_document(url, dict[int, list[int]], "a choice of images", REMOVE)
     return choice

@@ -66,13 +66,13 @@ def mix(context: StepContext, config: ClassifierConfig, data: DataConfig, index:
 def _pseudo_images(
     context: StepContext, config: ClassifierConfig, form: ImageForm, num_classes: int
 ) -> tuple[ImageSource, MixedFacts]:
-    """Return the pseudo images that are used, labelled with the class that was asked of the generator."""
+    """Return the pseudo images that are used, labelled with the classes that were requested from the generator."""
     index = read_index(context.parents[PSEUDO_IMAGES].url)
-    asked = conditioning_labels(index)
-    used = [np.ones(len(labels), bool) for labels in asked]
+    requested = conditioning_labels(index)
+    used = [np.ones(len(labels), bool) for labels in requested]
     if config.mixing.only_agreeing:
         predictions = read_predictions(context.parents[PSEUDO_PREDICTIONS], LABEL, CONFIDENCE)
-        for number, (seen, labels) in enumerate(zip(predictions, asked, strict=True)):
+        for number, (seen, labels) in enumerate(zip(predictions, requested, strict=True)):
             used[number] = (
                 np.zeros(len(labels), bool)
                 if seen is None
@@ -80,12 +80,12 @@ def _pseudo_images(
             )
     shards = [
         SourceShard(info, tuple(np.flatnonzero(rows).tolist()), tuple(labels[rows].tolist()))
-        for info, labels, rows in zip(index.shards, asked, used, strict=True)
+        for info, labels, rows in zip(index.shards, requested, used, strict=True)
         if rows.any()
     ]
     if not shards:
         raise UserError(
-            "stage 1 sees another class than was asked for in every pseudo image, so none is left",
+            "stage 1 sees another class than the requested one in every pseudo image, so none is left",
             where="stage3.mixing.only_agreeing",
             fix="set it to false, lower least_confidence, or train the generator longer",
         )

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsConfig
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
-from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, decode_samples
 from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
@@ -17,29 +17,53 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, read_unit_samples
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe
+from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.predictions import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
 
+_VIEW_SEED = derive_seed("pseudo-label views")
+"""With an image's key and the number of a view it fixes the view. It is the same for all runs."""
+
 
 @dataclass(frozen=True)
-class Views:
-    """Weak views of every image over which confidence is averaged.
+class PredictionSettings:
+    """The settings of `Predictions`.
 
     Attributes:
-        count: how many.
-        flip, crop_padding: see `Weak`.
-        seed: with an image's key it fixes its views.
+        data: the section `data`: what images are brought to.
+        features: whether the classifier's features are kept.
+        details: the section `pseudo_labels`: what else is kept, and how confidence is computed. None for predictions
+            that are not pseudo-labels.
+        augmentation: the section `augmentation` of the classifier's stage, for the weak views over which confidence is
+            averaged. None for a probe, which predicts from features.
     """
 
-    count: int
-    flip: bool
-    crop_padding: int
-    seed: int
+    data: DataConfig
+    features: bool = False
+    details: PseudoLabelsConfig | None = None
+    augmentation: AugmentationConfig | None = None
+
+    @property
+    def views(self) -> int:
+        """Number of weak views over which confidence is averaged; 0 stands for the unaugmented image."""
+        return self.details.views if self.details is not None and self.augmentation is not None else 0
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the probabilities of all classes are kept: labels are balanced with them."""
+        return self.details is not None and self.details.assignment == "balanced"
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Of a shard: keys, probabilities of the images as they are, features, probabilities averaged over views."""
+    """The predictions for a shard of N images with C classes.
+
+    Attributes:
+        keys: the images' keys, N.
+        probabilities: of the unaugmented images, float32 (N, C).
+        features: of the unaugmented images, float32 (N, D).
+        averaged: probabilities averaged over weak views, float32 (N, C); `probabilities` without views.
+    """
 
     keys: list[str]
     probabilities: np.ndarray
@@ -51,37 +75,27 @@ class PredictionWorker(UnitWorker):
     """Predicts the classes of one shard's images after another's; see `Predictions` for the columns.
 
     Args:
+        settings: the settings of the step.
         index: the images.
         classifier: URL of the classifier's file.
         encoded: URL of each shard's features, which a probe predicts from; None for a network, which reads images.
-        folder: where sidecars go.
-        batch: images together.
-        device: where the classifier computes.
-        form: what images are brought to.
-        features: keep the features.
-        top_k: how many of the most probable classes are kept.
-        probabilities: keep them all, and those averaged over views if there are views.
-        views: what confidence is averaged over.
+        folder: URL of the folder for sidecars.
+        batch: number of images that the classifier labels together.
+        device: the torch device that computes.
     """
 
     def __init__(
         self,
+        settings: PredictionSettings,
         index: DatasetIndex,
         classifier: str,
         encoded: list[str | None] | None,
         folder: str,
         batch: int,
         device: str,
-        form: ImageForm,
-        features: bool,
-        top_k: int,
-        probabilities: bool,
-        views: Views | None,
     ):
+        self._settings, self._form, self._batch = settings, image_form(settings.data), batch
         self._index, self._encoded, self._folder = index, encoded, folder
-        self._batch, self._form = batch, form
-        self._features, self._top_k, self._probabilities = features, top_k, probabilities
-        self._views = views
         self._open = lambda: (Classifier if encoded is None else Probe)(classifier, device)
         self._classifier: Any = None
 
@@ -94,15 +108,15 @@ class PredictionWorker(UnitWorker):
         outputs = self._from_images(unit) if self._encoded is None else self._from_features(unit, self._encoded[unit])
         labels = outputs.probabilities.argmax(1).astype(np.int64)
         columns = {LABEL: labels, CONFIDENCE: outputs.averaged[np.arange(len(labels)), labels]}
-        if self._top_k:
-            top = np.argsort(-outputs.probabilities, axis=1, kind="stable")[:, : self._top_k]
+        if self._settings.details is not None:
+            top = np.argsort(-outputs.probabilities, axis=1, kind="stable")[:, : self._settings.details.top_k]
             columns[TOP_CLASSES] = top.astype(np.int32)
             columns[TOP_PROBABILITIES] = np.take_along_axis(outputs.probabilities, top, axis=1)
-        if self._probabilities:
+        if self._settings.probabilities:
             columns[PROBABILITIES] = outputs.probabilities.astype(np.float16)
-            if self._views is not None:
+            if self._settings.views:
                 columns[AVERAGED] = outputs.averaged.astype(np.float16)
-        if self._features:
+        if self._settings.features:
             columns[FEATURES] = outputs.features
         return encode_sidecar(outputs.keys, columns)
 
@@ -122,21 +136,24 @@ class PredictionWorker(UnitWorker):
             together = samples[start : start + self._batch]
             images = torch.from_numpy(decode_samples(together, self._form, shard))
             probabilities, features = self._classifier(images)
-            averaged = self._average(images, [sample.key for sample in together]) if self._views else probabilities
+            averaged = (
+                self._average(images, [sample.key for sample in together]) if self._settings.views else probabilities
+            )
             parts.append((probabilities.numpy(), features.numpy(), averaged.numpy()))
         joined = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Outputs([sample.key for sample in samples], *joined)
 
     def _average(self, images: torch.Tensor, keys: list[str]) -> torch.Tensor:
-        assert self._views is not None
-        weak = Weak(self._views.flip, self._views.crop_padding)
+        augmentation = self._settings.augmentation
+        assert augmentation is not None
+        weak = Weak(augmentation.flip, augmentation.crop_padding)
         total: torch.Tensor | None = None
-        for number in range(self._views.count):
-            random = RowRandom([derive_seed("view", self._views.seed, key, number) for key in keys])
+        for number in range(self._settings.views):
+            random = RowRandom([derive_seed("view", _VIEW_SEED, key, number) for key in keys])
             probabilities, _ = self._classifier(weak(images, random))
             total = probabilities if total is None else total + probabilities
         assert total is not None
-        return total / self._views.count
+        return total / self._settings.views
 
     def _from_features(self, unit: int, url: str | None) -> Outputs:
         if url is None:

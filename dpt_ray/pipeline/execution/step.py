@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.evaluation_callback import Looks
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.progress import ProgressLine, StepProgress
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
@@ -30,7 +30,7 @@ class StepContext:
         cluster: how the work is spread.
         title: what to call the step when talking to people.
         policy: how many images may be left out.
-        looks: taken at a training on its way.
+        callback: evaluates a training while it runs.
     """
 
     folder: str
@@ -38,7 +38,7 @@ class StepContext:
     cluster: ClusterConfig
     title: str
     policy: SkipPolicy
-    looks: Looks | None = None
+    callback: EvaluationCallback | None = None
 
     def file(self, *parts: str) -> str:
         """Return the URL of a file in the artifact's folder."""
@@ -53,9 +53,8 @@ class Step(ABC, Generic[MadeFacts]):
     """One step of the method.
 
     Args:
-        title: what to call it when talking to people; not part of its address.
-        settings: JSON-like; every setting that changes the artifact and nothing else.
-        parents: the steps whose artifacts it reads.
+        title: the step's name for people; not part of its address.
+        parents: role -> the step whose artifact it reads.
     """
 
     name: ClassVar[str]
@@ -65,8 +64,16 @@ class Step(ABC, Generic[MadeFacts]):
     facts_type: type[MadeFacts]
     """The class of the artifact's facts."""
 
-    def __init__(self, title: str, settings: dict[str, Any], parents: "dict[str, Step]"):
-        self.title, self.settings, self.parents = title, settings, parents
+    def __init__(self, title: str, parents: "dict[str, Step]"):
+        self.title, self.parents = title, parents
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Every setting that changes the artifact, and nothing else; JSON-like.
+
+        It follows from the sections of the settings that the step holds, which are what `make` reads.
+        """
 
     @cached_property
     def fingerprint(self) -> str:

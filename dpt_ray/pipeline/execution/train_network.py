@@ -34,41 +34,38 @@ def train_network(
     finish: Callable[[TrainState], bytes],
     seed: int,
 ) -> TrainingFacts:
-    """Train in the context's folder and return the facts; its checkpoints are removed at the end."""
+    """Train in the context's folder and return the facts; the checkpoints there are removed at the end."""
+    cluster = context.cluster
+    if not isinstance(config, GeneratorConfig):
+        # Both need a generator: a loss that is a mean over rows, and a network that names its blocks.
+        cluster = cluster.model_copy(update={"gradient_accumulation": 1, "shard_weights": False})
     images_per_step = sum(batch for _, batch in sources.values())
     log_every = max(images_per_step, min(config.images // HISTORY_ROWS, STEPS_PER_ROW * images_per_step))
     job = TrainingJob(
+        config=config,
+        data=data,
+        cluster=cluster,
         build=build,
         finish=finish,
         sources=dict(sources),
-        optimizer=config.optimizer,
         schedule=Schedule(
             total_images=config.images,
             images_per_step=images_per_step,
             log_every=log_every,
-            checkpoint_seconds=context.cluster.checkpoint_seconds,
+            checkpoint_seconds=cluster.checkpoint_seconds,
             snapshots=config.ema_snapshots if isinstance(config, GeneratorConfig) else 0,
         ),
-        lanes=data.lanes,
-        shuffle_window=data.shuffle_window,
         seed=derive_seed(config.seed, seed),
         folder=context.folder,
-        precision=config.precision,
-        channels_last=context.cluster.channels_last,
-        compile=context.cluster.compile,
-        parts=context.cluster.gradient_accumulation if isinstance(config, GeneratorConfig) else 1,
-        shard=context.cluster.shard_weights and isinstance(config, GeneratorConfig),
     )
     network = context.file(NETWORK_FILE)
     if not stores.exists(network):  # else it was trained, and stopped before its manifest was written
         run_training(
             job,
-            resources=training_resources(context.cluster),
-            keep_bytes=context.cluster.keep_mib * 2**20,
-            max_failures=context.cluster.max_failures,
+            resources=training_resources(cluster),
             progress=context.progress(math.ceil(config.images / images_per_step) * images_per_step),
             policy=context.policy,
-            looks=context.looks,
+            callback=context.callback,
         )
     remove_checkpoints(context.folder)
     history = read_history_file(context.file(HISTORY_FILE))
@@ -82,12 +79,12 @@ def train_network(
 
 
 def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:
-    """Return every setting that changes a trained network, but for those of latents.
+    """Return every setting that changes a trained network, except those of latents; JSON-like.
 
-    Those that the chosen network, optimizer, process or algorithm does not read are not among them.
+    Settings that the chosen network, optimizer, process or algorithm does not read are left out.
     """
     if isinstance(config, ClassifierConfig):
-        read = read_settings(config, algorithm_class(config.algorithm.name).student)
+        read = read_settings(config, algorithm_class(config.algorithm.name).consistency_view)
     else:
         read = read_settings(config)
     return {

@@ -1,4 +1,4 @@
-"""Pseudo-labels whose counts follow given class shares, in place of the most probable classes."""
+"""Pseudo-labels whose counts follow given class shares, instead of the most probable classes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -32,16 +32,16 @@ from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 SAMPLED_NUMBERS = 2**24
-"""Probabilities that the driver holds to find the scales, about; the number of images does not bound its memory."""
+"""Approximate number of probabilities that the driver holds in memory to compute the scales."""
 
 
 class BalancedLabels(Step[BalancedLabelsFacts]):
-    """`Predictions` with other labels, and the confidence of those; it stands in wherever pseudo-labels are read.
+    """`Predictions` with balanced labels and their confidence. Its sidecars replace those of `Predictions`.
 
     Args:
-        config: the wanted shares.
-        predictions: stage 1's, with all probabilities.
-        images: the images that they are of.
+        config: the section `pseudo_labels`: class shares and sharpness.
+        predictions: makes stage 1's predictions, with all probabilities.
+        images: indexes the images of those predictions.
     """
 
     name = "balanced_labels"
@@ -49,21 +49,25 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
     facts_type = BalancedLabelsFacts
 
     def __init__(self, config: PseudoLabelsConfig, predictions: Step, images: Step):
-        settings = {"class_shares": config.class_shares, "sharpness": config.sharpness}
-        super().__init__("balanced pseudo-labels", settings, {"predictions": predictions, "images": images})
+        self._config = config
+        super().__init__("balanced pseudo-labels", {"predictions": predictions, "images": images})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"class_shares": self._config.class_shares, "sharpness": self._config.sharpness}
 
     def plan(self) -> str:
         return "balancing the labels"
 
     def make(self, context: StepContext) -> BalancedLabelsFacts:
         index = read_index(context.parents["images"].url)
-        shares = self.settings["class_shares"] or [1.0] * index.num_classes
+        shares = self._config.class_shares or [1.0] * index.num_classes
         if len(shares) != index.num_classes:
             raise UserError(
                 f"names {len(shares)} shares for {index.num_classes} classes", where="pseudo_labels.class_shares"
             )
         predictions = context.parents["predictions"]
-        sharpness = self.settings["sharpness"]
+        sharpness = self._config.sharpness
         sample = np.concatenate(list(_sampled(predictions, index)))
         scales = class_log_scales(torch.from_numpy(sample), torch.tensor(shares), sharpness=sharpness)
         files = run_units(
@@ -97,7 +101,10 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
 
 
 def _sampled(predictions: Artifact, index: DatasetIndex) -> Iterator[np.ndarray]:
-    """Yield the probabilities of one image in n, chosen by their keys: the order of images may follow their classes."""
+    """Yield the probabilities of a sample of images, float32 (N, C) for each shard.
+
+    A hash of the key selects them, since the order of images may follow their classes.
+    """
     stride = -(-index.num_images * index.num_classes // SAMPLED_NUMBERS)
     for sidecar in read_predictions(predictions, PROBABILITIES):
         if sidecar is not None:

@@ -1,4 +1,5 @@
-"""What the generator is told of each image in the place of its bare pseudo-label (`stage2.conditioning`)."""
+"""The labels on which the generator is conditioned, where they differ from the pseudo-labels
+(`stage2.conditioning`)."""
 
 from typing import Any
 
@@ -23,13 +24,13 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class ConditioningLabels(Step[ConditioningLabelsFacts]):
-    """Pseudo-labels without those that are not sure, with true labels where they are known; sidecars again.
+    """Pseudo-labels without uncertain ones, and with true labels of labelled images, as the settings say.
 
     Args:
-        config: which of both.
-        pseudo_labels: what stage 1 predicts.
-        images: the images that they are of.
-        labelled: the labelled images.
+        config: the section `stage2.conditioning`.
+        pseudo_labels: makes the pseudo-labels.
+        images: indexes the images of those labels.
+        labelled: chooses the labelled images; a parent with `true_labels` only.
     """
 
     name = "conditioning_labels"
@@ -42,14 +43,19 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
         images: Step,
         labelled: Step,
     ):
+        self._config = config
         parents: dict[str, Step] = {"pseudo_labels": pseudo_labels, "images": images}
         if config.true_labels:
             parents[LABELLED] = labelled
-        super().__init__("labels for the generator", {"least_confidence": config.least_confidence}, parents)
+        super().__init__("labels for the generator", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"least_confidence": self._config.least_confidence}
 
     def plan(self) -> str:
         known = ["true labels where they are known"] if LABELLED in self.parents else []
-        least = self.settings["least_confidence"]
+        least = self._config.least_confidence
         return ", ".join([*known, *([f"no label under a confidence of {least:g}"] if least > 0 else [])])
 
     def make(self, context: StepContext) -> ConditioningLabelsFacts:
@@ -64,7 +70,7 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
                 "given": sidecar_urls(context.parents["pseudo_labels"]),
                 "folder": context.file(SIDECARS),
                 "known": known,
-                "least_confidence": self.settings["least_confidence"],
+                "least_confidence": self._config.least_confidence,
             },
             list(range(len(index.shards))),
             resources=inference_resources(context.cluster),

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder for every image of a set, by batch inference: what a linear probe is fitted to."""
+"""Features of a frozen encoder for every image of a set, by batch inference; a linear probe is fitted to them."""
 
 from typing import Any
 
@@ -21,29 +21,27 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class EncodeImages(Step[FeaturesFacts]):
-    """One sidecar a shard with the column `features`, float32 (N, D), as the encoder gives them.
+    """Encode every image. Each shard gets a sidecar with the column `features`, float32 (N, D).
 
     Args:
-        title: what to call it.
-        probe: the encoder, and what images are brought to for it.
-        data: how large an image may be.
+        title: the step's name for people.
+        probe: the section `probe`: the encoder, and the size of its images.
+        data: the section `data`: the largest image that is decoded.
         images: any step whose artifact is an indexed shard set.
-        identity: what identifies the encoder; see `encoder_identity`.
+        identity: identity of the encoder's content; see `encoder_identity`.
     """
 
     name = "features"
     facts_type = FeaturesFacts
 
     def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step, identity: dict[str, Any]):
-        self._probe = probe
-        self._form = ImageForm(probe.resize, 3, data.max_image_pixels)
-        settings = {
-            "encoder": identity,
-            "resize": probe.resize,
-            "crop": probe.crop,
-            "blocks": probe.blocks,
-        }
-        super().__init__(title, settings, {"images": images})
+        self._probe, self._data, self._identity = probe, data, identity
+        super().__init__(title, {"images": images})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        probe = self._probe
+        return {"encoder": self._identity, "resize": probe.resize, "crop": probe.crop, "blocks": probe.blocks}
 
     def plan(self) -> str:
         return f"encoding every image ({self._probe.encoder})"
@@ -56,7 +54,7 @@ class EncodeImages(Step[FeaturesFacts]):
             {
                 "index": index,
                 "probe": self._probe,
-                "form": self._form,
+                "form": ImageForm(self._probe.resize, 3, self._data.max_image_pixels),
                 "folder": context.file(SIDECAR_FOLDER),
                 "batch": context.cluster.encoding_batch,
                 "device": resources.device,

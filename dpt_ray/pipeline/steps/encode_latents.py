@@ -1,4 +1,4 @@
-"""Latents of every image of a set, by batch inference: what a generator of latents is trained on in place of pixels."""
+"""Latents of every image of a set, by batch inference; a generator of latents is trained on them instead of pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,17 +35,17 @@ from dpt_ray.tables import format_bytes
 
 
 class EncodeLatents(Step[LatentsFacts]):
-    """One sidecar a shard with the column `moments`, (N, flips x channels x h x w), as the encoder gives them.
+    """Encode every image. Each shard gets a sidecar with the column `moments`, (N, flips x channels x h x w).
 
-    They follow from images and autoencoder alone: labels join them when they are read, and the scale is applied when
-    they are drawn, so that neither encodes anything again.
+    The moments depend on images and autoencoder only. Labels are joined when the moments are read, and the scale is
+    applied when latents are drawn, so a change of either encodes no image again.
 
     Args:
-        config: the autoencoder, and whether mirror images are wanted.
-        data: the form of images.
+        config: the section `stage2`: the autoencoder, and whether mirror images are encoded.
+        data: the section `data`: size and channels of the images.
         images: any step whose artifact is an indexed shard set.
-        found: the autoencoder; None for a name on the hub, which is looked at when latents are made, since describing
-            a run needs no network.
+        found: the autoencoder. None for a name on the hub, which is read when latents are made: describing a run uses
+            no network.
     """
 
     name = "latents"
@@ -53,17 +53,20 @@ class EncodeLatents(Step[LatentsFacts]):
 
     def __init__(self, config: GeneratorConfig, data: DataConfig, images: Step, found: FoundAutoencoder | None):
         self._config, self._data, self._found = config, data, found
-        location = config.latents.autoencoder or ""
-        size, _ = config.canvas(data)
-        settings = {
-            "autoencoder": self._found.checksum if self._found else {"name": location},
-            "image_size": data.image_size,
-            "flips": 2 if config.flip else 1,
-            "latent": [config.latents.channels, size],
-            "precision": config.latents.precision,
-            "storage": config.latents.storage,
+        super().__init__(f"latents of {images.title}", {"images": images})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        latents = self._config.latents
+        size, _ = self._config.canvas(self._data)
+        return {
+            "autoencoder": self._found.checksum if self._found else {"name": latents.autoencoder or ""},
+            "image_size": self._data.image_size,
+            "flips": 2 if self._config.flip else 1,
+            "latent": [latents.channels, size],
+            "precision": latents.precision,
+            "storage": latents.storage,
         }
-        super().__init__(f"latents of {images.title}", settings, {"images": images})
 
     def _find(self) -> FoundAutoencoder:
         found = find_autoencoder(self._config.latents.autoencoder or "")
@@ -75,11 +78,11 @@ class EncodeLatents(Step[LatentsFacts]):
         return f"encoding every image{mirrored} ({self._config.latents.autoencoder})"
 
     def bytes_per_image(self) -> int:
-        """Return how much the latents of an image take, uncompressed."""
+        """Return the size of an image's latents in bytes, uncompressed."""
         size, channels = self._config.canvas(self._data)
         kinds = 2 if self._found is None or self._found.form.has_variance else 1
         bytes_each = 4 if self._config.latents.storage == "float32" else 2
-        return int(self.settings["flips"]) * kinds * channels * size**2 * bytes_each
+        return (2 if self._config.flip else 1) * kinds * channels * size**2 * bytes_each
 
     def make(self, context: StepContext) -> LatentsFacts:
         index = read_index(context.parents["images"].url)
@@ -162,14 +165,14 @@ class _EncodingWorker(UnitWorker):
         return encode_latents([s.key for s in samples], moments, form, {"statistics": [count, *total.tolist()]})
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
-        told = sidecar_facts(content)
-        if told.get("form") != self._latents.to_json():  # left by an earlier start, with a model that has changed since
+        stored = sidecar_facts(content)
+        if stored.get("form") != self._latents.to_json():  # an earlier start made it with another autoencoder
             raise UserError(
                 "holds latents of another autoencoder or form than the ones beside it will be",
                 where=self.output_url(unit),
                 fix="remove the folder that it is in; the same command makes all of them",
             )
-        return {"images": told["statistics"][0] // (self._latents.channels * self._latents.size**2), **told}
+        return {"images": stored["statistics"][0] // (self._latents.channels * self._latents.size**2), **stored}
 
     def _open(self) -> Autoencoder:
         found = find_autoencoder(self._location)
@@ -177,10 +180,10 @@ class _EncodingWorker(UnitWorker):
         return open_autoencoder(found, precision=self._latents.precision, batch=self._batch, device=self._device)
 
     def _checked(self, encoded: np.ndarray, where: str) -> np.ndarray:
-        """Return moments in the stored type.
+        """Return moments in the stored number format.
 
         Raises:
-            UserError: they are not of the form that the autoencoder's configuration promises, or not finite.
+            UserError: their shape differs from the autoencoder's configuration, or they are not finite.
         """
         if encoded.shape[1:] != self._latents.shape[1:]:
             raise UserError(
@@ -198,6 +201,6 @@ class _EncodingWorker(UnitWorker):
 
 
 def _pooled_deviation(statistics: Sequence[Sequence[float]]) -> float:
-    """Return the standard deviation over all latents from (count, sum, sum of squares) of each shard's."""
+    """Return the standard deviation over all latents, given (count, sum, sum of squares) for each shard."""
     count, total, squares = np.sum(statistics, axis=0) if statistics else (1, 0, 0)
     return float(np.sqrt(max(0.0, squares / count - (total / count) ** 2)))

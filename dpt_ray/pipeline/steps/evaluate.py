@@ -1,6 +1,7 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,17 +37,18 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class Evaluation(Step[EvaluationFacts]):
-    """All figures of a run.
+    """Compute all metrics of a run.
 
     Args:
-        train_data: gives the true labels that pseudo-labels are compared with.
-        test_data: gives the true labels of the held-out images.
-        overlap: which of the held-out images are training images, too; None where they were divided off from those.
-        labelled: images that pseudo-label accuracy leaves out.
-        pseudo_labels: stage 1's predictions for the training images.
-        stage1, stage3: both classifiers' predictions for the held-out images.
-        pseudo_images: stage 1's predictions for the pseudo images, with features if `real_features` are given.
-        real_features: stage 1's features of the training images, for the Frechet distance.
+        train_data: indexes the training images, with their true labels.
+        test_data: indexes the held-out images, with their true labels.
+        overlap: finds held-out images among the training images; None if they are a part of the training images.
+        labelled: chooses the labelled images, which the accuracy of pseudo-labels leaves out.
+        pseudo_labels: makes stage 1's predictions for the training images.
+        stage1: makes stage 1's predictions for the held-out images.
+        stage3: makes stage 3's predictions for the held-out images.
+        pseudo_images: makes stage 1's predictions for the pseudo images, with features if there are `real_features`.
+        real_features: makes stage 1's features of the training images, for the Fréchet distance.
     """
 
     name = "evaluation"
@@ -75,11 +77,15 @@ class Evaluation(Step[EvaluationFacts]):
             "stage3": stage3,
             "pseudo_images": pseudo_images,
         }
-        if overlap is not None:  # the first, so that it is made before anything trains
+        if overlap is not None:  # the first parent is made first, so before any training
             parents = {"overlap": overlap, **parents}
         if real_features is not None:
             parents["real_features"] = real_features
-        super().__init__("evaluation", {}, parents)
+        super().__init__("evaluation", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     def plan(self) -> str:
         return "comparing predictions with true labels"
@@ -102,7 +108,7 @@ class Evaluation(Step[EvaluationFacts]):
         pseudo, true = read_predicted(parents["pseudo_labels"], keys)[unlabelled], true[unlabelled]
         bins = reliability_bins(true, pseudo, confidence)
         seen = read_predicted(parents["pseudo_images"])
-        asked = torch.from_numpy(conditioning_class(np.arange(len(seen)), train.num_classes)[0])
+        requested = torch.from_numpy(conditioning_class(np.arange(len(seen)), train.num_classes)[0])
         overlap = OverlapFacts.read(parents["overlap"]) if "overlap" in parents else None
         real = parents.get("real_features")
         facts = EvaluationFacts(
@@ -111,7 +117,7 @@ class Evaluation(Step[EvaluationFacts]):
             pseudo_label_mean_confidence=mean_confidence(bins) if bins else None,
             pseudo_label_calibration_error=expected_calibration_error(bins) if bins else None,
             stage3_accuracy=accuracy(*known_pairs(test_labels, stage3)),
-            pseudo_image_agreement=accuracy(*known_pairs(asked, seen)),
+            pseudo_image_agreement=accuracy(*known_pairs(requested, seen)),
             test_images=int((test_labels >= 0).sum()),
             duplicate_test_images=overlap.exact.test_images if overlap else None,
             near_duplicate_test_images=overlap.near.test_images if overlap else None,
@@ -152,5 +158,5 @@ def _features(artifact: Artifact) -> Iterator[torch.Tensor]:
 
 
 def _known_shares(shares: torch.Tensor, wholes: torch.Tensor) -> Shares:
-    """Return shares, None where there is nothing to have a share of."""
+    """Return shares, with None where the whole is 0."""
     return tuple(share if whole > 0 else None for share, whole in zip(shares.tolist(), wholes.tolist(), strict=True))

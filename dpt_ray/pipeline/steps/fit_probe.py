@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,43 +25,35 @@ from dpt_ray.pipeline.artifacts.features import features_urls, read_features
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, ProbeFacts
+from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class FitProbe(Step[ProbeFacts]):
-    """Fit a probe to the labelled images' features; in stage 3 to those of pseudo images as well.
+    """Fit a probe to the features of the labelled images; in stage 3 to the features of pseudo images as well.
 
     Unlabelled images and stage 1's pseudo-labels are not used (reference: the paper's ImageNet recipe).
 
     Args:
-        stage: the stage's section in the settings.
-        probe: its settings.
-        train_data: all real training images.
-        labelled: which of them are labelled.
-        encoded: features of `train_data`.
-        pseudo_images: images of known class from the generator (stage 3).
-        encoded_pseudo: features of those.
+        stage: the stage's settings and parents; only the section `probe` of the settings is read.
+        encoded: makes the features of the training images.
+        encoded_pseudo: makes the features of the pseudo images (stage 3).
     """
 
     name = "classifier"
     facts_type = ProbeFacts
 
-    def __init__(
-        self,
-        stage: str,
-        probe: ProbeConfig,
-        train_data: Step,
-        labelled: Step,
-        encoded: Step,
-        pseudo_images: Step | None = None,
-        encoded_pseudo: Step | None = None,
-    ):
-        self.probe = probe
-        fitting = probe.model_dump(mode="json", include={"regularisation", "tolerance", "max_evaluations"})
-        parents: dict[str, Step] = {"images": train_data, "labelled": labelled, "encoded": encoded}
-        if pseudo_images is not None and encoded_pseudo is not None:
-            parents |= {"pseudo_images": pseudo_images, "encoded_pseudo": encoded_pseudo}
-        super().__init__(CLASSIFIER_TITLES[stage], {"probe": fitting}, parents)
+    def __init__(self, stage: ClassifierStage, encoded: Step, encoded_pseudo: Step | None = None):
+        self.probe = stage.config.probe
+        parents: dict[str, Step] = {"images": stage.train_data, "labelled": stage.labelled, "encoded": encoded}
+        if stage.pseudo_images is not None and encoded_pseudo is not None:
+            parents |= {"pseudo_images": stage.pseudo_images, "encoded_pseudo": encoded_pseudo}
+        super().__init__(CLASSIFIER_TITLES[stage.name], parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        fitting = {"regularisation", "tolerance", "max_evaluations"}
+        return {"probe": self.probe.model_dump(mode="json", include=fitting)}
 
     def plan(self) -> str:
         return "fitting a linear probe to the encoder's features"
@@ -75,9 +68,9 @@ class FitProbe(Step[ProbeFacts]):
         pieces = _labelled_pieces(context)
         with_pseudo = "pseudo_images" in parents
         if with_pseudo:
-            asked = conditioning_labels(read_index(parents["pseudo_images"].url))
+            conditioning = conditioning_labels(read_index(parents["pseudo_images"].url))
             urls = features_urls(parents["encoded_pseudo"])
-            pieces += [_Piece(url, None, labels) for url, labels in zip(urls, asked, strict=True) if url]
+            pieces += [_Piece(url, None, labels) for url, labels in zip(urls, conditioning, strict=True) if url]
         fitted, temperature = run_once(
             _fit,
             pieces,
@@ -103,7 +96,7 @@ class FitProbe(Step[ProbeFacts]):
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows of one feature sidecar (all where None) and their labels, int64."""
+    """Rows of one feature sidecar and their labels, int64; `rows` None stands for all rows."""
 
     url: str
     rows: tuple[int, ...] | None
@@ -132,7 +125,7 @@ def _labelled_pieces(context: StepContext) -> list[_Piece]:
 def _fit(
     pieces: list[_Piece], probe: ProbeConfig, num_classes: int, calibrate: bool, keep_bytes: int
 ) -> tuple[LogisticFit, float]:
-    """Fit a probe, and its temperature if asked; runs where the cluster has room."""
+    """Return the fit of a probe and, with `calibrate`, its temperature; otherwise 1. It runs in a Ray task."""
     device = own_device()
     rows = sum(len(piece.labels) for piece in pieces)
     first, _ = pieces[0].read()
@@ -167,7 +160,7 @@ def _kept(pieces: list[_Piece]) -> Chunks:
 
 
 _ROWS = 4096
-"""Rows whose probabilities are computed together; bounds memory."""
+"""Number of rows whose probabilities are computed together; it bounds memory."""
 
 
 def _streamed(pieces: list[_Piece]) -> Chunks:

@@ -1,4 +1,4 @@
-"""Shards from everything that is not shards yet: class folders, tables, CIFAR-10, Parquet, the embedded digits."""
+"""Conversion of other formats to shards: class folders, tables, CIFAR-10, Parquet, the embedded digits."""
 
 import gzip
 import json
@@ -38,14 +38,14 @@ _TRAIN = "train"
 
 
 class ImportedShards(Step[ShardsFacts]):
-    """Images of another format as WebDataset shards.
+    """Write images of another format as WebDataset shards.
 
     Args:
-        split: what the images are for.
-        data: says how they are brought into shards.
-        images: what was found at their place.
-        train: that of the training images, for test images that are brought to a size here: it gives the white level
-            of images of more than 8 bits.
+        split: whether the images are training or test images.
+        data: the section `data`: the number of images in a shard, and their size.
+        images: the images at their location.
+        train: writes the training images. Test images that are resized take over its white level for images of more
+            than 8 bits.
     """
 
     name = "shards"
@@ -53,11 +53,17 @@ class ImportedShards(Step[ShardsFacts]):
     facts_type = ShardsFacts
 
     def __init__(self, split: Split, data: DataConfig, images: ImageSet, train: Step | None = None):
-        self.images, self._num_classes = images, data.num_classes
-        settings = {
+        self.split, self._data, self.images = split, data, images
+        takes_level = train is not None and data.prepare_size is not None
+        super().__init__(f"{split} shards", {_TRAIN: train} if train is not None and takes_level else {})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        data, images = self._data, self.images
+        return {
             "source": images.kind,
             **origin_settings("formats", images.kind),
-            "split": split,
+            "split": self.split,
             "location": images.location,
             "listing": images.listing,
             "reader": images.reader_settings(),
@@ -66,18 +72,16 @@ class ImportedShards(Step[ShardsFacts]):
             "prepare_size": data.prepare_size,
             "max_pixels": data.max_image_pixels,
         }
-        takes_level = train is not None and data.prepare_size is not None
-        super().__init__(f"{split} shards", settings, {_TRAIN: train} if train is not None and takes_level else {})
 
     def plan(self) -> str:
         if self.images.kind == "digits":
-            return f"writing the embedded digits, {self.settings['split']} split, as shards"
-        size = self.settings["prepare_size"]
+            return f"writing the embedded digits, {self.split} split, as shards"
+        size = self._data.prepare_size
         form = f", brought to {size}x{size} pixels" if size else ""
         return f"writing {self.images.location} ({self.images.kind}) as shards{form}"
 
     def make(self, context: StepContext) -> ShardsFacts:
-        recipes = self.images.recipes(self.settings["images_per_shard"])
+        recipes = self.images.recipes(self._data.images_per_shard)
         lines = (json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) for recipe in recipes)
         plan = "\n".join(lines).encode()
         stores.write_bytes(context.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
@@ -97,9 +101,9 @@ class ImportedShards(Step[ShardsFacts]):
     def _write_with_one_level(
         self, context: StepContext, shards: int, images: int
     ) -> tuple[list[ShardRecord], WhiteLevel | None]:
-        """Write all shards, with one white level for the images of more than 8 bits in all of them.
+        """Write all shards with one white level for images of more than 8 bits.
 
-        It is known when all images were seen. Shards that were written with another one are then written again.
+        The level is known once all images are read. Shards with another level are then written again.
         """
         train = context.parents.get(_TRAIN)
         of_training = level.white if train and (level := ShardsFacts.read(train).levels) else None
@@ -118,9 +122,8 @@ class ImportedShards(Step[ShardsFacts]):
             {
                 "folder": context.folder,
                 "kind": self.images.kind,
-                "reader_settings": self.settings["reader"],
-                "size": self.settings["prepare_size"],
-                "max_pixels": self.settings["max_pixels"],
+                "reader_settings": self.images.reader_settings(),
+                "data": self._data,
                 "white": white,
                 "give_up_unread": context.policy.allowed_share == 0,
             },
@@ -132,7 +135,7 @@ class ImportedShards(Step[ShardsFacts]):
         return [ShardRecord.from_json(record) for record in records]
 
     def _lost(self, context: StepContext, records: Sequence[ShardRecord]) -> list[ShardRecord]:
-        """Return the records whose shards are not there any more, or not in their full length."""
+        """Return the records whose shards are missing or have another length."""
         there = {file["name"]: file["size"] for file in stores.list_files(context.file(SHARDS))}
         return [record for record in records if record.shard and there.get(record.shard.name) != record.shard.bytes]
 
@@ -148,10 +151,10 @@ class ImportedShards(Step[ShardsFacts]):
             raise
 
     def _check_classes(self, records: Sequence[ShardRecord]) -> None:
-        """Refuse to lose all images of a class, however many images may be left out.
+        """Refuse to leave out all images of a class, whatever share of images may be left out.
 
         Raises:
-            UserError: naming the first such class.
+            UserError: a class has no image left; the message contains the first such class.
         """
         before = set(self.images.planned_labels())
         before.update(label for record in records for label in record.refused_classes)
@@ -171,7 +174,7 @@ class ImportedShards(Step[ShardsFacts]):
             for width, height, count in record.sizes:
                 sizes[width, height] += count
         names = self.images.class_names
-        if not names and self._num_classes is None:
+        if not names and self._data.num_classes is None:
             check_id_gaps(classes, self.images.location)
         num_classes = len(names) if names else max(classes, default=-1) + 1
         images = sum(shard.images for shard in shards)
@@ -199,7 +202,7 @@ class ImportedShards(Step[ShardsFacts]):
 
 
 def _forget_unread(records: Sequence[ShardRecord]) -> None:
-    """Remove records of what could not be fetched: it may be there when the command is run again."""
+    """Remove records of shards with images that could not be fetched, so that the next start tries again."""
     _forget([record for record in records if record.unread])
 
 
@@ -211,10 +214,10 @@ def _forget(records: Iterable[ShardRecord]) -> None:
 
 
 class _ShardWorker(UnitWorker):
-    """Writes shards. A unit's own file is its record, written after the shard: where it is, the shard is whole.
+    """Writes shards. The output file of a unit is a record, which is written after the shard is complete.
 
-    The record says what the shard holds and what was left out, so a shard of an earlier, killed run counts
-    without being read. A unit without a single usable image gives a record and no shard.
+    The record describes the shard and the images that were left out, so a shard of an interrupted start is not read
+    again. A unit without a usable image has a record and no shard.
     """
 
     def __init__(
@@ -222,13 +225,12 @@ class _ShardWorker(UnitWorker):
         folder: str,
         kind: str,
         reader_settings: dict[str, Any],
-        size: int | None,
-        max_pixels: int,
+        data: DataConfig,
         white: int | None,
         give_up_unread: bool,
     ):
         self._folder, self._kind, self._reader_settings = folder, kind, reader_settings
-        self._size, self._max_pixels, self._white, self._give_up_unread = size, max_pixels, white, give_up_unread
+        self._data, self._white, self._give_up_unread = data, white, give_up_unread
         self._recipes = gzip.decompress(stores.read_bytes(stores.join(folder, _PLAN_FILE))).splitlines()
 
     def output_url(self, unit: int) -> str:
@@ -240,12 +242,11 @@ class _ShardWorker(UnitWorker):
         skipped: list[Skipped] = []
         refused: set[int] = set()
         levels = Levels()
+        size, max_pixels = self._data.prepare_size, self._data.max_image_pixels
         for found in detect.read(self._kind, self._reader_settings, recipe):
-            result: Prepared | Skipped
-            if isinstance(found, Skipped):
-                result = found
-            else:
-                result = prepare(found, self._size, self._max_pixels, self._white, levels)
+            result: Prepared | Skipped = (
+                found if isinstance(found, Skipped) else prepare(found, size, max_pixels, self._white, levels)
+            )
             if isinstance(result, Prepared):
                 prepared.append(result)
                 continue

@@ -39,27 +39,27 @@ from dpt_ray.pipeline.artifacts.shards import ShardsFacts, lost_classes, say_ign
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 from dpt_ray.pipeline.execution.step import Step, StepContext
-from dpt_ray.text import printable
+from dpt_ray.text import printable, shortened
 
 _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"
 _LABELS, _TRAIN, _SHARDS = "labels", "train", "shards"
 _KEPT_NAMES = 10
-"""Members passed over that are kept by name, of each shard and of the set."""
+"""Largest number of ignored members whose names are stored, for each shard and for the set."""
 
 
 class Dataset(Step[DatasetFacts]):
-    """The index of a shard set: each shard's length, checksum and samples, keys, true labels, classes.
+    """Index a shard set: length, checksum and samples of each shard, keys, true labels, classes.
 
-    Every image is decoded once, so that an unreadable one is known, and left out or refused, before anything trains.
+    Every image is decoded once. So unreadable images are left out or refused before any training.
 
     Args:
-        split: what the set is for.
-        data: gives the form of images.
-        found: the shards, if they lie there already.
-        imported: the step that writes them otherwise.
-        train: the training set, for the test set: where nothing names the classes it says how many there are, and it
-            gives the white level of images of more than 8 bits.
+        split: whether the set contains training or test images.
+        data: the section `data`: size, channels and classes of the images.
+        found: the shards or images at their location.
+        imported: writes the shards of images in another format; None if the shards exist already.
+        train: indexes the training set; given for the test set only. It determines the number of classes, unless the
+            settings or the data do, and the white level of images of more than 8 bits.
     """
 
     name = "dataset"
@@ -69,14 +69,7 @@ class Dataset(Step[DatasetFacts]):
     def __init__(
         self, split: Split, data: DataConfig, found: FoundData, imported: Step | None = None, train: Step | None = None
     ):
-        self.images = found.images
-        settings: dict[str, Any] = {
-            "image_size": data.image_size,
-            "channels": data.channels,
-            "max_pixels": data.max_image_pixels,
-            "num_classes": data.num_classes or found.num_classes,
-        }
-        self._form = image_form(data)
+        self._data, self._found, self.images = data, found, found.images
         parents: dict[str, Step] = {}
         if train is not None:
             parents[_TRAIN] = train
@@ -84,32 +77,47 @@ class Dataset(Step[DatasetFacts]):
             parents[_SHARDS] = imported
         self._listing: list[dict[str, Any]] = found.shards.files if found.shards is not None else []
         self._beside: tuple[Ignored, ...] = found.shards.ignored if found.shards is not None else ()
-        if found.shards is not None:
-            settings["location"] = found.location
+        super().__init__(f"{split} data", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "image_size": self._data.image_size,
+            "channels": self._data.channels,
+            "max_pixels": self._data.max_image_pixels,
+            "num_classes": self.num_classes,
+        }
+        if self._found.shards is not None:
+            settings["location"] = self._found.location
             settings["listing"] = fingerprint([[s["name"], s["size"], s["changed"]] for s in self._listing])
-        super().__init__(f"{split} data", settings, parents)
+        return settings
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes that the settings or the data name; None where the labels tell it."""
+        return self._data.num_classes or self._found.num_classes
 
     @property
     def is_training_set(self) -> bool:
-        """Whether this is the training set, whose classes and white level the test set takes over."""
+        """Whether this is the training set, which determines classes and white level of the test set."""
         return _TRAIN not in self.parents
 
     @property
     def imported(self) -> Step | None:
-        """The step that writes the shards; None where shards lie at the location."""
+        """The step that writes the shards; None if they exist already."""
         return self.parents.get(_SHARDS)
 
     @property
     def ignored(self) -> tuple[Ignored, ...]:
-        """What lies at the location now and is no part of the set."""
+        """Files at the location that are not part of the set."""
         return self.images.ignored if self.images is not None else self._beside
 
     @property
     def _where(self) -> str:
-        return self.settings.get("location") or (self.images.location if self.images else "data")
+        return self._found.location or (self.images.location if self.images else "data")
 
     def plan(self) -> str:
-        return f"indexing {self.settings.get('location', 'the shards')}"
+        return f"indexing {self._found.location or 'the shards'}"
 
     def make(self, context: StepContext) -> DatasetFacts:
         urls = [file["url"] for file in self._listing] or shard_urls(context.parents[_SHARDS])
@@ -118,7 +126,7 @@ class Dataset(Step[DatasetFacts]):
             {
                 "urls": urls,
                 "folder": context.file(_LABELS),
-                "form": self._form,
+                "form": image_form(self._data),
             },
             list(range(len(urls))),
             resources=inference_resources(context.cluster),
@@ -137,7 +145,7 @@ class Dataset(Step[DatasetFacts]):
         counts = _count_classes(shards)
         if gone := {label for shard in shards for label in shard.classes_out} - counts.keys():
             raise lost_classes(sorted(gone), None, self._where)
-        known_by = train if self.settings["num_classes"] is None else None
+        known_by = train if self.num_classes is None else None
         num_classes = self._num_classes(counts, known_by, _largest_id(shards, infos) or self._where)
         repeated = _check_images([shard.url for shard in shards if shard.url], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
@@ -165,7 +173,7 @@ class Dataset(Step[DatasetFacts]):
 
     def _num_classes(self, counts: Counter[int], train: Artifact | None, place_of_largest: str) -> int:
         largest, where = max(counts, default=-1), self._where
-        known = read_index(train.url).num_classes if train else self.settings["num_classes"]
+        known = read_index(train.url).num_classes if train else self.num_classes
         if known is None:
             check_id_gaps(counts, place_of_largest)
         num_classes: int = known or largest + 1
@@ -186,7 +194,7 @@ class Dataset(Step[DatasetFacts]):
 
 
 class _IndexWorker(UnitWorker):
-    """Checks one shard and writes the sidecar with its usable samples' keys and true labels."""
+    """Checks one shard, and writes a sidecar with the keys and true labels of its usable samples."""
 
     def __init__(self, urls: list[str], folder: str, form: ImageForm):
         self._urls, self._folder, self._form = urls, folder, form
@@ -227,7 +235,10 @@ class _IndexWorker(UnitWorker):
                 "without_perceptual_hash": int((~is_comparable(hashes.perceptual[usable])).sum()),
                 "rows_out": sorted(unusable),
                 "deep": [levels.images, levels.largest],
-                "passed_over": [len(passed_over), [[printable(n), why] for n, why in passed_over[:_KEPT_NAMES]]],
+                "passed_over": [
+                    len(passed_over),
+                    [[shortened(printable(n)), why] for n, why in passed_over[:_KEPT_NAMES]],
+                ],
                 "skipped": [entry.to_json() for entry in skipped],
                 "largest_id": _place_of_largest(labels, [samples[row].key for row in usable]),
                 "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
@@ -240,7 +251,7 @@ class _IndexWorker(UnitWorker):
 
 
 def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:
-    """Return the class ids of samples, as far as they can be read."""
+    """Return the class ids of samples; unreadable ones are ignored."""
     found = set()
     for sample in samples:
         with suppress(UserError):
@@ -266,13 +277,13 @@ def _count_classes(shards: list[IndexedShard]) -> Counter[int]:
 
 
 def _add_passed_over(shards: list[IndexedShard]) -> PassedOver:
-    """Return how many members of all shards were passed over, and the first of them."""
+    """Return the number of ignored members of all shards, and name and reason of the first ones."""
     first = [entry for shard in shards for entry in shard.passed_over[1]]
     return PassedOver(sum(shard.passed_over[0] for shard in shards), tuple(first[:_KEPT_NAMES]))
 
 
 def _place_of_largest(labels: list[int | None], keys: list[str]) -> tuple[int, str] | None:
-    """Return the largest class id of a shard and the key of the sample that has it; None without labels."""
+    """Return the largest class id of a shard and the key of its first sample; None without labels."""
     known = [(label, -row) for row, label in enumerate(labels) if label is not None]
     return (max(known)[0], keys[-max(known)[1]]) if known else None
 
@@ -287,9 +298,12 @@ def _largest_id(shards: list[IndexedShard], infos: list[ShardInfo]) -> str | Non
 
 
 def _check_images(sidecars: list[str], shards: list[str]) -> int:
-    """Refuse a key that two shards have; return how many images have the pixels of another one.
+    """Refuse a key in two shards, and return the number of images with the pixels of another one.
 
-    Only hashes of keys and pixels are held, 16 bytes an image.
+    Memory holds hashes of keys and pixels only, 16 bytes an image.
+
+    Raises:
+        UserError: two samples have the same key.
     """
     hashes, pixels = [], []
     for url in sidecars:

@@ -1,6 +1,7 @@
-"""The labelled subset: the only place where training's true labels come from."""
+"""The labelled subset: the only source of true labels for training."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from dpt_ray.config.schema import DataConfig, LabelsConfig
 from dpt_ray.data.shards.index import DatasetIndex, read_index
@@ -13,12 +14,12 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class LabelledSubset(Step[ChoiceFacts]):
-    """Which training images are labelled, and their labels.
+    """Choose the labelled training images, and store their labels.
 
     Args:
-        labels: how many, or which.
-        data: names the classes.
-        train_data: the images to choose from.
+        labels: the section `labels`.
+        data: the section `data`, for the names of classes in error messages.
+        train_data: indexes the training images.
         listed: the lines of `labels.file`.
     """
 
@@ -26,12 +27,14 @@ class LabelledSubset(Step[ChoiceFacts]):
     facts_type = ChoiceFacts
 
     def __init__(self, labels: LabelsConfig, data: DataConfig, train_data: Step, listed: Sequence[str] = ()):
-        self._data, self._lines = data, listed
-        settings = labels.model_dump(mode="json", exclude_none=True)
-        if labels.file is not None:  # the content decides, not where it lies
-            self._where = labels.file
-            settings = {"listed": sha256("\n".join(self._lines).encode())}
-        super().__init__("labelled subset", settings, {"images": train_data})
+        self._labels, self._data, self._lines = labels, data, listed
+        super().__init__("labelled subset", {"images": train_data})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        if self._labels.file is not None:  # its content decides, not its location
+            return {"listed": sha256("\n".join(self._lines).encode())}
+        return self._labels.model_dump(mode="json", exclude_none=True)
 
     def plan(self) -> str:
         return "choosing the labelled images"
@@ -39,12 +42,12 @@ class LabelledSubset(Step[ChoiceFacts]):
     def make(self, context: StepContext) -> ChoiceFacts:
         index = read_index(context.parents["images"].url)
         images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
-        if "listed" in self.settings:
-            where = self._where
+        if self._labels.file is not None:
+            where = self._labels.file
             chosen = choose_listed(images, self._lines, where, _training_location(self._data))
         else:
             where = "labels"
-            chosen = draw_per_class(images, names, self._counts(index), self.settings["seed"])
+            chosen = draw_per_class(images, names, self._counts(index), self._labels.seed)
         check_every_class_labelled(chosen, names, where)
         write_labelled(context.folder, chosen)
         return ChoiceFacts(images=len(chosen), of=index.num_images)
@@ -53,13 +56,14 @@ class LabelledSubset(Step[ChoiceFacts]):
         return f"{facts.images:,} of {facts.of:,} images"
 
     def _counts(self, index: DatasetIndex) -> Sequence[int]:
-        if "per_class" in self.settings:
-            return [self.settings["per_class"]] * index.num_classes
-        return [max(1, round(self.settings["fraction"] * count)) for count in index.class_counts]
+        if self._labels.per_class is not None:
+            return [self._labels.per_class] * index.num_classes
+        assert self._labels.fraction is not None  # `LabelsConfig` has exactly one of the three
+        return [max(1, round(self._labels.fraction * count)) for count in index.class_counts]
 
 
 def _training_location(data: DataConfig) -> str | None:
-    """Return the URL of the training images; None for the embedded ones."""
+    """Return the URL of the training images; None for the embedded digits."""
     if data.train is None or data.train == "digits":
         return None
     return stores.absolute_url(data.train).rstrip("/")

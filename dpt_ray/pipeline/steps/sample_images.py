@@ -1,8 +1,8 @@
-"""Pseudo images: K images of every class, drawn from the generator by distributed batch inference.
+"""Pseudo images: K images of every class, sampled from the generator by distributed batch inference.
 
-Pseudo image i of class c is a function of (generator, sampling settings, c, i), with a random
-generator of its own. The images are numbered index by index through all classes, so every shard
-holds all classes evenly, and a smaller K is a prefix of a larger one.
+Pseudo image i of class c is a function of (generator, sampling settings, c, i), with random numbers of its own. Images
+are numbered by i first and by class second. So every shard contains all classes evenly, and the images of a smaller K
+are a prefix of those of a larger one.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dpt_ray.config.effects import read_settings
-from dpt_ray.config.schema import LatentsConfig, SamplingConfig
+from dpt_ray.config.schema import ClusterConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute
@@ -33,14 +33,14 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class PseudoImages(Step[PseudoImagesFacts]):
-    """The generator's images of every class, as shards.
+    """Sample images of every class, and store them as shards.
 
     Args:
-        config: how many, and how they are sampled.
+        config: the section `sampling`.
         seed: the run's seed.
-        generator: what draws them.
-        train_data: gives the classes.
-        latents: of the generator.
+        generator: trains the generator.
+        train_data: indexes the training images, which determine the number of classes.
+        latents: the section `stage2.latents`: where the autoencoder is.
     """
 
     name = "pseudo_images"
@@ -48,9 +48,17 @@ class PseudoImages(Step[PseudoImagesFacts]):
     facts_type = PseudoImagesFacts
 
     def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step, latents: LatentsConfig):
-        self._config, self._latents = config, latents
-        settings = {**read_settings(config), "seed": derive_seed("sampling", config.seed, seed)}
-        super().__init__("pseudo images", settings, {"generator": generator, "images": train_data})
+        self._config, self._latents, self._seed = config, latents, seed
+        super().__init__("pseudo images", {"generator": generator, "images": train_data})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**read_settings(self._config), "seed": self.seed}
+
+    @property
+    def seed(self) -> int:
+        """The seed that fixes every image."""
+        return derive_seed("sampling", self._config.seed, self._seed)
 
     def plan(self) -> str:
         config = self._config
@@ -72,11 +80,9 @@ class PseudoImages(Step[PseudoImagesFacts]):
                 "folder": context.file(SHARDS),
                 "config": self._config,
                 "latents": self._latents,
-                "seed": self.settings["seed"],
-                "batch": context.cluster.sampling_batch,
-                "decoding_batch": context.cluster.encoding_batch,
+                "seed": self.seed,
+                "cluster": context.cluster,
                 "device": resources.device,
-                "compiled": context.cluster.compile,
             },
             [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
             resources=resources,
@@ -101,14 +107,12 @@ class _SamplingWorker(UnitWorker):
         config: SamplingConfig,
         latents: LatentsConfig,
         seed: int,
-        batch: int,
-        decoding_batch: int,
+        cluster: ClusterConfig,
         device: str,
-        compiled: bool,
     ):
         self._generator_url, self._folder = generator, folder
         self._config, self._latents, self._seed = config, latents, seed
-        self._batch, self._decoding_batch, self._device, self._compiled = batch, decoding_batch, device, compiled
+        self._cluster, self._device = cluster, device
         self._generator: Generator | None = None
 
     def output_url(self, unit: Any) -> str:
@@ -116,19 +120,19 @@ class _SamplingWorker(UnitWorker):
 
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
-            check_compute(self._config.precision, self._compiled, torch.device(self._device), "sampling")
+            check_compute(self._config.precision, self._cluster.compile, torch.device(self._device), "sampling")
             self._generator = Generator(
                 self._generator_url,
                 self._device,
                 self._config.ema_width,
                 latents=self._latents,
-                decoding_batch=self._decoding_batch,
-                compiled=self._compiled,
+                decoding_batch=self._cluster.encoding_batch,
+                compiled=self._cluster.compile,
             )
         _, start, stop = unit
         samples = []
-        for begin in range(start, stop, self._batch):
-            numbers = range(begin, min(begin + self._batch, stop))
+        for begin in range(start, stop, self._cluster.sampling_batch):
+            numbers = range(begin, min(begin + self._cluster.sampling_batch, stop))
             places = [conditioning_class(number, self._generator.num_classes) for number in numbers]
             images = self._generator.draw(self._config, self._seed, places)
             samples += [

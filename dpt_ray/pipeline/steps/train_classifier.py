@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.semi_supervised.algorithms import algorithm_settings
 from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.state import TrainState
@@ -16,6 +16,7 @@ from dpt_ray.pipeline.artifacts.trained_network import (
     describe_training,
     summarise_training,
 )
+from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import train_network, training_settings
@@ -28,62 +29,48 @@ _START = "start"
 class TrainClassifier(Step[ClassifierFacts]):
     """Train a classifier on labelled and unlabelled images.
 
-    Stage 3 is stage 1 from scratch, with pseudo images joined to the labelled ones; the unlabelled
-    images are all real ones in both (reference: the paper's CIFAR-10 recipe), unless `config.mixing` says otherwise.
+    Stage 3 repeats stage 1 from scratch and adds pseudo images to the labelled ones. In both stages the unlabelled
+    images are all real images (reference: the paper's CIFAR-10 recipe). The section `mixing` of stage 3 can change
+    either.
 
     Args:
-        stage: the stage's section in the settings.
-        config: the stage's settings.
-        data: the form of images and the order's lanes.
-        seed: the run's seed.
-        train_data: all real training images, labels unseen.
-        labelled: which of them are labelled.
-        pseudo_images: images of known class from the generator (stage 3).
-        pseudo_predictions: what stage 1 sees in them; read if `config.mixing` leaves some out.
-        stage1: the classifier to start from, if `config.mixing` says so (stage 3).
+        stage: the stage's settings and parents. `pseudo_predictions` is read with `mixing.only_agreeing`, `stage1` with
+            `mixing.from_stage1`.
 
     Raises:
-        UserError: unknown algorithm, or a setting that it does not have.
+        UserError: the algorithm is unknown, or does not have one of the settings.
     """
 
     name = "classifier"
     version = 2
     facts_type = ClassifierFacts
 
-    def __init__(
-        self,
-        stage: str,
-        config: ClassifierConfig,
-        data: DataConfig,
-        seed: int,
-        train_data: Step,
-        labelled: Step,
-        pseudo_images: Step | None = None,
-        pseudo_predictions: Step | None = None,
-        stage1: Step | None = None,
-    ):
-        self._config, self._data, self._seed = config, data, seed
-        self.augmentation = config.augmentation
-        settings = training_settings(config, data, seed)
-        algorithm = algorithm_settings(config.algorithm, f"{stage}.algorithm")
-        settings["training"]["algorithm"] = {
-            "name": config.algorithm.name,
-            **origin_settings("algorithms", config.algorithm.name),
-            **algorithm.model_dump(mode="json"),
-        }
-        parents: dict[str, Step] = {"images": train_data, "labelled": labelled}
-        if pseudo_images is None:
+    def __init__(self, stage: ClassifierStage):
+        self.stage = stage
+        self._algorithm = algorithm_settings(stage.config.algorithm, f"{stage.name}.algorithm")
+        parents: dict[str, Step] = {"images": stage.train_data, "labelled": stage.labelled}
+        if stage.pseudo_images is not None:
+            parents[PSEUDO_IMAGES] = stage.pseudo_images
+            if stage.config.mixing.only_agreeing and stage.pseudo_predictions is not None:
+                parents[PSEUDO_PREDICTIONS] = stage.pseudo_predictions
+            if stage.config.mixing.from_stage1 and stage.stage1 is not None:
+                parents[_START] = stage.stage1
+        super().__init__(CLASSIFIER_TITLES[stage.name], parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        stage = self.stage
+        settings = training_settings(stage.config, stage.data, stage.seed)
+        name = stage.config.algorithm.name
+        algorithm = {"name": name, **origin_settings("algorithms", name), **self._algorithm.model_dump(mode="json")}
+        settings["training"]["algorithm"] = algorithm
+        if stage.pseudo_images is None:
             del settings["training"]["mixing"]
-        else:
-            parents[PSEUDO_IMAGES] = pseudo_images
-            if config.mixing.only_agreeing and pseudo_predictions is not None:
-                parents[PSEUDO_PREDICTIONS] = pseudo_predictions
-            if config.mixing.from_stage1 and stage1 is not None:
-                parents[_START] = stage1
-        super().__init__(CLASSIFIER_TITLES[stage], settings, parents)
+        return settings
 
     def plan(self) -> str:
-        return describe_training(self._config.images, self._config.model.name, self._config.algorithm.name)
+        config = self.stage.config
+        return describe_training(config.images, config.model.name, config.algorithm.name)
 
     def summary(self, facts: ClassifierFacts) -> str:
         used = facts.pseudo_images_used_per_class
@@ -91,7 +78,7 @@ class TrainClassifier(Step[ClassifierFacts]):
         return summarise_training(facts) + mixed
 
     def make(self, context: StepContext) -> ClassifierFacts:
-        config, data = self._config, self._data
+        config, data, seed = self.stage.config, self.stage.data, self.stage.seed
         index = read_index(context.parents["images"].url)
         mixed = mix(context, config, data, index)
         unlabelled, _ = mixed.sources.get("unlabelled", (None, 0))
@@ -102,14 +89,12 @@ class TrainClassifier(Step[ClassifierFacts]):
             num_classes=index.num_classes,
             num_unlabelled=unlabelled.num_images if unlabelled else 0,
             num_real=mixed.num_real,
-            seed=self._seed,
+            seed=seed,
         )
         if _START in context.parents:
             build = partial(_from_weights, context.parents[_START].file(NETWORK_FILE), build)
         finish = partial(classifier_file, config.model, data.channels, index.num_classes)
-        trained = train_network(
-            context, data, config, sources=mixed.sources, build=build, finish=finish, seed=self._seed
-        )
+        trained = train_network(context, data, config, sources=mixed.sources, build=build, finish=finish, seed=seed)
         return ClassifierFacts(**vars(trained), **vars(mixed.facts))
 
 

@@ -1,4 +1,4 @@
-"""Stage 2: the class-conditional diffusion model, trained on pseudo-labels alone."""
+"""Stage 2: the class-conditional diffusion model, trained on pseudo-labels only."""
 
 from functools import partial
 from typing import Any
@@ -22,19 +22,19 @@ from dpt_ray.pipeline.execution.train_network import train_network, training_set
 class TrainGenerator(Step[TrainingFacts]):
     """Train a generator on all real images with their pseudo-labels.
 
-    It sees no true label: labelled images too carry the label that stage 1 predicts (the paper's S1), unless
-    `stage2.conditioning` says otherwise.
+    Training reads no true label: labelled images also have the label that stage 1 predicts (reference: the paper's S1).
+    `stage2.conditioning` can change that.
 
     Args:
-        config: the stage's settings.
-        data: the form of images and the order's lanes.
+        config: the section `stage2`.
+        data: the section `data`.
         seed: the run's seed.
-        train_data: all real training images.
-        pseudo_labels: what stage 1 predicts for them, or what was made of that.
-        latents: of the images, which it then learns in their place; labels join them when they are read.
+        train_data: indexes all real training images.
+        pseudo_labels: makes the labels: `Predictions`, `BalancedLabels` or `ConditioningLabels`.
+        latents: encodes the images, for a generator of latents; None for a generator of pixels.
 
     Raises:
-        UserError: when made, before a step: the latents are of another autoencoder than the settings' now is.
+        UserError: in `make`: the latents were made with another autoencoder than the one in the settings.
     """
 
     name = "generator"
@@ -51,12 +51,18 @@ class TrainGenerator(Step[TrainingFacts]):
         latents: Step | None = None,
     ):
         self.config, self._data, self._seed = config, data, seed
-        settings = training_settings(config, data, seed)
         parents: dict[str, Step] = {"images": train_data, "pseudo_labels": pseudo_labels}
         if latents is not None:
             parents["latents"] = latents
-            settings["latents"] = {"scale": config.latents.scale}  # all else is what they are made with
-        super().__init__("stage 2 generator", settings, parents)
+        super().__init__("stage 2 generator", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        settings = training_settings(self.config, self._data, self._seed)
+        if "latents" in self.parents:
+            # The other settings of latents are in the address of the step that encodes them.
+            settings["latents"] = {"scale": self.config.latents.scale}
+        return settings
 
     def plan(self) -> str:
         config = self.config
@@ -97,7 +103,8 @@ class TrainGenerator(Step[TrainingFacts]):
     def _latents(
         self, context: StepContext, index: DatasetIndex, labels: str, columns: tuple[str, ...]
     ) -> tuple[ImageSource, LatentDraw, dict[str, Any]]:
-        """Return the latents with their labels, what draws them, and what the generator's file says of them."""
+        """Return the source of latents with labels, the draw from moments, and the description for the generator's
+        file."""
         made = context.parents["latents"]
         form = made_form(made)
         found = find_autoencoder(self.config.latents.autoencoder or "")

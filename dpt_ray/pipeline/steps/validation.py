@@ -1,9 +1,9 @@
-"""Images that are kept out of all training, to compare settings on: the test split stays unread."""
+"""Validation images: held out of all training to compare settings, so that the test split stays unread."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,27 +24,37 @@ _LABELS = "labels"
 
 
 class ValidationChoice(Step[ChoiceFacts]):
-    """Which training images are kept out.
+    """Choose the validation images among the training images.
 
-    They are ranked within their class by a hash of seed and key, so a smaller set is contained in a larger one.
+    A hash of seed and key ranks the images of a class, so a larger set contains a smaller one.
 
     Args:
-        config: from where and how many.
-        train_data: all training images.
-        labelled: the labelled ones. With `images: labelled` they are chosen from; otherwise they are spared, where
-            they are known beforehand (None: they will be drawn from what is left).
+        config: the section `validation` of the tune file.
+        train_data: indexes all training images.
+        labelled: chooses the labelled images. With `images: labelled` the validation images are some of them, otherwise
+            none of them. None if the labelled images are drawn afterwards, from the remaining images.
     """
 
     name = "validation_choice"
     facts_type = ChoiceFacts
 
     def __init__(self, config: ValidationConfig, train_data: Step, labelled: Step | None):
-        share = DEFAULT_SHARE if config.share is None and config.per_class is None else config.share
-        settings = {"from": config.images, "share": share, "per_class": config.per_class, "seed": config.seed}
+        self._config = config
         parents: dict[str, Step] = {"images": train_data}
         if labelled is not None:
             parents["labelled"] = labelled
-        super().__init__("validation choice", settings, parents)
+        super().__init__("validation choice", parents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        config = self._config
+        return {"from": config.images, "share": self._share, "per_class": config.per_class, "seed": config.seed}
+
+    @property
+    def _share(self) -> float | None:
+        """The share of every class that is kept out; None where `per_class` gives a number."""
+        given = self._config.share is not None or self._config.per_class is not None
+        return self._config.share if given else DEFAULT_SHARE
 
     def plan(self) -> str:
         return "choosing the images to compare on"
@@ -55,7 +65,7 @@ class ValidationChoice(Step[ChoiceFacts]):
     def make(self, context: StepContext) -> ChoiceFacts:
         index = read_index(context.parents["images"].url)
         known = read_labelled(context.parents["labelled"]) if "labelled" in context.parents else []
-        from_labelled = self.settings["from"] == "labelled"
+        from_labelled = self._config.images == "labelled"
         if from_labelled:
             candidates = known
         else:
@@ -76,7 +86,7 @@ class ValidationChoice(Step[ChoiceFacts]):
             raise UserError("no training image has a true label", where="validation.images", fix="set it to labelled")
         chosen = []
         for label, members in sorted(classes.items()):
-            count = self.settings["per_class"] or max(1, round(self.settings["share"] * len(members)))
+            count = self._config.per_class or max(1, round((self._share or 0) * len(members)))
             if count >= len(members):
                 kind = "labelled images" if from_labelled else "images"
                 raise UserError(
@@ -86,27 +96,32 @@ class ValidationChoice(Step[ChoiceFacts]):
                     if from_labelled
                     else "lower share or per_class",
                 )
-            members.sort(key=lambda image: (derive_seed("validation", self.settings["seed"], image.key), image.key))
+            members.sort(key=lambda image: (derive_seed("validation", self._config.seed, image.key), image.key))
             chosen += members[:count]
         return chosen
 
 
 class DataPart(Step[DataPartFacts]):
-    """The index of a part of the training images: those to train on, or those that were kept out of it.
+    """Index a part of the training images: the remaining training images, or the validation images.
 
-    Shards stay as they are; an index can leave rows of a shard out.
+    Shards are not changed: an index can leave out rows of a shard.
 
     Args:
-        part: which one.
-        train_data: all training images.
-        choice: what is kept out.
+        part: the part.
+        train_data: indexes all training images.
+        choice: chooses the validation images.
     """
 
     name = "data_part"
     facts_type = DataPartFacts
 
     def __init__(self, part: Literal["training", "validation"], train_data: Step, choice: ValidationChoice):
-        super().__init__(f"{part} images", {"part": part}, {"images": train_data, "choice": choice})
+        self._part = part
+        super().__init__(f"{part} images", {"images": train_data, "choice": choice})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"part": self._part}
 
     def plan(self) -> str:
         return "dividing the index"
@@ -120,7 +135,7 @@ class DataPart(Step[DataPartFacts]):
         shards, counts = [], np.zeros(whole.num_classes, np.int64)
         for position, shard in enumerate(whole.shards):
             is_chosen = np.isin(np.arange(shard.samples), chosen.get(position, []))
-            kept = np.flatnonzero(is_chosen == (self.settings["part"] == "validation"))
+            kept = np.flatnonzero(is_chosen == (self._part == "validation"))
             if not len(kept):
                 continue
             sidecar = read_sidecar(whole.label_sidecar(position), [LABEL])
@@ -135,25 +150,29 @@ class DataPart(Step[DataPartFacts]):
 
 
 def _keep_rows(shard: ShardInfo, kept: np.ndarray) -> ShardInfo:
-    """Return a shard with some of its usable rows; all others join those that it leaves out."""
+    """Return a shard with only the `kept` ones of its usable rows."""
     usable = np.setdiff1d(np.arange(shard.samples + len(shard.skipped)), shard.skipped)
     left_out = np.setdiff1d(np.arange(shard.samples + len(shard.skipped)), usable[kept])
     return replace(shard, samples=len(kept), skipped=tuple(left_out.tolist()))
 
 
 class LabelledRest(Step[ChoiceFacts]):
-    """The labelled images that are left to train on when some were kept out.
+    """Select the labelled images among the remaining training images.
 
     Args:
-        labelled: all labelled images.
-        part: the images to train on.
+        labelled: chooses all labelled images.
+        part: indexes the remaining training images.
     """
 
     name = "labelled_rest"
     facts_type = ChoiceFacts
 
     def __init__(self, labelled: Step, part: DataPart):
-        super().__init__("labelled images left", {}, {"labelled": labelled, "images": part})
+        super().__init__("labelled images left", {"labelled": labelled, "images": part})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     def plan(self) -> str:
         return "leaving out validation images"

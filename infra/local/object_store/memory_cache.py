@@ -1,6 +1,6 @@
-"""A stand-in for memcached, which Swift asks for tokens and for what it knows of accounts and buckets.
+"""An in-process replacement for memcached, in which Swift caches tokens and data of accounts and buckets.
 
-All of Swift's servers run in one process here, so a dictionary serves them as well.
+All of Swift's servers run in one process here, so a dictionary suffices.
 """
 
 import time
@@ -9,13 +9,13 @@ from typing import Any
 
 
 class MemoryCache:
-    """Swift's memcache client, as far as its servers call it."""
+    """The part of the interface of Swift's memcache client that its servers use."""
 
     def __init__(self):
         self._entries: dict[str, tuple[Any, float]] = {}
 
     def get(self, key: str, **_: Any) -> Any:
-        """Return a value, None if it is absent or past its time."""
+        """Return a value; None if it is absent or expired."""
         value, end = self._entries.get(key, (None, 0.0))
         if end and end < time.time():
             del self._entries[key]
@@ -23,25 +23,25 @@ class MemoryCache:
         return value
 
     def set(self, key: str, value: Any, time: float = 0, **_: Any) -> None:
-        """Keep a value for `time` seconds, 0 for ever."""
+        """Store a value for `time` seconds; 0 means without expiry."""
         self._entries[key] = (value, _end(time))
 
     def delete(self, key: str, **_: Any) -> None:
-        """Forget a value."""
+        """Remove a value."""
         self._entries.pop(key, None)
 
     def incr(self, key: str, delta: int = 1, time: float = 0, **_: Any) -> int:
-        """Add to a count, which starts at 0 and never goes below."""
+        """Add `delta` to a counter, which starts at 0 and never falls below 0; return the new value."""
         count = max(0, int(self.get(key) or 0) + delta)
         self.set(key, count, time=time)
         return count
 
     def decr(self, key: str, delta: int = 1, time: float = 0, **_: Any) -> int:
-        """Take from a count."""
+        """Subtract `delta` from a counter; return the new value."""
         return self.incr(key, -delta, time)
 
     def set_multi(self, mapping: dict[str, Any], server_key: str | None = None, time: float = 0, **_: Any) -> None:
-        """Keep several values."""
+        """Store several values."""
         for key, value in mapping.items():
             self.set(key, value, time=time)
 
@@ -55,7 +55,7 @@ def _end(seconds: float) -> float:
 
 
 def filter_factory(_: dict[str, str], **__: str) -> Callable:
-    """Return the filter that hands the cache to all behind it in Swift's pipeline."""
+    """Return a WSGI filter that passes the cache to the filters and servers after it in Swift's pipeline."""
     cache = MemoryCache()
 
     def add_cache(application: Callable) -> Callable:

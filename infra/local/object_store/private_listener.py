@@ -1,7 +1,7 @@
-"""Connections inside one process, instead of ports that every user of the machine could connect to.
+"""Connections within one process, in place of ports to which every user of the machine could connect.
 
-Swift's inner servers trust whoever reaches them. Here each connection to one is a pair of connected sockets without an
-address, so nobody outside this process can open one.
+Swift's inner servers trust every client. Here each connection to one is a pair of connected sockets without an address,
+so nobody outside this process can open one.
 """
 
 import itertools
@@ -13,25 +13,25 @@ from eventlet.queue import Queue
 from swift.common import bufferedhttp
 
 ADDRESS = "127.0.0.1"
-"""What Swift's ring of devices and its log call this process; nothing listens there."""
+"""Address of this process in Swift's ring of devices and its log; nothing listens there."""
 
 _listeners: dict[int, "PrivateListener"] = {}
 
 
 class PrivateListener:
-    """What a server accepts connections from, as far as eventlet's server uses a listening socket."""
+    """The part of the interface of a listening socket that eventlet's server uses."""
 
     family = socket.AF_INET
 
     def __init__(self, port: int):
-        """Make the listener of a number that Swift's inner clients know as a port; no port of the machine is opened."""
+        """Register a listener under a number that Swift's clients use as a port. No port of the machine is opened."""
         self._port = port
         self._waiting: Queue = Queue()
-        self._numbers = itertools.count(1)  # the server tells connections apart by their addresses
+        self._numbers = itertools.count(1)  # the server identifies connections by their addresses
         _listeners[port] = self
 
     def getsockname(self) -> tuple[str, int]:
-        """Return where the server believes to listen."""
+        """Return the address and port that the server reports."""
         return ADDRESS, self._port
 
     def accept(self) -> tuple[Any, tuple[str, int]]:
@@ -45,7 +45,7 @@ class PrivateListener:
         return client
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         _listeners.pop(self._port, None)
 
 
@@ -55,5 +55,5 @@ def _connect(connection: bufferedhttp.BufferedHTTPConnection) -> None:
 
 
 def use_private_connections() -> None:
-    """Let the clients of Swift's inner servers connect to private listeners alone."""
+    """Make the clients of Swift's inner servers connect only to private listeners."""
     bufferedhttp.BufferedHTTPConnection.connect = _connect

@@ -1,10 +1,10 @@
-"""A local object store that speaks S3: all servers of OpenStack Swift in one process.
+"""A local object store with the S3 protocol: all servers of OpenStack Swift in one process.
 
-For tests and for trying out: one copy of everything, in one folder, without Swift's repair services.
-The folder's file system must support extended attributes of users (ext4, xfs and tmpfs do).
+It is for tests and for trying out: it keeps one copy of each object in a folder and runs none of Swift's repair
+services. The file system of the folder must support extended user attributes, as ext4, xfs and tmpfs do.
 """
 
-# ruff: noqa: E402 - eventlet must replace parts of the standard library before anything else uses them
+# ruff: noqa: E402 - eventlet must patch the standard library before other modules import from it
 import eventlet
 
 eventlet.monkey_patch()
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from eventlet import wsgi
 
-sys.path.insert(0, str(Path(__file__).parent))  # Swift loads memory_cache by its name
+sys.path.insert(0, str(Path(__file__).parent))  # Swift imports memory_cache by name
 
 from swift_files import KINDS, write_common, write_inner, write_outer
 
@@ -27,14 +27,14 @@ DEFAULT_USER = "dpt:admin"
 
 
 def main() -> None:
-    """Serve until killed; the line that says where comes when requests are answered."""
+    """Serve until killed. The line with the address is printed once requests are answered."""
     options = _options()
     os.umask(0o077)  # the configuration holds the secrets
     folder = options.folder.resolve()
     settings, data = folder / "settings", folder / "data"
     for private in (settings, data):
         private.mkdir(parents=True, exist_ok=True)
-        private.chmod(0o700)  # also one that was there already
+        private.chmod(0o700)  # mkdir leaves the mode of an existing folder
     _use_settings(settings)
     users = _users(folder)
     _start_inner(settings, data)
@@ -51,12 +51,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="A local object store that speaks S3.",
         epilog=f"Users come from the variable {USERS_VARIABLE}, as in 'account:admin=secret,account:reader=secret'. "
-        "Without it there is one, whose secret is made up at the first start.",
+        "Without it there is one user, whose secret is drawn at the first start.",
     )
-    parser.add_argument("folder", type=Path, help="where everything is kept")
+    parser.add_argument("folder", type=Path, help="holds the objects and the configuration")
     parser.add_argument("--port", type=int, default=9120, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--region", default="us-east-1", help="that requests are signed for (default: %(default)s)")
+    parser.add_argument("--region", default="us-east-1", help="region of signed requests (default: %(default)s)")
     return parser.parse_args()
 
 
@@ -69,7 +69,7 @@ def _use_settings(settings: Path) -> None:
 
 
 def _users(folder: Path) -> dict[str, str]:
-    """Return key -> secret, from the environment or else from a file that is made at the first start."""
+    """Return the secret of each key, from the environment or from a file that the first start writes."""
     listed = os.environ.get(USERS_VARIABLE)
     if listed:
         return dict(entry.strip().split("=", 1) for entry in listed.split(","))

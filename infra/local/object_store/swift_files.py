@@ -1,4 +1,4 @@
-"""The files that Swift's servers are configured by: one device, one copy of everything, no authentication service."""
+"""Write the configuration of Swift's servers: one device, one copy of each object, no authentication service."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ _PIPELINE = (
 
 
 def write_common(folder: Path) -> Path:
-    """Write what all servers read; return its path."""
+    """Write the configuration that all servers read; return its path."""
     path = folder / "swift.conf"
     path.write_text(
         "[swift-hash]\n"
-        "swift_hash_path_prefix = local\n"  # a secret only where strangers share a store
+        "swift_hash_path_prefix = local\n"  # a secret only in a store with several tenants
         "swift_hash_path_suffix = store\n"
         "[storage-policy:0]\n"
         "name = one\n"
@@ -26,7 +26,7 @@ def write_common(folder: Path) -> Path:
 
 
 def write_inner(folder: Path, kind: str, address: str, port: int, devices: Path) -> Path:
-    """Write an inner server's configuration and its ring of one device; return the former's path."""
+    """Write an inner server's configuration and its ring of one device; return the path of the configuration."""
     from swift.common.ring import RingBuilder
 
     builder = RingBuilder(4, 1, 0)
@@ -56,14 +56,14 @@ def write_inner(folder: Path, kind: str, address: str, port: int, devices: Path)
 
 
 def write_outer(folder: Path, bind: str, port: int, region: str, users: dict[str, str]) -> Path:
-    """Write the configuration of the server that speaks S3; return its path.
+    """Write the configuration of the proxy server, which has the S3 protocol; return its path.
 
     Args:
-        folder: for the file.
+        folder: holds the file.
         bind: address to listen on.
-        port: to listen on.
-        region: that requests must be signed for.
-        users: key -> secret. A key has the form account:name; the name `admin` may do anything in its account.
+        port: port to listen on.
+        region: region for which requests must be signed.
+        users: the secret of each key. A key has the form account:name; the name `admin` has all rights in its account.
     """
     plain = "".join(
         f"[filter:{name}]\nuse = egg:swift#{name}\n"

@@ -3,7 +3,7 @@
 import torch
 
 from dpt_ray.config.schema import Share
-from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, UnlabelledSettings, Views
+from dpt_ray.core.semi_supervised.algorithm import Algorithm, PseudoLabelTargets, UnlabelledSettings, Views
 
 
 class SoftLabels(Algorithm):
@@ -16,7 +16,7 @@ class SoftLabels(Algorithm):
     settings: Settings
 
     @torch.no_grad()
-    def teach(self, views: Views) -> Lesson:
+    def compute_targets(self, views: Views) -> PseudoLabelTargets:
         """Return the lesson of one step."""
         weight = (views.weak.amax(dim=1) >= self.settings.threshold).float()
-        return Lesson(weight, views.weak)
+        return PseudoLabelTargets(weight, views.weak)

@@ -1,4 +1,4 @@
-"""Semi-supervised algorithms: one a file, found by the file's name; and those of plug-ins."""
+"""The semi-supervised algorithms: one in each module, called as the module is, and those of plug-ins."""
 
 import difflib
 import importlib
@@ -24,7 +24,8 @@ def algorithm_class(name: str, where: str = "algorithm.name") -> type[Algorithm]
     """Return the algorithm called `name`.
 
     Raises:
-        UserError: there is none, with the nearest name; or it is a plug-in that cannot be used.
+        UserError: no algorithm has this name (the message contains the nearest one), or it is a plug-in that cannot be
+            used.
     """
     if plugins.find("algorithms", name) is not None:
         return plugins.load_class("algorithms", name, Algorithm)
@@ -35,10 +36,10 @@ def algorithm_class(name: str, where: str = "algorithm.name") -> type[Algorithm]
 
 
 def algorithm_settings(config: AlgorithmConfig, where: str = "algorithm") -> Section:
-    """Return the settings of the algorithm that `config` names, checked and with its defaults.
+    """Return the checked settings of the algorithm `config.name`, with defaults.
 
     Raises:
-        UserError: unknown algorithm, unknown setting or a value that is not allowed.
+        UserError: the algorithm or a setting is unknown, or a value is not allowed.
     """
     chosen = algorithm_class(config.name, f"{where}.name")
     try:

@@ -4,24 +4,24 @@ import torch
 
 from dpt_ray.config.schema import Share
 from dpt_ray.core.collective import mean_over_workers
-from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views
+from dpt_ray.core.semi_supervised.algorithm import Algorithm, PseudoLabelTargets, Task, UnlabelledSettings, Views
 from dpt_ray.core.semi_supervised.alignment import RunningDistribution, align
 
 
 class AdaMatch(Algorithm):
-    """Align predictions to the class distribution seen on labelled images; a threshold relative to their confidence.
+    """Align predictions to the class distribution of labelled images; the threshold is relative to their confidence.
 
-    What the paper adds for a change of domain (random logit interpolation, strong views of labelled images) is not
-    here; the common benchmark of semi-supervised learning leaves it out as well.
+    The paper's parts for domain adaptation (random logit interpolation, strong views of labelled images) are left out,
+    as in the common benchmark of semi-supervised learning.
     """
 
     class Settings(UnlabelledSettings):
         threshold: Share = 0.95
-        """Least confidence that counts, relative to the mean confidence on the step's labelled images."""
+        """Least confidence of a pseudo-label in the loss, relative to the mean confidence on labelled images."""
         statistics_momentum: Share = 0.999
         """Share of the old class distributions that a step keeps."""
         hard_labels: bool = True
-        """Learn the most probable class; false learns the aligned probabilities, as in the paper."""
+        """Use the most probable class as the target; false uses the aligned probabilities, as in the paper."""
 
     settings: Settings
 
@@ -32,13 +32,13 @@ class AdaMatch(Algorithm):
         self.labelled_distribution = RunningDistribution(task.num_classes, momentum, uniform_start=True)
 
     @torch.no_grad()
-    def teach(self, views: Views) -> Lesson:
+    def compute_targets(self, views: Views) -> PseudoLabelTargets:
         wanted = self.labelled_distribution.update(views.labelled)
         q = align(views.weak, self.unlabelled_distribution.update(views.weak), wanted)
         threshold = self.settings.threshold * mean_over_workers(views.labelled.max(dim=1).values.mean())
         confidence, target = q.max(dim=1)
         weight = (confidence >= threshold).float()
-        return Lesson(weight, target if self.settings.hard_labels else q, metrics={"threshold": threshold})
+        return PseudoLabelTargets(weight, target if self.settings.hard_labels else q, metrics={"threshold": threshold})
 
 
 ALGORITHM = AdaMatch

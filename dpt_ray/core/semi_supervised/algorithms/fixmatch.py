@@ -1,24 +1,24 @@
-"""FixMatch: strong views learn confident predictions on weak views (Sohn et al., NeurIPS 2020)."""
+"""FixMatch: confident predictions on weak views are targets of strong views (Sohn et al., NeurIPS 2020)."""
 
 import torch
 
 from dpt_ray.config.schema import Share
-from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, UnlabelledSettings, Views
+from dpt_ray.core.semi_supervised.algorithm import Algorithm, PseudoLabelTargets, UnlabelledSettings, Views
 
 
 class FixMatch(Algorithm):
-    """Learn argmax q where max q >= threshold (the paper's equation 4)."""
+    """The target is argmax q where max q >= threshold (the paper's equation 4)."""
 
     class Settings(UnlabelledSettings):
         threshold: Share = 0.95
-        """Least confidence of a pseudo-label that counts."""
+        """Least confidence of a pseudo-label in the loss."""
 
     settings: Settings
 
     @torch.no_grad()
-    def teach(self, views: Views) -> Lesson:
+    def compute_targets(self, views: Views) -> PseudoLabelTargets:
         confidence, target = views.weak.max(dim=1)
-        return Lesson((confidence >= self.settings.threshold).float(), target)
+        return PseudoLabelTargets((confidence >= self.settings.threshold).float(), target)
 
 
 ALGORITHM = FixMatch

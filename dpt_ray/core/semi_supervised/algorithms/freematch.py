@@ -1,7 +1,6 @@
 """FreeMatch: self-adaptive thresholding for semi-supervised learning (Wang et al., ICLR 2023).
 
-Shapes: B unlabelled images of this worker, C classes. q are probabilities of the weak views,
-Q of the strong views.
+Shapes: B unlabelled images of this worker, C classes. q are the probabilities of weak views, Q those of strong views.
 """
 
 import torch
@@ -10,13 +9,20 @@ from torch.nn import functional
 
 from dpt_ray.config.schema import Share
 from dpt_ray.core.collective import mean_over_workers
-from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views, Weight
+from dpt_ray.core.semi_supervised.algorithm import (
+    Algorithm,
+    PseudoLabelTargets,
+    Task,
+    UnlabelledSettings,
+    Views,
+    Weight,
+)
 
 
 class FreeMatch(Algorithm):
-    """Learn argmax q where max q reaches a threshold that follows the network's own confidence.
+    """The target is argmax q where max q reaches a threshold that follows the network's confidence.
 
-    Buffers, all float32 and 1 / C at the start:
+    Buffers, all float32, initialised with 1 / C, and updated as moving averages:
         tau: scalar, the mean confidence max q.
         p_tilde: (C,), the mean probabilities q.
         h_tilde: (C,), the histogram of argmax q.
@@ -26,8 +32,8 @@ class FreeMatch(Algorithm):
         fairness_weight: Weight = 0.001
         """Weight of the fairness loss: 0 reproduces the paper's official run, 0.001 is USB's for CIFAR-10."""
         statistics_momentum: Share = 0.999
-        """Share of the old thresholds and histograms that a step keeps. 0.999 is for 10^6 steps; a run of a few
-        hundred needs less, or the thresholds never rise."""
+        """Share of the old statistics that a step keeps. 0.999 suits 10^6 steps; with a few hundred steps the
+        thresholds rise only if it is lower."""
 
     settings: Settings
     tau: Tensor
@@ -42,12 +48,12 @@ class FreeMatch(Algorithm):
         self.register_buffer("h_tilde", torch.full((classes,), 1 / classes))
 
     @torch.no_grad()
-    def teach(self, views: Views) -> Lesson:
+    def compute_targets(self, views: Views) -> PseudoLabelTargets:
         self.update(views.weak)
         mask, target = self.mask(views.weak)
         weight = self.settings.fairness_weight
         extra = (lambda logits: weight * self.fairness_loss(logits, mask)) if weight > 0 else None
-        return Lesson(mask, target, extra=extra, metrics={"threshold": self.tau.clone()})
+        return PseudoLabelTargets(mask, target, extra=extra, metrics={"threshold": self.tau.clone()})
 
     def update(self, q_BC: Tensor) -> None:
         """Move the statistics towards this step's weak predictions (paper: self-adaptive thresholding)."""
@@ -61,33 +67,32 @@ class FreeMatch(Algorithm):
         self.h_tilde.lerp_(step[1 + classes :], share)
 
     def thresholds(self) -> Tensor:
-        """Confidence that each class asks for, (C,): tau scaled by the class's learning status."""
+        """Return each class's threshold, (C,): tau scaled by the learning status of the class."""
         return self.tau * self.p_tilde / self.p_tilde.max()
 
     def mask(self, q_BC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which rows count, float (B,) of 0 and 1, and their pseudo-labels, int64 (B,)."""
+        """Return the mask of confident rows, float32 (B,) of 0 and 1, and the pseudo-labels, int64 (B,)."""
         confidence, pseudo_labels = q_BC.max(dim=1)
         return (confidence >= self.thresholds()[pseudo_labels]).float(), pseudo_labels
 
     def fairness_loss(self, strong_logits: Tensor, mask: Tensor) -> Tensor:
         """Push strong predictions towards the expected class marginal (paper: self-adaptive fairness).
 
-        With p = mean of Q and h = histogram of argmax Q over the masked rows, it is
-        sum over classes of N(p_tilde / h_tilde) log(N(p / h) + 1e-12), N scaling to sum 1.
-        No masked row anywhere gives 0.
+        With p the mean of Q and h the histogram of argmax Q over rows with mask 1, it is the sum over classes of
+        N(p_tilde / h_tilde) log(N(p / h) + 1e-12), where N scales to sum 1. It is 0 if no worker has such a row.
 
         Args:
-            strong_logits: (B, C).
-            mask: float (B,) of 0 and 1.
+            strong_logits: logits of the strong views, (B, C).
+            mask: float32 (B,) of 0 and 1.
         """
         classes = self.task.num_classes
         Q_BC = strong_logits.softmax(dim=1) * mask[:, None]
         histogram = (functional.one_hot(strong_logits.argmax(dim=1), classes) * mask[:, None]).sum(0)
         own_sum = Q_BC.sum(0)
-        # The sums scale out below, so means over workers serve as sums over workers.
+        # The normalisation below cancels constant factors, so means over workers stand for sums over workers.
         step = mean_over_workers(torch.cat([own_sum.detach(), histogram]))
-        # The value is that of all workers' rows; the gradient is this worker's share of it, so that
-        # averaging gradients over workers gives the gradient of the whole.
+        # The value includes the rows of all workers, the gradient only this worker's: the average of the workers'
+        # gradients is then the gradient over all rows.
         Q_C = step[:classes] + (own_sum - own_sum.detach())
         current = _normalised(_ratio(Q_C, step[classes:]))
         expected = _normalised(_ratio(self.p_tilde, self.h_tilde))
@@ -96,7 +101,7 @@ class FreeMatch(Algorithm):
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Quotient by class, 0 where the denominator is 0."""
+    """Return the quotient for each class, 0 where the denominator is 0."""
     present = denominator > 0
     return torch.where(present, numerator / torch.where(present, denominator, 1.0), 0.0)
 

@@ -1,4 +1,4 @@
-"""Pseudo-label: the network's own confident predictions as labels (Lee, ICML context 2013)."""
+"""Pseudo-label: the network's confident predictions are labels (Lee, ICML workshop 2013)."""
 
 from typing import Annotated
 
@@ -7,23 +7,23 @@ from pydantic import Field
 from torch import Tensor
 
 from dpt_ray.config.schema import Share
-from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views
+from dpt_ray.core.semi_supervised.algorithm import Algorithm, PseudoLabelTargets, Task, UnlabelledSettings, Views
 
 
 class PseudoLabel(Algorithm):
-    """Learn argmax q on the weak view itself where max q >= threshold.
+    """The target of the weak view is its own argmax q where max q >= threshold.
 
-    The loss on unlabelled images is scaled by alpha(t), which rises linearly from 0 to 1 (the paper's equation 16
-    with T1 = 0). The threshold is the usual addition to it (Sohn et al. 2020, section 2.1).
+    The loss on unlabelled images is scaled by alpha(t), which rises linearly from 0 to 1 (the paper's equation 16 with
+    T1 = 0). The threshold is a common addition (Sohn et al. 2020, section 2.1).
     """
 
     class Settings(UnlabelledSettings):
         threshold: Share = 0.95
-        """Least confidence of a pseudo-label that counts."""
+        """Least confidence of a pseudo-label in the loss."""
         warmup_share: Annotated[float, Field(gt=0, le=1)] = 0.4
-        """Share of the training over which the loss on unlabelled images rises to its weight."""
+        """Share of the training over which the weight of the loss on unlabelled images rises linearly."""
 
-    student = "weak"
+    consistency_view = "weak"
     settings: Settings
     steps: Tensor
 
@@ -32,11 +32,11 @@ class PseudoLabel(Algorithm):
         self.register_buffer("steps", torch.tensor(0))
 
     @torch.no_grad()
-    def teach(self, views: Views) -> Lesson:
+    def compute_targets(self, views: Views) -> PseudoLabelTargets:
         confidence, target = views.weak.max(dim=1)
         alpha = (self.steps / (self.settings.warmup_share * self.task.total_steps)).clamp_max(1)
         self.steps.add_(1)
-        return Lesson((confidence >= self.settings.threshold).float(), target, scale=alpha)
+        return PseudoLabelTargets((confidence >= self.settings.threshold).float(), target, scale=alpha)
 
 
 ALGORITHM = PseudoLabel

@@ -1,4 +1,4 @@
-"""SoftMatch: every pseudo-label counts, the less confident ones less (Chen et al., ICLR 2023)."""
+"""SoftMatch: all pseudo-labels are used, weighted by confidence (Chen et al., ICLR 2023)."""
 
 from typing import Annotated
 
@@ -8,27 +8,28 @@ from torch import Tensor
 
 from dpt_ray.config.schema import Share
 from dpt_ray.core.collective import mean_over_workers, num_workers
-from dpt_ray.core.semi_supervised.algorithm import Algorithm, Lesson, Task, UnlabelledSettings, Views
+from dpt_ray.core.semi_supervised.algorithm import Algorithm, PseudoLabelTargets, Task, UnlabelledSettings, Views
 from dpt_ray.core.semi_supervised.alignment import RunningDistribution, align
 
 
 class SoftMatch(Algorithm):
-    """Learn argmax q with a weight that falls like a Gaussian below the mean confidence.
+    """The target is argmax q, with a weight that falls like a Gaussian below the mean confidence.
 
-    Confidences are those of predictions aligned to a uniform class distribution (uniform alignment); targets are
-    those of the predictions as they are.
+    The confidence is that of the aligned prediction (uniform alignment); the target comes from the original one.
 
-    Buffers, float32: mu, scalar, the mean confidence, 1 / C at the start; variance, scalar, of confidence, 1 at the
-    start.
+    Buffers, float32 and updated as moving averages:
+        mu: scalar, the mean confidence, initialised with 1 / C.
+        variance: scalar, the variance of the confidence, initialised with 1.
     """
 
     class Settings(UnlabelledSettings):
         statistics_momentum: Share = 0.999
         """Share of the old mean, variance and class distribution that a step keeps."""
         sigmas: Annotated[float, Field(gt=0)] = 2.0
-        """How many standard deviations make the Gaussian's one: 2 is the authors', 1 the plain formula."""
+        """Ratio of the measured standard deviation to the Gaussian's: 2 in the authors' code, 1 in the paper's
+        formula."""
         uniform_alignment: bool = True
-        """Align predictions to a uniform class distribution before they are weighed."""
+        """Align predictions to a uniform class distribution before their weight is computed."""
 
     settings: Settings
     mu: Tensor
@@ -41,18 +42,20 @@ class SoftMatch(Algorithm):
         self.distribution = RunningDistribution(task.num_classes, settings.statistics_momentum)
 
     @torch.no_grad()
-    def teach(self, views: Views) -> Lesson:
+    def compute_targets(self, views: Views) -> PseudoLabelTargets:
         q = views.weak
         if self.settings.uniform_alignment:
             uniform = torch.full_like(q[0], 1 / self.task.num_classes)
             q = align(q, self.distribution.update(q), uniform)
         confidence = q.max(dim=1).values
         self.update(confidence)
-        return Lesson(self.weigh(confidence), views.weak.argmax(dim=1), metrics={"threshold": self.mu.clone()})
+        return PseudoLabelTargets(
+            self.weigh(confidence), views.weak.argmax(dim=1), metrics={"threshold": self.mu.clone()}
+        )
 
     def update(self, confidence: Tensor) -> None:
-        """Move mean and unbiased variance of confidence towards those of all workers' rows (equations 5 and 6)."""
-        # In float64: confidences near 1 have a variance that float32 loses in the difference.
+        """Update mean and unbiased variance of the confidence with the rows of all workers (equations 5 and 6)."""
+        # In float64: for confidences near 1 the difference of moments cancels in float32.
         moments = torch.stack([confidence.double().mean(), confidence.double().square().mean()])
         mean, square = mean_over_workers(moments)
         count = len(confidence) * num_workers()
@@ -62,7 +65,7 @@ class SoftMatch(Algorithm):
         self.variance.lerp_(variance.to(self.variance), share)
 
     def weigh(self, confidence: Tensor) -> Tensor:
-        """Weight of each row, (B,): 1 above the mean, a truncated Gaussian below it (equation 4)."""
+        """Return each row's weight, (B,): 1 above the mean, a truncated Gaussian below it (equation 4)."""
         below = (confidence - self.mu).clamp_max(0)
         return torch.exp(-below.square() * self.settings.sigmas**2 / (2 * self.variance))
 

@@ -1,4 +1,4 @@
-"""Labelled images alone: the baseline that semi-supervised training must beat."""
+"""Supervised training on labelled images only: the baseline of semi-supervised training."""
 
 from dpt_ray.config.schema import Section
 from dpt_ray.core.semi_supervised.algorithm import Algorithm
@@ -8,9 +8,9 @@ class Supervised(Algorithm):
     """Cross entropy on the weak views of labelled images; unlabelled images are not read."""
 
     class Settings(Section):
-        """It has none."""
+        """It has no settings."""
 
-    student = "none"
+    consistency_view = "none"
 
 
 ALGORITHM = Supervised

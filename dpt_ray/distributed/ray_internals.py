@@ -1,0 +1,117 @@
+"""The only file that uses parts of Ray outside its public interface, with the reason for each.
+
+Ray may change them in any version. `pyproject.toml` bounds its versions, and `cluster.check_ray_internals` imports this
+module when a job starts. The import also imports Ray, which reads its environment at that moment.
+"""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._private.grpc_utils import init_grpc_channel
+from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids
+from ray._raylet import (  # type: ignore[attr-defined]  # Cython: Ray's stubs lack them
+    AuthenticationMode,
+    AuthenticationTokenLoader,
+    get_authentication_mode,
+)
+from ray.core.generated import gcs_service_pb2 as gcs_service_pb2
+from ray.core.generated import gcs_service_pb2_grpc as gcs_service_pb2_grpc
+
+# `DataContext.custom_execution_callback_classes`, a public setting, takes subclasses of it. Ray does not export it.
+from ray.data._internal.execution.execution_callback import ExecutionCallback as ExecutionCallback
+
+WITHOUT_BACKPRESSURE = {"_generator_backpressure_num_objects": -1}
+"""Option of a read task, for which Ray Data has no setting: it never stalls until its blocks are consumed."""
+
+
+def leave_clusters() -> None:
+    """Let Ray listen on the loopback address alone.
+
+    The variable `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER` does the same, but only if it is set before Ray is imported.
+    """
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def forget_token() -> None:
+    """Let Ray read its token again. Ray caches the token, and an earlier Ray of this process may have had another."""
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def requires_token() -> bool:
+    """Whether the Ray that this process is connected to accepts only requests with its token."""
+    return bool(get_authentication_mode() == AuthenticationMode.TOKEN)
+
+
+def sends_token() -> bool:
+    """Whether this process sends a token with its requests to Ray."""
+    return bool(is_token_auth_enabled())
+
+
+def newest_address(address: str) -> str:
+    """Return host:port of the newest cluster on this machine, for the address `auto`.
+
+    It is needed before `ray.init`, which waits for minutes for a cluster that does not answer.
+
+    Raises:
+        ConnectionError: there is no cluster, or more than one.
+        ValueError: the address has another form.
+    """
+    return canonicalize_bootstrap_address_or_die(address)
+
+
+def check_alive(place: str, seconds: float) -> Any:
+    """Return the answer of Ray's control store: `ray_version`, and `raylet_alive` for each Ray node on this machine.
+
+    A node is alive if it belongs to this control store.
+
+    Args:
+        place: host:port of the control store.
+        seconds: longest time to wait for the answer.
+
+    Raises:
+        grpc.RpcError: there is no answer, or what answers is no control store.
+    """
+    nodes = [bytes.fromhex(node) for node in sorted(find_node_ids())]
+    channel = init_grpc_channel(place, [("grpc.enable_http_proxy", 0)])
+    try:
+        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        request: Any = gcs_service_pb2.CheckAliveRequest(node_ids=nodes)  # type: ignore[attr-defined]  # made when imported
+        return stub.CheckAlive(request, timeout=seconds)
+    finally:
+        channel.close()
+
+
+def spilled_bytes() -> int:
+    """Return the bytes of objects that the cluster has written to disks since it started."""
+    state = get_state_from_address(ray.get_runtime_context().gcs_address)
+    return int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
+
+
+def job_config_variable() -> str:
+    """Return the name of the variable that Ray sets for the script of a submitted job; for a test of our own name."""
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+
+    return RAY_JOB_CONFIG_JSON_ENV_VAR
+
+
+def package_working_dir(folder: str, package: Path, *, include_gitignore: bool) -> None:
+    """Write the zip file that `ray job submit --working-dir` uploads; for a test of what is in it."""
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env.packaging import create_package
+
+    create_package(folder, package, include_gitignore, excludes=get_runtime_env_default_excludes())
+
+
+def protocol_services() -> Iterator[Any]:
+    """Yield the descriptors of all gRPC services of Ray's protocol, for tests of its authentication."""
+    package = importlib.import_module("ray.core.generated")
+    for folder in package.__path__:
+        for file in sorted(Path(folder).glob("*_pb2.py")):
+            module = importlib.import_module(f"{package.__name__}.{file.stem}")
+            yield from module.DESCRIPTOR.services_by_name.values()

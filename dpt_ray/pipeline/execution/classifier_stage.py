@@ -1,0 +1,33 @@
+"""What the steps that learn a stage's classifier have in common: its settings, and the steps that they build on."""
+
+from dataclasses import dataclass
+
+from dpt_ray.config.schema import ClassifierConfig, DataConfig
+from dpt_ray.pipeline.execution.step import Step
+
+
+@dataclass(frozen=True)
+class ClassifierStage:
+    """The classifier of one stage before it is learned.
+
+    Attributes:
+        name: name of the stage's section in the settings, `stage1` or `stage3`.
+        config: that section.
+        data: the section `data`.
+        seed: the run's seed.
+        train_data: makes the real training images; their labels are not read.
+        labelled: chooses the labelled images.
+        pseudo_images: draws images of known class from the generator; stage 3 only.
+        pseudo_predictions: predicts the classes of the pseudo images with stage 1's classifier; stage 3 only.
+        stage1: learns stage 1's classifier; stage 3 only.
+    """
+
+    name: str
+    config: ClassifierConfig
+    data: DataConfig
+    seed: int
+    train_data: Step
+    labelled: Step
+    pseudo_images: Step | None = None
+    pseudo_predictions: Step | None = None
+    stage1: Step | None = None

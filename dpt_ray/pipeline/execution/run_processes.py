@@ -1,0 +1,49 @@
+"""Batch inference in this process, or in several on Ray, with the same files."""
+
+from typing import Any
+
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.progress import ProgressLine
+
+
+def run_processes(
+    worker_class: type[UnitWorker],
+    settings: dict[str, Any],
+    units: list[Any],
+    *,
+    processes: int,
+    progress: ProgressLine,
+) -> list[dict[str, Any]]:
+    """Make every unit's file that does not exist; return `url` and facts of each unit, in order.
+
+    Args:
+        worker_class: makes the files.
+        settings: its constructor's arguments, serialisable.
+        units: serialisable values.
+        processes: 1 for this process alone; above 1, Ray runs as many with one CPU each.
+        progress: counts images.
+
+    Raises:
+        UserError: what a worker raises, or there is no cluster at `RAY_ADDRESS`.
+    """
+    if processes > 1:
+        from dpt_ray.config.schema import ClusterConfig
+        from dpt_ray.distributed.cluster import Resources, connect
+
+        connect(ClusterConfig())
+        with progress:
+            return run_units(worker_class, settings, units, resources=Resources(processes, 1, 0), progress=progress)
+    worker, made, done = worker_class(**settings), [], 0
+    with progress:
+        for unit in units:
+            url = worker.output_url(unit)
+            if stores.exists(url):
+                content = stores.read_bytes(url)
+            else:
+                content = worker.make(unit)
+                stores.write_bytes(url, content)
+            made.append({"url": url, **worker.facts(unit, content)})
+            done += made[-1]["images"]
+            progress.update(done)
+    return made
