@@ -1,8 +1,8 @@
 """Checkpoints of a training: files in Ray Train's run folder inside the artifact's folder.
 
-A checkpoint is one file, written whole, in a folder whose name holds the images seen and a checksum of the file.
-So what a checkpoint is worth follows from itself, and a training goes on from the newest one that is whole, whatever
-a kill, a full disk or a bad one left behind. Ray Train is given them to keep the newest ones and to remove the others.
+A checkpoint is one file in a folder whose name holds the number of images seen and a checksum of the file. So a
+checkpoint proves by itself that it is complete, and training resumes from the newest complete one after a kill, a full
+disk or a failing one. Ray Train keeps the newest checkpoints and removes the others.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,27 +23,27 @@ CHECKPOINT_FOLDER = "checkpoints"
 
 CHECKPOINT_FILE = "state.safetensors"
 KEPT = 2
-"""Checkpoints that are kept: if the newest is damaged, there is another."""
+"""Number of checkpoints that are kept; training resumes from the second one if the newest is damaged."""
 
 _RAY_LIST = "checkpoint_manager_snapshot.json"
 _PREFIX = "images_"
 _DIGITS = 16
-"""Of the checksum in a checkpoint's name."""
+"""Hexadecimal digits of the checksum in a checkpoint's name."""
 
 
 class NotStoredError(Exception):
-    """The first worker could not store something, and all workers know it; its cause, there, says what and why."""
+    """The first worker could not store a file. All workers raise it; on the first one it has the error as its cause."""
 
 
 class DamagedCheckpointError(Exception):
-    """A checkpoint is not what was stored."""
+    """The content of a checkpoint differs from what was stored."""
 
 
 def run_storage(folder: str) -> dict[str, Any]:
-    """Return Ray Train's settings for where a run's checkpoints go.
+    """Return Ray Train's settings for the place of a run's checkpoints.
 
-    A local folder is named as it is. For any other, Ray Train gets the filesystem that all else here uses, so
-    that its requests have the same credentials, retries and timeouts.
+    A local folder is passed as a path. For any other folder, Ray Train gets the filesystem of this package, so that its
+    requests have the same credentials, retries and timeouts.
     """
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
@@ -56,23 +56,23 @@ def run_storage(folder: str) -> dict[str, Any]:
 def begin_attempt(folder: str) -> list[str]:
     """Remove Ray Train's list of earlier attempts' checkpoints; return their names, newest first.
 
-    Ray Train overwrites the list in place, and with a part of one, or with one that names a folder which is gone,
-    a run neither goes on nor starts. Checkpoints are found by what they hold.
+    Ray Train overwrites the list in place. With a truncated list, or one that names a missing folder, a run cannot
+    resume or start. The list is not needed, since checkpoints are found by their names.
     """
     stores.remove_tree(stores.join(folder, CHECKPOINT_FOLDER, _RAY_LIST))
     return list_checkpoints(folder)
 
 
 def remove_checkpoints(folder: str) -> None:
-    """Remove all checkpoints of a training that is finished."""
+    """Remove all checkpoints of a finished training."""
     stores.remove_tree(stores.join(folder, CHECKPOINT_FOLDER))
 
 
 def store_together(is_first: bool, store: Callable[[], None]) -> None:
-    """Let the first worker store something. Every worker must call this, so that all end if it cannot.
+    """Let the first worker store a file. Every worker must call this, so that all of them end if it fails.
 
     Raises:
-        NotStoredError: on all workers.
+        NotStoredError: the first worker could not store the file. All workers raise it.
     """
     failure = None
     if is_first:
@@ -86,11 +86,11 @@ def store_together(is_first: bool, store: Callable[[], None]) -> None:
 
 @dataclass(frozen=True)
 class Restored:
-    """Where a training begins.
+    """The checkpoint that a training resumes from.
 
     Attributes:
-        name: the checkpoint that it goes on from; None if it starts from the beginning.
-        notes: what is to be said of checkpoints that could not be used, each in a line.
+        name: name of the checkpoint; None if training starts from the beginning.
+        notes: one line for each checkpoint that could not be used.
     """
 
     name: str | None
@@ -98,16 +98,16 @@ class Restored:
 
 
 class CheckpointWriter:
-    """Stores checkpoints while training goes on. Every worker has one and calls it at the same steps.
+    """Stores checkpoints in the background. Every worker has one and calls it at the same steps.
 
-    Ray Train removes all but the newest of those that it is given in this attempt, and fails if one of them is gone.
-    What earlier attempts left is not on its list: it is removed here, as soon as there are newer ones.
+    Ray Train removes all but the newest checkpoints that are reported in this attempt, and fails if one of them is
+    missing. It does not know those of earlier attempts. They are removed here, as soon as there are newer ones.
 
     Args:
         folder: URL of the artifact's folder.
-        rank: of this worker.
-        restored: where the training began.
-        left: names of the checkpoints that earlier attempts left.
+        rank: rank of this worker.
+        restored: the checkpoint that the training resumed from.
+        left: names of the checkpoints of earlier attempts.
     """
 
     def __init__(self, folder: str, rank: int, restored: Restored, left: Sequence[str]):
@@ -120,10 +120,10 @@ class CheckpointWriter:
         self._pending: tuple[int, str, Future[None] | None] | None = None
 
     def save(self, state: TrainState) -> None:
-        """Begin to store the state, once the checkpoint before is stored: so there is one in memory at most.
+        """Start to store the state after the previous checkpoint is stored, so that at most one is in memory.
 
         Raises:
-            NotStoredError: the one before could not be stored.
+            NotStoredError: the previous checkpoint could not be stored.
         """
         self.settle()
         content = state.to_bytes() if self._is_first or state.sharded else b""
@@ -137,7 +137,7 @@ class CheckpointWriter:
         """Report the checkpoint that was being stored to Ray Train.
 
         Args:
-            wait: otherwise nothing happens while it is still being stored.
+            wait: whether to wait until it is stored. If not, and it is not stored yet, nothing happens.
 
         Raises:
             NotStoredError: it could not be stored.
@@ -177,7 +177,7 @@ def checkpoint_name(images: int, content: bytes) -> str:
 
 
 def list_checkpoints(folder: str) -> list[str]:
-    """Return the names of all checkpoints of a training, newest first, whether they are whole or not."""
+    """Return the names of all checkpoints of a training, complete or not, newest first."""
     names = stores.list_folders(stores.join(folder, CHECKPOINT_FOLDER))
     return sorted((name for name in names if name.startswith(_PREFIX)), reverse=True)
 
@@ -186,8 +186,8 @@ def read_checkpoint(folder: str, name: str) -> bytes:
     """Return a checkpoint's content.
 
     Raises:
-        DamagedCheckpointError: it is not there, or is not what was stored.
-        UserError: it cannot be read, which says nothing of its content.
+        DamagedCheckpointError: the checkpoint is missing, or its content differs from what was stored.
+        UserError: the checkpoint cannot be read, so its content is unknown.
     """
     place = stores.join(folder, CHECKPOINT_FOLDER, name)
     if CHECKPOINT_FILE not in {file["name"] for file in stores.list_files(place)}:
@@ -206,11 +206,11 @@ def read_checkpoint(folder: str, name: str) -> bytes:
 
 
 def restore(state: TrainState, folder: str) -> Restored:
-    """Load the newest checkpoint that is whole. Every worker must call this; all get the same one.
+    """Load the newest complete checkpoint. Every worker must call this; all load the same one.
 
     Raises:
-        ForeignCheckpointError: whole ones are there, and none is of this training.
-        UserError: one cannot be read, or some workers read it and others don't.
+        ForeignCheckpointError: there are complete checkpoints, and none belongs to this training.
+        UserError: a checkpoint cannot be read, or only some workers can read it.
     """
     notes: list[str] = []
     foreign: ForeignCheckpointError | None = None
@@ -223,7 +223,7 @@ def restore(state: TrainState, folder: str) -> Restored:
             problem = error
         except ForeignCheckpointError as error:
             problem = error
-            foreign = foreign or (error if "-" in name else None)  # with a checksum that is right
+            foreign = foreign or (error if "-" in name else None)  # only a checksum proves that it is complete
         if not agree(problem is not None):
             return Restored(name, tuple(notes))
         if agree(problem is None):

@@ -1,8 +1,7 @@
-"""Distributed batch inference: for every unit of work without its output file, make it.
+"""Distributed batch inference: writes the output file of every unit that has none yet.
 
-A unit is a shard, or a range of pseudo images. Its output is one file with a fixed name and content,
-written atomically. So whatever is killed, the same call goes on with the units that are missing, and
-the number of workers changes nothing in any file.
+A unit is a shard or a range of pseudo images. Its output is one file with a fixed name and content, written atomically.
+So after a kill the same call continues with the missing units, and no file depends on the number of workers.
 """
 
 import json
@@ -24,7 +23,11 @@ from dpt_ray.errors import StoreFailureError, UserError
 
 
 class UnusableUnitError(Exception):
-    """Nothing can be made of a unit, because its input cannot be used; the list says why."""
+    """A unit has no output because its input cannot be used.
+
+    Attributes:
+        skipped: the unusable input, with the reasons.
+    """
 
     def __init__(self, skipped: list[Skipped]):
         super().__init__(skipped)
@@ -32,27 +35,27 @@ class UnusableUnitError(Exception):
 
 
 class UnitWorker(ABC):
-    """Makes the output files of units. One instance serves many units, so it may keep a model."""
+    """Computes the output files of units. One instance processes many units, so it may hold a model."""
 
     @abstractmethod
     def output_url(self, unit: Any) -> str:
-        """Return where the unit's file belongs."""
+        """Return the URL of the unit's file."""
 
     @abstractmethod
     def make(self, unit: Any) -> bytes:
-        """Return the content of the unit's file, a function of the worker's settings and the unit alone.
+        """Return the content of the unit's file, which depends on the worker's settings and the unit alone.
 
         Raises:
-            UnusableUnitError: it has none. No file is written, so the unit is tried again by the next call.
+            UnusableUnitError: the unit has no output. No file is written, so the next call tries the unit again.
         """
 
     @abstractmethod
     def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
-        """Return what the step wants to know of a finished file: `images` among it, and `skipped` if it has any."""
+        """Return the facts of a finished file that the step needs: `images`, `skipped` if there are any, and others."""
 
 
 class _Runner:
-    """Adopts or makes one unit's file after another; the class that Ray Data's actors run."""
+    """Processes one unit after another in an actor of Ray Data, and adopts files that exist."""
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class _Runner:
         self._units = units
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Return a row with the unit's facts, or with the complaint that Ray would bring home as mere text."""
+        """Return a row with the unit's facts or its error, which Ray itself would return as text without structure."""
         try:
             return {"facts": [json.dumps(self._run(self._units[int(batch["unit"][0])]))], "complaint": [""]}
         except UserError as error:
@@ -92,7 +95,7 @@ _runners: dict[str, _Runner] = {}
 
 
 def _run_in_task(batch: dict[str, Any], job: str, *runner_arguments: Any) -> dict[str, list[str]]:
-    """Run a unit in one of Ray's pooled processes, which serve step after step; it keeps the last step's runner."""
+    """Process a unit in a pooled process of Ray, which serves several steps and keeps the runner of the last one."""
     if job not in _runners:
         _runners.clear()
         _runners[job] = _Runner(*runner_arguments)
@@ -100,7 +103,7 @@ def _run_in_task(batch: dict[str, Any], job: str, *runner_arguments: Any) -> dic
 
 
 def _limit_restarts() -> dict[str, int]:
-    """A unit that kills its process must not be tried for ever, as is Ray Data's default."""
+    """Return actor options that bound restarts: by default Ray Data retries a unit that kills its process for ever."""
     return {"max_restarts": 3}
 
 
@@ -113,23 +116,23 @@ def run_units(
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
 ) -> list[dict[str, Any]]:
-    """Make sure that every unit's file exists, and return all units' facts in the units' order.
+    """Write the missing files of all units, and return the facts of all units in their order.
 
     Args:
-        worker_class: makes the files.
-        settings: its constructor's arguments, serialisable.
-        units: serialisable values.
-        resources: how many processes, and what each reserves.
-        progress: counts images.
-        policy: where it tolerates nothing, the first unit that had to leave something out ends the call. What
-            all units together left out is for the step to check.
+        worker_class: computes the files.
+        settings: arguments of its constructor; they must pickle.
+        units: the units; they must pickle.
+        resources: the number of processes, and what each of them reserves.
+        progress: counts the images.
+        policy: if it tolerates nothing, the first unit that leaves an image out ends the call. The step checks what
+            all units together leave out.
 
     Returns:
-        For each unit `url`, `bytes` and `sha256` of its file and what `facts` says of it. A unit of which nothing
-        could be made has no file: `images` is 0, and `skipped` says why.
+        For each unit, `url`, `bytes` and `sha256` of its file, and the result of `UnitWorker.facts`. A unit without
+        output has no file: its `images` is 0, and `skipped` has the reasons.
 
     Raises:
-        UserError: the first one that a worker raised, or what the policy says.
+        UserError: the first error of a worker, or that of the policy.
     """
     facts, images = [], 0
     with progress:
@@ -150,13 +153,13 @@ def run_units(
 def _made(
     worker_class: type[UnitWorker], settings: dict[str, Any], units: list[Any], resources: Resources
 ) -> Iterator[dict[str, Any]]:
-    """Have all units made, and yield for each, in their order, the row that `_Runner` returns."""
+    """Process all units on Ray Data, and yield the row of `_Runner` for each, in their order."""
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     numbers = ray.data.from_items([{"unit": number} for number in range(len(units))], override_num_blocks=len(units))
     processes = min(resources.processes, len(units))
-    if resources.gpus:  # an actor gives its GPU memory back when it ends
+    if resources.gpus:  # an actor frees its GPU memory when it ends
         dataset = numbers.map_batches(
             _Runner,
             fn_constructor_args=(worker_class, settings, units, plugins.registered()),
@@ -181,7 +184,7 @@ def read_unit_samples(shard: ShardInfo) -> list[Sample]:
     """Return a shard's usable samples, for a unit of batch inference.
 
     Raises:
-        UnusableUnitError: it is gone or damaged.
+        UnusableUnitError: the shard is missing or damaged.
         StoreFailureError: the store does not answer.
     """
     try:

@@ -1,8 +1,8 @@
 """The project's Prometheus metrics, exported by Ray on each node's metrics port with the prefix `ray_`.
 
-Only the driver exports, from what workers write on the job's board. So a step has one series of each metric however
-many workers it has, and a training step costs two looks at the clock. Names follow Prometheus's conventions: base
-units, `_total` for what only rises, `_ratio` for shares of 1.
+Only the driver exports, from what workers write to the job's board. So a step has one series of each metric for any
+number of workers, and a training step only reads the clock twice. Names follow Prometheus's conventions: base units,
+`_total` for counters, `_ratio` for shares of 1.
 """
 
 import time
@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 EXPORT_SECONDS = 1.0
-"""Least time between two exports of a step; Prometheus looks less often."""
+"""Least time between two exports of a step; Prometheus scrapes less often."""
 
 TAGS = ("run", "step")
 
@@ -46,7 +46,7 @@ CHECKPOINT = Metric(
 METRICS = (IMAGES, SHARDS, PROGRESS, LOSS, TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT)
 
 Write = Callable[[Metric, float, dict[str, str]], None]
-"""Adds to a counter, or sets a gauge."""
+"""Adds to a counter or sets a gauge, given the metric, the value and the tags."""
 
 
 class StepMetrics:
@@ -55,7 +55,7 @@ class StepMetrics:
     Args:
         run: the run's name.
         step: the step's title.
-        write: how to export a value; through Ray by default.
+        write: exports a value; through Ray by default.
     """
 
     def __init__(self, run: str, step: str, write: Write | None = None):
@@ -65,7 +65,7 @@ class StepMetrics:
         self._written = float("-inf")
 
     def resume(self, images: int) -> None:
-        """Tell that so many images were done before: they are not counted again."""
+        """Set the number of images that were finished before, which are not counted again."""
         self._exported[IMAGES] = images
 
     def update(
@@ -74,10 +74,10 @@ class StepMetrics:
         """Export the state of a step.
 
         Args:
-            share: of the work that is done.
-            totals: counters as they stand; one that falls has begun anew, in a worker that was started again.
+            share: finished share of the work, in [0, 1].
+            totals: present values of counters. A counter that falls was reset by the restart of a worker.
             gauges: values that replace the last ones.
-            last: the step ends.
+            last: whether the step ends.
         """
         now = time.monotonic()
         if now - self._written < EXPORT_SECONDS and not last:

@@ -1,7 +1,7 @@
-"""A folder that only this user can enter, for sockets, logs and secrets of a run on a machine that others use.
+"""A folder that only this user can enter, for sockets, logs and secrets of a run on a shared machine.
 
-A folder is removed when its run ends. What a killed run left behind is removed by the next run: a run holds a lock on
-its folder, which the kernel releases when the process dies, however it dies.
+A run removes its folder when it ends. The next run removes the folders of killed runs: each run holds a lock on its
+folder, which the kernel releases when the process ends for any reason.
 """
 
 import fcntl
@@ -16,21 +16,22 @@ from dpt_ray.errors import UserError
 PREFIX = "dpt-"
 LOCK = "lock"
 LONGEST_BASE = 26
-"""Bytes of the folder that private folders are made in. The operating system limits a Unix socket's path to 107 bytes,
-and Ray's longest one below a private folder, `/dpt-........./r/session_<time>_<pid>/sockets/plasma_store`, takes 81."""
+"""Most bytes in the path of the folder that contains private folders. The operating system limits the path of a Unix
+socket to 107 bytes, and Ray's longest one below a private folder, `/dpt-........./r/session_<time>_<pid>/sockets/
+plasma_store`, takes 81."""
 
 _locks: dict[Path, int] = {}
-"""The locked file of each folder that this process made, open."""
+"""Folder that this process made -> descriptor of its locked file."""
 
 
 def make_private_folder() -> Path:
-    """Make a folder of mode 0700 with a short path, and remove those that killed runs of this user left beside it.
+    """Make a folder of mode 0700 with a short path, and remove the folders of killed runs of this user beside it.
 
-    It is made in `RAY_TMPDIR` where that is set, otherwise in the usual place for temporary files, or in /tmp where the
-    usual place has a long path.
+    It is made in `RAY_TMPDIR` if that is set, otherwise in the default folder for temporary files, or in /tmp if the
+    path of the default folder is long.
 
     Raises:
-        UserError: `RAY_TMPDIR` is no folder that can be used.
+        UserError: `RAY_TMPDIR` is not usable, or no other folder is.
     """
     base = _base()
     _remove_left_behind(base)
@@ -40,9 +41,9 @@ def make_private_folder() -> Path:
 
 
 def remove_private_folder(folder: Path) -> None:
-    """Remove a folder that this process made, with all that is in it."""
+    """Remove a folder that this process made, and its content."""
     lock = _locks.pop(folder)
-    shutil.rmtree(folder, ignore_errors=True)  # a process that ends just now may still write a line of its log
+    shutil.rmtree(folder, ignore_errors=True)  # an ending process may still write to its log, so there is a second try
     if folder.exists():
         shutil.rmtree(folder, ignore_errors=True)
     os.close(lock)
@@ -77,7 +78,7 @@ def _problem(base: Path) -> str | None:
         return "it is not a folder"
     if not os.access(base, os.W_OK | os.X_OK):
         return "nothing may be written there"
-    # Whoever may rename entries of the base could replace ours by another folder.
+    # A user who may rename entries of the base could replace our folder.
     shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
     if shared or status.st_uid not in (0, os.getuid()):
         return "other users may rename what is in it"
@@ -87,7 +88,7 @@ def _problem(base: Path) -> str | None:
 def _lock(folder: Path) -> int:
     """Lock a new folder for as long as this process lives; return the descriptor that holds the lock.
 
-    The file gets its name when it is locked, so no other run ever sees it unlocked.
+    The file gets its name after it is locked, so no other run can find it unlocked.
     """
     unnamed = folder / f"{LOCK}.new"
     descriptor = os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
@@ -97,7 +98,7 @@ def _lock(folder: Path) -> int:
 
 
 def _remove_left_behind(base: Path) -> None:
-    """Remove folders of this user whose process is dead. Anything that may be something other stays."""
+    """Remove private folders of this user whose process has ended. Other folders are left alone."""
     for entry in os.scandir(base):
         if entry.name.startswith(PREFIX) and _is_private(entry):
             _remove_if_unlocked(Path(entry.path))
@@ -106,7 +107,7 @@ def _remove_left_behind(base: Path) -> None:
 def _is_private(entry: os.DirEntry[str]) -> bool:
     try:
         status = entry.stat(follow_symlinks=False)
-    except OSError:  # its run ended just now
+    except OSError:  # its run has just ended
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) == 0o700
 
@@ -114,12 +115,12 @@ def _is_private(entry: os.DirEntry[str]) -> bool:
 def _remove_if_unlocked(folder: Path) -> None:
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:  # it has no lock: just being made, or not ours
+    except OSError:  # it has no lock file: a run is making it, or it is not ours
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
-    except OSError:  # its run lives
+    except OSError:  # its run has not ended
         pass
     finally:
         os.close(descriptor)

@@ -40,7 +40,7 @@ from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
-from dpt_ray.distributed.skipped_log import open_ledger
+from dpt_ray.distributed.skipped_log import open_skipped_log
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
@@ -104,7 +104,7 @@ def run_training(
     left = begin_attempt(job.folder)
     keep_bytes = job.cluster.keep_mib * 2**20
     images_in = sum(source.num_images for source, _ in job.sources.values())
-    on_unreadable = open_ledger(job.folder, policy, images_in)
+    on_unreadable = open_skipped_log(job.folder, policy, images_in)
     streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
     streams = max(1, resources.processes * streaming)
     readers = {

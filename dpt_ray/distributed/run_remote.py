@@ -1,4 +1,4 @@
-"""Run one function on the cluster, where a GPU may be, and bring home what it returns."""
+"""Runs one function on the cluster, where a GPU may be, and returns its result."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,14 +10,14 @@ _Result = TypeVar("_Result")
 
 
 def run_once(function: Callable[..., _Result], *arguments: Any, resources: Resources) -> _Result:
-    """Call a function in one process that reserves what `resources` says of one.
+    """Call a function in one process with the resources of one process of `resources`.
 
     Raises:
-        UserError: the one that the function raised.
+        UserError: the function raised it.
     """
     import ray
 
-    # "DEFAULT": a trial of a search would otherwise have it run within the little that the trial itself reserves.
+    # Without "DEFAULT", the function would share the few resources that a trial of a search reserves for itself.
     placed = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=3, scheduling_strategy="DEFAULT")
     task = placed(_limited)
     try:

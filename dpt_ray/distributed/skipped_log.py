@@ -1,4 +1,4 @@
-"""The list of what a training could not read, kept while it runs and across its restarts."""
+"""The log of shards that a training could not read, which survives restarts of the training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,25 +8,25 @@ from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.errors import UserError
 
-LEDGER_FILE = "skipped.json"
+SKIPPED_FILE = "skipped.json"
 
 
-class Ledger:
-    """Gathers entries from all readers in a file of the training's folder; runs as one actor.
+class SkippedLog:
+    """Collects entries of all readers in a file in the training's folder; runs as one actor.
 
     Args:
-        folder: the training's folder.
-        policy: how much may be left out.
-        images_in: images of all sources.
+        folder: URL of the training's folder.
+        policy: the limit for images that are left out.
+        images_in: number of images of all sources.
     """
 
     def __init__(self, folder: str, policy: SkipPolicy, images_in: int):
-        self._url = stores.join(folder, LEDGER_FILE)
+        self._url = stores.join(folder, SKIPPED_FILE)
         self._policy, self._images_in = policy, images_in
-        self._entries = read_ledger(folder)
+        self._entries = read_skipped_log(folder)
 
     def note(self, entry: Skipped) -> UserError | None:
-        """Add an entry, once; or return the complaint that it is one too many."""
+        """Add an entry, unless its shard has one; return an error instead if the policy does not allow the entry."""
         if entry.where in {known.where for known in self._entries}:
             return None
         entries = [*self._entries, entry]
@@ -39,29 +39,29 @@ class Ledger:
         return None
 
 
-def read_ledger(folder: str) -> list[Skipped]:
-    """Return what a training in `folder` could not read."""
-    url = stores.join(folder, LEDGER_FILE)
+def read_skipped_log(folder: str) -> list[Skipped]:
+    """Return the entries of the training in `folder`."""
+    url = stores.join(folder, SKIPPED_FILE)
     if not stores.exists(url):
         return []
     return read_document(url, list[Skipped], "a list of what was left out")
 
 
-def open_ledger(folder: str, policy: SkipPolicy, images_in: int) -> Callable[[Skipped], None] | None:
-    """Return what readers on any machine call for what they could not read; None where nothing is tolerated.
+def open_skipped_log(folder: str, policy: SkipPolicy, images_in: int) -> Callable[[Skipped], None] | None:
+    """Return a function that readers on any machine call with an entry; None if the policy tolerates nothing.
 
-    The call raises the `UserError` that ends the training where more would be lost than the policy allows.
+    The function raises the `UserError` that ends the training if more is lost than the policy allows.
     """
     if policy.allowed_share == 0:
         return None
     import ray
 
     placed = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3, scheduling_strategy="DEFAULT")
-    return _Note(placed(Ledger).remote(folder, policy, images_in))
+    return _Note(placed(SkippedLog).remote(folder, policy, images_in))
 
 
 class _Note:
-    """A call of the ledger that can travel to readers."""
+    """Calls `SkippedLog.note` of the actor; an instance pickles, so it can be sent to readers."""
 
     def __init__(self, actor: Any):
         self._actor = actor

@@ -1,6 +1,6 @@
-"""Whether the disk has space for what Ray keeps in its temporary folder: logs, sockets and spilled objects.
+"""Checks the disk space for Ray's temporary folder, which holds logs, sockets and spilled objects.
 
-With a full disk there, Ray does not start and says only that one of its processes ended.
+On a full disk Ray does not start, and reports only that one of its processes ended.
 """
 
 import os
@@ -11,14 +11,14 @@ from dpt_ray.data.storage.faults import storage_fault
 from dpt_ray.errors import UserError
 
 LEAST_BYTES = 32 * 2**20
-"""Free space that a job's logs and sockets take, and some more."""
+"""Free space that a job's logs and sockets need, with a margin."""
 
 
 def check_temporary_space() -> None:
-    """Refuse to start Ray where its temporary folder has no room.
+    """Check that Ray's temporary folder has enough space.
 
     Raises:
-        UserError: it says which folder.
+        UserError: it has not, or the disk fails.
     """
     folder = os.environ.get("RAY_TMPDIR") or _usual_folder()
     try:
@@ -26,7 +26,7 @@ def check_temporary_space() -> None:
     except OSError as error:
         if fault := storage_fault(error):
             raise fault from None
-        return  # Ray makes a folder that is not there
+        return  # the folder does not exist yet; Ray makes it
     if free < LEAST_BYTES:
         raise UserError(
             f"has {free / 2**20:.1f} MiB left, and Ray's temporary files take {LEAST_BYTES / 2**20:.0f} MiB or more",

@@ -11,12 +11,14 @@ from rich.text import Text
 from dpt_ray.text import printable
 
 BAR_WIDTH = 20
+NARROW = 60
+"""Columns of a terminal below which details are left out: a few characters of them say nothing."""
 
 
 class TerminalBar:
     """Title, bar, per cent, time left and details of one piece of work.
 
-    On a narrow terminal the details and the bar give way first. While it is shown, what the process prints on its
+    On a narrow terminal the details give way first, then the bar. While it is shown, what the process prints on its
     standard streams appears above it, if these are terminals too.
 
     Args:
@@ -40,7 +42,7 @@ class TerminalBar:
             redirect_stderr=ours,
             redirect_stdout=ours and sys.stdout.isatty(),
         )
-        self._task = self._progress.add_task("", total=max(1, total), title=title, share="", left="", details="")
+        self._task = self._progress.add_task("", total=1.0, title=title, share="", left="", details="")
         self._progress.start()
 
     @staticmethod
@@ -53,10 +55,10 @@ class TerminalBar:
         share = min(1.0, done / self._total) if self._total else 1.0
         self._progress.update(
             self._task,
-            completed=share * max(1, self._total),
+            completed=share,
             share=f"{int(100 * share):>3}%",
             left=left,
-            details=details,
+            details=details if self._console.width >= NARROW else "",
             refresh=True,
         )
 

@@ -1,4 +1,4 @@
-"""Many runs side by side as trials of Ray Tune, early stopping among them."""
+"""Concurrent runs as trials of Ray Tune, with early stopping."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from ray.tune.search import Searcher
 from dpt_ray.distributed.cluster import join_cluster
 
 TRIAL_BYTES = 2**20
-"""Memory that a trial reserves for itself, and no CPU: it waits for the workers and tasks that it starts, which would
-wait for ever for a CPU that it held."""
+"""Bytes of memory that a trial reserves. It reserves no CPU: the workers and tasks that it starts and waits for could
+wait for that CPU for ever."""
 
 JOURNAL_SECONDS = 1.0
-"""Between two looks at what trials say."""
+"""Interval in which the messages of trials are read."""
 
 Report = Callable[[dict[str, Any]], None]
 Body = Callable[[Any, Report, Callable[[str], None]], Any]
@@ -33,8 +33,8 @@ class Halving:
     """Asynchronous successive halving of a group of trainings.
 
     Attributes:
-        first_share: share of a training after which it is looked at first.
-        reduction_factor: of so many, one goes on.
+        first_share: share of a training after which it is evaluated first, in (0, 1).
+        reduction_factor: one of this number of trainings continues.
     """
 
     first_share: float
@@ -43,16 +43,16 @@ class Halving:
 
 @dataclass(frozen=True)
 class TrialEvents:
-    """What is called, in this process, as trials go on.
+    """Functions that are called in this process while trials run.
 
     Attributes:
-        next_job: returns a name and what the trial's body gets (any object that pickles), None if there is nothing at
-            the moment.
-        is_over: whether no job will come any more.
-        on_look: gets a name and what `report` was given.
-        on_end: gets a name, and what the body returned (None if it was stopped), the last look if there was one, and
-            whether its process died.
-        say: gets what the bodies say, with their names.
+        next_job: returns the name of a job and its argument for the body, an object that pickles; None if there is no
+            job at the moment.
+        is_over: whether there will be no further job.
+        on_look: receives a name and the evaluation that the body reported.
+        on_end: receives a name, the result of the body (None if the trial was stopped), the last evaluation if there
+            was one, and whether its process died.
+        say: receives a name and a message of the body.
     """
 
     next_job: Callable[[], tuple[str, Any] | None]
@@ -64,7 +64,7 @@ class TrialEvents:
 
 @dataclass
 class LooksSoFar:
-    """Looks of an earlier attempt, which trainings are compared with: (group, name, share, score)."""
+    """Evaluations of an earlier attempt, which trainings are compared with: (group, name, share, score)."""
 
     entries: list[tuple[str, str, float, float]] = field(default_factory=list)
 
@@ -72,24 +72,24 @@ class LooksSoFar:
 def run_trials(
     body: Body, events: TrialEvents, *, concurrent: int, halving: Halving | None, earlier: LooksSoFar
 ) -> None:
-    """Run jobs until there are none, so many at a time.
+    """Run jobs until there are none.
 
     Args:
-        body: called in a process of its own for each job, with the job, with `report` and with `say`. `report` takes
-            a look: `group` (only trainings of one group are compared), `share` of the training and its `score`;
-            it does not return if the trial is stopped. What `body` returns (JSON-like) is the outcome.
-        events: give the jobs and take what becomes of them.
-        concurrent: jobs at the same time; see `concurrent_runs`.
-        halving: stops jobs early; None lets all go on to their end.
-        earlier: looks that count as well.
+        body: called in a separate process for each job, with the job, `report` and `say`. `report` takes an evaluation:
+            `group` (only trainings of one group are compared), `share` of the training and `score`. It does not return
+            if the trial is stopped. `body` returns the outcome, a JSON value.
+        events: returns the jobs and receives their results.
+        concurrent: number of jobs at the same time; see `concurrent_runs`.
+        halving: stops jobs early; None lets all jobs finish.
+        earlier: evaluations of an earlier attempt.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # an interrupt ends the job, as in all others
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     journal = ray.remote(num_cpus=0)(Journal).remote()
     scheduler = GroupedHalving(halving, earlier) if halving else FIFOScheduler()
-    # What Tune itself keeps is of no use afterwards: trials resume by their artifacts, and its files are pickles.
-    with tempfile.TemporaryDirectory(prefix="dpt_ray-search-") as scratch, _Told(journal, events.say):
+    # The files of Tune are temporary: trials resume from their artifacts, and Tune's files are pickles.
+    with tempfile.TemporaryDirectory(prefix="dpt_ray-search-") as scratch, _JournalReader(journal, events.say):
         tune.Tuner(
             tune.with_resources(partial(_run, body=body, journal=journal, parts=concurrent), {"memory": TRIAL_BYTES}),
             tune_config=tune.TuneConfig(
@@ -104,7 +104,7 @@ def run_trials(
 
 
 def _run(config: dict[str, Any], *, body: Body, journal: Any, parts: int) -> None:
-    """The function that Tune runs: one trial."""
+    """Run one trial; Tune calls it in the trial's process."""
     join_cluster(parts)
     name = config["name"]
     job = ray.get(journal.take_job.remote(name))
@@ -115,7 +115,7 @@ def _run(config: dict[str, Any], *, body: Body, journal: Any, parts: int) -> Non
 
 
 class _Jobs(Searcher):
-    """Hands our jobs to Tune, and what it tells of them to us."""
+    """Passes jobs to Tune, and their results to the events."""
 
     def __init__(self, events: TrialEvents, journal: Any):
         super().__init__()
@@ -141,20 +141,20 @@ class _Jobs(Searcher):
         self._events.on_end(self._names.pop(trial_id), outcome, look, error)
 
     def save(self, checkpoint_path: str) -> None:
-        """Keep nothing: the search has records of its own."""
+        """Store nothing: the search has its own records."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing was kept."""
+        """Restore nothing, since nothing was stored."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Keep nothing."""
+        """Store nothing."""
 
 
 class GroupedHalving(FIFOScheduler):
-    """Tune's ASHA, for each group of comparable trainings by itself.
+    """Applies Tune's ASHA to each group of comparable trainings separately.
 
-    With one ASHA for all, trials of an unlucky seed would be stopped because of their seed, and accuracy at some
-    point of stage 3 be compared with a proxy of stage 2.
+    One ASHA for all would stop trials of an unlucky seed because of their seed, and compare accuracies in stage 3 with
+    a proxy in stage 2.
     """
 
     def __init__(self, halving: Halving, earlier: LooksSoFar):
@@ -165,7 +165,7 @@ class GroupedHalving(FIFOScheduler):
             self._look(group, name, share, score)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Say whether a trial goes on."""
+        """Return Tune's decision whether a trial continues."""
         if not _is_look(result):
             return TrialScheduler.CONTINUE
         look = json.loads(result["look"])
@@ -193,7 +193,7 @@ def _is_look(result: Mapping[str, Any]) -> bool:
 
 
 class Journal:
-    """Gathers what trials say, and holds their jobs; runs as one actor."""
+    """Holds the jobs of trials and collects their messages; runs as one actor."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[str, str]] = []
@@ -204,21 +204,21 @@ class Journal:
         self._jobs[name] = job
 
     def take_job(self, name: str) -> Any:
-        """Return, once, a job."""
+        """Remove and return a job."""
         return self._jobs.pop(name)
 
     def write(self, name: str, text: str) -> None:
-        """Add a line."""
+        """Add a trial's message."""
         self._lines.append((name, text))
 
     def take(self) -> list[tuple[str, str]]:
-        """Return, once, what was added."""
+        """Remove and return all messages."""
         lines, self._lines = self._lines, []
         return lines
 
 
-class _Told:
-    """Tells what is in the journal, from a thread, while the caller waits."""
+class _JournalReader:
+    """Passes the messages in the journal to `say`, in a thread, while the caller waits."""
 
     def __init__(self, journal: Any, say: Callable[[str, str], None]):
         self._journal, self._say = journal, say

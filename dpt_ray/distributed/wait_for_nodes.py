@@ -1,23 +1,23 @@
-"""Waiting for a cluster to grow: nodes are added on demand, and lost ones replaced, only after a while."""
+"""Waits until a cluster has the nodes that a job needs: an autoscaler takes minutes to add or replace them."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 
 logger = logging.getLogger("dpt_ray.cluster")
 
 
 def wait_for_resources(process: Mapping[str, float], processes: int, seconds: float) -> None:
-    """Ask the autoscaler, if there is one, for room for a group of processes, and wait for it.
+    """Request the resources of a number of processes from the autoscaler, if there is one, and wait for them.
 
-    Returns when there is room in total or the time is over; what is still missing is for the caller to tell.
+    It returns when the cluster has the resources in total or the time is over. The caller reports missing resources.
 
     Args:
-        process: what each process reserves, by Ray's names of resources.
-        processes: how many there are.
-        seconds: time to wait, at most; 0 asks for nothing.
+        process: Ray's name of a resource -> the amount that each process reserves.
+        processes: number of processes.
+        seconds: longest time to wait; 0 requests nothing.
     """
     import ray
     from ray.autoscaler.sdk import request_resources
@@ -25,7 +25,7 @@ def wait_for_resources(process: Mapping[str, float], processes: int, seconds: fl
     wanted = {name: processes * amount for name, amount in process.items()}
     if seconds <= 0 or not missing(wanted, ray.cluster_resources()):
         return
-    # An autoscaler sees what waits for a place; nothing waits before a step has begun.
+    # An autoscaler adds nodes for tasks that wait. Before a step starts no task waits, so the request is explicit.
     request_resources(bundles=[dict(process)] * processes)
     try:
         wait_until_there(wanted, ray.cluster_resources, seconds)
@@ -34,7 +34,7 @@ def wait_for_resources(process: Mapping[str, float], processes: int, seconds: fl
 
 
 def wait_until_there(wanted: Mapping[str, float], total: Callable[[], Mapping[str, float]], seconds: float) -> bool:
-    """Look at the `total` of the cluster until it has what is `wanted`; return whether it has."""
+    """Poll the `total` resources of the cluster until they include those `wanted`; return whether they do."""
     deadline = time.monotonic() + seconds
     lacking = missing(wanted, total())
     if lacking:
@@ -43,12 +43,12 @@ def wait_until_there(wanted: Mapping[str, float], total: Callable[[], Mapping[st
         left = deadline - time.monotonic()
         if left <= 0:
             return False
-        time.sleep(min(LOOK_SECONDS, left))
+        time.sleep(min(POLL_SECONDS, left))
         lacking = missing(wanted, total())
     return True
 
 
 def missing(wanted: Mapping[str, float], total: Mapping[str, float]) -> str:
-    """Say what a cluster lacks, such as `2 GPUs`; an empty text if nothing."""
+    """Return the resources that a cluster lacks as text, such as `2 GPUs`; an empty text if it lacks none."""
     lacks = {name: amount - total.get(name, 0.0) for name, amount in wanted.items()}
     return " and ".join(f"{amount:g} {name}s" for name, amount in sorted(lacks.items()) if amount > 1e-6)

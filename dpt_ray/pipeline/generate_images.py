@@ -125,12 +125,7 @@ def generate_images(
         folder = exported
     generator = load_generator(folder, device)
     labels = _class_ids(classes, generator.classes)
-    folders = _class_folders(generator.classes)
-    units = [
-        DrawingUnit(label, folders[label], first, min(IMAGES_A_UNIT, per_class - first))
-        for label in labels
-        for first in range(0, per_class, IMAGES_A_UNIT)
-    ]
+    units = _units(labels, _class_folders(generator.classes), per_class)
     worker = {"model": folder, "output": output, "kind": kind, "settings": settings, "device": device}
     progress = ProgressLine("generation", sum(unit.images for unit in units), "images")
     plain = [tuple(unit) for unit in units]
@@ -148,6 +143,14 @@ def _class_ids(given: Sequence[str], classes: Sequence[str]) -> list[int]:
         return list(range(len(classes)))
     named = [int(name) if name.isdecimal() and name not in classes else name for name in given]
     return list(dict.fromkeys(as_class_ids(named, classes)))
+
+
+def _units(labels: Sequence[int], folders: Sequence[str], per_class: int) -> list[DrawingUnit]:
+    return [
+        DrawingUnit(label, folders[label], first, min(IMAGES_A_UNIT, per_class - first))
+        for label in labels
+        for first in range(0, per_class, IMAGES_A_UNIT)
+    ]
 
 
 def _place(unit: DrawingUnit, place: int, kind: str) -> str:

@@ -15,7 +15,7 @@ from dpt_ray.data.loading.source import new_arrays, read_segment
 from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.reading import open_source
-from dpt_ray.distributed.skipped_log import LEDGER_FILE, open_ledger, read_ledger
+from dpt_ray.distributed.skipped_log import SKIPPED_FILE, open_skipped_log, read_skipped_log
 from dpt_ray.errors import StoreFailureError, UserError
 
 COUNTS = [10, 3, 17, 6]
@@ -47,10 +47,10 @@ def test_kept_and_streamed_sources_go_on_alike_and_list_the_same(source, tmp_pat
     seen = {}
     for name, keep in (("kept", KEEP_ALL), ("streamed", KEEP_NOTHING)):
         folder = str(tmp_path / name)
-        seen[name] = _epoch(source, keep, open_ledger(folder, HALF, source.num_images))
-        listed = {(entry.where, entry.images) for entry in read_ledger(folder)}
+        seen[name] = _epoch(source, keep, open_skipped_log(folder, HALF, source.num_images))
+        listed = {(entry.where, entry.images) for entry in read_skipped_log(folder)}
         assert listed == {(source.shards[n].info.url, COUNTS[n]) for n in (1, 3)}
-        assert {entry.reason.split(" (")[0].split(";")[0] for entry in read_ledger(folder)} >= {"does not exist"}
+        assert {entry.reason.split(" (")[0].split(";")[0] for entry in read_skipped_log(folder)} >= {"does not exist"}
     assert seen["kept"] == seen["streamed"]
     found = Counter(seen["kept"])
     readable = [numbered_image(n).tobytes() for n in (*range(10), *range(13, 30))]
@@ -62,20 +62,20 @@ def test_kept_and_streamed_sources_go_on_alike_and_list_the_same(source, tmp_pat
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("keep", [KEEP_ALL, KEEP_NOTHING])
 def test_past_the_share_it_fails_with_the_list(source, tmp_path, keep):
-    ledger = open_ledger(str(tmp_path), SkipPolicy(0.17), source.num_images)  # six images: one of the two
+    note = open_skipped_log(str(tmp_path), SkipPolicy(0.17), source.num_images)  # six images: one of the two
     with pytest.raises(Exception, match="images cannot be used") as caught:
-        _epoch(source, keep, ledger)
+        _epoch(source, keep, note)
     complaint = str(user_error(caught.value))
     assert complaint.startswith("data.max_skipped_share: 9 of 36 images cannot be used")
     assert "00001.tar: does not exist" in complaint
     assert "00003.tar: holds" in complaint
     # What made it fail was not replaced, so it is not kept on the list: once mended it counts no more.
-    assert len(read_ledger(str(tmp_path))) == 1
+    assert len(read_skipped_log(str(tmp_path))) == 1
 
 
 def test_nothing_is_tolerated_by_default(source, tmp_path):
-    assert open_ledger(str(tmp_path), SkipPolicy(), source.num_images) is None
-    assert not (tmp_path / LEDGER_FILE).exists()
+    assert open_skipped_log(str(tmp_path), SkipPolicy(), source.num_images) is None
+    assert not (tmp_path / SKIPPED_FILE).exists()
     with pytest.raises(UserError, match=r"00001\.tar: does not exist"):
         next(read_segment(source, Segment(1, 0, 3), ALLOCATE, None))
 

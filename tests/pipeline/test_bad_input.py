@@ -172,7 +172,7 @@ def test_classes_that_differ_are_told_before_anything_trains(tmp_path, capsys, s
 def test_labels_that_do_not_exist(tmp_path, capsys, shards):
     root, settings = tmp_path / "results", shards(WHOLE)
     told = _complaint(capsys, root, *settings, "labels.per_class=5")
-    assert "5 labelled images asked for of class '0', which has 4; lower labels.per_class" in told
+    assert "5 labelled images of class '0' are requested, and it has 4; lower labels.per_class" in told
     listed = tmp_path / "listed.txt"
     by_file = [*settings, "labels.per_class=null", f"labels.file={listed}"]
     listed.write_text("image-0\nimage-99\n")

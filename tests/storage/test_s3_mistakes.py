@@ -75,7 +75,7 @@ def test_an_unknown_key(fresh, bucket, proxy, code):
 def test_no_credentials_at_all(fresh, bucket, proxy, name):
     fresh(AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
     message = complaint(CALLS[name], f"{bucket}/a")
-    assert f"there are no usable credentials (NoCredentialsError); {CREDENTIALS}" in message
+    assert f"no usable credentials were found (NoCredentialsError); {CREDENTIALS}" in message
     assert proxy.count() == 0
 
 
@@ -90,7 +90,7 @@ def test_a_key_without_a_secret_and_a_profile_that_is_not_there(fresh, bucket):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("ExpiredToken", f"the session token has expired (ExpiredToken); {CREDENTIALS}, and AWS_SESSION_TOKEN anew"),
+        ("ExpiredToken", f"the session token has expired (ExpiredToken); {CREDENTIALS}, and a new AWS_SESSION_TOKEN"),
         ("RequestTimeTooSkewed", "the object store's clock differs from this machine's (RequestTimeTooSkewed); set"),
         ("AuthorizationHeaderMalformed", "(AuthorizationHeaderMalformed); set AWS_REGION to the bucket's region"),
     ],
@@ -120,7 +120,7 @@ def test_a_bucket_itself_may_be_looked_up_and_is_never_made(client, bucket):
 
 @pytest.mark.usefixtures("fresh")
 def test_no_name_of_a_bucket():
-    assert "that is no name for a bucket" in complaint(stores.read_bytes, "s3://UPPER_case!/a")
+    assert "is no valid name for a bucket" in complaint(stores.read_bytes, "s3://UPPER_case!/a")
 
 
 def test_the_endpoint_is_down(fresh, bucket):

@@ -42,10 +42,10 @@ def failing_decoder(request, monkeypatch):
     """Pillow raises over the one bad image, when it opens it or when it decodes it."""
     opened = pictures._open
 
-    def opens(data):
+    def opens(data, *limits):
         if data == BAD:
             raise request.param
-        return opened(data)
+        return opened(data, *limits)
 
     monkeypatch.setattr(pictures, "_open", opens)
     return request.param
@@ -118,7 +118,7 @@ def test_what_the_quick_decoder_and_numpy_raise(monkeypatch):
 
 
 def test_only_exceptions_are_complaints(monkeypatch):
-    def stopped(data):
+    def stopped(data, *limits):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pictures, "_open", stopped)

@@ -69,7 +69,7 @@ def test_the_search_finds_what_a_comparison_of_every_pair_finds(seed, held, pass
     stored, seen = related_hashes(seed, held, passing, originals)
     exact, near = every_pair(stored, seen, limits)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duplicates, "_COMPARED_TOGETHER", together)
+        patch.setattr(duplicates, "_MOST_PAIRS", together)
         search = DuplicateSearch(stored, limits, most_listed=10_000)
         half = passing // 2
         for number, rows in enumerate((slice(half), slice(half, None))):

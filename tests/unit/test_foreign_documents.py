@@ -15,7 +15,7 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnusableUnitError
-from dpt_ray.distributed.skipped_log import LEDGER_FILE, read_ledger
+from dpt_ray.distributed.skipped_log import SKIPPED_FILE, read_skipped_log
 from dpt_ray.errors import UserError
 from dpt_ray.export.folder import FORMAT, FORMAT_VERSION, read_export
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
@@ -48,7 +48,7 @@ def one_line(call) -> None:
 READERS = {
     "manifest.json": lambda folder: ArtifactStore(str(folder.parents[1])).find("step", "0"),
     "index.json": lambda folder: read_index(str(folder)),
-    LEDGER_FILE: lambda folder: read_ledger(str(folder)),
+    SKIPPED_FILE: lambda folder: read_skipped_log(str(folder)),
     "labelled.json": lambda folder: read_labelled(Artifact(str(folder), {})),
     "history.json": lambda folder: read_history(Artifact(str(folder), {}))[-1]["images"] + 0,
     "rows.json": lambda folder: read_choice(str(folder / "rows.json")),

@@ -16,7 +16,7 @@ def clock(monkeypatch):
 
 def test_it_goes_on_as_soon_as_all_is_there(clock, caplog):
     assert growth.wait_until_there({"GPU": 4}, lambda: {"GPU": 4.0 if clock() >= 7 else 3.0}, seconds=60)
-    assert 7 <= clock() < 7 + growth.LOOK_SECONDS
+    assert 7 <= clock() < 7 + growth.POLL_SECONDS
     assert [record.message for record in caplog.records] == ["waiting up to 60 s for nodes: the cluster lacks 1 GPUs"]
 
 

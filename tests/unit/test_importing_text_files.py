@@ -85,7 +85,7 @@ def _zipped() -> bytes:
     ("content", "words"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", ("Git LFS pointer", "git lfs pull")),
-        (gzip.compress(b"file,label\n"), ("gzip", "unpack")),
+        (gzip.compress(b"file,label\n", mtime=0), ("gzip", "unpack")),
         (lzma.compress(b"file,label\n"), ("xz", "unpack")),
         (_zipped(), ("spreadsheet", "save the sheet as CSV")),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", (".xls", "save the sheet as CSV")),

@@ -203,3 +203,22 @@ def test_an_mpo_is_its_first_picture_and_is_stored_as_the_jpeg_that_it_begins_wi
         assert isinstance(result, Prepared)
         assert result.sample.files == {extension if extension in ("jpg", "mpo") else "jpg": data}
     assert set(prepare(RawImage("a", "a", data, None, "mpo"), 4, 10**6).sample.files) == {"png"}
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (48, 32), (40, 56)])
+def test_jpegs_that_are_cropped_do_not_overwrite_each_other(height, width):
+    """Where the short side fits, the crop is a view of what the decoder returned, and later images follow."""
+    files = [encode(noise(64, seed).crop((0, 0, width, height)), "JPEG") for seed in range(4)]
+    form = ImageForm(32, 3)
+    together = decode_images(files, form, str)
+    for image, data in zip(together, files, strict=True):
+        np.testing.assert_array_equal(image, decode_image(data, form, "x"))
+
+
+def test_what_the_decoder_returned_outlives_the_next_call():
+    files = [encode(noise(64, seed).crop((0, 0, 64, 48)), "JPEG") for seed in range(2)]
+    decoder, out = JpegDecoder(32, 3), np.empty((32, 32, 3), np.uint8)
+    first = decoder.decode(files[0], read_header(files[0]), out)
+    before = first.copy()
+    decoder.decode(files[1], read_header(files[1]), out)
+    np.testing.assert_array_equal(first, before)

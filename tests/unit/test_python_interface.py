@@ -22,6 +22,13 @@ from dpt_ray.export.image_arguments import as_images
 from dpt_ray.pipeline.export_run import export_classifier, export_generator
 
 IMAGES = torch.randint(256, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+
+def kind(value: object) -> str:
+    """A test's name for a value: the same in every process, as `repr` is not."""
+    return type(value).__name__
+
+
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 MANY = settings(FEW, max_examples=150)
 
@@ -144,7 +151,7 @@ def test_a_single_class_is_taken(generator, label):
     assert torch.equal(drawn, generator.sample([1]))
 
 
-@pytest.mark.parametrize("none", [[], (), range(0), iter(()), np.zeros(0), torch.zeros(0, 3)], ids=repr)
+@pytest.mark.parametrize("none", [[], (), range(0), iter(()), np.zeros(0), torch.zeros(0, 3)], ids=kind)
 def test_no_class_is_no_image(generator, none):
     assert generator.sample(none).shape == (0, 1, 8, 8)
 
@@ -175,7 +182,11 @@ def test_a_class_that_does_not_exist_is_one_line(generator, labels, told):
     assert line(kind, generator.sample, labels).startswith(told)
 
 
-@pytest.mark.parametrize("labels", [None, True, {0: 1}, {0, 1}, b"\0\1", object(), 1j, torch.nn.Identity()], ids=repr)
+@pytest.mark.parametrize(
+    "labels",
+    [None, True, {0: 1}, {0, 1}, b"\0\1", object(), 1j, torch.nn.Identity()],
+    ids=kind,
+)
 def test_what_is_no_class_at_all_is_one_line(generator, labels):
     told = line(TypeError, generator.sample, labels)
     assert told.startswith("labels must be the id (0 to 2) or name of a class, or a list of them, not ")

@@ -186,7 +186,7 @@ def test_images_without_a_label_are_never_drawn():
 
 def test_asking_for_more_than_a_class_has_names_the_class():
     images = [image for image in many_images(5) if image.key != "image-001"]  # one dog less
-    with pytest.raises(UserError, match=r"^labels: 5 labelled images asked for of class 'dog', which has 4;"):
+    with pytest.raises(UserError, match=r"^labels: 5 labelled images of class 'dog' are requested, and it has 4;"):
         draw_per_class(images, CLASSES, [5] * 3, 0)
 
 
@@ -243,7 +243,7 @@ def test_every_class_needs_a_labelled_image_with_a_true_label():
     with pytest.raises(UserError, match="no labelled image of 2 of 3 classes, first 'cat'"):
         check_every_class_labelled([LabelledImage(0, 0, "a", 1)], CLASSES, WHERE)
     for label in (-1, 3):
-        with pytest.raises(UserError, match="'a' is to be labelled but its shard gives no label"):
+        with pytest.raises(UserError, match="'a' is chosen as labelled but its shard has no label"):
             check_every_class_labelled([*many_images(1), LabelledImage(0, 0, "a", label)], CLASSES, WHERE)
 
 

@@ -1,26 +1,26 @@
-"""Images of any size to squares, as ADM prepares ImageNet."""
+"""Crops images of any size to squares, as ADM prepares ImageNet."""
 
 import numpy as np
 from PIL import Image
 
 
 def centre_crop(pixels: np.ndarray, size: int, max_pixels: int) -> np.ndarray:
-    """Bring the short side to `size` and crop the centre.
+    """Resize the short side of an image to `size` and crop the centre.
 
     The image is halved by box filtering while its short side is at least twice `size`, then resized
     bicubically with antialiasing (Dhariwal and Nichol 2021, data preparation).
 
     Args:
-        pixels: uint8 (H, W, C).
-        size: height and width of what is returned.
-        max_pixels: more are never made of an image.
+        pixels: uint8 (H, W, C), C in {1, 3}.
+        size: height and width in pixels of the result.
+        max_pixels: most pixels of the resized image.
 
     Returns:
-        uint8 (C, size, size), a view. Values are those of Pillow's filters to within one level: the last resize is
-        torch's, which takes a fifth of the time and rounds its weights to 16 bits.
+        uint8 (C, size, size), which may be a view of `pixels`. Values differ from those of Pillow's filters by at most
+        one level: torch does the last resize, and rounds its weights to 16 bits.
 
     Raises:
-        ValueError: the image is so narrow that it would have more than `max_pixels` once enlarged.
+        ValueError: the image is so narrow that it would have more than `max_pixels` once resized.
     """
     if min(pixels.shape[:2]) >= 2 * size:
         pixels = to_array(halve(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size))
@@ -41,10 +41,10 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def halve(image: Image.Image, size: int) -> Image.Image:
-    """Return an image halved by box filtering as often as its short side stays at least `size`.
+    """Halve an image by box filtering while its short side stays at least `size`.
 
-    It is the first part of `centre_crop`, for an image that is none of NumPy's yet: each form of a large one takes
-    three or four bytes a pixel.
+    This is the first step of `centre_crop`, for an image that is still Pillow's. To halve it first saves the NumPy copy
+    of a large image, which takes three bytes a pixel.
     """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
@@ -52,9 +52,9 @@ def halve(image: Image.Image, size: int) -> Image.Image:
 
 
 def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return uint8 (C, height, width)."""
-    import torch  # only here: processes that read images of the right size are spared its room and its start
+    """Resize uint8 (H, W, C) to uint8 (C, height, width)."""
+    import torch  # slow to import and large in memory, and not needed for images of the right size
 
-    image = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # in this order it is known to have its channels last
+    image = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # torch recognises this as channels-last memory
     resized = torch.nn.functional.interpolate(image, (height, width), mode="bicubic", antialias=True)
     return resized[0].numpy()

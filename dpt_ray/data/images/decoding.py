@@ -1,7 +1,6 @@
-"""Encoded images to fixed-size uint8 arrays, and back to PNG.
+"""Decodes images to uint8 arrays of a fixed size, and encodes PNG.
 
-JPEG goes through libjpeg-turbo (simplejpeg), with the pixels that Pillow gives, some ten times sooner for small
-images. Everything else, and every JPEG that is out of the ordinary, goes through Pillow.
+libjpeg-turbo (simplejpeg) decodes ordinary JPEGs, faster than Pillow and to the same pixels. Pillow decodes all others.
 """
 
 import io
@@ -18,19 +17,19 @@ from dpt_ray.data.images.white_level import Levels
 from dpt_ray.errors import UserError
 
 _TOGETHER_BYTES = 200_000
-"""Decoded images whose colour planes are separated together, while a processor's cache holds them."""
+"""Bytes of decoded images whose colour planes are separated at a time, so that a processor's cache holds them."""
 
 
 @dataclass(frozen=True)
 class ImageForm:
-    """What every image is brought to.
+    """The size and channels of decoded images.
 
     Attributes:
         size: height and width in pixels.
         channels: 1 for grey, 3 for RGB.
-        max_pixels: an image with more is refused before it is decoded.
-        white: which value is white in images of more than 8 bits whose files do not state it; None is the largest
-            16-bit value. It is one for all images of a data set; see `deep`.
+        max_pixels: most pixels of an encoded image; one with more is refused before it is decoded.
+        white: the value of white in images of more than 8 bits whose files do not state it, the same for all images of
+            a data set (`white_level.py`). None is the largest 16-bit value.
     """
 
     size: int
@@ -40,12 +39,12 @@ class ImageForm:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """Shape of a decoded image: (C, H, W)."""
         return self.channels, self.size, self.size
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of a pixel."""
+        """Type of a pixel's values."""
         return np.dtype(np.uint8)
 
     @property
@@ -55,16 +54,16 @@ class ImageForm:
 
 
 def decode_image(data: bytes, form: ImageForm, where: str) -> np.ndarray:
-    """Decode one image to uint8, (C, H, W); see `decode_images`.
+    """Decode one image to uint8 (C, H, W); see `decode_images`.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the image cannot be read.
     """
     return decode_images([data], form, lambda row: where)[0]
 
 
 def raise_error(row: int, error: UserError) -> None:
-    """Let the first image that cannot be read end a call of `decode_images`."""
+    """Raise the error of the first image that cannot be read: the default of `decode_images`."""
     raise error
 
 
@@ -76,14 +75,14 @@ def decode_images(
     out: np.ndarray | None = None,
     levels: Levels | None = None,
 ) -> np.ndarray:
-    """Decode images to uint8, (N, C, H, W); an image of another size is centre-cropped as in `centre_crop`.
+    """Decode images to uint8 (N, C, H, W); images of another size are cropped by `centre_crop`.
 
     Args:
-        encoded: the images' files.
-        form: what they are brought to.
-        where: gives an image's name for messages.
-        on_error: is told the number of an image that cannot be read, and why; its pixels are then left undefined.
-        out: where to put the images, of the shape that is returned; by default a new array.
+        encoded: the contents of N image files.
+        form: size and channels of the decoded images.
+        where: returns the place of an image, given its number, for messages.
+        on_error: called with the number of an image that cannot be read and the error. Its pixels are then undefined.
+        out: array for the images, uint8 (N, C, H, W); by default a new one.
         levels: counts the images of more than 8 bits whose white level is that of their data set.
     """
     images = np.empty((len(encoded), *form.shape), np.uint8) if out is None else out
@@ -96,7 +95,7 @@ def decode_images(
         for place, data in enumerate(together):
             try:
                 crop = _decode_into(data, form, staging[place], decoder, levels)
-            except Exception as error:  # decoders raise anything over a file that means them harm
+            except Exception as error:  # malicious files make decoders raise errors of any type
                 on_error(start + place, UserError(complaint(error), where=where(start + place)))
             else:
                 if crop is not None:
@@ -112,7 +111,7 @@ def decode_images(
 def _decode_into(
     data: bytes, form: ImageForm, out: np.ndarray, decoder: JpegDecoder, levels: Levels | None
 ) -> np.ndarray | None:
-    """Decode one image into `out`, uint8 (H, W, C); one that had to be cropped is returned instead, (C, H, W)."""
+    """Decode one image into `out`, uint8 (H, W, C), and return None; or return a cropped image, uint8 (C, H, W)."""
     if decoder.decode_usual(data, out):
         return None
     pixels = None
@@ -135,7 +134,7 @@ def _decode_into(
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """Encode uint8 (C, H, W), C in {1, 3}, as PNG; equal pixels give equal bytes."""
+    """Encode an image, uint8 (C, H, W) with C in {1, 3}, as PNG; equal pixels give equal bytes."""
     buffer = io.BytesIO()
     Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,10 +1,11 @@
-"""How an image is to be turned: the orientation that its EXIF block or its XMP text states.
+"""The orientation of an image by its EXIF block or XMP text, and turning it upright.
 
-Pillow turns an image by writing its EXIF block again, which fails for blocks that cameras and editors leave behind,
-and it reads every value of a block. Here one entry is looked up, nothing is written, and nothing that a block holds
-can raise. Values count as in Pillow: the first orientation entry of the first directory, its first value if it has
-several, as any number type; bytes, text and values outside 1 to 8 are no orientation. XMP counts where EXIF has no
-such entry. Unlike in Pillow, other entries of the directory do not matter.
+Pillow turns an image by rewriting its EXIF block, and reads every value of the block. Both fail for blocks of some
+cameras and editors. Here one entry is read, nothing is written, and no content of a block raises an error.
+
+The orientation is that of Pillow: the first orientation entry of the first directory, its first value, of any number
+type. Bytes, text and values outside 1 to 8 are no orientation. XMP is used where EXIF has no such entry. Unlike in
+Pillow, damage in other entries has no effect.
 """
 
 import re
@@ -31,17 +32,17 @@ _PREFIX = b"Exif\0\0"
 _HEADERS = {b"II*\0": "<", b"MM\0*": ">"}
 _ENTRY_BYTES = 12
 _NUMBERS = {3: "H", 4: "L", 5: "LL", 6: "b", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L", 16: "Q"}
-"""TIFF's number types by their codes, as `struct` calls them; two letters are a fraction."""
+"""TIFF's code of a number type -> its format in `struct`. Two letters are numerator and denominator."""
 _XMP_TEXT = re.compile(r'tiff:Orientation(?:="|>)([0-9])')
 _XMP_BYTES = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
 def orientation(exif: bytes, xmp: bytes | str = b"") -> int:
-    """Return the orientation, 1 to 8, that an EXIF block or else an XMP text states; 1 where neither does.
+    """Return the orientation, 1 to 8, by an EXIF block, or by an XMP text if the block has none; 1 if neither has one.
 
     Args:
-        exif: the block, a TIFF header and its directories, with or without `Exif` before it.
-        xmp: the text.
+        exif: the EXIF block: a TIFF header and its directories, with or without the prefix `Exif`.
+        xmp: the XMP text.
     """
     stated = _stated_by_exif(exif)
     if stated is None and xmp:
@@ -51,12 +52,12 @@ def orientation(exif: bytes, xmp: bytes | str = b"") -> int:
 
 
 def valid_orientation(value: object) -> int:
-    """Return a value if it is one of the eight orientations, else 1."""
+    """Return a value if it is one of the eight orientations, otherwise 1."""
     return int(float(value)) if isinstance(value, Real) and value in _TRANSPOSITIONS else UPRIGHT
 
 
 def _stated_by_exif(exif: bytes) -> float | None:
-    """Return the value of the orientation entry; None if there is none, NaN if its type holds no number."""
+    """Return the value of the orientation entry; None if there is no entry, NaN if it is not a number."""
     block = memoryview(exif)
     for _ in range(2):
         block = block[len(_PREFIX) :] if block[: len(_PREFIX)] == _PREFIX else block
@@ -77,7 +78,7 @@ def _stated_by_exif(exif: bytes) -> float | None:
 
 
 def _value(block: memoryview, order: str, kind: int, count: int, place: int) -> float:
-    """Return the first value of an entry whose value, or the offset of its values, lies at `place`."""
+    """Return the first value of an entry. Its value, or the offset of its values, is at `place`."""
     form = _NUMBERS.get(kind)
     if form is None:
         return float("nan")
@@ -93,6 +94,6 @@ def _value(block: memoryview, order: str, kind: int, count: int, place: int) -> 
 
 
 def turn(image: Image.Image, stated: int) -> Image.Image:
-    """Return an image upright that is stored with the orientation `stated`."""
+    """Turn an image upright that is stored with the orientation `stated`, 1 to 8."""
     method = _TRANSPOSITIONS.get(stated)
     return image if method is None else image.transpose(method)

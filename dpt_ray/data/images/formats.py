@@ -1,10 +1,10 @@
-"""Image formats: which ones are decoded, how their files are called, and how their first bytes tell them apart."""
+"""Image formats: those that are decoded, the extensions of their files, and their magic bytes."""
 
 FORMATS = (
     "JPEG", "PNG", "WEBP", "BMP", "DIB", "PPM", "GIF", "TIFF", "AVIF", "JPEG2000", "QOI", "SGI", "SUN", "PCX", "TGA",
 )  # fmt: skip
-"""Pillow's names of the formats that are decoded. Pillow tries no other decoder, whatever the data says. An MPO file
-is opened by the JPEG decoder, and then calls itself MPO."""
+"""Pillow's names of the formats that are decoded; Pillow tries no other decoder. Its JPEG decoder opens MPO files too,
+and then reports the format MPO."""
 
 EXTENSIONS = {
     "jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "jif": "JPEG", "mpo": "JPEG",
@@ -14,13 +14,13 @@ EXTENSIONS = {
     "jpx": "JPEG2000", "qoi": "QOI", "sgi": "SGI", "rgb": "SGI", "rgba": "SGI", "bw": "SGI", "ras": "SUN", "sun": "SUN",
     "pcx": "PCX", "tga": "TGA", "icb": "TGA", "vda": "TGA", "vst": "TGA",
 }  # fmt: skip
-"""Lower-case file extension -> format. A hint only: the content decides."""
+"""File extension in lower case -> format. The content of a file decides; the extension is a hint."""
 
 _USUAL_EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif", "SUN": "ras"}
 
 
 def fitting_extension(image_format: str, extension: str | None) -> str:
-    """Return how a file of a format is to be called: as it is called if that names the format, else as is usual."""
+    """Return `extension` if it is one of the format's, otherwise the format's usual extension."""
     if extension in EXTENSIONS and EXTENSIONS[extension] == image_format:
         return extension
     usual = _USUAL_EXTENSIONS.get(image_format)
@@ -34,10 +34,10 @@ NOT_DECODED = {
     "PSD": "convert it to PNG",
     "SVG": "it holds no pixels; convert it to PNG",
 }
-"""Formats that `sniff` knows and that are not decoded -> what to do."""
+"""Formats that `sniff` recognises and that are not decoded -> what the user can do."""
 
 SNIFFED_BYTES = 256
-"""Length of the beginning of a file that `sniff` needs."""
+"""Number of first bytes of a file that `sniff` needs."""
 
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),

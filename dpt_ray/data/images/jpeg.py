@@ -1,24 +1,25 @@
-"""JPEG files: what stands before the pixels, and decoding by libjpeg-turbo (simplejpeg) where that is safe.
+"""JPEG files: reading the header, and decoding by libjpeg-turbo (simplejpeg) where its pixels equal Pillow's.
 
-The header is walked from segment to segment, so that what a comment or a thumbnail holds is never taken for it.
+The header is read segment by segment, so the content of a comment or thumbnail is never mistaken for a part of it.
+Here a segment is one of the JPEG format: a marker, a length and content.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
 
+from dpt_ray.data.buffer_pool import BufferPool
 from dpt_ray.data.images.exif import UPRIGHT, orientation
 
 MAX_SCANS = 100
-"""An image with more scans is refused: each passes over all pixels again, however few bytes it has. Encoders write
-about ten."""
+"""Most scans of an image. Each scan visits all pixels, however few bytes it has. Encoders write about ten."""
 MAX_SCANS_OF_LARGE, MAX_SCANNED_PIXELS = 20, 1_000_000_000
-"""An image with more scans than the first is refused if it has more pixels, each counted once a scan, than the second:
-decoding takes about 3 ns for each."""
+"""An image of more scans than the first may have at most the second of pixels, each counted once for each scan."""
 MAX_SEGMENTS = 1000
-"""A header with more segments is refused."""
+"""Most segments of a header."""
 
 _START = b"\xff\xd8\xff"
 _SCAN, _END = 0xDA, 0xD9
@@ -26,30 +27,31 @@ _EXIF_OR_XMP = 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BASELINE, _USUAL_FRAMES = 0xC0, (0xC0, 0xC1, 0xC2)
 _NEEDED = frozenset(range(0xC0, 0xE0)) | {0xE0, 0xEE}
-"""Segments that decoding needs: frames, tables, and those that tell the colours (JFIF, Adobe)."""
+"""Segments that decoding needs: frames, tables, and those that define the colours (JFIF, Adobe)."""
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXIF = b"Exif\0\0"
 _TABLES = frozenset((0xC4, 0xDB))
 _SCAN_MARK = b"\xff\xda"
 _LONGEST_BEGINNING, _MOST_BEGINNINGS = 4096, 16
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""In the data of a scan 255 is followed by 0, or is a restart mark."""
+"""Matches a marker that ends the data of a scan. In the data itself, 255 is followed by 0 or is part of a restart mark.
+"""
 
 
 @dataclass(slots=True)
 class JpegHeader:
-    """What the segments up to the first scan say.
+    """The content of the segments before the first scan.
 
     Attributes:
         frame: marker of the frame: 0xC0 is baseline, 0xC2 progressive.
-        bits: a sample's.
-        height: in pixels.
-        width: in pixels.
+        bits: bits of a sample.
+        height: height in pixels.
+        width: width in pixels.
         colours: number of components.
-        scan: where the marker of the first scan begins.
-        segments: marker, begin and end of each segment before it.
-        orientation: how the image is turned, by EXIF or XMP.
-        clean: whether nothing lies between the segments.
+        scan: offset of the marker of the first scan.
+        segments: marker, first byte and end of each segment before the scan.
+        orientation: the orientation by EXIF or XMP, 1 to 8.
+        clean: whether no bytes lie between the segments.
     """
 
     frame: int
@@ -63,20 +65,20 @@ class JpegHeader:
     clean: bool
 
     def is_usual(self) -> bool:
-        """Whether libjpeg-turbo reads it as Pillow does: 8 bits, Huffman coded, grey or in three colours."""
+        """Whether libjpeg-turbo decodes the file to Pillow's pixels: 8 bits, Huffman coding, 1 or 3 components."""
         return self.clean and self.bits == 8 and self.frame in _USUAL_FRAMES and self.colours in (1, 3)
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Whether a file begins as JPEGs do."""
+    """Whether a file begins with the marker of a JPEG."""
     return data[:3] == _START
 
 
 def read_header(data: bytes) -> JpegHeader:
-    """Walk the header of a JPEG file.
+    """Read the header of a JPEG file.
 
     Raises:
-        ValueError: it has no frame or no scan, ends early, or has more than `MAX_SEGMENTS` segments.
+        ValueError: the file has no frame or no scan, ends within the header, or has more than `MAX_SEGMENTS` segments.
     """
     segments: list[tuple[int, int, int]] = []
     place, frame, clean, application = 2, -1, True, False
@@ -87,7 +89,7 @@ def read_header(data: bytes) -> JpegHeader:
             marker = data[place + 1]
             if marker == _SCAN:
                 break
-            if marker == 0xFF or marker < 0xC0 or 0xD0 <= marker <= 0xD9:  # filling, or a marker without a segment
+            if marker == 0xFF or marker < 0xC0 or 0xD0 <= marker <= 0xD9:  # a fill byte, or a marker without a segment
                 place, clean = place + (1 if marker == 0xFF else 2), False
                 continue
             stop = place + 2 + (data[place + 2] << 8 | data[place + 3])
@@ -127,7 +129,7 @@ def _next_marker(data: bytes, place: int) -> int:
 
 
 def _orientation(data: bytes, segments: list[tuple[int, int, int]]) -> int:
-    """Return what the EXIF segments, taken together, or else the last XMP segment, state."""
+    """Return the orientation by the joined EXIF segments, or by the last XMP segment if EXIF has none."""
     exif, xmp = [], b""
     for marker, start, stop in segments:
         if marker != _EXIF_OR_XMP:
@@ -141,27 +143,28 @@ def _orientation(data: bytes, segments: list[tuple[int, int, int]]) -> int:
 
 
 def bare_jpeg(data: bytes, header: JpegHeader) -> bytes:
-    """Return a JPEG without what its pixels do not need: EXIF, profiles, comments, and whatever lies between segments.
+    """Return a JPEG without EXIF, profiles, comments and bytes between segments.
 
-    Pillow interprets those when it opens a file, and some make it fail.
+    Pixels do not need them, but Pillow interprets them when it opens a file, and some make it fail.
     """
     kept = [data[start:stop] for marker, start, stop in header.segments if marker in _NEEDED]
     return b"".join([data[:2], *kept, data[header.scan :]])
 
 
 def max_scans(pixels: int) -> int:
-    """Return the scans that an image of so many pixels may have."""
+    """Return the most scans of an image with this number of pixels."""
     return min(MAX_SCANS, max(MAX_SCANS_OF_LARGE, MAX_SCANNED_PIXELS // max(1, pixels)))
 
 
 def refuse_many_scans(data: bytes, header: JpegHeader) -> None:
-    """Refuse an image that takes far longer to decode than its pixels are worth.
+    """Refuse an image that takes far longer to decode than others of its size.
 
     Raises:
         ValueError: it has more than `MAX_SCANS` scans, or more than its size allows.
     """
     most = max_scans(header.width * header.height)
-    if data.count(_SCAN_MARK, header.scan) <= most:  # a bound: thumbnails and second images count, too
+    # An upper bound, since scans of thumbnails and further images in the file count as well.
+    if data.count(_SCAN_MARK, header.scan) <= most:
         return
     scans, place = 1, header.scan
     for _ in range(MAX_SEGMENTS):
@@ -176,10 +179,14 @@ def refuse_many_scans(data: bytes, header: JpegHeader) -> None:
 
 
 class JpegDecoder:
-    """Decodes ordinary JPEGs of a wanted size and number of channels.
+    """Decodes ordinary JPEGs of one size and number of channels.
 
-    One instance serves many images. Images from one encoder begin with the same bytes, up to the frame or to the
-    scan, and what was walked once need not be walked again: on small images the walk costs a fifth of decoding.
+    One instance decodes many images. Images from one encoder begin with the same bytes, up to the frame or the scan.
+    The decoder remembers beginnings and does not read such a header again, which matters for small images.
+
+    Args:
+        size: height and width in pixels of the images.
+        channels: 1 for grey, 3 for RGB.
     """
 
     def __init__(self, size: int, channels: int):
@@ -187,10 +194,14 @@ class JpegDecoder:
         self._header = b""
         self._beginnings: set[bytes] = set()
         self._lengths: tuple[int, ...] = ()
-        self._memory = bytearray()
+        self._buffers = BufferPool(most_spare=1, most_excess=math.inf, least_bytes=0)
 
     def decode_usual(self, data: bytes, out: np.ndarray) -> bool:
-        """Decode a baseline colour JPEG of the wanted size into `out`, uint8 (H, W, 3), if its beginning is known."""
+        """Decode a baseline colour JPEG of the decoder's size into `out`, uint8 (H, W, 3), if its beginning is known.
+
+        Returns:
+            Whether it was decoded.
+        """
         if not self._header or not (data.startswith(self._header) or self._begins_as_known(data)):
             return False
         try:
@@ -199,7 +210,7 @@ class JpegDecoder:
             return False
 
     def _begins_as_known(self, data: bytes) -> bool:
-        """Whether a file has a known beginning up to its frame, and nothing but tables from there to a usual scan."""
+        """Whether a file has a known beginning up to its frame, and only tables between it and a scan of 3 colours."""
         for place in self._lengths:
             if data[:place] not in self._beginnings:
                 continue
@@ -212,28 +223,26 @@ class JpegDecoder:
         return False
 
     def decode(self, data: bytes, header: JpegHeader, out: np.ndarray) -> np.ndarray | None:
-        """Decode an upright JPEG to uint8 (H, W, C), into `out` if it has its size; None if libjpeg-turbo does not.
+        """Decode an upright JPEG of any size to uint8 (H, W, C), into `out` if the shapes are equal.
 
-        What is returned is valid until the next call.
+        Returns:
+            The pixels; None for a JPEG that only Pillow decodes, and for a damaged one.
         """
         if not header.is_usual() or header.orientation != UPRIGHT or self._channels < header.colours:
             return None
         fitting = header.height == header.width == self._size
         if fitting:
             self._remember(data, header)
-        num_bytes = header.height * header.width * self._channels
-        if not fitting and len(self._memory) < num_bytes:  # kept: touching fresh memory takes half as long as decoding
-            self._memory = bytearray(num_bytes)
+        shape = header.height, header.width, self._channels
+        buffer = out if fitting else self._buffers.empty(shape, out.dtype)
         try:
-            pixels = simplejpeg.decode_jpeg(
-                data, "RGB" if self._channels == 3 else "GRAY", buffer=out if fitting else self._memory
-            )
-        except ValueError:  # Pillow decides whether it can be read after all
+            pixels = simplejpeg.decode_jpeg(data, "RGB" if self._channels == 3 else "GRAY", buffer=buffer)
+        except ValueError:  # Pillow may still decode it
             return None
         return out if fitting else pixels
 
     def _remember(self, data: bytes, header: JpegHeader) -> None:
-        """Keep the beginning of a baseline image whose colours come in one scan; several must be counted."""
+        """Remember the beginning of a baseline image with all colours in one scan; several scans must be counted."""
         scan_colours = data[header.scan + 4 : header.scan + 5]
         if (header.frame, header.colours, self._channels, scan_colours) != (_BASELINE, 3, 3, b"\3"):
             return

@@ -1,4 +1,4 @@
-"""Hashes of decoded images: one of the exact pixels, and one that copies share which were encoded or scaled again.
+"""Hashes of decoded images: one of the exact pixels, and one that re-encoded or rescaled copies share.
 
 Shape letters: N images, C channels, S pixels a side, K frequencies an axis, W words of 64 bits.
 """
@@ -11,23 +11,23 @@ from hashlib import shake_128
 import numpy as np
 
 PIXEL_HASH, PERCEPTUAL_HASH = "pixel_hash", "perceptual_hash"
-"""Columns of a data set's sidecars: uint64, 2 and 4 words an image."""
+"""Names of columns of a data set's sidecars: uint64, (N, 2) and (N, 4)."""
 
 SMALLEST_SIDE = 8
-"""Images of fewer pixels a side have no perceptual hash."""
+"""Side in pixels of the smallest image that has a perceptual hash."""
 LEAST_CONTRAST = 2.0
-"""Standard deviation, in levels of 0 to 255, below which an image has too little in it for a perceptual hash."""
+"""Standard deviation, in levels of 0 to 255, of the flattest image that has a perceptual hash."""
 
 _FREQUENCIES = 16
 _COMPARABLE = np.uint64(1)
-"""The bit where the mean would stand: whether an image has a perceptual hash."""
+"""The bit of the mean, which the hash does not use: whether an image has a perceptual hash."""
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""
 _ONE = np.ones(1, np.float32)
 _ROUNDING = 0.1
-"""Coefficients are levels, so this is nothing to see; it keeps float32's error at zero out of the bits."""
-_PIXELS_TOGETHER = 2**15
-"""Pixels whose float32 copies are held at a time."""
+"""Largest coefficient, in levels, that counts as zero: invisible, and larger than the error of float32."""
+_MOST_PIXELS = 2**15
+"""Pixels that are converted to float32 at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,29 +45,29 @@ class ImageHashes:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def look(self, rows: Sequence[int], images: np.ndarray) -> None:
-        """Fill in the hashes of some rows from their images, uint8 (N, C, S, S)."""
+    def update(self, rows: Sequence[int], images: np.ndarray) -> None:
+        """Set the hashes of N rows to those of their images, uint8 (N, C, S, S)."""
         wanted = list(rows)
         self.pixels[wanted] = pixel_hashes(images)
         self.perceptual[wanted] = perceptual_hashes(images)
 
     def columns(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        """Return the columns of a sidecar that holds these rows."""
+        """Return the sidecar's columns for these rows."""
         return {PIXEL_HASH: self.pixels[rows], PERCEPTUAL_HASH: self.perceptual[rows]}
 
 
 def empty_hashes(images: int) -> ImageHashes:
-    """Return room for the hashes of some images."""
+    """Return hashes of zeros for a number of images."""
     return ImageHashes(np.zeros((images, 2), np.uint64), np.zeros((images, 4), np.uint64))
 
 
 def pixel_hashes(images: np.ndarray) -> np.ndarray:
-    """Return 128 bits of each image, uint64 (N, 2), which are equal where all pixels are.
+    """Return a hash of 128 bits of each image, uint64 (N, 2). Images with equal pixels have equal hashes.
 
-    Two multilinear hashes (Carter and Wegman 1979) with fixed random keys, modulo 2^64. Such a hash sees less of what
-    lies in the high bits of its words; the second one reads the bytes of each word in the opposite order, so that
-    for two given images that differ anywhere the chance of equal hashes is at most 2^-58. It takes a third of
-    SHA-256's time. It is no protection against images that were made to collide.
+    It consists of two multilinear hashes (Carter and Wegman 1979) with fixed random keys, modulo 2^64. A multilinear
+    hash depends less on the high bits of its words, so the second one reads the bytes of each word in reverse order.
+    For two given images that differ anywhere, the probability of equal hashes is at most 2^-58. The hash does not
+    withstand images that are made to collide.
 
     Args:
         images: uint8 (N, C, S, S).
@@ -86,15 +86,15 @@ def _keys(words: int) -> np.ndarray:
 
 
 def perceptual_hashes(images: np.ndarray) -> np.ndarray:
-    """Return a perceptual hash of each image, uint64 (N, 4); all bits are 0 where it has none.
+    """Return a perceptual hash of each image, uint64 (N, 4); all bits are 0 for an image that has none.
 
-    The signs of the lowest frequencies of the grey image's discrete cosine transform, as in pHash (Zauner,
-    "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1), without the mean.
-    Here a bit says whether a coefficient is above zero, not above the median. The first word holds the lowest 8 x 8
-    frequencies, as in pHash; the others refine it with the rest of 16 x 16, as far as the image has so many.
+    The bits are the signs of the lowest frequencies of the grey image's discrete cosine transform, without the mean, as
+    in pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1). Unlike
+    in pHash, a bit says whether a coefficient is above zero, not above the median. The first word holds the lowest
+    8 x 8 frequencies, as in pHash. The others hold the rest of 16 x 16, or of S x S for smaller images.
 
-    A word of them changes by a few bits where an image is encoded, scaled, brightened or turned grey, and by most
-    where it is moved by some pixels, mirrored or turned.
+    A few bits of a word change if an image is re-encoded, scaled, brightened or converted to grey. Many change if it is
+    shifted by some pixels, mirrored or rotated.
 
     Args:
         images: uint8 (N, C, S, S), C in {1, 3}.
@@ -115,20 +115,20 @@ def perceptual_hashes(images: np.ndarray) -> np.ndarray:
 
 
 def is_comparable(perceptual: np.ndarray) -> np.ndarray:
-    """Return which images, bool (N,), have a perceptual hash: those that are large enough and show enough."""
+    """Return which images, bool (N,), have a perceptual hash: those that are large enough and have enough contrast."""
     return (perceptual[:, 0] & _COMPARABLE) != 0
 
 
 def _spectra(images: np.ndarray) -> np.ndarray:
     """Return the coefficients of the lowest frequencies, float32 (N, K, K), horizontal ones first.
 
-    A few images at a time go through the same arrays, which a processor's cache holds.
+    Images are transformed a few at a time in the same arrays, so that a processor's cache holds the arrays.
     """
     count, channels, side = images.shape[:3]
     basis = _cosines(side)
     frequencies = basis.shape[1]
     spectra = np.empty((count, frequencies, frequencies), np.float32)
-    at_once = max(1, _PIXELS_TOGETHER // side**2)
+    at_once = max(1, _MOST_PIXELS // side**2)
     colours = np.empty((at_once, channels, side**2), np.float32)
     grey = np.empty((at_once, side**2), np.float32)
     across = np.empty((at_once * side, frequencies), np.float32)
@@ -146,7 +146,7 @@ def _spectra(images: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _cosines(side: int) -> np.ndarray:
-    """Return the discrete cosine transform's (type II) lowest frequencies, float32 (S, K), each of length 1."""
+    """Return the lowest K basis vectors of the discrete cosine transform (type II), float32 (S, K), of norm 1."""
     frequencies = np.arange(min(_FREQUENCIES, side))
     places = np.arange(side)[:, None]
     basis = np.sqrt(2 / side) * np.cos(np.pi * (2 * places + 1) * frequencies / (2 * side))

@@ -1,6 +1,6 @@
-"""Image files of any format by Pillow: opened within bounds, brought to 8 bits in grey or RGB, and set upright.
+"""Decodes image files of any format with Pillow, within bounds, to upright 8-bit images in grey or RGB.
 
-Whatever a decoder raises is that image's complaint.
+Decoders raise errors of any type. `complaint` makes one message of each.
 """
 
 import io
@@ -17,36 +17,36 @@ from dpt_ray.data.images.white_level import FULL_WHITE, Levels, read_as_stored, 
 from dpt_ray.errors import UserError
 
 MAX_PIXELS = 64_000_000
-"""An image with more pixels is refused before it is decoded (decompression bombs), unless settings say otherwise.
+"""Default for the most pixels of an image. One with more may be a decompression bomb, and is refused undecoded.
 
-Decoding holds up to 10 bytes a pixel of JPEG, PNG, GIF, AVIF and TIFF, up to 20 of WebP and JPEG 2000, and up to 24 of
-colours of 16 bits: at most 0.64, 1.3 or 1.5 GB in each process that reads.
+Decoding needs up to 10 bytes for each pixel of JPEG, PNG, GIF, AVIF and TIFF, up to 20 for WebP and JPEG 2000, and up
+to 24 for 16-bit colours: at most 0.64, 1.3 or 1.5 GB in each process that reads.
 """
 
 FREE_PIXELS = 4_000_000
-"""So many pixels an image may have however few bytes it has: a blank one takes a hundred bytes in some formats."""
+"""Pixels that an image may have whatever the size of its file: a blank one takes a hundred bytes in some formats."""
 PIXELS_PER_BYTE = 50_000
-"""Beyond that, pixels for each byte of the file. A blank image has at most 1,100 as GIF or JPEG, 8,256 as PNG (in black
+"""Most further pixels for each byte of the file. A blank image has at most 1,100 as GIF or JPEG, 8,256 as PNG (in black
 and white), 13,000 as AVIF, 24,000 as WebP, and 42,000 as JPEG 2000."""
 BLACK_AND_WHITE_FACTOR = 4
-"""A blank line of a fax (TIFF) is one bit, however wide."""
+"""Factor of `PIXELS_PER_BYTE` for black and white: a blank line of a fax (TIFF) is one bit, however wide."""
 
 _STRIP_PIXELS = 1_000_000
 _MOST_REASON = 200
 
 
 class RefusedImageError(Exception):
-    """An image that is not decoded; the message is the whole complaint."""
+    """An image is refused before it is decoded; the message says why."""
 
 
 @dataclass
 class Picture:
-    """An image that was decoded.
+    """A decoded image.
 
     Attributes:
-        pixels: in 8 bits, of mode L or RGB, upright, without transparency.
+        pixels: an upright 8-bit image of mode L or RGB, without transparency.
         format: Pillow's name of the file's format.
-        is_plain: whether the file holds just these pixels: 8 bits, grey or RGB, upright, opaque.
+        is_plain: whether the file holds these very pixels: 8 bits, grey or RGB, upright, opaque.
         is_grey: whether the file holds no colours.
     """
 
@@ -67,17 +67,17 @@ def read_picture(
     """Decode an image of any format and size.
 
     Args:
-        data: the file.
+        data: the content of the file.
         channels: 1 for grey, 3 for RGB.
-        max_pixels: an image with more is refused.
-        white: the white level of images of more than 8 bits whose files state none; see `deep`.
-        levels: counts those.
+        max_pixels: most pixels of the image.
+        white: the white level of images of more than 8 bits whose files state none (`white_level.py`).
+        levels: counts the images of more than 8 bits whose files state no white level.
 
     Raises:
-        RefusedImageError: it is refused before it is decoded.
-        Exception: whatever decoders raise; `complaint` tells it.
+        RefusedImageError: the image has too many pixels or scans, or a format that is not decoded.
+        Exception: any error of a decoder; `complaint` returns its message.
     """
-    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit, of the whole process, must not be the lower one
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's limit holds for the whole process and must not be lower
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     _refuse(slow_header(data))
     stated = None
@@ -86,15 +86,15 @@ def read_picture(
         header = read_header(data)
         refuse_many_scans(data, header)
         file, stated = bare_jpeg(data, header), header.orientation
-    with _open(file) as image:
+    with _open(file, max_pixels) as image:
         image_format, mode = image.format or "", image.mode
         refuse_size(image.width, image.height, len(data), max_pixels, black_and_white=mode == "1")
         if image_format == "TIFF":
-            image.load_end = lambda: None  # type: ignore[method-assign]  # it would turn the image
+            image.load_end = lambda: None  # type: ignore[method-assign]  # Pillow would turn the image here
         if image_format == "PPM":
             read_as_stored(image)
         _refuse(slow_pixels(image, data))
-        deep = read_deep(image, file, lambda: _open(file))
+        deep = read_deep(image, file, lambda: _open(file, max_pixels))
         if deep is not None:
             upright = deep.to_8_bits(_white(deep.stated, deep.largest(), white, levels))
             del deep
@@ -114,10 +114,10 @@ def read_picture(
 
 
 def open_image(data: bytes, *, channels: int, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode an image of any size to 8-bit grey (1 channel) or RGB (3), upright and without transparency.
+    """Decode an image of any size to an upright 8-bit image in grey (1 channel) or RGB (3), without transparency.
 
     Raises:
-        UserError: not an image that Pillow reads, pixels of an unknown range, or more than `max_pixels`.
+        UserError: Pillow cannot read the image, the range of its values is unknown, or it has more than `max_pixels`.
     """
     try:
         return read_picture(data, channels=channels, max_pixels=max_pixels).pixels
@@ -126,10 +126,10 @@ def open_image(data: bytes, *, channels: int, where: str, max_pixels: int = MAX_
 
 
 def refuse_size(width: int, height: int, file_bytes: int, max_pixels: int, *, black_and_white: bool = False) -> None:
-    """Refuse an image by what its header claims.
+    """Refuse an image by the size in its header.
 
     Raises:
-        RefusedImageError: it has more than `max_pixels`, or more than its bytes can hold.
+        RefusedImageError: it has more than `max_pixels`, or more than a file of `file_bytes` can hold.
     """
     if width * height > max_pixels:
         raise RefusedImageError(f"has {width}x{height} pixels; at most {max_pixels} are read")
@@ -147,7 +147,7 @@ def _refuse(reason: str | None) -> None:
 
 
 def complaint(error: Exception) -> str:
-    """Return what is wrong with an image whose decoding raised `error`, in the same words every time."""
+    """Return the message for an error that a decoder raised; the same file gives the same message in every process."""
     if isinstance(error, RefusedImageError):
         return str(error)
     if isinstance(error, UserError):
@@ -161,10 +161,10 @@ def complaint(error: Exception) -> str:
 
 
 _ADDRESS = re.compile(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>")
-"""Pillow names the object that it read: noise to people, and another one in every process."""
+"""Pillow's messages contain the address of the object that it read, which differs in every process."""
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
@@ -172,6 +172,10 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         if found in NOT_DECODED:
             raise RefusedImageError(f"is a {found} image, which is not read; {NOT_DECODED[found]}") from None
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit is far above ours
+        pixels = re.search(r"\d+", str(error))
+        claimed = pixels[0] if pixels else "too many"
+        raise RefusedImageError(f"has {claimed} pixels; at most {max_pixels} are read") from None
 
 
 def _white(stated: int | None, largest: int, white: int | None, levels: Levels | None) -> int:
@@ -179,20 +183,22 @@ def _white(stated: int | None, largest: int, white: int | None, levels: Levels |
         return stated
     if levels is not None:
         levels.add(1, largest)
-        # Until the set's level is known an image is shown by its own: at 65535 dark ones would all be black, and equal.
+        # Until the data set's level is known, each image has its own. With 65535, all dark images would become black,
+        # and so equal.
         return white or white_level(largest)
     return white or FULL_WHITE
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return how an image other than a JPEG is turned, by what Pillow found around its pixels."""
+    """Return the orientation of an image other than a JPEG, 1 to 8, from the metadata that Pillow found."""
     info = image.info
     xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
     xmp = xmp if isinstance(xmp, (bytes, str)) else b""
     exif = info.get("exif")
     if isinstance(exif, bytes):
         return orientation(exif, xmp)
-    profile = info.get("Raw profile type exif")  # by ImageMagick, into PNG: a name and a length, then hexadecimal
+    # ImageMagick writes this into PNG: two lines of name and length, then the EXIF block in hexadecimal.
+    profile = info.get("Raw profile type exif")
     if isinstance(profile, str):
         return orientation(_from_hexadecimal("".join(profile.split("\n")[3:])), xmp)
     if image.format == "TIFF":
@@ -200,7 +206,7 @@ def _orientation(image: Image.Image) -> int:
             tags = image.tag_v2  # type: ignore[attr-defined]
             if ORIENTATION in tags:
                 return valid_orientation(tags[ORIENTATION])
-        except Exception:  # Pillow decodes tags when they are asked for
+        except Exception:  # Pillow decodes a tag when it is accessed
             return UPRIGHT
     return orientation(b"", xmp)
 
@@ -213,7 +219,7 @@ def _from_hexadecimal(text: str) -> bytes:
 
 
 def _flattened(image: Image.Image, channels: int) -> Image.Image:
-    """Return an image in grey or RGB, laid over white; in strips, since each step would take as much memory again."""
+    """Return an image in grey or RGB, composited over white, in strips to bound the memory of intermediate images."""
     mode = "L" if channels == 1 else "RGB"
     if not image.has_transparency_data:
         return image if image.mode == mode else image.convert(mode)

@@ -1,10 +1,10 @@
-"""Images of more than 8 bits a value: which value is white, and what they are in 8 bits.
+"""The white level of images with more than 8 bits a value, and their conversion to 8 bits.
 
-A file of 16 bits a value rarely says how many of them are used: pictures of 12 bits, from scanners, microscopes and
-medical devices, come in the same files as pictures of 16. Taken for 16 bits they are nearly black. So the white level
-is, in this order: what the file states; that of its data set (`ImageForm.white`); the largest 16-bit value.
-The level of a data set is one number for all its images: a level of each image's own would make brightness depend on
-what else is in the picture.
+A file with 16 bits a value rarely says how many of them are used. Scanners, microscopes and medical devices write
+images of 12 bits into such files, which are nearly black if they are read as 16 bits. So the white level is the first
+of these that is known: that of the file, that of its data set (`ImageForm.white`), the largest 16-bit value.
+A data set has one level for all its images. With a level for each image, the brightness of an object would depend on
+the brightest other object in the image.
 """
 
 import sys
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 FULL_WHITE = 65535
-"""The white level where nothing else is known."""
+"""The white level if no other is known: the largest 16-bit value."""
 
 _STRIP_VALUES = 1_000_000
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _LARGEST_TAGS = 258, 262, (281, 341)
@@ -28,7 +28,7 @@ _MOST_CHUNKS = 1000
 
 @dataclass
 class Levels:
-    """What a look at images found of those with more than 8 bits whose files do not say which value is white.
+    """Counts the images of more than 8 bits whose files state no white level.
 
     Attributes:
         images: their number.
@@ -44,9 +44,10 @@ class Levels:
 
 
 def white_level(largest: int) -> int:
-    """Return the white level of a set with this largest value: all ones in as few bits as hold it, 255 at least.
+    """Return the white level of a set with this largest value: the least 2**n - 1 that is not below it, at least 255.
 
-    So at least half of the range of brightness is used, and sets of 10, 12, 14 and 16 bits come out as what they are.
+    So images use at least half of the range of brightness, and sets of 10, 12, 14 and 16 bits get the level of their
+    bits.
     """
     return (1 << max(8, largest.bit_length())) - 1
 
@@ -93,7 +94,7 @@ def say_levels(levels: WhiteLevel | None) -> str:
 
 
 class DeepPixels:
-    """The values of an image with more than 8 bits.
+    """The values of an image with more than 8 bits a value.
 
     Attributes:
         stated: the white level that the file states; None if it states none.
@@ -109,9 +110,9 @@ class DeepPixels:
         """Hold an image.
 
         Args:
-            values: (H, W, C), C in {1, 3}, integers; or their high and their low bytes, uint8.
-            alpha: opacity in the same form, (H, W, 2) of high and low bytes.
-            key: the value of each channel that stands for transparency.
+            values: integers (H, W, C), C in {1, 3}; or their high bytes and their low bytes, uint8 (H, W, C) each.
+            alpha: high and low bytes of the opacity, uint8 (H, W, 2).
+            key: the values of a transparent pixel, one for each channel.
             white_is_zero: whether 0 is white.
         """
         self._values, self._alpha, self._key, self._white_is_zero = values, alpha, key, white_is_zero
@@ -131,15 +132,15 @@ class DeepPixels:
         return largest
 
     def looks_scaled(self, bits: int) -> bool:
-        """Whether values of this many bits were scaled to 16, as PNG asks for: the bits below them are empty.
+        """Whether values of `bits` bits were scaled to 16, as PNG requires, so that the lower bits are nearly empty.
 
-        Of values below 2**bits alone; what fills the lower bits when such a value is scaled is at most 1.
+        All values must be less than 2**bits. In such values, scaling leaves at most 1 in the lower bits.
         """
         below = (1 << (16 - bits)) - 1
         return bits < 15 and all((strip & below).max(initial=0) <= 1 for _, strip in self._strips())
 
     def to_8_bits(self, white: int) -> Image.Image:
-        """Return the image in grey or RGB, with opacity if it has any; values above `white` become white."""
+        """Return the image in grey or RGB, with an alpha channel if it has one; values above `white` become white."""
         height, width, channels = self._values[0].shape
         has_alpha = self._alpha is not None or self._key is not None
         pixels = np.empty((height, width, channels + has_alpha), np.uint8)
@@ -153,7 +154,7 @@ class DeepPixels:
         return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
     def _opacity(self, white: int) -> np.ndarray:
-        """Return the opacity in 8 bits; one that uses no more bits than the colours has their range."""
+        """Return the opacity in 8 bits, (H, W). Its white level is that of the colours if no value exceeds it."""
         assert self._alpha is not None
         opacity = self._alpha[..., 0].astype(np.uint16) << 8 | self._alpha[..., 1]
         return _scaled(opacity, white if opacity.max(initial=0) <= white else FULL_WHITE)
@@ -168,7 +169,7 @@ class DeepPixels:
 
 
 def _scaled(values: np.ndarray, white: int) -> np.ndarray:
-    """Return values from 0 to `white` as 0 to 255; of a range of n bits the 8 highest."""
+    """Scale values from 0 to `white` to 0 to 255. For a white level of n bits, these are the 8 highest bits."""
     if white & (white + 1):
         return (np.minimum(values, white).astype(np.int64) * 256 // (white + 1)).astype(np.uint8)
     return (np.minimum(values, white) >> (white.bit_length() - 8)).astype(np.uint8)
@@ -180,12 +181,13 @@ def read_deep(
     """Return the pixels of an opened image with more than 8 bits; None for an image of 8 bits, which is not decoded.
 
     Args:
-        image: as its file was opened; nothing of it is decoded yet.
-        data: the file.
-        open_again: opens it once more.
+        image: the opened image, before it is decoded.
+        data: the content of the file.
+        open_again: opens the file again.
 
     Raises:
-        ValueError: floating-point pixels, or values below zero; and whatever Pillow raises.
+        ValueError: the pixels are floating-point numbers, or values are below zero.
+        Exception: any error of Pillow.
     """
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known")
@@ -221,11 +223,11 @@ def _single_channel(image: ImageFile.ImageFile) -> DeepPixels:
 
 
 def _several_channels(image: ImageFile.ImageFile, open_again: Callable[[], ImageFile.ImageFile]) -> DeepPixels | None:
-    """Decode an image of several channels twice: Pillow keeps one byte of each sample, the high one or the low one."""
+    """Decode an image of several channels twice, once for high and once for low bytes: Pillow keeps one of the two."""
     forms = {_raw_mode(tile) for tile in image.tile}
     form = forms.pop() if len(forms) == 1 else ""
     channels, _, sample = form.partition(";16")
-    if image.format == "PNG" and form == "LA;16B":  # as if its four bytes were four channels
+    if image.format == "PNG" and form == "LA;16B":  # decoded as if its four bytes were four channels
         _set_raw_mode(image, "RGBA")
         grey_alpha = np.asarray(image)
         return DeepPixels((grey_alpha[..., 0:1], grey_alpha[..., 1:2]), alpha=grey_alpha[..., 2:4])
@@ -255,10 +257,10 @@ def _set_raw_mode(image: ImageFile.ImageFile, mode: str) -> None:
 
 
 def _stated_white(image: ImageFile.ImageFile, data: bytes, pixels: DeepPixels) -> int | None:
-    """Return the white level that a file states, in the values that Pillow gives; None if it states none.
+    """Return the white level that a file states, in terms of the values that Pillow returns; None if it states none.
 
-    A statement that the values contradict is none. That a file has 16 bits, or a largest value of 65535, states
-    nothing: so do those that hold 12.
+    A level that is below a value of the image is ignored. 16 bits, or a largest value of 65535, states no level, since
+    files with images of 12 bits say the same.
     """
     if image.format == "PPM":
         maximum = _ppm_maximum(data)
@@ -289,13 +291,13 @@ def _ppm_maximum(data: bytes) -> int:
 
 def _jpeg2000_bits(data: bytes) -> int:
     """Return the bits of the first component of a JPEG 2000; 16 if they cannot be read."""
-    start = data.find(b"\xff\x4f\xff\x51")  # begin of the code stream, and its segment of sizes
+    start = data.find(b"\xff\x4f\xff\x51")  # the start of the code stream, and its size segment
     depth = data[start + 42 : start + 43] if start >= 0 else b""
     return (depth[0] & 0x7F) + 1 if depth else 16
 
 
 def _significant_bits(data: bytes) -> int:
-    """Return the largest number in a PNG's chunk of significant bits (sBIT); 0 without it."""
+    """Return the largest number in a PNG's chunk of significant bits (sBIT); 0 if it has none."""
     place = 8
     for _ in range(_MOST_CHUNKS):
         name, length = data[place + 4 : place + 8], int.from_bytes(data[place : place + 4], "big")
@@ -308,10 +310,9 @@ def _significant_bits(data: bytes) -> int:
 
 
 def _tiff_white(image: ImageFile.ImageFile) -> int | None:
-    """Return the white level of a TIFF's tags.
+    """Return the white level that the tags of a TIFF state; None if they state none.
 
-    Its largest-value tags count only where they are all ones in some bits: many programs write there the largest value
-    of this very image.
+    The tags for the largest value count only if it is 2**n - 1: many programs write the image's largest value there.
     """
     bits = _tag(image, _BITS_PER_SAMPLE)
     if isinstance(bits, int) and 8 < bits < 16:
@@ -327,6 +328,6 @@ def _tag(image: ImageFile.ImageFile, tag: int) -> object:
     """Return the first value of a tag; None where there is none that can be read."""
     try:
         value = image.tag_v2.get(tag)  # type: ignore[attr-defined]
-    except Exception:  # Pillow decodes tags when they are asked for
+    except Exception:  # Pillow decodes a tag when it is accessed
         return None
     return value[0] if isinstance(value, tuple) and value else value

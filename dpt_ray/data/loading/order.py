@@ -91,7 +91,7 @@ class ImageOrder:
         return first, last - first
 
     def windows(self, lane: int, lane_offset: int = 0) -> Iterator[tuple[Window, int]]:
-        """Yield a lane's windows without end, from the one that holds the lane's image number `lane_offset`.
+        """Yield a lane's windows without end, from the window that holds the lane's image number `lane_offset`.
 
         Yields:
             The window, and the number of its first images to skip, which is 0 in all but the first window.

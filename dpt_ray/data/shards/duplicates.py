@@ -1,9 +1,9 @@
-"""Which images of a large set are also in a smaller one, pixel for pixel or nearly, by their hashes.
+"""Finds images of a large set that a smaller set also holds, exactly or nearly, by their hashes.
 
-The smaller set's hashes are held; those of the larger one pass by, shard after shard. Near-duplicates are found by
-multi-index hashing (Norouzi, Punjani and Fleet, "Fast search in Hamming space with multi-index hashing", 2012): of two
-words of 64 bits that differ in 7 bits at most, one of the four quarters differs in one bit at most. So each quarter
-is looked up as it is and with each of its bits turned, and only what is found there is compared.
+The smaller set's hashes are held in memory, and compared with those of the larger set shard by shard. Near-duplicates
+are found by multi-index hashing (Norouzi, Punjani and Fleet, "Fast search in Hamming space with multi-index hashing",
+2012): if two words of 64 bits differ in at most 7 bits, one of their four quarters differs in at most one bit. So each
+quarter is looked up as it is and with each of its bits flipped, and only the words found in this way are compared.
 """
 
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from dpt_ray.data.images.perceptual_hash import ImageHashes, is_comparable
 
 _QUARTERS, _QUARTER_BITS = 4, 16
 _QUARTER = np.uint64(0xFFFF)
-_TURNED = np.array([0, *(1 << bit for bit in range(_QUARTER_BITS))], np.int64)
-"""What a quarter is combined with (exclusive or) to look up all that differ from it in one bit at most."""
-_COMPARED_TOGETHER = 2**20
+_FLIPPED = np.array([0, *(1 << bit for bit in range(_QUARTER_BITS))], np.int64)
+"""Masks whose exclusive or with a quarter yields all values that differ from it in at most one bit."""
+_MOST_PAIRS = 2**20
 """Pairs whose hashes are compared at a time; bounds memory."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far perceptual hashes of near-duplicates may differ.
+    """The most bits in which the perceptual hashes of near-duplicates differ.
 
     Attributes:
         coarse: bits of the first word, at most 7.
@@ -36,22 +36,22 @@ class Limits:
 
 
 def limits_for(side: int) -> Limits:
-    """Return the limits for images of `side` x `side` pixels; docs/results/studies/duplicates.md says why.
+    """Return the limits for images of `side` x `side` pixels, as docs/results/studies/duplicates.md explains.
 
-    Below 16 pixels the hash has fewer bits, which say less, so fewer of them may differ.
+    The hash of an image below 16 pixels has fewer bits, so fewer of them may differ.
     """
     return Limits(7, 60) if side >= 16 else Limits(3, 60)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image of the larger set and one of the smaller set that look the same.
+    """An image of the larger set and an equal or nearly equal image of the smaller set.
 
     Attributes:
-        bits: by how many bits their perceptual hashes differ; None if all their pixels are equal.
+        bits: number of bits in which their perceptual hashes differ; None if all their pixels are equal.
         shard: number of the larger set's shard.
-        row: of it in its shard.
-        held_row: of the other image in the smaller set.
+        row: row of the first image in that shard.
+        held_row: row of the other image in the smaller set.
     """
 
     bits: int | None
@@ -62,13 +62,13 @@ class Pair:
 
 @dataclass
 class Found:
-    """What was found of one kind.
+    """The pairs of one kind, exact or near.
 
     Attributes:
         held: which images of the smaller set are in a pair, bool (N,).
-        images: images of the larger set that are in a pair.
-        pairs: how many there are.
-        listed: the first of them.
+        images: number of images of the larger set that are in a pair.
+        pairs: number of pairs.
+        listed: the first pairs.
     """
 
     held: np.ndarray
@@ -78,17 +78,17 @@ class Found:
 
 
 class DuplicateSearch:
-    """Compares shards of a large set with a smaller set that it holds.
+    """Compares shards of a large set with a smaller set.
 
     Args:
-        held: the smaller set's hashes.
-        limits: how far the hashes of near-duplicates may differ.
-        most_listed: pairs of each kind that are listed; all are counted.
+        held: hashes of the smaller set.
+        limits: the most bits in which hashes of near-duplicates differ.
+        most_listed: most listed pairs of each kind; all pairs are counted.
 
     Attributes:
         exact: pairs with equal pixels.
-        near: other pairs that look the same.
-        not_compared: images of the larger set without a perceptual hash.
+        near: pairs with similar perceptual hashes and different pixels.
+        not_compared: number of images of the larger set without a perceptual hash.
     """
 
     def __init__(self, held: ImageHashes, limits: Limits, most_listed: int):
@@ -121,12 +121,12 @@ class DuplicateSearch:
 
     def _list(self, found: Found, shard: int, rows: np.ndarray, other: int, bits: int | None) -> None:
         for row in rows.tolist():
-            room = self._most_listed - len(found.listed)
-            held_rows = self._held.rows(other)[:room].tolist()
+            left = self._most_listed - len(found.listed)
+            held_rows = self._held.rows(other)[:left].tolist()
             found.listed += [Pair(bits, shard, row, held_row) for held_row in held_rows]
 
     def _equal(self, groups: "_Groups") -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield groups of a shard, and those of the held set, with equal pixels."""
+        """Yield numbers of groups of a shard and of the smaller set with equal pixels, int64 (M,) each."""
         first, held = groups.pixels[:, 0], self._held.pixels[:, 0]
         low, high = np.searchsorted(held, first, "left"), np.searchsorted(held, first, "right")
         for ours, others in _expand(low, high):
@@ -134,7 +134,7 @@ class DuplicateSearch:
             yield ours[equal], others[equal]
 
     def _similar(self, groups: "_Groups") -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield groups of a shard, and those of the held set, that look the same, and by how many bits they differ."""
+        """Yield numbers of groups of a shard and of the smaller set with similar hashes, and the bits that differ."""
         comparable = np.flatnonzero(is_comparable(groups.perceptual))
         words = groups.perceptual[comparable]
         for quarter, table in enumerate(self._tables):
@@ -151,7 +151,7 @@ class DuplicateSearch:
 
 
 class _Groups:
-    """Images with equal pixels, as one: a set may hold an image very often. In the order of their pixels' hashes."""
+    """Groups of images with equal pixels, ordered by pixel hash. A set may hold many copies of an image."""
 
     def __init__(self, hashes: ImageHashes):
         self.pixels, first, of_row, self.sizes = np.unique(
@@ -166,12 +166,12 @@ class _Groups:
         return len(self.pixels)
 
     def rows(self, group: int) -> np.ndarray:
-        """Return the rows of a group, ascending."""
+        """Return the rows of a group, in ascending order."""
         return self._rows[self._starts[group] : self._starts[group] + self.sizes[group]]
 
 
 class _QuarterTable:
-    """Finds words of 64 bits by one quarter of them, in which they may differ in one bit."""
+    """Finds words of 64 bits by one of their quarters, which may differ in one bit."""
 
     def __init__(self, words: np.ndarray, quarter: int):
         self._quarter = quarter
@@ -180,11 +180,11 @@ class _QuarterTable:
         self._starts = np.searchsorted(values[self._places], np.arange(2**_QUARTER_BITS + 1))
 
     def find(self, words: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield places of `words` and of the table's words that may be close, each pair once, in bounded pieces."""
-        sought = _quarter_of(words, self._quarter)[:, None] ^ _TURNED
+        """Yield the places of each pair of `words` and table words that may be close, a bounded number at a time."""
+        sought = _quarter_of(words, self._quarter)[:, None] ^ _FLIPPED
         sought = sought.reshape(-1)
         for places, found in _expand(self._starts[sought], self._starts[sought + 1]):
-            yield places // len(_TURNED), self._places[found]
+            yield places // len(_FLIPPED), self._places[found]
 
 
 def _quarter_of(words: np.ndarray, quarter: int) -> np.ndarray:
@@ -192,7 +192,7 @@ def _quarter_of(words: np.ndarray, quarter: int) -> np.ndarray:
 
 
 def _was_found(differences: np.ndarray, quarter: int) -> np.ndarray:
-    """Return which pairs, by the bits in which they differ, an earlier quarter finds too."""
+    """Return which pairs an earlier quarter also finds, given the exclusive or of their words; bool (M,)."""
     found = np.zeros(len(differences), bool)
     for earlier in range(quarter):
         found |= np.bitwise_count(_quarter_of(differences, earlier)) <= 1
@@ -200,10 +200,10 @@ def _was_found(differences: np.ndarray, quarter: int) -> np.ndarray:
 
 
 def _expand(low: np.ndarray, high: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield every place of the ranges `low[i]` to `high[i]` with its i, some of them at a time."""
+    """Yield every number of the ranges `low[i]` to `high[i]` with its i, a bounded number of them at a time."""
     ends = np.cumsum(high - low)
     total = int(ends[-1]) if len(ends) else 0
-    for start in range(0, total, _COMPARED_TOGETHER):
-        flat = np.arange(start, min(start + _COMPARED_TOGETHER, total))
+    for start in range(0, total, _MOST_PAIRS):
+        flat = np.arange(start, min(start + _MOST_PAIRS, total))
         owner = np.searchsorted(ends, flat, "right")
         yield owner, high[owner] - (ends[owner] - flat)

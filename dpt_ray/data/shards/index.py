@@ -1,4 +1,4 @@
-"""The index of a shard set: what each shard must hold, so that reading can tell when it does not."""
+"""The index of a set of shards: the length, checksum and number of samples of each, which reading checks."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,14 +17,14 @@ class ShardInfo:
     """One shard.
 
     Attributes:
-        url: where it is.
+        url: its URL.
         bytes: its length.
         sha256: its checksum, hexadecimal.
-        samples: samples that can be used, at least 1.
-        skipped: which of its samples cannot be used, by place among those that `reliable_samples` finds.
-        number: its place in the listing that was indexed, which names its sidecar of true labels.
-        white: the white level of the data set's images of more than 8 bits, here or before they were brought into
-            shards; see `deep`. None if it has none.
+        samples: number of usable samples, at least 1.
+        skipped: numbers of the unusable samples among those that `reliable_samples` returns.
+        number: its position in the listing that was indexed, which names its sidecar of true labels.
+        white: the white level of the data set's images of more than 8 bits, in the shards or before the import into
+            shards (`white_level.py`). None if the data set has no such images.
     """
 
     url: str
@@ -36,20 +36,20 @@ class ShardInfo:
     white: int | None = None
 
     def form(self, wanted: ImageForm) -> ImageForm:
-        """Return what its images are brought to where `wanted` is wanted: with the white level of its data set."""
+        """Return the form `wanted` with the white level of the shard's data set."""
         return replace(wanted, white=self.white)
 
 
 @dataclass(frozen=True)
 class DatasetIndex:
-    """An indexed shard set.
+    """An indexed set of shards.
 
     Attributes:
-        shards: in the order of their names, without those of which nothing can be used.
-        class_counts: images of each class id, one entry for every class; images without a label are not counted.
-        label_folder: URL of the sidecars with the columns `key` and `label` (-1: none), one a shard; those of an
-            indexed set have the images' hashes, too.
-        class_names: what the data calls its classes, in the order of ids; None if it has only ids.
+        shards: the shards with usable samples, in the order of their names.
+        class_counts: number of labelled images of each class, in the order of ids.
+        label_folder: URL of the folder of sidecars with the columns `key` and `label` (-1: none), one for each shard.
+            Those of an indexed set also have the columns of the images' hashes.
+        class_names: names of the classes in the data, in the order of ids; None if the data has only ids.
     """
 
     shards: tuple[ShardInfo, ...]
@@ -59,7 +59,7 @@ class DatasetIndex:
 
     @property
     def num_images(self) -> int:
-        """Images in all shards."""
+        """Number of images in all shards."""
         return sum(shard.samples for shard in self.shards)
 
     @property
@@ -73,7 +73,7 @@ class DatasetIndex:
         return next((shard.white for shard in self.shards if shard.white is not None), None)
 
     def label_sidecar(self, position: int) -> str:
-        """URL of the sidecar with the true labels of the shard at `position`.
+        """Return the URL of the sidecar with the true labels of the shard at `position`.
 
         Only the choice of labelled images and evaluation may read it.
         """
@@ -112,7 +112,7 @@ def read_index(folder: str) -> DatasetIndex:
     """Read the index of the data set artifact in `folder`.
 
     Raises:
-        UserError: it is absent, or none that this package wrote.
+        UserError: the index is absent, or this package did not write it.
     """
 
     def resolve(path: str) -> str:

@@ -1,7 +1,7 @@
-"""Keys from file names.
+"""Keys of samples from file names.
 
-WebDataset takes everything after the first dot of a member's base name for the extension, so a key's last part has
-no dots. `a.b.jpg` becomes `a%2Eb`; no two files get one key, whatever their names.
+WebDataset treats everything after the first dot of a member's base name as the extension, so the last part of a key has
+no dots: `a.b.jpg` becomes `a%2Eb`. Different files always get different keys.
 """
 
 import re
@@ -13,27 +13,27 @@ from dpt_ray.data.images.formats import EXTENSIONS
 
 _DOT, _PERCENT, _CLASH = "%2E", "%25", "%3A"
 _ESCAPED = re.compile(r"\.|%(?=2E|25|3A)")
-"""Dots, and per cent signs that would read as one of the three codes: so escaping can be undone, hence is injective."""
+"""Matches dots, and per cent signs that start one of the three codes. So escaping is injective."""
 
 
 def _split_extension(base: str) -> tuple[str, str]:
-    """Cut a file's name at its last dot, if something stands on both sides of it; the second part may be empty."""
+    """Split a file's name at its last dot, unless that is its first or last character; the extension may be empty."""
     stem, _, ending = base.rpartition(".")
     return (stem, ending) if stem and ending else (base, "")
 
 
 def extension(name: str) -> str:
-    """Return what follows the last dot of a path's last part, in lower case; empty if there is nothing."""
+    """Return the extension of a path's last part, in lower case; empty if it has none."""
     return _split_extension(name.rpartition("/")[2])[1].lower()
 
 
 def has_image_name(name: str) -> bool:
-    """Whether a path ends as images do."""
+    """Whether a path has the extension of an image format."""
     return extension(name) in EXTENSIONS
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is proper Unicode; names that are not UTF-8 come with surrogates."""
+    """Whether a name is valid Unicode; Python decodes names that are not UTF-8 with surrogates."""
     return name.encode(errors="replace").decode() == name
 
 
@@ -54,7 +54,7 @@ def file_key(name: str) -> str:
 
 
 def file_keys(names: Sequence[str]) -> list[str]:
-    """Return the keys of files, each once; files that differ in nothing but the extension carry it in the key."""
+    """Return distinct keys of files; the keys of files that differ only in the extension contain it."""
     keys = [file_key(name) for name in names]
     uses = Counter(keys)
     return [

@@ -1,7 +1,7 @@
-"""Which images are labelled: k of every class, a share of every class, or a list of names.
+"""The choice of labelled images: k of every class, a share of every class, or a list of names.
 
-A draw ranks a class's images by a hash of (seed, key). So it does not depend on the order of shards,
-and for one seed every smaller subset is contained in every larger one, as in MSN's published subsets.
+A draw ranks the images of a class by a hash of seed and key. So it does not depend on the order of shards, and for one
+seed every larger subset contains every smaller one, as with MSN's published subsets.
 """
 
 import difflib
@@ -19,7 +19,14 @@ from dpt_ray.text import shortened
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image whose true label training may use: its shard (by position), row, key and class id."""
+    """An image whose true label training may use.
+
+    Attributes:
+        shard: position of its shard in the index.
+        row: its row in the shard.
+        key: its key.
+        label: its class id.
+    """
 
     shard: int
     row: int
@@ -33,7 +40,7 @@ def draw_per_class(
     """Draw `counts[c]` images of each class c.
 
     Raises:
-        UserError: a class has fewer images than asked for.
+        UserError: a class has fewer images than requested.
     """
     chosen = []
     for label, name in enumerate(class_names):
@@ -46,7 +53,7 @@ def draw_per_class(
             )
         if len(members) < counts[label]:
             raise UserError(
-                f"{counts[label]} labelled images asked for of class {name!r}, which has {len(members)}",
+                f"{counts[label]} labelled images of class {name!r} are requested, and it has {len(members)}",
                 where="labels",
                 fix="lower labels.per_class or add images",
             )
@@ -60,17 +67,17 @@ def choose_listed(
 ) -> list[LabelledImage]:
     """Choose the images that `lines` name by key or file name (`n04235860_14959.JPEG`).
 
-    Empty lines are passed over, and so are lines of `#` alone or of `#`, a space and a comment. A name may be a path as
-    other programs write it, see `ListedPaths`.
+    Empty lines and comments are ignored. A comment is `#` alone, or starts with `#` and a space. A name may be a path
+    in any of the forms of `ListedPaths`.
 
     Args:
         images: all images.
-        lines: the list.
-        where: its URL, for messages.
-        location: URL of the training images, which absolute paths and such with the folder's name begin with.
+        lines: the lines of the list.
+        where: URL of the list, for messages.
+        location: URL of the training images, to which listed paths may be relative or absolute.
 
     Raises:
-        UserError: no line at all, a name that no image has, or a file name that several images have.
+        UserError: the list names no image, names a missing one, or has a file name that several images share.
     """
     images = list(images)
     listed = dict.fromkeys(line for line in map(str.strip, lines) if line and line != "#" and not line.startswith("# "))
@@ -98,9 +105,9 @@ def choose_listed(
 
 
 def _possible_keys(path: str) -> tuple[str, ...]:
-    """Return what a listed image may be called: as WebDataset cuts its name, or as this package wrote it."""
+    """Return the possible keys of a listed image: WebDataset's, and those that this package writes."""
     keys = [split_name(path)[0]]
-    if "." in path:  # the last form is that of files that differ in nothing but the extension
+    if "." in path:  # the last key is that of files that differ only in the extension
         keys += [file_key(path), file_keys([path, path])[0]]
     else:
         keys.append(path)
@@ -108,11 +115,11 @@ def _possible_keys(path: str) -> tuple[str, ...]:
 
 
 class _Finder:
-    """Finds images by key, or by the last part of the key; accents may be written in either of Unicode's forms.
+    """Finds images by key or by the last part of the key, in either of Unicode's forms of accented letters.
 
     Args:
         images: all images.
-        names: the names that will be looked for; only their images are held.
+        names: the names to find. Other images are not held in memory.
     """
 
     def __init__(self, images: Iterable[LabelledImage], names: Collection[str]):
@@ -127,7 +134,7 @@ class _Finder:
                     self._by_name[name].append(image)
 
     def __call__(self, ways: Iterable[Sequence[str]]) -> list[LabelledImage]:
-        """Return the images that the first fitting way to name them gives: whole keys before last parts."""
+        """Return the images of the first of `ways` that matches: first as whole keys, then as last parts of keys."""
         ways = list(ways)
         for table in (self._by_key, self._by_name):
             for names in ways:
@@ -139,11 +146,11 @@ class _Finder:
 
 
 _COMPARED = 20_000
-"""Keys that a missing name is compared with."""
+"""Most keys that a missing name is compared with."""
 
 
 def _missing(missing: Sequence[str], images: Sequence[LabelledImage], where: str) -> UserError:
-    """Return the error for names that no image has; the first one stands for all."""
+    """Return the error for names that no image has; it shows the first one."""
     nearest = _nearest(missing[0], images)
     first = shortened(missing[0])
     what = f"names {first!r}, which the training data lacks"
@@ -154,7 +161,7 @@ def _missing(missing: Sequence[str], images: Sequence[LabelledImage], where: str
 
 
 def _nearest(line: str, images: Sequence[LabelledImage]) -> str | None:
-    """Return the key that looks most like a listed name; None if none does."""
+    """Return the key that is most similar to a listed name; None if none is similar."""
     path = plain_path(line)
     wanted = file_key(path) if "." in path.rpartition("/")[2] else path
     last = wanted.rpartition("/")[2]
@@ -165,14 +172,14 @@ def _nearest(line: str, images: Sequence[LabelledImage]) -> str | None:
 
 
 def check_every_class_labelled(chosen: Sequence[LabelledImage], class_names: Sequence[str], where: str) -> None:
-    """Refuse a labelled set that lacks a class, or holds an image without a true label.
+    """Check that a labelled set has every class, and a true label for each image.
 
     Raises:
-        UserError: naming the classes, or the image.
+        UserError: it lacks a class, or an image has no true label.
     """
     for image in chosen:
         if not 0 <= image.label < len(class_names):
-            raise UserError(f"the image {image.key!r} is to be labelled but its shard gives no label", where=where)
+            raise UserError(f"the image {image.key!r} is chosen as labelled but its shard has no label", where=where)
     present = {image.label for image in chosen}
     absent = [name for label, name in enumerate(class_names) if label not in present]
     if absent:

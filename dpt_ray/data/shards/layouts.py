@@ -1,7 +1,6 @@
-"""Where the images lie in shards that were read before: content of the same checksum need not be walked again.
+"""A cache of where the images lie in a shard, by its checksum, so that headers are read once and not in every epoch.
 
-Walking the headers of a shard of small images costs a tenth of decoding it, in every epoch. The checksum is compared
-at every reading as before.
+The checksum itself is compared at every read.
 """
 
 import threading
@@ -16,7 +15,7 @@ from dpt_ray.data.shards.samples import Places, head_of, image_extension, sample
 from dpt_ray.errors import UserError
 
 MOST_SAMPLES = 1_000_000
-"""Samples whose places a process remembers, at some 30 bytes each."""
+"""Most samples in the cache of a process, of some 30 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,9 @@ class Layout:
     """The samples of a shard, in order.
 
     Attributes:
-        keys: each on its line.
-        starts: int64 (N,), where the image's file begins in the shard.
-        stops: int64 (N,), where it ends.
+        keys: the keys, one on each line.
+        starts: first byte of each image's file in the shard, int64 (N,).
+        stops: end of each image's file in the shard, int64 (N,).
     """
 
     keys: str
@@ -38,11 +37,11 @@ class Layout:
         return self.keys.split("\n")[row]
 
     def has_keys(self, keys: list[str]) -> bool:
-        """Whether these are the samples' keys, in order."""
+        """Whether `keys` equals the keys of the samples, in order."""
         return "\n".join(keys) == self.keys
 
     def images(self, data: bytes, rows: list[int]) -> list[bytes]:
-        """Return the image files of some samples of the shard with the content `data`."""
+        """Return the image files of some samples, given the shard's content."""
         places = zip(self.starts[rows].tolist(), self.stops[rows].tolist(), strict=True)
         return [data[start:stop] for start, stop in places]
 
@@ -52,9 +51,10 @@ _known: OrderedDict[str, Layout] = OrderedDict()
 
 
 def find_layout(data: bytes, shard: ShardInfo) -> Layout | None:
-    """Return the layout of a shard's content, which has the checksum that the index says.
+    """Return the layout of a shard's content, whose checksum was compared with the index.
 
-    None is the answer for a shard that is not whole or of which samples are left out: see `reliable_samples`.
+    Returns:
+        The layout; None for a shard that is damaged or has unusable samples, which `reliable_samples` reads.
     """
     if shard.skipped:
         return None
@@ -64,7 +64,7 @@ def find_layout(data: bytes, shard: ShardInfo) -> Layout | None:
     if layout is None or len(layout.starts) != shard.samples:
         return None
     with _lock:
-        _known[shard.sha256] = layout  # the last one used
+        _known[shard.sha256] = layout  # at the end, as the most recently used
         while len(_known) > 1 and sum(len(known.starts) for known in _known.values()) > MOST_SAMPLES:
             _known.popitem(last=False)
     return layout

@@ -1,7 +1,7 @@
-r"""Paths as lists of images give them, as paths below a folder.
+r"""Resolves paths in lists of images to paths below a folder.
 
-Tables and lists come from other machines: with absolute paths, URLs, `./`, the folder's own name before each path,
-or Windows' backslashes.
+Tables and lists may come from other machines, with absolute paths, URLs, `./`, the folder's own name before each path,
+or the backslashes of Windows.
 """
 
 import os
@@ -19,11 +19,11 @@ _DRIVE = re.compile(r"[A-Za-z]:(?=[/\\])")
 
 
 class ListedPaths:
-    """What a listed path may be called below one folder.
+    """Resolves listed paths to paths below one folder.
 
     Args:
         location: URL of the folder; None if it has none.
-        names: paths of the files below it, or their keys.
+        names: paths of the files below the folder, or their keys.
     """
 
     def __init__(self, location: str | None, names: Iterable[str]):
@@ -32,11 +32,11 @@ class ListedPaths:
         self._folders = {normalise_name(name.partition("/")[0]) for name in names if "/" in name}
 
     def below(self, text: str) -> Iterator[str]:
-        """Yield the paths below the folder that a listed path may stand for, the most literal first.
+        """Yield the paths below the folder that a listed path may mean, the most literal first.
 
-        After the text itself come: the path in plain form; without the folder's own place before it; and without the
-        last parts of that place (`train/cat/1.png` or `data/train/cat/1.png` below `/data/train`), unless the folder
-        holds one of that name.
+        These are the text itself, the path in plain form, the path without the folder's place before it, and the path
+        without the last parts of that place (`train/cat/1.png` or `data/train/cat/1.png` below `/data/train`). The last
+        form is left out if the folder contains a folder of the same name.
         """
         yield text
         path = plain_path(text)
@@ -53,7 +53,7 @@ class ListedPaths:
 
 
 def _places(location: str | None) -> list[str]:
-    """Return the ways to name a folder: its URL and, of a local one, the path that links lead to."""
+    """Return the names of a folder: its URL and, for a local folder, the path with links resolved."""
     if location is None:
         return []
     filesystem, path = stores.filesystem(location)
@@ -61,7 +61,7 @@ def _places(location: str | None) -> list[str]:
 
 
 def plain_path(text: str) -> str:
-    """Return a path or URL with single slashes forward, without `.`, `..`, a drive letter or the scheme `file`."""
+    """Return a path or URL with single forward slashes, without `.`, `..`, a drive letter or the scheme `file`."""
     text = text.strip()
     if text.lower().startswith("file://"):
         text = unquote(re.sub(r"(?i)^file://(localhost)?", "", text))

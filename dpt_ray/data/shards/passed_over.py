@@ -1,6 +1,6 @@
-"""Members of shards that are no images and belong to none: what systems and people leave in archives.
+"""Members of shards that belong to no image: files that operating systems and people leave in archives.
 
-They are passed over, and the index lists them.
+They are ignored, and the index lists them.
 """
 
 import re
@@ -11,7 +11,7 @@ _HIDDEN, _SYSTEM, _NOT_DATA = "hidden", "left by a system", "about the data set,
 _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _META = re.compile(r"__[^/]*__($|[/.])")
-"""WebDataset passes over names that begin so."""
+"""WebDataset ignores names that match."""
 
 _DOCUMENT = "a document, of no image"
 DOCUMENT_EXTENSIONS = frozenset((
@@ -19,7 +19,7 @@ DOCUMENT_EXTENSIONS = frozenset((
     "yml", "toml", "ini", "cfg", "log", "bib", "cff", "names", "lst", "sh", "py", "url", "md5", "sha1", "sha256",
     "sha512", "sum", "sig", "asc",
 ))  # fmt: skip
-"""Extensions of texts; the empty one as in `README`."""
+"""Extensions of texts; the empty one is that of `README`."""
 _TITLE = re.compile(
     r"read.?me|licen[cs]e|copy|notice|author|credit|contribut|cit(e|ation)|chang|version|manifest|meta|data|info|index"
     r"|class|label|categor|synset|words|split|list|names|mapping|stat|sum|md5|sha\d|desc|about|terms|config|notes?\b"
@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 def why_passed_over(name: str) -> str | None:
-    """Return why a member is passed over for its name; None if it is not."""
+    """Return why a member with this name is ignored; None if it is not."""
     if _META.match(name.removeprefix("./")):
         return _NOT_DATA
     parts = name.split("/")
@@ -44,15 +44,15 @@ def why_passed_over(name: str) -> str | None:
 def find_documents(
     samples: Sequence[tuple[str, Mapping[str, Any]]], has_image: Callable[[int], bool], label: str
 ) -> dict[int, str]:
-    """Return which samples of a shard are documents about it rather than images that lost their file, and why.
+    """Return the samples of a shard that are documents about it, by place, with the reason.
 
-    A document is a text that is called as documents are. Its key is not one of the images' numbers, and no image
-    has a file of its extension: a text without its image is not to pass for a document.
+    A document is a text with a name that is usual for documents. A text whose image is missing must not be mistaken for
+    one: so the key of a document does not have the form of the images' keys, and no image has a file of its extension.
 
     Args:
-        samples: key and files by extension.
-        has_image: whether one of them, by its place, has an image.
-        label: extension of labels; what has one is no document.
+        samples: key and files by extension of each sample.
+        has_image: whether the sample at a place has an image.
+        label: extension of labels; a sample with a label is no document.
     """
     named = [
         place
@@ -76,5 +76,5 @@ def _last(key: str) -> str:
 
 
 def _shape(key: str) -> str:
-    """Return a key's last part with all numbers alike."""
+    """Return the last part of a key, with each number replaced by 0."""
     return _NUMBER.sub("0", _last(key))

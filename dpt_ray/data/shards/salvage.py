@@ -1,7 +1,7 @@
-"""What can be relied on of a damaged shard; everything else of it is listed.
+"""Reads the reliable samples of a damaged shard, and lists everything else in it.
 
-Behind a damaged header the next whole one is found. The samples on both sides of a damaged part are left out too, since
-one of their files may lie in it: an image without its label is not to pass for an unlabelled one.
+After a damaged header, reading continues at the next intact one. The samples on both sides of the damage are left out
+as well, since one of their files may lie in it: an image that lost its label must not count as an unlabelled one.
 """
 
 from typing import NamedTuple
@@ -28,12 +28,12 @@ _NEIGHBOUR = "lies next to a damaged part of the shard, which may hold a file of
 
 
 class ShardContent(NamedTuple):
-    """What a shard holds.
+    """The content of a shard.
 
     Attributes:
-        samples: those that can be relied on, in order.
+        samples: the reliable samples, in order.
         skipped: what is left out, with the reasons.
-        passed_over: members that are no part of any image: name and reason.
+        passed_over: name of each member that belongs to no image, and the reason.
     """
 
     samples: list[Sample]
@@ -42,7 +42,7 @@ class ShardContent(NamedTuple):
 
 
 def read_content(data: bytes, where: str) -> ShardContent:
-    """Return what can be relied on of a shard, and what is left out or passed over.
+    """Return the reliable samples of a shard, and what is left out or ignored.
 
     Args:
         data: the shard's content.
@@ -58,13 +58,13 @@ def read_content(data: bytes, where: str) -> ShardContent:
 
 
 def reliable_samples(data: bytes, where: str) -> tuple[list[Sample], list[Skipped]]:
-    """Return the samples of a shard that can be relied on, and what is left out; see `read_content`."""
+    """Return the reliable samples of a shard, and what is left out; see `read_content`."""
     samples, skipped, _ = read_content(data, where)
     return samples, skipped
 
 
 class _Salvage:
-    """Gathers samples and complaints in one pass over the members that can be found."""
+    """Collects samples and complaints in one pass over the members that can be found."""
 
     def __init__(self, data: bytes, where: str):
         self._data, self._where = data, where
@@ -89,7 +89,7 @@ class _Salvage:
             self._note_damage(f"is not a complete tar archive: it ends early or is damaged from byte {place} on")
 
     def result(self, error: UserError) -> ShardContent:
-        """Return what was found; `error` is the first complaint of the strict reading."""
+        """Return what was found; `error` is the error that the strict reading raised."""
         samples = [
             Sample(key, without_shared_part(files))
             for key, files in self._files.items()
@@ -107,7 +107,7 @@ class _Salvage:
     def _add(self, member: FoundMember) -> None:
         try:
             refuse_unsafe_name(member.name, self._where)
-        except UserError as error:  # not a name that a list could hold
+        except UserError as error:  # the name cannot be listed as a key
             self._note_damage(f"the member {member.name!r} {error.what}")
             return
         key, extension = split_name(member.name)

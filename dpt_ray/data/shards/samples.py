@@ -1,6 +1,6 @@
-"""WebDataset shards: tar files in which consecutive members with one key make a sample.
+"""WebDataset shards: tar archives in which consecutive members with the same key form a sample.
 
-A shard is handled whole, in memory, so that it can be checked before anything in it is used.
+A shard is read into memory as a whole, so that it is checked before any part of it is used.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 IMAGE_EXTENSIONS = tuple(dict.fromkeys(("jpg", "jpeg", "png", "webp", "bmp", "ppm", "gif", "tif", "tiff", *EXTENSIONS)))
-"""Extensions of images. Of several in a sample the first one here counts."""
+"""Extensions of images, by priority: the first one that a sample has is its image."""
 LABEL_EXTENSION = "cls"
 LONGEST_LABEL = 64
-"""Bytes of a label that are looked at; a class id has at most six digits."""
+"""Most bytes of a label file; a class id has at most six digits."""
 
 _NO_IMAGES = DOCUMENT_EXTENSIONS - {""} | {LABEL_EXTENSION}
-"""Extensions of files whose content is not looked at for an image."""
-_LONGEST_TOLD = 200
+"""Extensions of files whose content is not examined for an image."""
+_MOST_SHOWN = 200
 _File = TypeVar("_File")
 
 
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
         """Return the encoded image.
 
         Raises:
-            UserError: the sample has no image file, or several and none with an extension of images.
+            UserError: the sample has no image file, or several, none of which has the extension of an image format.
         """
         extension = image_extension(self.files, lambda name: self.files[name][:SNIFFED_BYTES])
         if extension is None:
@@ -46,10 +46,10 @@ class Sample(NamedTuple):
         return self.files[extension]
 
     def label(self, where: str) -> int | None:
-        """Return the class id that the shard gives for this sample; None where it gives none.
+        """Return the sample's class id in the shard; None if it has none.
 
         Raises:
-            UserError: the label file holds no class id, or has a dot too many in its name.
+            UserError: the label file holds no class id, or its name has an additional dot.
         """
         content = self.files.get(LABEL_EXTENSION)
         if content is None:
@@ -76,13 +76,14 @@ class Sample(NamedTuple):
 
 
 def image_extension(extensions: Iterable[str], head: Callable[[str], bytes]) -> str | None:
-    """Return which of a sample's files is its image; None if none is, or if that cannot be told.
+    """Return the extension of a sample's image file; None if there is none or if it is ambiguous.
 
-    By the extension, or else by the content, if exactly one file of another extension holds an image.
+    A file with the extension of an image format is the image. If there is none, the only other file whose content is an
+    image is.
 
     Args:
-        extensions: the files' extensions, in lower case.
-        head: gives the first `SNIFFED_BYTES` of a file.
+        extensions: extensions of the sample's files, in lower case.
+        head: returns the first `SNIFFED_BYTES` of the file with an extension.
     """
     for name in IMAGE_EXTENSIONS:
         if name in extensions:
@@ -92,18 +93,19 @@ def image_extension(extensions: Iterable[str], head: Callable[[str], bytes]) -> 
 
 
 def _no_image(key: str, files: Mapping[str, Any]) -> str:
-    found = ", ".join(sorted(files))[:_LONGEST_TOLD] or "nothing"
+    found = ", ".join(sorted(files))[:_MOST_SHOWN] or "nothing"
     text = f"has no image file (found: {found})"
     for extension in sorted(files):
-        if extension.rpartition(".")[2] in IMAGE_EXTENSIONS:  # with a dot before it
+        if extension.rpartition(".")[2] in IMAGE_EXTENSIONS:  # the extension of an image after an additional dot
             return f"{text}; {_dots(key, extension)}"
     return text
 
 
 def without_shared_part(files: dict[str, _File]) -> dict[str, _File]:
-    """Return a sample's files, one of them an image, by their true extensions if all share what stands before.
+    """Return a sample's files without the prefix that all extensions share, if one of the files then is an image.
 
-    `0.v2.png` and `0.v2.cls` are `v2.png` and `v2.cls` of the sample `0`: there is one way to read them.
+    WebDataset reads `0.v2.png` and `0.v2.cls` as the files `v2.png` and `v2.cls` of the sample `0`. Here they are `png`
+    and `cls`.
     """
     shared, dot, _ = next(iter(files)).rpartition(".")
     if not dot or not all(name.startswith(shared + dot) for name in files):
@@ -113,12 +115,12 @@ def without_shared_part(files: dict[str, _File]) -> dict[str, _File]:
 
 
 def scattered(key: str, extension: str) -> str:
-    """Return the complaint about a key that comes back after another one."""
+    """Return the message for a key that occurs again after another one."""
     return f"{SCATTERED}; {_dots(key, extension)}" if "." in extension else SCATTERED
 
 
 def _dots(key: str, extension: str) -> str:
-    """Say why a file name with further dots is not what it was meant to be."""
+    """Return the explanation for a file name with additional dots."""
     return (
         f"a key ends at the first dot of a file's name, as in WebDataset, so {key[-80:] + '.' + extension[:80]!r} "
         "has an extension of several parts: write the dots within names as '_' or '%2E'"
@@ -126,12 +128,10 @@ def _dots(key: str, extension: str) -> str:
 
 
 def _class_id(content: bytes) -> int | None:
-    """Return the number in a label file, surrounded by nothing but blanks and a byte-order mark; None if there is none.
-
-    Windows' shells write UTF-16.
-    """
+    """Return the class id in a label file; None if the file holds anything but digits, blanks and a byte-order mark."""
     if len(content) > LONGEST_LABEL:
         return None
+    # The shells of Windows write UTF-16.
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     text = content.decode(encoding, errors="replace").strip()
     return int(text) if text.isascii() and text.isdigit() else None
@@ -143,10 +143,15 @@ def sha256(data: bytes) -> str:
 
 
 def fetch_shard(url: str, *, size: int | None = None, checksum: str | None = None) -> bytes:
-    """Return a shard's whole content, compared with what its index says.
+    """Return a shard's whole content, after comparing it with its index.
+
+    Args:
+        url: URL of the shard.
+        size: length in bytes in the index; None skips the comparison.
+        checksum: hexadecimal SHA-256 in the index; None skips the comparison.
 
     Raises:
-        UserError: it is gone, or its length or checksum differ from the index.
+        UserError: the shard is missing, or its length or checksum differs from the index.
     """
     data = stores.read_bytes(url)
     if size is not None and len(data) != size:
@@ -163,25 +168,25 @@ _CHANGED = "the shard changed or was damaged after it was indexed: restore it, o
 
 
 Places = dict[str, tuple[int, int]]
-"""Where the files of a sample begin and end in its shard, by extension."""
+"""Extension of each file of a sample -> its first byte and its end in the shard."""
 
 
 def head_of(data: bytes, place: tuple[int, int]) -> bytes:
-    """Return the beginning of a file in a shard, as long as `image_extension` needs."""
+    """Return the first bytes of a file in a shard, as many as `image_extension` needs."""
     start, stop = place
     return data[start : min(stop, start + SNIFFED_BYTES)]
 
 
 def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
-    """Yield a shard's samples in order, without what is passed over.
+    """Yield a shard's samples in order, without ignored members.
 
     Args:
         data: the shard's content.
         where: its URL, for messages.
 
     Raises:
-        UserError: truncated or damaged archive, a link, an absolute name or one with `..`, a name that
-            is not UTF-8 text, or a key that comes back after another one.
+        UserError: the archive is truncated or damaged, or has a link, an absolute name, a name with `..`, a name that
+            is not UTF-8 text, or a key that occurs again after another one.
     """
     for key, files in sample_places(data, where):
         yield Sample(key, {extension: data[start:stop] for extension, (start, stop) in files.items()})
@@ -190,12 +195,12 @@ def iter_samples(data: bytes, where: str) -> Iterator[Sample]:
 def sample_places(
     data: bytes, where: str, passed_over: list[tuple[str, str]] | None = None
 ) -> list[tuple[str, Places]]:
-    """Return the key of each sample of a shard, and where its files are; see `iter_samples`.
+    """Return the key of each sample of a shard, and the places of its files; see `iter_samples`.
 
     Args:
         data: the shard's content.
         where: its URL, for messages.
-        passed_over: is given the names of members that are passed over, each with the reason.
+        passed_over: the name of each ignored member and the reason are appended to it.
     """
     passed_over = [] if passed_over is None else passed_over
     samples = list(_grouped(data, where, passed_over))
@@ -222,7 +227,7 @@ def _grouped(data: bytes, where: str, passed_over: list[tuple[str, str]]) -> Ite
     for name, start, stop in _any_members(data, where, passed_over) if members is None else members:
         if "/" in name:
             new_key, extension = split_name(name)
-        else:  # without the call, which costs as much as the rest of this loop
+        else:  # `split_name` in place: the call takes as much time as the rest of this loop
             new_key, _, extension = name.partition(".")
             extension = extension.lower()
         if new_key != key or not files:
@@ -233,14 +238,18 @@ def _grouped(data: bytes, where: str, passed_over: list[tuple[str, str]]) -> Ite
             seen.add(new_key)
             key, files = new_key, {}
         elif extension in files:
-            raise UserError(f"has two .{extension[:_LONGEST_TOLD]} files", where=f"{where}: sample {key!r}")
+            raise UserError(f"has two .{extension[:_MOST_SHOWN]} files", where=f"{where}: sample {key!r}")
         files[extension] = start, stop
     if files:
         yield key, files
 
 
 def _any_members(data: bytes, where: str, passed_over: list[tuple[str, str]]) -> Iterator[Member]:
-    """Yield the members of any archive, without believing it blindly."""
+    """Yield the members of any tar archive, after checking each of them.
+
+    Raises:
+        UserError: see `iter_samples`.
+    """
     if len(data) < _END_BYTES or data[-_END_BYTES:].strip(b"\0"):
         raise UserError(_NO_END, where=where)
     place = 0
@@ -262,7 +271,7 @@ def _any_members(data: bytes, where: str, passed_over: list[tuple[str, str]]) ->
         if member.stop > len(data):
             raise UserError("is truncated", where=where)
         yield member.name, member.start, member.stop
-    # Two blocks of zeros must follow, and zeros only.
+    # The archive must end with at least two blocks of zeros, and nothing else.
     rest = data[place:]
     if rest.strip(b"\0"):
         raise UserError("has a damaged header", where=f"{where}: byte {place}")
@@ -278,10 +287,10 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def refuse_unsafe_kind(member: FoundMember, where: str) -> None:
-    """Refuse what is not a plain file.
+    """Refuse a member that is not a plain file.
 
     Raises:
-        UserError: a link, a device or a sparse file.
+        UserError: it is a link, a device or a sparse file.
     """
     if member.kind != "file":
         raise UserError(
@@ -290,10 +299,10 @@ def refuse_unsafe_kind(member: FoundMember, where: str) -> None:
 
 
 def refuse_unsafe_name(name: str, where: str) -> None:
-    """Refuse a member name that leads out of its archive, or that no sidecar could hold.
+    """Refuse a member name that points outside its archive or that a sidecar cannot store.
 
     Raises:
-        UserError: an absolute name, one with `..`, or one that is not UTF-8 text.
+        UserError: the name is absolute, contains `..`, or is not UTF-8 text.
     """
     if name.startswith("/") or (".." in name and ".." in name.split("/")):
         raise UserError("has an absolute name or one with '..'", where=f"{where}: {name!r}")
@@ -302,8 +311,8 @@ def refuse_unsafe_name(name: str, where: str) -> None:
 
 
 def build_shard(samples: Iterable[Sample]) -> bytes:
-    """Return a shard with these samples; equal samples give equal bytes."""
-    import webdataset  # loads torch, which readers need not do
+    """Return the content of a shard with these samples; equal samples give equal bytes."""
+    import webdataset  # imports torch, which readers do not need
 
     buffer = io.BytesIO()
     with webdataset.TarWriter(

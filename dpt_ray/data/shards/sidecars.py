@@ -1,4 +1,4 @@
-"""Sidecars: what is computed for each image, one Parquet file a shard, rows in the shard's order."""
+"""Sidecars: values computed for each image, in one Parquet file for each shard, with rows in the shard's order."""
 
 import io
 import json
@@ -29,9 +29,9 @@ def encode_sidecar(
 
     Args:
         keys: the shard's keys in order.
-        columns: name -> (N,) or (N, D) array; uint64 (N, D) are hashes, which are stored as they are, since they
-            neither repeat nor shrink.
-        facts: JSON values about the whole shard, kept in the file's metadata.
+        columns: name -> array (N,) or (N, D). An array uint64 (N, D) holds hashes, which are stored uncompressed and
+            without a dictionary, since their values are random.
+        facts: JSON values about the whole shard, stored in the file's metadata.
     """
     arrays: dict[str, pa.Array] = {KEY: pa.array(keys, pa.string())}
     hashes = [name for name, values in columns.items() if values.ndim == 2 and values.dtype == np.uint64]
@@ -67,10 +67,15 @@ def _words(column: pa.Array) -> np.ndarray:
 
 
 def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return a sidecar's columns: `key` as a list of str, the others as arrays.
+    """Return a sidecar's columns: `key` as a list of str, the others as arrays (N,) or (N, D).
+
+    Args:
+        data: the sidecar's content.
+        where: its URL, for messages.
+        columns: names of the columns to read beside `key`; None for all.
 
     Raises:
-        UserError: not a sidecar, or a column is missing.
+        UserError: the content is no sidecar, or a column is missing.
     """
     try:
         file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
@@ -95,10 +100,10 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
 
 
 def sidecar_facts(data: bytes, where: str | None = None) -> dict[str, Any]:
-    """Return the facts that `encode_sidecar` put into a sidecar's metadata.
+    """Return the facts in a sidecar's metadata; see `encode_sidecar`.
 
     Raises:
-        UserError: not a sidecar.
+        UserError: the content is no sidecar.
     """
     try:
         facts = json.loads((pq.read_schema(io.BytesIO(data)).metadata or {})[_FACTS])

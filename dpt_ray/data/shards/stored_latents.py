@@ -1,4 +1,4 @@
-"""Stored latents: the moments of every image and, if asked, of its mirror image, in sidecars that training reads."""
+"""Stored latents: the moments of every image, and optionally of its mirror image, in sidecars that training reads."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,22 +11,22 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
 MOMENTS = "moments"
-"""The sidecar's column."""
+"""Name of the sidecar's column."""
 
 
 @dataclass(frozen=True)
 class LatentForm:
-    """What the moments of a set of images are, and of what autoencoder; every sidecar holds it too.
+    """The form of the moments of a set of images, and the autoencoder that computed them; every sidecar holds it too.
 
     Attributes:
-        autoencoder: the autoencoder's checksum.
-        precision: what it computed in.
-        image_size: height and width in pixels of the images that were encoded.
-        flips: 2 where each image's moments are followed by those of its mirror image; else 1.
-        has_variance: log-variances follow the means.
-        channels: of a latent.
+        autoencoder: checksum of the autoencoder.
+        precision: type of numbers that the autoencoder computed in.
+        image_size: height and width in pixels of the encoded images.
+        flips: 2 if the moments of each image are followed by those of its mirror image, otherwise 1.
+        has_variance: whether log-variances follow the means.
+        channels: channels of a latent.
         size: height and width of a latent.
-        storage: type of the numbers.
+        storage: NumPy's name of the type of the stored numbers.
     """
 
     autoencoder: str
@@ -50,16 +50,16 @@ class LatentForm:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of an image's moments."""
+        """Bytes of the moments of an image."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form as it stands in facts."""
+        """Return the form as JSON for facts."""
         return asdict(self)
 
 
 def encode_latents(keys: Sequence[str], moments: np.ndarray, form: LatentForm, facts: dict[str, Any]) -> bytes:
-    """Return a sidecar of moments (N, *form.shape); `facts` are kept beside the form."""
+    """Return a sidecar of moments (N, *form.shape); its metadata holds the form and `facts`."""
     rows = moments.reshape(len(keys), -1)
     return encode_sidecar(keys, {MOMENTS: rows}, {"form": form.to_json(), **facts})
 
@@ -68,7 +68,7 @@ def read_latents(url: str, form: LatentForm) -> tuple[list[str], np.ndarray]:
     """Return a sidecar's keys and moments (N, *form.shape).
 
     Raises:
-        UserError: it cannot be read, or holds moments of another form or of another autoencoder.
+        UserError: the sidecar cannot be read, or holds moments of another form or autoencoder.
     """
     content = stores.read_bytes(url)
     columns = decode_sidecar(content, url, [MOMENTS])
@@ -80,5 +80,5 @@ def read_latents(url: str, form: LatentForm) -> tuple[list[str], np.ndarray]:
 
 
 def _difference(made: dict[str, Any], form: LatentForm) -> str:
-    """Name the first thing in which two forms differ."""
+    """Return the name of the first attribute in which two forms differ."""
     return next((name for name, value in form.to_json().items() if made.get(name) != value), "form").replace("_", " ")

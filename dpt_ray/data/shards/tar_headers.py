@@ -1,7 +1,8 @@
-"""All headers of a plain tar archive at once, with numpy; anything out of the ordinary is left to `tar_members`.
+"""Reads all headers of a plain tar archive at once, with NumPy; `tar_members` reads all other archives.
 
-A walk from member to member takes about as long as JPEGs of CIFAR's size take to decode. Here the headers are found by
-their magic word, and then proved to be the archive: each must end where the next begins.
+To read one member after another takes about as long as decoding JPEGs of CIFAR's size. Here all headers are found by
+their magic word. The check that each member ends where the next header begins proves that no other header exists.
+A block here is one of the tar format, 512 bytes.
 """
 
 from collections.abc import Iterator
@@ -10,27 +11,31 @@ import numpy as np
 
 BLOCK = 512
 END_BLOCKS = 2
-"""An archive ends with at least so many blocks of zeros."""
+"""Least number of blocks of zeros at the end of an archive."""
 
 _NAME, _SIZE, _CHECKSUM, _MAGIC, _PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), 257, 345
 _TYPE, _USTAR = 156, b"ustar"
 _PLAIN_FILE, _EXTENDED = (0, ord("0")), ord("x")
 _ODD = ("\0", "/\n", "\n/", "..", "\n.", "/.", "\n\n", "\n__", "@eadir", "#recycle", "$recycle", "system volume",
         "thumbs.db\n", "desktop.ini\n", "icon\r")  # fmt: skip
-"""Among names, each on its line, in lower case: a zero, a folder, an absolute name, one that may lead out, a hidden one
-or one with `./`, none, and what may have to be passed over (`passed_over`)."""
+"""Texts that need `tar_members` if they occur in the names, which stand on lines of their own in lower case: of a NUL
+byte, a folder, an absolute name, a name that may point outside, a hidden name or one with `./`, an empty name, and of
+members that may have to be ignored (`passed_over`)."""
 _TIMES = {b"mtime", b"atime", b"ctime"}
 
 Member = tuple[str, int, int]
-"""Name, and where in the archive its content begins and ends."""
+"""Name of a member, and the first byte and the end of its content in the archive."""
 
 
 def plain_members(data: bytes) -> Iterator[Member] | None:
-    """Return the members of an archive of plain files in the ustar form, in order.
+    """Return the members of an archive of plain files in ustar format, in order.
 
-    Extended headers (PAX) may give times, as those that `webdataset.TarWriter` writes before every member. None is
-    the answer for everything else, damaged or not: other kinds of members or of extended headers (PAX, GNU),
-    numbers in another form than octal, names that are not UTF-8 or lead out, a wrong checksum, no end mark.
+    Extended headers (PAX) may hold times, as `webdataset.TarWriter` writes them before every member.
+
+    Returns:
+        The members; None for any other archive, damaged or not: with other kinds of members or of extended headers
+        (PAX, GNU), numbers that are not octal, names that are not UTF-8 or point outside, a wrong checksum, or no end
+        mark.
     """
     if not data or len(data) % BLOCK:
         return None
@@ -51,14 +56,14 @@ def plain_members(data: bytes) -> Iterator[Member] | None:
     chained = places[0] == 0 and (ends[:-1] == places[1:]).all() and ends[-1] + END_BLOCKS <= len(blocks)
     if not chained or blocks[ends[-1] :].any():
         return None
-    # A header's checksum is the sum of its bytes, its own field taken as blanks.
+    # The checksum of a header is the sum of its bytes, with blanks in the field of the checksum.
     blank = ord(" ") * 8
     own = headers[:, _CHECKSUM].sum(1, dtype=np.int64)
     if (headers.sum(1, dtype=np.uint32) - own + blank != sums).any():  # 32 bits add twice as fast as 64
         return None
     extended = kinds == _EXTENDED
     if extended.any():
-        orphaned = extended[-1] or (extended[:-1] & extended[1:]).any()  # not followed by its member
+        orphaned = extended[-1] or (extended[:-1] & extended[1:]).any()  # no member follows the extended header
         if orphaned or not _only_times(data, places[extended], sizes[extended]):
             return None
         headers, places, sizes = headers[~extended], places[~extended], sizes[~extended]
@@ -75,7 +80,7 @@ def plain_members(data: bytes) -> Iterator[Member] | None:
 
 
 def _only_times(data: bytes, places: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether these extended headers hold nothing but times: records of the form `28 mtime=1795448149.85`."""
+    """Whether extended headers hold only times, as records of the form `28 mtime=1795448149.85`."""
     for start, size in zip(((places + 1) * BLOCK).tolist(), sizes.tolist(), strict=True):
         for record in data[start : start + size].split(b"\n")[:-1]:
             if record.partition(b" ")[2].partition(b"=")[0] not in _TIMES:
@@ -84,7 +89,7 @@ def _only_times(data: bytes, places: np.ndarray, sizes: np.ndarray) -> bool:
 
 
 def _octal(fields: np.ndarray, digits: int) -> np.ndarray | None:
-    """Return the numbers in fields of so many octal digits followed by a zero or a blank; None for another form."""
+    """Return the numbers in fields of `digits` octal digits and a NUL byte or blank; None if one has another form."""
     values = fields[:, :digits].astype(np.int64) - ord("0")
     if ((values < 0) | (values > 7)).any() or not np.isin(fields[:, digits], (0, ord(" "))).all():
         return None

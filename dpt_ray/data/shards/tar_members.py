@@ -1,8 +1,8 @@
-"""Any tar archive, member by member, in bounded time and memory.
+"""Reads any tar archive, member by member, in bounded time and memory.
 
-`tarfile` reads a member's extended headers by recursion, in any size, and some of them in time that grows with the
-square of their size. Here a member has a few extended headers of bounded size, and every block is looked at a fixed
-number of times. The dialects are those of `tarfile`: ustar, GNU with long names, PAX, and numbers in base 256.
+`tarfile` reads the extended headers of a member recursively and without a limit of size, some of them in quadratic
+time. Here a member has a few extended headers of bounded size, and each block of 512 bytes is read a fixed number of
+times. The dialects are those of `tarfile`: ustar, GNU with long names, PAX, and numbers in base 256.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ import numpy as np
 from dpt_ray.data.shards.tar_headers import BLOCK
 
 MOST_EXTENDED_HEADERS = 5
-"""Extended headers that one member may have. Writers give it two: a name and a table of further values."""
+"""Most extended headers of a member. Writers use at most two: a name and a table of further values."""
 MOST_EXTENDED_BYTES = 1 << 20
-"""Size of one."""
+"""Most bytes of an extended header."""
 
 _NAME, _SIZE, _CHECKSUM, _PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(345, 500)
 _TYPE = 156
@@ -32,11 +32,11 @@ _HIGH_BYTES = bytes(range(128, 256))
 
 
 class BadMemberError(ValueError):
-    """There is no whole member at a place.
+    """A place holds no complete member.
 
     Attributes:
-        place: the header that is wrong.
-        resume: where the search for further members goes on.
+        place: offset of the invalid header.
+        resume: offset at which the search for further members continues.
     """
 
     def __init__(self, what: str, place: int, resume: int):
@@ -50,10 +50,10 @@ class FoundMember(NamedTuple):
     Attributes:
         name: its path.
         kind: `file`, `folder`, or `other`: a link, a device or a sparse file.
-        begin: where its headers begin.
-        start: where its content begins.
-        stop: where its content ends, which may lie beyond the end of the data.
-        next: where the next header is.
+        begin: offset of its first header.
+        start: offset of its content.
+        stop: end of its content, which may lie beyond the end of the data.
+        next: offset of the next header.
     """
 
     name: str
@@ -65,7 +65,7 @@ class FoundMember(NamedTuple):
 
 
 class _Further(NamedTuple):
-    """What an extended header says of its member; None where it says nothing."""
+    """The values in an extended header; None for a value that it does not hold."""
 
     name: str | None = None
     size: int | None = None
@@ -73,10 +73,10 @@ class _Further(NamedTuple):
 
 
 def read_member(data: bytes, begin: int) -> FoundMember:
-    """Return the member whose first header, an extended one maybe, is at `begin`.
+    """Return the member whose first header, possibly an extended one, is at `begin`.
 
     Raises:
-        BadMemberError: a header is damaged, or promises what is not there.
+        BadMemberError: a header is damaged, or states more content than there is.
     """
     name: str | None = None
     size: int | None = None
@@ -109,10 +109,10 @@ def read_member(data: bytes, begin: int) -> FoundMember:
 
 
 def _read_extended(data: bytes, place: int, kind: bytes, size: int) -> _Further:
-    """Return what the extended header at `place` says.
+    """Return the values in the extended header at `place`.
 
     Raises:
-        BadMemberError: it is damaged or too large.
+        BadMemberError: the header is damaged or too large.
     """
     start = place + BLOCK
     if size > MOST_EXTENDED_BYTES or start + size > len(data):
@@ -132,7 +132,7 @@ def _read_extended(data: bytes, place: int, kind: bytes, size: int) -> _Further:
 
 
 def find_members(data: bytes) -> Iterator[FoundMember]:
-    """Yield every whole member, in order, whatever lies between them."""
+    """Yield all complete members in order, with any bytes between them."""
     offset = 0
     for place in _header_places(data):
         if place < offset:
@@ -147,7 +147,7 @@ def find_members(data: bytes) -> Iterator[FoundMember]:
 
 
 def _header_places(data: bytes) -> Iterator[int]:
-    """Yield where blocks with a right checksum begin, in order."""
+    """Yield the offsets of blocks with a correct checksum, in order."""
     blocks = np.frombuffer(data, np.uint8, len(data) // BLOCK * BLOCK).reshape(-1, BLOCK)
     could_be = np.zeros(256, bool)
     could_be[list(b"01234567 \0")] = True
@@ -161,7 +161,7 @@ def _header_places(data: bytes) -> Iterator[int]:
 
 
 def _has_its_checksum(header: bytes) -> bool:
-    """Whether a header's checksum is the sum of its bytes, signed or not, its own field taken as blanks."""
+    """Whether the checksum of a header is the sum of its bytes, signed or unsigned, with blanks in its own field."""
     stated = _number(header[_CHECKSUM])
     if stated is None:
         return False
@@ -173,7 +173,7 @@ def _has_its_checksum(header: bytes) -> bool:
 
 
 def _number(field: bytes) -> int | None:
-    """Return the number in a field, octal digits or base 256; None if there is none. An empty field is 0."""
+    """Return the number in a field of octal digits or in base 256, 0 for an empty field; None for an invalid one."""
     if field[0] in (0x80, 0xFF):
         value = int.from_bytes(field[1:], "big")
         return value if field[0] == 0x80 else value - 256 ** (len(field) - 1)
@@ -194,13 +194,13 @@ def _text(field: bytes) -> str:
 
 
 def _pax_values(content: bytes) -> _Further:
-    """Return what the records of a PAX header say, such as `28 mtime=1795448149.85`: length in bytes, keyword, value.
+    """Return the values in the records of a PAX header: length in bytes, keyword, value, as `28 mtime=1795448149.85`.
 
     Raises:
-        ValueError: they are no records.
+        ValueError: the content does not consist of records.
     """
     name, size, sparse, place = None, None, False, 0
-    while place < len(content) and content[place]:  # zeros may fill it up
+    while place < len(content) and content[place]:  # zeros may follow the records
         digits = content[place : place + _LONGEST_NUMBER].partition(b" ")[0]
         length = int(digits) if digits.isdigit() else 0
         record = content[place + len(digits) + 1 : place + length]

@@ -1,4 +1,4 @@
-"""Documents of JSON that are held against the type that they should have."""
+"""Reads JSON documents and validates them against a type."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a disk that cannot be written means to people: it is full, over a quota, read-only, forbidden or failing."""
+"""Errors of a disk as messages for users: it is full, over a quota, read-only, forbidden or failing."""
 
 import errno
 import re
@@ -8,7 +8,7 @@ from dpt_ray.errors import UserError
 _AGAIN = "the same command then goes on"
 _FIXES = {
     errno.ENOSPC: f"free some space there; {_AGAIN}",
-    errno.EDQUOT: f"remove files there, or ask for a larger quota; {_AGAIN}",
+    errno.EDQUOT: f"remove files there, or request a larger quota; {_AGAIN}",
     errno.EROFS: "make it writable, or set root to another place",
     errno.EACCES: "give this user the right to write there, or set root to another place",
     errno.EPERM: "give this user the right to write there, or set root to another place",
@@ -22,21 +22,21 @@ _REASONS = {
     errno.EPERM: "Operation not permitted",
     errno.EIO: "Input/output error",
 }
-"""As the C library calls them, in any language that is set."""
+"""The C library's messages in English; `os.strerror` may return another language."""
 
 _NUMBER = re.compile(r"\[errno (\d+)\]", re.IGNORECASE)
 _FILE = re.compile(r"'(/[^'\n]+)'")
 
 
 def fix_of(error: OSError) -> str | None:
-    """Return what to do if `error` says that something could not be written."""
+    """Return what the user can do about a failed write; None for other errors."""
     return _FIXES.get(error.errno or 0)
 
 
 def storage_fault(error: BaseException) -> UserError | None:
-    """Return in one line that a disk could not be used, where `error` says so by its number or in its text.
+    """Return a `UserError` for an error of a disk, which its number or its text shows; None for other errors.
 
-    Errors cross processes in many wrappers, and some as text alone.
+    The text matters because some errors cross processes in wrappers that keep only their text.
     """
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
@@ -50,7 +50,7 @@ def storage_fault(error: BaseException) -> UserError | None:
         number = found
     file = getattr(error, "filename", None) or next(iter(_FILE.findall(text)), None)
     where = file if isinstance(file, str) else None
-    if where is None and number in (errno.EACCES, errno.EPERM):  # of something that is no file
+    if where is None and number in (errno.EACCES, errno.EPERM):  # permissions of something other than a file
         return None
     return UserError(
         f"cannot be used ({_REASONS[number]})" if where else _REASONS[number], where=where, fix=_FIXES[number]

@@ -1,7 +1,7 @@
-"""S3 for this package: s3fs with one retry layer, whole answers and errors in plain words.
+"""An S3 filesystem: s3fs with one retry layer, complete responses and clear errors.
 
-Endpoint, region, key and secret come from the environment or from the usual AWS files, in every process anew;
-nothing of them is in a setting of ours, and nothing travels with a pickled filesystem.
+Each process reads endpoint, region, key and secret from the environment or from the usual AWS files. No setting of this
+package holds them, and a pickled filesystem does not contain them.
 """
 
 import asyncio
@@ -32,15 +32,15 @@ _MISTAKES: dict[str, tuple[str, str]] = {
     "SignatureDoesNotMatch": ("the object store refuses the key or its secret", CREDENTIALS_FIX),
     "InvalidAccessKeyId": ("the object store does not know the key", CREDENTIALS_FIX),
     "InvalidSecurity": ("the object store refuses the credentials", CREDENTIALS_FIX),
-    "InvalidToken": ("the object store refuses the session token", f"{CREDENTIALS_FIX}, and AWS_SESSION_TOKEN anew"),
-    "ExpiredToken": ("the session token has expired", f"{CREDENTIALS_FIX}, and AWS_SESSION_TOKEN anew"),
-    "TokenRefreshRequired": ("the session token has expired", f"{CREDENTIALS_FIX}, and AWS_SESSION_TOKEN anew"),
+    "InvalidToken": ("the object store refuses the session token", f"{CREDENTIALS_FIX}, and a new AWS_SESSION_TOKEN"),
+    "ExpiredToken": ("the session token has expired", f"{CREDENTIALS_FIX}, and a new AWS_SESSION_TOKEN"),
+    "TokenRefreshRequired": ("the session token has expired", f"{CREDENTIALS_FIX}, and a new AWS_SESSION_TOKEN"),
     "RequestTimeTooSkewed": ("the object store's clock differs from this machine's", "set this machine's clock"),
     "AuthorizationHeaderMalformed": ("the request was signed for another region", _REGION_FIX),
     "PermanentRedirect": ("the bucket is in another region", _REGION_FIX),
     "IllegalLocationConstraintException": ("the bucket is in another region", _REGION_FIX),
     "NoSuchBucket": ("the bucket does not exist", _BUCKET_FIX),
-    "InvalidBucketName": ("that is no name for a bucket", _BUCKET_FIX),
+    "InvalidBucketName": ("is no valid name for a bucket", _BUCKET_FIX),
 }
 _CREDENTIAL_ERRORS = (
     boto.NoCredentialsError,
@@ -54,17 +54,17 @@ _CREDENTIAL_ERRORS = (
 
 
 class ObjectStore(S3FileSystem):
-    """An fsspec filesystem on S3. Options may come from fsspec's own configuration; ours are defaults below them.
+    """An fsspec filesystem on S3. Options of fsspec's own configuration override the defaults here.
 
-    All of s3fs's requests pass through `_call_s3`, so Ray Train, which writes checkpoints through this
-    filesystem, has the same retries and timeouts as the functions of `stores`.
+    All requests of s3fs pass through `_call_s3`. Ray Train writes checkpoints through this filesystem, so it has the
+    same retries and timeouts as the functions of `stores`.
     """
 
     connect_timeout = retries.CONNECT_SECONDS
     read_timeout = retries.READ_SECONDS
-    retries = 1  # attempts of s3fs's own layer; ours is the module of that name
+    retries = 1  # attempts of s3fs's own retry layer; the module `retries` is the only one
     reached = False
-    """Whether the endpoint has answered this process; on the class, as each thread has an instance of its own."""
+    """Whether the endpoint has answered this process. A class attribute, since each thread has its own instance."""
 
     def __init__(
         self,
@@ -80,17 +80,17 @@ class ObjectStore(S3FileSystem):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the kind only: the process that loads it has its own environment, and secrets don't travel."""
+        """Pickle the type alone. The loading process reads its own environment, so no secret is pickled."""
         return type(self), ()
 
     async def _call_s3(self, method: str, *defaults: dict[str, Any], **parameters: Any) -> Any:
-        """Send one kind of request until it is answered; all that s3fs does goes through here.
+        """Send a request, again after temporary failures; all requests of s3fs pass through here.
 
-        The content of an object is read here, so that an answer cut short counts as a failed attempt.
+        The content of an object is read here, so that a truncated response counts as a failed attempt.
 
         Raises:
-            StoreFailureError: it kept failing, or settings, credentials or the bucket are wrong.
-            OSError: any other answer that is an error, as s3fs translates it.
+            StoreFailureError: all attempts failed, or settings, credentials or the bucket are wrong.
+            OSError: the server answered with another error, as s3fs translates it.
         """
         where = _where(parameters)
         failed = False
@@ -121,24 +121,24 @@ class ObjectStore(S3FileSystem):
     async def _send(self, method: str, *defaults: dict[str, Any], **parameters: Any) -> Any:
         try:
             await self.set_session()
-        except ValueError as error:  # how the client refuses an endpoint or a region
+        except ValueError as error:  # raised by the client for an invalid endpoint or region
             raise StoreFailureError(_UNUSABLE, where=_where(parameters), fix=_SETTINGS_FIX) from error
         answer = await super()._call_s3(method, *defaults, **parameters)
         if method == "get_object":
             answer["Body"] = await _whole_body(answer)
-        elif method == "delete_objects" and answer.get("Errors"):  # refused in an answer with status 200
+        elif method == "delete_objects" and answer.get("Errors"):  # the status is 200 although objects were refused
             raise translate_boto_error(boto.ClientError({"Error": answer["Errors"][0]}, "DeleteObjects"))
         return answer
 
     async def _completed_before(self, parameters: dict[str, Any], error: Exception) -> dict[str, Any]:
-        """Return what is there if an earlier attempt finished this upload although its answer was lost."""
+        """Return the object's metadata if an earlier attempt completed this upload although its response was lost."""
         found = await self._send("head_object", Bucket=parameters["Bucket"], Key=parameters["Key"])
         if found["ETag"].strip('"') != _joint_etag(parameters["MultipartUpload"]["Parts"]):
             raise error
         return found
 
     async def _abort_mpu(self, bucket: str, key: str, mpu: str) -> None:
-        """Abandon a failed upload, which nobody can read; the failure itself is what the user must hear of."""
+        """Abort a failed upload. A failure to do so is only logged, since the user must see the first error."""
         try:
             await self._send("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=mpu)
         except Exception as error:
@@ -149,18 +149,18 @@ class ObjectStore(S3FileSystem):
     async def _cat_file(
         self, path: str, version_id: str | None = None, start: int | None = None, end: int | None = None, **options: Any
     ) -> bytes:
-        """As in s3fs, but with one request, which needs no permission but to get the object."""
+        """Read an object as s3fs does, but with one request, which needs no other permission than to get the object."""
         if start is not None and end is not None and 0 <= end <= start:
             return b""
         try:
             return await super()._cat_file(path, version_id, start, end, **{"max_concurrency": 1, **options})
         except OSError as error:
-            if start is not None and (retries.answer(error) or (0, ""))[0] == 416:  # begins behind the end
+            if start is not None and (retries.answer(error) or (0, ""))[0] == 416:  # the range starts after the end
                 return b""
             raise
 
     async def _exists(self, path: str) -> bool:
-        """Whether an object or a folder is there. Errors are raised; s3fs takes some of them for absence."""
+        """Whether an object or a folder exists. Errors are raised; s3fs treats some of them as absence."""
         bucket, key, _ = self.split_path(path)
         with suppress(FileNotFoundError):
             await (
@@ -173,20 +173,20 @@ class ObjectStore(S3FileSystem):
             return False
         try:
             below = await self._call_s3("list_objects_v2", Bucket=bucket, Prefix=key.rstrip("/") + "/", MaxKeys=1)
-        except PermissionError:  # there is no such object, and folders are not for this user to see
+        except PermissionError:  # there is no such object, and this user may not list folders
             return False
         return bool(below.get("Contents"))
 
     exists = sync_wrapper(_exists)
 
     async def _mkdir(self, path: str, **_: Any) -> None:
-        """Do nothing: an object needs no folder, and nobody wants a bucket from a misspelt URL."""
+        """Do nothing: an object needs no folder, and a misspelt URL must not create a bucket."""
 
     mkdir = sync_wrapper(_mkdir)
 
 
 def _joint_etag(parts: list[dict[str, Any]]) -> str | None:
-    """Return the ETag that S3 gives to an object of these parts; None if theirs are no digests."""
+    """Return the ETag of an object uploaded in these parts; None if the ETag of a part is not a digest."""
     try:
         digests = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
     except ValueError:
@@ -195,7 +195,7 @@ def _joint_etag(parts: list[dict[str, Any]]) -> str | None:
 
 
 class _Body:
-    """An object's content, read already, in the form of a stream."""
+    """The content of an object, in memory, with the interface of a response's body."""
 
     def __init__(self, content: bytes):
         self._content, self._position = content, 0
@@ -221,7 +221,7 @@ async def _whole_body(answer: dict[str, Any]) -> _Body:
 
 
 async def _in_time(request: Awaitable[Any], body: Any) -> Any:
-    """Await a request, whose reading has timeouts of its own, and bound the sending of its body."""
+    """Await a request, with a timeout for sending its body; the client has timeouts for reading the response."""
     if not isinstance(body, bytes | bytearray | memoryview):
         return await request
     seconds = len(body) / retries.SLOWEST_UPLOAD_BYTES_PER_SECOND
@@ -230,10 +230,10 @@ async def _in_time(request: Awaitable[Any], body: Any) -> Any:
 
 
 def _client_settings() -> dict[str, Any]:
-    """Return the client's settings that the user has not chosen.
+    """Return our settings of the client, without those that the user has chosen.
 
-    By default the client sends checksums behind an upload of unknown length, which some servers refuse
-    (411 MissingContentLength). Without them the request's signature covers the SHA-256 of the content.
+    By default the client uploads with an unknown length and a checksum after the content, which some servers refuse
+    (411 MissingContentLength). Without the checksum, the request's signature covers the SHA-256 of the content.
     """
     settings: dict[str, Any] = {"retries": {"total_max_attempts": 1}}
     try:
@@ -246,7 +246,7 @@ def _client_settings() -> dict[str, Any]:
 
 
 def _region() -> dict[str, str]:
-    """Return the region of AWS_REGION, which Python's AWS client, unlike all others, doesn't read itself."""
+    """Return the region of AWS_REGION, which Python's AWS client does not read, unlike all others."""
     region = os.environ.get("AWS_REGION")
     return {"region_name": region} if region else {}
 
@@ -257,14 +257,14 @@ def _where(parameters: dict[str, Any]) -> str:
 
 
 def _mistake(error: Exception, where: str) -> StoreFailureError | None:
-    """Return what to tell the user if settings, credentials or the bucket are wrong; None for other errors."""
+    """Return the error for wrong settings, credentials or a wrong bucket; None for other errors."""
     _, code = retries.answer(error) or (0, "")
     if code in _MISTAKES:
         what, fix = _MISTAKES[code]
         return StoreFailureError(f"{what} ({code})", where=where, fix=fix)
     if isinstance(error, _CREDENTIAL_ERRORS):
         return StoreFailureError(
-            f"there are no usable credentials ({type(error).__name__})", where=where, fix=CREDENTIALS_FIX
+            f"no usable credentials were found ({type(error).__name__})", where=where, fix=CREDENTIALS_FIX
         )
     if isinstance(error, boto.ProfileNotFound):
         return StoreFailureError(
@@ -274,7 +274,7 @@ def _mistake(error: Exception, where: str) -> StoreFailureError | None:
         fix = "set AWS_CA_BUNDLE to the server's certificate, or use http:// for a server without TLS"
         return StoreFailureError("no secure connection to the object store", where=where, fix=fix)
     if isinstance(error, boto.ParamValidationError):
-        return StoreFailureError("that is no name for a bucket or an object", where=where, fix="correct the URL")
+        return StoreFailureError("is no valid name for a bucket or an object", where=where, fix="correct the URL")
     if isinstance(error, boto.BotoCoreError):
         return StoreFailureError(f"{_UNUSABLE} ({type(error).__name__})", where=where, fix=_SETTINGS_FIX)
     return None

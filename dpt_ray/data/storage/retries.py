@@ -1,6 +1,6 @@
-"""The one layer that asks an object store again: which failures pass by themselves, how often, and how long to wait.
+"""The only retry layer for an object store: which failures are temporary, how many attempts, and how long to wait.
 
-S3's clients have layers of their own, which multiply each other's waits and are silent. `object_store` turns them
+The S3 clients have their own retry layers, which log nothing and multiply each other's waits. `object_store` turns them
 off and sends every request through `with_retries`.
 """
 
@@ -20,11 +20,11 @@ from botocore.parsers import ResponseParserError
 from dpt_ray.errors import StoreFailureError, UserError
 
 ATTEMPTS = 10
-"""How often one request is sent before giving up."""
+"""Most attempts of a request."""
 
 FIRST_CONTACT_ATTEMPTS = 5
-"""The same while an endpoint that has never answered this process can't be connected to: a wrong address or a server
-that isn't running, most likely, which the user should hear of at once."""
+"""Most attempts while no connection is possible to an endpoint that has never answered this process. Its address is
+probably wrong or its server is not running, which the user should learn soon."""
 
 FIRST_WAIT_SECONDS = 0.5
 """The longest wait after the first failure; it doubles with each further one."""
@@ -36,13 +36,13 @@ GIVE_UP_SECONDS = 70.0
 """No attempt begins later than this after the first."""
 
 CONNECT_SECONDS = 5.0
-"""An attempt fails if no connection comes about in this time."""
+"""An attempt fails if it has no connection after this time."""
 
 READ_SECONDS = 15.0
-"""An attempt fails if the server sends nothing for this time. A slow body is no failure."""
+"""An attempt fails if the server sends nothing for this time. A slow response does not fail."""
 
 SLOWEST_UPLOAD_BYTES_PER_SECOND = 64 * 1024
-"""An attempt fails if its upload is slower, since a server that stops reading sends nothing either."""
+"""An attempt fails if its upload is slower. Without this limit a server that stops reading would block it for ever."""
 
 _TEMPORARY_STATUS = {408, 425, 429}
 _LASTING_STATUS = {501, 505}
@@ -73,16 +73,16 @@ _CLOSED = (boto.HTTPClientError, boto.ConnectionError, aiohttp.ClientConnectionE
 
 _T = TypeVar("_T")
 _log = logging.getLogger("dpt_ray.storage")
-_jitter = random.SystemRandom()  # of its own: processes that were forked must not wait in step
+_jitter = random.SystemRandom()  # not seeded, so that forked processes do not wait in step
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """A failure that may pass by itself.
+    """A temporary failure.
 
     Attributes:
-        what: it, in a few words.
-        unreachable: no connection to the server came about.
+        what: its description.
+        unreachable: whether there was no connection to the server.
     """
 
     what: str
@@ -90,7 +90,7 @@ class Trouble:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from, outermost first."""
+    """Yield an error and the errors that caused it, outermost first."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -100,9 +100,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def answer(error: BaseException) -> tuple[int, str] | None:
-    """Return the HTTP status and S3's error code that `error` comes from; None if no answer of a server does.
+    """Return the HTTP status and S3's error code of the response that caused `error`; None if no response did.
 
-    The answer to a HEAD request has no code but its status.
+    The response to a HEAD request has no error code, so the status is returned for both.
     """
     for cause in causes(error):
         if isinstance(cause, boto.ClientError):
@@ -112,7 +112,7 @@ def answer(error: BaseException) -> tuple[int, str] | None:
 
 
 def temporary_trouble(error: BaseException) -> Trouble | None:
-    """Return what may pass by itself; None for an error that comes back however often one asks."""
+    """Return a description of a temporary failure; None for an error that a retry does not remedy."""
     answered = answer(error)
     if answered is not None:
         status, code = answered
@@ -137,25 +137,25 @@ _TROUBLES: tuple[tuple[type | tuple[type, ...], Trouble | None], ...] = (
     (TimeoutError, Trouble("no answer in time")),
     (ResponseParserError, Trouble("an answer that cannot be read")),
 )
-"""From the particular to the general: the first row that fits a cause of the error says what it is."""
+"""Types of errors -> description, None for lasting ones. The first row that matches a cause of an error applies."""
 
 
 def longest_wait(failures: int) -> float:
-    """Return the most seconds to wait after so many failures of a request; the wait is drawn evenly below it."""
+    """Return the longest wait, in seconds, after a number of failures of a request. The wait is drawn uniformly."""
     return min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (failures - 1))
 
 
 async def with_retries(attempt: Callable[[], Awaitable[_T]], *, where: str, reached: Callable[[], bool]) -> _T:
-    """Return what `attempt` returns, asking again after failures that may pass by themselves.
+    """Return the result of `attempt`, which is called again after temporary failures.
 
     Args:
-        attempt: sends one request and takes the whole answer.
-        where: what is asked for, for messages.
+        attempt: sends one request and receives the whole response.
+        where: URL of the requested object, for messages.
         reached: whether the server has ever answered this process.
 
     Raises:
-        StoreFailureError: it kept failing.
-        Exception: what `attempt` raises otherwise, at once.
+        StoreFailureError: all attempts failed.
+        Exception: any other error of `attempt`, at once.
     """
     start = time.monotonic()
     for failures in itertools.count(1):

@@ -1,4 +1,4 @@
-"""Files on any fsspec URL: whole-file reads, and writes that a reader sees complete or not at all."""
+"""Files at any fsspec URL: reads of whole files, and atomic writes."""
 
 import errno
 import json
@@ -19,12 +19,12 @@ from dpt_ray.errors import UserError, expecting
 
 
 def absolute_url(url: str) -> str:
-    """Return `url` with a relative local path made absolute; workers run in other directories."""
+    """Return `url`, with a relative local path made absolute, since workers run in other directories."""
     return url if "://" in url else str(Path(url).expanduser().absolute())
 
 
 def is_remote(url: str) -> bool:
-    """Whether a file is not on a disk of this machine."""
+    """Whether a URL belongs to another filesystem than the local one."""
     return not isinstance(filesystem(url)[0], LocalFileSystem)
 
 
@@ -34,12 +34,12 @@ def join(url: str, *parts: str) -> str:
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the filesystem that serves `url` and the path in it.
+    """Return the filesystem of `url` and the path in it.
 
-    S3 is served by a filesystem of ours, which asks again after faults; see `object_store`.
+    The filesystem of S3 is `ObjectStore`, which retries after temporary failures.
 
     Raises:
-        UserError: no filesystem serves this kind of URL, or the settings for it are wrong.
+        UserError: no filesystem is known for this kind of URL, or its settings are wrong.
     """
     if url.startswith(_S3):
         from dpt_ray.data.storage.object_store import ObjectStore  # slow to import, and not needed for local files
@@ -60,12 +60,12 @@ _PERMISSIONS_FIX = (
 
 
 @contextmanager
-def _told(url: str, cannot: str) -> Iterator[None]:
-    """Turn a storage error into one line.
+def _user_errors(url: str, cannot: str) -> Iterator[None]:
+    """Raise a `UserError` for each storage error within the context.
 
     Args:
-        url: what it is about.
-        cannot: says of the file or folder what can't be done.
+        url: URL of the file or folder.
+        cannot: the failed operation, such as `cannot be read`.
     """
     try:
         yield
@@ -93,15 +93,15 @@ _SPECIAL_FILES = (
 
 
 def special_file(mode: int) -> str | None:
-    """Name the kind of a file that must not be opened, by its mode: a pipe, socket or device; None for all others.
+    """Return the description of a pipe, socket or device, given a file's mode; None for other files.
 
-    To open one may block for ever, act on hardware, or give bytes without end.
+    They must not be opened: that may block for ever, act on hardware, or yield bytes without end.
     """
     return next((f"{kind}, which is never opened" for is_kind, kind in _SPECIAL_FILES if is_kind(mode)), None)
 
 
 def special_url(url: str) -> str | None:
-    """Return `special_file` of what lies at a URL; None for a plain file, a folder, and what is not there."""
+    """Return `special_file` of the file at a URL; None for a plain file, a folder, and a missing file."""
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
         with suppress(OSError):
@@ -110,10 +110,10 @@ def special_url(url: str) -> str | None:
 
 
 def open_file(url: str) -> BinaryIO:
-    """Open a file for reading; it can seek.
+    """Open a file for reading and seeking.
 
     Raises:
-        OSError: it cannot be opened, or is a pipe, a socket or a device.
+        OSError: the file cannot be opened, or is a pipe, a socket or a device.
     """
     fs, path = filesystem(url)
     return _open_local(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb")
@@ -121,7 +121,7 @@ def open_file(url: str) -> BinaryIO:
 
 def _open_local(path: str) -> BinaryIO:
     _refuse_special(os.stat(path))
-    # The flag keeps this from blocking where a pipe has taken the file's name since.
+    # With O_NONBLOCK this does not block if a pipe has replaced the file since the check.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _refuse_special(os.fstat(descriptor))
@@ -142,7 +142,7 @@ def read_bytes(url: str) -> bytes:
     """Return a file's whole content.
 
     Raises:
-        UserError: it does not exist or may not be read.
+        UserError: the file does not exist or cannot be read.
     """
     return _read(url)
 
@@ -158,7 +158,7 @@ def read_range(url: str, start: int, stop: int) -> bytes:
 
 def _read(url: str, **limits: int) -> bytes:
     fs, path = filesystem(url)
-    with _told(url, "cannot be read"):
+    with _user_errors(url, "cannot be read"):
         try:
             return _read_local(path, **limits) if isinstance(fs, LocalFileSystem) else fs.cat_file(path, **limits)
         except (FileNotFoundError, NotADirectoryError):
@@ -174,15 +174,15 @@ def _read_local(path: str, start: int = 0, end: int | None = None) -> bytes:
 
 
 def write_bytes(url: str, data: bytes) -> None:
-    """Write a file atomically: readers see the old content or the new, never a part.
+    """Write a file atomically: readers see the old content or the new one, never a part.
 
-    A local file is written beside its place and renamed; on an object store one PUT is atomic.
+    A local file is written beside its place and renamed. A PUT to an object store is atomic by itself.
 
     Raises:
-        UserError: the place may not be written.
+        UserError: the file cannot be written.
     """
     fs, path = filesystem(url)
-    with _told(url, _NO_WRITE):
+    with _user_errors(url, _NO_WRITE):
         if isinstance(fs, LocalFileSystem):
             _write_local(Path(path), data)
         else:
@@ -203,24 +203,26 @@ def _write_local(path: Path, data: bytes) -> None:
 
 
 def exists(url: str) -> bool:
-    """Whether a file or folder is there, as the store says now (never from a listing cache).
+    """Whether a file or folder exists, without a listing cache.
+
+    Where the user may read but not list files, a folder counts as absent.
 
     Raises:
-        UserError: it may not be asked for. Where files may be read but not listed, a folder counts as absent.
+        UserError: the file or folder cannot be looked up.
     """
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    with _told(url, "cannot be looked up"):
+    with _user_errors(url, "cannot be looked up"):
         return fs.exists(path)
 
 
 def list_files(url: str) -> list[dict[str, Any]]:
     """Return the files directly in a folder as dicts with `name`, `url`, `size` and `changed`, sorted by name.
 
-    There are none if the folder is absent. A link to a file is listed as what it leads to.
+    The list is empty if the folder is absent. A link to a file is listed with the size of that file.
 
     Raises:
-        UserError: the folder may not be listed, or a link in it leads nowhere.
+        UserError: the folder cannot be listed, or a link in it is broken.
     """
     fs, path = filesystem(url)
     files = []
@@ -237,24 +239,24 @@ def list_files(url: str) -> list[dict[str, Any]]:
 
 
 def list_folders(url: str) -> list[str]:
-    """Return the names of the folders directly in a folder, sorted; none if it is absent.
+    """Return the names of the folders directly in a folder, sorted; an empty list if it is absent.
 
     Raises:
-        UserError: the folder may not be listed.
+        UserError: the folder cannot be listed.
     """
     folders = (entry["name"] for entry in _entries(url) if entry["type"] == "directory")
     return sorted(name.rstrip("/").rpartition("/")[2] for name in folders)
 
 
 def list_tree(url: str) -> list[dict[str, Any]]:
-    """Return all files below a folder, in any depth, in the form of `list_files`; `name` is the path below it.
+    """Return all files below a folder, at any depth, in the form of `list_files`; `name` is the path below the folder.
 
     Raises:
-        UserError: the folder may not be listed.
+        UserError: the folder cannot be listed.
     """
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    with _told(url, "cannot be listed"):
+    with _user_errors(url, "cannot be listed"):
         try:
             found = fs.find(path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -269,14 +271,14 @@ def list_tree(url: str) -> list[dict[str, Any]]:
 
 
 def _changed(entry: dict[str, Any]) -> str:
-    """Return what tells another content of a listed file."""
+    """Return a text that changes with the content of a listed file: its ETag or its time of change."""
     return str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or "")
 
 
 def _entries(url: str) -> list[dict[str, Any]]:
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    with _told(url, "cannot be listed"):
+    with _user_errors(url, "cannot be listed"):
         try:
             return fs.ls(path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -284,14 +286,14 @@ def _entries(url: str) -> list[dict[str, Any]]:
 
 
 def remove_tree(url: str) -> None:
-    """Remove a folder and all in it; nothing happens if it is absent.
+    """Remove a folder and everything in it, if it exists.
 
     Raises:
-        UserError: it may not be removed.
+        UserError: the folder cannot be removed.
     """
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    with _told(url, _NO_REMOVAL), suppress(FileNotFoundError):  # removed by another in between
+    with _user_errors(url, _NO_REMOVAL), suppress(FileNotFoundError):  # another process may remove it in between
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
@@ -300,7 +302,7 @@ def read_json(url: str) -> Any:
     """Return a JSON file's content.
 
     Raises:
-        UserError: absent, unreadable or not JSON.
+        UserError: the file is absent, cannot be read, or is not JSON.
     """
     content = read_bytes(url)
     with expecting("valid JSON", url):
@@ -318,13 +320,13 @@ def json_bytes(value: Any) -> bytes:
 
 
 def check_writable(url: str) -> None:
-    """Write and remove a small file, so that an unwritable place is known before any work.
+    """Write and remove a small file, to find an unwritable folder before any work.
 
     Raises:
-        UserError: the place may not be written, or what is written there may not be removed.
+        UserError: a file cannot be written to the folder or removed from it.
     """
     probe = join(url, f".writable-{uuid.uuid4().hex}")
     write_bytes(probe, b"")
     fs, path = filesystem(probe)
-    with _told(probe, _NO_REMOVAL):
+    with _user_errors(probe, _NO_REMOVAL):
         fs.rm_file(path)

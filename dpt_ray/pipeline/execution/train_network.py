@@ -15,7 +15,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
-from dpt_ray.distributed.skipped_log import read_ledger
+from dpt_ray.distributed.skipped_log import read_skipped_log
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, read_history_file
 from dpt_ray.pipeline.execution.step import StepContext
@@ -74,7 +74,7 @@ def train_network(
         images_seen=int(history[-1]["images"]),
         loss=history[-1]["loss"],
         images_in=images_in,
-        skipped=tuple(read_ledger(context.folder)),
+        skipped=tuple(read_skipped_log(context.folder)),
     )
 
 

@@ -63,7 +63,7 @@ class Dataset(Step[DatasetFacts]):
     """
 
     name = "dataset"
-    version = 3
+    version = 4
     facts_type = DatasetFacts
 
     def __init__(
@@ -216,7 +216,7 @@ class _IndexWorker(UnitWorker):
         if not samples and (foreign := recognise(data[:FIRST_BYTES])):
             raise UnusableUnitError([Skipped(url, None, f"is not a tar archive but {foreign[0]}; {foreign[1]}")])
         levels, hashes = Levels(), empty_hashes(len(samples))
-        all_labels, unusable = try_samples(samples, self._form, url, levels, hashes.look)
+        all_labels, unusable = try_samples(samples, self._form, url, levels, hashes.update)
         skipped += unusable.values()
         usable = [row for row in range(len(samples)) if row not in unusable]
         if not usable:

@@ -11,7 +11,7 @@ from typing import Any
 from dpt_ray.config.load import dump_yaml, load_config
 from dpt_ray.config.search_settings import load_tune
 from dpt_ray.data.shards.index import read_index
-from dpt_ray.distributed.skipped_log import LEDGER_FILE, read_ledger
+from dpt_ray.distributed.skipped_log import SKIPPED_FILE, read_skipped_log
 from dpt_ray.export.folder import FORMAT, FORMAT_VERSION, read_export
 from dpt_ray.pipeline.artifacts import claims
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
@@ -188,7 +188,7 @@ TARGETS = {
     "tune": Target(lambda: {"whole": _TUNE}, YAML, read_tune),
     "manifest": _document("manifest.json", _MANIFEST, _use_manifest),
     "index": _document("index.json", _INDEX, _use_index),
-    "ledger": _document(LEDGER_FILE, _LEDGER, lambda folder: [str(entry) for entry in read_ledger(str(folder))]),
+    "ledger": _document(SKIPPED_FILE, _LEDGER, lambda folder: [str(entry) for entry in read_skipped_log(str(folder))]),
     "labelled": _document("labelled.json", _LABELLED, lambda folder: read_labelled(Artifact(str(folder), {}))),
     "history": _document("history.json", _HISTORY, _use_history),
     "choice": _document("rows.json", _CHOICE, lambda folder: read_choice(str(folder / "rows.json"))),
