@@ -1,19 +1,19 @@
 """What `prepare_data` ends with: images, sizes, classes, and everything that was left out, for people to read."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.images.white_level import say_levels
+from dpt_ray.data.importing.facts import ImageSizes
 from dpt_ray.data.importing.import_plan import missed_first
-from dpt_ray.data.shards.skipped import count_images, read_skipped
-from dpt_ray.pipeline.artifacts.dataset import class_names
+from dpt_ray.data.shards.skipped import count_images
+from dpt_ray.pipeline.artifacts.dataset import DatasetFacts, class_names, say_passed_over
 from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, OverlapFacts, tell_exact, tell_near
-from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, SHARDS, ignored_facts
+from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, SHARDS, ShardsFacts, ignored_files
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
-from dpt_ray.pipeline.steps.index_dataset import Dataset, say_passed_over
+from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.tables import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5
@@ -21,7 +21,6 @@ TOLD_CLASSES, EXTREMES = 20, 5
 TOLD_REFUSED, TOLD_IGNORED, TOLD_PAIRS = 20, 5, 5
 
 Artifacts = Mapping[Step, Artifact]
-Facts = Mapping[str, Any]
 
 
 def summarise_data(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, root: str) -> str:
@@ -35,26 +34,26 @@ def summarise_data(config: RunConfig, run: DualPseudoTraining, artifacts: Artifa
 
 def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -> str:
     """Describe one split."""
-    facts = artifacts[step].facts
-    made: Facts = artifacts[step.imported].facts if step.imported is not None else {}
+    facts = DatasetFacts.read(artifacts[step])
+    made = ShardsFacts.read(artifacts[step.imported]) if step.imported is not None else None
     rows = [
-        ("images", _images(facts, made)),
-        ("shards", f"{facts['shards']:,}, {format_bytes(facts['bytes'])} together"),
+        ("images", _images(facts)),
+        ("shards", f"{facts.shards:,}, {format_bytes(facts.bytes)} together"),
     ]
-    if facts.get("repeated_images"):
-        rows.append(("repeated", f"{facts['repeated_images']:,} images have the pixels of another one of them"))
+    if facts.repeated_images:
+        rows.append(("repeated", f"{facts.repeated_images:,} images have the pixels of another one of them"))
     if step.imported is not None:
         rows += [("from", _origin(step, config)), ("in", artifacts[step.imported].file(SHARDS))]
     else:
         rows.append(("in", str(step.settings["location"])))
-    if made.get("sizes"):
-        rows.append(("width x height", _sizes(made["sizes"], config.data.prepare_size)))
-    if levels := made.get("levels") or facts.get("levels"):
+    if made is not None and made.sizes is not None:
+        rows.append(("width x height", _sizes(made.sizes, config.data.prepare_size)))
+    if levels := (made.levels if made is not None else None) or facts.levels:
         rows.append(("brightness", say_levels(levels)))
-    if passed_over := say_passed_over(facts):
+    if passed_over := say_passed_over(facts.passed_over):
         rows.append(("ignored", passed_over))
     lines = [title, *_indent(text_table(rows))]
-    lines += [f"  note: {note}" for note in made.get("notes", ())]
+    lines += [f"  note: {note}" for note in (made.notes if made is not None else ())]
     return "\n".join(lines + _refused(step, artifacts) + _ignored(step, artifacts))
 
 
@@ -64,13 +63,12 @@ def _origin(step: Dataset, config: RunConfig) -> str:
     return "the embedded digits" if settings["source"] == "digits" else f"{given} ({settings['source']})"
 
 
-def _images(facts: Facts, made: Facts) -> str:
-    unlabelled = facts["images"] - sum(facts["images_per_class"])
-    return f"{facts['images']:,}" + (f", {unlabelled:,} of them unlabelled" if unlabelled else "")
+def _images(facts: DatasetFacts) -> str:
+    return f"{facts.images:,}" + (f", {facts.unlabelled:,} of them unlabelled" if facts.unlabelled else "")
 
 
-def _sizes(sizes: Facts, prepared: int | None) -> str:
-    smallest, median, largest = ("x".join(map(str, sizes[name])) for name in ("smallest", "median", "largest"))
+def _sizes(sizes: ImageSizes, prepared: int | None) -> str:
+    smallest, median, largest = ("x".join(map(str, size)) for size in (sizes.smallest, sizes.median, sizes.largest))
     text = smallest if smallest == largest else f"{smallest} to {largest}, median {median}"
     return text + (f"; brought to {prepared}x{prepared}" if prepared else "")
 
@@ -79,8 +77,11 @@ def _refused(step: Dataset, artifacts: Artifacts) -> list[str]:
     """List what was refused on the way into shards, and what the index refused."""
     lines: list[str] = []
     for part, list_file in ((step.imported, LEFT_OUT_FILE), (step, MANIFEST_FILE)):
-        if part is not None and (entries := read_skipped(artifacts[part].facts)):
-            lost, images_in = count_images(entries), artifacts[part].facts["images_in"]
+        if part is None:
+            continue
+        facts: DatasetFacts | ShardsFacts = part.facts_type.read(artifacts[part])
+        if entries := facts.skipped:
+            lost, images_in = count_images(entries), facts.images_in
             lines.append(f"  refused: {lost:,} of {images_in:,} images (listed in {artifacts[part].file(list_file)})")
             lines += [f"    {entry}" for entry in entries[:TOLD_REFUSED]]
             if len(entries) > TOLD_REFUSED:
@@ -97,7 +98,7 @@ def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
     if len(ignored) > len(told):
         told.append(f"    ... and {len(ignored) - len(told):,} more")
     made = artifacts[step.imported] if step.imported is not None else None
-    listed = made is not None and made.facts.get("ignored") == ignored_facts(ignored)
+    listed = made is not None and ShardsFacts.read(made).ignored == ignored_files(ignored)
     where = f" (listed in {made.file(LEFT_OUT_FILE)})" if made is not None and listed else ""
     folders = sum(entry.name.endswith("/") for entry in ignored)
     counts = [(len(ignored) - folders, "file"), (folders, "folder")]
@@ -109,7 +110,7 @@ def _overlap(run: DualPseudoTraining, artifacts: Artifacts) -> list[str]:
     """Say how many test images are training images, or look like one, with the first pairs."""
     if run.overlap is None:
         return []
-    facts = OverlapFacts.from_json(artifacts[run.overlap].facts)
+    facts = OverlapFacts.read(artifacts[run.overlap])
     pairs = artifacts[run.overlap].file(PAIRS_FILE)
     lines = [
         f"test images among the training images (pairs are listed in {pairs})"
@@ -125,9 +126,10 @@ def _overlap(run: DualPseudoTraining, artifacts: Artifacts) -> list[str]:
 
 def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> str:
     """Return a table of images in each class of both splits; of many classes the smallest and largest."""
-    train, test = (artifacts[step].facts["images_per_class"] for step in (run.train_data, run.test_data))
+    facts, test_facts = (DatasetFacts.read(artifacts[step]) for step in (run.train_data, run.test_data))
+    train, test = facts.images_per_class, test_facts.images_per_class
     number = max(len(train), len(test))
-    names = class_names(config.data, number, artifacts[run.train_data].facts["class_names"])
+    names = class_names(config.data, number, facts.class_names)
     names += tuple(map(str, range(len(names), number)))  # classes of the test data alone
     counts = [[split[label] if label < len(split) else 0 for split in (train, test)] for label in range(number)]
     chosen = list(range(number))

@@ -110,7 +110,11 @@ def build(
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data, stage2.latents)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
-    stage3 = {"pseudo_images": pseudo_images, "pseudo_predictions": on_pseudo_images, "stage1": classifier}
+    stage3: dict[str, Step] = {
+        "pseudo_images": pseudo_images,
+        "pseudo_predictions": on_pseudo_images,
+        "stage1": classifier,
+    }
     retrained = learn(_classifier_stage(config, "stage3", parts, **stage3), inputs)
 
     stage1_predictions = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data, inputs)

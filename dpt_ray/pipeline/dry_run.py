@@ -36,7 +36,7 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) 
     steps = in_order(targets)
     for number, step in enumerate(steps, start=1):
         artifact = store.find(step.name, step.fingerprint)
-        state, what = ("made", step.summary(artifact.facts)) if artifact else ("to make", step.plan())
+        state, what = ("made", step.summary(step.facts_type.read(artifact))) if artifact else ("to make", step.plan())
         rows.append((f"{number} {step.title}", state, what, step.address))
     costs, size = _costs(config, steps, store), _size(config, steps, store)
     return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *size])
@@ -78,7 +78,7 @@ def _costs(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[s
 def _latents_cost(step: EncodeLatents, store: ArtifactStore) -> str:
     each, images = step.bytes_per_image(), step.parents["images"]
     indexed = store.find(images.name, images.fingerprint)
-    total = f", {format_bytes(each * indexed.facts['images'])} together" if indexed else ""
+    total = f", {format_bytes(each * images.facts_type.read(indexed).images)} together" if indexed else ""
     return f"{step.title}: {each:,} bytes for each image{total}"
 
 

@@ -26,9 +26,13 @@ from dpt_ray.networks.probe import Probe, probe_file
 from dpt_ray.networks.snapshots import early_file
 from dpt_ray.networks.uvit_checkpoint import convert_uvit
 from dpt_ray.pipeline.artifacts.dataset import class_names
-from dpt_ray.pipeline.artifacts.evaluation import described_metrics
+from dpt_ray.pipeline.artifacts.evaluation import EvaluationFacts, described_metrics
+from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts
+from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts
+from dpt_ray.pipeline.artifacts.pseudo_images import PseudoImagesFacts
 from dpt_ray.pipeline.artifacts.run import RUN_FILE, SETTINGS_FILE, read_addresses
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactStore, read_artifact
+from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts
 
 CLASSIFIER_IDS = {1: "classifier", 3: "retrained"}
 """Of each stage: the field of `DualPseudoTraining` that holds its classifier."""
@@ -53,13 +57,13 @@ class Origin:
     def parent(self, role: str, of: Artifact | None = None) -> Artifact | None:
         """Return what an artifact (the training by default) builds on; None if it has no such parent."""
         child = of or self.trained
-        address = child.manifest["parents"].get(role)
+        address = child.parent(role)
         if address is None:
             return None
         store = ArtifactStore(child.url.rsplit("/", 2)[0])
-        found = store.find(address["step"], address["fingerprint"])
+        found = store.find(*address)
         if found is None:
-            place = store.folder(address["step"], address["fingerprint"])
+            place = store.folder(*address)
             raise UserError("is gone, and the export tells from it what was trained on", where=place)
         return found
 
@@ -98,8 +102,8 @@ def find_origin(url: str, id: str, step: str) -> Origin:
             fix="give <root>/runs/<name>, or the folder that dpt train-generator or another command named at its end",
         )
     artifact = read_artifact(url)
-    if artifact.manifest.get("step") != step:
-        raise UserError(f"holds a {artifact.manifest.get('step')}, not a {step}", where=url)
+    if artifact.step != step:
+        raise UserError(f"holds a {artifact.step}, not a {step}", where=url)
     return Origin(artifact, "/".join(url.rsplit("/", 2)[1:]))
 
 
@@ -151,12 +155,12 @@ def export_generator(run: str, destination: str) -> str:
     config = {
         "kind": "generator",
         **_common(origin, description, network.network, f"{settings.model.name}, process {settings.process}"),
-        "image": {"size": origin.trained.manifest["settings"]["image_size"],
-                  "channels": origin.trained.manifest["settings"]["channels"]},
+        "image": {"size": origin.trained.settings["image_size"],
+                  "channels": origin.trained.settings["channels"]},
         "knows_null_label": network.knows_null_label,
         "sampling": used.model_dump(mode="json", exclude=set(RUN_SETTINGS)),
         "sampled_in_run": sampling is not None,
-        "run_seed": origin.settings.seed if origin.settings else origin.trained.manifest["settings"]["seed"],
+        "run_seed": origin.settings.seed if origin.settings else origin.trained.settings["seed"],
         "trained_on": _generator_data(origin),
         "metrics": _metrics(origin, "pseudo_label_accuracy", "pseudo_image_agreement", "frechet_distance"),
     }  # fmt: skip
@@ -246,7 +250,7 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
     else:
         network = Classifier(file)
         files, description, encoder = {WEIGHTS_FILE: stores.read_bytes(file)}, network.description, {}
-        image = {name: origin.trained.manifest["settings"][f"{part}"] for name, part in _IMAGE_PARTS}
+        image = {name: origin.trained.settings[f"{part}"] for name, part in _IMAGE_PARTS}
         architecture = description["model"]["name"]
     if origin.index.white is not None:
         image["white"] = origin.index.white
@@ -288,8 +292,8 @@ def _common(origin: Origin, description: dict[str, Any], network: nn.Module, arc
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "classes": list(class_names(data, index.num_classes, index.class_names) if data else found),
         "network": description,
-        "artifact": f"{origin.trained.manifest['step']}/{origin.trained.manifest['fingerprint']}",
-        "software": origin.trained.manifest["software"],
+        "artifact": origin.trained.address,
+        "software": origin.trained.software,
     }
 
 
@@ -298,45 +302,52 @@ def _generator_data(origin: Origin) -> dict[str, Any]:
     plain = origin.parent("predictions", pseudo_labels)
     teacher = origin.need("classifier", plain or pseudo_labels)
     balanced = ", balanced over the classes" if plain else ""
-    true_labels = origin.need("labelled", teacher).facts["images"]
+    true_labels = ChoiceFacts.read(origin.need("labelled", teacher)).images
     return {
         "data": _location(origin),
         "images": origin.index.num_images,
         "true_labels": true_labels,
         "labels": f"pseudo-labels of all images{balanced}, by {_teacher(teacher)} that saw {true_labels:,} true labels",
-        "labels_per_class": pseudo_labels.facts["predicted_per_class"],
-        "images_seen": origin.trained.facts.get("images_seen"),
+        "labels_per_class": list(PredictionsFacts.read(pseudo_labels).predicted_per_class),
+        "images_seen": _images_seen(origin.trained),
     }
 
 
 def _classifier_data(origin: Origin) -> dict[str, Any]:
-    true_labels = origin.need("labelled").facts["images"]
+    true_labels = ChoiceFacts.read(origin.need("labelled")).images
     pseudo_images = origin.parent("pseudo_images")
-    pseudo = f", and those of {pseudo_images.facts['images']:,} pseudo images" if pseudo_images else ""
+    pseudo = f", and those of {PseudoImagesFacts.read(pseudo_images).images:,} pseudo images" if pseudo_images else ""
     return {
         "data": _location(origin),
         "images": origin.index.num_images,
         "true_labels": true_labels,
         "labels": f"{true_labels:,} true labels{pseudo}; {_teacher(origin.trained)}",
         "labels_per_class": None,
-        "images_seen": origin.trained.facts.get("images_seen"),
+        "images_seen": _images_seen(origin.trained),
     }
 
 
+def _images_seen(trained: Artifact) -> int | None:
+    """Return the images that a network was trained on; None for a probe, which is fitted."""
+    if network_kind(trained.file(NETWORK_FILE)) == "probe":
+        return None
+    return TrainingFacts.read(trained).images_seen
+
+
 def _teacher(classifier: Artifact) -> str:
-    training = classifier.manifest["settings"].get("training")
+    training = classifier.settings.get("training")
     return f"a {training['model']['name']} ({training['algorithm']['name']})" if training else "a linear probe"
 
 
 def _location(origin: Origin) -> str | None:
     if origin.settings is not None:
         return stores.without_credentials(origin.settings.data.train or "")
-    place = origin.need("images").manifest["settings"].get("location")
+    place = origin.need("images").settings.get("location")
     return stores.without_credentials(place) if place else None
 
 
 def _metrics(origin: Origin, *ids: str) -> list[dict[str, Any]]:
     if origin.evaluation is None:
         return []
-    known = described_metrics(origin.evaluation.facts)
+    known = described_metrics(EvaluationFacts.read(origin.evaluation))
     return [{"name": m.name, "value": m.value, "meaning": m.meaning} for m in known if m.id in ids]

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from dpt_ray.config.schema import ClusterConfig
-from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy, read_skipped
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.job_log import about
 from dpt_ray.pipeline.artifacts.claims import Claim
+from dpt_ray.pipeline.artifacts.step_facts import Facts, HasSkipped
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.tables import duration
@@ -52,9 +52,10 @@ def make_all(
         with about(step=step.title, artifact=step.address):
             artifact = store.find(step.name, step.fingerprint)
             if artifact is not None:
-                _check(step, policy, artifact.facts, artifact.url)
+                facts = step.facts_type.read(artifact)
+                _check(step, policy, facts, artifact.url)
                 with about(event="step_reused"):
-                    say(f"{label}: already made ({step.summary(artifact.facts)})")
+                    say(f"{label}: already made ({step.summary(facts)})")
             else:
                 parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
                 callback = callback_of.get((step.name, step.fingerprint))
@@ -82,9 +83,10 @@ def _make(
         folder, lambda: find() is not None, lambda holder: say(f"{label}: waiting for {holder}, which makes it")
     ):
         if artifact := find():
-            _check(step, policy, artifact.facts, artifact.url)
+            facts = step.facts_type.read(artifact)
+            _check(step, policy, facts, artifact.url)
             with about(event="step_reused"):
-                say(f"{label}: made by another job ({step.summary(artifact.facts)})")
+                say(f"{label}: made by another job ({step.summary(facts)})")
             return artifact
         ray_cluster.connect(cluster)
         with about(event="step_started"):
@@ -100,10 +102,9 @@ def _make(
                 "version": step.version,
                 "settings": step.settings,
                 "parents": {
-                    role: {"step": p.manifest["step"], "fingerprint": p.manifest["fingerprint"]}
-                    for role, p in parents.items()
+                    role: {"step": parent.step, "fingerprint": parent.fingerprint} for role, parent in parents.items()
                 },
-                "facts": facts,
+                "facts": facts.to_json(),
                 "seconds": round(seconds, 3),
             },
         )
@@ -112,6 +113,7 @@ def _make(
         return artifact
 
 
-def _check(step: Step, policy: SkipPolicy, facts: Mapping[str, Any], folder: str) -> None:
+def _check(step: Step, policy: SkipPolicy, facts: Facts, folder: str) -> None:
     step.check(facts, folder)
-    policy.check(read_skipped(facts), facts.get("images_in", 0))
+    if isinstance(facts, HasSkipped):
+        policy.check(list(facts.skipped), facts.images_in)

@@ -2,34 +2,34 @@
 
 import datetime
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.core.metrics.calibration import ReliabilityBin
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.loading.source import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
-from dpt_ray.data.shards.skipped import read_skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.balanced_predictions import BalancedLabelsFacts
 from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
-from dpt_ray.pipeline.artifacts.evaluation import described_metrics, read_metrics
+from dpt_ray.pipeline.artifacts.evaluation import ClassMetrics, EvaluationFacts, described_metrics, read_metrics
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, ImagePair, OverlapFacts, tell_exact, tell_near
+from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class, describe_guidance
 from dpt_ray.pipeline.artifacts.run import (
     REPORT_FILE,
     RUN_FILE,
     SAMPLES_FILE,
     SETTINGS_FILE,
-    describe_artifacts,
+    RunDocument,
     is_written,
 )
+from dpt_ray.pipeline.artifacts.step_facts import HasSkipped
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
-from dpt_ray.pipeline.artifacts.trained_network import read_history
+from dpt_ray.pipeline.artifacts.trained_network import ProbeFacts, read_history
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
@@ -60,7 +60,9 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
     """Write the run's folder unless it is there for these very artifacts; return a table for the terminal."""
     folder = stores.join(root, "runs", config.name)
     settings = dump_yaml(config)
-    document = describe_artifacts({id: step.address for id, step in run.by_id().items()}, fingerprint(settings))
+    document = RunDocument(
+        artifacts={id: step.address for id, step in run.by_id().items()}, settings=fingerprint(settings)
+    )
     if not is_written(folder, document):
         from dpt_ray.report.grid import grid_png
         from dpt_ray.report.page import render
@@ -70,8 +72,8 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
         if report.grid is not None:
             stores.write_bytes(stores.join(folder, SAMPLES_FILE), grid_png(report.grid, with_labels=True))
         stores.write_bytes(stores.join(folder, REPORT_FILE), render(report).encode())
-        stores.write_json(stores.join(folder, RUN_FILE), document)
-    metrics = artifacts[run.evaluation].facts
+        stores.write_json(stores.join(folder, RUN_FILE), document.to_json())
+    metrics = EvaluationFacts.read(artifacts[run.evaluation])
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
     rows += [(m.name, f"{m.value:.4g}", "") for m in described_metrics(metrics) if m.id not in HEADLINE]
     return f"\n{text_table(rows)}\n\nreport: {stores.join(folder, REPORT_FILE)}"
@@ -90,8 +92,8 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
             for step in (run.classifier, run.generator, run.retrained)
         ),
         grid=_sample_grid(config, artifacts[run.pseudo_images], artifacts[run.train_data]),
-        reliability=tuple(ReliabilityBin(**entry) for entry in metrics["reliability"]),
-        classes=_audit(config, run, artifacts, metrics["per_class"]),
+        reliability=metrics.reliability,
+        classes=_audit(config, run, artifacts, metrics.per_class),
         overlap=_overlap(config, run, artifacts),
         steps=tuple(_record(step, artifacts[step]) for step in run.steps()),
         left_out=_left_out(run, artifacts),
@@ -100,13 +102,13 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
     )
 
 
-def _headline(metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
-    tests = f"on {metrics['test_images']:,} held-out images"
-    gain = metrics["stage3_accuracy"] - metrics["stage1_accuracy"]
-    pseudo = metrics["pseudo_label_accuracy"]
+def _headline(metrics: EvaluationFacts) -> tuple[Figure, ...]:
+    tests = f"on {metrics.test_images:,} held-out images"
+    gain = metrics.stage3_accuracy - metrics.stage1_accuracy
+    pseudo = metrics.pseudo_label_accuracy
     figures = [
-        Figure("stage 1 accuracy", format_share(metrics["stage1_accuracy"]), tests),
-        Figure("stage 3 accuracy", format_share(metrics["stage3_accuracy"]), tests),
+        Figure("stage 1 accuracy", format_share(metrics.stage1_accuracy), tests),
+        Figure("stage 3 accuracy", format_share(metrics.stage3_accuracy), tests),
         Figure("gain", format_share(gain, signed=True), "stage 3 over stage 1"),
     ]
     if pseudo is not None:
@@ -142,7 +144,7 @@ def _overlap(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -
     if run.overlap is None:
         return None
     artifact = artifacts[run.overlap]
-    facts = OverlapFacts.from_json(artifact.facts)
+    facts = OverlapFacts.read(artifact)
     if not facts.first:
         return None
     test, train = (read_index(artifacts[data].url) for data in (run.test_data, run.train_data))
@@ -171,71 +173,73 @@ def _read_pair(pair: ImagePair, test: DatasetIndex, train: DatasetIndex, form: I
 
 
 def _audit(
-    config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, per_class: Mapping[str, Any]
+    config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, per_class: ClassMetrics
 ) -> tuple[ClassAudit, ...]:
     index = read_index(artifacts[run.train_data].url)
     labelled = np.bincount([i.label for i in read_labelled(artifacts[run.labelled])], minlength=index.num_classes)
-    pseudo_labelled = artifacts[run.pseudo_labels].facts["predicted_per_class"]
+    pseudo_labelled = PredictionsFacts.read(artifacts[run.pseudo_labels]).predicted_per_class
     return tuple(
         ClassAudit(
             name=name,
             images=index.class_counts[label],
             labelled=int(labelled[label]),
             pseudo_labelled=pseudo_labelled[label],
-            precision=per_class["pseudo_label_precision"][label],
-            recall=per_class["pseudo_label_recall"][label],
-            stage1_accuracy=per_class["stage1_accuracy"][label],
-            stage3_accuracy=per_class["stage3_accuracy"][label],
+            precision=per_class.pseudo_label_precision[label],
+            recall=per_class.pseudo_label_recall[label],
+            stage1_accuracy=per_class.stage1_accuracy[label],
+            stage3_accuracy=per_class.stage3_accuracy[label],
         )
         for label, name in enumerate(class_names(config.data, index.num_classes, index.class_names))
     )
 
 
 def _record(step: Step, artifact: Artifact) -> StepRecord:
-    address = step.address
-    return StepRecord(step.title, address, artifact.manifest["seconds"], step.summary(artifact.facts))
+    return StepRecord(step.title, step.address, artifact.seconds, step.summary(step.facts_type.read(artifact)))
 
 
 def _left_out(run: DualPseudoTraining, artifacts: Artifacts) -> tuple[LeftOut, ...]:
     return tuple(
         LeftOut(step.title, entry.where, entry.key or "", entry.reason, entry.images)
         for step in in_order(run.steps())
-        for entry in read_skipped(artifacts[step].facts)
+        if isinstance(facts := step.facts_type.read(artifacts[step]), HasSkipped)
+        for entry in facts.skipped
     )
 
 
 def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> tuple[str, ...]:
-    facts = artifacts[run.pseudo_labels].facts
+    facts = run.pseudo_labels.facts_type.read(artifacts[run.pseudo_labels])
     index = read_index(artifacts[run.train_data].url)
     names = class_names(config.data, index.num_classes, index.class_names)
     notes = []
-    if run.overlap is not None and (
-        duplicates := OverlapFacts.from_json(artifacts[run.overlap].facts).exact.test_images
-    ):
+    if run.overlap is not None and (duplicates := OverlapFacts.read(artifacts[run.overlap]).exact.test_images):
         notes.append(
             f"{duplicates:,} held-out images are training images, pixel for pixel, and data.on_overlap=report lets the "
             "run go on: accuracies on held-out images count them."
         )
-    empty = [name for name, count in zip(names, facts["predicted_per_class"], strict=True) if count == 0]
+    empty = [name for name, count in zip(names, facts.predicted_per_class, strict=True) if count == 0]
     if empty:
         listed = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
-        remedy = "" if "moved" in facts else " pseudo_labels.assignment=balanced gives every class its share."
+        remedy = (
+            ""
+            if isinstance(facts, BalancedLabelsFacts)
+            else " pseudo_labels.assignment=balanced gives every class its share."
+        )
         notes.append(
             f"Stage 1 put no image into {len(empty)} of {len(names)} classes ({listed}): "
             f"the generator learned nothing of them, and their pseudo images show something else.{remedy}"
         )
-    if "moved" in facts:
-        share = format_share(facts["moved"] / max(1, facts["images"]))
+    if isinstance(facts, BalancedLabelsFacts):
+        share = format_share(facts.moved / max(1, facts.images))
         notes.append(f"Balancing gave {share} of the images another class than the most probable one.")
-        if not facts["converged"]:
-            notes.append(f"Balancing ended before its tolerance, at an error of {facts['error']:.1e}.")
-        if facts["largest_miss"] > NOTED_MISS:
-            missed = format_share(facts["largest_miss"])
+        if not facts.converged:
+            notes.append(f"Balancing ended before its tolerance, at an error of {facts.error:.1e}.")
+        if facts.largest_miss > NOTED_MISS:
+            missed = format_share(facts.largest_miss)
             notes.append(f"Balancing missed a class's share by {missed} of it (see docs/guide/classifiers.md).")
     for step in (run.classifier, run.retrained):
-        fit = artifacts[step].facts
-        if fit.get("converged") is False:
+        fit = step.facts_type.read(artifacts[step])
+        if isinstance(fit, ProbeFacts) and not fit.converged:
             notes.append(
-                f"The fit of the {step.title} ended before its tolerance, at a gradient of {fit['gradient']:.1e}."
+                f"The fit of the {step.title} ended before its tolerance, at a gradient of {fit.gradient:.1e}."
             )
     return tuple(notes)

@@ -66,5 +66,5 @@ def test_pseudo_images_of_a_generator_of_latents_are_digits(local_ray, tmp_path)
     found = graph.ArtifactStore(str(tmp_path / "results")).find(run.evaluation.name, run.evaluation.fingerprint)
     metrics = read_metrics(found)
     print(f"autoencoder error {error:.3f}", metrics)
-    assert metrics["pseudo_image_agreement"] > 0.9
-    assert metrics["frechet_distance"] < 5
+    assert metrics.pseudo_image_agreement > 0.9
+    assert metrics.frechet_distance < 5

@@ -60,8 +60,8 @@ def test_the_probe_fits_its_labelled_images_and_evaluation_has_all_figures(probe
     chosen = read_labelled(artifact(root, run.labelled))
     assert np.mean([predicted[image.key] == image.label for image in chosen]) >= 0.9
     metrics = read_metrics(artifact(root, run.evaluation))
-    assert metrics["stage1_accuracy"] > 0.3  # a random encoder still tells digits apart better than chance
-    assert metrics["frechet_distance"] > 0
+    assert metrics.stage1_accuracy > 0.3  # a random encoder still tells digits apart better than chance
+    assert metrics.frechet_distance > 0
 
 
 def test_features_are_made_once_for_both_stages(probed):

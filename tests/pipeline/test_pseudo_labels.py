@@ -30,12 +30,12 @@ def test_top_classes_begin_with_the_label(finished):
     assert (made["top_probabilities"].sum(1) <= 1 + 1e-5).all()
     np.testing.assert_array_equal(made["top_probabilities"][:, 0], made["confidence"])
     metrics = read_metrics(artifact(finished, run.evaluation))
-    assert 0 <= metrics["pseudo_label_calibration_error"] <= 1
+    assert 0 <= metrics.pseudo_label_calibration_error <= 1
     labelled = {image.key for image in read_labelled(artifact(finished, run.labelled))}
     sidecars = read_predictions(artifact(finished, run.pseudo_labels), "confidence")
     unlabelled = [c for s in sidecars for key, c in zip(s["key"], s["confidence"], strict=True) if key not in labelled]
-    assert metrics["pseudo_label_mean_confidence"] == pytest.approx(np.mean(unlabelled), abs=1e-5)
-    assert sum(bin["images"] for bin in metrics["reliability"]) == len(made["label"]) - 40
+    assert metrics.pseudo_label_mean_confidence == pytest.approx(np.mean(unlabelled), abs=1e-5)
+    assert sum(bin.images for bin in metrics.reliability) == len(made["label"]) - 40
 
 
 def test_views_change_confidence_and_no_label(finished):
@@ -108,5 +108,5 @@ def test_a_class_without_any_image_is_a_warning_and_a_working_run(finished, caps
     assert "Confidence of pseudo-labels" in page
     metrics = read_metrics(artifact(finished, run.evaluation))
     empty = counts.index(0)
-    assert metrics["per_class"]["pseudo_label_precision"][empty] is None
-    assert metrics["per_class"]["pseudo_label_recall"][empty] == 0
+    assert metrics.per_class.pseudo_label_precision[empty] is None
+    assert metrics.per_class.pseudo_label_recall[empty] == 0

@@ -46,7 +46,7 @@ def write_run(root: Path, *settings: str) -> tuple[str, RunConfig]:
     index = DatasetIndex((ShardInfo(f"{root}/shards/0.tar", 1, "0", 30),), (10, 10, 10), f"{folder}/labels", CLASSES)
     stores.write_json(f"{folder}/index.json", index.to_json(folder))
     data = commit("dataset", "d", {}, {})
-    labelled = commit("labelled_subset", "l", {"images": 12}, {}, images=data)
+    labelled = commit("labelled_subset", "l", {"images": 12, "of": 30}, {}, images=data)
     form = {"image_size": SIZE, "channels": 1}
     stages = {}
     for name, stage in (("classifier", config.stage1), ("retrained", config.stage3)):
@@ -58,13 +58,13 @@ def write_run(root: Path, *settings: str) -> tuple[str, RunConfig]:
         training = {"training": stage.model_dump(mode="json"), **form}
         parents = {"images": data, "labelled": labelled}
         if stages:
-            pseudo = commit("pseudo_images", "p", {"images": 36}, {})
+            pseudo = commit("pseudo_images", "p", {"images": 36, "classes": 3, "files": []}, {})
             parents["pseudo_images"] = pseudo
-        stages[name] = commit("classifier", address, {"images_seen": 320}, training, **parents)
+        stages[name] = commit("classifier", address, {"images_seen": 320, "loss": 1.0}, training, **parents)
     predicted = commit(
         "predictions",
         "l",
-        {"predicted_per_class": [9, 10, 11]},
+        {"images": 30, "predicted_per_class": [9, 10, 11], "mean_confidence": 0.5, "files": []},
         {},
         classifier=stages["classifier"],
         images=data,
@@ -73,7 +73,9 @@ def write_run(root: Path, *settings: str) -> tuple[str, RunConfig]:
     file = generator_file(config.stage2, {**form, "num_classes": 3}, state)
     stores.write_bytes(f"{store.folder('generator', 'g')}/{NETWORK_FILE}", file)
     trained = {"training": {}, **form, "seed": config.seed}
-    generator = commit("generator", "g", {"images_seen": 640}, trained, images=data, pseudo_labels=predicted)
+    generator = commit(
+        "generator", "g", {"images_seen": 640, "loss": 1.0}, trained, images=data, pseudo_labels=predicted
+    )
     figures = {"stage1_accuracy": 0.5, "pseudo_label_accuracy": 0.625, "stage3_accuracy": 0.75, "frechet_distance": 1.5}
     evaluation = commit("evaluation", "e", {**figures, "pseudo_image_agreement": 0.4, "test_images": 9}, {})
     named = {"generator": generator, "evaluation": evaluation, **stages}

@@ -20,6 +20,7 @@ from dpt_ray.data.loading.source import ImageSource, new_arrays, read_rows
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.distributed import ray_training
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.execution import train_network
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
@@ -115,7 +116,7 @@ class Reads:
 
         return read
 
-    def of_make(self, step: Step, context: StepContext) -> tuple[dict[str, Any], set[str]]:
+    def of_make(self, step: Step, context: StepContext) -> tuple[Facts, set[str]]:
         """Make a step; return its facts and what it read."""
         self.names, self.in_make = set(), True
         facts = step.make(context)
@@ -138,7 +139,7 @@ def make_recorded(root: str, sections: Sections, describe: Describe) -> dict[str
             folder = store.folder(step.name, step.fingerprint)
             context = StepContext(folder, parents, ClusterConfig(), step.title, TOLERATE_NOTHING)
             facts, found[step.fingerprint] = reads.of_make(step, context)
-            manifest = {"facts": facts, "settings": step.settings, "seconds": 0.0}
+            manifest = {"facts": facts.to_json(), "settings": step.settings, "seconds": 0.0}
             made[step.fingerprint] = store.commit(step.name, step.fingerprint, manifest)
     return {id: found[step.fingerprint] for id, step in steps.items()}
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,15 +21,24 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.artifacts import claims
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
+from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import ArtifactStore, fingerprint
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.graph import in_order, make_all
 
 
-class Toy(Step):
+@dataclass(frozen=True, kw_only=True)
+class ToyFacts(Facts):
+    """The value of a toy."""
+
+    value: int
+
+
+class Toy(Step[ToyFacts]):
     """A step that adds its setting to what its parents hold, and notes that it was made."""
 
     name = "toy"
+    facts_type = ToyFacts
     made: list[str]
 
     def __init__(self, title: str, settings: dict[str, Any], **parents: Step):
@@ -39,15 +49,15 @@ class Toy(Step):
     def settings(self) -> dict[str, Any]:
         return self._settings
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ToyFacts:
         self.made.append(self.title)
         parts = [json.loads(stores.read_bytes(parent.file("value"))) for parent in context.parents.values()]
         value = self.settings["add"] + sum(parts)
         stores.write_json(context.file("value"), value)
-        return {"value": value}
+        return ToyFacts(value=value)
 
     def summary(self, facts) -> str:
-        return f"value {facts['value']}"
+        return f"value {facts.value}"
 
     def plan(self) -> str:
         return "adding"
@@ -58,7 +68,7 @@ class Failing(Toy):
 
     failures = 1
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ToyFacts:
         stores.write_json(context.file("partial"), 1)
         if self.failures:
             self.failures -= 1
@@ -476,18 +486,26 @@ with Claim(folder, lambda: False, print):
 
 MAKER = """
 import sys
+from dataclasses import dataclass
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.pipeline import graph
+from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value(Facts):
+    value: int
 
 
 class Noted(graph.Step):
     name, settings = "noted", {}
+    facts_type = Value
 
     def make(self, context):
         with open(sys.argv[2], "a") as log:
             log.write("made\\n")
-        return {"value": 7}
+        return Value(value=7)
 
 
 graph.ray_cluster.connect = lambda config: None

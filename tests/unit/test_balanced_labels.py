@@ -23,9 +23,10 @@ def in_class_order(tmp_path) -> Artifact:
         keys = [f"{number}-{row}" for row in range(SHARD)]
         content = encode_sidecar(keys, {"probabilities": probabilities})
         stores.write_bytes(f"{tmp_path}/{SIDECARS}/{sidecar_name(number)}", content)
-        files.append({"sha256": ""})
-    files[1] = {}
-    return Artifact(str(tmp_path), {"facts": {"files": files}})
+        files.append({"sha256": "", "images": SHARD})
+    files[1] = {"images": 0}
+    facts = {"images": SHARD * (SHARDS - 1), "predicted_per_class": [], "mean_confidence": 1.0, "files": files}
+    return Artifact(str(tmp_path), {"facts": facts})
 
 
 def sample(predictions: Artifact) -> np.ndarray:

@@ -20,6 +20,16 @@ NO_OVERLAP = {
     "first": [],
 }
 
+WRITTEN = {
+    "images": 0,
+    "files": [],
+    "bytes": 0,
+    "class_names": None,
+    "images_per_class": [],
+    "levels": None,
+    "skipped": [],
+}
+
 
 def summary(
     tmp_path, train_classes: list[int], test_classes: list[int], *settings: str, skipped=(), facts=None, overlap=None
@@ -45,7 +55,7 @@ def summary(
         lost = list(skipped) if step is run.train_data else []
         artifacts[step] = Artifact("root/dataset/1", {"facts": {**found, **skip_facts(sum(counts) + len(lost), lost)}})
         if step.imported is not None:
-            artifacts[step.imported] = Artifact("root/shards/1", {"facts": {"skipped": [], **facts}})
+            artifacts[step.imported] = Artifact("root/shards/1", {"facts": {**WRITTEN, **facts}})
             beside = tuple(Ignored(*entry) for entry in facts["ignored"]["first"])
             step.images = replace(step.images, ignored=beside)
     artifacts[run.overlap] = Artifact("root/overlap/1", {"facts": {**NO_OVERLAP, **(overlap or {})}})

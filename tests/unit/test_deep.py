@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dpt_ray.data.images.decoding import ImageForm, decode_image, decode_images
-from dpt_ray.data.images.white_level import Levels, level_facts, say_levels, white_level
+from dpt_ray.data.images.white_level import Levels, WhiteLevel, level_facts, say_levels, white_level
 from dpt_ray.data.importing.import_plan import RawImage
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.errors import UserError
@@ -184,11 +184,11 @@ def test_a_set_is_told_with_its_level():
     assert level_facts([(0, 0), (0, 0)], None) is None
     assert say_levels(None) == ""
     facts = level_facts([(2, 4000), (1, 3000)], None)
-    assert facts == {"images": 3, "largest": 4000, "white": 4095}
+    assert facts == WhiteLevel(images=3, largest=4000, white=4095)
     assert (
         say_levels(facts) == "3 images of 16 bits, of which 12 are used: values go up to 4,000, and 4,095 becomes 255"
     )
-    assert level_facts([(2, 1000)], 4095)["white"] == 4095  # the training data's
+    assert level_facts([(2, 1000)], 4095).white == 4095  # the training data's
 
 
 def test_prepared_images_are_8_bits_by_the_level_and_copied_ones_are_not_counted():

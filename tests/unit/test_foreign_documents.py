@@ -20,13 +20,13 @@ from dpt_ray.errors import UserError
 from dpt_ray.export.folder import FORMAT, FORMAT_VERSION, read_export
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
 from dpt_ray.pipeline.artifacts.evaluation import read_metrics
+from dpt_ray.pipeline.artifacts.held_out import read_choice
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.run import RUN_FILE
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.artifacts.trained_network import read_history
 from dpt_ray.pipeline.export_run import find_origin
 from dpt_ray.pipeline.steps.index_dataset import _IndexWorker
-from dpt_ray.pipeline.steps.validation import read_choice
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -52,7 +52,7 @@ READERS = {
     "labelled.json": lambda folder: read_labelled(Artifact(str(folder), {})),
     "history.json": lambda folder: read_history(Artifact(str(folder), {}))[-1]["images"] + 0,
     "rows.json": lambda folder: read_choice(str(folder / "rows.json")),
-    "metrics.json": lambda folder: read_metrics(Artifact(str(folder), {})).items(),
+    "metrics.json": lambda folder: read_metrics(Artifact(str(folder), {})),
     RUN_FILE: lambda folder: find_origin(str(folder), "stage 1 classifier", "classifier"),
 }
 

@@ -17,7 +17,7 @@ from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.dataset import image_form
-from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE
+from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, OverlapFacts
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.execution.step import Step, StepContext
@@ -79,7 +79,8 @@ def compared(tmp_path, train, test, on_overlap="fail"):
         "test_data": indexed(tmp_path / "given" / "2", test),
     }
     facts = step.make(StepContext(folder, parents, ClusterConfig(), "overlap", TOLERATE_NOTHING))
-    return step, facts, folder
+    assert OverlapFacts.from_json(facts.to_json()) == facts
+    return step, facts.to_json(), folder
 
 
 def named(prefix: str, encoded: list[bytes]) -> dict[str, bytes]:
@@ -95,8 +96,11 @@ def test_splits_without_a_common_image_pass(tmp_path):
     nothing = {"test_images": 0, "train_images": 0, "pairs": 0}
     assert (facts["exact"], facts["near"]) == (nothing, nothing)
     assert (facts["train_images"], facts["test_images"], facts["listed"]) == (40, 12, 0)
-    step.check(facts, folder)
-    assert step.summary(facts) == "no test image has the pixels of a training image; none looks like one"
+    step.check(OverlapFacts.from_json(facts), folder)
+    assert (
+        step.summary(OverlapFacts.from_json(facts))
+        == "no test image has the pixels of a training image; none looks like one"
+    )
     assert rows_of(folder) == []
 
 
@@ -105,7 +109,7 @@ def test_test_images_that_are_training_images_are_refused_in_a_line_that_names_t
     step, facts, folder = compared(tmp_path, named("train", TRAIN), copied)
     assert facts["exact"] == {"test_images": 4, "train_images": 3, "pairs": 4}
     with pytest.raises(UserError) as caught:
-        step.check(facts, folder)
+        step.check(OverlapFacts.from_json(facts), folder)
     told = str(caught.value)
     assert told.startswith("data.test: 4 of 16 test images have the very pixels of a training image")
     assert "(test image 'copy-a' is training image 'train-3', test image 'copy-b' is training image 'train-20';" in told
@@ -119,7 +123,7 @@ def test_test_images_that_are_training_images_are_refused_in_a_line_that_names_t
         ("equal", "again-c", "train-21"),
     ]
     tolerant = Overlap(DATA.model_copy(update={"on_overlap": "report"}), Given(), Given())
-    tolerant.check(facts, folder)
+    tolerant.check(OverlapFacts.from_json(facts), folder)
     assert tolerant.fingerprint == step.fingerprint
 
 
@@ -129,7 +133,7 @@ def test_the_same_pixels_in_another_file_format_are_the_same_image(tmp_path):
     step, facts, folder = compared(tmp_path, named("train", [jpeg, *TRAIN[:3]]), named("test", [as_png, *TEST[:3]]))
     assert facts["exact"] == {"test_images": 1, "train_images": 1, "pairs": 1}
     with pytest.raises(UserError, match="1 of 4 test images has the very pixels"):
-        step.check(facts, folder)
+        step.check(OverlapFacts.from_json(facts), folder)
 
 
 def test_near_duplicates_are_counted_and_listed_and_refuse_nothing(tmp_path):
@@ -138,8 +142,8 @@ def test_near_duplicates_are_counted_and_listed_and_refuse_nothing(tmp_path):
     step, facts, folder = compared(tmp_path, named("train", TRAIN), test)
     assert facts["exact"]["pairs"] == 0
     assert facts["near"] == {"test_images": 2, "train_images": 2, "pairs": 2}
-    step.check(facts, folder)
-    assert step.summary(facts).endswith("2 look like one (2 pairs)")
+    step.check(OverlapFacts.from_json(facts), folder)
+    assert step.summary(OverlapFacts.from_json(facts)).endswith("2 look like one (2 pairs)")
     listed = rows_of(folder)
     assert {(row["test_image"], row["train_image"]) for row in listed} == {
         ("'=again-0", "train-0"),
@@ -158,7 +162,7 @@ def test_plain_images_are_compared_by_their_pixels_alone(tmp_path):
     step, facts, _ = compared(tmp_path, named("train", shades[:2]), named("test", shades[2:] + TEST[:1]))
     assert facts["without_perceptual_hash"] == {"train": 2, "test": 2}
     assert facts["near"]["pairs"] == facts["exact"]["pairs"] == 0
-    assert step.summary(facts).endswith("none looks like one; 2 are too plain to compare")
+    assert step.summary(OverlapFacts.from_json(facts)).endswith("none looks like one; 2 are too plain to compare")
     _, facts, _ = compared(tmp_path, named("train", shades[:3]), named("test", shades[2:]))
     assert facts["exact"] == {"test_images": 2, "train_images": 1, "pairs": 2}
 

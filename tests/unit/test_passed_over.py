@@ -17,7 +17,8 @@ from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.shards.skipped import read_skipped
 from dpt_ray.data.shards.tar_headers import plain_members
-from dpt_ray.pipeline.steps.index_dataset import Dataset, _add_passed_over, _IndexWorker, say_passed_over
+from dpt_ray.pipeline.artifacts.dataset import DatasetFacts, IndexedShard, say_passed_over
+from dpt_ray.pipeline.steps.index_dataset import Dataset, _add_passed_over, _IndexWorker
 
 FORM = ImageForm(8, 3)
 PNG = encode(noise())
@@ -83,14 +84,16 @@ def test_litter_is_passed_over_and_told_and_all_images_are_read(name, form, tmp_
     assert {member.removeprefix("./") for member, _ in members} == kept | {member.removeprefix("./") for member in told}
     (tmp_path / "0.tar").write_bytes(data)
     worker = _IndexWorker([url], str(tmp_path), FORM)
-    facts = worker.facts(0, worker.make(0))
-    assert (facts["samples"], facts["class_counts"], read_skipped(facts)) == (6, {"0": 3, "1": 3}, [])
+    facts = IndexedShard.from_json(worker.facts(0, worker.make(0)))
+    assert (facts.samples, facts.class_counts, facts.skipped) == (6, {0: 3, 1: 3}, ())
     passed_over = _add_passed_over([facts, facts])
-    assert passed_over["members"] == 2 * len(told)
-    line = say_passed_over({"passed_over": passed_over})
+    assert passed_over.members == 2 * len(told)
+    line = say_passed_over(passed_over)
     assert line.startswith(f"{2 * len(told)} members of shards passed over, first {told[0]} (")
     dataset = SimpleNamespace(_beside=())
-    summary = {"images": 6, "images_per_class": [3, 3], "shards": 1, "passed_over": passed_over}
+    summary = DatasetFacts(
+        images=6, shards=1, bytes=len(data), images_per_class=(3, 3), class_names=None, passed_over=passed_over
+    )
     assert line in Dataset.summary(dataset, summary)
     info = ShardInfo(url, len(data), sha256(data), 6)
     assert find_layout(data, info) is not None

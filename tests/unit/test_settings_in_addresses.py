@@ -17,6 +17,7 @@ from dpt_ray.config.schema import DataConfig, RunConfig
 from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.data.importing.found_data import FoundData
 from dpt_ray.pipeline import steps
+from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.inputs import Inputs
@@ -218,10 +219,18 @@ def test_every_exception_is_needed(cases):
     assert set(NOT_READ) - own == set()
 
 
-class Planted(Step):
+@dataclass(frozen=True, kw_only=True)
+class SettingsRead(Facts):
+    """Settings by name, with their values."""
+
+    values: dict[str, Any]
+
+
+class Planted(Step[SettingsRead]):
     """A step whose address holds some settings of the data, and which reads some."""
 
     name = "planted"
+    facts_type = SettingsRead
 
     def __init__(self, data: DataConfig, held: tuple[str, ...], read: tuple[str, ...]):
         self._data, self._held, self._read = data, held, read
@@ -231,8 +240,8 @@ class Planted(Step):
     def settings(self) -> dict[str, Any]:
         return {name: getattr(self._data, name) for name in self._held}
 
-    def make(self, context: StepContext) -> dict[str, Any]:
-        return {name: getattr(self._data, name) for name in self._read}
+    def make(self, context: StepContext) -> SettingsRead:
+        return SettingsRead(values={name: getattr(self._data, name) for name in self._read})
 
 
 @pytest.mark.parametrize(
@@ -256,8 +265,8 @@ def test_a_step_that_reads_or_holds_a_setting_too_many_is_found(tmp_path, held, 
 
 def test_a_step_that_reads_the_settings_of_its_address_is_found(tmp_path):
     class Mixed(Planted):
-        def make(self, context: StepContext) -> dict[str, Any]:
-            return dict(self.settings)
+        def make(self, context: StepContext) -> SettingsRead:
+            return SettingsRead(values=self.settings)
 
     with pytest.raises(AssertionError, match="not its sections"):
         make_recorded(str(tmp_path), {"": load_config(None, TINY)}, lambda s: {"mixed": Mixed(s[""].data, (), ())})

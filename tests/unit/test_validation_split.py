@@ -15,7 +15,7 @@ from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, side
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, read_labelled
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.graph import in_order
@@ -60,7 +60,7 @@ class Given(Step):
             number += count
         index = DatasetIndex(tuple(shards), tuple(counts.tolist()), context.file("labels"))
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
-        return {"images": index.num_images}
+        return ChoiceFacts(images=index.num_images, of=index.num_images)
 
 
 def make(root, *targets: Step):
@@ -70,7 +70,7 @@ def make(root, *targets: Step):
         parents = {role: made[parent.fingerprint] for role, parent in step.parents.items()}
         folder = store.folder(step.name, step.fingerprint)
         facts = step.make(StepContext(folder, parents, ClusterConfig(), step.title, TOLERATE_NOTHING))
-        manifest = {"facts": facts, "settings": step.settings, "seconds": 0.0}
+        manifest = {"facts": facts.to_json(), "settings": step.settings, "seconds": 0.0}
         made[step.fingerprint] = store.commit(step.name, step.fingerprint, manifest)
     return [made[step.fingerprint] for step in targets]
 

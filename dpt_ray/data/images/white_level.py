@@ -52,8 +52,23 @@ def white_level(largest: int) -> int:
     return (1 << max(8, largest.bit_length())) - 1
 
 
-def level_facts(found: Iterable[tuple[int, int]], training_white: int | None) -> dict[str, int] | None:
-    """Return what an artifact's facts keep of the images of more than 8 bits in a data set; None if it has none.
+@dataclass(frozen=True)
+class WhiteLevel:
+    """What an artifact's facts keep of the images of more than 8 bits in a data set.
+
+    Attributes:
+        images: their number.
+        largest: the largest value in them.
+        white: the value that becomes 255.
+    """
+
+    images: int
+    largest: int
+    white: int
+
+
+def level_facts(found: Iterable[tuple[int, int]], training_white: int | None) -> WhiteLevel | None:
+    """Return the white level of a data set; None if it has no image of more than 8 bits.
 
     Args:
         found: images and largest value of each part of the set, as `Levels` counts them.
@@ -64,21 +79,17 @@ def level_facts(found: Iterable[tuple[int, int]], training_white: int | None) ->
         levels.add(images, largest)
     if not levels.images:
         return None
-    return {
-        "images": levels.images,
-        "largest": levels.largest,
-        "white": white_level(levels.largest) if training_white is None else training_white,
-    }
+    white = white_level(levels.largest) if training_white is None else training_white
+    return WhiteLevel(levels.images, levels.largest, white)
 
 
-def say_levels(facts: dict[str, Any] | None) -> str:
+def say_levels(levels: WhiteLevel | None) -> str:
     """Say in a few words what is done with the images of more than 8 bits; nothing if there are none."""
-    if not facts:
+    if levels is None:
         return ""
-    white = facts["white"]
     return (
-        f"{facts['images']:,} images of 16 bits, of which {white.bit_length()} are used: "
-        f"values go up to {facts['largest']:,}, and {white:,} becomes 255"
+        f"{levels.images:,} images of 16 bits, of which {levels.white.bit_length()} are used: "
+        f"values go up to {levels.largest:,}, and {levels.white:,} becomes 255"
     )
 
 

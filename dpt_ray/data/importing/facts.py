@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.shards.skipped import Skipped
@@ -22,8 +22,17 @@ def left_out_table(skipped: Sequence[Skipped], ignored: Sequence[Ignored]) -> by
     return text.getvalue().encode()
 
 
-def size_facts(sizes: Counter[tuple[int, int]]) -> dict[str, Any] | None:
-    """Return (width, height) of the smallest, median and largest image by number of pixels; None without images.
+@dataclass(frozen=True)
+class ImageSizes:
+    """Width and height of the smallest, the median and the largest image by number of pixels."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+
+
+def image_sizes(sizes: Counter[tuple[int, int]]) -> ImageSizes | None:
+    """Return the smallest, median and largest size by number of pixels; None without images.
 
     Args:
         sizes: number of images of each (width, height), in pixels.
@@ -38,4 +47,4 @@ def size_facts(sizes: Counter[tuple[int, int]]) -> dict[str, Any] | None:
         if passed >= middle:
             median = size
             break
-    return {"smallest": list(ordered[0]), "median": list(median), "largest": list(ordered[-1])}
+    return ImageSizes(ordered[0], median, ordered[-1])

@@ -88,7 +88,7 @@ def costs_of(trials: Sequence[tuple[Trial, Record]], store: ArtifactStore) -> Co
             address = (step.name, step.fingerprint)
             if address not in seconds:
                 artifact = store.find(*address)
-                seconds[address] = artifact.manifest["seconds"] if artifact else 0.0
+                seconds[address] = artifact.seconds if artifact else 0.0
             uses[step.title].append(address)
     sharing = [
         Sharing(

@@ -10,6 +10,7 @@ from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.experiments.study.algorithm_comparison import seeded
 from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy, classifier_reliability
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts
 from dpt_ray.pipeline.classifier_steps import predict
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
@@ -62,7 +63,7 @@ def _measure(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str
         name: {
             "accuracy": classifier_accuracy(train, made[step], labelled),
             "calibration_error": expected_calibration_error(classifier_reliability(train, made[step], labelled)),
-            "mean_confidence": made[step].facts["mean_confidence"],
+            "mean_confidence": PredictionsFacts.read(made[step]).mean_confidence,
         }
         for name, step in steps.items()
     }

@@ -1,11 +1,43 @@
 """Labels that a generator learns from, in place of the bare pseudo-labels."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.models.confidence_embedding import CERTAIN
+from dpt_ray.data.storage.json_records import optional
+from dpt_ray.pipeline.artifacts.step_facts import Facts, ShardFile
 
 LABELLED = "labelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionedShard(ShardFile):
+    """The labels of one shard; see `ConditioningLabelsFacts`. Counts are None for a shard that could not be read."""
+
+    known: int | None = optional()
+    corrected: int | None = optional()
+    dropped: int | None = optional()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditioningLabelsFacts(Facts):
+    """The facts of `ConditioningLabels`.
+
+    Attributes:
+        images: images with a pseudo-label.
+        known: images whose true label is used.
+        corrected: those of them whose pseudo-label is another one.
+        dropped: images whose label is left out for its low confidence.
+        files: the sidecars, in the order of the shards.
+    """
+
+    images: int
+    known: int
+    corrected: int
+    dropped: int
+    files: tuple[ConditionedShard, ...]
 
 
 def conditioned(

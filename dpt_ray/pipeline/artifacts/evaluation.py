@@ -1,7 +1,7 @@
 """Metrics of a finished run, and the accuracy of a classifier from its predictions."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from dpt_ray.core.metrics.classification import accuracy
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
-from dpt_ray.data.shards.skipped import count_images, read_skipped
 from dpt_ray.data.storage.documents import read_document
+from dpt_ray.data.storage.json_records import optional
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.predictions import read_predictions
+from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts, read_predictions
+from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
 from dpt_ray.report.content import Metric
 
@@ -23,14 +24,58 @@ _UNREAD = -2
 """In place of a predicted label."""
 
 
-def read_metrics(artifact: Artifact) -> dict[str, Any]:
-    """Return all figures, `per_class` (None where a class has no image) and `reliability` of pseudo-labels.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFacts(Facts):
+    """The metrics of a run; `described_metrics` gives their meaning. Accuracies lie in [0, 1]; None is not known.
+
+    Attributes:
+        test_images: held-out images with a true label.
+        duplicate_test_images: None where held-out images are a part of the training images; the next one as well.
+        frechet_distance: None where `evaluation.frechet` is off.
+    """
+
+    stage1_accuracy: float
+    pseudo_label_accuracy: float | None = None
+    pseudo_label_mean_confidence: float | None = None
+    pseudo_label_calibration_error: float | None = None
+    stage3_accuracy: float
+    pseudo_image_agreement: float
+    test_images: int
+    duplicate_test_images: int | None = optional()
+    near_duplicate_test_images: int | None = optional()
+    frechet_distance: float | None = optional()
+
+
+Shares = tuple[float | None, ...]
+"""A share for each class; None where a class has no image to have a share of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassMetrics:
+    """Precision and recall of pseudo-labels on unlabelled images, accuracies on held-out images, of each class."""
+
+    pseudo_label_precision: Shares
+    pseudo_label_recall: Shares
+    stage1_accuracy: Shares
+    stage3_accuracy: Shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationMetrics(EvaluationFacts):
+    """The content of `METRICS_FILE`: the facts, the metrics of each class and the reliability of pseudo-labels."""
+
+    per_class: ClassMetrics
+    reliability: tuple[ReliabilityBin, ...]
+
+
+def read_metrics(artifact: Artifact) -> EvaluationMetrics:
+    """Return the metrics of an evaluation.
 
     Raises:
         UserError: they are absent, or not in the form that this package writes.
     """
     place = artifact.file(METRICS_FILE)
-    metrics: dict[str, Any] = read_document(place, dict[str, Any], "the figures of an evaluation", REMOVE)
+    metrics: EvaluationMetrics = read_document(place, EvaluationMetrics, "the figures of an evaluation", REMOVE)
     return metrics
 
 
@@ -68,9 +113,10 @@ def read_true_labels(index: DatasetIndex) -> tuple[list[list[str]], torch.Tensor
 def read_predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> torch.Tensor:
     """Return predicted labels, of these very images where they are given; `_UNREAD` where a shard could not be read."""
     labels = []
-    for number, sidecar in enumerate(read_predictions(artifact, LABEL)):
+    files = PredictionsFacts.read(artifact).files
+    for number, (file, sidecar) in enumerate(zip(files, read_predictions(artifact, LABEL), strict=True)):
         if sidecar is None:
-            labels.append(np.full(count_images(read_skipped(artifact.facts["files"][number])), _UNREAD))
+            labels.append(np.full(file.num_skipped, _UNREAD))
         elif keys is not None and sidecar[KEY] != keys[number]:
             raise UserError("does not list the images that it is compared with", where=artifact.url, fix="remove it")
         else:
@@ -81,9 +127,10 @@ def read_predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> t
 def read_confidence(artifact: Artifact) -> torch.Tensor:
     """Return the confidence of predicted labels; nan where a shard could not be read."""
     values = []
-    for number, sidecar in enumerate(read_predictions(artifact, CONFIDENCE)):
+    files = PredictionsFacts.read(artifact).files
+    for file, sidecar in zip(files, read_predictions(artifact, CONFIDENCE), strict=True):
         if sidecar is None:
-            values.append(np.full(count_images(read_skipped(artifact.facts["files"][number])), np.nan, np.float32))
+            values.append(np.full(file.num_skipped, np.nan, np.float32))
         else:
             values.append(sidecar[CONFIDENCE])
     return torch.from_numpy(np.concatenate(values))
@@ -101,7 +148,7 @@ def known_pairs(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[torch.
     return labels[known], predictions[known]
 
 
-def described_metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
+def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
     """Return the figures of an evaluation that are known, each with its meaning."""
     known = [
         ("stage1_accuracy", "stage 1 accuracy", "Share of held-out images that the stage-1 classifier gets right."),
@@ -123,5 +170,7 @@ def described_metrics(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
          "Not comparable with distances in other features."),
     ]  # fmt: skip
     return tuple(
-        Metric(id, name, metrics[id], "", meaning) for id, name, meaning in known if metrics.get(id) is not None
+        Metric(id, name, value, "", meaning)
+        for id, name, meaning in known
+        if (value := getattr(metrics, id)) is not None
     )

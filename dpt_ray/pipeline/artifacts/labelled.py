@@ -1,6 +1,7 @@
 """The list of labelled images."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import LABEL, ImageSource, SourceShard
@@ -9,9 +10,18 @@ from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
+from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
 
 _FILE = "labelled.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceFacts(Facts):
+    """The facts of a choice of images: how many were chosen, and out of how many."""
+
+    images: int
+    of: int
 
 
 def all_images(index: DatasetIndex) -> Iterator[LabelledImage]:

@@ -1,8 +1,8 @@
 """Test images that are training images, or look like one."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from dpt_ray.pipeline.artifacts.step_facts import Facts
 
 PAIRS_FILE = "pairs.csv"
 """All pairs, those of equal pixels first, then the most similar ones."""
@@ -44,8 +44,8 @@ class ImagePair:
     test: PairedImage
 
 
-@dataclass(frozen=True)
-class OverlapFacts:
+@dataclass(frozen=True, kw_only=True)
+class OverlapFacts(Facts):
     """The facts of a finished `Overlap`.
 
     Attributes:
@@ -64,21 +64,7 @@ class OverlapFacts:
     near: PairCounts
     without_perceptual_hash: dict[str, int]
     listed: int
-    first: list[ImagePair]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return them as the manifest holds them."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> "OverlapFacts":
-        """Return the facts that a manifest holds."""
-        first = [
-            ImagePair(pair["bits"], PairedImage(**pair["train"]), PairedImage(**pair["test"]))
-            for pair in facts["first"]
-        ]
-        counts = {kind: PairCounts(**facts[kind]) for kind in ("exact", "near")}
-        return cls(**{**facts, **counts, "first": first})
+    first: tuple[ImagePair, ...]
 
 
 def tell_exact(facts: OverlapFacts) -> str:

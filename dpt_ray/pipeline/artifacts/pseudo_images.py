@@ -1,15 +1,37 @@
 """Pseudo images: which class each was sampled for."""
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from dpt_ray.config.schema import SamplingConfig
 from dpt_ray.data.shards.index import DatasetIndex
+from dpt_ray.data.storage.json_records import Record
+from dpt_ray.pipeline.artifacts.step_facts import Facts
 
 SHARDS = "shards"
 
 Number = TypeVar("Number", int, np.ndarray)
+
+
+@dataclass(frozen=True)
+class SampledShard(Record):
+    """A shard of pseudo images: its URL, its size, its checksum in hexadecimal digits and its number of images."""
+
+    url: str
+    bytes: int
+    sha256: str
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoImagesFacts(Facts):
+    """The facts of `PseudoImages`: the images of all classes, the number of classes, and the shards."""
+
+    images: int
+    classes: int
+    files: tuple[SampledShard, ...]
 
 
 def describe_guidance(config: SamplingConfig) -> str:

@@ -1,9 +1,9 @@
 """The folder of a finished run, `<root>/runs/<name>`: which artifacts it is made of, its settings and its report."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.errors import UserError, expecting
 
 RUN_FILE, REPORT_FILE, SETTINGS_FILE, SAMPLES_FILE = "run.json", "report.html", "config.yaml", "samples.png"
@@ -24,20 +24,25 @@ _IDS_OF_FORMAT_1 = {
 """Format 1 names artifacts by the titles that steps had then, format 2 by the fields of `DualPseudoTraining`."""
 
 
-def describe_artifacts(addresses: Mapping[str, str], settings: str) -> dict[str, Any]:
-    """Return the content of `run.json`.
+@dataclass(frozen=True, kw_only=True)
+class RunDocument(Record):
+    """The content of `run.json`.
 
-    Args:
-        addresses: for each step's id the address of its artifact, `<step>/<fingerprint>`.
+    Attributes:
+        format: version of this form.
+        artifacts: for each step's id the address of its artifact, `<step>/<fingerprint>`.
         settings: hash of the run's settings.
     """
-    return {"format": FORMAT, "artifacts": dict(addresses), "settings": settings}
+
+    format: int = FORMAT
+    artifacts: dict[str, str]
+    settings: str
 
 
-def is_written(folder: str, document: Mapping[str, Any]) -> bool:
+def is_written(folder: str, document: RunDocument) -> bool:
     """Return whether the folder holds a finished run of exactly these artifacts and settings."""
     place = stores.join(folder, RUN_FILE)
-    return stores.exists(place) and stores.read_json(place) == document
+    return stores.exists(place) and stores.read_json(place) == document.to_json()
 
 
 def read_addresses(folder: str) -> dict[str, str]:

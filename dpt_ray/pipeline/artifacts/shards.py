@@ -1,10 +1,15 @@
 """Shards that were written from images, and what was left out."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
+from dpt_ray.data.images.white_level import WhiteLevel
+from dpt_ray.data.importing.facts import ImageSizes
 from dpt_ray.data.importing.import_plan import Ignored, missed_first
+from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.step_facts import Facts, ShardFile
 from dpt_ray.pipeline.artifacts.store import Artifact
 
 NAMED_IN_FACTS = 10
@@ -17,12 +22,89 @@ LEFT_OUT_FILE = "left_out.csv"
 """Everything that was refused or ignored, a row each."""
 
 
-def ignored_facts(ignored: Sequence[Ignored]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class WrittenShard(Record):
+    """A shard: its file's name, size and checksum in hexadecimal digits, and its number of images."""
+
+    name: str
+    bytes: int
+    sha256: str
+    images: int
+
+
+@dataclass(frozen=True)
+class IgnoredFiles:
+    """Files beside the images that belong to none.
+
+    Attributes:
+        files: their number.
+        first: name and reason of the first of them.
+    """
+
+    files: int
+    first: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardsFacts(Facts):
+    """The facts of `ImportedShards`.
+
+    Attributes:
+        images: images in the shards.
+        unlabelled: images without a label.
+        files: the shards.
+        bytes: size of all shards.
+        class_names: names of the classes; None if the data does not name them.
+        images_per_class: images of each class.
+        sizes: width and height of some images; None without images.
+        notes: what people should know about how the images were read, a sentence each.
+        ignored: files beside the images; None in artifacts of older versions.
+        levels: the white level; None if no image has more than 8 bits.
+        images_in: images that were found.
+        skipped: those that cannot be used.
+    """
+
+    images: int
+    unlabelled: int = 0
+    files: tuple[WrittenShard, ...]
+    bytes: int
+    class_names: tuple[str, ...] | None
+    images_per_class: tuple[int, ...]
+    sizes: ImageSizes | None = None
+    notes: tuple[str, ...] = ()
+    ignored: IgnoredFiles | None = None
+    levels: WhiteLevel | None
+    images_in: int = 0
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord(ShardFile):
+    """What a worker reports of one shard; the worker also keeps it as a file, without `url`, `bytes` and `sha256`.
+
+    Attributes:
+        shard: the shard; None if no image can be used.
+        classes: class id -> images of it.
+        refused_classes: class ids of images that cannot be used.
+        sizes: width, height, and images of that size.
+        deep: number of images of more than 8 bits, and the largest value in them.
+        white: the white level that the shard was written with.
+        unread: images that could not be fetched, which another attempt may be able to fetch.
+    """
+
+    shard: WrittenShard | None = None
+    classes: dict[int, int] = field(default_factory=dict)
+    refused_classes: tuple[int, ...] = ()
+    sizes: tuple[tuple[int, int, int], ...] = ()
+    deep: tuple[int, int] = (0, 0)
+    white: int | None = None
+    unread: int = 0
+
+
+def ignored_files(ignored: Sequence[Ignored]) -> IgnoredFiles:
     """Return what an artifact's facts keep of files that are no part of it."""
-    return {
-        "files": len(ignored),
-        "first": [[entry.name, entry.reason] for entry in missed_first(ignored)[:NAMED_IN_FACTS]],
-    }
+    first = missed_first(ignored)[:NAMED_IN_FACTS]
+    return IgnoredFiles(len(ignored), tuple((entry.name, entry.reason) for entry in first))
 
 
 def say_ignored(ignored: Sequence[Ignored]) -> str:
@@ -34,9 +116,9 @@ def say_ignored(ignored: Sequence[Ignored]) -> str:
     return f"; ignored: {first}{more}"
 
 
-def written_shards(artifact: Artifact) -> list[dict[str, Any]]:
-    """Return the shards of a finished `ImportedShards` in their order, with their URLs."""
-    return [{**shard, "url": artifact.file(SHARDS, shard["name"])} for shard in artifact.facts["files"]]
+def shard_urls(artifact: Artifact) -> list[str]:
+    """Return the URLs of the shards of a finished `ImportedShards` in their order."""
+    return [artifact.file(SHARDS, shard.name) for shard in ShardsFacts.read(artifact).files]
 
 
 def lost_classes(labels: Sequence[int], names: Sequence[str] | None, where: str) -> UserError:

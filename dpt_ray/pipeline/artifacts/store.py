@@ -7,6 +7,7 @@ a killed step leaves behind is never taken for finished.
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -38,8 +39,45 @@ class Artifact:
     manifest: dict[str, Any]
 
     @property
+    def step(self) -> str:
+        """The kind of artifact."""
+        return str(self.manifest["step"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Its address among those of its kind."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def address(self) -> str:
+        """`<step>/<fingerprint>`."""
+        return f"{self.step}/{self.fingerprint}"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that it follows from."""
+        settings: Mapping[str, Any] = self.manifest["settings"]
+        return settings
+
+    @property
+    def seconds(self) -> float:
+        """How long the step took."""
+        return float(self.manifest["seconds"])
+
+    @property
+    def software(self) -> dict[str, str]:
+        """Versions of the packages that computed it."""
+        software: dict[str, str] = self.manifest["software"]
+        return software
+
+    def parent(self, role: str) -> tuple[str, str] | None:
+        """Return the step and the fingerprint of what it was made from; None if it has no such parent."""
+        found = self.manifest["parents"].get(role)
+        return None if found is None else (found["step"], found["fingerprint"])
+
+    @property
     def facts(self) -> dict[str, Any]:
-        """What the step found or counted, for steps that build on it and for people."""
+        """The facts as JSON; `Facts.read` gives them with their types."""
         facts: dict[str, Any] = self.manifest["facts"]
         return facts
 

@@ -1,17 +1,75 @@
 """A trained network's history, and what people read of its training."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field
 
+from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage.documents import read_document
+from dpt_ray.data.storage.json_records import optional
 from dpt_ray.distributed.ray_training import HISTORY_FILE
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.dataset import summarise_skipped
+from dpt_ray.pipeline.artifacts.step_facts import Facts, summarise_skipped
 from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
 
 CLASSIFIER_TITLES = {"stage1": "stage 1 classifier", "stage3": "stage 3 classifier"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts(Facts):
+    """The facts of a trained network.
+
+    Attributes:
+        images_seen: images trained on, each as often as it was seen.
+        loss: mean loss of the last row of the history.
+        images_in: images of all sources.
+        skipped: those that could not be read.
+    """
+
+    images_seen: int
+    loss: float
+    images_in: int = 0
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedFacts:
+    """The pseudo images of a stage 3 training; both are None in stage 1.
+
+    Attributes:
+        pseudo_images: pseudo images in the artifact.
+        pseudo_images_used_per_class: pseudo images of each class that training uses.
+    """
+
+    pseudo_images: int | None = optional()
+    pseudo_images_used_per_class: tuple[int, ...] | None = optional()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierFacts(MixedFacts, TrainingFacts):
+    """The facts of a `TrainClassifier`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeFacts(Facts):
+    """The facts of a `FitProbe`.
+
+    Attributes:
+        rows: images that it is fitted to.
+        evaluations: passes over them.
+        loss: value of the objective at the end.
+        gradient: largest component of its gradient at the end.
+        converged: whether the gradient reached the tolerance.
+        temperature: divides the logits.
+    """
+
+    rows: int
+    evaluations: int
+    loss: float
+    gradient: float
+    converged: bool
+    temperature: float
 
 
 def read_history(artifact: Artifact) -> list[dict[str, float]]:
@@ -39,6 +97,6 @@ def describe_training(images: int, *names: str) -> str:
     return f"training on {images:,} images ({', '.join(names)})"
 
 
-def summarise_training(facts: Mapping[str, Any]) -> str:
+def summarise_training(facts: TrainingFacts) -> str:
     """Say what a training did."""
-    return f"{facts['images_seen']:,} images, last loss {facts['loss']:.4g}" + summarise_skipped(facts)
+    return f"{facts.images_seen:,} images, last loss {facts.loss:.4g}" + summarise_skipped(facts)

@@ -1,12 +1,12 @@
 """How stage 3 joins pseudo images to the labelled and unlabelled ones (`stage3.mixing`)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.training.from_settings import uses_unlabelled
+from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, ImageSource, SourceShard, unlabelled_source
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
@@ -14,6 +14,7 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.labelled import labelled_source
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
+from dpt_ray.pipeline.artifacts.trained_network import MixedFacts
 from dpt_ray.pipeline.execution.step import StepContext
 
 PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"
@@ -32,7 +33,7 @@ class MixedSources:
 
     sources: dict[str, tuple[ImageSource, int]]
     num_real: int | None
-    facts: dict[str, Any]
+    facts: MixedFacts
 
 
 def mix(context: StepContext, config: ClassifierConfig, data: DataConfig, index: DatasetIndex) -> MixedSources:
@@ -46,7 +47,7 @@ def mix(context: StepContext, config: ClassifierConfig, data: DataConfig, index:
     unlabelled = unlabelled_source(index, form)
     sources = {"labelled": (labelled, config.labelled_batch)}
     num_real: int | None = None
-    facts: dict[str, Any] = {}
+    facts = MixedFacts()
     if PSEUDO_IMAGES in context.parents:
         pseudo, facts = _pseudo_images(context, config, form, index.num_classes)
         if config.mixing.real_share is None:
@@ -63,8 +64,8 @@ def mix(context: StepContext, config: ClassifierConfig, data: DataConfig, index:
 
 
 def _pseudo_images(
-    context: StepContext, config: ClassifierConfig, form: Any, num_classes: int
-) -> tuple[ImageSource, dict[str, Any]]:
+    context: StepContext, config: ClassifierConfig, form: ImageForm, num_classes: int
+) -> tuple[ImageSource, MixedFacts]:
     """Return the pseudo images that are used, labelled with the classes that were requested from the generator."""
     index = read_index(context.parents[PSEUDO_IMAGES].url)
     requested = conditioning_labels(index)
@@ -90,4 +91,4 @@ def _pseudo_images(
         )
     source = ImageSource(tuple(shards), form)
     kept = np.bincount(np.concatenate([s.labels for s in shards]), minlength=num_classes).tolist()
-    return source, {"pseudo_images": index.num_images, "pseudo_images_used_per_class": kept}
+    return source, MixedFacts(pseudo_images=index.num_images, pseudo_images_used_per_class=tuple(kept))

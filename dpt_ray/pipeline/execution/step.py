@@ -4,14 +4,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
+
+from typing_extensions import TypeVar
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.progress import ProgressLine, StepProgress
+from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
+
+MadeFacts = TypeVar("MadeFacts", bound=Facts, default=Any)
+"""The facts of a step's artifact; a bare `Step` is a step of any kind."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class StepContext:
         return StepProgress(self.title, total, unit)
 
 
-class Step(ABC):
+class Step(ABC, Generic[MadeFacts]):
     """One step of the method.
 
     Args:
@@ -55,6 +61,8 @@ class Step(ABC):
     """Kind of artifact, the first part of its address."""
     version: ClassVar[int] = 1
     """Raised when the code changes so that equal settings give another artifact."""
+    facts_type: type[MadeFacts]
+    """The class of the artifact's facts."""
 
     def __init__(self, title: str, parents: "dict[str, Step]"):
         self.title, self.parents = title, parents
@@ -85,17 +93,17 @@ class Step(ABC):
         return f"{self.name}/{self.fingerprint}"
 
     @abstractmethod
-    def make(self, context: StepContext) -> dict[str, Any]:
-        """Make the artifact's files and return its facts (JSON-like)."""
+    def make(self, context: StepContext) -> MadeFacts:
+        """Make the artifact's files and return its facts."""
 
-    def check(self, facts: Mapping[str, Any], folder: str) -> None:  # noqa: B027 - most accept what they made
+    def check(self, facts: MadeFacts, folder: str) -> None:
         """Refuse a finished artifact in `folder` that the settings do not allow to be used.
 
         Raises:
             UserError: they don't.
         """
 
-    def summary(self, facts: Mapping[str, Any]) -> str:
+    def summary(self, facts: MadeFacts) -> str:
         """Say in a few words what a finished artifact holds."""
         return ""
 

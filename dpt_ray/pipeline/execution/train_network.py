@@ -11,14 +11,13 @@ from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.source import ImageSource
-from dpt_ray.data.shards.skipped import skip_facts
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.distributed.skipped_log import read_skipped_log
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.pipeline.artifacts.trained_network import read_history_file
+from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, read_history_file
 from dpt_ray.pipeline.execution.step import StepContext
 
 HISTORY_ROWS, STEPS_PER_ROW = 200, 500
@@ -34,7 +33,7 @@ def train_network(
     build: Callable[[], TrainState],
     finish: Callable[[TrainState], bytes],
     seed: int,
-) -> dict[str, Any]:
+) -> TrainingFacts:
     """Train in the context's folder and return the facts; the checkpoints there are removed at the end."""
     cluster = context.cluster
     if not isinstance(config, GeneratorConfig):
@@ -71,11 +70,12 @@ def train_network(
     remove_checkpoints(context.folder)
     history = read_history_file(context.file(HISTORY_FILE))
     images_in = sum(source.num_images for source, _ in sources.values())
-    return {
-        "images_seen": history[-1]["images"],
-        "loss": history[-1]["loss"],
-        **skip_facts(images_in, read_skipped_log(context.folder)),
-    }
+    return TrainingFacts(
+        images_seen=int(history[-1]["images"]),
+        loss=history[-1]["loss"],
+        images_in=images_in,
+        skipped=tuple(read_skipped_log(context.folder)),
+    )
 
 
 def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.balanced_predictions import BalancedLabelsFacts, BalancedShard
 from dpt_ray.pipeline.artifacts.predictions import (
     AVERAGED,
     PROBABILITIES,
@@ -34,7 +35,7 @@ SAMPLED_NUMBERS = 2**24
 """Approximate number of probabilities that the driver holds in memory to compute the scales."""
 
 
-class BalancedLabels(Step):
+class BalancedLabels(Step[BalancedLabelsFacts]):
     """`Predictions` with balanced labels and their confidence. Its sidecars replace those of `Predictions`.
 
     Args:
@@ -45,6 +46,7 @@ class BalancedLabels(Step):
 
     name = "balanced_labels"
     version = 3
+    facts_type = BalancedLabelsFacts
 
     def __init__(self, config: PseudoLabelsConfig, predictions: Step, images: Step):
         self._config = config
@@ -57,7 +59,7 @@ class BalancedLabels(Step):
     def plan(self) -> str:
         return "balancing the labels"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> BalancedLabelsFacts:
         index = read_index(context.parents["images"].url)
         shares = self._config.class_shares or [1.0] * index.num_classes
         if len(shares) != index.num_classes:
@@ -76,21 +78,26 @@ class BalancedLabels(Step):
                 "folder": context.file(SIDECARS),
                 "log_scales": scales.log.tolist(),
                 "sharpness": sharpness,
-                "averaged": predictions.manifest["settings"].get("averaged_probabilities", False),
+                "averaged": predictions.settings.get("averaged_probabilities", False),
             },
             list(range(len(index.shards))),
             resources=inference_resources(context.cluster),
             progress=context.progress(index.num_images),
             policy=context.policy,
         )
-        moved = sum(file.pop("moved", 0) for file in files)
-        facts = summarise_predictions(files, index.num_images, index.num_classes)
-        missed = largest_miss(facts["predicted_per_class"], shares)
-        return {**facts, "moved": moved, "converged": scales.converged, "error": scales.error, "largest_miss": missed}
+        shards = [BalancedShard.from_json(file) for file in files]
+        facts = summarise_predictions(shards, index.num_images, index.num_classes)
+        return BalancedLabelsFacts(
+            **vars(facts),
+            moved=sum(shard.moved for shard in shards),
+            converged=scales.converged,
+            error=scales.error,
+            largest_miss=largest_miss(list(facts.predicted_per_class), shares),
+        )
 
-    def summary(self, facts: Any) -> str:
-        ended = "" if facts["converged"] else f", NOT converged: error {facts['error']:.1e}"
-        return f"{facts['images']:,} images, {facts['moved']:,} of them with another label{ended}"
+    def summary(self, facts: BalancedLabelsFacts) -> str:
+        ended = "" if facts.converged else f", NOT converged: error {facts.error:.1e}"
+        return f"{facts.images:,} images, {facts.moved:,} of them with another label{ended}"
 
 
 def _sampled(predictions: Artifact, index: DatasetIndex) -> Iterator[np.ndarray]:

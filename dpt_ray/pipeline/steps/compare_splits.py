@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from dpt_ray.text import csv_cell
 PAIRS_IN_FACTS, _PAIRS_IN_ERROR = 20, 2
 
 
-class Overlap(Step):
+class Overlap(Step[OverlapFacts]):
     """Find the test images that are also training images, exactly or nearly.
 
     The step compares the hashes of the index. It reads neither images nor labels. No training builds on it, so it is in
@@ -43,6 +43,7 @@ class Overlap(Step):
     """
 
     name = "overlap"
+    facts_type = OverlapFacts
 
     def __init__(self, data: DataConfig, train_data: Step, test_data: Step):
         self._data = data
@@ -55,7 +56,7 @@ class Overlap(Step):
     def plan(self) -> str:
         return "comparing test images with training images"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> OverlapFacts:
         train, test = (read_index(context.parents[role].url) for role in ("train_data", "test_data"))
         held = _joined([test.hashes(position) for position in range(len(test.shards))])
         search = DuplicateSearch(held, limits_for(self._data.image_size), MOST_LISTED)
@@ -79,27 +80,25 @@ class Overlap(Step):
                 "test": int((~is_comparable(held.perceptual)).sum()),
             },
             listed=len(named),
-            first=named[:PAIRS_IN_FACTS],
-        ).to_json()
+            first=tuple(named[:PAIRS_IN_FACTS]),
+        )
 
-    def summary(self, facts: Mapping[str, Any]) -> str:
-        found = OverlapFacts.from_json(facts)
-        return f"{tell_exact(found)}; {tell_near(found)}"
+    def summary(self, facts: OverlapFacts) -> str:
+        return f"{tell_exact(facts)}; {tell_near(facts)}"
 
-    def check(self, facts: Mapping[str, Any], folder: str) -> None:
+    def check(self, facts: OverlapFacts, folder: str) -> None:
         """Refuse test images that are also training images, unless `data.on_overlap` is `report`.
 
         Raises:
             UserError: a test image has the pixels of a training image.
         """
-        found = OverlapFacts.from_json(facts)
-        if not found.exact.pairs or self._data.on_overlap == "report":
+        if not facts.exact.pairs or self._data.on_overlap == "report":
             return
-        equal = [pair for pair in found.first if pair.bits is None]
+        equal = [pair for pair in facts.first if pair.bits is None]
         examples = {pair.test.key: pair.train.key for pair in reversed(equal)}
         pairs = [f"test image {test!r} is training image {train!r}" for test, train in examples.items()]
         raise UserError(
-            f"{tell_exact(found)} ({', '.join(pairs[: -_PAIRS_IN_ERROR - 1 : -1])}; "
+            f"{tell_exact(facts)} ({', '.join(pairs[: -_PAIRS_IN_ERROR - 1 : -1])}; "
             f"all are listed in {stores.join(folder, PAIRS_FILE)})",
             where="data.test",
             fix="remove them from the training or the test images, or set data.on_overlap=report to go on with them",

@@ -12,13 +12,18 @@ from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
-from dpt_ray.pipeline.artifacts.conditioning_labels import LABELLED, conditioned
+from dpt_ray.pipeline.artifacts.conditioning_labels import (
+    LABELLED,
+    ConditionedShard,
+    ConditioningLabelsFacts,
+    conditioned,
+)
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS, sidecar_urls
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
-class ConditioningLabels(Step):
+class ConditioningLabels(Step[ConditioningLabelsFacts]):
     """Pseudo-labels without uncertain ones, and with true labels of labelled images, as the settings say.
 
     Args:
@@ -29,6 +34,7 @@ class ConditioningLabels(Step):
     """
 
     name = "conditioning_labels"
+    facts_type = ConditioningLabelsFacts
 
     def __init__(
         self,
@@ -52,7 +58,7 @@ class ConditioningLabels(Step):
         least = self._config.least_confidence
         return ", ".join([*known, *([f"no label under a confidence of {least:g}"] if least > 0 else [])])
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ConditioningLabelsFacts:
         index = read_index(context.parents["images"].url)
         known: dict[int, dict[int, int]] = {}
         for image in read_labelled(context.parents[LABELLED]) if LABELLED in self.parents else ():
@@ -71,15 +77,19 @@ class ConditioningLabels(Step):
             progress=context.progress(index.num_images),
             policy=context.policy,
         )
-        totals = {
-            name: sum(file.get(name, 0) for file in files) for name in ("images", "known", "corrected", "dropped")
-        }
-        return {**totals, "files": files}
+        shards = tuple(ConditionedShard.from_json(file) for file in files)
+        return ConditioningLabelsFacts(
+            images=sum(shard.images for shard in shards),
+            known=sum(shard.known or 0 for shard in shards),
+            corrected=sum(shard.corrected or 0 for shard in shards),
+            dropped=sum(shard.dropped or 0 for shard in shards),
+            files=shards,
+        )
 
-    def summary(self, facts: Any) -> str:
+    def summary(self, facts: ConditioningLabelsFacts) -> str:
         return (
-            f"{facts['images']:,} images: {facts['known']:,} true labels ({facts['corrected']:,} of them corrections), "
-            f"{facts['dropped']:,} without a label"
+            f"{facts.images:,} images: {facts.known:,} true labels ({facts.corrected:,} of them corrections), "
+            f"{facts.dropped:,} without a label"
         )
 
 

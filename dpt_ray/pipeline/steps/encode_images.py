@@ -10,17 +10,17 @@ from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, sidecar_name
-from dpt_ray.data.shards.skipped import count_images, read_skipped, skip_facts
+from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_units
 from dpt_ray.networks.pretrained.encoders import open_encoder
-from dpt_ray.pipeline.artifacts.dataset import summarise_skipped
-from dpt_ray.pipeline.artifacts.features import FEATURES, SIDECAR_FOLDER
+from dpt_ray.pipeline.artifacts.features import FEATURES, SIDECAR_FOLDER, EncodedShard, FeaturesFacts
+from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
-class EncodeImages(Step):
+class EncodeImages(Step[FeaturesFacts]):
     """Encode every image. Each shard gets a sidecar with the column `features`, float32 (N, D).
 
     Args:
@@ -32,6 +32,7 @@ class EncodeImages(Step):
     """
 
     name = "features"
+    facts_type = FeaturesFacts
 
     def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step, identity: dict[str, Any]):
         self._probe, self._data, self._identity = probe, data, identity
@@ -45,7 +46,7 @@ class EncodeImages(Step):
     def plan(self) -> str:
         return f"encoding every image ({self._probe.encoder})"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> FeaturesFacts:
         index = read_index(context.parents["images"].url)
         resources = inference_resources(context.cluster)
         files = run_units(
@@ -63,13 +64,14 @@ class EncodeImages(Step):
             progress=context.progress(index.num_images),
             policy=context.policy,
         )
-        skipped = [entry for file in files for entry in read_skipped(file)]
+        shards = tuple(EncodedShard.from_json(file) for file in files)
+        skipped = tuple(entry for shard in shards for entry in shard.skipped or ())
         images = index.num_images - count_images(skipped)
-        return {**skip_facts(index.num_images, skipped), "images": images, "files": files}
+        return FeaturesFacts(images_in=index.num_images, skipped=skipped, images=images, files=shards)
 
-    def summary(self, facts: Any) -> str:
-        size = next((file["feature_size"] for file in facts["files"] if "feature_size" in file), 0)
-        return f"{facts['images']:,} images, {size:,} features each" + summarise_skipped(facts)
+    def summary(self, facts: FeaturesFacts) -> str:
+        size = next((file.feature_size for file in facts.files if file.feature_size is not None), 0)
+        return f"{facts.images:,} images, {size:,} features each" + summarise_skipped(facts)
 
 
 class _EncodingWorker(UnitWorker):

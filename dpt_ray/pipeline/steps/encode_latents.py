@@ -1,5 +1,6 @@
 """Latents of every image of a set, by batch inference; a generator of latents is trained on them instead of pixels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import sidecar_facts, sidecar_name
-from dpt_ray.data.shards.skipped import count_images, read_skipped, skip_facts
+from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.shards.stored_latents import LatentForm, encode_latents
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
@@ -26,13 +27,14 @@ from dpt_ray.networks.pretrained.autoencoders import (
     latent_form,
     open_autoencoder,
 )
-from dpt_ray.pipeline.artifacts.dataset import image_form, summarise_skipped
-from dpt_ray.pipeline.artifacts.latents import LATENTS
+from dpt_ray.pipeline.artifacts.dataset import image_form
+from dpt_ray.pipeline.artifacts.latents import LATENTS, LatentsFacts, LatentsShard
+from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.tables import format_bytes
 
 
-class EncodeLatents(Step):
+class EncodeLatents(Step[LatentsFacts]):
     """Encode every image. Each shard gets a sidecar with the column `moments`, (N, flips x channels x h x w).
 
     The moments depend on images and autoencoder only. Labels are joined when the moments are read, and the scale is
@@ -47,6 +49,7 @@ class EncodeLatents(Step):
     """
 
     name = "latents"
+    facts_type = LatentsFacts
 
     def __init__(self, config: GeneratorConfig, data: DataConfig, images: Step, found: FoundAutoencoder | None):
         self._config, self._data, self._found = config, data, found
@@ -81,7 +84,7 @@ class EncodeLatents(Step):
         bytes_each = 4 if self._config.latents.storage == "float32" else 2
         return (2 if self._config.flip else 1) * kinds * channels * size**2 * bytes_each
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> LatentsFacts:
         index = read_index(context.parents["images"].url)
         resources = inference_resources(context.cluster)
         found = self._found or self._find()
@@ -102,27 +105,26 @@ class EncodeLatents(Step):
             progress=context.progress(index.num_images),
             policy=context.policy,
         )
-        skipped = [entry for file in files for entry in read_skipped(file)]
-        made = [file for file in files if "statistics" in file]
-        for file in made:
-            del file["form"]  # it is the same for all shards
-        return {
-            **skip_facts(index.num_images, skipped),
-            "images": index.num_images - count_images(skipped),
-            "form": form.to_json(),
-            "own_scale": found.form.scale,
-            "shift": found.form.shift,
-            "standard_deviation": _pooled_deviation([file.pop("statistics") for file in made]),
-            "bytes": sum(file["bytes"] for file in made),
-            "files": files,
-        }
+        shards = [LatentsShard.from_json(file) for file in files]
+        skipped = tuple(entry for shard in shards for entry in shard.skipped or ())
+        return LatentsFacts(
+            images_in=index.num_images,
+            skipped=skipped,
+            images=index.num_images - count_images(skipped),
+            form=form,
+            own_scale=found.form.scale,
+            shift=found.form.shift,
+            standard_deviation=_pooled_deviation([shard.statistics for shard in shards if shard.statistics]),
+            bytes=sum(shard.bytes or 0 for shard in shards),
+            files=tuple(shard.file for shard in shards),
+        )
 
-    def summary(self, facts: Any) -> str:
-        form = LatentForm(**facts["form"])
+    def summary(self, facts: LatentsFacts) -> str:
+        form = facts.form
         shape = "x".join(map(str, (form.channels, form.size, form.size)))
         return (
-            f"{facts['images']:,} images, {shape} latents, {format_bytes(facts['bytes'])}, "
-            f"standard deviation {facts['standard_deviation']:.3g} before the scale" + summarise_skipped(facts)
+            f"{facts.images:,} images, {shape} latents, {format_bytes(facts.bytes)}, "
+            f"standard deviation {facts.standard_deviation:.3g} before the scale" + summarise_skipped(facts)
         )
 
 
@@ -198,7 +200,7 @@ class _EncodingWorker(UnitWorker):
         return stored
 
 
-def _pooled_deviation(statistics: list[list[float]]) -> float:
+def _pooled_deviation(statistics: Sequence[Sequence[float]]) -> float:
     """Return the standard deviation over all latents, given (count, sum, sum of squares) for each shard."""
     count, total, squares = np.sum(statistics, axis=0) if statistics else (1, 0, 0)
     return float(np.sqrt(max(0.0, squares / count - (total / count) ** 2)))

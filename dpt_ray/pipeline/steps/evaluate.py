@@ -1,7 +1,6 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,10 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.evaluation import (
     METRICS_FILE,
+    ClassMetrics,
+    EvaluationFacts,
+    EvaluationMetrics,
+    Shares,
     known_pairs,
     read_confidence,
     read_predicted,
@@ -33,7 +36,7 @@ from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
-class Evaluation(Step):
+class Evaluation(Step[EvaluationFacts]):
     """Compute all metrics of a run.
 
     Args:
@@ -50,6 +53,7 @@ class Evaluation(Step):
 
     name = "evaluation"
     version = 4
+    facts_type = EvaluationFacts
 
     def __init__(
         self,
@@ -86,7 +90,7 @@ class Evaluation(Step):
     def plan(self) -> str:
         return "comparing predictions with true labels"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> EvaluationFacts:
         parents = context.parents
         train, test = read_index(parents["train_data"].url), read_index(parents["test_data"].url)
         if test.num_classes != train.num_classes:
@@ -105,39 +109,38 @@ class Evaluation(Step):
         bins = reliability_bins(true, pseudo, confidence)
         seen = read_predicted(parents["pseudo_images"])
         requested = torch.from_numpy(conditioning_class(np.arange(len(seen)), train.num_classes)[0])
-        metrics: dict[str, Any] = {
-            "stage1_accuracy": accuracy(*known_pairs(test_labels, stage1)),
-            "pseudo_label_accuracy": _optional_accuracy(*known_pairs(true, pseudo)),
-            "pseudo_label_mean_confidence": mean_confidence(bins) if bins else None,
-            "pseudo_label_calibration_error": expected_calibration_error(bins) if bins else None,
-            "stage3_accuracy": accuracy(*known_pairs(test_labels, stage3)),
-            "pseudo_image_agreement": accuracy(*known_pairs(requested, seen)),
-            "test_images": int((test_labels >= 0).sum()),
-        }
-        if "overlap" in parents:
-            overlap = OverlapFacts.from_json(parents["overlap"].facts)
-            metrics["duplicate_test_images"] = overlap.exact.test_images
-            metrics["near_duplicate_test_images"] = overlap.near.test_images
-        if "real_features" in parents:
-            metrics["frechet_distance"] = _frechet(parents["real_features"], parents["pseudo_images"])
+        overlap = OverlapFacts.read(parents["overlap"]) if "overlap" in parents else None
+        real = parents.get("real_features")
+        facts = EvaluationFacts(
+            stage1_accuracy=accuracy(*known_pairs(test_labels, stage1)),
+            pseudo_label_accuracy=_optional_accuracy(*known_pairs(true, pseudo)),
+            pseudo_label_mean_confidence=mean_confidence(bins) if bins else None,
+            pseudo_label_calibration_error=expected_calibration_error(bins) if bins else None,
+            stage3_accuracy=accuracy(*known_pairs(test_labels, stage3)),
+            pseudo_image_agreement=accuracy(*known_pairs(requested, seen)),
+            test_images=int((test_labels >= 0).sum()),
+            duplicate_test_images=overlap.exact.test_images if overlap else None,
+            near_duplicate_test_images=overlap.near.test_images if overlap else None,
+            frechet_distance=_frechet(real, parents["pseudo_images"]) if real else None,
+        )
         confusion = confusion_matrix(*known_pairs(true, pseudo), train.num_classes)
         tests = [
             confusion_matrix(*known_pairs(test_labels, predicted), train.num_classes) for predicted in (stage1, stage3)
         ]
-        per_class = {
-            "pseudo_label_precision": _known_shares(class_precision(confusion), confusion.sum(0)),
-            "pseudo_label_recall": _known_shares(class_recall(confusion), confusion.sum(1)),
-            "stage1_accuracy": _known_shares(class_recall(tests[0]), tests[0].sum(1)),
-            "stage3_accuracy": _known_shares(class_recall(tests[1]), tests[1].sum(1)),
-        }
-        details = {"per_class": per_class, "reliability": [asdict(bin) for bin in bins]}
-        stores.write_json(context.file(METRICS_FILE), {**metrics, **details})
-        return metrics
+        per_class = ClassMetrics(
+            pseudo_label_precision=_known_shares(class_precision(confusion), confusion.sum(0)),
+            pseudo_label_recall=_known_shares(class_recall(confusion), confusion.sum(1)),
+            stage1_accuracy=_known_shares(class_recall(tests[0]), tests[0].sum(1)),
+            stage3_accuracy=_known_shares(class_recall(tests[1]), tests[1].sum(1)),
+        )
+        metrics = EvaluationMetrics(**vars(facts), per_class=per_class, reliability=tuple(bins))
+        stores.write_json(context.file(METRICS_FILE), metrics.to_json())
+        return facts
 
-    def summary(self, facts: Any) -> str:
+    def summary(self, facts: EvaluationFacts) -> str:
         return (
-            f"test accuracy: stage 1 {facts['stage1_accuracy']:.2%}, stage 3 {facts['stage3_accuracy']:.2%}; "
-            f"{facts['test_images']:,} test images"
+            f"test accuracy: stage 1 {facts.stage1_accuracy:.2%}, stage 3 {facts.stage3_accuracy:.2%}; "
+            f"{facts.test_images:,} test images"
         )
 
 
@@ -154,6 +157,6 @@ def _features(artifact: Artifact) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(np.array(sidecar[FEATURES]))
 
 
-def _known_shares(shares: torch.Tensor, wholes: torch.Tensor) -> list[float | None]:
+def _known_shares(shares: torch.Tensor, wholes: torch.Tensor) -> Shares:
     """Return shares, with None where the whole is 0."""
-    return [share if whole > 0 else None for share, whole in zip(shares.tolist(), wholes.tolist(), strict=True)]
+    return tuple(share if whole > 0 else None for share, whole in zip(shares.tolist(), wholes.tolist(), strict=True))

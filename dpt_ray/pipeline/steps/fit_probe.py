@@ -14,21 +14,22 @@ from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.temperature import out_of_fold_temperature
 from dpt_ray.core.transfer import own_device
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.ray_training import HISTORY_FILE
 from dpt_ray.distributed.run_remote import run_once
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.probe import probe_file
-from dpt_ray.pipeline.artifacts.features import features_url, read_features
+from dpt_ray.pipeline.artifacts.features import features_urls, read_features
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
-from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES
+from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, ProbeFacts
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
-class FitProbe(Step):
+class FitProbe(Step[ProbeFacts]):
     """Fit a probe to the features of the labelled images; in stage 3 to the features of pseudo images as well.
 
     Unlabelled images and stage 1's pseudo-labels are not used (reference: the paper's ImageNet recipe).
@@ -40,6 +41,7 @@ class FitProbe(Step):
     """
 
     name = "classifier"
+    facts_type = ProbeFacts
 
     def __init__(self, stage: ClassifierStage, encoded: Step, encoded_pseudo: Step | None = None):
         self.probe = stage.config.probe
@@ -56,18 +58,18 @@ class FitProbe(Step):
     def plan(self) -> str:
         return "fitting a linear probe to the encoder's features"
 
-    def summary(self, facts: Any) -> str:
-        ended = "" if facts["converged"] else f", NOT converged: gradient {facts['gradient']:.1e}"
-        return f"{facts['rows']:,} images, {facts['evaluations']} passes, objective {facts['loss']:.4g}{ended}"
+    def summary(self, facts: ProbeFacts) -> str:
+        ended = "" if facts.converged else f", NOT converged: gradient {facts.gradient:.1e}"
+        return f"{facts.rows:,} images, {facts.evaluations} passes, objective {facts.loss:.4g}{ended}"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ProbeFacts:
         parents = context.parents
         num_classes = read_index(parents["images"].url).num_classes
         pieces = _labelled_pieces(context)
         with_pseudo = "pseudo_images" in parents
         if with_pseudo:
             conditioning = conditioning_labels(read_index(parents["pseudo_images"].url))
-            urls = [features_url(parents["encoded_pseudo"], number) for number in range(len(conditioning))]
+            urls = features_urls(parents["encoded_pseudo"])
             pieces += [_Piece(url, None, labels) for url, labels in zip(urls, conditioning, strict=True) if url]
         fitted, temperature = run_once(
             _fit,
@@ -82,14 +84,14 @@ class FitProbe(Step):
         stores.write_bytes(context.file(NETWORK_FILE), file)
         history = [{"images": number + 1, "loss": value} for number, value in enumerate(fitted.objectives)]
         stores.write_json(context.file(HISTORY_FILE), history)
-        return {
-            "rows": sum(len(piece.labels) for piece in pieces),
-            "evaluations": len(fitted.objectives),
-            "loss": fitted.objective,
-            "gradient": fitted.gradient,
-            "converged": fitted.converged,
-            "temperature": temperature,
-        }
+        return ProbeFacts(
+            rows=sum(len(piece.labels) for piece in pieces),
+            evaluations=len(fitted.objectives),
+            loss=fitted.objective,
+            gradient=fitted.gradient,
+            converged=fitted.converged,
+            temperature=temperature,
+        )
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,13 @@ class _Piece:
 
 
 def _labelled_pieces(context: StepContext) -> list[_Piece]:
-    by_shard: dict[int, list[Any]] = {}
+    by_shard: dict[int, list[LabelledImage]] = {}
     for image in read_labelled(context.parents["labelled"]):
         by_shard.setdefault(image.shard, []).append(image)
     pieces = []
+    urls = features_urls(context.parents["encoded"])
     for shard, images in by_shard.items():
-        url = features_url(context.parents["encoded"], shard)
-        if url is not None:
+        if (url := urls[shard]) is not None:
             labels = np.array([image.label for image in images], np.int64)
             pieces.append(_Piece(url, tuple(image.row for image in images), labels))
     return pieces

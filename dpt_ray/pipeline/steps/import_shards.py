@@ -3,19 +3,19 @@
 import gzip
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dpt_ray.config.schema import DataConfig
-from dpt_ray.data.images.white_level import Levels, level_facts, say_levels
+from dpt_ray.data.images.white_level import Levels, WhiteLevel, level_facts, say_levels
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split
-from dpt_ray.data.importing.facts import left_out_table, size_facts
+from dpt_ray.data.importing.facts import image_sizes, left_out_table
 from dpt_ray.data.importing.import_plan import ImageSet, Unread
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.data.shards.samples import build_shard, sha256
-from dpt_ray.data.shards.skipped import Skipped, count_images, read_skipped, skip_facts
+from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
@@ -23,7 +23,10 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.shards import (
     LEFT_OUT_FILE,
     SHARDS,
-    ignored_facts,
+    ShardRecord,
+    ShardsFacts,
+    WrittenShard,
+    ignored_files,
     lost_classes,
     say_ignored,
 )
@@ -34,7 +37,7 @@ _RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
 _TRAIN = "train"
 
 
-class ImportedShards(Step):
+class ImportedShards(Step[ShardsFacts]):
     """Write images of another format as WebDataset shards.
 
     Args:
@@ -47,6 +50,7 @@ class ImportedShards(Step):
 
     name = "shards"
     version = 3
+    facts_type = ShardsFacts
 
     def __init__(self, split: Split, data: DataConfig, images: ImageSet, train: Step | None = None):
         self.split, self._data, self.images = split, data, images
@@ -76,7 +80,7 @@ class ImportedShards(Step):
         form = f", brought to {size}x{size} pixels" if size else ""
         return f"writing {self.images.location} ({self.images.kind}) as shards{form}"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ShardsFacts:
         recipes = self.images.recipes(self._data.images_per_shard)
         lines = (json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) for recipe in recipes)
         plan = "\n".join(lines).encode()
@@ -86,36 +90,34 @@ class ImportedShards(Step):
         self._check(context, list(self.images.refused), images_in, ())
         records, levels = self._write_with_one_level(context, len(recipes), total)
         if lost := self._lost(context, records):
-            for record in lost:
-                stores.remove_tree(record["url"])
+            _forget(lost)
             records, levels = self._write_with_one_level(context, len(recipes), total)
-        skipped = [*self.images.refused, *(entry for record in records for entry in read_skipped(record))]
+        skipped = [*self.images.refused, *(entry for record in records for entry in record.skipped or ())]
         self._check(context, skipped, images_in, records)
         self._check_classes(records)
         stores.write_bytes(context.file(LEFT_OUT_FILE), left_out_table(skipped, self.images.ignored))
-        return {**self._facts(records), "levels": levels, **skip_facts(images_in, skipped)}
+        return self._facts(records, levels, images_in, skipped)
 
     def _write_with_one_level(
         self, context: StepContext, shards: int, images: int
-    ) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
+    ) -> tuple[list[ShardRecord], WhiteLevel | None]:
         """Write all shards with one white level for images of more than 8 bits.
 
         The level is known once all images are read. Shards with another level are then written again.
         """
         train = context.parents.get(_TRAIN)
-        of_training: int | None = (train.facts["levels"] or {}).get("white") if train else None
+        of_training = level.white if train and (level := ShardsFacts.read(train).levels) else None
         records = self._write_shards(context, shards, images, of_training)
-        levels = level_facts((record.get("deep", (0, 0)) for record in records), of_training)
-        white = levels["white"] if levels else None
-        stale = [record for record in records if record.get("deep", (0,))[0] and record["white"] != white]
+        levels = level_facts((record.deep for record in records), of_training)
+        white = levels.white if levels else None
+        stale = [record for record in records if record.deep[0] and record.white != white]
         if stale:
-            for record in stale:
-                stores.remove_tree(record["url"])
+            _forget(stale)
             records = self._write_shards(context, shards, images, white)
         return records, levels
 
-    def _write_shards(self, context: StepContext, shards: int, images: int, white: int | None) -> list[dict[str, Any]]:
-        return run_units(
+    def _write_shards(self, context: StepContext, shards: int, images: int, white: int | None) -> list[ShardRecord]:
+        records = run_units(
             _ShardWorker,
             {
                 "folder": context.folder,
@@ -130,15 +132,15 @@ class ImportedShards(Step):
             progress=context.progress(images),
             policy=context.policy,
         )
+        return [ShardRecord.from_json(record) for record in records]
 
-    def _lost(self, context: StepContext, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _lost(self, context: StepContext, records: Sequence[ShardRecord]) -> list[ShardRecord]:
         """Return the records whose shards are missing or have another length."""
         there = {file["name"]: file["size"] for file in stores.list_files(context.file(SHARDS))}
-        written = [record for record in records if record.get("shard")]
-        return [record for record in written if there.get(record["shard"]["name"]) != record["shard"]["bytes"]]
+        return [record for record in records if record.shard and there.get(record.shard.name) != record.shard.bytes]
 
     def _check(
-        self, context: StepContext, skipped: list[Skipped], images_in: int, records: Sequence[dict[str, Any]]
+        self, context: StepContext, skipped: list[Skipped], images_in: int, records: Sequence[ShardRecord]
     ) -> None:
         try:
             context.policy.check(skipped, images_in)
@@ -148,57 +150,67 @@ class ImportedShards(Step):
             _forget_unread(records)
             raise
 
-    def _check_classes(self, records: Sequence[dict[str, Any]]) -> None:
+    def _check_classes(self, records: Sequence[ShardRecord]) -> None:
         """Refuse to leave out all images of a class, whatever share of images may be left out.
 
         Raises:
             UserError: a class has no image left; the message contains the first such class.
         """
         before = set(self.images.planned_labels())
-        before.update(label for record in records for label in record.get("refused_classes", ()))
-        gone = sorted(before - {int(label) for record in records for label in record.get("classes", ())})
+        before.update(label for record in records for label in record.refused_classes)
+        gone = sorted(before - {label for record in records for label in record.classes})
         if gone:
             _forget_unread(records)
             raise lost_classes(gone, self.images.class_names, self.images.location)
 
-    def _facts(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        shards = [record["shard"] for record in records if record.get("shard")]
+    def _facts(
+        self, records: Sequence[ShardRecord], levels: WhiteLevel | None, images_in: int, skipped: Sequence[Skipped]
+    ) -> ShardsFacts:
+        shards = tuple(record.shard for record in records if record.shard)
         classes: Counter[int] = Counter()
         sizes: Counter[tuple[int, int]] = Counter()
         for record in records:
-            classes.update({int(label): count for label, count in record.get("classes", {}).items()})
-            for width, height, count in record.get("sizes", ()):
+            classes.update(record.classes)
+            for width, height, count in record.sizes:
                 sizes[width, height] += count
         names = self.images.class_names
         if not names and self._data.num_classes is None:
             check_id_gaps(classes, self.images.location)
         num_classes = len(names) if names else max(classes, default=-1) + 1
-        images = sum(shard["images"] for shard in shards)
-        return {
-            "images": images,
-            "unlabelled": images - classes.total(),
-            "files": shards,
-            "bytes": sum(shard["bytes"] for shard in shards),
-            "class_names": list(names) if names else None,
-            "images_per_class": [classes[label] for label in range(num_classes)],
-            "sizes": size_facts(sizes),
-            "notes": list(self.images.notes),
-            "ignored": ignored_facts(self.images.ignored),
-        }
+        images = sum(shard.images for shard in shards)
+        return ShardsFacts(
+            images=images,
+            unlabelled=images - classes.total(),
+            files=shards,
+            bytes=sum(shard.bytes for shard in shards),
+            class_names=names or None,
+            images_per_class=tuple(classes[label] for label in range(num_classes)),
+            sizes=image_sizes(sizes),
+            notes=self.images.notes,
+            ignored=ignored_files(self.images.ignored),
+            levels=levels,
+            images_in=images_in,
+            skipped=tuple(skipped),
+        )
 
-    def summary(self, facts: Any) -> str:
-        text = f"{facts['images']:,} images in {len(facts['files'])} shards"
-        lost = count_images(read_skipped(facts))
-        text += f"; {lost:,} of {facts['images_in']:,} refused" if lost else ""
-        levels = filter(None, [say_levels(facts.get("levels"))])
-        return "; ".join([text + say_ignored(self.images.ignored), *levels, *facts.get("notes", ())])
+    def summary(self, facts: ShardsFacts) -> str:
+        text = f"{facts.images:,} images in {len(facts.files)} shards"
+        lost = count_images(facts.skipped)
+        text += f"; {lost:,} of {facts.images_in:,} refused" if lost else ""
+        levels = filter(None, [say_levels(facts.levels)])
+        return "; ".join([text + say_ignored(self.images.ignored), *levels, *facts.notes])
 
 
-def _forget_unread(records: Sequence[dict[str, Any]]) -> None:
+def _forget_unread(records: Sequence[ShardRecord]) -> None:
     """Remove records of shards with images that could not be fetched, so that the next start tries again."""
+    _forget([record for record in records if record.unread])
+
+
+def _forget(records: Iterable[ShardRecord]) -> None:
+    """Remove the files of records, so that their shards are written again."""
     for record in records:
-        if record.get("unread"):
-            stores.remove_tree(record["url"])
+        if record.url is not None:
+            stores.remove_tree(record.url)
 
 
 class _ShardWorker(UnitWorker):
@@ -246,7 +258,7 @@ class _ShardWorker(UnitWorker):
             raise UnusableUnitError(skipped)
         record = {
             "images": recipe["images"],
-            "shard": self._write_shard(unit, prepared) if prepared else None,
+            "shard": self._write_shard(unit, prepared).to_json() if prepared else None,
             "classes": dict(sorted(Counter(p.label for p in prepared if p.label is not None).items())),
             "refused_classes": sorted(refused),
             "sizes": sorted([*size, count] for size, count in Counter(p.size for p in prepared).items()),
@@ -257,10 +269,10 @@ class _ShardWorker(UnitWorker):
         }
         return json.dumps(record, ensure_ascii=False).encode()
 
-    def _write_shard(self, unit: int, prepared: list[Prepared]) -> dict[str, Any]:
+    def _write_shard(self, unit: int, prepared: list[Prepared]) -> WrittenShard:
         name, content = f"{unit:05d}.tar", build_shard(p.sample for p in prepared)
         stores.write_bytes(stores.join(self._folder, SHARDS, name), content)
-        return {"name": name, "bytes": len(content), "sha256": sha256(content), "images": len(prepared)}
+        return WrittenShard(name, len(content), sha256(content), len(prepared))
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(content)

@@ -1,7 +1,7 @@
 """The index of a shard set."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -22,13 +22,21 @@ from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_
 from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import Sample, fetch_shard, sha256
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
-from dpt_ray.data.shards.skipped import Skipped, count_images, read_skipped, skip_facts
+from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import StoreFailureError, UserError
-from dpt_ray.pipeline.artifacts.dataset import NO_LABEL, image_form, summarise_skipped
-from dpt_ray.pipeline.artifacts.shards import lost_classes, say_ignored, written_shards
+from dpt_ray.pipeline.artifacts.dataset import (
+    NO_LABEL,
+    DatasetFacts,
+    IndexedShard,
+    PassedOver,
+    image_form,
+    say_passed_over,
+)
+from dpt_ray.pipeline.artifacts.shards import ShardsFacts, lost_classes, say_ignored, shard_urls
+from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.text import printable, shortened
@@ -40,7 +48,7 @@ _KEPT_NAMES = 10
 """Largest number of ignored members whose names are stored, for each shard and for the set."""
 
 
-class Dataset(Step):
+class Dataset(Step[DatasetFacts]):
     """Index a shard set: length, checksum and samples of each shard, keys, true labels, classes.
 
     Every image is decoded once. So unreadable images are left out or refused before any training.
@@ -56,6 +64,7 @@ class Dataset(Step):
 
     name = "dataset"
     version = 4
+    facts_type = DatasetFacts
 
     def __init__(
         self, split: Split, data: DataConfig, found: FoundData, imported: Step | None = None, train: Step | None = None
@@ -110,67 +119,56 @@ class Dataset(Step):
     def plan(self) -> str:
         return f"indexing {self._found.location or 'the shards'}"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
-        shards = self._listing or written_shards(context.parents[_SHARDS])
-        facts = run_units(
+    def make(self, context: StepContext) -> DatasetFacts:
+        urls = [file["url"] for file in self._listing] or shard_urls(context.parents[_SHARDS])
+        files = run_units(
             _IndexWorker,
             {
-                "urls": [shard["url"] for shard in shards],
+                "urls": urls,
                 "folder": context.file(_LABELS),
                 "form": image_form(self._data),
             },
-            list(range(len(shards))),
+            list(range(len(urls))),
             resources=inference_resources(context.cluster),
-            progress=context.progress(len(shards), "shards"),
+            progress=context.progress(len(urls), "shards"),
             policy=context.policy,
         )
         train = context.parents.get(_TRAIN)
-        levels = level_facts(
-            (fact["deep"] for fact in facts if "samples" in fact), read_index(train.url).white if train else None
-        )
-        imported = context.parents[_SHARDS].facts["levels"] if self.images else None
-        infos = [
-            ShardInfo(
-                url=shards[number]["url"],
-                bytes=fact["shard_bytes"],
-                sha256=fact["shard_sha256"],
-                samples=fact["samples"],
-                skipped=tuple(fact["rows_out"]),
-                number=number,
-                white=(levels or imported or {}).get("white"),
-            )
-            for number, fact in enumerate(facts)
-            if "samples" in fact
-        ]
-        skipped = [entry for fact in facts for entry in read_skipped(fact)]
+        shards = [IndexedShard.from_json(file) for file in files]
+        levels = level_facts((shard.deep for shard in shards), read_index(train.url).white if train else None)
+        imported = ShardsFacts.read(context.parents[_SHARDS]).levels if self.images else None
+        known = levels or imported
+        infos = _shard_infos(urls, shards, known.white if known else None)
+        skipped = [entry for shard in shards for entry in shard.skipped or ()]
         context.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
-        facts = [fact for fact in facts if "samples" in fact]
-        counts = _count_classes(facts)
-        if gone := {label for fact in facts for label in fact.get("classes_out", ())} - counts.keys():
+        shards = [shard for shard in shards if shard.samples is not None]
+        counts = _count_classes(shards)
+        if gone := {label for shard in shards for label in shard.classes_out} - counts.keys():
             raise lost_classes(sorted(gone), None, self._where)
         known_by = train if self.num_classes is None else None
-        num_classes = self._num_classes(counts, known_by, _largest_id(facts, infos) or self._where)
-        repeated = _check_images([fact["url"] for fact in facts], [info.url for info in infos])
+        num_classes = self._num_classes(counts, known_by, _largest_id(shards, infos) or self._where)
+        repeated = _check_images([shard.url for shard in shards if shard.url], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
         names = self.images.class_names if self.images else None
         index = DatasetIndex(tuple(infos), class_counts, context.file(_LABELS), names)
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
-        return {
-            "images": index.num_images,
-            "shards": len(infos),
-            "bytes": sum(info.bytes for info in infos),
-            "images_per_class": list(class_counts),
-            "class_names": list(names) if names else None,
-            "levels": levels,
-            "passed_over": _add_passed_over(facts),
-            "repeated_images": repeated,
-            "without_perceptual_hash": sum(fact["without_perceptual_hash"] for fact in facts),
-            **skip_facts(index.num_images + count_images(skipped), skipped),
-        }
+        return DatasetFacts(
+            images=index.num_images,
+            shards=len(infos),
+            bytes=sum(info.bytes for info in infos),
+            images_per_class=class_counts,
+            class_names=names or None,
+            levels=levels,
+            passed_over=_add_passed_over(shards),
+            repeated_images=repeated,
+            without_perceptual_hash=sum(shard.without_perceptual_hash for shard in shards),
+            images_in=index.num_images + count_images(skipped),
+            skipped=tuple(skipped),
+        )
 
-    def summary(self, facts: Any) -> str:
-        text = f"{facts['images']:,} images of {len(facts['images_per_class'])} classes in {facts['shards']} shards"
-        further = filter(None, [say_levels(facts.get("levels")), say_passed_over(facts)])
+    def summary(self, facts: DatasetFacts) -> str:
+        text = f"{facts.images:,} images of {len(facts.images_per_class)} classes in {facts.shards} shards"
+        further = filter(None, [say_levels(facts.levels), say_passed_over(facts.passed_over)])
         return "; ".join([text + summarise_skipped(facts) + say_ignored(self._beside), *further])
 
     def _num_classes(self, counts: Counter[int], train: Artifact | None, place_of_largest: str) -> int:
@@ -262,26 +260,26 @@ def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:
     return found
 
 
-def _count_classes(facts: list[dict[str, Any]]) -> Counter[int]:
+def _shard_infos(urls: list[str], shards: list[IndexedShard], white: int | None) -> list[ShardInfo]:
+    """Return the index entries of the shards that can be used, with the white level of their data set."""
+    return [
+        ShardInfo(url, shard.shard_bytes, shard.shard_sha256, shard.samples, shard.rows_out, number, white)
+        for number, (url, shard) in enumerate(zip(urls, shards, strict=True))
+        if shard.samples is not None and shard.shard_bytes is not None and shard.shard_sha256 is not None
+    ]
+
+
+def _count_classes(shards: list[IndexedShard]) -> Counter[int]:
     counts: Counter[int] = Counter()
-    for fact in facts:
-        counts.update({int(label): count for label, count in fact["class_counts"].items()})
+    for shard in shards:
+        counts.update(shard.class_counts)
     return counts
 
 
-def _add_passed_over(facts: list[dict[str, Any]]) -> dict[str, Any]:
+def _add_passed_over(shards: list[IndexedShard]) -> PassedOver:
     """Return the number of ignored members of all shards, and name and reason of the first ones."""
-    first = [entry for fact in facts for entry in fact["passed_over"][1]]
-    return {"members": sum(fact["passed_over"][0] for fact in facts), "first": first[:_KEPT_NAMES]}
-
-
-def say_passed_over(facts: Mapping[str, Any]) -> str:
-    """Return in words which members of shards belong to no image; an empty text if there are none."""
-    found = facts.get("passed_over", {"members": 0})
-    if not found["members"]:
-        return ""
-    name, reason = found["first"][0]
-    return f"{found['members']:,} members of shards passed over, first {name} ({reason})"
+    first = [entry for shard in shards for entry in shard.passed_over[1]]
+    return PassedOver(sum(shard.passed_over[0] for shard in shards), tuple(first[:_KEPT_NAMES]))
 
 
 def _place_of_largest(labels: list[int | None], keys: list[str]) -> tuple[int, str] | None:
@@ -290,9 +288,9 @@ def _place_of_largest(labels: list[int | None], keys: list[str]) -> tuple[int, s
     return (max(known)[0], keys[-max(known)[1]]) if known else None
 
 
-def _largest_id(facts: list[dict[str, Any]], shards: list[ShardInfo]) -> str | None:
+def _largest_id(shards: list[IndexedShard], infos: list[ShardInfo]) -> str | None:
     """Return the shard and sample with the largest class id, for messages; None without labels."""
-    places = [(*fact["largest_id"], info.url) for fact, info in zip(facts, shards, strict=True) if fact["largest_id"]]
+    places = [(*shard.largest_id, info.url) for shard, info in zip(shards, infos, strict=True) if shard.largest_id]
     if not places:
         return None
     _, key, url = max(places, key=lambda place: place[0])

@@ -9,11 +9,11 @@ from dpt_ray.data.shards.label_choice import check_every_class_labelled, choose_
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.dataset import class_names
-from dpt_ray.pipeline.artifacts.labelled import all_images, write_labelled
+from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, all_images, write_labelled
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
-class LabelledSubset(Step):
+class LabelledSubset(Step[ChoiceFacts]):
     """Choose the labelled training images, and store their labels.
 
     Args:
@@ -24,6 +24,7 @@ class LabelledSubset(Step):
     """
 
     name = "labelled_subset"
+    facts_type = ChoiceFacts
 
     def __init__(self, labels: LabelsConfig, data: DataConfig, train_data: Step, listed: Sequence[str] = ()):
         self._labels, self._data, self._lines = labels, data, listed
@@ -38,7 +39,7 @@ class LabelledSubset(Step):
     def plan(self) -> str:
         return "choosing the labelled images"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ChoiceFacts:
         index = read_index(context.parents["images"].url)
         images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
         if self._labels.file is not None:
@@ -49,10 +50,10 @@ class LabelledSubset(Step):
             chosen = draw_per_class(images, names, self._counts(index), self._labels.seed)
         check_every_class_labelled(chosen, names, where)
         write_labelled(context.folder, chosen)
-        return {"images": len(chosen), "of": index.num_images}
+        return ChoiceFacts(images=len(chosen), of=index.num_images)
 
-    def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} of {facts['of']:,} images"
+    def summary(self, facts: ChoiceFacts) -> str:
+        return f"{facts.images:,} of {facts.of:,} images"
 
     def _counts(self, index: DatasetIndex) -> Sequence[int]:
         if self._labels.per_class is not None:

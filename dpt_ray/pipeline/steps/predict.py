@@ -6,14 +6,19 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import run_units
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.pipeline.artifacts.dataset import summarise_skipped
-from dpt_ray.pipeline.artifacts.features import features_url
-from dpt_ray.pipeline.artifacts.predictions import SIDECARS, summarise_predictions
+from dpt_ray.pipeline.artifacts.features import features_urls
+from dpt_ray.pipeline.artifacts.predictions import (
+    SIDECARS,
+    PredictedShard,
+    PredictionsFacts,
+    summarise_predictions,
+)
+from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings, PredictionWorker
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
-class Predictions(Step):
+class Predictions(Step[PredictionsFacts]):
     """Predict the class of every image of a set. Each shard gets a sidecar.
 
     Columns: `label` int64, the most probable class; `confidence` float32, its probability. With `features`:
@@ -32,6 +37,7 @@ class Predictions(Step):
 
     name = "predictions"
     version = 2
+    facts_type = PredictionsFacts
 
     def __init__(
         self, title: str, predicting: PredictionSettings, classifier: Step, images: Step, encoded: Step | None = None
@@ -62,7 +68,7 @@ class Predictions(Step):
     def plan(self) -> str:
         return "labelling every image"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> PredictionsFacts:
         index = read_index(context.parents["images"].url)
         resources = inference_resources(context.cluster)
         encoded = context.parents.get("encoded")
@@ -72,7 +78,7 @@ class Predictions(Step):
                 "settings": self._predicting,
                 "index": index,
                 "classifier": context.parents["classifier"].file(NETWORK_FILE),
-                "encoded": None if encoded is None else [features_url(encoded, n) for n in range(len(index.shards))],
+                "encoded": None if encoded is None else features_urls(encoded),
                 "folder": context.file(SIDECARS),
                 "batch": context.cluster.inference_batch,
                 "device": resources.device,
@@ -82,8 +88,9 @@ class Predictions(Step):
             progress=context.progress(index.num_images),
             policy=context.policy,
         )
-        return summarise_predictions(files, index.num_images, index.num_classes)
+        shards = [PredictedShard.from_json(file) for file in files]
+        return summarise_predictions(shards, index.num_images, index.num_classes)
 
-    def summary(self, facts: Any) -> str:
-        text = f"{facts['images']:,} images, mean confidence {facts['mean_confidence']:.3f}"
+    def summary(self, facts: PredictionsFacts) -> str:
+        text = f"{facts.images:,} images, mean confidence {facts.mean_confidence:.3f}"
         return text + summarise_skipped(facts)

@@ -22,11 +22,17 @@ from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
-from dpt_ray.pipeline.artifacts.pseudo_images import SHARDS, conditioning_class, describe_guidance
+from dpt_ray.pipeline.artifacts.pseudo_images import (
+    SHARDS,
+    PseudoImagesFacts,
+    SampledShard,
+    conditioning_class,
+    describe_guidance,
+)
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
-class PseudoImages(Step):
+class PseudoImages(Step[PseudoImagesFacts]):
     """Sample images of every class, and store them as shards.
 
     Args:
@@ -39,6 +45,7 @@ class PseudoImages(Step):
 
     name = "pseudo_images"
     version = 3
+    facts_type = PseudoImagesFacts
 
     def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step, latents: LatentsConfig):
         self._config, self._latents, self._seed = config, latents, seed
@@ -61,7 +68,7 @@ class PseudoImages(Step):
             f"{describe_guidance(config)})"
         )
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> PseudoImagesFacts:
         classes = read_index(context.parents["images"].url)
         size = self._config.images_per_shard
         total = self._config.per_class * classes.num_classes
@@ -81,14 +88,15 @@ class PseudoImages(Step):
             resources=resources,
             progress=context.progress(total),
         )
-        shards = tuple(ShardInfo(file["url"], file["bytes"], file["sha256"], file["images"]) for file in files)
+        sampled = tuple(SampledShard.from_json(file) for file in files)
+        shards = tuple(ShardInfo(shard.url, shard.bytes, shard.sha256, shard.images) for shard in sampled)
         counts = (self._config.per_class,) * classes.num_classes
         index = DatasetIndex(shards, counts, label_folder="")
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
-        return {"images": total, "classes": classes.num_classes, "files": files}
+        return PseudoImagesFacts(images=total, classes=classes.num_classes, files=sampled)
 
-    def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} images in {len(facts['files'])} shards"
+    def summary(self, facts: PseudoImagesFacts) -> str:
+        return f"{facts.images:,} images in {len(facts.files)} shards"
 
 
 class _SamplingWorker(UnitWorker):

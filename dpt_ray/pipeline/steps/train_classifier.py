@@ -10,7 +10,12 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, describe_training, summarise_training
+from dpt_ray.pipeline.artifacts.trained_network import (
+    CLASSIFIER_TITLES,
+    ClassifierFacts,
+    describe_training,
+    summarise_training,
+)
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.execution.step import Step, StepContext
@@ -21,7 +26,7 @@ _START = "start"
 """Role of a parent: the classifier whose weights training begins with."""
 
 
-class TrainClassifier(Step):
+class TrainClassifier(Step[ClassifierFacts]):
     """Train a classifier on labelled and unlabelled images.
 
     Stage 3 repeats stage 1 from scratch and adds pseudo images to the labelled ones. In both stages the unlabelled
@@ -38,6 +43,7 @@ class TrainClassifier(Step):
 
     name = "classifier"
     version = 2
+    facts_type = ClassifierFacts
 
     def __init__(self, stage: ClassifierStage):
         self.stage = stage
@@ -66,12 +72,12 @@ class TrainClassifier(Step):
         config = self.stage.config
         return describe_training(config.images, config.model.name, config.algorithm.name)
 
-    def summary(self, facts: Any) -> str:
-        used = facts.get("pseudo_images_used_per_class")
-        mixed = f", {sum(used):,} of {facts['pseudo_images']:,} pseudo images" if used else ""
+    def summary(self, facts: ClassifierFacts) -> str:
+        used = facts.pseudo_images_used_per_class
+        mixed = f", {sum(used):,} of {facts.pseudo_images:,} pseudo images" if used else ""
         return summarise_training(facts) + mixed
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ClassifierFacts:
         config, data, seed = self.stage.config, self.stage.data, self.stage.seed
         index = read_index(context.parents["images"].url)
         mixed = mix(context, config, data, index)
@@ -89,7 +95,7 @@ class TrainClassifier(Step):
             build = partial(_from_weights, context.parents[_START].file(NETWORK_FILE), build)
         finish = partial(classifier_file, config.model, data.channels, index.num_classes)
         trained = train_network(context, data, config, sources=mixed.sources, build=build, finish=finish, seed=seed)
-        return {**trained, **mixed.facts}
+        return ClassifierFacts(**vars(trained), **vars(mixed.facts))
 
 
 def _from_weights(url: str, build: Callable[[], TrainState]) -> TrainState:

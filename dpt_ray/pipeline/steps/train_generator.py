@@ -14,12 +14,12 @@ from dpt_ray.networks.pretrained.autoencoders import check_same, find_autoencode
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
-from dpt_ray.pipeline.artifacts.trained_network import describe_training, summarise_training
+from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, describe_training, summarise_training
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import train_network, training_settings
 
 
-class TrainGenerator(Step):
+class TrainGenerator(Step[TrainingFacts]):
     """Train a generator on all real images with their pseudo-labels.
 
     Training reads no true label: labelled images also have the label that stage 1 predicts (reference: the paper's S1).
@@ -39,6 +39,7 @@ class TrainGenerator(Step):
 
     name = "generator"
     version = 2
+    facts_type = TrainingFacts
 
     def __init__(
         self,
@@ -68,10 +69,10 @@ class TrainGenerator(Step):
         on = ("latents",) if config.in_latents else ()
         return describe_training(config.images, config.model.name, config.process, *on)
 
-    def summary(self, facts: Any) -> str:
+    def summary(self, facts: TrainingFacts) -> str:
         return summarise_training(facts)
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> TrainingFacts:
         config, data = self.config, self._data
         index = read_index(context.parents["images"].url)
         size, channels = config.canvas(data)

@@ -1,7 +1,7 @@
 """Validation images: held out of all training to compare settings, so that the test split stays unread."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,17 +14,16 @@ from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
-from dpt_ray.data.storage.documents import read_document
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.labelled import all_images, read_labelled, write_labelled
-from dpt_ray.pipeline.artifacts.store import REMOVE
+from dpt_ray.pipeline.artifacts.held_out import ROWS_FILE, DataPartFacts, read_choice
+from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, all_images, read_labelled, write_labelled
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 DEFAULT_SHARE = 0.2
-_LABELS, _ROWS_FILE = "labels", "rows.json"
+_LABELS = "labels"
 
 
-class ValidationChoice(Step):
+class ValidationChoice(Step[ChoiceFacts]):
     """Choose the validation images among the training images.
 
     A hash of seed and key ranks the images of a class, so a larger set contains a smaller one.
@@ -37,6 +36,7 @@ class ValidationChoice(Step):
     """
 
     name = "validation_choice"
+    facts_type = ChoiceFacts
 
     def __init__(self, config: ValidationConfig, train_data: Step, labelled: Step | None):
         self._config = config
@@ -59,10 +59,10 @@ class ValidationChoice(Step):
     def plan(self) -> str:
         return "choosing the images to compare on"
 
-    def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} of {facts['of']:,} images"
+    def summary(self, facts: ChoiceFacts) -> str:
+        return f"{facts.images:,} of {facts.of:,} images"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ChoiceFacts:
         index = read_index(context.parents["images"].url)
         known = read_labelled(context.parents["labelled"]) if "labelled" in context.parents else []
         from_labelled = self._config.images == "labelled"
@@ -75,8 +75,8 @@ class ValidationChoice(Step):
         rows: dict[int, list[int]] = defaultdict(list)
         for image in chosen:
             rows[image.shard].append(image.row)
-        stores.write_json(context.file(_ROWS_FILE), {str(shard): sorted(rows[shard]) for shard in sorted(rows)})
-        return {"images": len(chosen), "of": len(candidates)}
+        stores.write_json(context.file(ROWS_FILE), {str(shard): sorted(rows[shard]) for shard in sorted(rows)})
+        return ChoiceFacts(images=len(chosen), of=len(candidates))
 
     def _choose(self, candidates: Sequence[LabelledImage], from_labelled: bool) -> list[LabelledImage]:
         classes: dict[int, list[LabelledImage]] = defaultdict(list)
@@ -101,7 +101,7 @@ class ValidationChoice(Step):
         return chosen
 
 
-class DataPart(Step):
+class DataPart(Step[DataPartFacts]):
     """Index a part of the training images: the remaining training images, or the validation images.
 
     Shards are not changed: an index can leave out rows of a shard.
@@ -113,6 +113,7 @@ class DataPart(Step):
     """
 
     name = "data_part"
+    facts_type = DataPartFacts
 
     def __init__(self, part: Literal["training", "validation"], train_data: Step, choice: ValidationChoice):
         self._part = part
@@ -125,12 +126,12 @@ class DataPart(Step):
     def plan(self) -> str:
         return "dividing the index"
 
-    def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} images in {facts['shards']} shards"
+    def summary(self, facts: DataPartFacts) -> str:
+        return f"{facts.images:,} images in {facts.shards} shards"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> DataPartFacts:
         whole = read_index(context.parents["images"].url)
-        chosen = read_choice(context.parents["choice"].file(_ROWS_FILE))
+        chosen = read_choice(context.parents["choice"].file(ROWS_FILE))
         shards, counts = [], np.zeros(whole.num_classes, np.int64)
         for position, shard in enumerate(whole.shards):
             is_chosen = np.isin(np.arange(shard.samples), chosen.get(position, []))
@@ -145,17 +146,7 @@ class DataPart(Step):
             counts += np.bincount(labels[labels >= 0], minlength=whole.num_classes)
         index = DatasetIndex(tuple(shards), tuple(counts.tolist()), context.file(_LABELS), whole.class_names)
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
-        return {"images": index.num_images, "shards": len(shards), "images_per_class": counts.tolist()}
-
-
-def read_choice(url: str) -> Mapping[int, list[int]]:
-    """Return position of a shard -> its rows with validation images.
-
-    Raises:
-        UserError: the file is missing, or not in the form that this package writes.
-    """
-    choice: dict[int, list[int]] = read_document(url, dict[int, list[int]], "a choice of images", REMOVE)
-    return choice
+        return DataPartFacts(images=index.num_images, shards=len(shards), images_per_class=tuple(counts.tolist()))
 
 
 def _keep_rows(shard: ShardInfo, kept: np.ndarray) -> ShardInfo:
@@ -165,7 +156,7 @@ def _keep_rows(shard: ShardInfo, kept: np.ndarray) -> ShardInfo:
     return replace(shard, samples=len(kept), skipped=tuple(left_out.tolist()))
 
 
-class LabelledRest(Step):
+class LabelledRest(Step[ChoiceFacts]):
     """Select the labelled images among the remaining training images.
 
     Args:
@@ -174,6 +165,7 @@ class LabelledRest(Step):
     """
 
     name = "labelled_rest"
+    facts_type = ChoiceFacts
 
     def __init__(self, labelled: Step, part: DataPart):
         super().__init__("labelled images left", {"labelled": labelled, "images": part})
@@ -185,12 +177,12 @@ class LabelledRest(Step):
     def plan(self) -> str:
         return "leaving out validation images"
 
-    def summary(self, facts: Any) -> str:
-        return f"{facts['images']:,} of {facts['of']:,} labelled images"
+    def summary(self, facts: ChoiceFacts) -> str:
+        return f"{facts.images:,} of {facts.of:,} labelled images"
 
-    def make(self, context: StepContext) -> dict[str, Any]:
+    def make(self, context: StepContext) -> ChoiceFacts:
         labelled = {image.key: image for image in read_labelled(context.parents["labelled"])}
         index = read_index(context.parents["images"].url)
         rest = [replace(i, label=labelled[i.key].label) for i in all_images(index) if i.key in labelled]
         write_labelled(context.folder, rest)
-        return {"images": len(rest), "of": len(labelled)}
+        return ChoiceFacts(images=len(rest), of=len(labelled))

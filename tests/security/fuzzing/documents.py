@@ -16,10 +16,10 @@ from dpt_ray.export.folder import FORMAT, FORMAT_VERSION, read_export
 from dpt_ray.pipeline.artifacts import claims
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim
 from dpt_ray.pipeline.artifacts.evaluation import read_metrics
+from dpt_ray.pipeline.artifacts.held_out import read_choice
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.artifacts.trained_network import read_history
-from dpt_ray.pipeline.steps.validation import read_choice
 from dpt_ray.report.content import Curve
 from fuzzing.target import Corpus, Mutator, Target
 from fuzzing.text import NUMBERS, TEXT
@@ -104,7 +104,12 @@ _LEDGER = [{"where": "a.tar", "key": "1", "reason": "is damaged", "images": 1}]
 _LABELLED = [[0, 1, "cat/1", 0], [0, 2, "dog/1", 1]]
 _HISTORY = [{"images": 64, "loss": 2.5, "mask_share": 0.5}, {"images": 128, "loss": 1.5}]
 _CHOICE = {"0": [1, 2], "1": [0]}
-_METRICS = {"stage1_accuracy": 0.5, "per_class": [None, 0.5], "reliability": [{"confidence": 0.5, "accuracy": 0.5}]}
+_SHARES = ("pseudo_label_precision", "pseudo_label_recall", "stage1_accuracy", "stage3_accuracy")
+_METRICS = {
+    "stage1_accuracy": 0.5, "stage3_accuracy": 0.5, "pseudo_image_agreement": 0.5, "test_images": 2,
+    "per_class": {name: [None, 0.5] for name in _SHARES},
+    "reliability": [{"images": 2, "confidence": 0.5, "accuracy": 0.5}],
+}  # fmt: skip
 _EXPORT = {
     "format": FORMAT, "format_version": FORMAT_VERSION, "kind": "classifier", "classes": ["a", "b"],
     "files": {"model.safetensors": {"bytes": 1, "sha256": "0" * 64}},

@@ -1,0 +1,62 @@
+"""Frozen dataclasses that are stored as JSON objects."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from dpt_ray.data.storage.documents import parse_document
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_ABSENT = "absent"
+
+
+def optional() -> Any:
+    """Return a dataclass field that is None by default, and that JSON lacks while it is None."""
+    return field(default=None, metadata={_ABSENT: True})
+
+
+class Record:
+    """Base of a dataclass that is a JSON object: a name for each field, in the order of the fields."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return _object(self)  # type: ignore[arg-type]  # subclasses are dataclasses
+
+    @classmethod
+    def from_json(
+        cls, values: Mapping[str, Any], where: str | None = None, what: str = "a record", fix: str | None = None
+    ) -> Self:
+        """Return the record that a JSON object holds.
+
+        Args:
+            values: the object. Names that the dataclass lacks are passed over: a newer version may have written them.
+            where: its place, for messages.
+            what: what it should be, with its article, for messages.
+            fix: what to do if it is not.
+
+        Raises:
+            UserError: a field is absent or has another type.
+        """
+        record: Self = parse_document(json.dumps(values).encode(), where, cls, what, fix)
+        return record
+
+
+def _object(record: "DataclassInstance") -> dict[str, Any]:
+    values = {entry: getattr(record, entry.name) for entry in fields(record)}
+    return {
+        entry.name: _plain(value)
+        for entry, value in values.items()
+        if value is not None or not entry.metadata.get(_ABSENT)
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: lists for tuples, objects for dataclasses."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _object(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(member) for name, member in value.items()}
+    return [_plain(member) for member in value] if isinstance(value, list | tuple) else value
