@@ -11,7 +11,7 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.networks.probe import Probe
 from dpt_ray.pipeline.artifacts.evaluation import read_metrics
-from dpt_ray.pipeline.artifacts.features import features_url, read_features
+from dpt_ray.pipeline.artifacts.features import features_urls, read_features
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 
 
@@ -41,7 +41,7 @@ def test_labels_are_the_fitted_probes_of_normalised_features(probed):
     root, run = probed
     probe = Probe(artifact(root, run.classifier).file("network.safetensors"))
     encoded = artifact(root, run.pseudo_labels.parents["encoded"])
-    features = torch.from_numpy(np.array(read_features(features_url(encoded, 0))))
+    features = torch.from_numpy(np.array(read_features(features_urls(encoded)[0])))
     labels = read_sidecar(artifact(root, run.pseudo_labels).file("predictions", "00000.parquet"))
     probabilities = probe.classify(features)
     assert labels["label"].tolist() == probabilities.argmax(1).tolist()
