@@ -123,7 +123,7 @@ def run_units(
         settings: arguments of its constructor; they must pickle.
         units: the units; they must pickle.
         resources: the number of processes, and what each of them reserves.
-        progress: counts the images.
+        progress: counts shards, which are units, or the fact of a unit that its `unit` names, such as images.
         policy: if it tolerates nothing, the first unit that leaves an image out ends the call. The step checks what
             all units together leave out.
 
@@ -134,7 +134,7 @@ def run_units(
     Raises:
         UserError: the first error of a worker, or that of the policy.
     """
-    facts, images = [], 0
+    facts, done = [], 0
     with progress:
         for row in _made(worker_class, settings, units, resources):
             if row["complaint"]:
@@ -143,8 +143,8 @@ def run_units(
             facts.append(json.loads(row["facts"]))
             if policy.allowed_share == 0:
                 policy.check(read_skipped(facts[-1]), images_in=0)
-            images += facts[-1]["images"]
-            progress.update(images, {SHARDS: len(facts)})
+            done += 1 if progress.unit == "shards" else facts[-1][progress.unit]
+            progress.update(done, {SHARDS: len(facts)})
     if len(facts) != len(units):
         raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
     return facts

@@ -91,6 +91,23 @@ class LoadedGenerator:
         ]
         return torch.cat(drawn)
 
+    def check_settings(
+        self,
+        *,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+    ) -> None:
+        """Check arguments of `sample` without sampling.
+
+        Raises:
+            TypeError: an argument has an unsupported type.
+            UserError: a setting is invalid, or a generator without label dropout in training is to be guided.
+        """
+        config = self._settings(_given(guidance_scale, seed, sampler, steps))
+        self._network.check_guidance(config)
+
     def _settings(self, given: dict[str, Any]) -> SamplingConfig:
         try:
             config = SamplingConfig.model_validate(self._sampling.model_dump() | given)

@@ -97,6 +97,21 @@ class Generator:
         """Shape (C, H, W) of the sampled images. `image_shape` is that of the network's output: latents or pixels."""
         return self._decoder.image_shape(self.image_shape) if self._decoder else self.image_shape
 
+    def check_guidance(self, config: SamplingConfig) -> None:
+        """Refuse classifier-free guidance of a generator that was trained without label dropout.
+
+        Raises:
+            UserError: the generator cannot be sampled with `config`.
+        """
+        classifier_free = config.guidance_method == "classifier_free"
+        if config.guidance_scale > 0 and classifier_free and not self.knows_null_label:
+            raise UserError(
+                "was trained without label dropout, so it cannot be sampled with a guidance scale of "
+                f"{config.guidance_scale:g}",
+                where=self._url,
+                fix="sample with guidance_scale=0, or train with stage2.label_dropout above 0",
+            )
+
     @torch.inference_mode()
     def draw(self, config: SamplingConfig, seed: int, wanted: list[tuple[int, int]]) -> torch.Tensor:
         """Sample images; each is a function of the generator, `config`, `seed` and its own entry in `wanted`.
@@ -110,20 +125,17 @@ class Generator:
             uint8 (len(wanted), C, H, W) on the CPU.
 
         Raises:
-            UserError: classifier-free guidance of a generator that was trained without label dropout, autoguidance
-                without snapshots beside the file, or images with NaN or infinite values, as of a diverged network.
+            UserError: as `check_guidance`, autoguidance without snapshots beside the file, or images with NaN or
+                infinite values, as of a diverged network.
         """
-        classifier_free = config.guidance_method == "classifier_free"
-        if config.guidance_scale > 0 and classifier_free and not self.knows_null_label:
-            raise UserError(
-                "was trained without label dropout, so it cannot be sampled with a guidance scale of "
-                f"{config.guidance_scale:g}",
-                where=self._url,
-                fix="sample with guidance_scale=0, or train with stage2.label_dropout above 0",
-            )
+        self.check_guidance(config)
         random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
         labels = torch.tensor([label for label, _ in wanted], device=self._device)
-        weak = None if classifier_free else self._denoiser(self._early(config.weak_snapshot), config)
+        weak = (
+            None
+            if config.guidance_method == "classifier_free"
+            else self._denoiser(self._early(config.weak_snapshot), config)
+        )
         denoiser = build_guidance(config, self._denoiser(self.network, config), self.num_classes, weak)
         images = sample(
             config.sampler,

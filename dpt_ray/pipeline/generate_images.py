@@ -6,19 +6,16 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
-
-from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_png
+from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_jpeg, encode_png
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_class_ids
-from dpt_ray.export.folder import CONFIG_FILE
 from dpt_ray.export.loaded_generator import LoadedGenerator, load_generator
 from dpt_ray.pipeline.execution.run_processes import run_processes
 from dpt_ray.pipeline.export_run import export_generator
+from dpt_ray.pipeline.found_model import find_model
 from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
 from dpt_ray.text import csv_cell
@@ -27,6 +24,8 @@ IMAGES_A_UNIT = 50
 """Images that one process draws together."""
 MANIFEST, GRID, SETTINGS = "manifest.csv", "grid.png", "generation.json"
 _GRID_ROWS, _GRID_COLUMNS = 20, 10
+_MODEL = ".model"
+_ENCODERS = {"png": encode_png, "jpeg": encode_jpeg}
 
 
 class DrawingUnit(NamedTuple):
@@ -70,8 +69,8 @@ class DrawingWorker(UnitWorker):
         images = self._generator.sample([unit.label] * unit.images, first=unit.first, **self._settings).numpy()
         for place, pixels in enumerate(images[:-1]):
             url = stores.join(self._output, _place(unit, place, self._kind))
-            stores.write_bytes(url, _encode(pixels, self._kind))
-        return _encode(images[-1], self._kind)
+            stores.write_bytes(url, _ENCODERS[self._kind](pixels))
+        return _ENCODERS[self._kind](images[-1])
 
     def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
         """Return how many images a unit has."""
@@ -113,27 +112,30 @@ def generate_images(
     Raises:
         UserError: no such model or class, an impossible setting, or the folder holds images of other settings.
     """
-    output, folder = stores.absolute_url(output).rstrip("/"), stores.absolute_url(model).rstrip("/")
+    output = stores.absolute_url(output).rstrip("/")
     given = {"guidance_scale": guidance_scale, "seed": seed, "sampler": sampler, "steps": steps}
     settings = {name: value for name, value in given.items() if value is not None}
-    is_export = stores.exists(stores.join(folder, CONFIG_FILE))
-    _check_folder(output, {"model": folder, "format": kind, **settings})
-    if not is_export:
-        exported = stores.join(output, ".model")
-        if not stores.exists(stores.join(exported, CONFIG_FILE)):
-            export_generator(folder, exported)
-        folder = exported
-    generator = load_generator(folder, device)
-    labels = _class_ids(classes, generator.classes)
+    found = find_model(model, "generator", "generator")
+    plan = {"model": found.identity, "format": kind, **settings}
+    is_begun, existed = _is_begun(output, plan), stores.exists(output)
+    exported = found.exported(stores.join(output, _MODEL), export_generator)
+    try:
+        generator = load_generator(exported, device)
+        labels = _class_ids(classes, generator.classes)
+        generator.check_settings(guidance_scale=guidance_scale, seed=seed, sampler=sampler, steps=steps)
+    except UserError:
+        if not is_begun:
+            stores.remove_tree(stores.join(output, _MODEL) if existed else output)
+        raise
+    stores.write_json(stores.join(output, SETTINGS), plan)
     units = _units(labels, _class_folders(generator.classes), per_class)
-    worker = {"model": folder, "output": output, "kind": kind, "settings": settings, "device": device}
+    worker = {"model": exported, "output": output, "kind": kind, "settings": settings, "device": device}
     progress = ProgressLine("generation", sum(unit.images for unit in units), "images")
     plain = [tuple(unit) for unit in units]
     run_processes(DrawingWorker, worker, plain, processes=processes, progress=progress)
     _write_manifest(output, units, generator, kind, settings)
     _write_grid(output, units, generator, kind)
-    if not is_export:
-        stores.remove_tree(folder)
+    stores.remove_tree(stores.join(output, _MODEL))
     return f"{sum(unit.images for unit in units):,} images of {len(labels):,} classes: {output}"
 
 
@@ -158,14 +160,6 @@ def _place(unit: DrawingUnit, place: int, kind: str) -> str:
     return f"{unit.folder}/{unit.first + place:05d}.{'jpg' if kind == 'jpeg' else kind}"
 
 
-def _encode(pixels: np.ndarray, kind: str) -> bytes:
-    if kind == "png":
-        return encode_png(pixels)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
-
-
 def _class_folders(classes: Sequence[str]) -> list[str]:
     """Return a folder's name for each class: the class's own where every file system can hold it."""
     seen: set[str] = set()
@@ -179,16 +173,21 @@ def _class_folders(classes: Sequence[str]) -> list[str]:
     return folders
 
 
-def _check_folder(output: str, settings: dict[str, Any]) -> None:
-    """Go on in a folder with images of the same settings, and begin in one that is empty."""
+def _is_begun(output: str, plan: dict[str, Any]) -> bool:
+    """Return whether the folder holds images of an earlier call with the same plan.
+
+    Raises:
+        UserError: it holds images of another plan, or other files.
+    """
     place = stores.join(output, SETTINGS)
     if stores.exists(place):
-        if stores.read_json(place) != settings:
+        if stores.read_json(place) != plan:
             raise UserError("holds images of another model or other settings", where=output, fix="name another folder")
-        return
-    if stores.list_tree(output):
+        return True
+    if any(not file["name"].startswith(f"{_MODEL}/") for file in stores.list_tree(output)):
         raise UserError("is not empty", where=output, fix="name a new folder")
-    stores.write_json(place, settings)
+    stores.remove_tree(stores.join(output, _MODEL))  # of a call that ended before its first image
+    return False
 
 
 def _write_manifest(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
-from dpt_ray.export.folder import CONFIG_FILE
 from dpt_ray.export.loaded_classifier import LoadedClassifier, load_classifier
 from dpt_ray.pipeline.execution.run_processes import run_processes
-from dpt_ray.pipeline.export_run import export_classifier
+from dpt_ray.pipeline.export_run import CLASSIFIER_IDS, export_classifier
+from dpt_ray.pipeline.found_model import find_model
 from dpt_ray.pipeline.prediction_inputs import EncodedImage, find_inputs, read_images, units_of
 from dpt_ray.text import csv_cell
 
@@ -53,9 +54,9 @@ class PredictionWorker(UnitWorker):
         return buffer.getvalue()
 
     def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
-        """Return how many images a unit has, and how many of them cannot be read."""
+        """Return how many files and images a unit has, and how many of the images cannot be read."""
         problems = pq.read_table(io.BytesIO(content), columns=["problem"]).column("problem")
-        return {"images": len(problems), "unreadable": len(problems) - problems.null_count}
+        return {"files": len(unit[1]), "images": len(problems), "unreadable": len(problems) - problems.null_count}
 
     def _rows(self, images: Sequence[EncodedImage]) -> Iterator[dict[str, Any]]:
         problems = {number: image.problem for number, image in enumerate(images) if image.problem}
@@ -138,31 +139,18 @@ def predict_images(
     if stores.exists(output):
         raise UserError("exists already", where=output, fix="remove it, or write to another file")
     files = find_inputs(places)
-    parts, folder = f"{output}.parts", stores.absolute_url(model).rstrip("/")
-    is_export = stores.exists(stores.join(folder, CONFIG_FILE))
-    plan = {"model": _identity(folder, is_export, stage), "top": top, "files": sha256(json.dumps(files).encode())}
-    _continue_or_begin(parts, plan)
-    if not is_export:
-        exported = stores.join(parts, "model")
-        if not stores.exists(stores.join(exported, CONFIG_FILE)):
-            export_classifier(folder, exported, stage=stage)
-        folder = exported
-    units = list(enumerate(units_of(files)))
-    settings = {"model": folder, "parts": parts, "top": top, "device": device}
-    progress = ProgressLine("prediction", len(files), "images")  # a shard counts as one before it is read
+    parts, units = f"{output}.parts", list(enumerate(units_of(files)))
+    found = find_model(model, CLASSIFIER_IDS[stage], "classifier")
+    _continue_or_begin(parts, {"model": found.identity, "top": top, "files": sha256(json.dumps(files).encode())})
+    exported = found.exported(stores.join(parts, "model"), partial(export_classifier, stage=stage))
+    settings = {"model": exported, "parts": parts, "top": top, "device": device}
+    progress = ProgressLine("prediction", len(files), "files")
     made = run_processes(PredictionWorker, settings, units, processes=processes, progress=progress)
     _write_table(output, [fact["url"] for fact in made])
     stores.remove_tree(parts)
     images, unreadable = (sum(fact[name] for fact in made) for name in ("images", "unreadable"))
     told = f"; {unreadable:,} cannot be read, see the column 'problem'" if unreadable else ""
     return f"{images - unreadable:,} images classified{told}: {output}"
-
-
-def _identity(folder: str, is_export: bool, stage: int) -> list[Any]:
-    """Return what tells a model from another: of an export the checksums of its files."""
-    if is_export:
-        return [folder, stores.read_json(stores.join(folder, CONFIG_FILE)).get("files")]
-    return [folder, stage]
 
 
 def _continue_or_begin(parts: str, plan: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from exported_runs import CLASSES, write_run
 from PIL import Image
 
 import dpt_ray
+from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline import generate_images as generation
 from dpt_ray.pipeline.export_run import export_generator
@@ -69,11 +70,21 @@ def test_a_folder_with_other_files_is_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"classes": ["cow"]}, {"sampler": "none"}, {"guidance_scale": -1.0}])
-def test_mistakes_are_one_line_and_leave_no_image(run, tmp_path, options):
+def test_mistakes_are_one_line_and_leave_nothing(run, tmp_path, options):
     with pytest.raises(UserError) as raised:
         generate_images(run, str(tmp_path / "drawn"), **options)
     assert "\n" not in str(raised.value)
-    assert not list((tmp_path / "drawn").glob("*/*.png"))
+    assert not (tmp_path / "drawn").exists()
+    generate_images(run, str(tmp_path / "drawn"), per_class=1)
+    with pytest.raises(UserError):
+        generate_images(run, str(tmp_path / "drawn"), per_class=1, **options)
+    assert len(list((tmp_path / "drawn").glob("*/*.png"))) == len(CLASSES)
+
+
+def test_a_call_that_ended_before_its_first_image_leaves_the_folder_free(run, tmp_path):
+    stores.write_bytes(str(tmp_path / "drawn" / ".model" / "model.safetensors"), b"begun")
+    generate_images(run, str(tmp_path / "drawn"), per_class=1)
+    assert not (tmp_path / "drawn" / ".model").exists()
 
 
 def test_folders_of_classes_are_names_that_every_file_system_holds():

@@ -127,6 +127,11 @@ def test_an_interrupted_call_goes_on_and_another_one_begins_anew(run, images, tm
     assert made[3:] == [0, 1, 2, 3]
 
 
+def test_progress_counts_files(run, images, tmp_path, capsys):
+    predict_images(run, [str(images)], str(tmp_path / "p.csv"))
+    assert "prediction: 6 of 6 files" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("places", "complaint"),
     [

@@ -136,5 +136,16 @@ def _decode_into(
 def encode_png(pixels: np.ndarray) -> bytes:
     """Encode an image, uint8 (C, H, W) with C in {1, 3}, as PNG; equal pixels give equal bytes."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, "PNG")
+    _as_picture(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def encode_jpeg(pixels: np.ndarray) -> bytes:
+    """Encode an image, uint8 (C, H, W) with C in {1, 3}, as JPEG of quality 95."""
+    buffer = io.BytesIO()
+    _as_picture(pixels).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def _as_picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))

@@ -22,7 +22,7 @@ def run_processes(
         settings: its constructor's arguments, serialisable.
         units: serialisable values.
         processes: 1 for this process alone; above 1, Ray runs as many with one CPU each.
-        progress: counts images.
+        progress: counts the fact of a unit that its `unit` names: files or images.
 
     Raises:
         UserError: what a worker raises, or there is no cluster at `RAY_ADDRESS`.
@@ -44,6 +44,6 @@ def run_processes(
                 content = worker.make(unit)
                 stores.write_bytes(url, content)
             made.append({"url": url, **worker.facts(unit, content)})
-            done += made[-1]["images"]
+            done += made[-1][progress.unit]
             progress.update(done)
     return made
