@@ -9,7 +9,7 @@ from rendering import REPOSITORY
 from dpt_ray.config import yaml_reader
 from dpt_ray.core import class_ids, weights
 from dpt_ray.data.images import jpeg, pictures, slow_images
-from dpt_ray.data.importing import parquet_file, parquet_footer, parquet_pages, parquet_table
+from dpt_ray.data.importing import parquet_file, parquet_footer, parquet_pages, parquet_table, text_files
 from dpt_ray.data.shards import samples, tar_members
 
 
@@ -40,6 +40,9 @@ def test_every_test_that_the_document_names_is_there():
         f"{slow_images.MAX_QOI_STEPS / 1e6:g} million steps of a QOI",
         f"{slow_images.MAX_SCALED_VALUES / 1e6:g} million scaled values",
         f"{slow_images.MAX_PLAIN_BYTES / 1e6:g} MB of digits or {slow_images.MAX_PLAIN_COMMENTS:,} comments",
+        f"several channels of 16 bits | refused above {slow_images.MAX_DEEP_PIXELS / 1e6:g} million pixels",
+        f"a tag has at most {slow_images.MAX_TAG_VALUES / 1e6:g} million numbers",
+        f"endless blank lines in a table or a list | refused above {text_files.MAX_BLANK_LINES / 1e6:g} million",
         f"a PNG has at most {slow_images.MAX_CHUNKS:,} chunks beside its pixels",
         f"a page has at most {parquet_file._MAX_IMAGE_PAGE >> 20} MiB "
         f"(of texts {parquet_file._MAX_TEXT_PAGE >> 20} MiB) or {parquet_pages.MAX_COMPRESSION} times its compressed "

@@ -105,3 +105,9 @@ def test_pipes_are_never_opened(tmp_path):
         next(read_lines("/dev/zero", "list"))
     with pytest.raises(UserError, match="cannot be read"):
         next(read_lines(str(tmp_path), "list"))
+
+
+def test_blank_lines_are_read_up_to_a_number():
+    most = text_files.MAX_BLANK_LINES
+    assert len(lines_of(b"\n" * most + b"text")) == most + 1
+    assert "it has more than 1,000,000 blank lines" in complaint(b"text\n" + b" \n" * (most + 1) + b"text")

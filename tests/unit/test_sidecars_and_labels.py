@@ -76,8 +76,8 @@ def test_only_the_wanted_columns_are_returned(tmp_path):
 def test_facts_come_back_and_are_no_column():
     facts = {"samples": 3, "class_counts": {"0": 2}, "name": "ü"}
     data = encode_sidecar(NAMES, COLUMNS, facts)
-    assert sidecar_facts(data) == facts
-    assert sidecar_facts(encode_sidecar(NAMES, COLUMNS)) == {}
+    assert sidecar_facts(data, WHERE) == facts
+    assert sidecar_facts(encode_sidecar(NAMES, COLUMNS), WHERE) == {}
     assert decode_sidecar(data, WHERE).keys() == {"key", *COLUMNS}
 
 

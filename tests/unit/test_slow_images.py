@@ -2,6 +2,7 @@
 
 import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from PIL import Image
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.images.slow_images import (
     MAX_CHUNKS,
+    MAX_DEEP_PIXELS,
     MAX_PLAIN_BYTES,
     MAX_PLAIN_COMMENTS,
     MAX_QOI_STEPS,
     MAX_SCALED_VALUES,
+    MAX_TAG_VALUES,
     slow_header,
 )
 from dpt_ray.data.importing.import_plan import RawImage
@@ -106,3 +109,42 @@ def test_pixels_in_many_chunks_and_animations_are_read():
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", encode(noise())[:60], encode(noise())[:-1]])
 def test_a_header_that_ends_early_is_left_to_the_decoder(data):
     assert slow_header(data) is None
+
+
+@pytest.mark.parametrize("mark", ["II*\0", "II\0*", "MM\0*", "MM*\0", "II+\0"])
+def test_a_tiff_is_read_up_to_a_number_of_values_in_a_tag(mark):
+    assert (decode(tiff(mark, 1, MAX_TAG_VALUES + 1)) == 0x55).all()
+    assert (decode(tiff(mark, 4, 1000)) == 0x55).all()
+    assert f"more than {MAX_TAG_VALUES:,} numbers in tag 700" in refusal(tiff(mark, 4, MAX_TAG_VALUES + 1))
+
+
+def tiff(mark: str, kind: int, values: int) -> bytes:
+    """A grey image of 8x8 pixels with an XMP tag of so many values of a type: 1 is bytes, 4 numbers of 4 bytes."""
+    order, is_big = "<" if mark[0] == "I" else ">", "+" in mark
+    offset, count, head = ("Q", "Q", 16) if is_big else ("I", "H", 8)
+    xmp = bytes(values * kind)
+    entries = [(256, 8), (257, 8), (258, 8), (259, 1), (262, 1), (273, head), (277, 1), (278, 8), (279, 64)]
+    tags = b"".join(struct.pack(f"{order}HH{offset}{offset}", tag, 16 if is_big else 4, 1, v) for tag, v in entries)
+    tags += struct.pack(f"{order}HH{offset}{offset}", 700, kind, values, head + 64)
+    first = (
+        struct.pack(f"{order}HHQ", 8, 0, head + 64 + len(xmp))
+        if is_big
+        else struct.pack(f"{order}I", head + 64 + len(xmp))
+    )
+    directory = struct.pack(f"{order}{count}", len(entries) + 1) + tags + struct.pack(f"{order}{offset}", 0)
+    return mark.encode() + first + b"\x55" * 64 + xmp + directory
+
+
+def test_channels_of_16_bits_are_read_up_to_a_size():
+    assert (decode(deep_png(64, 64)) == 0x55).all()
+    side = int(MAX_DEEP_PIXELS**0.5) + 1
+    message = refusal(deep_png(side, side))
+    assert f"has {side}x{side} pixels of 16 bits a channel; at most 32,000,000 are read" in message
+
+
+def deep_png(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    pressed = zlib.compressobj(1)
+    row = b"\0" + b"\x55" * (6 * width)
+    pixels = b"".join(pressed.compress(row) for _ in range(height)) + pressed.flush()
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

@@ -13,6 +13,8 @@ from dpt_ray.errors import UserError
 
 MAX_LINE = 1 << 20
 """Maximum number of characters of a line."""
+MAX_BLANK_LINES = 1_000_000
+"""Maximum number of lines without text, which cost as much to read as others."""
 _RANGE_BYTES = 4 << 20
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -32,14 +34,19 @@ def read_lines(url: str, kind: str) -> Iterator[str]:
         kind: noun for the expected file in messages, such as `CSV table`.
 
     Raises:
-        UserError: the file does not exist, is not a regular file, is not text, or has a line longer than `MAX_LINE`.
+        UserError: the file does not exist, is not a regular file, is not text, has a line longer than `MAX_LINE`, or
+            more blank lines than `MAX_BLANK_LINES`.
     """
-    number, rest = 0, ""
+    number, blank, rest = 0, 0, ""
     for text in _decoded(url, kind):
         complete, rest = _split(rest + text)
         for line in complete:
             number += 1
             _check_line(line, number, url, kind)
+            blank += line.isspace()
+            if blank > MAX_BLANK_LINES:
+                what = f"is not a readable {kind} (it has more than {MAX_BLANK_LINES:,} blank lines)"
+                raise UserError(what, where=url, fix="remove the blank lines")
             yield line
         _check_line(rest, number + 1, url, kind)
     if rest:

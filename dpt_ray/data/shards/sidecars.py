@@ -99,8 +99,12 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
     return result
 
 
-def sidecar_facts(data: bytes, where: str | None = None) -> dict[str, Any]:
+def sidecar_facts(data: bytes, where: str) -> dict[str, Any]:
     """Return the facts in a sidecar's metadata; see `encode_sidecar`.
+
+    Args:
+        data: the sidecar's content.
+        where: its URL, for messages.
 
     Raises:
         UserError: the content is no sidecar.

@@ -72,7 +72,7 @@ def read_latents(url: str, form: LatentForm) -> tuple[list[str], np.ndarray]:
     """
     content = stores.read_bytes(url)
     columns = decode_sidecar(content, url, [MOMENTS])
-    made = sidecar_facts(content).get("form")
+    made = sidecar_facts(content, url).get("form")
     if made != form.to_json():
         raise UserError(f"holds latents of another {_difference(made or {}, form)}", where=url,
                         fix="remove the folder of these latents; the same command makes them again")  # fmt: skip

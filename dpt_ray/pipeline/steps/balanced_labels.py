@@ -150,5 +150,5 @@ class _BalancingWorker(UnitWorker):
             "images": len(columns[KEY]),
             "predicted": np.bincount(columns[LABEL], minlength=self._index.num_classes).tolist(),
             "confidence_sum": float(columns[CONFIDENCE].sum(dtype=np.float64)),
-            **sidecar_facts(content),
+            **sidecar_facts(content, self.output_url(unit)),
         }

@@ -125,4 +125,4 @@ class _ConditioningWorker(UnitWorker):
         return encode_sidecar(given[KEY], {LABEL: labels, CONFIDENCE: confidence}, facts)
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
-        return sidecar_facts(content)
+        return sidecar_facts(content, self.output_url(unit))

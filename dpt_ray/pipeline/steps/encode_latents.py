@@ -165,7 +165,7 @@ class _EncodingWorker(UnitWorker):
         return encode_latents([s.key for s in samples], moments, form, {"statistics": [count, *total.tolist()]})
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
-        stored = sidecar_facts(content)
+        stored = sidecar_facts(content, self.output_url(unit))
         if stored.get("form") != self._latents.to_json():  # an earlier start made it with another autoencoder
             raise UserError(
                 "holds latents of another autoencoder or form than the ones beside it will be",

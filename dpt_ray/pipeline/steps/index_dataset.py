@@ -247,7 +247,7 @@ class _IndexWorker(UnitWorker):
         )
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
-        return {"images": 1, **sidecar_facts(content)}
+        return {"images": 1, **sidecar_facts(content, self.output_url(unit))}
 
 
 def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:
