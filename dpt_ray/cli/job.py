@@ -40,11 +40,12 @@ def job_command(
     @config_option("Settings: a YAML file, or the name of a shipped configuration.", show_default="the embedded digits")
     @set_option("Override one setting; may be repeated.")
     @dry_run_option()
-    def job(config: str | None, overrides: tuple[str, ...], dry_run: bool) -> None:
+    @click.option("--strict", is_flag=True, help="Stop at the first result that a step warns of.")
+    def job(config: str | None, overrides: tuple[str, ...], dry_run: bool, strict: bool) -> None:
         file = find_config(config) if config else None
         from dpt_ray.pipeline.jobs import make_targets
 
-        make_targets(file, overrides, targets, finish, dry_run=dry_run)
+        make_targets(file, overrides, targets, finish, dry_run=dry_run, strict=strict)
 
     return job
 

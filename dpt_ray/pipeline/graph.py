@@ -1,13 +1,14 @@
 """The graph of steps: what is missing is made, each step after those that it builds on."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
-from dpt_ray.distributed.job_log import about
+from dpt_ray.distributed.job_log import about, tell
+from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.claims import Claim
 from dpt_ray.pipeline.artifacts.step_facts import Facts, HasSkipped
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
@@ -38,11 +39,17 @@ def make_all(
     say: Callable[[str], None],
     policy: SkipPolicy = TOLERATE_NOTHING,
     callbacks: Mapping[Step, EvaluationCallback] | None = None,
+    *,
+    strict: bool = False,
 ) -> dict[Step, Artifact]:
     """Make what is missing of `targets` and of all that they need; return every artifact.
 
     Ray is started only if something is missing. An artifact that left images out is held against the policy
-    whether it is made now or was made before. `callbacks` evaluate trainings that are made now.
+    whether it is made now or was made before, and its warnings are shown. `callbacks` evaluate trainings that are made
+    now.
+
+    Raises:
+        UserError: a step cannot be made; or `strict`, and an artifact that others are made from has warnings.
     """
     steps = in_order(targets)
     callback_of = {(step.name, step.fingerprint): callback for step, callback in (callbacks or {}).items()}
@@ -61,7 +68,23 @@ def make_all(
                 callback = callback_of.get((step.name, step.fingerprint))
                 artifact = _make(step, store, parents, cluster, policy, label, say, callback)
         made[step.name, step.fingerprint] = artifact
+        for text in artifact.warnings:
+            with about(step=step.title, artifact=step.address):
+                tell(f"warning: {label}: {text}", level="warning", event="result_warning")
+        if strict and number < len(steps):
+            refuse_warnings([artifact])
     return {step: made[step.name, step.fingerprint] for target in targets for step in _with_ancestors(target)}
+
+
+def refuse_warnings(artifacts: Iterable[Artifact]) -> None:
+    """Raise the first warning of artifacts as an error, for `--strict`.
+
+    Raises:
+        UserError: an artifact has a warning.
+    """
+    for artifact in artifacts:
+        for text in artifact.warnings:
+            raise UserError(f"{text} (--strict stops here)", where=artifact.url)
 
 
 def _make(
@@ -92,9 +115,11 @@ def _make(
         with about(event="step_started"):
             say(f"{label}: {step.plan()}")
         began = time.monotonic()
-        facts = step.make(StepContext(folder, parents, cluster, label, policy, callback))
+        context = StepContext(folder, parents, cluster, label, policy, callback)
+        facts = step.make(context)
         _check(step, policy, facts, folder)
         seconds = time.monotonic() - began
+        warnings = step.warnings(facts, context)
         artifact = store.commit(
             step.name,
             step.fingerprint,
@@ -105,6 +130,7 @@ def _make(
                     role: {"step": parent.step, "fingerprint": parent.fingerprint} for role, parent in parents.items()
                 },
                 "facts": facts.to_json(),
+                **({"warnings": warnings} if warnings else {}),
                 "seconds": round(seconds, 3),
             },
         )

@@ -10,7 +10,7 @@ from dpt_ray.distributed import job_log
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
-from dpt_ray.pipeline.graph import make_all
+from dpt_ray.pipeline.graph import make_all, refuse_warnings
 from dpt_ray.pipeline.setting_warnings import setting_warnings
 
 DEFAULT = "digits"
@@ -24,6 +24,7 @@ def make_targets(
     finish: Callable[[RunConfig, DualPseudoTraining, Mapping[Step, Artifact], str], str] | None = None,
     *,
     dry_run: bool = False,
+    strict: bool = False,
 ) -> None:
     """Make the targets of a run and what they build on, and tell the result.
 
@@ -34,6 +35,7 @@ def make_targets(
         finish: from settings, steps, artifacts and the results' root to the text that ends the job; by default
             the place of each target.
         dry_run: check everything, print the plan and make nothing.
+        strict: stop at the first result that its step warns of.
 
     Raises:
         UserError: what the user can mend.
@@ -52,12 +54,14 @@ def make_targets(
         return
     stores.check_writable(store.root)
     with job_log.about(run=config.name):
-        artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data))
+        artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data), strict=strict)
         if finish is not None:
             say(finish(config, run, artifacts, store.root))
         else:
             for step in targeted:
                 say(f"{step.title}: {artifacts[step].url}")
+        if strict:
+            refuse_warnings(artifacts.values())
 
 
 def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[str]) -> None:

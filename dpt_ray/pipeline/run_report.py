@@ -97,7 +97,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         overlap=_overlap(config, run, artifacts),
         steps=tuple(_record(step, artifacts[step]) for step in run.steps()),
         left_out=_left_out(run, artifacts),
-        notes=_notes(config, run, artifacts),
+        notes=_notes(run, artifacts),
         settings_yaml=dump_yaml(config),
     )
 
@@ -206,27 +206,13 @@ def _left_out(run: DualPseudoTraining, artifacts: Artifacts) -> tuple[LeftOut, .
     )
 
 
-def _notes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> tuple[str, ...]:
+def _notes(run: DualPseudoTraining, artifacts: Artifacts) -> tuple[str, ...]:
     facts = run.pseudo_labels.facts_type.read(artifacts[run.pseudo_labels])
-    index = read_index(artifacts[run.train_data].url)
-    names = class_names(config.data, index.num_classes, index.class_names)
-    notes = []
+    notes = [f"{step.title}: {text}" for step in in_order(run.steps()) for text in artifacts[step].warnings]
     if run.overlap is not None and (duplicates := OverlapFacts.read(artifacts[run.overlap]).exact.test_images):
         notes.append(
             f"{duplicates:,} held-out images are training images, pixel for pixel, and data.on_overlap=report lets the "
             "run go on: accuracies on held-out images count them."
-        )
-    empty = [name for name, count in zip(names, facts.predicted_per_class, strict=True) if count == 0]
-    if empty:
-        listed = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
-        remedy = (
-            ""
-            if isinstance(facts, BalancedLabelsFacts)
-            else " pseudo_labels.assignment=balanced gives every class its share."
-        )
-        notes.append(
-            f"Stage 1 put no image into {len(empty)} of {len(names)} classes ({listed}): "
-            f"the generator learned nothing of them, and their pseudo images show something else.{remedy}"
         )
     if isinstance(facts, BalancedLabelsFacts):
         share = format_share(facts.moved / max(1, facts.images))

@@ -104,7 +104,12 @@ def test_a_class_without_any_image_is_a_warning_and_a_working_run(finished, caps
     assert 0 in counts
     assert artifact(finished, run.pseudo_images).facts["images"] == 120  # of the empty classes too
     page = (finished / "runs" / "empty" / "report.html").read_text()
-    assert "Stage 1 put no image into" in page
+    output = " ".join(capsys.readouterr().out.split())
+    for text in ("stage 1 has collapsed", f"no image got a pseudo-label of {counts.count(0)} of 10 classes"):
+        assert f"pseudo-labels: {text}" in page
+        assert f"pseudo-labels: {text}" in output
+    assert run_all(finished, *settings, flags=("--strict",)) == 2
+    assert "(--strict stops here)" in capsys.readouterr().err
     assert "Confidence of pseudo-labels" in page
     metrics = read_metrics(artifact(finished, run.evaluation))
     empty = counts.index(0)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dpt_ray.cli.job import run_job
@@ -41,9 +42,9 @@ def arguments(root: Path, *settings: str) -> list[str]:
     return ["--config", CONFIG] + [word for s in given.values() for word in ("--set", s)]
 
 
-def run_all(root: Path, *settings: str) -> int:
+def run_all(root: Path, *settings: str, flags: Sequence[str] = ()) -> int:
     """Run the whole method in this process; return its exit status."""
-    return run_job("test", lambda run: run.steps(), finish_run, arguments(root, *settings))
+    return run_job("test", lambda run: run.steps(), finish_run, [*arguments(root, *settings), *flags])
 
 
 def described(root: Path, *settings: str) -> tuple[RunConfig, DualPseudoTraining]:

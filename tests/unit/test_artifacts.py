@@ -571,3 +571,37 @@ def test_processes_that_want_the_same_artifact_make_it_once(tmp_path, start_proc
         process.stdin.flush()
     assert [process.communicate()[0].strip() for process, _ in started] == ["7", "7"]
     assert log.read_text() == "made\n"
+
+
+# Warnings
+
+
+class Doubtful(Toy):
+    """A step that warns of odd values."""
+
+    def warnings(self, facts, context) -> list[str]:
+        return [f"{facts.value} is odd"] if facts.value % 2 else []
+
+
+def test_warnings_are_shown_whether_a_step_is_made_or_reused(store, capsys):
+    first = Doubtful("a", {"add": 3})
+    second = Toy("b", {"add": 1}, source=first)
+    for _ in range(2):
+        made = make(store, second)
+        assert capsys.readouterr().out == "warning: [1/2] a: 3 is odd\n"
+    assert made[first].warnings == ["3 is odd"]
+    assert "warnings" not in made[second].manifest
+
+
+def test_strict_stops_behind_the_first_warning_and_keeps_what_is_made(store, made):
+    first = Doubtful("a", {"add": 3})
+    second = Doubtful("b", {"add": 2}, source=first)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"3 is odd \(--strict stops here\)"):
+            make_all([second], store, ClusterConfig(), print, strict=True)
+    assert made == ["a"]
+    artifacts = make_all([second], store, ClusterConfig(), print)
+    with pytest.raises(UserError, match="3 is odd"):
+        graph.refuse_warnings(artifacts.values())
+    even = make_all([Doubtful("c", {"add": 2})], store, ClusterConfig(), print, strict=True)
+    graph.refuse_warnings(even.values())

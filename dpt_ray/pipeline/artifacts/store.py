@@ -32,7 +32,7 @@ class Artifact:
 
     Attributes:
         url: its folder.
-        manifest: what it is made of and from: step, fingerprint, settings, parents, facts, versions, seconds.
+        manifest: what it is made of and from: step, fingerprint, settings, parents, facts, warnings, versions, seconds.
     """
 
     url: str
@@ -80,6 +80,11 @@ class Artifact:
         """The facts as JSON; `Facts.read` gives them with their types."""
         facts: dict[str, Any] = self.manifest["facts"]
         return facts
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its step found wrong with it; see `Step.warnings`."""
+        return [str(text) for text in self.manifest.get("warnings", [])]
 
     def file(self, *parts: str) -> str:
         """Return the URL of a file in the artifact."""

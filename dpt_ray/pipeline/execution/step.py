@@ -103,6 +103,10 @@ class Step(ABC, Generic[MadeFacts]):
             UserError: they don't.
         """
 
+    def warnings(self, facts: MadeFacts, context: StepContext) -> list[str]:
+        """Return what is wrong with a finished artifact that spoils the steps after it, one sentence each."""
+        return []
+
     def summary(self, facts: MadeFacts) -> str:
         """Say in a few words what a finished artifact holds."""
         return ""

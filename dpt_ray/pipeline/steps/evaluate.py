@@ -33,6 +33,7 @@ from dpt_ray.pipeline.artifacts.overlap import OverlapFacts
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
 from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.execution.result_warnings import stage3_below
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
@@ -136,6 +137,10 @@ class Evaluation(Step[EvaluationFacts]):
         metrics = EvaluationMetrics(**vars(facts), per_class=per_class, reliability=tuple(bins))
         stores.write_json(context.file(METRICS_FILE), metrics.to_json())
         return facts
+
+    def warnings(self, facts: EvaluationFacts, context: StepContext) -> list[str]:
+        text = stage3_below(facts.stage1_accuracy, facts.stage3_accuracy, facts.test_images)
+        return [text] if text else []
 
     def summary(self, facts: EvaluationFacts) -> str:
         return (

@@ -1,21 +1,36 @@
 """Batch inference with a classifier: pseudo-labels of stage 1, and predictions for evaluation."""
 
+from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.label_choice import LabelledImage
+from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import run_units
 from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.pipeline.artifacts.evaluation import read_predicted
 from dpt_ray.pipeline.artifacts.features import features_urls
+from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.predictions import (
     SIDECARS,
     PredictedShard,
     PredictionsFacts,
+    sidecar_urls,
     summarise_predictions,
 )
+from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
+from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings, PredictionWorker
+from dpt_ray.pipeline.execution.result_warnings import calibration, collapse, disagreement, empty_classes
 from dpt_ray.pipeline.execution.step import Step, StepContext
+
+_COMPARED_SHARDS = 64
+"""Shards whose labelled images are compared with their predictions."""
 
 
 class Predictions(Step[PredictionsFacts]):
@@ -91,6 +106,40 @@ class Predictions(Step[PredictionsFacts]):
         shards = [PredictedShard.from_json(file) for file in files]
         return summarise_predictions(shards, index.num_images, index.num_classes)
 
+    def warnings(self, facts: PredictionsFacts, context: StepContext) -> list[str]:
+        images, classifier = context.parents["images"], context.parents["classifier"]
+        index = read_index(images.url)
+        names = index.class_names or [str(label) for label in range(index.num_classes)]
+        finished = Artifact(context.folder, {"facts": facts.to_json()})
+        found: list[str | None] = []
+        if images.step == "pseudo_images":
+            seen = read_predicted(finished).numpy()
+            requested = conditioning_class(np.arange(len(seen)), index.num_classes)[0]
+            found = [disagreement(requested[seen >= 0], seen[seen >= 0], names)]
+        elif classifier.parent("images") == (images.step, images.fingerprint) and not self._predicting.features:
+            predicted = facts.predicted_per_class
+            found = [collapse(predicted), empty_classes(predicted, names), _calibration(finished, classifier)]
+        return [text for text in found if text is not None]
+
     def summary(self, facts: PredictionsFacts) -> str:
         text = f"{facts.images:,} images, mean confidence {facts.mean_confidence:.3f}"
         return text + summarise_skipped(facts)
+
+
+def _calibration(predictions: Artifact, classifier: Artifact) -> str | None:
+    """Compare the confidence on labelled images with the accuracy on them."""
+    address = classifier.parent("labelled")
+    labelled = ArtifactStore(classifier.url.rsplit("/", 2)[0]).find(*address) if address else None
+    if labelled is None:
+        return None
+    by_shard: dict[int, list[LabelledImage]] = {}
+    for image in read_labelled(labelled):
+        by_shard.setdefault(image.shard, []).append(image)
+    urls = sidecar_urls(predictions)
+    right, confidence = [], []
+    for shard, images in islice(by_shard.items(), _COMPARED_SHARDS):
+        if (url := urls[shard]) is not None:
+            sidecar, rows = read_sidecar(url, [LABEL, CONFIDENCE]), [image.row for image in images]
+            right += (sidecar[LABEL][rows] == [image.label for image in images]).tolist()
+            confidence += sidecar[CONFIDENCE][rows].tolist()
+    return calibration(float(np.mean(confidence)), float(np.mean(right)), len(right)) if right else None

@@ -7,6 +7,7 @@ are a prefix of those of a larger one.
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from dpt_ray.config.effects import read_settings
@@ -14,7 +15,8 @@ from dpt_ray.config.schema import ClusterConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute
-from dpt_ray.data.images.decoding import encode_png
+from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_png
+from dpt_ray.data.loading.source import read_shard_samples
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, build_shard
 from dpt_ray.data.storage import stores
@@ -29,7 +31,11 @@ from dpt_ray.pipeline.artifacts.pseudo_images import (
     conditioning_class,
     describe_guidance,
 )
+from dpt_ray.pipeline.execution.result_warnings import image_spread, low_spread
 from dpt_ray.pipeline.execution.step import Step, StepContext
+
+_COMPARED_IMAGES = 256
+"""Pseudo images, and training images, whose spread is compared."""
 
 
 class PseudoImages(Step[PseudoImagesFacts]):
@@ -95,8 +101,25 @@ class PseudoImages(Step[PseudoImagesFacts]):
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return PseudoImagesFacts(images=total, classes=classes.num_classes, files=sampled)
 
+    def warnings(self, facts: PseudoImagesFacts, context: StepContext) -> list[str]:
+        settings, classes = context.parents["generator"].settings, facts.classes
+        form = ImageForm(settings["image_size"], settings["channels"])
+        pseudo = _first_images(read_index(context.folder).shards[0], form)
+        labels = conditioning_class(np.arange(len(pseudo)), classes)[0]
+        real = _first_images(read_index(context.parents["images"].url).shards[0], form)
+        text = low_spread(image_spread(pseudo, labels), image_spread(real, np.zeros(len(real))))
+        return [text] if text else []
+
     def summary(self, facts: PseudoImagesFacts) -> str:
         return f"{facts.images:,} images in {len(facts.files)} shards"
+
+
+def _first_images(shard: ShardInfo, form: ImageForm) -> np.ndarray:
+    """Return the first images of a shard, uint8 (N, C, H, W)."""
+    samples = read_shard_samples(shard)[:_COMPARED_IMAGES]
+    return decode_images(
+        [sample.image_bytes(shard.url) for sample in samples], shard.form(form), lambda number: shard.url
+    )
 
 
 class _SamplingWorker(UnitWorker):
