@@ -68,5 +68,14 @@ def read_rate(stored_pixels: int) -> float:
     )
 
 
+CPU_FLOPS = {"small_cnn": 2e10, "wide_resnet": 3e10, "uvit": 3e10, "ddpmpp": 3e10, "vit": 4e10}
+"""Network -> floating-point operations that a CPU core does in a second of training, float32."""
+
+
+def cpu_flops(network: str) -> float:
+    """Return the rate of a CPU core. A plug-in's network counts as the slowest of the built-in ones."""
+    return CPU_FLOPS.get(network, min(CPU_FLOPS.values()))
+
+
 if __name__ == "__main__":
     print(json.dumps(collect(Path(sys.argv[1])), indent=2))

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dpt_ray.cli.options import CLUSTER, config_option, dry_run_option, example, set_option
+from dpt_ray.cli.options import CLUSTER, config_option, example, set_option
 from dpt_ray.cli.running import run_command
-from dpt_ray.cli.verbs import Verb
+from dpt_ray.cli.verbs import OneOf, Verb
 from dpt_ray.config.shipped import find_config
 
 if TYPE_CHECKING:
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from dpt_ray.pipeline.artifacts.store import Artifact
     from dpt_ray.pipeline.dpt import DualPseudoTraining
     from dpt_ray.pipeline.execution.step import Step
+    from dpt_ray.pipeline.jobs import DryRun
 
     Targets = Callable[[DualPseudoTraining], list[Step]]
     Finish = Callable[[RunConfig, DualPseudoTraining, Mapping[Step, Artifact], str], str]
+
+
+_DRY_RUNS: "dict[str | None, DryRun]" = {None: "off", "plan": "plan", "measure": "measure"}
 
 
 def job_command(
@@ -39,13 +43,23 @@ def job_command(
     @click.command(name, cls=Verb, short_help=summary, help=about, epilog=example(*examples, notes=notes))
     @config_option("Settings: a YAML file, or the name of a shipped configuration.", show_default="the embedded digits")
     @set_option("Override one setting; may be repeated.")
-    @dry_run_option()
+    @click.option(
+        "--dry-run",
+        is_flag=False,
+        flag_value="plan",
+        default=None,
+        type=OneOf(lambda: ("plan", "measure")),
+        show_default=False,
+        metavar="[=measure]",
+        help="Check everything, print the plan and stop; =measure runs a few steps of each training to say how long it "
+        "takes on this machine.",
+    )
     @click.option("--strict", is_flag=True, help="Stop at the first result that a step warns of.")
-    def job(config: str | None, overrides: tuple[str, ...], dry_run: bool, strict: bool) -> None:
+    def job(config: str | None, overrides: tuple[str, ...], dry_run: str | None, strict: bool) -> None:
         file = find_config(config) if config else None
         from dpt_ray.pipeline.jobs import make_targets
 
-        make_targets(file, overrides, targets, finish, dry_run=dry_run, strict=strict)
+        make_targets(file, overrides, targets, finish, dry_run=_DRY_RUNS[dry_run], strict=strict)
 
     return job
 

@@ -209,6 +209,29 @@ def training_resources(config: ClusterConfig) -> Resources:
     return Resources(config.workers, cpus, config.gpus_per_worker)
 
 
+def check_machine(config: ClusterConfig) -> None:
+    """Check that a local Ray on this machine would have the GPUs and CPUs that the settings require.
+
+    Nothing is checked if RAY_ADDRESS names a cluster, which may add nodes.
+
+    Raises:
+        UserError: this machine has fewer.
+    """
+    if named_address():
+        return
+    import torch
+
+    cpus = config.local_cpus or os.cpu_count() or 1
+    total = {"CPU": float(cpus), "GPU": float(torch.cuda.device_count())}
+    needed = {
+        "CPU": (config.cpus_per_worker or 0.1) * config.workers + LEAST_READER_CPUS,
+        "GPU": config.gpus_per_worker * config.workers,
+    }
+    for name, wanted in needed.items():
+        setting = f"cluster.workers or cluster.{name.lower()}s_per_worker"
+        _check_fits(total, name, wanted, setting, place="this machine")
+
+
 def stream_readers(streams: int = 1, training: Resources | None = None) -> tuple[int, float]:
     """Return the number of read tasks that each stream runs at the same time, and the CPUs that a task reserves.
 
@@ -247,10 +270,10 @@ def _wait_for(config: ClusterConfig, processes: int) -> None:
     wait_for_resources({name: amount for name, amount in process.items() if amount}, processes, config.wait_seconds)
 
 
-def _check_fits(total: dict[str, float], name: str, wanted: float, setting: str) -> None:
+def _check_fits(total: dict[str, float], name: str, wanted: float, setting: str, place: str = "the cluster") -> None:
     if wanted > total.get(name, 0) + 1e-6:
         raise UserError(
-            f"{wanted:g} {name}s are needed but the cluster has {total.get(name, 0):g}",
+            f"{wanted:g} {name}s are needed but {place} has {total.get(name, 0):g}",
             where="cluster",
             fix=f"lower {setting}, or use a larger cluster",
         )

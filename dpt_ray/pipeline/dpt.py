@@ -25,7 +25,7 @@ from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.splits import Split, test_split
-from dpt_ray.pipeline.start_checks import check_submitted
+from dpt_ray.pipeline.start_checks import check_listed_classes, check_submitted
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
@@ -92,6 +92,7 @@ def build(
     _check_sampling(config)
     data, seed, features = config.data, config.seed, config.evaluation.frechet
     inputs = inputs or Inputs()
+    check_listed_classes(config, inputs)
     parts = split(config, inputs)
     train_data, test_data, labelled = parts.train_data, parts.held_out, parts.labelled
 

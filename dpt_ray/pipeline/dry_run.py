@@ -1,35 +1,46 @@
 """`--dry-run`: the plan of a job with what is made already, and what the rest will cost."""
 
+import os
+
 import torch
 
 from dpt_ray.capacity.run_size import size_run
 from dpt_ray.capacity.size_table import describe_size
+from dpt_ray.capacity.step_times import estimate_times, measure_times
 from dpt_ray.capacity.stored_data import stored_data
 from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, RunConfig
 from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
 from dpt_ray.core.models.network_settings import build_classifier, build_generator
 from dpt_ray.core.training.from_settings import images_per_step
-from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.start_checks import check_could_write
 from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
 from dpt_ray.pipeline.steps.index_dataset import Dataset
+from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
-from dpt_ray.tables import format_bytes, text_table
+from dpt_ray.tables import duration, format_bytes, text_table
 
 _FLOAT_BYTES = 4
 _COPIES = {"sgd": 4, "adam": 5, "adamw": 5}
 """Weights, average, gradient and the optimizer's one or two moments."""
 
 
-def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) -> str:
+def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore, *, measure: bool = False) -> str:
     """Return the plan as text; the models are built without memory, which checks their settings. Nothing is written.
 
+    Args:
+        config: all settings.
+        targets: the steps that are wanted.
+        store: the artifacts that are made already.
+        measure: run a few steps of each training to say how long it takes.
+
     Raises:
-        UserError: results could not be written.
+        UserError: results could not be written, or the labels do not fit indexed images.
     """
     check_could_write(store.root)
     rows = [("step", "state", "what", "address")]
@@ -38,17 +49,58 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore) 
         artifact = store.find(step.name, step.fingerprint)
         state, what = ("made", step.summary(step.facts_type.read(artifact))) if artifact else ("to make", step.plan())
         rows.append((f"{number} {step.title}", state, what, step.address))
-    costs, size = _costs(config, steps, store), _size(config, steps, store)
-    return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *size])
+    index = _training_index(steps, store)
+    if index is not None:
+        _check_labels(steps, index)
+    costs, size = _costs(config, steps, store), _size(config, index)
+    times = _times(config, steps, index, measure)
+    return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *times, *size])
 
 
-def _size(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[str]:
-    """Size the cluster for a whole run, where the training set is known."""
+def _training_index(steps: list[Step], store: ArtifactStore) -> DatasetIndex | None:
+    """Return the index of the training images; None if it is still to be made."""
     data = next((step for step in steps if isinstance(step, Dataset) and step.is_training_set), None)
     artifact = store.find(data.name, data.fingerprint) if data else None
-    if artifact is None:
-        return ["size of the cluster: known once the data is indexed (dpt prepare)"]
-    return describe_size(size_run(config, stored_data(read_index(artifact.url))))
+    return read_index(artifact.url) if artifact else None
+
+
+def _check_labels(steps: list[Step], index: DatasetIndex) -> None:
+    for step in steps:
+        if isinstance(step, LabelledSubset):
+            step.choose(index)
+
+
+def _size(config: RunConfig, index: DatasetIndex | None) -> list[str]:
+    """Size the cluster for a whole run, where the training set is known and GPUs are asked for."""
+    if not config.cluster.gpus_per_worker:
+        return []
+    if index is None:
+        return ["", "size of the cluster: known once the data is indexed (dpt prepare)"]
+    return ["", *describe_size(size_run(config, stored_data(index)))]
+
+
+def _times(config: RunConfig, steps: list[Step], index: DatasetIndex | None, measure: bool) -> list[str]:
+    """Say how long the stages take on this machine; on GPUs only if they are measured."""
+    classes = next((step.num_classes for step in steps if isinstance(step, Dataset)), None)
+    if classes is None and index is not None:
+        classes = index.num_classes
+    if classes is None:
+        return ["time: known once the data is indexed (set data.num_classes to know it now)"]
+    on_gpu = config.cluster.gpus_per_worker > 0
+    if measure:
+        if on_gpu and not torch.cuda.is_available():
+            raise UserError("this machine has no GPU to measure on", where="--dry-run=measure", fix="measure on a node")
+        times = measure_times(config, classes, "cuda" if on_gpu else "cpu")
+        source = f"from some steps of each on this machine, one {'GPU' if on_gpu else 'process'}"
+    elif on_gpu:
+        return []
+    else:
+        cores = config.cluster.local_cpus or os.cpu_count() or 1
+        times = estimate_times(config, classes, index.num_images if index else None, cores)
+        source = f"estimated for {cores} CPU cores, within a factor of three; --dry-run=measure measures it"
+    total = sum(stage.seconds for stage in times)
+    rows = [*((stage.name, duration(stage.seconds)) for stage in times), ("together", duration(total))]
+    return [f"time that the stages compute ({source}):", text_table(rows)]
 
 
 def _costs(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[str]:

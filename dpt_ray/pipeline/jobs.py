@@ -1,17 +1,21 @@
 """What a verb of the command line does for one run: check everything, make the targets, tell the result."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from dpt_ray.config.load import check_overrides, given_settings, load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import job_log
+from dpt_ray.distributed.cluster import check_machine
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all, refuse_warnings
 from dpt_ray.pipeline.setting_warnings import setting_warnings
+
+DryRun = Literal["off", "plan", "measure"]
 
 DEFAULT = "digits"
 """The preset of a job without a config file: embedded data, minutes on a laptop."""
@@ -23,7 +27,7 @@ def make_targets(
     targets: Callable[[DualPseudoTraining], list[Step]],
     finish: Callable[[RunConfig, DualPseudoTraining, Mapping[Step, Artifact], str], str] | None = None,
     *,
-    dry_run: bool = False,
+    dry_run: DryRun = "off",
     strict: bool = False,
 ) -> None:
     """Make the targets of a run and what they build on, and tell the result.
@@ -34,7 +38,8 @@ def make_targets(
         targets: the steps that are wanted.
         finish: from settings, steps, artifacts and the results' root to the text that ends the job; by default
             the place of each target.
-        dry_run: check everything, print the plan and make nothing.
+        dry_run: unless `off`, check everything, print the plan and make nothing; `measure` runs a few steps of each
+            training to say how long it takes here.
         strict: stop at the first result that its step warns of.
 
     Raises:
@@ -42,15 +47,16 @@ def make_targets(
     """
     check_overrides(overrides)
     config = load_config(file, [] if file else [f"preset={DEFAULT}"], overrides)
+    check_machine(config.cluster)
     run = build(config)
     warn_of_settings(config, file, overrides)
     store = ArtifactStore(config.root)
     targeted = targets(run)
     wanted = run.checked(targeted)
-    if dry_run:
+    if dry_run != "off":
         from dpt_ray.pipeline.dry_run import describe_plan
 
-        say(describe_plan(config, wanted, store))
+        say(describe_plan(config, wanted, store, measure=dry_run == "measure"))
         return
     stores.check_writable(store.root)
     with job_log.about(run=config.name):

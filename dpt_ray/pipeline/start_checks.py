@@ -9,6 +9,7 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained import model_files
+from dpt_ray.pipeline.inputs import Inputs
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray's job server sets this variable for the script of a submitted job, and for no other process."""
@@ -50,6 +51,30 @@ def _shared_places(config: RunConfig) -> dict[str, str]:
             models[f"{stage}.probe.encoder"] = getattr(config, stage).probe.encoder
     places |= {name: place for name, place in models.items() if place is not None and model_files.is_folder(place)}
     return places
+
+
+def check_listed_classes(config: RunConfig, inputs: Inputs) -> None:
+    """Refuse training images that have too few of a class by their listing alone, before any of them is read.
+
+    Raises:
+        UserError: there are fewer than two classes, or a class has fewer images than `labels.per_class`.
+    """
+    found = inputs.data("train", config.data)
+    classes, wanted = config.data.num_classes or found.num_classes, config.labels.per_class
+    where = found.images.location if found.images else found.location
+    if classes is not None and classes < 2:
+        raise UserError("has images of fewer than two classes", where=where, fix="give a folder with more classes")
+    counts = found.images.planned_counts() if found.images else {}
+    if not counts or wanted is None or found.images is None:
+        return
+    names = found.images.class_names or [str(label) for label in range(max(counts) + 1)]
+    label, least = min(counts.items(), key=lambda item: (item[1], item[0]))
+    if least < wanted:
+        raise UserError(
+            f"{wanted:,} labelled images of class {names[label]!r} are requested, and it has {least:,}",
+            where=where,
+            fix=f"set labels.per_class to at most {least:,}, or add images",
+        )
 
 
 def check_could_write(root: str) -> None:

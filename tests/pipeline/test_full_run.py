@@ -80,6 +80,11 @@ def test_running_again_does_nothing_in_seconds(finished, capsys, monkeypatch):
     assert "report:" in printed
 
 
+def test_a_dry_run_chooses_labels_from_the_indexed_images(finished, capsys):
+    assert run_all(finished, "labels.per_class=1000", flags=("--dry-run",)) == 2
+    assert "1000 labelled images of class '0' are requested, and it has" in capsys.readouterr().err
+
+
 def test_a_sampling_setting_recomputes_from_sampling_on(finished, capsys):
     assert run_all(finished, "sampling.guidance_scale=1.5", "stage3.images=1600", "name=other") == 0
     made = [line for line in capsys.readouterr().out.splitlines() if ": done in" in line]

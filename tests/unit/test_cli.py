@@ -201,7 +201,7 @@ def test_a_job_makes_the_steps_that_its_name_says(monkeypatch):
     wanted = {}
     monkeypatch.setattr(
         "dpt_ray.pipeline.jobs.make_targets",
-        lambda file, overrides, targets, finish, dry_run: wanted.update(file=file, targets=targets, finish=finish),
+        lambda file, overrides, targets, finish, **options: wanted.update(file=file, targets=targets, finish=finish),
     )
     run = type("Run", (), {name: name for name in DualPseudoTraining.__dataclass_fields__})()
     steps = {}

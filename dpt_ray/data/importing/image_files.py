@@ -1,6 +1,7 @@
 """Image files with one image each: the base of the importers of class folders and tables of labels."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,9 +47,9 @@ class FileSet(ImageSet):
 
     files: tuple[LabelledFile, ...]
 
-    def planned_labels(self) -> frozenset[int]:
-        """Return the class ids that have a file."""
-        return frozenset(file.label for file in self.files if file.label is not None)
+    def planned_counts(self) -> Mapping[int, int]:
+        """Return the number of files of each class id."""
+        return Counter(file.label for file in self.files if file.label is not None)
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
         """Return the files of each shard, in a pseudorandom order that depends only on their keys."""

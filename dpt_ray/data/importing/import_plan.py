@@ -1,7 +1,7 @@
 """The interface of all importers: a set of images, and the recipes of the shards that are made from it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -88,9 +88,9 @@ class ImageSet(ABC):
         """Return what the reader of this format needs besides a recipe, as JSON."""
         return {"location": self.location}
 
-    def planned_labels(self) -> frozenset[int]:
-        """Return the class ids that have an image; empty if the listing does not show them."""
-        return frozenset()
+    def planned_counts(self) -> Mapping[int, int]:
+        """Return the number of labelled images of each class id; empty if the listing does not show it."""
+        return {}
 
     @abstractmethod
     def recipes(self, images_per_shard: int) -> list[Recipe]:

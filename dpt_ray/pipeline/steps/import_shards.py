@@ -156,7 +156,7 @@ class ImportedShards(Step[ShardsFacts]):
         Raises:
             UserError: a class has no image left; the message contains the first such class.
         """
-        before = set(self.images.planned_labels())
+        before = set(self.images.planned_counts())
         before.update(label for record in records for label in record.refused_classes)
         gone = sorted(before - {label for record in records for label in record.classes})
         if gone:

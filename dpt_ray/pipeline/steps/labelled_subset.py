@@ -5,7 +5,12 @@ from typing import Any
 
 from dpt_ray.config.schema import DataConfig, LabelsConfig
 from dpt_ray.data.shards.index import DatasetIndex, read_index
-from dpt_ray.data.shards.label_choice import check_every_class_labelled, choose_listed, draw_per_class
+from dpt_ray.data.shards.label_choice import (
+    LabelledImage,
+    check_every_class_labelled,
+    choose_listed,
+    draw_per_class,
+)
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.dataset import class_names
@@ -41,6 +46,16 @@ class LabelledSubset(Step[ChoiceFacts]):
 
     def make(self, context: StepContext) -> ChoiceFacts:
         index = read_index(context.parents["images"].url)
+        chosen = self.choose(index)
+        write_labelled(context.folder, chosen)
+        return ChoiceFacts(images=len(chosen), of=index.num_images)
+
+    def choose(self, index: DatasetIndex) -> list[LabelledImage]:
+        """Return the labelled images of a data set.
+
+        Raises:
+            UserError: a class has too few images, or the list does not fit the data.
+        """
         images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
         if self._labels.file is not None:
             where = self._labels.file
@@ -49,8 +64,7 @@ class LabelledSubset(Step[ChoiceFacts]):
             where = "labels"
             chosen = draw_per_class(images, names, self._counts(index), self._labels.seed)
         check_every_class_labelled(chosen, names, where)
-        write_labelled(context.folder, chosen)
-        return ChoiceFacts(images=len(chosen), of=index.num_images)
+        return chosen
 
     def summary(self, facts: ChoiceFacts) -> str:
         return f"{facts.images:,} of {facts.of:,} images"

@@ -1,0 +1,109 @@
+"""`--dry-run` refuses what the run would refuse, says how long the run takes, and writes nothing."""
+
+import pytest
+from importing_data import encoded, write
+from test_job_start import sets, start
+
+from dpt_ray.capacity import step_times
+from dpt_ray.capacity.step_times import estimate_times, measure_times
+from dpt_ray.config.load import load_config
+
+FOLDERS = ["data.num_classes=null", "data.image_size=16", "data.channels=3", "data.train=train", "data.test=test"]
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Six and four images of two classes, in folders."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for split in ("train", "test"):
+        names = [*(f"ant/{n}.png" for n in range(6)), *(f"bee/{n}.png" for n in range(4))]
+        write(str(tmp_path / split), {name: encoded(colour=place) for place, name in enumerate(names)})
+    return tmp_path
+
+
+def complaint(capsys, *overrides: str, dry: str = "--dry-run") -> str:
+    assert start(*sets(*FOLDERS, *overrides), *([dry] if dry else [])) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("dry", ["--dry-run", ""])
+def test_too_many_labels_are_refused_by_the_listing(folders, capsys, dry):
+    error = complaint(capsys, "labels.per_class=5", dry=dry)
+    assert "5 labelled images of class 'bee' are requested, and it has 4; set labels.per_class to at most 4" in error
+    assert sorted(place.name for place in folders.iterdir()) == ["test", "train"]
+    assert start(*sets(*FOLDERS, "labels.per_class=4"), "--dry-run") == 0
+
+
+def test_one_class_is_refused(folders, capsys):
+    for number in range(4):
+        (folders / "train" / "bee" / f"{number}.png").unlink()
+    (folders / "train" / "bee").rmdir()
+    assert "train: has images of fewer than two classes" in complaint(capsys, "labels.per_class=2")
+
+
+def test_devices_that_are_not_there_are_refused(folders, capsys, monkeypatch):
+    settings = ["labels.per_class=2", "cluster.gpus_per_worker=1"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert "1 GPUs are needed but this machine has 0" in complaint(capsys, *settings)
+    monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")  # may add nodes
+    assert start(*sets(*FOLDERS, *settings), "--dry-run") == 0
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert start(*sets(*FOLDERS, *settings), "--dry-run") == 0
+    error = complaint(capsys, "labels.per_class=2", "cluster.cpus_per_worker=3", "cluster.local_cpus=2")
+    assert "CPUs are needed but this machine has 2" in error
+
+
+def test_the_time_on_cpus_is_said_and_nothing_of_gpus(folders, capsys):
+    assert start(*sets(*FOLDERS, "labels.per_class=2", "cluster.local_cpus=4"), "--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "time that the stages compute (estimated for 4 CPU cores" in output
+    assert "GPU" not in output
+    assert "GET/s" not in output
+
+
+def test_an_estimate_is_proportional_to_images_and_cores():
+    config = load_config(None, ["preset=digits"])
+    once = {stage.id: stage.seconds for stage in estimate_times(config, 10, 1000, 1)}
+    assert list(once) == ["stage1", "pseudo_labels", "stage2", "pseudo_images", "stage3"]
+    stage2 = config.stage2.model_copy(update={"images": 3 * config.stage2.images})
+    longer = config.model_copy(update={"stage2": stage2})
+    twice = {stage.id: stage.seconds for stage in estimate_times(longer, 10, 1000, 2)}
+    assert twice["stage1"] == pytest.approx(once["stage1"] / 2)
+    assert twice["stage2"] == pytest.approx(once["stage2"] * 1.5)
+
+
+def test_a_measurement_runs_steps_of_each_training(monkeypatch):
+    config = load_config(None, ["preset=digits", "stage1.model.width=8", "stage2.model.dim=32"])
+    trained = []
+    whole = step_times.train
+
+    def train(state, batches, schedule, *others, **options):
+        trained.append(schedule.images_per_step)
+        whole(state, batches, schedule, *others, **options)
+
+    monkeypatch.setattr(step_times, "train", train)
+    monkeypatch.setattr(step_times, "MEASURED_SECONDS", 0.0)
+    monkeypatch.setattr(step_times, "_seconds_a_call", lambda call, device: (call(), 0.5)[1])
+    times = {stage.id: stage.seconds for stage in measure_times(config, 10, "cpu")}
+    assert times["stage1"] == 0.5 * config.stage1.images / 160
+    assert times["stage2"] == 0.5 * config.stage2.images / config.stage2.batch
+    assert set(trained) == {160, config.stage2.batch}
+    assert times["pseudo_images"] == pytest.approx(0.5 * 40 * 1000 / config.cluster.sampling_batch)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["stage1.algorithm.name=supervised", "stage2.conditioning.confidence=true"],
+        ["stage2.process=discrete_variance_preserving", "sampling.sampler=dpm_solver_pp_2m"],
+        ["stage2.model.name=ddpmpp", "stage2.model.channels=16"],
+    ],
+)
+def test_every_kind_of_training_can_be_measured(monkeypatch, settings):
+    monkeypatch.setattr(step_times, "MEASURED_SECONDS", 0.01)
+    config = load_config(None, ["preset=digits", "stage1.model.width=8", "stage2.model.dim=32", *settings])
+    assert all(stage.seconds > 0 for stage in measure_times(config, 10, "cpu"))
