@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self, TextIO
 
@@ -147,16 +148,33 @@ class StepProgress(ProgressLine):
         super()._tell(text, **{**self._about, **fields})
 
 
+@dataclass(frozen=True)
+class TrainingProgress:
+    """The progress of a training at a row of its history.
+
+    Attributes:
+        done: images seen.
+        rate: images per second.
+        loss: loss of the row.
+        totals: counters of the training so far.
+    """
+
+    done: int
+    rate: float
+    loss: float
+    totals: Mapping[Metric, float]
+
+
 class Board:
-    """Where workers write their newest state of progress; one Ray actor serves a whole job."""
+    """Holds the newest progress of each training, which its workers write; one Ray actor serves a whole job."""
 
     def __init__(self) -> None:
-        self._states: dict[str, dict[str, Any]] = {}
+        self._states: dict[str, TrainingProgress] = {}
         self._resumed: dict[str, int] = {}
         self._notes: dict[str, list[str]] = {}
-        self._looks: dict[str, list[tuple[float, float]]] = {}
+        self._evaluations: dict[str, list[tuple[float, float]]] = {}
 
-    def write(self, title: str, state: dict[str, Any]) -> None:
+    def write(self, title: str, state: TrainingProgress) -> None:
         """Replace a step's state."""
         self._states[title] = state
 
@@ -176,15 +194,15 @@ class Board:
         """Return, once, what was noted of a step."""
         return self._notes.pop(title, [])
 
-    def look(self, title: str, share: float, score: float) -> None:
-        """Note a look at a training (`looks.py`)."""
-        self._looks.setdefault(title, []).append((share, score))
+    def note_evaluation(self, title: str, share: float, score: float) -> None:
+        """Note an evaluation of a training (`evaluation_callback.py`)."""
+        self._evaluations.setdefault(title, []).append((share, score))
 
-    def take_looks(self, title: str) -> list[tuple[float, float]]:
-        """Return, once, the looks at a training."""
-        return self._looks.pop(title, [])
+    def take_evaluations(self, title: str) -> list[tuple[float, float]]:
+        """Return, once, the evaluations of a training: share and score of each."""
+        return self._evaluations.pop(title, [])
 
-    def read(self, title: str) -> dict[str, Any] | None:
+    def read(self, title: str) -> TrainingProgress | None:
         """Return a step's newest state."""
         return self._states.get(title)
 
@@ -202,13 +220,13 @@ class BoardWatcher:
 
     Args:
         line: where to show it.
-        on_look: is given share and score of each look at the training.
+        on_evaluation: called with share and score of each evaluation of the training.
     """
 
-    def __init__(self, line: ProgressLine, on_look: Callable[[float, float], None] | None = None):
+    def __init__(self, line: ProgressLine, on_evaluation: Callable[[float, float], None] | None = None):
         self.board = job_board()
-        self._line, self._on_look = line, on_look
-        self._shown: dict[str, Any] | None = None
+        self._line, self._on_evaluation = line, on_evaluation
+        self._shown: TrainingProgress | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -231,16 +249,16 @@ class BoardWatcher:
 
         title = self._line.title
         board = self.board
-        notes, resumed, state, looks = ray.get(
-            [call.remote(title) for call in (board.take_notes, board.take_resumed, board.read, board.take_looks)]
+        notes, resumed, state, evaluations = ray.get(
+            [call.remote(title) for call in (board.take_notes, board.take_resumed, board.read, board.take_evaluations)]
         )
         for note in notes:
             self._line.note(note)
         if resumed is not None:
             self._line.resume(resumed)
         if state and state != self._shown:
-            self._shown = dict(state)
-            self._line.update(state.pop("done"), **state)
-        if self._on_look is not None:
-            for share, score in looks:
-                self._on_look(share, score)
+            self._shown = state
+            self._line.update(state.done, state.totals, rate=state.rate, loss=state.loss)
+        if self._on_evaluation is not None:
+            for share, score in evaluations:
+                self._on_evaluation(share, score)

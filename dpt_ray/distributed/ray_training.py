@@ -1,7 +1,7 @@
 """Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,7 +39,7 @@ from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
-from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
+from dpt_ray.distributed.progress import BoardWatcher, ProgressLine, TrainingProgress
 from dpt_ray.distributed.skipped_log import open_skipped_log
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import NETWORK_FILE
@@ -74,6 +74,31 @@ class TrainingJob:
     schedule: Schedule
     seed: int
     folder: str
+
+
+@dataclass(frozen=True)
+class _WorkerSetup:
+    """What every worker of a training receives.
+
+    Attributes:
+        job: the training.
+        readers: source name -> the reader that the process which started the training has opened.
+        threads: threads of PyTorch in a worker.
+        board: handle of the actor `Board`.
+        title: name of the training on the board.
+        left: names of the checkpoints of earlier attempts.
+        callback: evaluates the network; its `report` does nothing, since workers report through the board.
+        plugins: plug-ins that the process which started the training has registered.
+    """
+
+    job: TrainingJob
+    readers: Mapping[str, Any]
+    threads: int
+    board: Any
+    title: str
+    left: Sequence[str]
+    callback: EvaluationCallback | None
+    plugins: Sequence[plugins.Plugin]
 
 
 def run_training(
@@ -112,17 +137,17 @@ def run_training(
         for name, (source, _) in job.sources.items()
     }
     with progress, BoardWatcher(progress, callback.report if callback else None) as watcher:
-        config = {
-            "job": job,
-            "readers": readers,
-            "threads": resources.threads,
-            "board": watcher.board,
-            "title": progress.title,
-            "left": left,
-            "callback": replace(callback, report=_report_nothing) if callback else None,
-            "plugins": plugins.registered(),
-        }
-        trainer = _trainer(config, job, resources)
+        setup = _WorkerSetup(
+            job=job,
+            readers=readers,
+            threads=resources.threads,
+            board=watcher.board,
+            title=progress.title,
+            left=left,
+            callback=replace(callback, report=_report_nothing) if callback else None,
+            plugins=plugins.registered(),
+        )
+        trainer = _trainer(setup, resources)
         try:
             complaint = _fit(trainer).return_value
         except Exception as error:
@@ -132,14 +157,14 @@ def run_training(
         raise UserError(what, where=where or progress.title, fix=fix)
 
 
-def _trainer(config: dict[str, Any], job: TrainingJob, resources: Resources) -> Any:
-    """Return Ray Train's trainer, whose workers run `_worker` with `config`."""
+def _trainer(setup: _WorkerSetup, resources: Resources) -> Any:
+    """Return Ray Train's trainer, whose workers run `_worker` with `setup`."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     return TorchTrainer(
         _worker,  # type: ignore[arg-type]  # Ray annotates None, and passes on what is returned
-        train_loop_config=config,
+        train_loop_config={_SETUP: setup},
         scaling_config=ScalingConfig(
             num_workers=resources.processes,
             use_gpu=resources.gpus > 0,
@@ -148,9 +173,9 @@ def _trainer(config: dict[str, Any], job: TrainingJob, resources: Resources) -> 
         run_config=RunConfig(
             name=CHECKPOINT_FOLDER,
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
-            **run_storage(job.folder),
+            **run_storage(setup.job.folder),
             failure_config=FailureConfig(
-                max_failures=job.cluster.max_failures,
+                max_failures=setup.job.cluster.max_failures,
                 controller_failure_limit=3,  # type: ignore[call-arg]  # the stubs are of Ray Train's first version
             ),
         ),
@@ -175,11 +200,14 @@ def _report_nothing(share: float, score: float) -> None:
     """Replace a callback's `report` in workers, which report through the board; it need not pickle then."""
 
 
+_SETUP = "setup"
+"""Key of the dictionary that Ray Train passes to `_worker`."""
+
 Complaint = tuple[str, str | None, str | None]
 """An error's description, its place if known, and its remedy if there is one."""
 
 
-def _worker(config: dict[str, Any]) -> Complaint | None:
+def _worker(config: Mapping[str, _WorkerSetup]) -> Complaint | None:
     """Run one training worker; return an error that would occur again if Ray Train started the workers again.
 
     It returns only errors that occur on all workers together: a worker that left alone would block the collective
@@ -188,19 +216,20 @@ def _worker(config: dict[str, Any]) -> Complaint | None:
     import ray.train
     from ray.train.torch import get_device
 
-    plugins.adopt(config["plugins"])
-    problem = _unfit(config["job"], get_device())
+    setup = config[_SETUP]
+    plugins.adopt(setup.plugins)
+    problem = _unfit(setup.job, get_device())
     if agree(problem is not None):
         is_first = ray.train.get_context().get_world_rank() == 0  # only the first worker's return value is shown
         if not agree(is_first and problem is not None) and problem is not None:
             raise problem
         return (problem.what, None, problem.fix) if problem is not None else None
     try:
-        _train(config)
+        _train(setup)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), None, "lower the learning rate or set gradient_clip"
     except ForeignCheckpointError as error:  # all workers are here: they read the same one, before the first step
-        where = stores.join(config["job"].folder, CHECKPOINT_FOLDER)
+        where = stores.join(setup.job.folder, CHECKPOINT_FOLDER)
         fix = "it is whole: go on with the version that made it, or move that folder away to train from the start"
         return str(error), where, fix
     except NotStoredError as error:  # all workers are here, see `store_together`
@@ -218,17 +247,17 @@ def _unfit(job: TrainingJob, device: Any) -> UserError | None:
     return None
 
 
-def _train(config: dict[str, Any]) -> None:
+def _train(setup: _WorkerSetup) -> None:
     import ray.train
     from ray.train.torch import get_device, prepare_model
 
-    job: TrainingJob = config["job"]
-    torch.set_num_threads(config["threads"])
+    job = setup.job
+    torch.set_num_threads(setup.threads)
     context, device = ray.train.get_context(), get_device()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
 
     state = job.build().to(device)
-    writer = CheckpointWriter(job.folder, rank, _restore(state, config, rank), config["left"])
+    writer = CheckpointWriter(job.folder, rank, _restore(state, setup, rank), setup.left)
     if job.cluster.channels_last:
         keep_channels_last(state)
     if job.cluster.compile:
@@ -241,10 +270,10 @@ def _train(config: dict[str, Any]) -> None:
     lanes = worker_lanes(job.data.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
     feeds = {
-        name: _open_feed(name, job, config["readers"][name], batch, lanes, first_step)
+        name: _open_feed(name, job, setup.readers[name], batch, lanes, first_step)
         for name, (_, batch) in job.sources.items()
     }
-    observer = _Observer(config, writer, rank, device)
+    observer = _Observer(setup, writer, rank, device)
     train(
         state,
         training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device),
@@ -266,10 +295,9 @@ def _train(config: dict[str, Any]) -> None:
 class _Observer:
     """Stores checkpoints on every worker, and reports progress on the first one."""
 
-    def __init__(self, config: Mapping[str, Any], writer: CheckpointWriter, rank: int, device: Any):
-        self._job: TrainingJob = config["job"]
-        self._callback: EvaluationCallback | None = config["callback"]
-        self._board, self._title = config["board"] if rank == 0 else None, config["title"]
+    def __init__(self, setup: _WorkerSetup, writer: CheckpointWriter, rank: int, device: Any):
+        self._job, self._callback = setup.job, setup.callback
+        self._board, self._title = setup.board if rank == 0 else None, setup.title
         self._writer, self._is_first, self._device = writer, rank == 0, device
         self._totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
 
@@ -281,8 +309,8 @@ class _Observer:
         self._totals[DATA_WAIT] += float(mean_over_workers(waited))
         if self._board is not None:
             row, totals = state.history[-1], dict(self._totals)
-            told = {"done": row["images"], "rate": pace.images_per_second, "loss": row["loss"], "totals": totals}
-            self._board.write.remote(self._title, told)
+            progress = TrainingProgress(int(row["images"]), pace.images_per_second, row["loss"], totals)
+            self._board.write.remote(self._title, progress)
         if self._callback is not None:
             self._evaluate(state, self._callback)
 
@@ -294,7 +322,7 @@ class _Observer:
             return
         network = self._job.finish(state) if self._is_first or state.sharded else b""
         if self._board is not None:
-            self._board.look.remote(self._title, share, callback.evaluate(network))
+            self._board.note_evaluation.remote(self._title, share, callback.evaluate(network))
 
     def on_checkpoint(self, state: TrainState) -> None:
         """Store a checkpoint."""
@@ -311,14 +339,14 @@ class _Observer:
             store_together(self._is_first, partial(_store_files, self._job.folder, file))
 
 
-def _restore(state: TrainState, config: dict[str, Any], rank: int) -> Restored:
+def _restore(state: TrainState, setup: _WorkerSetup, rank: int) -> Restored:
     """Load the newest complete checkpoint, and report it and the damaged ones."""
-    restored = restore(state, config["job"].folder)
+    restored = restore(state, setup.job.folder)
     if rank == 0:
         for note in restored.notes:
-            config["board"].note.remote(config["title"], note)
+            setup.board.note.remote(setup.title, note)
         if restored.name is not None:
-            config["board"].resume.remote(config["title"], state.images_seen)
+            setup.board.resume.remote(setup.title, state.images_seen)
     return restored
 
 

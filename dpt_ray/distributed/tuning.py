@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypedDict
 
 import ray
 from ray import tune
@@ -16,6 +16,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from dpt_ray.distributed.cluster import join_cluster
+from dpt_ray.distributed.trial_messages import Report, TrialOutcome, TrialReport
+from dpt_ray.json_values import JsonObject
 
 TRIAL_BYTES = 2**20
 """Bytes of memory that a trial reserves. It reserves no CPU: the workers and tasks that it starts and waits for could
@@ -24,8 +26,13 @@ wait for that CPU for ever."""
 JOURNAL_SECONDS = 1.0
 """Interval in which the messages of trials are read."""
 
-Report = Callable[[dict[str, Any]], None]
-Body = Callable[[Any, Report, Callable[[str], None]], Any]
+Body = Callable[[Any, Report, Callable[[str], None]], TrialOutcome]
+
+
+class TrialConfig(TypedDict):
+    """The configuration that Tune passes to a trial."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -49,39 +56,38 @@ class TrialEvents:
         next_job: returns the name of a job and its argument for the body, an object that pickles; None if there is no
             job at the moment.
         is_over: whether there will be no further job.
-        on_look: receives a name and the evaluation that the body reported.
-        on_end: receives a name, the result of the body (None if the trial was stopped), the last evaluation if there
-            was one, and whether its process died.
+        on_report: receives a name and the evaluation that the body reported.
+        on_end: receives a name, the outcome that the body returned (None if the trial was stopped or its process died),
+            the report that stopped the trial (None if none did), and whether its process died.
         say: receives a name and a message of the body.
     """
 
     next_job: Callable[[], tuple[str, Any] | None]
     is_over: Callable[[], bool]
-    on_look: Callable[[str, dict[str, Any]], None]
-    on_end: Callable[[str, Any, dict[str, Any] | None, bool], None]
+    on_report: Callable[[str, TrialReport], None]
+    on_end: Callable[[str, TrialOutcome | None, TrialReport | None, bool], None]
     say: Callable[[str, str], None]
 
 
 @dataclass
-class LooksSoFar:
-    """Evaluations of an earlier attempt, which trainings are compared with: (group, name, share, score)."""
+class EarlierReports:
+    """Reports of an earlier session, with which trainings are compared: the name of the trial and its report."""
 
-    entries: list[tuple[str, str, float, float]] = field(default_factory=list)
+    entries: list[tuple[str, TrialReport]] = field(default_factory=list)
 
 
 def run_trials(
-    body: Body, events: TrialEvents, *, concurrent: int, halving: Halving | None, earlier: LooksSoFar
+    body: Body, events: TrialEvents, *, concurrent: int, halving: Halving | None, earlier: EarlierReports
 ) -> None:
     """Run jobs until there are none.
 
     Args:
-        body: called in a separate process for each job, with the job, `report` and `say`. `report` takes an evaluation:
-            `group` (only trainings of one group are compared), `share` of the training and `score`. It does not return
-            if the trial is stopped. `body` returns the outcome, a JSON value.
+        body: called in a separate process for each job, with the job, `report` and `say`. `report` does not return if
+            the scheduler stops the trial.
         events: returns the jobs and receives their results.
         concurrent: number of jobs at the same time; see `concurrent_runs`.
         halving: stops jobs early; None lets all jobs finish.
-        earlier: evaluations of an earlier attempt.
+        earlier: reports of an earlier session.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # an interrupt ends the job, as in all others
@@ -103,15 +109,17 @@ def run_trials(
         ).fit()
 
 
-def _run(config: dict[str, Any], *, body: Body, journal: Any, parts: int) -> None:
+def _run(config: TrialConfig, *, body: Body, journal: Any, parts: int) -> None:
     """Run one trial; Tune calls it in the trial's process."""
     join_cluster(parts)
     name = config["name"]
     job = ray.get(journal.take_job.remote(name))
     outcome = body(
-        job, lambda look: tune.report({"look": json.dumps(look)}), lambda text: journal.write.remote(name, text)
+        job,
+        lambda report: tune.report({_REPORT: json.dumps(report.to_json())}),
+        lambda text: journal.write.remote(name, text),
     )
-    tune.report({"outcome": json.dumps(outcome)})
+    tune.report({_OUTCOME: json.dumps(outcome.to_json())})
 
 
 class _Jobs(Searcher):
@@ -130,15 +138,15 @@ class _Jobs(Searcher):
         ray.get(self._journal.put_job.remote(*job))  # not in Tune's configuration, which it copies, flattens and writes
         return {"name": job[0]}
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if _is_look(result):
-            self._events.on_look(self._names[trial_id], json.loads(result["look"]))
+    def on_trial_result(self, trial_id: str, result: Mapping[str, object]) -> None:
+        report = _report(result)
+        if report is not None:
+            self._events.on_report(self._names[trial_id], report)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, object] | None = None, error: bool = False) -> None:
         result = result or {}
-        outcome = json.loads(result["outcome"]) if "outcome" in result else None
-        look = json.loads(result["look"]) if _is_look(result) else None
-        self._events.on_end(self._names.pop(trial_id), outcome, look, error)
+        outcome = TrialOutcome.from_json(_decoded(result, _OUTCOME)) if _OUTCOME in result else None
+        self._events.on_end(self._names.pop(trial_id), outcome, _report(result), error)
 
     def save(self, checkpoint_path: str) -> None:
         """Store nothing: the search has its own records."""
@@ -157,25 +165,23 @@ class GroupedHalving(FIFOScheduler):
     a proxy in stage 2.
     """
 
-    def __init__(self, halving: Halving, earlier: LooksSoFar):
+    def __init__(self, halving: Halving, earlier: EarlierReports):
         super().__init__()
         self._halving = halving
         self._groups: dict[str, ASHAScheduler] = {}
-        for group, name, share, score in earlier.entries:
-            self._look(group, name, share, score)
+        for name, report in earlier.entries:
+            self._decide(name, report)
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, object]) -> str:
         """Return Tune's decision whether a trial continues."""
-        if not _is_look(result):
-            return TrialScheduler.CONTINUE
-        look = json.loads(result["look"])
-        return self._look(look["group"], trial.config["name"], look["share"], look["score"])
+        report = _report(result)
+        return TrialScheduler.CONTINUE if report is None else self._decide(trial.config["name"], report)
 
-    def _look(self, group: str, name: str, share: float, score: float) -> str:
+    def _decide(self, name: str, report: TrialReport) -> str:
         trial: Any = SimpleNamespace(trial_id=name)  # all that ASHA reads of a trial
         controller: Any = None  # which it does not read
-        if group not in self._groups:
-            self._groups[group] = ASHAScheduler(
+        if report.group not in self._groups:
+            self._groups[report.group] = ASHAScheduler(
                 time_attr="share",
                 metric="score",
                 mode="max",
@@ -183,13 +189,24 @@ class GroupedHalving(FIFOScheduler):
                 grace_period=self._halving.first_share,  # type: ignore[arg-type]  # as above
                 reduction_factor=self._halving.reduction_factor,
             )
-        asha = self._groups[group]
+        asha = self._groups[report.group]
         asha.on_trial_add(controller, trial)
-        return asha.on_trial_result(controller, trial, {"share": share, "score": score})
+        return asha.on_trial_result(controller, trial, {"share": report.share, "score": report.score})
 
 
-def _is_look(result: Mapping[str, Any]) -> bool:
-    return "look" in result and "outcome" not in result
+_REPORT, _OUTCOME = "report", "outcome"
+"""Metrics of a result of Tune: each is a text of JSON. The last result of a trial keeps its earlier metrics."""
+
+
+def _report(result: Mapping[str, object]) -> TrialReport | None:
+    """Return the report that a result of Tune holds; None for the outcome of a trial and for an empty result."""
+    is_report = _REPORT in result and _OUTCOME not in result
+    return TrialReport.from_json(_decoded(result, _REPORT)) if is_report else None
+
+
+def _decoded(result: Mapping[str, object], metric: str) -> JsonObject:
+    decoded: JsonObject = json.loads(str(result[metric]))
+    return decoded
 
 
 class Journal:

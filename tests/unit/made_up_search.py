@@ -9,6 +9,7 @@ import pytest
 
 from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.distributed import tuning
+from dpt_ray.distributed.trial_messages import TrialOutcome, TrialReport
 from dpt_ray.experiments.search import search as search_module
 from dpt_ray.experiments.search.search import Search, Searched
 from dpt_ray.experiments.search.space import Trial
@@ -68,13 +69,13 @@ class Runs:
     def _end(self, name: str, job: Any, events: Any) -> None:
         outcome = self._outcome(job.trial)
         if outcome == STOP:
-            events.on_end(name, None, {"group": "g", "stage": "stage3", "share": 0.25, "score": 0.1}, False)
+            events.on_end(name, None, TrialReport("g", "stage3", 0.25, 0.1), False)
         elif outcome == FAIL:
-            events.on_end(name, {"cause": "it does not work", "seconds": 1.0}, None, False)
+            events.on_end(name, TrialOutcome(1.0, "it does not work"), None, False)
         elif outcome == DIE:
             events.on_end(name, None, None, True)
         else:
             facts = {"stage1_accuracy": 0.5, "stage3_accuracy": 0.5, "test_images": 100, **outcome}
             evaluation = job.trial.run.evaluation
             ArtifactStore(job.root).commit(evaluation.name, name, {"facts": facts, "seconds": 1.0})
-            events.on_end(name, {"seconds": 1.0}, None, False)
+            events.on_end(name, TrialOutcome(1.0), None, False)

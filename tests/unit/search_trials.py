@@ -39,4 +39,4 @@ class MadeUpStore:
         """Return the artifact of a step; a trial's own steps are always there."""
         if name not in self.seconds and not name.startswith("evaluation"):
             return None
-        return SimpleNamespace(manifest={"seconds": self.seconds.get(name, 1.0)})
+        return SimpleNamespace(seconds=self.seconds.get(name, 1.0))

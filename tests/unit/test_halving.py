@@ -1,4 +1,4 @@
-"""Early stopping of groups, looks on the way, and how many runs share a cluster."""
+"""Early stopping of groups, evaluations during a training, and how many runs share a cluster."""
 
 import json
 from types import SimpleNamespace
@@ -9,58 +9,61 @@ import ray
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed import cluster
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
-from dpt_ray.distributed.tuning import GroupedHalving, Halving, LooksSoFar
+from dpt_ray.distributed.trial_messages import TrialReport
+from dpt_ray.distributed.tuning import EarlierReports, GroupedHalving, Halving
 from dpt_ray.errors import UserError
 
 RULES = Halving(first_share=0.25, reduction_factor=2.0)
 
 
-def _look(scheduler: GroupedHalving, name: str, score: float, share: float = 0.25, group: str = "seed 0") -> str:
+def _report(scheduler: GroupedHalving, name: str, score: float, share: float = 0.25, group: str = "seed 0") -> str:
     trial = SimpleNamespace(trial_id=f"tune-{name}", config={"name": name})
-    look = {"group": group, "stage": "stage3", "share": share, "score": score}
-    return scheduler.on_trial_result(None, trial, {"look": json.dumps(look)})
+    report = TrialReport(group, "stage3", share, score)
+    return scheduler.on_trial_result(None, trial, {"report": json.dumps(report.to_json())})
 
 
 def test_the_worse_half_of_a_group_is_stopped():
-    scheduler = GroupedHalving(RULES, LooksSoFar())
-    assert [_look(scheduler, name, score) for name, score in zip("abcd", (0.9, 0.5, 0.95, 0.6), strict=True)] == [
+    scheduler = GroupedHalving(RULES, EarlierReports())
+    assert [_report(scheduler, name, score) for name, score in zip("abcd", (0.9, 0.5, 0.95, 0.6), strict=True)] == [
         "CONTINUE", "STOP", "CONTINUE", "STOP",
     ]  # fmt: skip
 
 
 def test_an_unlucky_seed_is_not_stopped_by_a_lucky_one():
-    scheduler = GroupedHalving(RULES, LooksSoFar())
-    _look(scheduler, "lucky", 0.9)
-    assert _look(scheduler, "unlucky", 0.1, group="seed 1") == "CONTINUE"
-    assert _look(scheduler, "unlucky in stage 2", -7.0, group="stage2, seed 0") == "CONTINUE"
+    scheduler = GroupedHalving(RULES, EarlierReports())
+    _report(scheduler, "lucky", 0.9)
+    assert _report(scheduler, "unlucky", 0.1, group="seed 1") == "CONTINUE"
+    assert _report(scheduler, "unlucky in stage 2", -7.0, group="stage2, seed 0") == "CONTINUE"
 
 
-def test_later_looks_are_compared_with_later_ones():
-    scheduler = GroupedHalving(RULES, LooksSoFar())
-    assert _look(scheduler, "a", 0.9, 0.25) == "CONTINUE"
-    assert _look(scheduler, "a", 0.95, 0.5) == "CONTINUE"
-    assert _look(scheduler, "b", 0.91, 0.25) == "CONTINUE"
-    assert _look(scheduler, "b", 0.92, 0.5) == "STOP"
+def test_later_reports_are_compared_with_later_ones():
+    scheduler = GroupedHalving(RULES, EarlierReports())
+    assert _report(scheduler, "a", 0.9, 0.25) == "CONTINUE"
+    assert _report(scheduler, "a", 0.95, 0.5) == "CONTINUE"
+    assert _report(scheduler, "b", 0.91, 0.25) == "CONTINUE"
+    assert _report(scheduler, "b", 0.92, 0.5) == "STOP"
 
 
-def test_looks_of_an_earlier_attempt_count_and_are_not_held_against_the_same_trial():
-    earlier = LooksSoFar([("seed 0", "a", 0.25, 0.9), ("seed 0", "b", 0.25, 0.5)])
+def test_reports_of_an_earlier_session_count_and_are_not_held_against_the_same_trial():
+    earlier = EarlierReports(
+        [(name, TrialReport("seed 0", "stage3", 0.25, score)) for name, score in (("a", 0.9), ("b", 0.5))]
+    )
     scheduler = GroupedHalving(RULES, earlier)
-    assert _look(scheduler, "c", 0.6) == "STOP"
-    assert _look(scheduler, "a", 0.9) == "CONTINUE"
-    assert _look(scheduler, "b", 0.5) == "CONTINUE"  # it was decided then
+    assert _report(scheduler, "c", 0.6) == "STOP"
+    assert _report(scheduler, "a", 0.9) == "CONTINUE"
+    assert _report(scheduler, "b", 0.5) == "CONTINUE"  # it was decided then
 
 
-def test_the_final_result_is_no_look():
-    scheduler = GroupedHalving(RULES, LooksSoFar())
-    assert scheduler.on_trial_result(None, None, {"look": "old", "outcome": "{}"}) == "CONTINUE"
+def test_the_final_result_is_no_report():
+    scheduler = GroupedHalving(RULES, EarlierReports())
+    assert scheduler.on_trial_result(None, None, {"report": "old", "outcome": "{}"}) == "CONTINUE"
 
 
-def test_a_look_is_due_once_where_its_share_is_passed():
-    looks = EvaluationCallback((0.25, 0.5), lambda network: 0.0, lambda share, score: None)
-    rows = [looks.due(before, before + 10, 100) for before in range(0, 100, 10)]
+def test_an_evaluation_is_due_once_where_its_share_is_passed():
+    callback = EvaluationCallback((0.25, 0.5), lambda network: 0.0, lambda share, score: None)
+    rows = [callback.due(before, before + 10, 100) for before in range(0, 100, 10)]
     assert rows == [None, None, 0.25, None, 0.5, None, None, None, None, None]
-    assert looks.due(0, 80, 100) == 0.5
+    assert callback.due(0, 80, 100) == 0.5
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from dpt_ray.distributed import progress
-from dpt_ray.distributed.progress import BAR_SECONDS, LINE_SECONDS, Board, ProgressLine
+from dpt_ray.distributed.progress import BAR_SECONDS, LINE_SECONDS, Board, ProgressLine, TrainingProgress
 from dpt_ray.tables import duration
 from dpt_ray.text import printable
 
@@ -262,11 +262,15 @@ def test_progress_goes_to_standard_error_by_default(capsys):
     assert captured.err == "title: 1 of 1 shards\n"
 
 
+def _progress(done: int) -> TrainingProgress:
+    return TrainingProgress(done, rate=1.0, loss=0.5, totals={})
+
+
 def test_a_board_keeps_the_newest_state_of_each_step():
     board = Board()
     assert board.read("a") is None
-    board.write("a", {"done": 1})
-    board.write("b", {"done": 5})
-    board.write("a", {"done": 2})
-    assert board.read("a") == {"done": 2}
-    assert board.read("b") == {"done": 5}
+    board.write("a", _progress(1))
+    board.write("b", _progress(5))
+    board.write("a", _progress(2))
+    assert board.read("a") == _progress(2)
+    assert board.read("b") == _progress(5)

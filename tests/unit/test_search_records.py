@@ -6,8 +6,10 @@ import pytest
 from search_trials import MadeUpStore, made_up_trial
 
 from dpt_ray.config.search_settings import TuneConfig
+from dpt_ray.distributed.trial_messages import TrialOutcome, TrialReport
+from dpt_ray.errors import UserError
 from dpt_ray.experiments.search.queue import ListedTrials
-from dpt_ray.experiments.search.records import Look, Record, Records
+from dpt_ray.experiments.search.records import Record, Records, StageReport
 from dpt_ray.experiments.search.search import _Session
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 
@@ -39,11 +41,29 @@ def test_a_record_is_not_believed_without_its_evaluation(tmp_path, trial):
     assert records.read(trial).state is None
 
 
-def test_looks_and_points_come_back_as_they_were(tmp_path):
+def test_reports_and_points_come_back_as_they_were(tmp_path):
     trial = made_up_trial({"sampling.guidance_interval": [0.1, 2.0], "stage3.mixing.real_share": None})
-    records, looks = Records(str(tmp_path), "try", {}), (Look("stage3", 0.25, 0.5),)
-    records.write(trial, Record(trial.point, 0, "stopped", "slow", looks=looks))
-    assert records.read(trial) == Record(trial.point, 0, "stopped", "slow", looks=looks)
+    records, reports = Records(str(tmp_path), "try", {}), (StageReport("stage3", 0.25, 0.5),)
+    records.write(trial, Record(trial.point, 0, "stopped", "slow", reports=reports))
+    assert records.read(trial) == Record(trial.point, 0, "stopped", "slow", reports=reports)
+
+
+def test_a_stored_record_with_the_former_name_of_reports_is_read(tmp_path, trial):
+    records = Records(str(tmp_path), "try", {})
+    records.write(trial, Record(trial.point, 0, "stopped", "slow", reports=(StageReport("stage3", 0.25, 0.5),)))
+    (url,) = (tmp_path / "searches/try/trials").iterdir()
+    url.write_text(url.read_text().replace('"reports"', '"looks"'))
+    assert '"looks"' in url.read_text()
+    assert records.read(trial).reports == (StageReport("stage3", 0.25, 0.5),)
+
+
+def test_a_damaged_record_is_refused_in_one_line(tmp_path, trial):
+    records = Records(str(tmp_path), "try", {})
+    records.write(trial, Record(trial.point, 0, "failed", "why"))
+    (url,) = (tmp_path / "searches/try/trials").iterdir()
+    url.write_text(url.read_text().replace('"failed"', '"fled"'))
+    with pytest.raises(UserError, match=r"is not the record of a trial \(state: .*remove the file"):
+        records.read(trial)
 
 
 def test_other_rules_of_early_stopping_run_a_stopped_trial_again(tmp_path, trial):
@@ -75,11 +95,11 @@ def test_every_end_of_a_trial_is_recorded_with_its_cause(tmp_path):
     session, records, said = _session(tmp_path, trials)
     for _ in trials:
         session._next()
-    look = {"group": "g", "stage": "stage3", "share": 0.25, "score": 0.5}
+    report = TrialReport("g", "stage3", 0.25, 0.5)
     _finish(tmp_path, trials[0])
-    session._on_end(trials[0].key, {"seconds": 3.0}, None, False)
-    session._on_end(trials[1].key, {"cause": "no such thing", "seconds": 3.0}, None, False)
-    session._on_end(trials[2].key, None, look, False)
+    session._on_end(trials[0].key, TrialOutcome(3.0), None, False)
+    session._on_end(trials[1].key, TrialOutcome(3.0, "no such thing"), None, False)
+    session._on_end(trials[2].key, None, report, False)
     session._on_end(trials[3].key, None, None, True)
     assert [records.read(trial).state for trial in trials] == ["finished", "failed", "stopped", "failed"]
     causes = [records.read(trial).cause for trial in trials]
@@ -101,15 +121,15 @@ def test_trials_of_a_generator_that_was_stopped_do_not_begin(tmp_path):
     name, job = session._next()
     assert name == trials[0].key
     assert (job.trial, job.root) == (trials[0], str(tmp_path))
-    session._on_end(name, None, {"group": "g", "stage": "stage2", "share": 0.25, "score": -9.0}, False)
+    session._on_end(name, None, TrialReport("g", "stage2", 0.25, -9.0), False)
     assert records.read(trials[2]).cause == "its generator was stopped, in the trial of steps 1, seed 0"
     assert session._next()[0] == trials[1].key
     assert session._next() is None
 
 
-def test_a_look_is_kept_for_the_next_attempt(tmp_path, trial):
+def test_a_report_is_kept_for_the_next_attempt(tmp_path, trial):
     session, records, _ = _session(tmp_path, [trial])
     session._next()
-    session._on_look(trial.key, {"group": "g", "stage": "stage3", "share": 0.25, "score": 0.5})
-    assert records.read(trial).looks == (Look("stage3", 0.25, 0.5),)
+    session._on_report(trial.key, TrialReport("g", "stage3", 0.25, 0.5))
+    assert records.read(trial).reports == (StageReport("stage3", 0.25, 0.5),)
     assert records.read(trial).state is None

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from dpt_ray.data.storage.documents import parse_document
+from dpt_ray.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -21,13 +22,13 @@ def optional() -> Any:
 class Record:
     """Base of a dataclass that is a JSON object: a name for each field, in the order of the fields."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return the JSON object."""
         return _object(self)  # type: ignore[arg-type]  # subclasses are dataclasses
 
     @classmethod
     def from_json(
-        cls, values: Mapping[str, Any], where: str | None = None, what: str = "a record", fix: str | None = None
+        cls, values: JsonObject, where: str | None = None, what: str = "a record", fix: str | None = None
     ) -> Self:
         """Return the record that a JSON object holds.
 
@@ -44,7 +45,7 @@ class Record:
         return record
 
 
-def _object(record: "DataclassInstance") -> dict[str, Any]:
+def _object(record: "DataclassInstance") -> dict[str, Json]:
     values = {entry: getattr(record, entry.name) for entry in fields(record)}
     return {
         entry.name: _plain(value)
@@ -53,10 +54,12 @@ def _object(record: "DataclassInstance") -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Json:
     """Return a value as JSON has it: lists for tuples, objects for dataclasses."""
     if is_dataclass(value) and not isinstance(value, type):
         return _object(value)
     if isinstance(value, Mapping):
         return {name: _plain(member) for name, member in value.items()}
-    return [_plain(member) for member in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    return cast("Json", value)  # `json` refuses other types when the record is written

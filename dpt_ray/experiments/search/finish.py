@@ -2,7 +2,6 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
 
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.search_settings import METRICS, TuneConfig
@@ -14,6 +13,7 @@ from dpt_ray.experiments.search.results import BEST_FILE, REPORT_FILE, RESULTS_F
 from dpt_ray.experiments.search.search import Search, Searched
 from dpt_ray.experiments.search.space import describe_point, format_value
 from dpt_ray.experiments.search.summary import Costs, best_first, costs_of, points_of, standard_error, winner
+from dpt_ray.json_values import JsonObject
 from dpt_ray.report.content import Figure
 from dpt_ray.report.search_content import Ending, PointFigures, SearchReport, short_names
 from dpt_ray.tables import format_seconds, format_share, text_table
@@ -202,8 +202,8 @@ def _best_yaml(search: Search, best: PointFigures) -> str:
     return head + dump_yaml(config)
 
 
-def _results(search: Search, searched: Searched, costs: Costs, best: PointFigures | None) -> dict[str, Any]:
-    """Return all figures for other programs."""
+def _results(search: Search, searched: Searched, costs: Costs, best: PointFigures | None) -> JsonObject:
+    """Return the content of the file of results."""
     times = searched.draws.times()
     return {
         "search": tune_tree(search.tune),

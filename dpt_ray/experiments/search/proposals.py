@@ -1,6 +1,6 @@
 """Points that Optuna proposes from those that are finished."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -12,14 +12,18 @@ from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.experiments.search.queue import Missing, TrialQueue
 from dpt_ray.experiments.search.records import Record, measured
 from dpt_ray.experiments.search.space import Point, Trial
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 
 FILE = "proposals.json"
 
+Parameters = Mapping[str, int | float]
+"""Proposed parameters of Optuna: dotted setting -> value, or the number of a listed value."""
+
 
 @dataclass
 class _Proposal:
-    """A proposal that Optuna waits for: its own object, and the keys of the trials."""
+    """A proposal whose result Optuna has not received: the trial of Optuna, and the keys of our trials."""
 
     asked: Any
     keys: list[str]
@@ -53,7 +57,7 @@ class ProposedTrials(TrialQueue):
         self._study = self._optuna.create_study(direction={"max": "maximize", "min": "minimize"}[METRICS[tune.metric]])
         self._distributions = {name: _distribution(self._optuna, d) for name, d in tune.space.items()}
         self._open: list[_Proposal] = []
-        self._proposed: list[dict[str, Any]] = []
+        self._proposed: list[Parameters] = []
         self._known: dict[str, Trial] = {}
         self._outcomes: dict[str, Record] = {}
         self._waiting: list[Trial] = []
@@ -138,7 +142,7 @@ class ProposedTrials(TrialQueue):
                 pruned = "stopped" in states and "failed" not in states
                 self._study.tell(proposal.asked, state=trial_state.PRUNED if pruned else trial_state.FAIL)
 
-    def _space(self) -> dict[str, Any]:
+    def _space(self) -> JsonObject:
         return {name: dimension.model_dump(mode="json") for name, dimension in self._tune.space.items()}
 
 

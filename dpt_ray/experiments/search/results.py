@@ -1,28 +1,29 @@
-"""The files of a search's results, and whether those that are there are of this search."""
+"""The files with the results of a search, and the removal of those of another search of the same name."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.store import fingerprint
 
 REPORT_FILE, RESULTS_FILE, BEST_FILE = "report.html", "results.json", "best.yaml"
 
 _EXTENT = ("budget", "max_concurrent")
-"""Keys of a tune file that say how much of a search is run."""
+"""Keys of a tune file that change how much of a search runs, and no result of a trial."""
 _NO_RESULT = ("cluster.", "root=")
 """Beginnings of settings that change no result."""
 
 
-def tune_tree(tune: TuneConfig) -> dict[str, Any]:
-    """Return a tune file's settings, JSON-like."""
-    return tune.model_dump(mode="json", exclude_none=True)
+def tune_tree(tune: TuneConfig) -> JsonObject:
+    """Return the settings of a tune file as a JSON object."""
+    tree: JsonObject = tune.model_dump(mode="json", exclude_none=True)
+    return tree
 
 
 def overrides_address(overrides: Sequence[str]) -> str:
-    """Return what tells other settings of the command line; they themselves may hold passwords."""
+    """Return a hash of the settings of the command line, which are not stored themselves: they may hold passwords."""
     return fingerprint(sorted(text for text in overrides if not text.strip().startswith(_NO_RESULT)))
 
 
@@ -40,5 +41,5 @@ def remove_other_results(folder: str, tune: TuneConfig, overrides: Sequence[str]
             stores.remove_tree(stores.join(folder, name))
 
 
-def _meaning(tree: dict[str, Any]) -> dict[str, Any]:
+def _meaning(tree: JsonObject) -> JsonObject:
     return {name: value for name, value in tree.items() if name not in _EXTENT}

@@ -3,20 +3,21 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.trial_messages import TrialOutcome, TrialReport
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.search.proposals import ProposedTrials
 from dpt_ray.experiments.search.queue import ListedTrials, TrialQueue
-from dpt_ray.experiments.search.records import Look, Record, Records
+from dpt_ray.experiments.search.records import Record, Records, StageReport, measured
 from dpt_ray.experiments.search.results import remove_other_results
 from dpt_ray.experiments.search.search_checks import check_given_once, check_space
 from dpt_ray.experiments.search.sharing import Draws, distinct
-from dpt_ray.experiments.search.space import Trial, Trials, listed_points
+from dpt_ray.experiments.search.space import Point, Trial, Trials, listed_points
 from dpt_ray.experiments.search.trial_process import TrialJob, run_trial
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.tables import format_seconds, format_share
@@ -66,7 +67,7 @@ class Search:
         points = listed_points(tune) if tune.searcher.name == "random" else listed_points(tune)[:1]
         first = self.trials.trial(points[0], tune.seeds[0]).config
         check_space(tune, self.trials)
-        _check_looks(tune, first)
+        _check_early_stopping(tune, first)
         self.listed: list[Trial] = []
         """The different trials that are known from the start."""
         self.draws = Draws([])
@@ -80,11 +81,11 @@ class Search:
         self.store = ArtifactStore(self.root)
         self.records = Records(self.root, tune.name, tune.scheduler.model_dump(mode="json"))
 
-    def trials_of(self, point: dict[str, Any]) -> list[Trial]:
+    def trials_of(self, point: Point) -> list[Trial]:
         """Return a point's trials, one a seed."""
         return [self.trials.trial(point, seed) for seed in self.tune.seeds]
 
-    def _shown(self, points: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _shown(self, points: list[Point]) -> Iterator[Point]:
         """Yield points, showing how far one is if there are many."""
         if len(points) * len(self.tune.seeds) < MANY:
             yield from points
@@ -161,24 +162,24 @@ class _Session:
 
     def run(self, concurrent: int, records: Sequence[Record]) -> None:
         """Run trials, `concurrent` at the same time; `records` are those of the trials described so far."""
-        from dpt_ray.distributed.tuning import Halving, LooksSoFar, TrialEvents, run_trials
+        from dpt_ray.distributed.tuning import EarlierReports, Halving, TrialEvents, run_trials
 
         scheduler = self._search.tune.scheduler
         run_trials(
             run_trial,
-            TrialEvents(self._next, self._is_over, self._on_look, self._on_end, self._on_say),
+            TrialEvents(self._next, self._is_over, self._on_report, self._on_end, self._on_say),
             concurrent=concurrent,
             halving=Halving(scheduler.first_share, scheduler.reduction_factor) if scheduler.name == "asha" else None,
-            earlier=LooksSoFar(
+            earlier=EarlierReports(
                 [
-                    (f"{look.stage}, seed {trial.seed}", trial.key, look.share, look.score)
+                    (trial.key, TrialReport(trial.group(report.stage), report.stage, report.share, report.score))
                     for trial, record in zip(self._described, records, strict=True)
-                    for look in record.looks
+                    for report in record.reports
                 ]
             ),
         )
 
-    def _next(self) -> tuple[str, Any] | None:
+    def _next(self) -> tuple[str, TrialJob] | None:
         if self._is_late():
             return None
         trial = self._queue.take(self._running.values())
@@ -198,30 +199,29 @@ class _Session:
     def _is_over(self) -> bool:
         return self._is_late() or self._queue.is_empty()
 
-    def _on_look(self, key: str, look: dict[str, Any]) -> None:
+    def _on_report(self, key: str, report: TrialReport) -> None:
         trial = self._running[key]
-        record = self._search.records.read(trial)
-        self._search.records.write(trial, replace(record, looks=(*record.looks, _look(look))))
-        self._say(f"{self._label(trial)}: {look['stage']} at {look['share']:.0%}, score {look['score']:.4g}")
+        self._search.records.write(trial, _with_report(self._search.records.read(trial), report))
+        self._say(f"{self._label(trial)}: {_describe_report(report)}")
 
-    def _on_end(self, key: str, outcome: dict[str, Any] | None, look: dict[str, Any] | None, died: bool) -> None:
+    def _on_end(self, key: str, outcome: TrialOutcome | None, report: TrialReport | None, died: bool) -> None:
         trial = self._running.pop(key)
         record = self._search.records.read(trial)
         if died:
             record = replace(record, state="failed", cause="the trial's process died; is the memory enough?")
-        elif outcome is None and look is not None:
-            cause = f"in {look['stage']} at {look['share']:.0%}, score {look['score']:.4g}"
-            record = replace(record, state="stopped", cause=cause, looks=(*record.looks, _look(look)))
+        elif outcome is None and report is not None:
+            cause = f"in {_describe_report(report)}"
+            record = replace(_with_report(record, report), state="stopped", cause=cause)
         elif outcome is None:
             record = replace(record, state="failed", cause="ended without a result")
-        elif "cause" in outcome:
-            record = replace(record, state="failed", cause=outcome["cause"], seconds=outcome["seconds"])
+        elif outcome.cause is not None:
+            record = replace(record, state="failed", cause=outcome.cause, seconds=outcome.seconds)
         elif record.state != "finished":
             record = replace(record, state="failed", cause=f"its evaluation is not at {self._search.store.root}")
         else:
-            record = replace(record, seconds=outcome["seconds"])
+            record = replace(record, seconds=outcome.seconds)
         self._end(trial, record)
-        if record.state == "stopped" and look is not None and look["stage"] == "stage2":
+        if record.state == "stopped" and report is not None and report.stage == "stage2":
             self._drop_with(trial)
 
     def _end(self, trial: Trial, record: Record) -> None:
@@ -249,22 +249,27 @@ class _Session:
             return f"{record.state}: {record.cause}"
         figures = self._search.records.read(trial).metrics
         accuracy = (
-            f"stage 1 {format_share(figures.get('stage1_accuracy'))}, "
-            f"stage 3 {format_share(figures.get('stage3_accuracy'))}"
+            f"stage 1 {format_share(measured(figures.get('stage1_accuracy')))}, "
+            f"stage 3 {format_share(measured(figures.get('stage3_accuracy')))}"
         )
         return f"finished in {format_seconds(record.seconds)} ({accuracy})"
 
 
-def _look(look: dict[str, Any]) -> Look:
-    return Look(look["stage"], look["share"], look["score"])
+def _with_report(record: Record, report: TrialReport) -> Record:
+    reports = (*record.reports, StageReport(report.stage, report.share, report.score))
+    return replace(record, reports=reports)
 
 
-def _check_looks(tune: TuneConfig, config: Any) -> None:
-    """Refuse early stopping of what cannot be looked at."""
+def _describe_report(report: TrialReport) -> str:
+    return f"{report.stage} at {report.share:.0%}, score {report.score:.4g}"
+
+
+def _check_early_stopping(tune: TuneConfig, config: RunConfig) -> None:
+    """Refuse early stopping of a stage that no callback can evaluate."""
     if tune.scheduler.name == "none":
         return
-    for stage, section in (("stage2", "stage1"), ("stage3", "stage3")):
-        if stage in tune.scheduler.stages and getattr(config, section).model.name == "linear_probe":
+    for stage, section in (("stage2", config.stage1), ("stage3", config.stage3)):
+        if stage in tune.scheduler.stages and section.model.name == "linear_probe":
             raise UserError(
                 f"{stage} cannot be stopped early with a linear probe",
                 where="scheduler.stages",

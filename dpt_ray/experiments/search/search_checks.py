@@ -74,7 +74,7 @@ def check_space(tune: TuneConfig, trials: Trials) -> None:
 
 def _check_grids(tune: TuneConfig, trials: Trials, first: Point) -> None:
     for name, dimension in tune.space.items():
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for value in dimension.grid or ():
             try:
                 resolved = trials.config({**first, name: value}).model_dump_json()
@@ -92,7 +92,8 @@ def _check_metric(tune: TuneConfig, trials: Trials, first: Point) -> None:
     switch = "evaluation.frechet"
     dimension = tune.space.get(switch)
     values = (dimension.grid or dimension.choice or ()) if dimension else ()
-    for point in [{**first, switch: value} for value in values] or [first]:
+    points: list[Point] = [{**first, switch: value} for value in values] or [first]
+    for point in points:
         if not trials.config(point).evaluation.frechet:
             where = f"space: {switch}" if dimension else "metric"
             raise UserError(

@@ -1,10 +1,10 @@
-"""What a search tries: points of its space, and the run that each point and seed stands for."""
+"""The points of a search space, and the trial of each point and seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from dpt_ray.config.search_settings import DimensionConfig, TuneConfig
 from dpt_ray.config.yaml_reader import write_value
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
@@ -21,7 +22,7 @@ from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.splits import Split, validation_split
 from dpt_ray.report.search_content import short_names
 
-Point = dict[str, Any]
+Point: TypeAlias = JsonObject
 """Dotted setting -> value."""
 
 
@@ -30,10 +31,10 @@ class Trial:
     """One run of a search.
 
     Attributes:
-        point: what it tries.
-        seed: with which seed.
-        config: all its settings.
-        run: its steps.
+        point: dotted setting -> value.
+        seed: seed of the run.
+        config: all settings.
+        run: the steps.
     """
 
     point: Point
@@ -43,18 +44,22 @@ class Trial:
 
     @cached_property
     def key(self) -> str:
-        """Names the trial by all that it follows from."""
+        """Identifies the trial: the address of its evaluation."""
         return self.run.evaluation.fingerprint
 
     @cached_property
     def steps(self) -> list[Step]:
-        """All steps that its figures follow from."""
+        """All steps of its evaluation, parents first."""
         return in_order([self.run.evaluation])
 
     @property
     def title(self) -> str:
-        """What to call it when talking to people."""
+        """Name for messages."""
         return f"{describe_point(self.point)}, seed {self.seed}"
+
+    def group(self, stage: str) -> str:
+        """Name the trainings with which the scheduler compares a stage of this trial."""
+        return f"{stage}, seed {self.seed}"
 
 
 def describe_point(point: Mapping[str, Any]) -> str:
@@ -77,7 +82,7 @@ def listed_points(tune: TuneConfig) -> list[Point]:
     """
     grids = {name: dimension.grid for name, dimension in tune.space.items() if dimension.grid is not None}
     drawn = {name: dimension for name, dimension in tune.space.items() if dimension.grid is None}
-    points = []
+    points: list[Point] = []
     for number in range(tune.budget.draws if drawn else 1):
         for cell, values in enumerate(product(*grids.values())):
             chosen = dict(zip(grids, values, strict=True))

@@ -1,4 +1,4 @@
-"""What one trial of a search does, in a process of its own."""
+"""Runs one trial of a search, in its own process."""
 
 import time
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.job_log import present
+from dpt_ray.distributed.trial_messages import Report, TrialOutcome, TrialReport
 from dpt_ray.experiments.evaluators import ValidationAccuracy, pseudo_image_distance
 from dpt_ray.experiments.search.space import Trial
 from dpt_ray.pipeline.artifacts.dataset import image_form
@@ -23,12 +24,12 @@ LONGEST_CAUSE = 500
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial as its process needs it: with its steps, since relative paths mean something else there.
+    """A trial with its steps. They are described before, since relative paths differ in the trial's process.
 
     Attributes:
-        trial: what to run.
+        trial: the trial.
         root: absolute URL of the results.
-        scheduler: early stopping.
+        scheduler: settings of early stopping.
     """
 
     trial: Trial
@@ -36,20 +37,18 @@ class TrialJob:
     scheduler: SchedulerConfig
 
 
-def run_trial(job: TrialJob, report: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> dict[str, Any]:
-    """Make a trial's evaluation; return the `cause` of its failure in one line if it failed, and `seconds`."""
-    began = time.monotonic()
-    outcome: dict[str, Any] = {}
+def run_trial(job: TrialJob, report: Report, say: Callable[[str], None]) -> TrialOutcome:
+    """Make the evaluation of a trial. An error is returned as the cause of its failure, not raised."""
+    began, cause = time.monotonic(), None
     try:
         _make(job, report, say)
     except Exception as error:
-        told = user_error(error)
-        cause = str(told) if told else f"{type(error).__name__}: {error}"
-        outcome = {"cause": " ".join(cause.split())[:LONGEST_CAUSE]}
-    return {**outcome, "seconds": round(time.monotonic() - began, 3)}
+        known = user_error(error)
+        cause = " ".join((str(known) if known else f"{type(error).__name__}: {error}").split())[:LONGEST_CAUSE]
+    return TrialOutcome(round(time.monotonic() - began, 3), cause)
 
 
-def _make(job: TrialJob, report: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> None:
+def _make(job: TrialJob, report: Report, say: Callable[[str], None]) -> None:
     trial, config = job.trial, job.trial.config
     store, policy = ArtifactStore(job.root), skip_policy(config.data)
 
@@ -65,23 +64,21 @@ def _callbacks(
     trial: Trial,
     scheduler: SchedulerConfig,
     make: Callable[..., Any],
-    report: Callable[[dict[str, Any]], None],
+    report: Report,
 ) -> dict[Step, EvaluationCallback]:
-    """Return the callbacks that evaluate the trial's trainings; the artifacts that they read are made first."""
+    """Return the callbacks that evaluate the trainings of a trial. The artifacts that they read are made first."""
     run, config = trial.run, trial.config
     callbacks: dict[Step, EvaluationCallback] = {}
     shares = tuple(scheduler.shares())
 
-    def teller(stage: str) -> Callable[[float, float], None]:
-        return lambda share, score: report(
-            {"group": f"{stage}, seed {trial.seed}", "stage": stage, "share": share, "score": score}
-        )
+    def reporter(stage: str) -> Callable[[float, float], None]:
+        return lambda share, score: report(TrialReport(trial.group(stage), stage, share, score))
 
     if shares and "stage2" in scheduler.stages and run.real_features is not None:
         judge = pseudo_image_distance(config, run, make, scheduler.proxy_per_class)
-        callbacks[run.generator] = EvaluationCallback(shares, judge, teller("stage2"))
+        callbacks[run.generator] = EvaluationCallback(shares, judge, reporter("stage2"))
     if shares and "stage3" in scheduler.stages:
         held_out = make([run.test_data])[run.test_data]
         accuracy = ValidationAccuracy(held_out.url, image_form(config.data), scheduler.validation_images)
-        callbacks[run.retrained] = EvaluationCallback(shares, accuracy, teller("stage3"))
+        callbacks[run.retrained] = EvaluationCallback(shares, accuracy, reporter("stage3"))
     return callbacks
