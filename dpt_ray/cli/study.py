@@ -66,8 +66,9 @@ def _study(*options: Decorator, short_help: str, epilog: str) -> Decorator:
 def _finish(output: str, figures: Any, text: str) -> None:
     """Write a study's figures and its table, and print the table."""
     from dpt_ray.data.storage import stores
+    from dpt_ray.data.storage.json_records import plain_json
 
-    stores.write_json(f"{output}.json", figures)
+    stores.write_json(f"{output}.json", plain_json(figures))
     stores.write_bytes(f"{output}.md", (text + "\n").encode())
     tell(text)
 
@@ -147,10 +148,13 @@ def curve(output: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Show how good stages 1 and 2 are on their way, in one run."""
     from dpt_ray.config.load import check_overrides
     from dpt_ray.data.storage import stores
-    from dpt_ray.experiments.study.curve import curves_table, quality_curves
+    from dpt_ray.data.storage.json_records import plain_json
+    from dpt_ray.experiments.study.curve import CurvePoint, curves_table, quality_curves
+
+    def keep(points: list[CurvePoint]) -> None:
+        stores.write_json(f"{output}/curve.json", plain_json(points))
 
     check_overrides(overrides)
-    keep = partial(stores.write_json, f"{output}/curve.json")
     figures, picture = quality_curves(settings=overrides, keep=keep, **options)
     if picture is not None:
         stores.write_bytes(f"{output}/curve.png", picture)

@@ -1,4 +1,4 @@
-"""Scores of a network on its way, for early stopping; higher is better. They run in a training worker."""
+"""Scores of a network during its training, for early stopping; higher is better. They run in a training worker."""
 
 import math
 import tempfile
@@ -39,8 +39,8 @@ class ValidationAccuracy:
 
     Attributes:
         images: URL of their index's artifact.
-        form: what images are brought to.
-        most: so many are read at most.
+        form: size and channels to which images are decoded.
+        most: largest number of images.
     """
 
     images: str
@@ -78,16 +78,16 @@ class ValidationAccuracy:
 
 @dataclass
 class PseudoImageDistance:
-    """Minus the Frechet distance of a few pseudo images, in stage 1's features: a cheap proxy of a generator's worth.
+    """Minus the Frechet distance of a few pseudo images in the features of stage 1: a cheap proxy of image quality.
 
-    With few images the distance is too large, but by as much for all that are compared.
+    With few images the distance is biased upwards, by about as much for all generators that are compared.
 
     Attributes:
-        classifier: URL of stage 1's file.
+        classifier: URL of the network of stage 1.
         real: URLs of the sidecars with its features of real images.
-        sampling: how images are drawn.
-        seed: fixes them.
-        per_class: how many of every class.
+        sampling: settings of the sampler.
+        seed: seed of the images.
+        per_class: number of images of each class.
     """
 
     classifier: str
@@ -106,7 +106,7 @@ class PseudoImageDistance:
         batches = (wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH))
         try:
             pseudo = gaussian_moments(classifier(generator.draw(self.sampling, self.seed, b))[1] for b in batches)
-        except UserError:  # they are not finite; a look is no reason to fail
+        except UserError:  # the images are not finite; an evaluation must not end the training
             return WORST
         distance = frechet_distance(real, pseudo)
         return -distance if math.isfinite(distance) else WORST
@@ -120,7 +120,7 @@ class PseudoImageDistance:
 def pseudo_image_distance(
     config: RunConfig, run: DualPseudoTraining, make: Callable[[list[Step]], Mapping[Step, Artifact]], per_class: int
 ) -> PseudoImageDistance:
-    """Return the judge of a run's generator; what it needs of the run is made first."""
+    """Return the score of the generator of a run. The steps that it needs are made first."""
     assert run.real_features is not None  # see evaluation.frechet
     made = make([run.real_features, run.pseudo_labels])
     return PseudoImageDistance(
@@ -133,8 +133,8 @@ def pseudo_image_distance(
 
 
 def without_snapshots(sampling: SamplingConfig) -> SamplingConfig:
-    """Return how a network on its way draws, which has no snapshots beside it: autoguidance becomes no guidance."""
-    changes: dict[str, Any] = {"ema_width": None}
+    """Return sampling settings for a network in training, which has no snapshots: autoguidance becomes no guidance."""
+    changes: dict[str, str | float | None] = {"ema_width": None}
     if sampling.guidance_method == "autoguidance":
         changes |= {"guidance_method": "classifier_free", "guidance_scale": 0.0}
     return sampling.model_copy(update=changes)

@@ -1,7 +1,7 @@
-"""Many small runs of the method, side by side, each in a process with a Ray of one CPU.
+"""Many small runs of the method at the same time, each in a process that starts Ray with one CPU.
 
-Runs share artifacts through their common root, so what runs have in common is made once, and an interrupted study
-goes on where it was.
+Runs share artifacts through their common root: a step that several runs have in common is made once, and an
+interrupted study continues.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
-from typing import Any
+from typing import TypeVar
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
@@ -19,31 +19,33 @@ from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all
 
 Make = Callable[[list[Step]], Mapping[Step, Artifact]]
-Measure = Callable[[RunConfig, DualPseudoTraining, Make], dict[str, Any]]
-"""Makes what it needs of a run and returns figures; a function of a module, since it travels to processes."""
+Figures = TypeVar("Figures")
+"""The figures of one run; they must pickle."""
+Measure = Callable[[RunConfig, DualPseudoTraining, Make], Figures]
+"""Makes the steps of a run that it needs, and returns figures. It must pickle, so it is a function of a module."""
 
 
 def measure_all(
     runs: Mapping[str, Sequence[str]],
-    measure: Measure,
+    measure: Measure[Figures],
     *,
     config: str,
     processes: int,
     say: Callable[[str], None],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Figures]:
     """Return the figures of all runs, by name.
 
     Args:
         runs: name -> settings `a.b=c` over those of `config`.
-        measure: what is wanted of each run.
+        measure: computes the figures of a run.
         config: YAML file that all runs refine.
         processes: runs at the same time.
-        say: is told of each run as it ends.
+        say: called with a line of text when a run ends.
 
     Raises:
         UserError: a run's settings are wrong, or it failed.
     """
-    figures: dict[str, dict[str, Any]] = {}
+    figures: dict[str, Figures] = {}
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_silence) as pool:
         futures = {pool.submit(_measure, config, tuple(settings), measure): name for name, settings in runs.items()}
         for future in as_completed(futures):
@@ -54,11 +56,11 @@ def measure_all(
 
 
 def _silence() -> None:
-    """Several runs' progress lines on one terminal say nothing; errors come home as exceptions."""
+    """Discard the output of this process: progress lines of several runs on one terminal are unreadable."""
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
 
 
-def _measure(config: str, settings: Sequence[str], measure: Measure) -> dict[str, Any]:
+def _measure(config: str, settings: Sequence[str], measure: Measure[Figures]) -> Figures:
     loaded = load_config(config, ["cluster.local_cpus=1", *settings])
     run = build(loaded)
 

@@ -1,6 +1,7 @@
 """Figures of studies over seeds, and the settings that they run."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ from dpt_ray.config.load import load_config
 from dpt_ray.core.semi_supervised.algorithms import algorithm_names, algorithm_settings
 from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
 from dpt_ray.experiments.study import algorithm_comparison as menu
-from dpt_ray.experiments.study import generators
+from dpt_ray.experiments.study import confidence, generators
 from dpt_ray.experiments.study import sampler_pictures as samplers
 from dpt_ray.experiments.study import stage3_gain as mixing
-from dpt_ray.experiments.study.curve import curves_table
+from dpt_ray.experiments.study.curve import CurvePoint, curves_table
 from dpt_ray.pipeline.execution.step import Step
 
 
@@ -49,8 +50,7 @@ def test_every_algorithm_runs_with_valid_settings():
 
 def test_gains_are_told_by_labels_and_mixing():
     rows = [
-        {"per_class": 1, "mixing": "official", "seed": seed, "stage1_test": 0.8, "stage3_test": 0.8 + gain}
-        for seed, gain in enumerate((0.01, 0.02, 0.03))
+        mixing.GainRow(1, "official", seed, 0.8, 0.8 + gain, 0.7, 0.7) for seed, gain in enumerate((0.01, 0.02, 0.03))
     ]
     table = mixing.gains_table(rows, "test").splitlines()
     assert len(table) == 3
@@ -58,13 +58,13 @@ def test_gains_are_told_by_labels_and_mixing():
 
 
 def test_curves_have_a_table_for_each_stage_that_was_trained():
-    row = {"stage": "stage2", "images": 3200.0, "seconds": 7.4, "measure": 0.25}
+    row = CurvePoint("stage2", 3200.0, 7.4, 0.25)
     assert curves_table([row]).splitlines()[-1] == "| 3,200 | 7 | 0.25 |"
-    assert len(curves_table([row, {**row, "stage": "stage1"}]).split("\n\n")) == 2
+    assert len(curves_table([row, replace(row, stage="stage1")]).split("\n\n")) == 2
 
 
 def test_algorithms_are_told_best_first():
-    table = menu.menu_table({"test_accuracy": {"a": [0.5, 0.6], "b": [0.9, 0.9]}})
+    table = menu.menu_table(menu.AlgorithmAccuracies(4, (0, 1), {"a": [0.5, 0.6], "b": [0.9, 0.9]}))
     assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| b", "| a"]
 
 
@@ -92,3 +92,22 @@ def test_splits_are_compared_before_a_study_trains(study, begin, monkeypatch, tm
     with pytest.raises(_MadeError):
         begin(str(Path(__file__).parents[2] / "configs" / "digits.yaml"), str(tmp_path))
     assert wanted[0][0].name == "overlap"
+
+
+def test_generators_are_compared_with_the_one_of_true_labels():
+    rows = [
+        generators.GeneratorRow(generators.TRUE_LABELS, 0, 2.0, 0.9),
+        generators.GeneratorRow("no labels", 0, 3.0),
+    ]
+    assert "agreement" not in rows[1].to_json()
+    table = generators.generators_table(rows).splitlines()
+    assert table[2:] == [
+        "| true labels | 2.000 ± nan | +0% | 90.0% | 2.000 |",
+        "| no labels | 3.000 ± nan | +50% |  | 3.000 |",
+    ]
+
+
+def test_calibration_is_averaged_over_seeds():
+    rows = [confidence.ConfidenceRow(4, seed, "balanced", value, 0.1, 0.8) for seed, value in enumerate((0.5, 0.7))]
+    (line,) = confidence.confidence_table(rows).splitlines()[2:]
+    assert line == "| 4 | balanced | 60.00% ± 14.14% | 80.00% ± 0.00% | 10.00% ± 0.00% |"

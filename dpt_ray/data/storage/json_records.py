@@ -48,18 +48,18 @@ class Record:
 def _object(record: "DataclassInstance") -> dict[str, Json]:
     values = {entry: getattr(record, entry.name) for entry in fields(record)}
     return {
-        entry.name: _plain(value)
+        entry.name: plain_json(value)
         for entry, value in values.items()
         if value is not None or not entry.metadata.get(_ABSENT)
     }
 
 
-def _plain(value: object) -> Json:
-    """Return a value as JSON has it: lists for tuples, objects for dataclasses."""
+def plain_json(value: object) -> Json:
+    """Return a value that `json` writes: lists for tuples, objects for dataclasses."""
     if is_dataclass(value) and not isinstance(value, type):
         return _object(value)
     if isinstance(value, Mapping):
-        return {name: _plain(member) for name, member in value.items()}
+        return {name: plain_json(member) for name, member in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(member) for member in value]
+        return [plain_json(member) for member in value]
     return cast("Json", value)  # `json` refuses other types when the record is written

@@ -1,8 +1,8 @@
-"""What studies compare, by name, as settings; without torch, so that a command line can list it quickly."""
+"""The choices that studies compare: name -> settings. Imports no torch, so that the command line lists them quickly."""
 
 STAGE1, STAGE2 = "stage1", "stage2"
 MEASURES = {STAGE1: "test accuracy", STAGE2: "Frechet distance of pseudo images in stage 1's features"}
-"""Stages that are looked at on their way, and what is measured then."""
+"""Stage -> its measure in the curves."""
 
 _QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"
 _AGREEING = ("stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.9")
@@ -24,10 +24,10 @@ MIXINGS: dict[str, tuple[str, ...]] = {
     "balanced, told the confidence": (_BALANCED, _TOLD),
     "quarter real, own statistics, balanced, told the confidence": (_QUARTER, _OWN, _BALANCED, _TOLD),
 }
-"""Ways to mix, and what the generator learns of labels, as settings."""
+"""Settings of the mixing in stage 3, and of the labels that the generator learns from."""
 
 ALL_LABELS = ("labels.per_class=null", "labels.fraction=1.0", "stage1.algorithm.name=supervised")
-"""Stage 1 learns from every training image's true label."""
+"""Settings by which stage 1 learns from the true labels of all training images."""
 
 NO_LABELS, TRUE_LABELS = "no labels", "true labels"
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -44,4 +44,4 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         }.items()
     },
 }
-"""Where labels come from, as settings."""
+"""Settings of the labels of stage 2."""

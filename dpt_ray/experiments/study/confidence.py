@@ -1,10 +1,11 @@
-"""What stage 1's confidence is worth, and whether balanced labels are better ones, by labels a class."""
+"""Measures the calibration of the confidence of stage 1, and compares balanced pseudo-labels with predicted ones."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from dpt_ray.config.schema import PseudoLabelsConfig, RunConfig
 from dpt_ray.core.metrics.calibration import expected_calibration_error
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.experiments.study.algorithm_comparison import seeded
@@ -25,7 +26,28 @@ VARIANTS = {
     "balanced": PseudoLabelsConfig(assignment="balanced"),
     "balanced, sharpness 10": PseudoLabelsConfig(assignment="balanced", sharpness=10.0),
 }
-"""Ways to take labels and confidence from one and the same classifier."""
+"""Ways to compute labels and confidence from one classifier."""
+
+
+@dataclass(frozen=True)
+class ConfidenceRow(Record):
+    """Figures of the pseudo-labels of unlabelled images in one run; the last three are in [0, 1].
+
+    Attributes:
+        per_class: labelled images of each class.
+        seed: seed of the run.
+        variant: a key of `VARIANTS`.
+        accuracy: share of pseudo-labels that equal the true label.
+        calibration_error: expected calibration error of the confidence.
+        mean_confidence: mean confidence, over the labelled images too.
+    """
+
+    per_class: int
+    seed: int
+    variant: str
+    accuracy: float
+    calibration_error: float
+    mean_confidence: float
 
 
 def compare_confidence(
@@ -36,8 +58,8 @@ def compare_confidence(
     seeds: Sequence[int],
     processes: int,
     say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Return accuracy and calibration error of pseudo-labels on unlabelled images for all combinations."""
+) -> list[ConfidenceRow]:
+    """Return the figures of every variant for all combinations of `per_class` and `seeds`."""
     cells = [(labels, seed) for labels in per_class for seed in seeds]
     runs = {
         f"{labels} a class, seed {seed}": [f"root={root}", f"labels.per_class={labels}", *seeded(seed)]
@@ -45,13 +67,13 @@ def compare_confidence(
     }
     figures = measure_all(runs, _measure, config=config, processes=processes, say=say)
     return [
-        {"per_class": labels, "seed": seed, "variant": variant, **measured}
+        ConfidenceRow(labels, seed, variant, **measured)
         for (labels, seed), variants in zip(cells, figures.values(), strict=True)
         for variant, measured in variants.items()
     ]
 
 
-def _measure(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
+def _measure(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, dict[str, float]]:
     steps: dict[str, Step] = {}
     for name, details in VARIANTS.items():
         step: Step = predict(name, config.data, run.classifier, run.train_data, Inputs(), details=details)
@@ -69,14 +91,14 @@ def _measure(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str
     }
 
 
-def confidence_table(rows: Sequence[dict[str, Any]]) -> str:
+def confidence_table(rows: Sequence[ConfidenceRow]) -> str:
     """Return the comparison as Markdown."""
-    table = [("labels a class", "label and confidence of", "accuracy", "mean confidence", "calibration error")]
-    for labels, variant in dict.fromkeys((row["per_class"], row["variant"]) for row in rows):
-        cell = [row for row in rows if (row["per_class"], row["variant"]) == (labels, variant)]
-        means = [mean_and_deviation([row[name] for row in cell]) for name in _COLUMNS]
+    table: list[tuple[str, ...]] = [
+        ("labels a class", "label and confidence of", "accuracy", "mean confidence", "calibration error")
+    ]
+    for labels, variant in dict.fromkeys((row.per_class, row.variant) for row in rows):
+        cell = [row for row in rows if (row.per_class, row.variant) == (labels, variant)]
+        columns = zip(*((row.accuracy, row.mean_confidence, row.calibration_error) for row in cell), strict=True)
+        means = [mean_and_deviation(column) for column in columns]
         table.append((str(labels), variant, *(f"{mean:.2%} ± {deviation:.2%}" for mean, deviation in means)))
     return markdown_table(table)
-
-
-_COLUMNS = ("accuracy", "mean_confidence", "calibration_error")

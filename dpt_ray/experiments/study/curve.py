@@ -1,7 +1,8 @@
-"""How good stages 1 and 2 are on their way, against images seen and time, from one run."""
+"""Evaluates the networks of stages 1 and 2 during their training, in one run: quality by images seen and by time."""
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from dpt_ray.config.load import load_config
 from dpt_ray.core.transfer import own_device
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.skipped import skip_policy
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.evaluators import PseudoImageDistance, ValidationAccuracy, pseudo_image_distance
@@ -29,7 +31,22 @@ from dpt_ray.tables import markdown_table
 SHOWN = 10
 """Pseudo images of each class in the picture."""
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class CurvePoint(Record):
+    """An evaluation of a network during its training.
+
+    Attributes:
+        stage: a key of `MEASURES`.
+        images: images that the training has seen.
+        seconds: time since the start of the training, with its evaluations, s.
+        measure: the measure of the stage.
+    """
+
+    stage: str
+    images: float
+    seconds: float
+    measure: float
 
 
 def quality_curves(
@@ -42,30 +59,29 @@ def quality_curves(
     images: int,
     drawn_per_class: int,
     say: Callable[[str], None],
-    keep: Callable[[list[Row]], None] = lambda rows: None,
-) -> tuple[list[Row], bytes | None]:
-    """Train the stages and return rows of stage, images seen, seconds and measure, and a picture of pseudo images.
+    keep: Callable[[list[CurvePoint]], None] = lambda rows: None,
+) -> tuple[list[CurvePoint], bytes | None]:
+    """Train the stages; return the points of their curves, and a PNG of pseudo images (None without stage 2).
 
-    What is measured are averaged weights, by test images and by pseudo images that choose nothing here. Seconds are
-    counted from the start of a stage and hold the looks themselves.
+    The averaged weights are evaluated. No setting is chosen by the test images.
 
     Args:
         config: YAML file of the run.
-        settings: `a.b=c` over it.
-        root: for the run's artifacts.
-        stages: which of `MEASURES` are trained; the second one needs the first, and makes it if it is not there.
-        points: rows of each stage, at equal distances; a look is taken with a row of the history, of which a training
-            has about 200, so no more of them.
-        images: test images that are read at most.
-        drawn_per_class: pseudo images that are drawn for each distance.
-        say: is told what is made, and each row.
-        keep: is given the rows so far with every new one.
+        settings: `a.b=c`, stronger than the file.
+        root: folder or URL for the artifacts of the run.
+        stages: keys of `MEASURES` to train. Stage 2 needs stage 1, which is made if it does not exist.
+        points: points of each stage, at equal distances. An evaluation needs a row of the history, and a training has
+            about 200.
+        images: largest number of test images in an evaluation of stage 1.
+        drawn_per_class: pseudo images of each class in an evaluation of stage 2.
+        say: called with lines of text about the steps and the points.
+        keep: called with all points so far after each new one.
 
     Raises:
-        UserError: the settings are wrong, or a stage was made before: then nothing can be looked at on its way.
+        UserError: the settings are wrong, or a stage exists already and so is not trained.
     """
     loaded = load_config(config, [f"root={root}", *settings])
-    run, store, rows = build(loaded), ArtifactStore(loaded.root), list[Row]()
+    run, store, rows = build(loaded), ArtifactStore(loaded.root), list[CurvePoint]()
     make: Any = partial(make_all, store=store, cluster=loaded.cluster, say=say, policy=skip_policy(loaded.data))
     make(run.checked([]))
     shares = tuple((number + 1) / points for number in range(points))
@@ -73,7 +89,7 @@ def quality_curves(
     def train(stage: str, step: Step, total: int, judge: Callable[[bytes], float]) -> str:
         if store.find(step.name, step.fingerprint) is not None:
             raise UserError(f"{stage} is already made", where=loaded.root, fix="give another --root")
-        callback = EvaluationCallback(shares, judge, _teller(stage, total, rows, say, keep))
+        callback = EvaluationCallback(shares, judge, _reporter(stage, total, rows, say, keep))
         made: Artifact = make([step], callbacks={step: callback})[step]
         return made.file(NETWORK_FILE)
 
@@ -92,37 +108,35 @@ def quality_curves(
     return rows, _picture(generator, distance, names)
 
 
-def _teller(
-    stage: str, total: int, rows: list[Row], say: Callable[[str], None], keep: Callable[[list[Row]], None]
+def _reporter(
+    stage: str, total: int, rows: list[CurvePoint], say: Callable[[str], None], keep: Callable[[list[CurvePoint]], None]
 ) -> Callable[[float, float], None]:
-    """Return what adds a row for each look at a stage that starts now and trains on `total` images."""
+    """Return a callback that adds a point to `rows`, for a stage that starts now and trains on `total` images."""
     began = time.monotonic()
 
-    def tell(share: float, score: float) -> None:
-        row = {"stage": stage, "images": share * total, "seconds": time.monotonic() - began, "measure": abs(score)}
-        rows.append(row)
-        say(f"{stage}: {row['images']:,.0f} images, {row['seconds']:,.0f} s: {MEASURES[stage]} {abs(score):.4g}")
+    def report(share: float, score: float) -> None:
+        point = CurvePoint(stage, share * total, time.monotonic() - began, abs(score))
+        rows.append(point)
+        say(f"{stage}: {point.images:,.0f} images, {point.seconds:,.0f} s: {MEASURES[stage]} {point.measure:.4g}")
         keep(rows)
 
-    return tell
+    return report
 
 
 def _picture(generator: Generator, distance: PseudoImageDistance, names: Sequence[str]) -> bytes:
-    """Draw the first pseudo images of every class, as the distance draws them, into a PNG."""
+    """Return a PNG of the first pseudo images of every class, which are among those of the distance."""
     wanted = [(label, number) for label in range(generator.num_classes) for number in range(SHOWN)]
     drawn = generator.draw(distance.sampling, distance.seed, wanted).numpy()
     grid = SampleGrid(np.reshape(drawn, (generator.num_classes, SHOWN, *drawn.shape[1:])), names)
     return grid_png(grid, with_labels=True)
 
 
-def curves_table(rows: Sequence[Row]) -> str:
-    """Return the rows as Markdown, a table for each stage."""
+def curves_table(rows: Sequence[CurvePoint]) -> str:
+    """Return the points as Markdown, a table for each stage."""
     tables = []
     for stage, measure in MEASURES.items():
         cells = [
-            (f"{row['images']:,.0f}", f"{row['seconds']:,.0f}", f"{row['measure']:.4g}")
-            for row in rows
-            if row["stage"] == stage
+            (f"{row.images:,.0f}", f"{row.seconds:,.0f}", f"{row.measure:.4g}") for row in rows if row.stage == stage
         ]
         if cells:
             tables.append(markdown_table([("images seen", "seconds", measure), *cells]))

@@ -1,6 +1,7 @@
-"""How good images of a generator are, by where the labels it learned from come from."""
+"""Compares generators that learned from labels of different origin."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples, read_shard_samples
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.storage.json_records import Record, optional
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.experiments.study.algorithm_comparison import seeded
@@ -29,6 +31,23 @@ from dpt_ray.tables import markdown_table
 DRAWN_PER_CLASS, BATCH = 200, 200
 
 
+@dataclass(frozen=True)
+class GeneratorRow(Record):
+    """Figures of the images of the generator of one run.
+
+    Attributes:
+        variant: a key of `VARIANTS`.
+        seed: seed of the run.
+        frechet_distance: distance of the judge's features from those of the real training images.
+        agreement: share of images that the judge assigns to the requested class; None without labels.
+    """
+
+    variant: str
+    seed: int
+    frechet_distance: float
+    agreement: float | None = optional()
+
+
 def compare_generators(
     *,
     config: str,
@@ -37,21 +56,19 @@ def compare_generators(
     seeds: Sequence[int],
     processes: int,
     say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Train stage 2 for all combinations; return a row of figures for each.
+) -> list[GeneratorRow]:
+    """Train stage 2 for all combinations of `variants` and `seeds`.
 
-    Images are judged by a classifier that learned all true labels, one for all rows: the Frechet distance of its
-    features from those of the real training images, and the share of images in which it sees the class asked for
-    (of generators with labels).
+    One classifier that learned all true labels judges the images of all generators.
     """
     judge = _train_judge(config, root)
-    # Runs that share stage 1 come far apart, or the later one would wait for the earlier one's.
+    # Runs that share stage 1 are far apart in this order: neighbours run at the same time, and one would wait.
     cells = [(variant, seed) for variant in variants for seed in seeds]
     runs = {f"{variant}, seed {seed}": [f"root={root}", *seeded(seed), *VARIANTS[variant]] for variant, seed in cells}
     measure = partial(_judged, judge)
     figures = measure_all(runs, measure, config=config, processes=processes, say=say)
     return [
-        {"variant": variant, "seed": seed, **measured}
+        GeneratorRow(variant, seed, **measured)
         for (variant, seed), measured in zip(cells, figures.values(), strict=True)
     ]
 
@@ -63,7 +80,7 @@ def _train_judge(config: str, root: str) -> str:
     return made[run.classifier].file(NETWORK_FILE)
 
 
-def _judged(judge: str, config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
+def _judged(judge: str, config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, float]:
     made = make([run.generator])
     torch.set_num_threads(1)
     index = read_index(made[run.train_data].url)
@@ -83,7 +100,7 @@ def _judged(judge: str, config: RunConfig, run: DualPseudoTraining, make: Make) 
 
 
 def _drawn(generator: Generator, sampling: SamplingConfig, classes: int, labelled: bool, seed: int) -> Any:
-    """Yield labels and images (B, C, H, W), equally many of each class, or all without a label."""
+    """Yield labels (B,) and images (B, C, H, W): equally many of each class, or all without a label."""
     total = DRAWN_PER_CLASS * classes
     for start in range(0, total, BATCH):
         labels = np.arange(start, start + BATCH) % classes if labelled else np.full(BATCH, classes)
@@ -91,19 +108,18 @@ def _drawn(generator: Generator, sampling: SamplingConfig, classes: int, labelle
         yield labels, generator.draw(sampling, derive_seed("study of generators", seed), places)
 
 
-def generators_table(rows: Sequence[dict[str, Any]]) -> str:
+def generators_table(rows: Sequence[GeneratorRow]) -> str:
     """Return the figures as Markdown."""
-
-    def values(variant: str, name: str) -> list[float]:
-        return [row[name] for row in rows if row["variant"] == variant and name in row]
-
-    variants = list(dict.fromkeys(row["variant"] for row in rows))
-    truth = mean_and_deviation(values(TRUE_LABELS, "frechet_distance"))[0] if TRUE_LABELS in variants else None
+    cells = {
+        variant: [row for row in rows if row.variant == variant] for variant in dict.fromkeys(r.variant for r in rows)
+    }
+    true_distances = [row.frechet_distance for row in cells.get(TRUE_LABELS, [])]
+    truth = mean_and_deviation(true_distances)[0] if true_distances else None
     table = [("labels", "Frechet distance, mean ± deviation", "against true labels", "agreement", "seed by seed")]
-    for variant in variants:
-        distances = values(variant, "frechet_distance")
+    for variant, cell in cells.items():
+        distances = [row.frechet_distance for row in cell]
         mean, deviation = mean_and_deviation(distances)
-        agreements = values(variant, "agreement")
+        agreements = [row.agreement for row in cell if row.agreement is not None]
         table.append(
             (
                 variant,

@@ -1,4 +1,4 @@
-"""What each sampler makes of one generator and the same noise, with few evaluations and with many."""
+"""Pictures of every sampler: images of one generator from the same noise, with few evaluations and with many."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,10 +16,10 @@ from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
 
 EVALUATIONS = (6, 12, 24, 48)
-"""Rows of a picture: evaluations of the network for an image, guidance not counted, about."""
+"""Rows of a picture: largest number of evaluations of the network for an image, without those for guidance."""
 
 TIMED = "stage2.process=variance_preserving"
-"""A process with times, which one of the samplers steps in."""
+"""A process whose noise levels have times, which one of the samplers needs."""
 
 
 def sampler_pictures(
@@ -29,10 +29,10 @@ def sampler_pictures(
 
     Args:
         config: YAML file of the run whose generator draws.
-        root: for the run's artifacts.
-        seeds: one seed.
-        processes: not used: one generator serves all.
-        say: is told what is made.
+        root: folder or URL for the artifacts of the run.
+        seeds: a single seed.
+        processes: not used, since one process draws all images.
+        say: called with lines of text about the steps.
     """
     loaded = load_config(config, [f"root={root}", f"seed={seeds[0]}", TIMED])
     run = build(loaded)

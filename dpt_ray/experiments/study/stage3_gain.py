@@ -1,9 +1,10 @@
-"""What stage 3 adds to stage 1, by labels a class and by how pseudo images are mixed in."""
+"""Measures the gain of stage 3 over stage 1, by labels a class and by the mixing of pseudo images."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from dpt_ray.config.schema import RunConfig
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.experiments.runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
 from dpt_ray.experiments.study.algorithm_comparison import seeded
@@ -16,6 +17,34 @@ from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.tables import markdown_table
 
 
+@dataclass(frozen=True)
+class GainRow(Record):
+    """Accuracies of both classifiers of one run.
+
+    Attributes:
+        per_class: labelled images of each class.
+        mixing: a key of `MIXINGS`.
+        seed: seed of the run.
+        stage1_test: accuracy of stage 1 on held-out images.
+        stage3_test: accuracy of stage 3 on held-out images.
+        stage1_unlabelled: accuracy of stage 1 on unlabelled training images.
+        stage3_unlabelled: accuracy of stage 3 on unlabelled training images.
+    """
+
+    per_class: int
+    mixing: str
+    seed: int
+    stage1_test: float
+    stage3_test: float
+    stage1_unlabelled: float
+    stage3_unlabelled: float
+
+    def before_and_after(self, on: str) -> tuple[float, float]:
+        """Return the accuracies of stages 1 and 3 on images that are "test" or "unlabelled"."""
+        test, unlabelled = (self.stage1_test, self.stage3_test), (self.stage1_unlabelled, self.stage3_unlabelled)
+        return {"test": test, "unlabelled": unlabelled}[on]
+
+
 def gains_of_stage3(
     *,
     config: str,
@@ -25,9 +54,10 @@ def gains_of_stage3(
     seeds: Sequence[int],
     processes: int,
     say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Run the method for all combinations; return a row of accuracies for each."""
-    # Runs of one seed share stages 1 and 2. They come far apart, or the later one would wait for the earlier one's.
+) -> list[GainRow]:
+    """Run the method for all combinations of `per_class`, `mixings` and `seeds`."""
+    # Runs of one seed share stages 1 and 2. They are far apart in this order: neighbours run at the same time, and one
+    # would wait for the other.
     cells = [(labels, mixing, seed) for mixing in mixings for labels in per_class for seed in seeds]
     runs = {
         f"{labels} a class, seed {seed}, {mixing}": [
@@ -38,14 +68,14 @@ def gains_of_stage3(
     }  # fmt: skip
     figures = measure_all(runs, _accuracies, config=config, processes=processes, say=say)
     rows = [
-        {"per_class": labels, "mixing": mixing, "seed": seed, **measured}
+        GainRow(labels, mixing, seed, **measured)
         for (labels, mixing, seed), measured in zip(cells, figures.values(), strict=True)
     ]
-    return sorted(rows, key=lambda row: row["per_class"])
+    return sorted(rows, key=lambda row: row.per_class)
 
 
-def _accuracies(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, Any]:
-    """Return both classifiers' accuracies on held-out images and on the unlabelled training images."""
+def _accuracies(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[str, float]:
+    """Return the accuracies of a `GainRow`."""
     before, after = (
         predict(f"stage {stage} on training data", config.data, network, run.train_data, Inputs())
         for stage, network in ((1, run.classifier), (3, run.retrained))
@@ -61,17 +91,19 @@ def _accuracies(config: RunConfig, run: DualPseudoTraining, make: Make) -> dict[
     }
 
 
-def gains_table(rows: Sequence[dict[str, Any]], on: str) -> str:
+def gains_table(rows: Sequence[GainRow], on: str) -> str:
     """Return gains as Markdown, with 95 % confidence intervals of the paired differences.
 
     Args:
-        rows: of `gains_of_stage3`.
-        on: "test" or "unlabelled": the images that accuracy is of.
+        rows: result of `gains_of_stage3`.
+        on: images of the accuracies: "test" or "unlabelled".
     """
-    table = [("labels a class", "mixing", "stage 1", "stage 3", "gain, points", "95 % interval", "seed by seed")]
-    for labels, mixing in dict.fromkeys((row["per_class"], row["mixing"]) for row in rows):
-        cell = [row for row in rows if (row["per_class"], row["mixing"]) == (labels, mixing)]
-        before, after = ([row[f"{stage}_{on}"] for row in cell] for stage in ("stage1", "stage3"))
+    table: list[tuple[str, ...]] = [
+        ("labels a class", "mixing", "stage 1", "stage 3", "gain, points", "95 % interval", "seed by seed")
+    ]
+    for labels, mixing in dict.fromkeys((row.per_class, row.mixing) for row in rows):
+        cell = [row for row in rows if (row.per_class, row.mixing) == (labels, mixing)]
+        before, after = (list(side) for side in zip(*(row.before_and_after(on) for row in cell), strict=True))
         mean, low, high = (100 * value for value in paired_interval(before, after))
         each = ", ".join(f"{100 * (b - a):+.1f}" for a, b in zip(before, after, strict=True))
         scores = [f"{mean:.2%} ± {deviation:.2%}" for mean, deviation in map(mean_and_deviation, (before, after))]
