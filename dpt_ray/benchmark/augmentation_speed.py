@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,22 +12,43 @@ from dpt_ray.benchmark.contest import Contestant, run_contest
 from dpt_ray.benchmark.training_speed import measure_classifier
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import PAPER_FILL, PAPER_RANGES, Strong, Weak
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.tables import markdown_table
 
 OURS, PILLOW, KORNIA = "ours", "Pillow, image after image", "kornia"
 IMAGES, SIZE = 448, 32
 
 
-def measure_augmentation(*, rounds: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class AugmentationFigures(Record):
+    """Results of the benchmark.
+
+    Attributes:
+        threads: threads of PyTorch.
+        machine_cpus: CPUs of the machine.
+        rounds: timed rounds of each contestant.
+        images_per_second: contestant -> its rate in every round.
+        median: contestant -> its median rate, in images/s.
+        milliseconds: contestant -> its time for `IMAGES` images, ms.
+        step_milliseconds: time of a whole training step, ms.
+    """
+
+    threads: int
+    machine_cpus: int | None
+    rounds: int
+    images_per_second: dict[str, list[float]]
+    median: dict[str, float]
+    milliseconds: dict[str, float]
+    step_milliseconds: float
+
+
+def measure_augmentation(*, rounds: int, seconds: float, say: Callable[[str], None]) -> AugmentationFigures:
     """Time strong views of the unlabelled images of a FreeMatch step on the CPU, and the whole step.
 
     Args:
         rounds: timed rounds of each contestant.
         seconds: approximate length of a turn.
         say: called with each result, as a line of text, when it is known.
-
-    Returns:
-        All results, JSON-like.
     """
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, 3, SIZE, SIZE), dtype=np.uint8)
     contestants = {OURS: _ours(images), PILLOW: _pillow(images)}
@@ -42,27 +63,27 @@ def measure_augmentation(*, rounds: int, seconds: float, say: Callable[[str], No
         channels_last=False, say=say,
     )  # fmt: skip
     rate = {name: result.median for name, result in results.items()}
-    return {
-        "threads": torch.get_num_threads(),
-        "machine_cpus": os.cpu_count(),
-        "rounds": rounds,
-        "images_per_second": {name: result.rates for name, result in results.items()},
-        "median": rate,
-        "milliseconds": {name: 1000 * IMAGES / value for name, value in rate.items()},
-        "step_milliseconds": 1000 * step["images_per_step"] / step["median"]["ours"],
-    }
+    return AugmentationFigures(
+        threads=torch.get_num_threads(),
+        machine_cpus=os.cpu_count(),
+        rounds=rounds,
+        images_per_second={name: result.rates for name, result in results.items()},
+        median=rate,
+        milliseconds={name: 1000 * IMAGES / value for name, value in rate.items()},
+        step_milliseconds=1000 * step.images_per_step / step.median[OURS],
+    )
 
 
-def augmentation_table(figures: dict[str, Any]) -> str:
+def augmentation_table(figures: AugmentationFigures) -> str:
     """Return the results of `measure_augmentation` as Markdown."""
-    step = figures["step_milliseconds"]
+    step = figures.step_milliseconds
     rows = [
-        (name, f"{took:,.1f} ms", f"{took / step:.2%}", f"{took / figures['milliseconds'][OURS]:.1f}")
-        for name, took in figures["milliseconds"].items()
+        (name, f"{took:,.1f} ms", f"{took / step:.2%}", f"{took / figures.milliseconds[OURS]:.1f}")
+        for name, took in figures.milliseconds.items()
     ]
     head = (
         f"Strong views of {IMAGES} images of {SIZE}x{SIZE} (three of fourteen operations, Cutout, flip and crop) on "
-        f"the CPU, {figures['threads']} threads; WRN-28-2's whole step of 64 + {IMAGES} images takes {step:,.0f} ms in "
+        f"the CPU, {figures.threads} threads; WRN-28-2's whole step of 64 + {IMAGES} images takes {step:,.0f} ms in "
         "the same run."
     )
     table = [("contestant", "448 strong views", "share of the step", "times ours"), *rows]

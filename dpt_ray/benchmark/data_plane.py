@@ -3,8 +3,8 @@
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dpt_ray.benchmark import readers
 from dpt_ray.benchmark.contest import Result, run_contest
@@ -18,6 +18,7 @@ from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.salvage import reliable_samples
 from dpt_ray.data.shards.samples import fetch_shard, sha256
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.cluster import connect
 
 PHOTOS = "photos"
@@ -27,6 +28,39 @@ CEILING, STOCK, STOCK_FAST = "a: decoding alone", "b: read_webdataset, Pillow", 
 LOADER, LOADER_FAST = "c: WebLoader, Pillow", "c+: WebLoader, our decoder"
 COLD, KEPT = "d: ours, cold", "d: ours, kept"
 PHOTO_SHARDS, PHOTOS_PER_SHARD = 8, 150
+
+
+@dataclass(frozen=True)
+class ReadingFigures(Record):
+    """Results of the benchmark.
+
+    Attributes:
+        images: number of images.
+        shards: number of shards.
+        image_size: side to which images are resized, in pixels.
+        shuffle_window: `data.shuffle_window` of our readers, in images.
+        cpus: CPUs of every contestant.
+        machine_cpus: CPUs of the machine.
+        rounds: timed rounds of each contestant.
+        seconds: approximate length of a turn, s.
+        images_per_second: contestant -> its rate in every round.
+        median: contestant -> its median rate, in images/s.
+        ratios: "one / other" -> ratio of their median rates.
+        memory: memory of a long stream.
+    """
+
+    images: int
+    shards: int
+    image_size: int
+    shuffle_window: int
+    cpus: int
+    machine_cpus: int | None
+    rounds: int
+    seconds: float
+    images_per_second: dict[str, list[float]]
+    median: dict[str, float]
+    ratios: dict[str, float]
+    memory: StreamMemory
 
 
 def measure_reading(
@@ -39,8 +73,8 @@ def measure_reading(
     cpus: int,
     store_mib: int,
     say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Compare the rates of reading, then measure the memory of a long stream; return all results, JSON-like.
+) -> ReadingFigures:
+    """Compare the rates of reading, then measure the memory of a long stream.
 
     Args:
         shards: path or URL of a folder of shards, or `PHOTOS`.
@@ -73,20 +107,20 @@ def measure_reading(
             say,
         )
         memory = measure_stream_memory(source, shuffle_window, cpus, store_mib)
-    return {
-        "images": source.num_images,
-        "shards": len(source.shards),
-        "image_size": image_size,
-        "shuffle_window": shuffle_window,
-        "cpus": cpus,
-        "machine_cpus": os.cpu_count(),
-        "rounds": rounds,
-        "seconds": seconds,
-        "images_per_second": {name: result.rates for name, result in results.items()},
-        "median": {name: result.median for name, result in results.items()},
-        "ratios": _ratios(results),
-        "memory": memory.to_json(),
-    }
+    return ReadingFigures(
+        images=source.num_images,
+        shards=len(source.shards),
+        image_size=image_size,
+        shuffle_window=shuffle_window,
+        cpus=cpus,
+        machine_cpus=os.cpu_count(),
+        rounds=rounds,
+        seconds=seconds,
+        images_per_second={name: result.rates for name, result in results.items()},
+        median={name: result.median for name, result in results.items()},
+        ratios=_ratios(results),
+        memory=memory,
+    )
 
 
 def _index(url: str, form: ImageForm) -> ImageSource:
@@ -107,26 +141,23 @@ def _ratios(results: dict[str, Result]) -> dict[str, float]:
     }
 
 
-def reading_tables(figures: dict[str, Any]) -> str:
+def reading_tables(figures: ReadingFigures) -> str:
     """Return the results of `measure_reading` as Markdown."""
-    rates = figures["images_per_second"]
+    rates, memory = figures.images_per_second, figures.memory
     lines = [
-        "{images:,} images in {shards} shards, {image_size}x{image_size} RGB, shuffle window {shuffle_window:,}, {cpus}"
-        " CPUs. {rounds} rounds after warming up, contestants in turns, each with as many passes over the"
-        " images as take about {seconds:g} s.".format(**figures),
+        f"{figures.images:,} images in {figures.shards} shards, {figures.image_size}x{figures.image_size} RGB, "
+        f"shuffle window {figures.shuffle_window:,}, {figures.cpus} CPUs. {figures.rounds} rounds after warming up, "
+        f"contestants in turns, each with as many passes over the images as take about {figures.seconds:g} s.",
         "",
         "| contestant | images/s, median | slowest and fastest round | ours cold against it |",
         "|---|---|---|---|",
     ]
-    for name, median in figures["median"].items():
-        ratio = figures["ratios"].get(f"cold / {name}")
+    for name, median in figures.median.items():
+        ratio = figures.ratios.get(f"cold / {name}")
         comparison = (
-            f"{ratio:.2f}"
-            if ratio
-            else (f"kept is {figures['ratios']['kept / cold']:.1f} times" if name == KEPT else "")
+            f"{ratio:.2f}" if ratio else (f"kept is {figures.ratios['kept / cold']:.1f} times" if name == KEPT else "")
         )
         lines.append(f"| {name} | {median:,.0f} | {min(rates[name]):,.0f} to {max(rates[name]):,.0f} | {comparison} |")
-    memory = StreamMemory(**figures["memory"])
     peaks = ", ".join(f"{peak:,.0f}" for peak in memory.peaks_mib)
     lines += [
         "",

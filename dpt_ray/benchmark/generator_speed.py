@@ -15,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dpt_ray.benchmark.contest import Result, run_contest
+from dpt_ray.benchmark.generator_figures import RayShare, SamplingFigures, Setting, TrainingFigures
 from dpt_ray.benchmark.published_uvit import published_denoiser, published_steps
 from dpt_ray.config.schema import (
     ClusterConfig,
@@ -80,7 +81,7 @@ def measure_generator(
     compiled: bool,
     ray_steps: int,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> TrainingFigures:
     """Time training steps of our loop and of the published one.
 
     Args:
@@ -93,9 +94,6 @@ def measure_generator(
         compiled: compile our network.
         ray_steps: steps with which the overhead of Ray Train is measured; 0 to skip it.
         say: called with each result, as a line of text, when it is known.
-
-    Returns:
-        All results, JSON-like.
     """
     job = _Training(size, batch, device, precision, compiled)
     contestants = {OURS: job.ours(), PUBLISHED: job.published()}
@@ -104,17 +102,17 @@ def measure_generator(
     results = run_contest(contestants, rounds, seconds, say)
     flops = _step_flops(job)
     peak = next((value for name, value in PEAKS.items() if name in _device_name(device)), None)
-    figures = {
-        **_setting(size, batch, device, precision, compiled, rounds, seconds),
-        **_compared(results),
-        "parameters": sum(p.numel() for p in job.network().parameters()),
-        "flops_per_image": flops / batch,
-        "flops_per_second": {name: result.median * flops / batch for name, result in results.items()},
-        "peak_flops_per_second": peak,
-    }
-    if ray_steps:
-        figures["ray"] = _measure_ray_share(job, ray_steps, say)
-    return figures
+    return TrainingFigures(
+        **vars(_setting(size, batch, device, precision, compiled, rounds, seconds)),
+        images_per_second={name: result.rates for name, result in results.items()},
+        median={name: result.median for name, result in results.items()},
+        ratios=_ratios(results),
+        parameters=sum(p.numel() for p in job.network().parameters()),
+        flops_per_image=flops / batch,
+        flops_per_second={name: result.median * flops / batch for name, result in results.items()},
+        peak_flops_per_second=peak,
+        ray=_measure_ray_share(job, ray_steps, say) if ray_steps else None,
+    )
 
 
 def measure_sampling(
@@ -129,10 +127,10 @@ def measure_sampling(
     guidance_scale: float,
     steps: int,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> SamplingFigures:
     """Time guided sampling with DPM-Solver++(2M), with our denoiser and with the published one.
 
-    `batch` images are sampled at once, in `steps` steps. The other arguments and the result are those of
+    `batch` images are sampled at once, in `steps` steps. The other arguments are those of
     `measure_generator`.
     """
     job = _Training(size, batch, device, precision, compiled)
@@ -163,43 +161,45 @@ def measure_sampling(
     if precision != FLOAT32:
         contestants[MIXED] = drawing(published_denoiser(plain, guidance_scale, mixed=True))
     results = run_contest(contestants, rounds, seconds, say)
-    return {
-        **_setting(size, batch, device, precision, compiled, rounds, seconds),
-        "guidance_scale": guidance_scale,
-        "evaluations_per_image": evaluations_per_image(config, process),
-        **_compared(results),
-    }
+    return SamplingFigures(
+        **vars(_setting(size, batch, device, precision, compiled, rounds, seconds)),
+        guidance_scale=guidance_scale,
+        evaluations_per_image=evaluations_per_image(config, process),
+        images_per_second={name: result.rates for name, result in results.items()},
+        median={name: result.median for name, result in results.items()},
+        ratios=_ratios(results),
+    )
 
 
-def generator_table(figures: dict[str, Any]) -> str:
+def generator_table(figures: TrainingFigures | SamplingFigures) -> str:
     """Return the results of `measure_generator` or `measure_sampling` as Markdown."""
     parts = [
-        "{size}, {device}, {threads} threads, {precision}, compiled {compiled}, batch {batch}; "
-        "{rounds} rounds in turns of about {seconds:g} s.".format(**figures)
+        f"{figures.size}, {figures.device}, {figures.threads} threads, {figures.precision}, compiled "
+        f"{figures.compiled}, batch {figures.batch}; {figures.rounds} rounds in turns of about {figures.seconds:g} s."
     ]
-    rates = figures["images_per_second"]
+    rates = figures.images_per_second
     rows = [
         (name, f"{median:,.2f}", f"{min(rates[name]):,.2f} to {max(rates[name]):,.2f}")
-        for name, median in figures["median"].items()
+        for name, median in figures.median.items()
     ]
     parts.append(markdown_table([("contestant", "images/s, median", "slowest and fastest round"), *rows]))
-    parts += [f"Ours against {name}: {ratio:.3f}." for name, ratio in figures["ratios"].items()]
-    if "evaluations_per_image" in figures:
+    parts += [f"Ours against {name}: {ratio:.3f}." for name, ratio in figures.ratios.items()]
+    if isinstance(figures, SamplingFigures):
         parts.append(
-            "{evaluations_per_image} evaluations an image, guidance scale {guidance_scale:g}.".format(**figures)
+            f"{figures.evaluations_per_image} evaluations an image, guidance scale {figures.guidance_scale:g}."
         )
-    if "flops_per_second" in figures:
-        speed = figures["flops_per_second"][OURS]
-        peak = figures["peak_flops_per_second"]
-        used = f", {speed / peak:.1%} of the GPU's peak" if peak else ""
+        return "\n\n".join(parts)
+    speed, peak = figures.flops_per_second[OURS], figures.peak_flops_per_second
+    used = f", {speed / peak:.1%} of the GPU's peak" if peak else ""
+    parts.append(
+        f"{figures.parameters:,} parameters, {figures.flops_per_image / 1e9:,.2f} GFLOP an image and step; "
+        f"ours computes {speed / 1e12:,.3f} TFLOP/s{used}."
+    )
+    if figures.ray is not None:
+        ray = figures.ray
         parts.append(
-            f"{figures['parameters']:,} parameters, {figures['flops_per_image'] / 1e9:,.2f} GFLOP an image and step; "
-            f"ours computes {speed / 1e12:,.3f} TFLOP/s{used}."
-        )
-    if "ray" in figures:
-        parts.append(
-            "Under Ray Train a step takes {ray_ms:,.1f} ms, without it {alone_ms:,.1f} ms (medians of {steps} steps): "
-            "Ray's share is {share:.1%}.".format(**figures["ray"])
+            f"Under Ray Train a step takes {ray.ray_ms:,.1f} ms, without it {ray.alone_ms:,.1f} ms (medians of "
+            f"{ray.steps} steps): Ray's share is {ray.share:.1%}."
         )
     return "\n\n".join(parts)
 
@@ -335,7 +335,7 @@ def _clocked_file(state: TrainState) -> bytes:
     return json.dumps(clock.step_seconds()).encode()
 
 
-def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -> RayShare:
     """Time the same steps under Ray Train, with kept images, and without it; two rounds in turns."""
     from dpt_ray.distributed.cluster import Resources, connect
     from dpt_ray.distributed.progress import ProgressLine
@@ -372,12 +372,7 @@ def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -
         alone.append(json.loads(_clocked_file(state)))
         say(f"round {round_number + 1}: a step takes {under_ray[-1]:.4f} s under Ray Train, {alone[-1]:.4f} s without")
     ray_seconds, alone_seconds = statistics.median(under_ray), statistics.median(alone)
-    return {
-        "steps": steps,
-        "ray_ms": 1000 * ray_seconds,
-        "alone_ms": 1000 * alone_seconds,
-        "share": 1 - alone_seconds / ray_seconds,
-    }
+    return RayShare(steps, 1000 * ray_seconds, 1000 * alone_seconds, 1 - alone_seconds / ray_seconds)
 
 
 def _shards(job: _Training, folder: str) -> ImageSource:
@@ -394,26 +389,22 @@ def _shards(job: _Training, folder: str) -> ImageSource:
 
 def _setting(
     size: str, batch: int, device: str, precision: Precision, compiled: bool, rounds: int, seconds: float
-) -> dict[str, Any]:
-    return {
-        "size": size,
-        "batch": batch,
-        "device": _device_name(device),
-        "threads": torch.get_num_threads(),
-        "machine_cpus": os.cpu_count(),
-        "precision": precision,
-        "compiled": compiled,
-        "rounds": rounds,
-        "seconds": seconds,
-    }
+) -> Setting:
+    return Setting(
+        size=size,
+        batch=batch,
+        device=_device_name(device),
+        threads=torch.get_num_threads(),
+        machine_cpus=os.cpu_count(),
+        precision=precision,
+        compiled=compiled,
+        rounds=rounds,
+        seconds=seconds,
+    )
 
 
-def _compared(results: Mapping[str, Result]) -> dict[str, Any]:
-    return {
-        "images_per_second": {name: result.rates for name, result in results.items()},
-        "median": {name: result.median for name, result in results.items()},
-        "ratios": {name: results[OURS].median / result.median for name, result in results.items() if name != OURS},
-    }
+def _ratios(results: Mapping[str, Result]) -> dict[str, float]:
+    return {name: results[OURS].median / result.median for name, result in results.items() if name != OURS}
 
 
 def _device_name(device: str) -> str:

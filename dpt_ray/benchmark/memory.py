@@ -3,12 +3,12 @@
 import logging
 import threading
 import time
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import psutil
 
 from dpt_ray.data.loading.source import ImageSource
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.cluster import configure_data
 
 MIB = 2**20
@@ -18,7 +18,7 @@ TIMES_LARGER = 10
 
 
 @dataclass(frozen=True)
-class StreamMemory:
+class StreamMemory(Record):
     """Memory while streaming: proportional set size of this process, Ray and its workers together.
 
     Attributes:
@@ -34,10 +34,6 @@ class StreamMemory:
     peaks_mib: tuple[float, ...]
     spilled_mib: float
     images_per_second: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the results, JSON-like."""
-        return asdict(self)
 
 
 def measure_stream_memory(source: ImageSource, shuffle_window: int, cpus: int, store_mib: int) -> StreamMemory:

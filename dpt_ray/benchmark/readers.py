@@ -5,7 +5,7 @@ Every contestant reads the same shards with the same number of CPUs. All but `de
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -81,7 +81,7 @@ def stock_ray(source: ImageSource, decode: Decode) -> Contestant:
 
     urls, form = [shard.info.url for shard in source.shards], _pixel_form(source)
 
-    def decode_rows(rows: dict[str, Any]) -> dict[str, Any]:
+    def decode_rows(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         column = next(name for name in rows if name in IMAGE_EXTENSIONS)
         return {"image": decode(list(rows[column]), form)}
 
@@ -114,7 +114,7 @@ def _pixel_form(source: ImageSource) -> ImageForm:
     return source.form
 
 
-def _encoded_image(sample: dict[str, Any]) -> bytes:
+def _encoded_image(sample: Mapping[str, bytes]) -> bytes:
     return next(sample[name] for name in IMAGE_EXTENSIONS if name in sample)
 
 

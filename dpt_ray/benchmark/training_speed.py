@@ -5,6 +5,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.tables import markdown_table
 
 OURS, PLAIN = "ours", "plain loop"
@@ -39,6 +41,38 @@ MODELS = {
 }
 
 
+@dataclass(frozen=True)
+class ClassifierFigures(Record):
+    """Results of the benchmark.
+
+    Attributes:
+        model, precision, compiled, channels_last, rounds, seconds: arguments of `measure_classifier`.
+        device: "cpu", or the name of the GPU.
+        threads: threads of PyTorch.
+        machine_cpus: CPUs of the machine.
+        images_per_step: labelled and unlabelled images of a step.
+        images_per_second: contestant -> its rate in every round.
+        median: contestant -> its median rate, in images/s.
+        ratio: our median rate over that of the plain loop.
+        step_seconds: part of our step -> its time, s; "step" is the whole.
+    """
+
+    model: str
+    device: str
+    threads: int
+    machine_cpus: int | None
+    precision: Precision
+    compiled: bool
+    channels_last: bool
+    rounds: int
+    seconds: float
+    images_per_step: int
+    images_per_second: dict[str, list[float]]
+    median: dict[str, float]
+    ratio: float
+    step_seconds: dict[str, float]
+
+
 def measure_classifier(
     *,
     model: str,
@@ -49,7 +83,7 @@ def measure_classifier(
     compiled: bool,
     channels_last: bool,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> ClassifierFigures:
     """Time FreeMatch steps of 64 + 448 images of 32x32 pixels, augmentation included.
 
     Args:
@@ -61,9 +95,6 @@ def measure_classifier(
         compiled: compile the network in both loops.
         channels_last: keep tensors in the memory format channels last in both loops.
         say: called with each result, as a line of text, when it is known.
-
-    Returns:
-        All results, JSON-like.
     """
     config = load_config(None, ["preset=cifar10", "data.train=unread", "data.test=unread"]).stage1
     config = config.model_copy(update={"model": MODELS[model]})
@@ -71,42 +102,43 @@ def measure_classifier(
     own, parts = _ours(config, images, device, precision, compiled, channels_last)
     contestants = {OURS: own, PLAIN: _plain(config, images, device, precision, compiled, channels_last)}
     results = run_contest(contestants, rounds, seconds, say)
-    return {
-        "model": model,
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "machine_cpus": os.cpu_count(),
-        "precision": precision,
-        "compiled": compiled,
-        "channels_last": channels_last,
-        "rounds": rounds,
-        "seconds": seconds,
-        "images_per_step": config.labelled_batch + config.unlabelled_batch,
-        "images_per_second": {name: result.rates for name, result in results.items()},
-        "median": {name: result.median for name, result in results.items()},
-        "ratio": results[OURS].median / results[PLAIN].median,
-        "step_seconds": parts(),
-    }
+    return ClassifierFigures(
+        model=model,
+        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+        machine_cpus=os.cpu_count(),
+        precision=precision,
+        compiled=compiled,
+        channels_last=channels_last,
+        rounds=rounds,
+        seconds=seconds,
+        images_per_step=config.labelled_batch + config.unlabelled_batch,
+        images_per_second={name: result.rates for name, result in results.items()},
+        median={name: result.median for name, result in results.items()},
+        ratio=results[OURS].median / results[PLAIN].median,
+        step_seconds=parts(),
+    )
 
 
-def classifier_table(figures: dict[str, Any]) -> str:
+def classifier_table(figures: ClassifierFigures) -> str:
     """Return the results of `measure_classifier` as Markdown."""
-    rates, parts = figures["images_per_second"], figures["step_seconds"]
+    rates, parts = figures.images_per_second, figures.step_seconds
     rows = [
         (name, f"{median:,.1f}", f"{min(rates[name]):,.1f} to {max(rates[name]):,.1f}")
-        for name, median in figures["median"].items()
+        for name, median in figures.median.items()
     ]
     whole = parts["step"]
     shares = [(name, f"{1000 * took:,.1f} ms", f"{took / whole:.1%}") for name, took in parts.items()]
     head = (
-        "{model}, {device}, {threads} threads, {precision}, compiled {compiled}, channels last {channels_last}; "
-        "steps of {images_per_step} images; {rounds} rounds in turns of about {seconds:g} s."
-    ).format(**figures)
+        f"{figures.model}, {figures.device}, {figures.threads} threads, {figures.precision}, compiled "
+        f"{figures.compiled}, channels last {figures.channels_last}; steps of {figures.images_per_step} images; "
+        f"{figures.rounds} rounds in turns of about {figures.seconds:g} s."
+    )
     return "\n\n".join(
         [
             head,
             markdown_table([("contestant", "images/s, median", "slowest and fastest round"), *rows]),
-            f"Ours against the plain loop: {figures['ratio']:.3f}.",
+            f"Ours against the plain loop: {figures.ratio:.3f}.",
             markdown_table([("part of our step", "time", "share"), *shares]),
         ]
     )

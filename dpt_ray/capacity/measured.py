@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+
+from dpt_ray.data.storage.json_records import Record
+from dpt_ray.json_values import JsonObject
 
 COMMAND = "python -m dpt_ray.capacity.measured docs/results/benchmarks > dpt_ray/capacity/measured.json"
 COLD = "d: ours, cold"
@@ -18,7 +20,7 @@ STORED_PIXELS = {"data_cifar10.json": 32 * 32, "data_photos.json": 500 * 400}
 
 
 @dataclass(frozen=True)
-class ReadRate:
+class ReadRate(Record):
     """How fast a CPU reads images: fetching from a local disk, checking, decoding, resizing, shuffling.
 
     Attributes:
@@ -32,17 +34,17 @@ class ReadRate:
     source: str
 
 
-def collect(benchmarks: Path) -> dict[str, Any]:
-    """Return the reading rates in the results of the benchmarks, JSON-like."""
+def collect(benchmarks: Path) -> JsonObject:
+    """Return the content of the copy: the reading rates in the results of the benchmarks."""
     rates = []
     for name, pixels in STORED_PIXELS.items():
         figures = json.loads((benchmarks / name).read_text())
         rates.append(
-            {
-                "stored_pixels": pixels,
-                "images_per_second": round(figures["median"][COLD] / figures["cpus"], 3),
-                "source": f"docs/results/benchmarks/{name}",
-            }
+            ReadRate(
+                stored_pixels=pixels,
+                images_per_second=round(figures["median"][COLD] / figures["cpus"], 3),
+                source=f"docs/results/benchmarks/{name}",
+            ).to_json()
         )
     return {"reading": rates}
 

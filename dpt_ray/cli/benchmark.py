@@ -36,6 +36,7 @@ def _measure(measured: str, output: str | None, threads: int | None = None, **op
     """Run the measurement `measured` of `MEASURES`, write its figures and table, and print the table."""
     from dpt_ray.benchmark.contest import limited_threads
     from dpt_ray.data.storage import stores
+    from dpt_ray.data.storage.json_records import plain_json
 
     module_name, measure_name, table = MEASURES[measured]
     module = import_module(f"dpt_ray.benchmark.{module_name}")
@@ -46,7 +47,7 @@ def _measure(measured: str, output: str | None, threads: int | None = None, **op
         figures = measure(say=say, **{name: options[name] for name in wanted})
     text = getattr(module, table)(figures)
     output = output or f"dpt_results/benchmarks/{measured.split()[0]}"
-    stores.write_json(f"{output}.json", figures)
+    stores.write_json(f"{output}.json", plain_json(figures))
     stores.write_bytes(f"{output}.md", (text + "\n").encode())
     tell(text)
 

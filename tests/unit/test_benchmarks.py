@@ -29,7 +29,7 @@ def test_the_probes_problem_has_the_spectrum_that_it_says():
 
 def test_the_probes_benchmark_reaches_scikit_learns_objective():
     figures = measure_probe(rows=400, features=16, classes=5, decay=1.5, rounds=1, device="cpu", say=lambda text: None)
-    assert [c["our_passes"] is not None for c in figures["comparisons"]] == [True, True]
+    assert [c.our_passes is not None for c in figures.comparisons] == [True, True]
     assert "| tol=1e-06 |" in probe_table(figures)
 
 
