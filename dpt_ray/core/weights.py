@@ -1,13 +1,14 @@
 """A trained network as one safetensors file that contains its description. No pickle is read or written."""
 
 import json
-from typing import Any
+from typing import Literal, Required, TypedDict
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dpt_ray.core.collective import whole
+from dpt_ray.json_values import JsonObject
 from dpt_ray.text import one_line
 
 MAX_HEADER_BYTES = 16 << 20
@@ -15,7 +16,70 @@ MAX_HEADER_BYTES = 16 << 20
 library reads up to 100 MB, which take 40 s if they are many small entries."""
 
 
-def save_network(network: nn.Module, description: dict[str, Any]) -> bytes:
+class LatentDescription(TypedDict):
+    """The latents that a generator was trained on.
+
+    Attributes:
+        location: location of the autoencoder in training.
+        autoencoder: checksum of the autoencoder.
+        precision: precision of the autoencoder.
+        scale: factor of the latents.
+        shift: shift of the latents.
+    """
+
+    location: str
+    autoencoder: str
+    precision: Literal["float32", "bfloat16"]
+    scale: float
+    shift: float
+
+
+class LatentEntry(TypedDict):
+    """The entry `latents` of a description."""
+
+    latents: LatentDescription
+
+
+class SamplingEntry(TypedDict, total=False):
+    """Sampling settings, named as those of the section `sampling`, of which these four are read outside of it."""
+
+    guidance_scale: float
+    guidance_interval: list[float] | None
+    sampler: str
+    steps: int
+
+
+class Description(TypedDict, total=False):
+    """The description in a network's file. Which entries there are besides `kind` depends on the kind.
+
+    Attributes:
+        kind: "classifier", "probe" or "generator".
+        model: classifier: settings of the network.
+        temperature: classifier, probe: temperature of the probabilities.
+        probe: probe: its settings.
+        num_features: probe: number of features of the encoder.
+        config: generator: its settings.
+        image_size: generator: side of the images or latents.
+        channels: classifier, generator: channels of the images or latents.
+        num_classes: number of classes.
+        latents: generator of latents: the latents.
+        sampling: imported generator: the published sampling settings.
+    """
+
+    kind: Required[str]
+    model: JsonObject
+    temperature: float
+    probe: JsonObject
+    num_features: int
+    config: JsonObject
+    image_size: int
+    channels: int
+    num_classes: int
+    latents: LatentDescription
+    sampling: SamplingEntry
+
+
+def save_network(network: nn.Module, description: Description) -> bytes:
     """Return a file with the network's weights and a description from which the network can be built.
 
     For a sharded network all workers must call this together.
@@ -24,7 +88,7 @@ def save_network(network: nn.Module, description: dict[str, Any]) -> bytes:
     return save(tensors, {"description": json.dumps(description, sort_keys=True)})
 
 
-def load_network(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_network(data: bytes) -> tuple[dict[str, Tensor], Description]:
     """Return the weights and the description in a file made by `save_network`.
 
     Raises:
@@ -51,7 +115,7 @@ def check_header(data: bytes) -> None:
         raise ValueError(f"its header has {length:,} bytes, at most {MAX_HEADER_BYTES:,}")
 
 
-def read_metadata(data: bytes) -> dict[str, Any]:
+def read_metadata(data: bytes) -> dict[str, str]:
     """Return the metadata of a safetensors file held in memory."""
     length = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + length]).get("__metadata__", {})

@@ -7,19 +7,24 @@ So after a kill the same call continues with the missing units, and no file depe
 import json
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from dpt_ray import plugins
 from dpt_ray.data.loading.source import read_shard_samples
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.samples import Sample, sha256
-from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy, read_skipped
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.json_values import JsonObject
 
 
 class UnusableUnitError(Exception):
@@ -32,6 +37,19 @@ class UnusableUnitError(Exception):
     def __init__(self, skipped: list[Skipped]):
         super().__init__(skipped)
         self.skipped = skipped
+
+
+@dataclass(frozen=True)
+class UnitFacts(Record):
+    """The facts that every unit has. Those of a step's own are beside them, and its records read all.
+
+    Attributes:
+        images: images in the unit's file; 0 without a file.
+        skipped: input that was left out; None for nothing.
+    """
+
+    images: int
+    skipped: tuple[Skipped, ...] | None = None
 
 
 class UnitWorker(ABC):
@@ -50,8 +68,8 @@ class UnitWorker(ABC):
         """
 
     @abstractmethod
-    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
-        """Return the facts of a finished file that the step needs: `images`, `skipped` if there are any, and others."""
+    def facts(self, unit: Any, content: bytes) -> JsonObject:
+        """Return the facts of a finished file that the step needs, with those of `UnitFacts`."""
 
 
 class _Runner:
@@ -60,7 +78,7 @@ class _Runner:
     def __init__(
         self,
         worker_class: type[UnitWorker],
-        settings: dict[str, Any],
+        settings: Mapping[str, Any],
         units: list[Any],
         registered: Sequence[plugins.Plugin] = (),
     ):
@@ -71,14 +89,14 @@ class _Runner:
         self._worker = worker_class(**settings)
         self._units = units
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
         """Return a row with the unit's facts or its error, which Ray itself would return as text without structure."""
         try:
             return {"facts": [json.dumps(self._run(self._units[int(batch["unit"][0])]))], "complaint": [""]}
         except UserError as error:
             return {"facts": [""], "complaint": [json.dumps([error.what, error.where, error.fix])]}
 
-    def _run(self, unit: Any) -> dict[str, Any]:
+    def _run(self, unit: Any) -> JsonObject:
         url = self._worker.output_url(unit)
         content = stores.read_bytes(url) if stores.exists(url) else None
         if content is None:
@@ -94,7 +112,7 @@ _ONE_UNIT: dict[str, Any] = {"batch_size": 1, "batch_format": "numpy"}
 _runners: dict[str, _Runner] = {}
 
 
-def _run_in_task(batch: dict[str, Any], job: str, *runner_arguments: Any) -> dict[str, list[str]]:
+def _run_in_task(batch: Mapping[str, np.ndarray], job: str, *runner_arguments: Any) -> dict[str, list[str]]:
     """Process a unit in a pooled process of Ray, which serves several steps and keeps the runner of the last one."""
     if job not in _runners:
         _runners.clear()
@@ -109,13 +127,13 @@ def _limit_restarts() -> dict[str, int]:
 
 def run_units(
     worker_class: type[UnitWorker],
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     units: list[Any],
     *,
     resources: Resources,
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Write the missing files of all units, and return the facts of all units in their order.
 
     Args:
@@ -134,7 +152,8 @@ def run_units(
     Raises:
         UserError: the first error of a worker, or that of the policy.
     """
-    facts, done = [], 0
+    facts: list[JsonObject] = []
+    done = 0
     with progress:
         for row in _made(worker_class, settings, units, resources):
             if row["complaint"]:
@@ -142,17 +161,32 @@ def run_units(
                 raise UserError(what, where=where, fix=fix)
             facts.append(json.loads(row["facts"]))
             if policy.allowed_share == 0:
-                policy.check(read_skipped(facts[-1]), images_in=0)
-            done += 1 if progress.unit == "shards" else facts[-1][progress.unit]
+                policy.check(list(UnitFacts.from_json(facts[-1]).skipped or ()), images_in=0)
+            done += count_done(facts[-1], progress.unit)
             progress.update(done, {SHARDS: len(facts)})
     if len(facts) != len(units):
         raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
     return facts
 
 
+def count_done(facts: JsonObject, unit: str) -> int:
+    """Return what a finished unit of batch inference adds to the progress.
+
+    Args:
+        facts: the facts of the unit.
+        unit: unit of the progress: "shards", of which it is one, or the name of a fact.
+    """
+    if unit == "shards":
+        return 1
+    counted = facts[unit]
+    if not isinstance(counted, int):
+        raise TypeError(f"the fact {unit} is no number: {counted}")
+    return counted
+
+
 def _made(
-    worker_class: type[UnitWorker], settings: dict[str, Any], units: list[Any], resources: Resources
-) -> Iterator[dict[str, Any]]:
+    worker_class: type[UnitWorker], settings: Mapping[str, Any], units: list[Any], resources: Resources
+) -> Iterator[Mapping[str, str]]:
     """Process all units on Ray Data, and yield the row of `_Runner` for each, in their order."""
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy

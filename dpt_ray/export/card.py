@@ -1,16 +1,15 @@
 """The model card of an exported network, written from its configuration."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from dpt_ray.data.storage import stores
-from dpt_ray.export.folder import AUTOENCODER_FOLDER, ENCODER_FOLDER, ONNX_FILE, WEIGHTS_FILE
+from dpt_ray.export.folder import AUTOENCODER_FOLDER, ENCODER_FOLDER, ONNX_FILE, WEIGHTS_FILE, ExportConfig, MetricEntry
 
 _LISTED = 20
 """Largest number of classes that the card lists."""
 
 
-def model_card(config: Mapping[str, Any], files: Iterable[str], folder: str) -> str:
+def model_card(config: ExportConfig, files: Iterable[str], folder: str) -> str:
     """Return the model card as Markdown.
 
     Args:
@@ -48,7 +47,7 @@ def model_card(config: Mapping[str, Any], files: Iterable[str], folder: str) -> 
     return "\n".join(lines)
 
 
-def _limits(config: Mapping[str, Any]) -> str:
+def _limits(config: ExportConfig) -> str:
     sentences = ["It knows only the classes above, in images of the size above."]
     if "imported" not in config:
         sentences.append(
@@ -60,7 +59,7 @@ def _limits(config: Mapping[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def _origin(config: Mapping[str, Any]) -> str:
+def _origin(config: ExportConfig) -> str:
     version = f"dpt_ray {config['software'].get('dpt_ray', '')}"
     if "imported" in config:
         return (
@@ -71,7 +70,7 @@ def _origin(config: Mapping[str, Any]) -> str:
     return f"Made by dual pseudo training ({paper}) with {version}."
 
 
-def _model_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _model_rows(config: ExportConfig) -> list[tuple[str, str]]:
     image, classes = config["image"], config["classes"]
     names = ", ".join(map(_plain, classes[:_LISTED])) + (", ..." if len(classes) > _LISTED else "")
     rows = [
@@ -95,7 +94,7 @@ def _colours(channels: int) -> str:
     return {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels: latents, which are no images")
 
 
-def _sampler(config: Mapping[str, Any]) -> str:
+def _sampler(config: ExportConfig) -> str:
     name, steps = config["sampling"]["sampler"], config["sampling"]["steps"]
     if not name.endswith("_fast"):
         return f"{name}, {steps} steps"
@@ -103,7 +102,7 @@ def _sampler(config: Mapping[str, Any]) -> str:
     return f"{name}, {steps} evaluations, without a last denoising{official}"
 
 
-def _sampled(config: Mapping[str, Any]) -> str:
+def _sampled(config: ExportConfig) -> str:
     if "imported" in config:
         return ", in the paper's convention: 0 is no guidance"
     if not config["sampled_in_run"]:
@@ -116,13 +115,13 @@ def _sampled(config: Mapping[str, Any]) -> str:
     return f"{where}, in the paper's convention: 0 is no guidance"
 
 
-def _data_lines(config: Mapping[str, Any]) -> list[str]:
+def _data_lines(config: ExportConfig) -> list[str]:
     if "imported" in config:
         return []  # a checkpoint names no training data
     return ["## Trained on", "", *_table(("what", ""), _data_rows(config)), ""]
 
 
-def _data_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _data_rows(config: ExportConfig) -> list[tuple[str, str]]:
     trained = config["trained_on"]
     rows = [("data", _plain(trained["data"]))] if trained["data"] else []
     rows += [("images", f"{trained['images']:,}"), ("true labels", f"{trained['true_labels']:,}")]
@@ -135,14 +134,14 @@ def _data_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _metric_lines(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+def _metric_lines(metrics: Sequence[MetricEntry]) -> list[str]:
     if not metrics:
         return []
     rows = [(m["name"], f"{m['value']:.4g}", m["meaning"]) for m in metrics]
     return ["## Figures of the run", "", *_table(("figure", "value", "meaning"), rows), ""]
 
 
-def _generator_code(config: Mapping[str, Any], folder: str) -> list[str]:
+def _generator_code(config: ExportConfig, folder: str) -> list[str]:
     guided = config["knows_null_label"]
     default = "By default, the images of a class are the pseudo images of the run."
     if "imported" in config:
@@ -174,7 +173,7 @@ def _classifier_code(folder: str) -> list[str]:
     ]
 
 
-def _file_lines(config: Mapping[str, Any], files: set[str]) -> list[str]:
+def _file_lines(config: ExportConfig, files: set[str]) -> list[str]:
     lines = [f"`{WEIGHTS_FILE}` holds averaged weights; nothing in this folder is a pickle."]
     if config["kind"] == "probe":
         lines.append(f"`{ENCODER_FOLDER}/` is the frozen encoder, {_plain(config['trained_on']['encoder'])}.")

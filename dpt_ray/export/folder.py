@@ -13,8 +13,9 @@ A folder is an export once it holds `config.json`. So on any storage, a reader s
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
+from dpt_ray.core.weights import Description, SamplingEntry
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -28,6 +29,103 @@ _OURS = re.compile(
     rf"(\.?({CONFIG_FILE}|{WEIGHTS_FILE}|{CARD_FILE}|{ONNX_FILE}(\.data)?)"
     rf"|({ENCODER_FOLDER}|{AUTOENCODER_FOLDER}|{SNAPSHOT_FOLDER})/[^/]+)(\.[0-9a-f]+\.partial)?"
 )
+
+
+class ImageEntry(TypedDict):
+    """The images of a network: side in pixels, channels, and the white level of images of more than 8 bits."""
+
+    size: int
+    channels: int
+    white: NotRequired[int]
+
+
+class FileEntry(TypedDict):
+    """Size in bytes and checksum of a file."""
+
+    bytes: int
+    sha256: str
+
+
+class MetricEntry(TypedDict):
+    """A figure of the run: its name, its value and its meaning in words."""
+
+    name: str
+    value: float
+    meaning: str
+
+
+class TrainingData(TypedDict):
+    """What a network was trained on.
+
+    Attributes:
+        data: location of the images; None if it is not known.
+        images: number of training images.
+        true_labels: number of true labels.
+        labels: the labels, in words.
+        labels_per_class: number of pseudo-labels of each class; None if there are none.
+        images_seen: length of the training, with repeats; None for a probe.
+        encoder: location of a probe's encoder.
+    """
+
+    data: str | None
+    images: int
+    true_labels: int
+    labels: str
+    labels_per_class: list[int] | None
+    images_seen: int | None
+    encoder: NotRequired[str]
+
+
+class ImportEntry(TypedDict):
+    """Of an imported network: whether it has published sampling settings."""
+
+    published_sampling: bool
+
+
+class ExportConfig(TypedDict, total=False):
+    """The content of `config.json`. `read_export` checks the first four entries.
+
+    Attributes:
+        kind: "classifier", "probe" or "generator".
+        format_version: version of the folder's form.
+        classes: name of each class, by id.
+        files: the other files by name.
+        format: `FORMAT`.
+        title: name of the run or file.
+        architecture: the network, in words.
+        parameters: number of its parameters.
+        network: description in the file of weights.
+        artifact: address of the training step.
+        software: package -> version in training.
+        image: the images of the network.
+        knows_null_label: generator: whether it was trained with label dropout.
+        sampling: generator: sampling settings.
+        sampled_in_run: generator: whether a run has sampled with these settings.
+        run_seed: generator: seed of the run.
+        imported: how the network was imported; absent for a network of a run.
+        trained_on: training data; absent for an imported network.
+        metrics: figures of the run.
+    """
+
+    kind: str
+    format_version: int
+    classes: list[str]
+    files: dict[str, FileEntry]
+    format: str
+    title: str
+    architecture: str
+    parameters: int
+    network: Description
+    artifact: str
+    software: dict[str, str]
+    image: ImageEntry
+    knows_null_label: bool
+    sampling: SamplingEntry
+    sampled_in_run: bool
+    run_seed: int
+    imported: ImportEntry
+    trained_on: TrainingData
+    metrics: list[MetricEntry]
 
 
 def check_free(url: str) -> None:
@@ -44,7 +142,7 @@ def check_free(url: str) -> None:
         raise UserError(f"holds other files ({foreign[0]})", where=url, fix="export to an empty or new folder")
 
 
-def write_export(url: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> None:
+def write_export(url: str, files: Mapping[str, bytes], config: ExportConfig) -> None:
     """Write an exported network.
 
     Args:
@@ -65,7 +163,7 @@ def write_export(url: str, files: Mapping[str, bytes], config: Mapping[str, Any]
     stores.write_json(stores.join(url, CONFIG_FILE), document)
 
 
-def read_export(url: str, kinds: tuple[str, ...]) -> dict[str, Any]:
+def read_export(url: str, kinds: tuple[str, ...]) -> ExportConfig:
     """Return the content of `config.json` of an exported network.
 
     Args:
@@ -91,15 +189,15 @@ def read_export(url: str, kinds: tuple[str, ...]) -> dict[str, Any]:
         )
     if missing := _missing_entry(config):
         raise UserError(f"lacks {missing}", where=place, fix="copy or export it again")
-    return config
+    return cast("ExportConfig", config)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """Return the first characters of a foreign value, for messages."""
     return f"{value!s:.40}"
 
 
-def _missing_entry(config: dict[str, Any]) -> str | None:
+def _missing_entry(config: Mapping[str, object]) -> str | None:
     """Return the name of a required entry that is missing or malformed; None if there is none."""
     classes, files = config.get("classes"), config.get("files")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_url, as_urls, as_whole_number
 from dpt_ray.export.devices import usable_device
-from dpt_ray.export.folder import ENCODER_FOLDER, WEIGHTS_FILE, read_export
+from dpt_ray.export.folder import ENCODER_FOLDER, WEIGHTS_FILE, ExportConfig, read_export
 from dpt_ray.export.image_arguments import as_images
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe
@@ -36,7 +35,7 @@ class LoadedClassifier:
         config: content of `config.json`: training, data, metrics.
     """
 
-    def __init__(self, network: Classifier | Probe, form: ImageForm, config: dict[str, Any]):
+    def __init__(self, network: Classifier | Probe, form: ImageForm, config: ExportConfig):
         self.network, self.form = network, form
         self.classes, self.image_shape, self.config = tuple(config["classes"]), form.shape, config
 

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -17,13 +17,22 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_class_ids, as_number, as_url, as_whole_number, described
 from dpt_ray.export.devices import usable_device
-from dpt_ray.export.folder import AUTOENCODER_FOLDER, WEIGHTS_FILE, read_export
+from dpt_ray.export.folder import AUTOENCODER_FOLDER, WEIGHTS_FILE, ExportConfig, read_export
 from dpt_ray.networks.generator import Generator
 
 Label = int | str | np.integer | np.ndarray | Tensor
 
 _MOST_STEPS = 10_000
 """Largest number of steps; more would only fill the memory with noise levels."""
+
+
+class GivenSettings(TypedDict, total=False):
+    """Arguments of `LoadedGenerator.sample` that replace sampling settings."""
+
+    guidance_scale: float
+    seed: int
+    sampler: str
+    steps: int
 
 
 class LoadedGenerator:
@@ -41,7 +50,7 @@ class LoadedGenerator:
         classes: Sequence[str],
         sampling: SamplingConfig,
         run_seed: int,
-        config: dict[str, Any],
+        config: ExportConfig,
     ):
         self._network, self._sampling, self._run_seed = network, sampling, run_seed
         self.classes, self.image_shape, self.config = tuple(classes), network.drawn_shape, config
@@ -108,9 +117,9 @@ class LoadedGenerator:
         config = self._settings(_given(guidance_scale, seed, sampler, steps))
         self._network.check_guidance(config)
 
-    def _settings(self, given: dict[str, Any]) -> SamplingConfig:
+    def _settings(self, given: GivenSettings) -> SamplingConfig:
         try:
-            config = SamplingConfig.model_validate(self._sampling.model_dump() | given)
+            config = SamplingConfig.model_validate({**self._sampling.model_dump(), **given})
         except ValidationError as error:
             first = error.errors()[0]
             name, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
@@ -133,9 +142,9 @@ class LoadedGenerator:
         return places
 
 
-def _given(guidance_scale: Any, seed: Any, sampler: Any, steps: Any) -> dict[str, Any]:
+def _given(guidance_scale: Any, seed: Any, sampler: Any, steps: Any) -> GivenSettings:
     """Return the settings that are not None, as plain Python values."""
-    given: dict[str, Any] = {}
+    given: GivenSettings = {}
     if guidance_scale is not None:
         given["guidance_scale"] = as_number(guidance_scale, "guidance_scale")
     if seed is not None:

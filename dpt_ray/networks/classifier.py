@@ -1,6 +1,6 @@
 """A trained classifier: its file, and inference with it."""
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from dpt_ray.core.models.graphs import ClassifierGraph
 from dpt_ray.core.models.network_settings import build_classifier, channel_statistics, stored_settings
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.weights import save_network
+from dpt_ray.core.weights import Description, save_network
 from dpt_ray.networks.files import open_network
 
 _FIRST_FORM = {"form": "preactivation"}
@@ -29,8 +29,13 @@ def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: i
         num_classes: number of classes.
         state: the training state.
     """
-    form = {"channels": channels, "num_classes": num_classes}
-    return save_network(state.ema.model, {"kind": "classifier", "model": stored_settings(config), **form})
+    description: Description = {
+        "kind": "classifier",
+        "model": stored_settings(config),
+        "channels": channels,
+        "num_classes": num_classes,
+    }
+    return save_network(state.ema.model, description)
 
 
 class Classifier:
@@ -46,8 +51,8 @@ class Classifier:
     """
 
     def __init__(self, url: str, device: str = "cpu", checksum: str | None = None):
-        def build(description: dict[str, Any]) -> nn.Module:
-            config = ClassifierModelConfig.model_validate(_FIRST_FORM | description["model"])
+        def build(description: Description) -> nn.Module:
+            config = ClassifierModelConfig.model_validate({**_FIRST_FORM, **description["model"]})
             channels = description["channels"]
             self._statistics = channel_statistics(config, channels)
             self._temperature = float(description.get("temperature", 1.0))

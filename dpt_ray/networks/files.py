@@ -1,14 +1,13 @@
 """Files of trained networks: safetensors with a description of the network in the metadata."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 
 from dpt_ray.core.models.pretrained import check_repetitions
 from dpt_ray.core.state_mismatch import describe_mismatch
-from dpt_ray.core.weights import load_network
+from dpt_ray.core.weights import Description, load_network
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -35,8 +34,8 @@ def network_folder(url: str) -> str:
 
 
 def open_network(
-    url: str, kind: str, build: Callable[[dict[str, Any]], nn.Module], checksum: str | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
+    url: str, kind: str, build: Callable[[Description], nn.Module], checksum: str | None = None
+) -> tuple[nn.Module, Description]:
     """Build the network that a file describes, with the file's weights.
 
     Args:
@@ -69,7 +68,7 @@ def open_network(
     return network, description
 
 
-def read_network_file(url: str, checksum: str | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_network_file(url: str, checksum: str | None = None) -> tuple[dict[str, torch.Tensor], Description]:
     """Return the weights and the description of a network's file. The description has a `kind`.
 
     Raises:

@@ -1,7 +1,6 @@
 """A trained image generator: its file, and sampling from it."""
 
 import copy
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +15,7 @@ from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.training.compute import compile_network, in_precision
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.weights import save_network
+from dpt_ray.core.weights import Description, save_network
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import network_folder, open_network
 from dpt_ray.networks.latent_decoder import open_decoder
@@ -30,16 +29,16 @@ _USUAL_GUIDANCE = 10.0
 """Guidance scales above this can make the images of a well-trained generator diverge."""
 
 
-def generator_file(config: GeneratorConfig, form: dict[str, Any], state: TrainState) -> bytes:
+def generator_file(config: GeneratorConfig, form: Description, state: TrainState) -> bytes:
     """Return the content of a trained generator's file: averaged weights and description.
 
     Args:
         config: settings of the generator.
-        form: `image_size`, `channels`, `num_classes`, and `latent_description` for a generator of latents.
+        form: the entries `image_size`, `channels`, `num_classes` and, for a generator of latents, `latents`.
         state: the training state.
     """
     settings = config.model_dump(mode="json", exclude={"latents"}) | {"model": stored_settings(config.model)}
-    return save_network(state.ema.model, {"kind": "generator", "config": settings, **form})
+    return save_network(state.ema.model, {**form, "kind": "generator", "config": settings})
 
 
 class Generator:
@@ -71,16 +70,16 @@ class Generator:
         decoding_batch: int = 16,
         compiled: bool = False,
     ):
-        def build(description: dict[str, Any]) -> nn.Module:
+        def build(description: Description) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
-            form = {name: description[name] for name in ("image_size", "channels", "num_classes")}
-            if not 1 <= form["image_size"] <= _LARGEST_SIDE:  # the weights of convolutions do not limit it
-                raise ValueError(f"images of {form['image_size']:.9g} pixels on a side")
+            size, channels, classes = description["image_size"], description["channels"], description["num_classes"]
+            if not 1 <= size <= _LARGEST_SIDE:  # the weights of convolutions do not limit it
+                raise ValueError(f"images of {size:.9g} pixels on a side")
             self.process = build_process(config)
-            self.image_shape = (form["channels"], form["image_size"], form["image_size"])
-            self.num_classes = form["num_classes"]
+            self.image_shape = (channels, size, size)
+            self.num_classes = classes
             self.knows_null_label = config.label_dropout > 0
-            return build_generator(config, **form)
+            return build_generator(config, image_size=size, channels=channels, num_classes=classes)
 
         network, self.description = open_network(url, "generator", build, checksum)
         self._decoder = open_decoder(url, self.description.get("latents"), latents, device, decoding_batch)

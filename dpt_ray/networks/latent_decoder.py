@@ -1,18 +1,17 @@
 """Decoding of a generator's latents with the autoencoder that it was trained with."""
 
-from typing import Any
-
 import torch
 
 from dpt_ray.config.schema import (
     LatentsConfig,
 )
 from dpt_ray.core.diffusion.latent_moments import LatentScale
+from dpt_ray.core.weights import LatentDescription, LatentEntry
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import FoundAutoencoder, check_same, find_autoencoder, open_autoencoder
 
 
-def latent_description(found: FoundAutoencoder, config: LatentsConfig) -> dict[str, Any]:
+def latent_description(found: FoundAutoencoder, config: LatentsConfig) -> LatentEntry:
     """Return the entry `latents` of a generator's description: autoencoder, precision and scaling."""
     scale = found.scale(config)
     return {
@@ -40,7 +39,7 @@ class LatentDecoder:
         UserError: the autoencoder or the scale differs from those in training.
     """
 
-    def __init__(self, described: dict[str, Any], latents: LatentsConfig, device: str, batch: int, where: str):
+    def __init__(self, described: LatentDescription, latents: LatentsConfig, device: str, batch: int, where: str):
         found = find_autoencoder(latents.autoencoder or described["location"])
         check_same(found, described["autoencoder"], f"{where} was trained on latents")
         if latents.scale is not None and latents.scale != described["scale"]:
@@ -70,7 +69,7 @@ class LatentDecoder:
 
 
 def open_decoder(
-    url: str, described: dict[str, Any] | None, latents: LatentsConfig | None, device: str, batch: int
+    url: str, described: LatentDescription | None, latents: LatentsConfig | None, device: str, batch: int
 ) -> LatentDecoder | None:
     """Return the decoder of a generator's latents; None for a generator of pixels.
 

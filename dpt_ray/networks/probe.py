@@ -1,6 +1,6 @@
 """A linear probe on a frozen encoder: its file, and inference with it."""
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from dpt_ray.config.schema import (
 from dpt_ray.core.models.frozen_encoder import FrozenEncoder
 from dpt_ray.core.models.graphs import ProbeGraph
 from dpt_ray.core.probe.normalisation import normalise_rows
-from dpt_ray.core.weights import save_network
+from dpt_ray.core.weights import Description, save_network
 from dpt_ray.networks.files import open_network
 from dpt_ray.networks.pretrained.encoders import open_encoder
 
@@ -27,7 +27,7 @@ def probe_file(probe: ProbeConfig, num_classes: int, temperature: float, weight:
     """
     head = nn.Linear(weight.shape[1], num_classes, bias=False)
     head.load_state_dict({"weight": weight.float()})
-    description = {
+    description: Description = {
         "kind": "probe",
         "probe": probe.model_dump(mode="json"),
         "num_features": weight.shape[1],
@@ -51,7 +51,7 @@ class Probe:
     """
 
     def __init__(self, url: str, device: str = "cpu", encoder: str | None = None, checksum: str | None = None):
-        def build(description: dict[str, Any]) -> nn.Module:
+        def build(description: Description) -> nn.Module:
             self.config = ProbeConfig.model_validate(description["probe"])
             self.temperature = float(description["temperature"])
             return nn.Linear(description["num_features"], description["num_classes"], bias=False)

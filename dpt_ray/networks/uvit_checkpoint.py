@@ -4,7 +4,7 @@ import io
 import struct
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, Latents
 from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.models.uvit_names import DISCRETE_WIDTHS, PUBLISHED_HEADS, our_names, uvit_sizes
 from dpt_ray.core.state_mismatch import describe_mismatch
-from dpt_ray.core.weights import save_network
+from dpt_ray.core.weights import Description, LatentEntry, SamplingEntry, save_network
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.networks.generator import RUN_SETTINGS
@@ -51,7 +51,7 @@ def convert_uvit(
     heads: int | None = None,
     process: str | None = None,
     latents: LatentsConfig | None = None,
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[nn.Module, Description]:
     """Return the network of an official checkpoint, and its description for a generator's file.
 
     The description holds the sampling settings of the official code, which `dpt_ray.load_generator` then uses.
@@ -72,24 +72,27 @@ def convert_uvit(
         weights = our_names(read_tensors(url))
         sizes = uvit_sizes(weights)
         config = _config(sizes, heads, process)
-        form = {
-            "image_size": sizes["image_size"],
-            "channels": sizes["in_channels"],
-            "num_classes": sizes["num_classes"],
-        }
+        size, channels, num_classes = sizes["image_size"], sizes["in_channels"], sizes["num_classes"]
         with torch.device("meta"):
-            network = build_generator(config, **form)
+            network = build_generator(config, image_size=size, channels=channels, num_classes=num_classes)
         if complaint := describe_mismatch(weights, network.state_dict()):
             raise ValueError(f"not the weights of a U-ViT: {complaint} (in our names)")
     except ValueError as error:
         raise UserError(str(error), where=url) from None
-    described = {} if latents is None else _described(latents, form["channels"])
+    description: Description = {
+        "kind": "generator",
+        "config": config.model_dump(mode="json", exclude={"latents"}),
+        "image_size": size,
+        "channels": channels,
+        "num_classes": num_classes,
+    }
+    if latents is not None:
+        description["latents"] = _described(latents, channels)["latents"]
     if config.process in OFFICIAL_SAMPLERS:
-        sampling = official_sampling(config.process, form["channels"], form["image_size"])
-        described["sampling"] = sampling.model_dump(mode="json", exclude=set(RUN_SETTINGS))
+        sampling = official_sampling(config.process, channels, size)
+        description["sampling"] = cast("SamplingEntry", sampling.model_dump(mode="json", exclude=set(RUN_SETTINGS)))
     network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
-    settings = config.model_dump(mode="json", exclude={"latents"})
-    return network, {"kind": "generator", "config": settings, **form, **described}
+    return network, description
 
 
 def official_sampling(process: str, channels: int, image_size: int) -> SamplingConfig:
@@ -158,7 +161,7 @@ def _archive_complaint(data: bytes) -> str | None:
     return None
 
 
-def _described(latents: LatentsConfig, channels: int) -> dict[str, Any]:
+def _described(latents: LatentsConfig, channels: int) -> LatentEntry:
     place = model_files.located(latents.autoencoder or "")
     found = find_autoencoder(place)
     if found.form.channels != channels:

@@ -3,19 +3,30 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from torch import nn
 
 from dpt_ray import __version__
 from dpt_ray.config.load import parse_dumped
-from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig
-from dpt_ray.core.weights import save_network
+from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig, SamplingConfig
+from dpt_ray.core.weights import Description, SamplingEntry, save_network
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export.card import model_card
-from dpt_ray.export.folder import AUTOENCODER_FOLDER, CARD_FILE, ENCODER_FOLDER, WEIGHTS_FILE, check_free, write_export
+from dpt_ray.export.folder import (
+    AUTOENCODER_FOLDER,
+    CARD_FILE,
+    ENCODER_FOLDER,
+    WEIGHTS_FILE,
+    ExportConfig,
+    ImageEntry,
+    MetricEntry,
+    TrainingData,
+    check_free,
+    write_export,
+)
 from dpt_ray.export.loaded_generator import default_sampling
 from dpt_ray.export.onnx_graph import onnx_files
 from dpt_ray.networks.classifier import Classifier
@@ -152,13 +163,13 @@ def export_generator(run: str, destination: str) -> str:
     files |= _autoencoder_files(description)
     used = sampling or default_sampling(network.knows_null_label)
     settings = GeneratorConfig.model_validate(description["config"])
-    config = {
+    config: ExportConfig = {
         "kind": "generator",
         **_common(origin, description, network.network, f"{settings.model.name}, process {settings.process}"),
         "image": {"size": origin.trained.settings["image_size"],
                   "channels": origin.trained.settings["channels"]},
         "knows_null_label": network.knows_null_label,
-        "sampling": used.model_dump(mode="json", exclude=set(RUN_SETTINGS)),
+        "sampling": _sampling_entry(used),
         "sampled_in_run": sampling is not None,
         "run_seed": origin.settings.seed if origin.settings else origin.trained.settings["seed"],
         "trained_on": _generator_data(origin),
@@ -184,8 +195,8 @@ def export_uvit(
     check_free(destination)
     network, description = convert_uvit(file, heads=heads, process=process, latents=latents)
     settings = GeneratorConfig.model_validate(description["config"])
-    default = default_sampling(True).model_dump(mode="json", exclude=set(RUN_SETTINGS))
-    config = {
+    default = _sampling_entry(default_sampling(True))
+    config: ExportConfig = {
         "kind": "generator",
         "title": stores.without_credentials(file).rpartition("/")[2],
         "architecture": f"{settings.model.name}, process {settings.process}",
@@ -205,7 +216,12 @@ def export_uvit(
     return _write(destination, config, {WEIGHTS_FILE: weights, **_autoencoder_files(description)})
 
 
-def _image_form(description: dict[str, Any]) -> dict[str, int]:
+def _sampling_entry(sampling: SamplingConfig) -> SamplingEntry:
+    """Return the sampling settings for `config.json`, without those of a run."""
+    return cast("SamplingEntry", sampling.model_dump(mode="json", exclude=set(RUN_SETTINGS)))
+
+
+def _image_form(description: Description) -> ImageEntry:
     """Return the side and the channels of the images that a generator draws."""
     size, channels = description["image_size"], description["channels"]
     if "latents" not in description:
@@ -214,7 +230,7 @@ def _image_form(description: dict[str, Any]) -> dict[str, int]:
     return {"size": size * form.downsampling, "channels": form.image_channels}
 
 
-def _autoencoder_files(description: dict[str, Any]) -> dict[str, bytes]:
+def _autoencoder_files(description: Description) -> dict[str, bytes]:
     if "latents" not in description:
         return {}
     found = autoencoder_files(description["latents"]["location"])
@@ -238,27 +254,32 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
     origin = find_origin(run, CLASSIFIER_IDS[stage], "classifier")
     file = origin.trained.file(NETWORK_FILE)
     network: Classifier | Probe
+    image: ImageEntry
+    description: Description
+    trained_on = _classifier_data(origin)
     if network_kind(file) == "probe":
         network = Probe(file)
         probe, head = network.config, network.head
         files = {f"{ENCODER_FOLDER}/{name}": content for name, content in _encoder_files(network).items()}
         portable = probe.model_copy(update={"encoder": ENCODER_FOLDER})
         files[WEIGHTS_FILE] = probe_file(portable, head.out_features, network.temperature, head.weight)
-        image, architecture = {"size": probe.resize, "channels": 3}, "linear probe on a frozen vision transformer"
-        description = network.description | {"probe": portable.model_dump(mode="json")}
-        encoder = {"encoder": stores.without_credentials(probe.encoder)}
+        image = {"size": probe.resize, "channels": 3}
+        architecture = "linear probe on a frozen vision transformer"
+        description = {**network.description, "probe": portable.model_dump(mode="json")}
+        trained_on["encoder"] = stores.without_credentials(probe.encoder)
     else:
         network = Classifier(file)
-        files, description, encoder = {WEIGHTS_FILE: stores.read_bytes(file)}, network.description, {}
-        image = {name: origin.trained.settings[f"{part}"] for name, part in _IMAGE_PARTS}
-        architecture = description["model"]["name"]
+        files, description = {WEIGHTS_FILE: stores.read_bytes(file)}, network.description
+        settings = origin.trained.settings
+        image = {"size": settings["image_size"], "channels": settings["channels"]}
+        architecture = str(description["model"]["name"])
     if origin.index.white is not None:
         image["white"] = origin.index.white
-    config = {
+    config: ExportConfig = {
         "kind": description["kind"],
         **_common(origin, description, network.graph(), architecture),
         "image": image,
-        "trained_on": _classifier_data(origin) | encoder,
+        "trained_on": trained_on,
         "metrics": _metrics(origin, f"stage{stage}_accuracy"),
     }
     if onnx:
@@ -267,10 +288,7 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
     return _write(destination, config, files)
 
 
-_IMAGE_PARTS = (("size", "image_size"), ("channels", "channels"))
-
-
-def _write(destination: str, config: dict[str, Any], files: dict[str, bytes]) -> str:
+def _write(destination: str, config: ExportConfig, files: dict[str, bytes]) -> str:
     card = model_card(config, files, destination.rsplit("/", 1)[1])
     write_export(destination, files | {CARD_FILE: card.encode()}, config)
     return destination
@@ -282,7 +300,7 @@ def _encoder_files(probe: Probe) -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
 
 
-def _common(origin: Origin, description: dict[str, Any], network: nn.Module, architecture: str) -> dict[str, Any]:
+def _common(origin: Origin, description: Description, network: nn.Module, architecture: str) -> ExportConfig:
     index = origin.index
     data = origin.settings.data if origin.settings else None
     found = index.class_names or tuple(map(str, range(index.num_classes)))
@@ -297,7 +315,7 @@ def _common(origin: Origin, description: dict[str, Any], network: nn.Module, arc
     }
 
 
-def _generator_data(origin: Origin) -> dict[str, Any]:
+def _generator_data(origin: Origin) -> TrainingData:
     pseudo_labels = origin.need("pseudo_labels")
     plain = origin.parent("predictions", pseudo_labels)
     teacher = origin.need("classifier", plain or pseudo_labels)
@@ -313,7 +331,7 @@ def _generator_data(origin: Origin) -> dict[str, Any]:
     }
 
 
-def _classifier_data(origin: Origin) -> dict[str, Any]:
+def _classifier_data(origin: Origin) -> TrainingData:
     true_labels = ChoiceFacts.read(origin.need("labelled")).images
     pseudo_images = origin.parent("pseudo_images")
     pseudo = f", and those of {PseudoImagesFacts.read(pseudo_images).images:,} pseudo images" if pseudo_images else ""
@@ -346,7 +364,7 @@ def _location(origin: Origin) -> str | None:
     return stores.without_credentials(place) if place else None
 
 
-def _metrics(origin: Origin, *ids: str) -> list[dict[str, Any]]:
+def _metrics(origin: Origin, *ids: str) -> list[MetricEntry]:
     if origin.evaluation is None:
         return []
     known = described_metrics(EvaluationFacts.read(origin.evaluation))

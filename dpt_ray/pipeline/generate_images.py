@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_jpeg, encode_png
 from dpt_ray.data.storage import stores
@@ -12,7 +12,8 @@ from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_class_ids
-from dpt_ray.export.loaded_generator import LoadedGenerator, load_generator
+from dpt_ray.export.loaded_generator import GivenSettings, LoadedGenerator, load_generator
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.execution.run_processes import run_processes
 from dpt_ray.pipeline.export_run import export_generator
 from dpt_ray.pipeline.found_model import find_model
@@ -55,7 +56,7 @@ class DrawingWorker(UnitWorker):
         device: where the generator computes; a GPU where there is one if None.
     """
 
-    def __init__(self, model: str, output: str, kind: str, settings: dict[str, Any], device: str | None):
+    def __init__(self, model: str, output: str, kind: str, settings: GivenSettings, device: str | None):
         self._generator: LoadedGenerator = load_generator(model, device)
         self._output, self._kind, self._settings = output, kind, settings
 
@@ -72,7 +73,7 @@ class DrawingWorker(UnitWorker):
             stores.write_bytes(url, _ENCODERS[self._kind](pixels))
         return _ENCODERS[self._kind](images[-1])
 
-    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
+    def facts(self, unit: Any, content: bytes) -> JsonObject:
         """Return how many images a unit has."""
         return {"images": unit[3]}
 
@@ -114,9 +115,10 @@ def generate_images(
     """
     output = stores.absolute_url(output).rstrip("/")
     given = {"guidance_scale": guidance_scale, "seed": seed, "sampler": sampler, "steps": steps}
-    settings = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    settings = cast("GivenSettings", chosen)
     found = find_model(model, "generator", "generator")
-    plan = {"model": found.identity, "format": kind, **settings}
+    plan: JsonObject = {"model": found.identity, "format": kind, **chosen}
     is_begun, existed = _is_begun(output, plan), stores.exists(output)
     exported = found.exported(stores.join(output, _MODEL), export_generator)
     try:
@@ -173,7 +175,7 @@ def _class_folders(classes: Sequence[str]) -> list[str]:
     return folders
 
 
-def _is_begun(output: str, plan: dict[str, Any]) -> bool:
+def _is_begun(output: str, plan: JsonObject) -> bool:
     """Return whether the folder holds images of an earlier call with the same plan.
 
     Raises:
@@ -191,7 +193,7 @@ def _is_begun(output: str, plan: dict[str, Any]) -> bool:
 
 
 def _write_manifest(
-    output: str, units: Sequence[DrawingUnit], generator: LoadedGenerator, kind: str, settings: dict[str, Any]
+    output: str, units: Sequence[DrawingUnit], generator: LoadedGenerator, kind: str, settings: GivenSettings
 ) -> None:
     text = io.StringIO(newline="")
     rows = csv.writer(text)

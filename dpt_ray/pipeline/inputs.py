@@ -12,6 +12,7 @@ from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.found_data import FoundData, find_data
 from dpt_ray.data.importing.text_files import read_lines
 from dpt_ray.data.storage import stores
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.pretrained import model_files
 from dpt_ray.networks.pretrained.autoencoders import FoundAutoencoder, check_settings, find_autoencoder
 from dpt_ray.networks.pretrained.encoders import encoder_identity
@@ -45,7 +46,7 @@ class Inputs:
             ("labels", place), lambda: [line.rstrip("\r\n") for line in read_lines(place, "list of images")]
         )
 
-    def encoder(self, location: str) -> dict[str, Any]:
+    def encoder(self, location: str) -> JsonObject:
         """Return what identifies an encoder; see `encoder_identity`.
 
         Raises:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,12 @@ import pyarrow.parquet as pq
 from dpt_ray.data.images.decoding import decode_images
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
 from dpt_ray.export.loaded_classifier import LoadedClassifier, load_classifier
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.execution.run_processes import run_processes
 from dpt_ray.pipeline.export_run import CLASSIFIER_IDS, export_classifier
 from dpt_ray.pipeline.found_model import find_model
@@ -26,6 +29,19 @@ from dpt_ray.text import csv_cell
 
 ENDINGS = (".csv", ".parquet")
 _DECODED_TOGETHER = 256
+
+
+@dataclass(frozen=True)
+class _Part(Record):
+    """A part of the table: its URL, its rows, and how many of these are images that cannot be read."""
+
+    url: str
+    images: int
+    unreadable: int
+
+
+TableRow = dict[str, str | float | None]
+"""A row of the table by column; see `_schema`."""
 
 
 class PredictionWorker(UnitWorker):
@@ -53,12 +69,12 @@ class PredictionWorker(UnitWorker):
         pq.write_table(pa.Table.from_pylist(rows, _schema(self._top)), buffer)
         return buffer.getvalue()
 
-    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
+    def facts(self, unit: Any, content: bytes) -> JsonObject:
         """Return how many files and images a unit has, and how many of the images cannot be read."""
         problems = pq.read_table(io.BytesIO(content), columns=["problem"]).column("problem")
         return {"files": len(unit[1]), "images": len(problems), "unreadable": len(problems) - problems.null_count}
 
-    def _rows(self, images: Sequence[EncodedImage]) -> Iterator[dict[str, Any]]:
+    def _rows(self, images: Sequence[EncodedImage]) -> Iterator[TableRow]:
         problems = {number: image.problem for number, image in enumerate(images) if image.problem}
 
         def note(number: int, error: UserError) -> None:
@@ -72,7 +88,7 @@ class PredictionWorker(UnitWorker):
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : self._top]
         places = {number: place for place, number in enumerate(usable)}
         for number, image in enumerate(images):
-            row: dict[str, Any] = {"file": image.name, "problem": problems.get(number)}
+            row: TableRow = {"file": image.name, "problem": problems.get(number)}
             if number in places:
                 place = places[number]
                 for rank, label in enumerate(order[place], start=1):
@@ -141,19 +157,21 @@ def predict_images(
     files = find_inputs(places)
     parts, units = f"{output}.parts", list(enumerate(units_of(files)))
     found = find_model(model, CLASSIFIER_IDS[stage], "classifier")
-    _continue_or_begin(parts, {"model": found.identity, "top": top, "files": sha256(json.dumps(files).encode())})
+    plan: JsonObject = {"model": found.identity, "top": top, "files": sha256(json.dumps(files).encode())}
+    _continue_or_begin(parts, plan)
     exported = found.exported(stores.join(parts, "model"), partial(export_classifier, stage=stage))
     settings = {"model": exported, "parts": parts, "top": top, "device": device}
     progress = ProgressLine("prediction", len(files), "files")
     made = run_processes(PredictionWorker, settings, units, processes=processes, progress=progress)
-    _write_table(output, [fact["url"] for fact in made])
+    parts_made = [_Part.from_json(facts) for facts in made]
+    _write_table(output, [part.url for part in parts_made])
     stores.remove_tree(parts)
-    images, unreadable = (sum(fact[name] for fact in made) for name in ("images", "unreadable"))
+    images, unreadable = sum(part.images for part in parts_made), sum(part.unreadable for part in parts_made)
     told = f"; {unreadable:,} cannot be read, see the column 'problem'" if unreadable else ""
     return f"{images - unreadable:,} images classified{told}: {output}"
 
 
-def _continue_or_begin(parts: str, plan: dict[str, Any]) -> None:
+def _continue_or_begin(parts: str, plan: JsonObject) -> None:
     """Keep the parts of an interrupted call for the same images, or remove those of another one."""
     place = stores.join(parts, "plan.json")
     if stores.exists(place) and stores.read_json(place) == json.loads(json.dumps(plan)):

@@ -98,11 +98,12 @@ def _load(folder: str, where: str) -> nn.Module:
     logging.disable_progress_bar()
     try:
         given = parse_config((Path(folder) / CONFIG).read_bytes())
-        family = given.pop("model_type", None)
+        family = given.get("model_type")
         if family not in FAMILIES:
             supported = ", ".join(FAMILIES)
             raise ValueError(f"model_type is {str(family)[:40]!r}; supported vision transformers: {supported}")
-        options = {name: value for name, value in given.items() if name in _sizes_of(AutoConfig, family)}
+        sizes = _sizes_of(AutoConfig, family)
+        options = {name: value for name, value in given.items() if name in sizes and name != "model_type"}
 
         # A configuration object lists every block by name, so it is built after `check_weights` bounded their number.
         def build() -> nn.Module:

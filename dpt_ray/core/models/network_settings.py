@@ -12,6 +12,7 @@ from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.models.wide_resnet import WideResNet
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.text import one_line
 
 Network = TypeVar("Network", ClassifierNetwork, DenoiserNetwork)
@@ -80,7 +81,7 @@ def _of_plugin(config: ClassifierModelConfig | GeneratorModelConfig, kind: type[
     return network
 
 
-def stored_settings(config: ClassifierModelConfig | GeneratorModelConfig) -> dict[str, Any]:
+def stored_settings(config: ClassifierModelConfig | GeneratorModelConfig) -> JsonObject:
     """Return the settings for the description in a network's file, JSON-like.
 
     For a plug-in's network, settings of built-in networks that it does not read are left out.

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from dpt_ray.core.weights import check_header
+from dpt_ray.json_values import JsonObject
 from dpt_ray.text import one_line
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -27,7 +28,7 @@ REPEATED = ("num_hidden_layers", "layers_per_block", "depth", "depths", "num_enc
 """Keys with a number of repetitions of a part. Each repetition has at least one tensor."""
 
 
-def parse_config(content: bytes) -> dict[str, Any]:
+def parse_config(content: bytes) -> JsonObject:
     """Parse a `config.json`.
 
     Raises:

@@ -6,7 +6,7 @@ Source: https://www.cs.toronto.edu/~kriz/cifar.html
 import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.tree import BROKEN, FileEntry, list_files
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.text import printable
 
 BATCHES = {"train": "data_batch_[1-5].bin", "test": "test_batch.bin"}
@@ -26,6 +28,24 @@ NAMES_FILE = "batches.meta.txt"
 CLASSES, SIZE, CHANNELS = 10, 32, 3
 RECORD = 1 + CHANNELS * SIZE * SIZE
 """Bytes of a record: the label and the pixels."""
+
+
+@dataclass(frozen=True)
+class _RecordRange(Record):
+    """A recipe for `images` records of a file: [start, stop)."""
+
+    images: int
+    file: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class _Settings(Record):
+    """Settings of the reader: the URL of the folder, and the class id of each label byte."""
+
+    location: str
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -38,14 +58,14 @@ class Cifar10(ImageSet):
     ids: list[int] | None
     """Class id of each label byte; None if the label bytes are the class ids."""
 
-    def reader_settings(self) -> dict[str, Any]:
+    def reader_settings(self) -> JsonObject:
         """Return what `read_cifar10` needs."""
-        return {"location": self.location, "ids": self.ids or list(range(CLASSES))}
+        return _Settings(self.location, tuple(self.ids or range(CLASSES))).to_json()
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
         """Return ranges of records. No range spans two files."""
         return [
-            {"images": stop - start, "file": name, "start": start, "stop": stop}
+            _RecordRange(stop - start, name, start, stop).to_json()
             for name, records in self.batches
             for start, stop in ranges(records, images_per_shard)
         ]
@@ -95,9 +115,9 @@ def describe_cifar10(location: str, split: str, known: ClassList | None) -> Cifa
         location,
         hash_listing(batches),
         known.names if known else declared,
-        tuple((batch["name"], batch["size"] // RECORD) for batch in batches),
+        tuple((batch["name"], _size(batch) // RECORD) for batch in batches),
         ids_of_declared(declared, known, location),
-        refused=tuple(Skipped(batch["url"], None, _why_cut(batch)) for batch in batches if batch["size"] % RECORD),
+        refused=tuple(Skipped(batch["url"], None, _why_cut(batch)) for batch in batches if _size(batch) % RECORD),
         ignored=tuple(
             Ignored(printable(file["name"]), why_passed_over(file["name"]) or "not a batch of CIFAR-10 by its name")
             for file in files
@@ -106,11 +126,22 @@ def describe_cifar10(location: str, split: str, known: ClassList | None) -> Cifa
     )
 
 
+def _size(batch: FileEntry) -> int:
+    """Return the bytes of a batch.
+
+    Raises:
+        UserError: the store does not report them.
+    """
+    if batch["size"] is None:
+        raise UserError("has no size in the listing of its store", where=batch["url"], fix="copy it to another store")
+    return batch["size"]
+
+
 def _why_cut(batch: FileEntry) -> str:
     """Return why a batch does not consist of whole records."""
     if found := recognise(stores.read_range(batch["url"], 0, FIRST_BYTES)):
         return f"is not a batch of CIFAR-10 but {found[0]}; {found[1]}"
-    return f"ends within record {batch['size'] // RECORD}"
+    return f"ends within record {_size(batch) // RECORD}"
 
 
 def _class_names(location: str, files: list[FileEntry]) -> tuple[str, ...] | None:
@@ -123,10 +154,11 @@ def _class_names(location: str, files: list[FileEntry]) -> tuple[str, ...] | Non
     return names
 
 
-def read_cifar10(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
+def read_cifar10(settings: JsonObject, recipe: Recipe) -> Iterator[RawImage | Skipped]:
     """Yield the images of a range of records, uint8 (3, 32, 32), in the order of the file."""
-    name, start, stop = recipe["file"], recipe["start"], recipe["stop"]
-    url = stores.join(settings["location"], name)
+    form, rows = _Settings.from_json(settings), _RecordRange.from_json(recipe)
+    name, start, stop = rows.file, rows.start, rows.stop
+    url = stores.join(form.location, name)
     try:
         data = stores.read_range(url, start * RECORD, stop * RECORD)
     except UserError as error:
@@ -141,4 +173,4 @@ def read_cifar10(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage 
         if label >= CLASSES:
             yield Skipped(url, key, f"has the label {label}; CIFAR-10 has 0 to {CLASSES - 1}")
         else:
-            yield RawImage(url, key, record[1:].reshape(CHANNELS, SIZE, SIZE), settings["ids"][label])
+            yield RawImage(url, key, record[1:].reshape(CHANNELS, SIZE, SIZE), form.ids[label])

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.importing.ambiguous import archives_hold_folders, refuse_beside_folders
@@ -24,8 +23,9 @@ from dpt_ray.data.shards.keys import has_image_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 
-READERS: dict[str, Callable[[dict[str, Any], Recipe], Iterator[RawImage | Skipped]]] = {
+READERS: dict[str, Callable[[JsonObject, Recipe], Iterator[RawImage | Skipped]]] = {
     ClassFolders.kind: read_files,
     CsvTable.kind: read_files,
     Cifar10.kind: read_cifar10,
@@ -166,7 +166,7 @@ _KINDS = (
 )
 
 
-def read(kind: str, settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
+def read(kind: str, settings: JsonObject, recipe: Recipe) -> Iterator[RawImage | Skipped]:
     """Yield the images of a recipe in its order, and an entry for each image that cannot be read.
 
     Args:

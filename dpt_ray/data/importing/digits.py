@@ -7,13 +7,15 @@ part). scikit-learn defines no split, so a hash of each image's number selects a
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from dpt_ray.core.row_random import derive_seed
-from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, ranges
+from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, RowRange, ranges
 from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage.json_records import Record
+from dpt_ray.json_values import JsonObject
 
 _MAX_INK = 16
 """Largest pixel value of the original images; they range from 0 to 16."""
@@ -37,20 +39,25 @@ def digit_numbers(split: Split) -> list[int]:
 
 
 @dataclass(frozen=True)
+class _Settings(Record):
+    split: Split
+
+
+@dataclass(frozen=True)
 class Digits(ImageSet):
     """One split of the embedded digits."""
 
     kind: ClassVar[str] = "digits"
     split: Split
 
-    def reader_settings(self) -> dict[str, Any]:
+    def reader_settings(self) -> JsonObject:
         """Return what `read_digits` needs."""
-        return {"split": self.split}
+        return _Settings(self.split).to_json()
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
         """Return ranges of the split's digits."""
         return [
-            {"images": stop - start, "start": start, "stop": stop}
+            RowRange(stop - start, start, stop).to_json()
             for start, stop in ranges(len(digit_numbers(self.split)), images_per_shard)
         ]
 
@@ -60,8 +67,9 @@ def describe_digits(split: Split) -> Digits:
     return Digits("digits", "", None, split)
 
 
-def read_digits(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
+def read_digits(settings: JsonObject, recipe: Recipe) -> Iterator[RawImage | Skipped]:
     """Yield the images of a range of a split, uint8 (1, 8, 8)."""
     images, labels = _load()
-    for number in digit_numbers(settings["split"])[recipe["start"] : recipe["stop"]]:
+    split, rows = _Settings.from_json(settings).split, RowRange.from_json(recipe)
+    for number in digit_numbers(split)[rows.start : rows.stop]:
         yield RawImage("digits", f"digit-{number:04d}", images[number][None], int(labels[number]))

@@ -5,7 +5,7 @@ import glob
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.litter import why_folder_passed_over, why_passed_over
@@ -283,7 +283,7 @@ def name_some(names: Sequence[str]) -> str:
     return named + (f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else "")
 
 
-def list_shards(url: str) -> list[dict[str, Any]]:
+def list_shards(url: str) -> list[FileEntry]:
     """List the shards (`*.tar`) that a URL names: a folder, one file, or a pattern.
 
     Raises:

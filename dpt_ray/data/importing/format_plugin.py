@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from dpt_ray import plugins
 from dpt_ray.data.importing.classes import ClassList
@@ -10,6 +9,7 @@ from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Format:
     """
 
     describe: Callable[[str, Split, ClassList | None], ImageSet]
-    read: Callable[[dict[str, Any], Recipe], Iterator[RawImage | Skipped]]
+    read: Callable[[JsonObject, Recipe], Iterator[RawImage | Skipped]]
 
 
 def find_format(name: str) -> Format:

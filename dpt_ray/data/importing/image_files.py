@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.importing.file_sets import ARCHIVE_ENDINGS
-from dpt_ray.data.importing.import_plan import Ignored, ImageSet, RawImage, Recipe, Unread, ranges
+from dpt_ray.data.importing.import_plan import Ignored, ImageSet, Location, RawImage, Recipe, Unread, ranges
 from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.sniffing import sniff_files
@@ -18,7 +18,9 @@ from dpt_ray.data.shards.keys import extension, file_keys, has_image_name, is_te
 from dpt_ray.data.shards.samples import IMAGE_EXTENSIONS, sha256
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.text import printable
 
 _CONCURRENT_READS = 16
@@ -39,6 +41,14 @@ class LabelledFile(NamedTuple):
     size: int | None
     key: str
     label: int | None
+
+
+@dataclass(frozen=True)
+class _FileRecipe(Record):
+    """A recipe for images in files of their own."""
+
+    images: int
+    files: tuple[LabelledFile, ...]
 
 
 @dataclass(frozen=True)
@@ -141,10 +151,10 @@ def hash_listing(entries: Iterable[FileEntry], *others: Any) -> str:
     return sha256("\n".join([*parts, *map(repr, others)]).encode(errors="surrogateescape"))[:16]
 
 
-def read_files(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
+def read_files(settings: JsonObject, recipe: Recipe) -> Iterator[RawImage | Skipped]:
     """Yield the images of a recipe in its order, and an entry for each file that is missing or has changed."""
-    folder = settings["location"]
-    yield from _pool().map(lambda file: _read_file(folder, LabelledFile(*file)), recipe["files"])
+    folder = Location.from_json(settings).location
+    yield from _pool().map(lambda file: _read_file(folder, file), _FileRecipe.from_json(recipe).files)
 
 
 @lru_cache(maxsize=1)

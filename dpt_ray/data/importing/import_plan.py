@@ -3,14 +3,51 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
 from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.storage.json_records import Record
+from dpt_ray.json_values import JsonObject
 
-Recipe = dict[str, Any]
-"""How to read the images of one output shard, as JSON. `images` is their number; other keys depend on the format."""
+Recipe: TypeAlias = JsonObject
+"""How to read the images of one output shard, as JSON. `images` is their number; other keys depend on the format. A
+built-in reader reads it into a record (`RowRange`)."""
+
+
+@dataclass(frozen=True)
+class RowRange(Record):
+    """A recipe for consecutive images of a source.
+
+    Attributes:
+        images: their number.
+        start: index of the first image.
+        stop: index of the image after the last one.
+    """
+
+    images: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Location(Record):
+    """The settings of a reader that needs the location alone: its URL."""
+
+    location: str
+
+
+def num_images(recipe: Recipe) -> int:
+    """Return the number of images of a recipe.
+
+    Raises:
+        TypeError: the recipe, which may be that of a plug-in, names none.
+    """
+    images = recipe.get("images")
+    if not isinstance(images, int):
+        raise TypeError(f"a recipe names no number of images: {recipe}")
+    return images
 
 
 @dataclass(frozen=True)
@@ -84,9 +121,9 @@ class ImageSet(ABC):
     ignored: tuple[Ignored, ...] = field(default=(), kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
 
-    def reader_settings(self) -> dict[str, Any]:
+    def reader_settings(self) -> JsonObject:
         """Return what the reader of this format needs besides a recipe, as JSON."""
-        return {"location": self.location}
+        return Location(self.location).to_json()
 
     def planned_counts(self) -> Mapping[int, int]:
         """Return the number of labelled images of each class id; empty if the listing does not show it."""

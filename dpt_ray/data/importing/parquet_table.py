@@ -23,6 +23,8 @@ from dpt_ray.data.importing.parquet_schema import BYTES, find_columns, label_kin
 from dpt_ray.data.shards.keys import escape_stem
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.json_records import Record
+from dpt_ray.json_values import JsonObject
 from dpt_ray.text import printable
 
 _BATCH_ROWS = 64
@@ -38,23 +40,76 @@ Groups = Sequence[int]
 
 
 @dataclass(frozen=True)
+class TableForm(Record):
+    """How to read a file.
+
+    Attributes:
+        image: column of images.
+        label: column of labels; None without labels.
+        ids: map of its labels to class ids.
+    """
+
+    image: str
+    label: str | None
+    ids: LabelMap
+
+
+@dataclass(frozen=True)
+class ReaderSettings(Record):
+    """Settings of `read_parquet`.
+
+    Attributes:
+        location: URL of the folder.
+        forms: the different forms of the files.
+        classes: number of valid class ids in the files without a label map; None if it is unknown.
+    """
+
+    location: str
+    forms: tuple[TableForm, ...]
+    classes: int | None
+
+
+@dataclass(frozen=True)
+class TableRows(Record):
+    """A recipe for consecutive rows of a file.
+
+    Attributes:
+        images: number of rows.
+        file: name of the file below the location.
+        form: index of its form in `ReaderSettings.forms`.
+        start: index of the first row.
+        stop: index of the row after the last one.
+        groups: row groups that hold the rows.
+        first_row: index of the first row of the first of these groups.
+    """
+
+    images: int
+    file: str
+    form: int
+    start: int
+    stop: int
+    groups: tuple[int, ...]
+    first_row: int
+
+
+@dataclass(frozen=True)
 class ParquetTables(ImageSet):
     """The rows of Parquet files.
 
     Attributes:
         files: name and row groups of each file, and the index of its form in `forms`.
-        forms: how to read a file: the columns `image` and `label`, and under `ids` its label map.
+        forms: the different forms of the files.
         classes: number of valid class ids in the files without a label map; None if it is unknown.
     """
 
     kind: ClassVar[str] = "parquet"
     files: tuple[tuple[str, Groups, int], ...]
-    forms: list[dict[str, Any]]
+    forms: list[TableForm]
     classes: int | None
 
-    def reader_settings(self) -> dict[str, Any]:
+    def reader_settings(self) -> JsonObject:
         """Return what `read_parquet` needs."""
-        return {"location": self.location, "forms": self.forms, "classes": self.classes}
+        return ReaderSettings(self.location, tuple(self.forms), self.classes).to_json()
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
         """Return ranges of rows with the row groups that hold them. No range spans two files."""
@@ -62,12 +117,13 @@ class ParquetTables(ImageSet):
         for name, groups, form in self.files:
             ends = list(accumulate(groups))
             for start, stop in ranges(sum(groups), images_per_shard):
-                rows = {"images": stop - start, "file": name, "form": form, "start": start, "stop": stop}
-                recipes.append({**rows, **_touched(groups, ends, start, stop)})
+                touched, first_row = _touched(groups, ends, start, stop)
+                rows = TableRows(stop - start, name, form, start, stop, touched, first_row)
+                recipes.append(rows.to_json())
         return recipes
 
 
-def _touched(groups: Groups, ends: list[int], start: int, stop: int) -> dict[str, Any]:
+def _touched(groups: Groups, ends: list[int], start: int, stop: int) -> tuple[tuple[int, ...], int]:
     """Return the row groups that hold rows of [start, stop), and the index of the first group's first row.
 
     Args:
@@ -77,8 +133,8 @@ def _touched(groups: Groups, ends: list[int], start: int, stop: int) -> dict[str
         stop: index of the row after the last one.
     """
     first, last = bisect_right(ends, start), bisect_left(ends, stop)
-    touched = [number for number in range(first, last + 1) if groups[number]]
-    return {"groups": touched, "first_row": ends[first] - groups[first]}
+    touched = tuple(number for number in range(first, last + 1) if groups[number])
+    return touched, ends[first] - groups[first]
 
 
 def describe_parquet(
@@ -107,10 +163,10 @@ def describe_parquet(
     tables, refused = read_footers(listed)
     columns = find_columns(tables, image_column, label_column)
     joined = join_classes(tables, columns, known, num_classes, split, location)
-    forms: list[dict[str, Any]] = []
+    forms: list[TableForm] = []
     files = []
     for table, found, ids in zip(tables, columns, joined.maps, strict=True):
-        form = {"image": found.image, "label": found.label, "ids": ids}
+        form = TableForm(found.image, found.label, ids)
         if form not in forms:
             forms.append(form)
         files.append((table.name, table.groups, forms.index(form)))
@@ -126,21 +182,21 @@ def describe_parquet(
     )
 
 
-def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
+def read_parquet(settings: JsonObject, recipe: Recipe) -> Iterator[RawImage | Skipped]:
     """Yield the images of a range of rows, and one entry for the rows of the file that cannot be read."""
-    url = stores.join(settings["location"], recipe["file"])
-    form = settings["forms"][recipe["form"]]
-    stem = escape_stem(recipe["file"][: -len(ENDING)])
-    row, done, stop = recipe["first_row"], recipe["start"], recipe["stop"]
+    reading, rows = ReaderSettings.from_json(settings), TableRows.from_json(recipe)
+    url, form = stores.join(reading.location, rows.file), reading.forms[rows.form]
+    stem = escape_stem(rows.file[: -len(ENDING)])
+    row, done, stop = rows.first_row, rows.start, rows.stop
     try:
         with open_parquet(url) as file:
-            for batch in _read_batches(file, recipe["groups"], form):
-                images = batch.column(form["image"])
-                labels = batch.column(form["label"]) if form["label"] else None
+            for batch in _read_batches(file, rows.groups, form):
+                images = batch.column(form.image)
+                labels = batch.column(form.label) if form.label else None
                 for place in range(max(0, done - row), min(len(batch), stop - row)):
                     key = f"{stem}-{row + place:05d}"
                     label = labels[place] if labels is not None else None
-                    yield _read_row(url, key, images[place], label, form["ids"], settings["classes"])
+                    yield _read_row(url, key, images[place], label, form.ids, reading.classes)
                     done += 1
                 row += len(batch)
                 if row >= stop:
@@ -154,7 +210,7 @@ def read_parquet(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage 
     yield Skipped(printable(url), None, f"rows {done} to {stop - 1}: {wrong}", stop - done)
 
 
-def _read_batches(file: ParquetFile, groups: list[int], form: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+def _read_batches(file: ParquetFile, groups: Sequence[int], form: TableForm) -> Iterator[pa.RecordBatch]:
     """Yield the rows of some row groups in batches of bounded memory.
 
     Raises:
@@ -174,15 +230,15 @@ def _read_batches(file: ParquetFile, groups: list[int], form: dict[str, Any]) ->
             yield batch
 
 
-def _leaves(schema: pa.Schema, form: dict[str, Any]) -> list[Leaf]:
+def _leaves(schema: pa.Schema, form: TableForm) -> list[Leaf]:
     """Return the leaf columns to read. Of the struct of an image these are only its bytes and its path."""
-    image, kind = form["image"], schema.field(form["image"]).type
+    image, kind = form.image, schema.field(form.image).type
     leaves = [image_leaf(image)]
     if pa.types.is_struct(kind):
         leaves = [image_leaf(f"{image}.{BYTES}")]
         if any(field.name == _PATH and label_kind(field.type) == "names" for field in kind):
             leaves.append(text_leaf(f"{image}.{_PATH}"))
-    return leaves + ([text_leaf(form["label"])] if form["label"] else [])
+    return leaves + ([text_leaf(form.label)] if form.label else [])
 
 
 def _read_row(

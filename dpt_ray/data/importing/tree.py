@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -10,11 +9,7 @@ from dpt_ray.data.importing.litter import outermost_passed_over, why_folder_pass
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 
-FileEntry = dict[str, Any]
-"""A file as `stores.list_tree` lists it, with two optional keys.
-
-`broken` is true for a link whose target does not exist. `special` names another kind of entry that cannot be opened, as
-`stores.special_file` does. A name that ends with a slash is a folder that was not searched because of its name."""
+FileEntry = stores.StoredFile
 
 BROKEN = "is a link to a file that does not exist"
 
@@ -91,9 +86,11 @@ def _file(entry: os.DirEntry[str], name: str, url: str) -> FileEntry:
         status = entry.stat()
     except OSError:
         return {"name": name, "url": url, "size": None, "changed": "", "broken": True}
-    found = {"name": name, "url": url, "size": status.st_size, "changed": str(status.st_mtime)}
+    found: FileEntry = {"name": name, "url": url, "size": status.st_size, "changed": str(status.st_mtime)}
     special = stores.special_file(status.st_mode)
-    return {**found, "special": special} if special else found
+    if special:
+        found["special"] = special
+    return found
 
 
 def _scan(path: str, url: str) -> list[os.DirEntry[str]]:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NotRequired, TypedDict
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -216,8 +216,28 @@ def exists(url: str) -> bool:
         return fs.exists(path)
 
 
-def list_files(url: str) -> list[dict[str, Any]]:
-    """Return the files directly in a folder as dicts with `name`, `url`, `size` and `changed`, sorted by name.
+class StoredFile(TypedDict):
+    """A file in a listing; `data/importing/tree.py` lists entries that are no files, too.
+
+    Attributes:
+        name: path below the listed folder. A name that ends with a slash is a folder whose files are not listed.
+        url: its URL.
+        size: bytes; None if the store does not report it, and for entries that are no files.
+        changed: a text that changes with the content: an ETag or a time of change.
+        broken: true for a link whose target does not exist.
+        special: another kind of entry that cannot be opened, as `special_file` names it.
+    """
+
+    name: str
+    url: str
+    size: int | None
+    changed: str
+    broken: NotRequired[bool]
+    special: NotRequired[str]
+
+
+def list_files(url: str) -> list[StoredFile]:
+    """Return the files directly in a folder, sorted by name.
 
     The list is empty if the folder is absent. A link to a file is listed with the size of that file.
 
@@ -225,7 +245,7 @@ def list_files(url: str) -> list[dict[str, Any]]:
         UserError: the folder cannot be listed, or a link in it is broken.
     """
     fs, path = filesystem(url)
-    files = []
+    files: list[StoredFile] = []
     for entry in _entries(url):
         name = entry["name"].rstrip("/").rpartition("/")[2]
         if entry.get("islink"):
@@ -248,7 +268,7 @@ def list_folders(url: str) -> list[str]:
     return sorted(name.rstrip("/").rpartition("/")[2] for name in folders)
 
 
-def list_tree(url: str) -> list[dict[str, Any]]:
+def list_tree(url: str) -> list[StoredFile]:
     """Return all files below a folder, at any depth, in the form of `list_files`; `name` is the path below the folder.
 
     Raises:
@@ -262,7 +282,7 @@ def list_tree(url: str) -> list[dict[str, Any]]:
         except (FileNotFoundError, NotADirectoryError):
             return []
     root = path.rstrip("/") + "/"
-    files = []
+    files: list[StoredFile] = []
     for place, entry in found.items():
         if place.startswith(root) and entry["type"] == "file":
             name = place.removeprefix(root)

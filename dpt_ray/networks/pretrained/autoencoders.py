@@ -4,9 +4,9 @@ import hashlib
 import json
 import tempfile
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dpt_ray.config.schema import DataConfig, GeneratorConfig, LatentsConfig
 from dpt_ray.core.diffusion.latent_moments import LatentScale
@@ -16,6 +16,7 @@ from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.shards.stored_latents import LatentForm
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.pretrained import model_files
 
 FILES = (CONFIG, WEIGHTS)
@@ -33,7 +34,7 @@ class FoundAutoencoder:
     """
 
     location: str
-    config: dict[str, Any]
+    config: JsonObject
     form: AutoencoderForm
     checksum: str
 
@@ -119,14 +120,14 @@ def open_autoencoder(
     Raises:
         UserError: see `Autoencoder`.
     """
-    options: dict[str, Any] = {"precision": precision, "batch": batch, "where": found.location}
+    build = partial(Autoencoder, config=found.config, precision=precision, batch=batch, where=found.location)
     if model_files.is_folder(found.location) and not stores.is_remote(found.location):
         folder = str(Path(found.location.removeprefix("file://")).expanduser())
-        return Autoencoder(folder, found.config, **options).to(device)
+        return build(folder).to(device)
     with tempfile.TemporaryDirectory() as folder:
         for name in FILES:
             (Path(folder) / name).write_bytes(_content(found.location, name))
-        return Autoencoder(folder, found.config, **options).to(device)
+        return build(folder).to(device)
 
 
 def autoencoder_files(location: str) -> dict[str, bytes]:
@@ -153,12 +154,12 @@ def _weights_checksum(location: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _file_checksum(url: str, size: int, changed: str) -> str:
+def _file_checksum(url: str, size: int | None, changed: str) -> str:
     """Return a file's checksum, cached until its size or its change mark differs."""
     return sha256(stores.read_bytes(url))
 
 
-def _checksum(config: dict[str, Any], weights: str) -> str:
+def _checksum(config: JsonObject, weights: str) -> str:
     """Return a hash of settings and weights, without the keys that diffusers adds when it saves a configuration."""
     settings = {name: value for name, value in config.items() if not name.startswith("_") or name == "_class_name"}
     return hashlib.sha256(json.dumps([settings, weights], sort_keys=True).encode()).hexdigest()

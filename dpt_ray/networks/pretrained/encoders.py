@@ -2,17 +2,17 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from dpt_ray.config.schema import ProbeConfig
 from dpt_ray.core.models.frozen_encoder import CONFIG, WEIGHTS, FrozenEncoder
 from dpt_ray.data.storage import stores
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.pretrained import model_files
 
 FILES = (CONFIG, WEIGHTS)
 
 
-def encoder_identity(location: str) -> dict[str, Any]:
+def encoder_identity(location: str) -> JsonObject:
     """Return the identity of an encoder: sizes and change marks of its files, or name and revision on the hub.
 
     Raises:

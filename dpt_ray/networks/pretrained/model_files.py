@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.stores import StoredFile
 from dpt_ray.errors import UserError
 from dpt_ray.text import one_line
 
@@ -19,7 +19,7 @@ def located(location: str) -> str:
     return stores.absolute_url(location) if is_folder(location) else location
 
 
-def listed_files(location: str, names: Sequence[str], kind: str) -> dict[str, dict[str, Any]]:
+def listed_files(location: str, names: Sequence[str], kind: str) -> dict[str, StoredFile]:
     """Return the directory entries of a model's files by name.
 
     Args:

@@ -1,7 +1,7 @@
-"""Claims: of two jobs that want the same missing artifact, one makes it and the other waits.
+"""Claims: of two jobs that need the same missing artifact, one makes it and the other waits.
 
-A claim is a small file beside the artifact that its holder renews. It spares work; it guards nothing:
-artifacts are written atomically and are functions of their address, so two makers would agree.
+A claim is a small file beside the artifact, which its holder renews. It only saves work. Artifacts are written
+atomically and follow from their address, so two holders would write the same artifact.
 """
 
 import os
@@ -11,39 +11,57 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.documents import read_document
+from dpt_ray.data.storage.json_records import Record
 from dpt_ray.errors import UserError
 
 CLAIM_FILE = "claim.json"
 RENEW_SECONDS = 5.0
 STALE_SECONDS = 30.0
-"""A claim not renewed for so long belongs to a holder that is gone."""
+"""Age in seconds after which the holder of a claim that was not renewed counts as gone."""
 SETTLE_SECONDS = 0.3
-"""Between writing a claim and looking whether another one that came at the same moment replaced it."""
+"""Time in seconds between writing a claim and reading it again, since another job may have replaced it."""
 
 _held: set[str] = set()
 """Tokens of the claims that this process holds or is about to take."""
 
 
-class Claim:
-    """The right to make what belongs in `folder`; a context manager.
+@dataclass(frozen=True)
+class Holder(Record):
+    """The content of a claim.
 
-    Entering waits while another living holder has it; if the wait ends because the artifact exists, nothing is claimed.
+    Attributes:
+        host: name of the host.
+        process: process id.
+        token: identifies the claim.
+        renewed: Unix time of the last renewal on the clock of the host, s.
+    """
+
+    host: str
+    process: int
+    token: str
+    renewed: float
+
+
+class Claim:
+    """The right to make the artifact of `folder`; a context manager.
+
+    Entering waits while another living process holds the claim. If the artifact then exists, nothing is claimed.
 
     Args:
         folder: URL of the artifact's folder.
-        is_done: tells that the artifact exists, which ends the waiting.
-        on_wait: called once with the holder's name if there is a wait.
+        is_done: whether the artifact exists, which ends the wait.
+        on_wait: called once with the name of the holder if there is a wait.
     """
 
     def __init__(self, folder: str, is_done: Callable[[], bool], on_wait: Callable[[str], None]):
         self._url = stores.join(folder, CLAIM_FILE)
         self._is_done, self._on_wait = is_done, on_wait
         self._token = uuid.uuid4().hex
-        self._holder = {"host": socket.gethostname(), "process": os.getpid(), "token": self._token}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -70,7 +88,7 @@ class Claim:
     def _wait(self) -> bool:
         """Wait until the claim is free, or (False) the artifact exists."""
         told = False
-        last: dict[str, Any] | None = None
+        last: Holder | None = None
         unchanged_since = time.monotonic()
         while not self._is_done():
             claim = self._read()
@@ -82,23 +100,23 @@ class Claim:
                 return True
             if not told:
                 told = True
-                self._on_wait(f"process {claim.get('process')} on {claim.get('host')}")
+                self._on_wait(f"process {claim.process} on {claim.host}")
             time.sleep(1.0)
         return False
 
     def _is_mine(self) -> bool:
         claim = self._read()
-        return claim is not None and claim.get("token") == self._token
+        return claim is not None and claim.token == self._token
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self) -> Holder | None:
         try:
-            claim = stores.read_json(self._url) if stores.exists(self._url) else None
-        except UserError:  # it was removed in between
+            return read_document(self._url, Holder, "a claim") if stores.exists(self._url) else None
+        except UserError:  # it was removed in between, or is no claim of ours
             return None
-        return claim if isinstance(claim, dict) else None
 
     def _write(self) -> None:
-        stores.write_json(self._url, {**self._holder, "renewed": time.time()})
+        holder = Holder(socket.gethostname(), os.getpid(), self._token, time.time())
+        stores.write_json(self._url, holder.to_json())
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
@@ -106,16 +124,16 @@ class Claim:
                 self._write()
 
 
-def _may_be_alive(claim: dict[str, Any]) -> bool:
-    """Whether the holder may still run: certain only for a process of this host."""
-    if claim.get("host") != socket.gethostname():
+def _may_be_alive(claim: Holder) -> bool:
+    """Whether the holder may still run, which is certain only for a process of this host."""
+    if claim.host != socket.gethostname():
         return True
+    if claim.process < 1:  # os.kill would take it for a group of processes
+        return False
     try:
-        if int(claim["process"]) < 1:  # os.kill would take it for a group of processes
-            return False
-        os.kill(int(claim["process"]), 0)
-    except (ProcessLookupError, KeyError, ValueError, TypeError, OverflowError):  # gone, or no claim of ours
+        os.kill(claim.process, 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
-    return int(claim["process"]) != os.getpid() or str(claim.get("token")) in _held
+    return claim.process != os.getpid() or claim.token in _held

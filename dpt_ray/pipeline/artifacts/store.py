@@ -14,6 +14,7 @@ from typing import Any
 
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import expecting
+from dpt_ray.json_values import JsonObject
 
 MANIFEST_FILE = "manifest.json"
 REMOVE = "restore the file, or remove the artifact's folder to make it again"
@@ -136,7 +137,7 @@ class ArtifactStore:
         manifest = stores.join(folder, MANIFEST_FILE)
         return read_artifact(folder) if stores.exists(manifest) else None
 
-    def commit(self, step: str, address: str, manifest: dict[str, Any]) -> Artifact:
+    def commit(self, step: str, address: str, manifest: JsonObject) -> Artifact:
         """Write the manifest, which makes the artifact exist."""
         folder = self.folder(step, address)
         manifest = {"step": step, "fingerprint": address, **manifest, "software": software_versions()}

@@ -15,6 +15,7 @@ from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, re
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, read_unit_samples
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe
 from dpt_ray.pipeline.artifacts.dataset import image_form
@@ -120,7 +121,7 @@ class PredictionWorker(UnitWorker):
             columns[FEATURES] = outputs.features
         return encode_sidecar(outputs.keys, columns)
 
-    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+    def facts(self, unit: int, content: bytes) -> JsonObject:
         columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
         return {
             "images": len(columns[KEY]),

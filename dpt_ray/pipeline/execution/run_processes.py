@@ -1,20 +1,22 @@
 """Batch inference in this process, or in several on Ray, with the same files."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import UnitWorker, count_done, run_units
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.json_values import JsonObject
 
 
 def run_processes(
     worker_class: type[UnitWorker],
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     units: list[Any],
     *,
     processes: int,
     progress: ProgressLine,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Make every unit's file that does not exist; return `url` and facts of each unit, in order.
 
     Args:
@@ -34,7 +36,8 @@ def run_processes(
         connect(ClusterConfig())
         with progress:
             return run_units(worker_class, settings, units, resources=Resources(processes, 1, 0), progress=progress)
-    worker, made, done = worker_class(**settings), [], 0
+    worker, done = worker_class(**settings), 0
+    made: list[JsonObject] = []
     with progress:
         for unit in units:
             url = worker.output_url(unit)
@@ -44,6 +47,6 @@ def run_processes(
                 content = worker.make(unit)
                 stores.write_bytes(url, content)
             made.append({"url": url, **worker.facts(unit, content)})
-            done += made[-1][progress.unit]
+            done += count_done(made[-1], progress.unit)
             progress.update(done)
     return made

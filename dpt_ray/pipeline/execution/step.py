@@ -13,6 +13,7 @@ from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.progress import ProgressLine, StepProgress
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 
@@ -69,7 +70,7 @@ class Step(ABC, Generic[MadeFacts]):
 
     @property
     @abstractmethod
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """Every setting that changes the artifact, and nothing else; JSON-like.
 
         It follows from the sections of the settings that the step holds, which are what `make` reads.

@@ -1,7 +1,6 @@
 """Pseudo-labels whose counts follow given class shares, instead of the most probable classes."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.balanced_predictions import BalancedLabelsFacts, BalancedShard
 from dpt_ray.pipeline.artifacts.predictions import (
     AVERAGED,
@@ -53,7 +53,7 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
         super().__init__("balanced pseudo-labels", {"predictions": predictions, "images": images})
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         return {"class_shares": self._config.class_shares, "sharpness": self._config.sharpness}
 
     def plan(self) -> str:
@@ -144,7 +144,7 @@ class _BalancingWorker(UnitWorker):
         kept = {name: np.array(given[name]) for name in (TOP_CLASSES, TOP_PROBABILITIES)}
         return encode_sidecar(given[KEY], {**columns, **kept}, {"moved": int((labels != given[LABEL]).sum())})
 
-    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+    def facts(self, unit: int, content: bytes) -> JsonObject:
         columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
         return {
             "images": len(columns[KEY]),

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from dpt_ray.data.shards.duplicates import DuplicateSearch, Found, Pair, limits_
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.overlap import (
     MOST_LISTED,
     PAIRS_FILE,
@@ -50,7 +50,7 @@ class Overlap(Step[OverlapFacts]):
         super().__init__("overlap of the splits", {"train_data": train_data, "test_data": test_data})
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         return {"image_size": self._data.image_size}
 
     def plan(self) -> str:

@@ -1,8 +1,6 @@
 """The labels on which the generator is conditioned, where they differ from the pseudo-labels
 (`stage2.conditioning`)."""
 
-from typing import Any
-
 from dpt_ray.config.schema import ConditioningConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
@@ -12,6 +10,7 @@ from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.conditioning_labels import (
     LABELLED,
     ConditionedShard,
@@ -50,7 +49,7 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
         super().__init__("labels for the generator", parents)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         return {"least_confidence": self._config.least_confidence}
 
     def plan(self) -> str:
@@ -124,5 +123,5 @@ class _ConditioningWorker(UnitWorker):
         }
         return encode_sidecar(given[KEY], {LABEL: labels, CONFIDENCE: confidence}, facts)
 
-    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+    def facts(self, unit: int, content: bytes) -> JsonObject:
         return sidecar_facts(content, self.output_url(unit))

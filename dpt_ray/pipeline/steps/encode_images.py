@@ -14,6 +14,7 @@ from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_units
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.pretrained.encoders import open_encoder
 from dpt_ray.pipeline.artifacts.features import FEATURES, SIDECAR_FOLDER, EncodedShard, FeaturesFacts
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
@@ -34,12 +35,12 @@ class EncodeImages(Step[FeaturesFacts]):
     name = "features"
     facts_type = FeaturesFacts
 
-    def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step, identity: dict[str, Any]):
+    def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step, identity: JsonObject):
         self._probe, self._data, self._identity = probe, data, identity
         super().__init__(title, {"images": images})
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         probe = self._probe
         return {"encoder": self._identity, "resize": probe.resize, "crop": probe.crop, "blocks": probe.blocks}
 
@@ -95,6 +96,6 @@ class _EncodingWorker(UnitWorker):
             features.append(self._encoder(torch.from_numpy(images)).cpu().numpy())
         return encode_sidecar([sample.key for sample in samples], {FEATURES: np.concatenate(features)})
 
-    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+    def facts(self, unit: int, content: bytes) -> JsonObject:
         columns = decode_sidecar(content, self.output_url(unit), [FEATURES])
         return {"images": len(columns[KEY]), "feature_size": columns[FEATURES].shape[1]}

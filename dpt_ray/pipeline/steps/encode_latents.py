@@ -1,7 +1,6 @@
 """Latents of every image of a set, by batch inference; a generator of latents is trained on them instead of pixels."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_units
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.pretrained.autoencoders import (
     FoundAutoencoder,
     check_same,
@@ -56,7 +56,7 @@ class EncodeLatents(Step[LatentsFacts]):
         super().__init__(f"latents of {images.title}", {"images": images})
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         latents = self._config.latents
         size, _ = self._config.canvas(self._data)
         return {
@@ -164,7 +164,7 @@ class _EncodingWorker(UnitWorker):
         count = len(samples) * form.channels * form.size**2
         return encode_latents([s.key for s in samples], moments, form, {"statistics": [count, *total.tolist()]})
 
-    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+    def facts(self, unit: int, content: bytes) -> JsonObject:
         stored = sidecar_facts(content, self.output_url(unit))
         if stored.get("form") != self._latents.to_json():  # an earlier start made it with another autoencoder
             raise UserError(

@@ -1,7 +1,6 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from dpt_ray.core.metrics.frechet import frechet_distance, gaussian_moments
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.evaluation import (
     METRICS_FILE,
     ClassMetrics,
@@ -85,7 +85,7 @@ class Evaluation(Step[EvaluationFacts]):
         super().__init__("evaluation", parents)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         return {}
 
     def plan(self) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.ray_training import HISTORY_FILE
 from dpt_ray.distributed.run_remote import run_once
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.probe import probe_file
 from dpt_ray.pipeline.artifacts.features import features_urls, read_features
@@ -51,7 +51,7 @@ class FitProbe(Step[ProbeFacts]):
         super().__init__(CLASSIFIER_TITLES[stage.name], parents)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         fitting = {"regularisation", "tolerance", "max_evaluations"}
         return {"probe": self.probe.model_dump(mode="json", include=fitting)}
 

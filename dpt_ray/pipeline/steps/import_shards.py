@@ -4,7 +4,6 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.images.white_level import Levels, WhiteLevel, level_facts, say_levels
@@ -12,7 +11,7 @@ from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.facts import image_sizes, left_out_table
-from dpt_ray.data.importing.import_plan import ImageSet, Unread
+from dpt_ray.data.importing.import_plan import ImageSet, Unread, num_images
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.data.shards.samples import build_shard, sha256
 from dpt_ray.data.shards.skipped import Skipped, count_images
@@ -20,6 +19,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.shards import (
     LEFT_OUT_FILE,
     SHARDS,
@@ -58,7 +58,7 @@ class ImportedShards(Step[ShardsFacts]):
         super().__init__(f"{split} shards", {_TRAIN: train} if train is not None and takes_level else {})
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         data, images = self._data, self.images
         return {
             "source": images.kind,
@@ -85,7 +85,7 @@ class ImportedShards(Step[ShardsFacts]):
         lines = (json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) for recipe in recipes)
         plan = "\n".join(lines).encode()
         stores.write_bytes(context.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
-        total = sum(recipe["images"] for recipe in recipes)
+        total = sum(map(num_images, recipes))
         images_in = total + count_images(self.images.refused)
         self._check(context, list(self.images.refused), images_in, ())
         records, levels = self._write_with_one_level(context, len(recipes), total)
@@ -224,7 +224,7 @@ class _ShardWorker(UnitWorker):
         self,
         folder: str,
         kind: str,
-        reader_settings: dict[str, Any],
+        reader_settings: JsonObject,
         data: DataConfig,
         white: int | None,
         give_up_unread: bool,
@@ -274,6 +274,6 @@ class _ShardWorker(UnitWorker):
         stores.write_bytes(stores.join(self._folder, SHARDS, name), content)
         return WrittenShard(name, len(content), sha256(content), len(prepared))
 
-    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads(content)
+    def facts(self, unit: int, content: bytes) -> JsonObject:
+        record: JsonObject = json.loads(content)
         return record

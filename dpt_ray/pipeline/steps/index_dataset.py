@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,9 +23,11 @@ from dpt_ray.data.shards.samples import Sample, fetch_shard, sha256
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.stores import StoredFile
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
 from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.pipeline.artifacts.dataset import (
     NO_LABEL,
     DatasetFacts,
@@ -75,13 +76,13 @@ class Dataset(Step[DatasetFacts]):
             parents[_TRAIN] = train
         if imported is not None:
             parents[_SHARDS] = imported
-        self._listing: list[dict[str, Any]] = found.shards.files if found.shards is not None else []
+        self._listing: list[StoredFile] = found.shards.files if found.shards is not None else []
         self._beside: tuple[Ignored, ...] = found.shards.ignored if found.shards is not None else ()
         super().__init__(f"{split} data", parents)
 
     @property
-    def settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = {
+    def settings(self) -> JsonObject:
+        settings: dict[str, Json] = {
             "image_size": self._data.image_size,
             "channels": self._data.channels,
             "max_pixels": self._data.max_image_pixels,
@@ -246,7 +247,7 @@ class _IndexWorker(UnitWorker):
             },
         )
 
-    def facts(self, unit: int, content: bytes) -> dict[str, Any]:
+    def facts(self, unit: int, content: bytes) -> JsonObject:
         return {"images": 1, **sidecar_facts(content, self.output_url(unit))}
 
 

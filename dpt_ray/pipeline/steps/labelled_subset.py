@@ -1,7 +1,6 @@
 """The labelled subset: the only source of true labels for training."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from dpt_ray.config.schema import DataConfig, LabelsConfig
 from dpt_ray.data.shards.index import DatasetIndex, read_index
@@ -13,6 +12,7 @@ from dpt_ray.data.shards.label_choice import (
 )
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.dataset import class_names
 from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, all_images, write_labelled
 from dpt_ray.pipeline.execution.step import Step, StepContext
@@ -36,7 +36,7 @@ class LabelledSubset(Step[ChoiceFacts]):
         super().__init__("labelled subset", {"images": train_data})
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         if self._labels.file is not None:  # its content decides, not its location
             return {"listed": sha256("\n".join(self._lines).encode())}
         return self._labels.model_dump(mode="json", exclude_none=True)

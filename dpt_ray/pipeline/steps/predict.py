@@ -1,7 +1,6 @@
 """Batch inference with a classifier: pseudo-labels of stage 1, and predictions for evaluation."""
 
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import run_units
+from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.evaluation import read_predicted
 from dpt_ray.pipeline.artifacts.features import features_urls
@@ -64,9 +64,9 @@ class Predictions(Step[PredictionsFacts]):
         super().__init__(title, parents)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         predicting, data = self._predicting, self._predicting.data
-        settings: dict[str, Any] = {
+        settings: dict[str, Json] = {
             "image_size": data.image_size,
             "channels": data.channels,
             "features": predicting.features,

@@ -22,6 +22,7 @@ from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.pseudo_images import (
@@ -58,7 +59,7 @@ class PseudoImages(Step[PseudoImagesFacts]):
         super().__init__("pseudo images", {"generator": generator, "images": train_data})
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         return {**read_settings(self._config), "seed": self.seed}
 
     @property
@@ -164,5 +165,5 @@ class _SamplingWorker(UnitWorker):
             ]
         return build_shard(samples)
 
-    def facts(self, unit: Any, content: bytes) -> dict[str, Any]:
+    def facts(self, unit: Any, content: bytes) -> JsonObject:
         return {"images": unit[2] - unit[1]}

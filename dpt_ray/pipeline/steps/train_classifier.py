@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from dpt_ray.core.semi_supervised.algorithms import algorithm_settings
 from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.trained_network import (
@@ -58,7 +58,7 @@ class TrainClassifier(Step[ClassifierFacts]):
         super().__init__(CLASSIFIER_TITLES[stage.name], parents)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         stage = self.stage
         settings = training_settings(stage.config, stage.data, stage.seed)
         name = stage.config.algorithm.name

@@ -1,13 +1,14 @@
 """Stage 2: the class-conditional diffusion model, trained on pseudo-labels only."""
 
 from functools import partial
-from typing import Any
 
 from dpt_ray.config.schema import DataConfig, GeneratorConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
 from dpt_ray.core.training.from_settings import generator_training
+from dpt_ray.core.weights import Description, LatentEntry
 from dpt_ray.data.loading.source import CONFIDENCE, ImageSource, sidecar_labelled_source, sidecar_latent_source
 from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.generator import generator_file
 from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained.autoencoders import check_same, find_autoencoder
@@ -57,7 +58,7 @@ class TrainGenerator(Step[TrainingFacts]):
         super().__init__("stage 2 generator", parents)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         settings = training_settings(self.config, self._data, self._seed)
         if "latents" in self.parents:
             # The other settings of latents are in the address of the step that encodes them.
@@ -76,13 +77,19 @@ class TrainGenerator(Step[TrainingFacts]):
         config, data = self.config, self._data
         index = read_index(context.parents["images"].url)
         size, channels = config.canvas(data)
-        form: dict[str, Any] = {"image_size": size, "channels": channels, "num_classes": index.num_classes}
+        form: Description = {
+            "kind": "generator",
+            "image_size": size,
+            "channels": channels,
+            "num_classes": index.num_classes,
+        }
         labels = context.parents["pseudo_labels"].file(SIDECARS)
         columns = (CONFIDENCE,) if config.conditioning.confidence else ()
         if config.in_latents:
             source, draw, described = self._latents(context, index, labels, columns)
+            form["latents"] = described["latents"]
         else:
-            source, draw, described = sidecar_labelled_source(index, labels, image_form(data), columns), None, {}
+            source, draw = sidecar_labelled_source(index, labels, image_form(data), columns), None
         return train_network(
             context,
             data,
@@ -91,18 +98,20 @@ class TrainGenerator(Step[TrainingFacts]):
             build=partial(
                 generator_training,
                 config,
-                **form,
+                image_size=size,
+                channels=channels,
+                num_classes=index.num_classes,
                 seed=self._seed,
                 recompute_activations=context.cluster.recompute_activations,
                 latents=draw,
             ),
-            finish=partial(generator_file, config, form | described),
+            finish=partial(generator_file, config, form),
             seed=self._seed,
         )
 
     def _latents(
         self, context: StepContext, index: DatasetIndex, labels: str, columns: tuple[str, ...]
-    ) -> tuple[ImageSource, LatentDraw, dict[str, Any]]:
+    ) -> tuple[ImageSource, LatentDraw, LatentEntry]:
         """Return the source of latents with labels, the draw from moments, and the description for the generator's
         file."""
         made = context.parents["latents"]

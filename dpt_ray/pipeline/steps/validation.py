@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.held_out import ROWS_FILE, DataPartFacts, read_choice
 from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, all_images, read_labelled, write_labelled
 from dpt_ray.pipeline.execution.step import Step, StepContext
@@ -46,7 +47,7 @@ class ValidationChoice(Step[ChoiceFacts]):
         super().__init__("validation choice", parents)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         config = self._config
         return {"from": config.images, "share": self._share, "per_class": config.per_class, "seed": config.seed}
 
@@ -120,7 +121,7 @@ class DataPart(Step[DataPartFacts]):
         super().__init__(f"{part} images", {"images": train_data, "choice": choice})
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         return {"part": self._part}
 
     def plan(self) -> str:
@@ -171,7 +172,7 @@ class LabelledRest(Step[ChoiceFacts]):
         super().__init__("labelled images left", {"labelled": labelled, "images": part})
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         return {}
 
     def plan(self) -> str:
