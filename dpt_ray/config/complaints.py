@@ -12,6 +12,7 @@ from dpt_ray.config.scalars import Mistyped, shown
 from dpt_ray.errors import UserError
 
 Tree = dict[str, Any]
+"""Settings as YAML gives them, before they are checked: name -> value, or -> the tree of a section."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from dpt_ray.config.complaints import describe
+from dpt_ray.config.complaints import Tree, describe
 from dpt_ray.config.load import leaf_names, setting_names, setting_type
 from dpt_ray.config.places import Place, SearchName
 from dpt_ray.config.scalars import Mistyped, as_wanted, is_null, is_section, shown
@@ -194,7 +194,7 @@ def load_tune(file: str) -> TuneConfig:
     return config.model_copy(update={"base": str(base if base.is_absolute() else path.parent / base)})
 
 
-def _with_typed_values(tree: dict[str, Any], file: str) -> dict[str, Any]:
+def _with_typed_values(tree: Tree, file: str) -> Tree:
     """Return the tree with the values of settings converted to the types of those settings.
 
     Raises:
@@ -221,7 +221,7 @@ def _typed_dimension(name: str, dimension: Any, file: str) -> Any:
     }
 
 
-def _refuse_repeats(settings: dict[str, Any], file: str) -> None:
+def _refuse_repeats(settings: Tree, file: str) -> None:
     """Refuse a setting that is given both by its dotted name and within a group."""
     names = list(leaf_names(settings))
     for name in names:

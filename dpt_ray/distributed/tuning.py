@@ -214,13 +214,13 @@ class Journal:
 
     def __init__(self) -> None:
         self._lines: list[tuple[str, str]] = []
-        self._jobs: dict[str, Any] = {}
+        self._jobs: dict[str, object] = {}
 
-    def put_job(self, name: str, job: Any) -> None:
+    def put_job(self, name: str, job: object) -> None:
         """Keep a job until its trial takes it."""
         self._jobs[name] = job
 
-    def take_job(self, name: str) -> Any:
+    def take_job(self, name: str) -> object:
         """Remove and return a job."""
         return self._jobs.pop(name)
 

@@ -17,7 +17,7 @@ Classifier = TrainClassifier | FitProbe
 
 
 def learn(stage: ClassifierStage, inputs: Inputs) -> Classifier:
-    """Return the step that learns a stage's classifier: `FitProbe` for a linear probe, otherwise `TrainClassifier`.
+    """Return the step that trains a classifier: `FitProbe` for a linear probe, otherwise `TrainClassifier`.
 
     Raises:
         UserError: an unknown algorithm, or a folder without an encoder's files.

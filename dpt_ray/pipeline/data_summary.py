@@ -1,4 +1,4 @@
-"""What `prepare_data` ends with: images, sizes, classes, and everything that was left out, for people to read."""
+"""The summary that `dpt prepare` prints: images, sizes, classes, and everything that was left out."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.tables import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5
-"""So many classes are told one by one; of more, so many of the smallest and of the largest."""
+"""Largest number of classes that are all listed; of more, so many of the smallest and of the largest are."""
 TOLD_REFUSED, TOLD_IGNORED, TOLD_PAIRS = 20, 5, 5
 
 Artifacts = Mapping[Step, Artifact]
@@ -74,7 +74,7 @@ def _sizes(sizes: ImageSizes, prepared: int | None) -> str:
 
 
 def _refused(step: Dataset, artifacts: Artifacts) -> list[str]:
-    """List what was refused on the way into shards, and what the index refused."""
+    """List what the conversion to shards refused, and what the index refused."""
     lines: list[str] = []
     for part, list_file in ((step.imported, LEFT_OUT_FILE), (step, MANIFEST_FILE)):
         if part is None:
@@ -90,7 +90,7 @@ def _refused(step: Dataset, artifacts: Artifacts) -> list[str]:
 
 
 def _ignored(step: Dataset, artifacts: Artifacts) -> list[str]:
-    """List what lies beside the images now; the artifact's own list may be older."""
+    """List the files beside the images as they are now; the list in the artifact may be older."""
     ignored = step.ignored
     if not ignored:
         return []

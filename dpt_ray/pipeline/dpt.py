@@ -8,8 +8,8 @@
         | 3  classifier      learns again, from labels, all images and pseudo images
         v    evaluation
 
-Read `build` and you have read the method. Each step is described by what it builds on and by its own
-settings; nothing runs here. `graph.make_all` makes what is missing.
+`build` states the whole method. It describes each step by its parents and its settings, and runs nothing.
+`graph.make_all` makes the missing artifacts.
 """
 
 from collections.abc import Callable
@@ -70,7 +70,7 @@ class DualPseudoTraining:
         return {id: step for id, step in steps.items() if step is not None}
 
     def checked(self, targets: list[Step]) -> list[Step]:
-        """Return `targets` behind the comparison of the splits, which ends a job before anything trains."""
+        """Return the comparison of the splits, which may end a job before any training, and then `targets`."""
         return [self.overlap, *targets] if self.overlap is not None else targets
 
 
@@ -81,8 +81,8 @@ def build(
 
     Args:
         config: all settings.
-        split: says what is trained on, and what the run is judged by.
-        inputs: looks up what the description needs of storage; give one to several runs, so that it looks once.
+        split: returns the images for training and those for evaluation.
+        inputs: reads the storage for the description. Several runs may share one, which reads each place once.
 
     Raises:
         UserError: the data, the label file or a model that `config` names cannot be read, or nothing would be guided;

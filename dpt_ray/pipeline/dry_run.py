@@ -1,4 +1,4 @@
-"""`--dry-run`: the plan of a job with what is made already, and what the rest will cost."""
+"""`--dry-run`: the plan of a job, with the finished artifacts and the cost of the missing ones."""
 
 import os
 
@@ -27,7 +27,7 @@ from dpt_ray.tables import duration, format_bytes, text_table
 
 _FLOAT_BYTES = 4
 _COPIES = {"sgd": 4, "adam": 5, "adamw": 5}
-"""Weights, average, gradient and the optimizer's one or two moments."""
+"""Tensors of the size of the weights in a training, by optimizer: weights, average, gradient, one or two moments."""
 
 
 def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore, *, measure: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""Finished networks of runs, written to folders that others can load without Ray; see `export/folder.py`."""
+"""Export of the networks of runs to folders that load without Ray; see `export/folder.py`."""
 
 import tempfile
 from dataclasses import dataclass
@@ -46,18 +46,18 @@ from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactSt
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts
 
 CLASSIFIER_IDS = {1: "classifier", 3: "retrained"}
-"""Of each stage: the field of `DualPseudoTraining` that holds its classifier."""
+"""Stage -> field of `DualPseudoTraining` that holds its classifier."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network comes from.
+    """The training that a network comes from, and its run.
 
     Attributes:
-        trained: the artifact of its training.
-        name: the run's name, or the training's address.
-        settings: the run's; None for a training that is exported without a run.
-        evaluation: the run's figures; None as well.
+        trained: the artifact of the training.
+        name: name of the run, or address of the training.
+        settings: settings of the run; None for a training that is exported without a run.
+        evaluation: artifact of the run's evaluation; None for a training that is exported without a run.
     """
 
     trained: Artifact
@@ -66,7 +66,7 @@ class Origin:
     evaluation: Artifact | None = None
 
     def parent(self, role: str, of: Artifact | None = None) -> Artifact | None:
-        """Return what an artifact (the training by default) builds on; None if it has no such parent."""
+        """Return a parent of an artifact, by default of the training; None if it has no such parent."""
         child = of or self.trained
         address = child.parent(role)
         if address is None:
@@ -79,7 +79,11 @@ class Origin:
         return found
 
     def need(self, role: str, of: Artifact | None = None) -> Artifact:
-        """Return such an artifact that is always there."""
+        """Return a parent that the artifact must have.
+
+        Raises:
+            UserError: its manifest names none.
+        """
         found = self.parent(role, of)
         if found is None:
             raise UserError(f"its manifest names no {role}", where=(of or self.trained).url)
@@ -87,20 +91,20 @@ class Origin:
 
     @property
     def index(self) -> DatasetIndex:
-        """Of the training images."""
+        """The index of the training images."""
         return read_index(self.need("images").url)
 
 
 def find_origin(url: str, id: str, step: str) -> Origin:
-    """Find a network.
+    """Find the training of a network.
 
     Args:
         url: the folder of a run (`<root>/runs/<name>`), or of one finished training (`<root>/<step>/<address>`).
-        id: of the training in a run: the field of `DualPseudoTraining`.
-        step: its kind.
+        id: field of `DualPseudoTraining` that holds the training in a run.
+        step: kind of the training step.
 
     Raises:
-        UserError: neither is there, or it is something else.
+        UserError: the folder holds neither a run nor a training, or a training of another kind.
     """
     url = stores.absolute_url(url).rstrip("/")
     if stores.exists(stores.join(url, RUN_FILE)):

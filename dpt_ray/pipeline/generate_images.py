@@ -1,4 +1,4 @@
-"""Images of chosen classes, as files with a manifest and a grid: by one process, or by several on Ray."""
+"""Sampling of images of chosen classes into files, with a manifest and a grid, in this process or in several on Ray."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from dpt_ray.report.grid import grid_png
 from dpt_ray.text import csv_cell
 
 IMAGES_A_UNIT = 50
-"""Images that one process draws together."""
+"""Largest number of images of a unit, which one process samples together."""
 MANIFEST, GRID, SETTINGS = "manifest.csv", "grid.png", "generation.json"
 _GRID_ROWS, _GRID_COLUMNS = 20, 10
 _MODEL = ".model"
@@ -30,13 +30,13 @@ _ENCODERS = {"png": encode_png, "jpeg": encode_jpeg}
 
 
 class DrawingUnit(NamedTuple):
-    """Images of one class that are drawn together.
+    """Images of one class that are sampled together.
 
     Attributes:
         label: the class id.
         folder: name of the class's folder.
         first: number of the first image in the class.
-        images: how many there are.
+        images: number of images.
     """
 
     label: int
@@ -46,14 +46,14 @@ class DrawingUnit(NamedTuple):
 
 
 class DrawingWorker(UnitWorker):
-    """Draws the images of units.
+    """Samples the images of units.
 
     Args:
         model: URL of an exported generator.
         output: URL of the folder for the classes' folders.
         kind: `png` or `jpeg`.
         settings: arguments of `LoadedGenerator.sample`.
-        device: where the generator computes; a GPU where there is one if None.
+        device: device of the generator; if None, a GPU if there is one.
     """
 
     def __init__(self, model: str, output: str, kind: str, settings: GivenSettings, device: str | None):
@@ -61,11 +61,11 @@ class DrawingWorker(UnitWorker):
         self._output, self._kind, self._settings = output, kind, settings
 
     def output_url(self, unit: Any) -> str:
-        """Return where the unit's last image belongs. It is written last."""
+        """Return the URL of the unit's last image, which is written last."""
         return stores.join(self._output, _place(DrawingUnit(*unit), unit[3] - 1, self._kind))
 
     def make(self, unit: Any) -> bytes:
-        """Write all images of a unit but the last; return that one's file."""
+        """Write all images of a unit but the last, and return the content of the last image's file."""
         unit = DrawingUnit(*unit)
         images = self._generator.sample([unit.label] * unit.images, first=unit.first, **self._settings).numpy()
         for place, pixels in enumerate(images[:-1]):
@@ -74,7 +74,7 @@ class DrawingWorker(UnitWorker):
         return _ENCODERS[self._kind](images[-1])
 
     def facts(self, unit: Any, content: bytes) -> JsonObject:
-        """Return how many images a unit has."""
+        """Return the number of images of a unit."""
         return {"images": unit[3]}
 
 
@@ -92,10 +92,10 @@ def generate_images(
     processes: int = 1,
     device: str | None = None,
 ) -> str:
-    """Draw images into a folder for each class; return a line that says what was done.
+    """Sample images into a folder for each class, and return a summary in one line.
 
     An image is a function of the generator, these settings, its class and its number in the class. So the same call
-    goes on where an earlier one was interrupted, and a larger `per_class` adds images.
+    continues an interrupted one, and a larger `per_class` adds images.
 
     Args:
         model: URL of a run, of a finished training, or of an exported generator.
@@ -103,12 +103,13 @@ def generate_images(
         classes: names or ids; all classes if empty.
         per_class: images of each class.
         kind: `png` or `jpeg`.
-        guidance_scale: s in conditional + s (conditional - unconditional); the run's if None, as the next three.
-        seed: another one gives other images.
+        guidance_scale: s in conditional + s (conditional - unconditional). For this and the next three, None stands for
+            the value of the run.
+        seed: seed of the images.
         sampler: `sampling.sampler`.
         steps: `sampling.steps`.
-        processes: above 1, Ray runs as many.
-        device: where the generator computes; a GPU where there is one if None.
+        processes: number of processes; Ray runs them if there are several.
+        device: device of the generator; if None, a GPU if there is one.
 
     Raises:
         UserError: no such model or class, an impossible setting, or the folder holds images of other settings.
@@ -142,7 +143,7 @@ def generate_images(
 
 
 def _class_ids(given: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """Return the classes that names stand for, each once; digits are an id where no class is called so."""
+    """Return the ids of classes, each once. A number is an id unless a class has it as its name."""
     if not given:
         return list(range(len(classes)))
     named = [int(name) if name.isdecimal() and name not in classes else name for name in given]
@@ -163,7 +164,7 @@ def _place(unit: DrawingUnit, place: int, kind: str) -> str:
 
 
 def _class_folders(classes: Sequence[str]) -> list[str]:
-    """Return a folder's name for each class: the class's own where every file system can hold it."""
+    """Return the name of each class's folder: that of the class if all file systems support it, otherwise its id."""
     seen: set[str] = set()
     folders = []
     for label, name in enumerate(classes):

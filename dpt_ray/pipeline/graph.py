@@ -1,4 +1,4 @@
-"""The graph of steps: what is missing is made, each step after those that it builds on."""
+"""The graph of steps: makes the missing artifacts, each after its parents."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ from dpt_ray.tables import duration
 
 
 def in_order(targets: list[Step]) -> list[Step]:
-    """Return the targets and all that they need, each after what it builds on, each address once."""
+    """Return the targets and all their ancestors: parents before children, each address once."""
 
     steps: dict[tuple[str, str], Step] = {}
     for target in targets:
@@ -42,14 +42,13 @@ def make_all(
     *,
     strict: bool = False,
 ) -> dict[Step, Artifact]:
-    """Make what is missing of `targets` and of all that they need; return every artifact.
+    """Make the missing artifacts of `targets` and of all their ancestors; return every artifact.
 
-    Ray is started only if something is missing. An artifact that left images out is held against the policy
-    whether it is made now or was made before, and its warnings are shown. `callbacks` evaluate trainings that are made
-    now.
+    Ray is started only if something is missing. The policy applies to the images that an artifact leaves out, and its
+    warnings are shown, whether it is made now or was made before. `callbacks` evaluate the trainings that are made now.
 
     Raises:
-        UserError: a step cannot be made; or `strict`, and an artifact that others are made from has warnings.
+        UserError: a step cannot be made; or, with `strict`, a parent of other artifacts has warnings.
     """
     steps = in_order(targets)
     callback_of = {(step.name, step.fingerprint): callback for step, callback in (callbacks or {}).items()}

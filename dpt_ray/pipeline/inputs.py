@@ -1,7 +1,7 @@
-"""What a run's description must know of storage: found images, listed shards, label lists, pretrained models.
+"""What the description of a run reads of storage: found images, listed shards, label lists, pretrained models.
 
-Descriptions of runs read nothing themselves. They get what they need from here, where each place is looked up once,
-however many runs are described: a search of a thousand points lists a bucket once.
+All reads of descriptions pass through `Inputs`, which reads each place once for any number of runs. A search of a
+thousand points lists a bucket once.
 """
 
 from collections.abc import Callable, Hashable
@@ -21,7 +21,7 @@ Found = TypeVar("Found")
 
 
 class Inputs:
-    """Looks places up, each once. One object serves one command: what changes in between is seen by the next one."""
+    """Reads each place once and keeps the result. One object serves one command, so the next command sees changes."""
 
     def __init__(self) -> None:
         self._found: dict[Hashable, Any] = {}
@@ -47,7 +47,7 @@ class Inputs:
         )
 
     def encoder(self, location: str) -> JsonObject:
-        """Return what identifies an encoder; see `encoder_identity`.
+        """Return the identity of an encoder; see `encoder_identity`.
 
         Raises:
             UserError: a folder without the files.
@@ -55,7 +55,7 @@ class Inputs:
         return self._once(("encoder", location), lambda: encoder_identity(location))
 
     def autoencoder(self, config: GeneratorConfig, data: DataConfig) -> FoundAutoencoder | None:
-        """Return the autoencoder of latents; None for a name on the hub, which is looked at when latents are made.
+        """Return the autoencoder of latents; None for a name on the hub, which is read when latents are made.
 
         Raises:
             UserError: there is none, or it does not fit the settings.

@@ -1,4 +1,4 @@
-"""What a verb of the command line does for one run: check everything, make the targets, tell the result."""
+"""The work of a command for one run: check everything, make the targets, print the result."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -18,7 +18,7 @@ from dpt_ray.pipeline.setting_warnings import setting_warnings
 DryRun = Literal["off", "plan", "measure"]
 
 DEFAULT = "digits"
-"""The preset of a job without a config file: embedded data, minutes on a laptop."""
+"""Preset of a job without a configuration file: embedded data, which take minutes on a laptop."""
 
 
 def make_targets(
@@ -30,20 +30,20 @@ def make_targets(
     dry_run: DryRun = "off",
     strict: bool = False,
 ) -> None:
-    """Make the targets of a run and what they build on, and tell the result.
+    """Make the targets of a run with their ancestors, and print the result.
 
     Args:
         file: YAML settings; the preset `DEFAULT` if None.
-        overrides: `a.b=c` over them.
-        targets: the steps that are wanted.
-        finish: from settings, steps, artifacts and the results' root to the text that ends the job; by default
+        overrides: settings `a.b=c`, stronger than the file.
+        targets: returns the steps to make.
+        finish: maps settings, steps, artifacts and the root of the results to the final text; by default the text lists
             the place of each target.
         dry_run: unless `off`, check everything, print the plan and make nothing; `measure` runs a few steps of each
             training to say how long it takes here.
         strict: stop at the first result that its step warns of.
 
     Raises:
-        UserError: what the user can mend.
+        UserError: the settings, the data or the cluster are wrong.
     """
     check_overrides(overrides)
     config = load_config(file, [] if file else [f"preset={DEFAULT}"], overrides)
@@ -71,7 +71,7 @@ def make_targets(
 
 
 def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[str]) -> None:
-    """Print a line for each setting without effect, or with one that spoils the result."""
+    """Print a line for each setting that has no effect or spoils the result."""
     in_file, on_command_line = given_settings(file, overrides)
     if file and not in_file:
         warn(
@@ -83,10 +83,10 @@ def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[st
 
 
 def warn(text: str) -> None:
-    """Print a warning of a setting now."""
+    """Print a warning about a setting."""
     job_log.tell(f"warning: {text}", level="warning", event="setting_warning")
 
 
 def say(text: str) -> None:
-    """Print a line now."""
+    """Print a line without buffering."""
     job_log.tell(text)

@@ -1,4 +1,4 @@
-"""Classes of new images, as a CSV or Parquet table: by one process, or by several on Ray."""
+"""Classification of new images into a CSV or Parquet table, in this process or in several on Ray."""
 
 import csv
 import io
@@ -50,8 +50,8 @@ class PredictionWorker(UnitWorker):
     Args:
         model: URL of an exported classifier.
         parts: URL of the folder for the units' rows.
-        top: how many classes each row names, the most probable one first.
-        device: where the classifier computes; a GPU where there is one if None.
+        top: number of classes in a row, the most probable one first.
+        device: device of the classifier; if None, a GPU if there is one.
     """
 
     def __init__(self, model: str, parts: str, top: int, device: str | None):
@@ -59,7 +59,7 @@ class PredictionWorker(UnitWorker):
         self._parts, self._top = parts, min(top, len(self._classifier.classes))
 
     def output_url(self, unit: Any) -> str:
-        """Return where a unit's rows belong."""
+        """Return the URL of a unit's rows."""
         return stores.join(self._parts, f"{unit[0]:06d}.parquet")
 
     def make(self, unit: Any) -> bytes:
@@ -70,7 +70,7 @@ class PredictionWorker(UnitWorker):
         return buffer.getvalue()
 
     def facts(self, unit: Any, content: bytes) -> JsonObject:
-        """Return how many files and images a unit has, and how many of the images cannot be read."""
+        """Return the numbers of files and images of a unit, and of the images that cannot be read."""
         problems = pq.read_table(io.BytesIO(content), columns=["problem"]).column("problem")
         return {"files": len(unit[1]), "images": len(problems), "unreadable": len(problems) - problems.null_count}
 
@@ -131,20 +131,20 @@ def predict_images(
     processes: int = 1,
     device: str | None = None,
 ) -> str:
-    """Classify images and write a table; return a line that says what was done.
+    """Classify images and write a table; return a summary in one line.
 
-    The same call goes on where an earlier one was interrupted: rows of finished units lie beside the table until all
-    are there.
+    The same call continues an interrupted one: the rows of finished units are kept beside the table until it is
+    complete.
 
     Args:
         model: URL of a run, of a finished training, or of an exported classifier.
-        places: what `find_inputs` takes.
+        places: argument of `find_inputs`.
         output: URL of the table, which ends in `.csv` or `.parquet`. Columns: file, class, probability, class_2,
             probability_2, ..., problem.
-        top: how many classes each row names.
-        stage: which of a run's classifiers: 1 or 3.
-        processes: above 1, Ray runs as many.
-        device: where the classifier computes; a GPU where there is one if None.
+        top: number of classes in a row.
+        stage: stage of the classifier in a run: 1 or 3.
+        processes: number of processes; Ray runs them if there are several.
+        device: device of the classifier; if None, a GPU if there is one.
 
     Raises:
         UserError: no such model or images, or the table exists.
@@ -172,7 +172,7 @@ def predict_images(
 
 
 def _continue_or_begin(parts: str, plan: JsonObject) -> None:
-    """Keep the parts of an interrupted call for the same images, or remove those of another one."""
+    """Keep the parts of an interrupted call with the same plan; remove those of another call."""
     place = stores.join(parts, "plan.json")
     if stores.exists(place) and stores.read_json(place) == json.loads(json.dumps(plan)):
         return
@@ -181,7 +181,7 @@ def _continue_or_begin(parts: str, plan: JsonObject) -> None:
 
 
 def _write_table(output: str, parts: Sequence[str]) -> None:
-    """Join the parts, one after another, so that memory holds one of them and the table as it is written."""
+    """Join the parts one after another, so that memory holds one part and the content of the table."""
     buffer, schema = io.BytesIO(), pq.read_schema(io.BytesIO(stores.read_bytes(parts[0])))
     if output.endswith(".parquet"):
         with pq.ParquetWriter(buffer, schema) as writer:

@@ -1,4 +1,4 @@
-"""Images that a classifier is asked about: files, folders, patterns, lists of paths, and WebDataset shards."""
+"""The images that `dpt predict` classifies: files, folders, patterns, lists of paths, and WebDataset shards."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +24,9 @@ class EncodedImage(NamedTuple):
     """An image before it is decoded.
 
     Attributes:
-        name: what it is called in the table of predictions.
+        name: its name in the table of predictions.
         data: its encoded bytes; empty if they cannot be read.
-        problem: why not.
+        problem: why they cannot be read; None if they can.
     """
 
     name: str
@@ -38,8 +38,8 @@ class InputFile(NamedTuple):
     """A file of images: one image, or a shard of several.
 
     Attributes:
-        name: what it is called in the table of predictions.
-        url: where it is.
+        name: its name in the table of predictions.
+        url: URL of the file.
         version: size and time of its last change, as far as the store knows them.
     """
 
@@ -54,10 +54,10 @@ class InputFile(NamedTuple):
 
 
 def find_inputs(places: Sequence[str]) -> list[InputFile]:
-    """Return the files that places stand for, each once, in the order of the places and sorted within a folder.
+    """Return the files at some places, each once, in the order of the places and sorted within a folder.
 
     Args:
-        places: URLs of image files, shards, folders (searched in any depth), patterns, or `*.txt` files with a path a
+        places: URLs of image files, shards, folders (with all folders below), patterns, or `*.txt` files with a path a
             line. Paths in a list are relative to the list.
 
     Raises:
@@ -122,7 +122,7 @@ def units_of(files: Sequence[InputFile]) -> list[list[InputFile]]:
 
 
 def read_images(unit: Sequence[InputFile]) -> Iterator[EncodedImage]:
-    """Yield the images of a unit. What cannot be read has a problem.
+    """Yield the images of a unit. An image that cannot be read has a `problem`.
 
     Raises:
         StoreFailureError: the store does not answer.

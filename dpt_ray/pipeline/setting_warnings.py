@@ -1,18 +1,18 @@
-"""What a job says of settings that are allowed, but have no effect or spoil the result; one line each."""
+"""Warnings of settings that are allowed but have no effect or spoil the result, one line each."""
 
 import math
 import os
 from collections.abc import Collection, Iterator
-from typing import Any
 
 from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig, RunConfig
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_settings
 from dpt_ray.core.training.from_settings import images_per_step
+from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.networks.pretrained.model_files import is_folder
 
 INITIAL_SHARE = 0.25
-"""Share of the initial value in an average at the end of a training above which it is warned about."""
+"""Largest share of the initial value in an average at the end of a training without a warning."""
 LARGEST_RATE = {"sgd": 1.0, "adam": 0.1, "adamw": 0.1}
 SMALLEST_RATE = 1e-8
 LARGEST_GUIDANCE = 10
@@ -24,12 +24,12 @@ _SECTIONS = ("data", "labels", "pseudo_labels", "stage2", "sampling", "cluster")
 def setting_warnings(
     config: RunConfig, in_file: Collection[str] = (), on_command_line: Collection[str] = ()
 ) -> list[str]:
-    """Return a line for each setting that should be looked at.
+    """Return a warning for each doubtful setting.
 
     Args:
         config: all settings.
-        in_file: dotted names of the settings that a file gives; those at their defaults say nothing.
-        on_command_line: those that `--set` gives.
+        in_file: dotted names of the settings in the file; those with their default value give no warning.
+        on_command_line: dotted names of the settings of `--set`.
     """
     return [
         *_without_effect(config, in_file, on_command_line),
@@ -44,7 +44,7 @@ def setting_warnings(
 
 
 def unread_in_run(config: RunConfig) -> dict[str, str]:
-    """Return what a run does not read, settings or groups of them: dotted name -> when it would."""
+    """Return the settings and sections that a run does not read: dotted name -> condition under which it is read."""
     unread: dict[str, str] = {}
     for name in ("stage1", "stage3"):
         stage = getattr(config, name)
@@ -61,7 +61,7 @@ def _without_effect(config: RunConfig, in_file: Collection[str], on_command_line
     given |= set(on_command_line)
     for name in sorted(given):
         when = _reason_unread(name, unread)
-        heir = f"stage3.{name.removeprefix('stage1.')}"  # stage 3 takes what it is not given from stage 1
+        heir = f"stage3.{name.removeprefix('stage1.')}"  # stage 3 inherits settings of stage 1
         inherited = name.startswith("stage1.") and heir not in given and _reason_unread(heir, unread) is None
         if when is not None and not inherited:
             yield f"{name} has no effect: it is read with {when}"
@@ -73,8 +73,8 @@ def _reason_unread(name: str, unread: dict[str, str]) -> str | None:
     return next((when for path, when in unread.items() if name == path or name.startswith(f"{path}.")), None)
 
 
-def _flat(config: RunConfig) -> dict[str, Any]:
-    def leaves(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _flat(config: RunConfig) -> dict[str, Json]:
+    def leaves(tree: JsonObject, prefix: str) -> Iterator[tuple[str, Json]]:
         for key, value in tree.items():
             if isinstance(value, dict):
                 yield from leaves(value, f"{prefix}{key}.")
@@ -204,7 +204,7 @@ def _mixing(config: RunConfig) -> Iterator[str]:
 
 
 def _hub_models(config: RunConfig) -> Iterator[str]:
-    """Warn of models on the hub without a revision, of each once."""
+    """Yield a warning for each model on the hub without a revision, once for each."""
     places = {"stage2.latents.autoencoder": config.stage2.latents.autoencoder}
     for stage in ("stage1", "stage3"):
         if getattr(config, stage).model.name == "linear_probe":

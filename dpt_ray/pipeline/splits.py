@@ -1,4 +1,4 @@
-"""Which images a run trains on, and which ones it is judged by."""
+"""The images that a run trains on, and those of its evaluation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,11 +21,11 @@ class Split:
     """The data steps of a run.
 
     Attributes:
-        train_data: images that training sees, all of them without labels.
-        labelled: those of them whose labels it sees.
-        held_out: images that evaluation alone reads.
-        held_out_name: what to call them.
-        overlap: which of them are training images, too; None where they were divided off from those.
+        train_data: indexes the training images; training reads their labels from `labelled` only.
+        labelled: chooses the labelled images among them.
+        held_out: indexes the images that only the evaluation reads.
+        held_out_name: their name in messages.
+        overlap: finds held-out images among the training images; None if they are a part of the training images.
     """
 
     train_data: Dataset | DataPart
@@ -38,7 +38,7 @@ class Split:
 def describe_dataset(
     role: Literal["train", "test"], data: DataConfig, inputs: Inputs, train: Dataset | None = None
 ) -> Dataset:
-    """Return the step that indexes a split's images, behind the one that writes their shards if there are none yet.
+    """Return the step that indexes the images of a split; its parent writes their shards if there are none.
 
     Raises:
         UserError: the images cannot be found or used.
@@ -62,7 +62,7 @@ def describe_labelled(config: RunConfig, images: Step, inputs: Inputs) -> Labell
 
 
 def test_split(config: RunConfig, inputs: Inputs) -> Split:
-    """Train on all training images, judge by the test data.
+    """Return the usual split: training on all training images, evaluation on the test images.
 
     Raises:
         UserError: the data or the label file that `config` names cannot be read.
@@ -75,7 +75,7 @@ def test_split(config: RunConfig, inputs: Inputs) -> Split:
 
 
 def validation_split(config: RunConfig, validation: ValidationConfig, inputs: Inputs) -> Split:
-    """Keep some training images out of training and judge by those; the test data is not even looked for.
+    """Return the split of a search: evaluation on some training images, which are held out. The test data is not read.
 
     Raises:
         UserError: the data or the label file that `config` names cannot be read.
@@ -83,7 +83,8 @@ def validation_split(config: RunConfig, validation: ValidationConfig, inputs: In
     if validation.images == "test":
         return test_split(config, inputs)
     whole = describe_dataset("train", config.data, inputs)
-    # Drawn labels come from what is left, so that all trials have the same validation images; named ones are spared.
+    # Drawn labels come from the remaining images, so that all trials have the same validation images. Images that a
+    # label file names are never validation images.
     chosen_first = validation.images == "training" and config.labels.file is None
     all_labelled = None if chosen_first else describe_labelled(config, whole, inputs)
     choice = ValidationChoice(validation, whole, all_labelled)

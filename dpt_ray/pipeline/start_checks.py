@@ -1,4 +1,4 @@
-"""What is checked at the start of a job, besides each setting by itself: where it runs, and where results go."""
+"""Checks of places at the start of a job: the working directory, and the root of the results."""
 
 import os
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from dpt_ray.pipeline.inputs import Inputs
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray's job server sets this variable for the script of a submitted job, and for no other process."""
 _TEMPORARY = "/runtime_resources/working_dir_files/"
-"""Part of the path that Ray unpacks a submitted working directory to."""
+"""Part of the path of the folder into which Ray unpacks a submitted working directory."""
 
 
 def check_submitted(config: RunConfig, environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse places that a submitted job would take from the folder that Ray runs it in.
+    """Refuse places in the temporary folder in which Ray runs a submitted job.
 
-    Ray removes that folder when the job is over, other nodes have it elsewhere or not at all, and its name changes with
-    each upload, so that no later job would find the results, or know the data again. Text files that this process reads
+    Ray removes that folder after the job, other nodes have it elsewhere or not at all, and its name changes with each
+    upload. So a later job would find neither the results nor the same data. Text files that this process reads
     by itself (`labels.file`, `data.class_file`) may lie there.
 
     Raises:
@@ -38,7 +38,7 @@ def check_submitted(config: RunConfig, environment: Mapping[str, str] = os.envir
 
 
 def _shared_places(config: RunConfig) -> dict[str, str]:
-    """Return the places that several processes, or a later job, must find."""
+    """Return the places that all processes of the job, or a later job, must reach."""
     data = config.data
     places = {"root": config.root}
     if data.train != "digits":
@@ -78,9 +78,9 @@ def check_listed_classes(config: RunConfig, inputs: Inputs) -> None:
 
 
 def check_could_write(root: str) -> None:
-    """Refuse a place that results could not be written to, without writing anything: for a dry run.
+    """Refuse a place to which results could not be written; nothing is written, for a dry run.
 
-    An object store is only looked at: whether its keys allow writing is known when a job begins.
+    An object store is only listed. Whether its credentials allow writing is checked when a job starts.
 
     Raises:
         UserError: it could not be written, or the store does not answer.

@@ -1,13 +1,13 @@
 """The index of a set of shards: the length, checksum and number of samples of each, which reading checks."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.images.perceptual_hash import PERCEPTUAL_HASH, PIXEL_HASH, ImageHashes
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
+from dpt_ray.json_values import JsonObject
 
 INDEX_FILE = "index.json"
 
@@ -88,7 +88,7 @@ class DatasetIndex:
         columns = read_sidecar(self.label_sidecar(position), [PIXEL_HASH, PERCEPTUAL_HASH])
         return ImageHashes(columns[PIXEL_HASH], columns[PERCEPTUAL_HASH])
 
-    def to_json(self, folder: str) -> dict[str, Any]:
+    def to_json(self, folder: str) -> JsonObject:
         """Return the index as JSON for the artifact in `folder`.
 
         URLs under the artifacts' common root become relative to it, so that the root can move.

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.text import one_line
 
 KEY = "key"
@@ -99,7 +100,7 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
     return result
 
 
-def sidecar_facts(data: bytes, where: str) -> dict[str, Any]:
+def sidecar_facts(data: bytes, where: str) -> JsonObject:
     """Return the facts in a sidecar's metadata; see `encode_sidecar`.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.text import printable, shortened
 
 _FIX = "mend or remove it, or set data.on_error=skip to go on without"
@@ -49,7 +50,7 @@ class Skipped:
             return self.where
         return f"{self.where}: sample {shortened(self.key)!r}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the entry as JSON for facts and manifests."""
         return asdict(self)
 
@@ -59,7 +60,7 @@ def count_images(skipped: Iterable[Skipped]) -> int:
     return sum(entry.images for entry in skipped)
 
 
-def skip_facts(images_in: int, skipped: Iterable[Skipped]) -> dict[str, Any]:
+def skip_facts(images_in: int, skipped: Iterable[Skipped]) -> JsonObject:
     """Return the facts of a step that may leave images out; `images_in` includes those left out."""
     return {"images_in": images_in, "skipped": [entry.to_json() for entry in skipped]}
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, sidecar_facts
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 
 MOMENTS = "moments"
 """Name of the sidecar's column."""
@@ -53,12 +54,12 @@ class LatentForm:
         """Bytes of the moments of an image."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the form as JSON for facts."""
         return asdict(self)
 
 
-def encode_latents(keys: Sequence[str], moments: np.ndarray, form: LatentForm, facts: dict[str, Any]) -> bytes:
+def encode_latents(keys: Sequence[str], moments: np.ndarray, form: LatentForm, facts: JsonObject) -> bytes:
     """Return a sidecar of moments (N, *form.shape); its metadata holds the form and `facts`."""
     rows = moments.reshape(len(keys), -1)
     return encode_sidecar(keys, {MOMENTS: rows}, {"form": form.to_json(), **facts})
@@ -74,11 +75,12 @@ def read_latents(url: str, form: LatentForm) -> tuple[list[str], np.ndarray]:
     columns = decode_sidecar(content, url, [MOMENTS])
     made = sidecar_facts(content, url).get("form")
     if made != form.to_json():
-        raise UserError(f"holds latents of another {_difference(made or {}, form)}", where=url,
-                        fix="remove the folder of these latents; the same command makes them again")  # fmt: skip
+        difference = _difference(made if isinstance(made, dict) else {}, form)
+        fix = "remove the folder of these latents; the same command makes them again"
+        raise UserError(f"holds latents of another {difference}", where=url, fix=fix)
     return columns[KEY], columns[MOMENTS].reshape(-1, *form.shape)
 
 
-def _difference(made: dict[str, Any], form: LatentForm) -> str:
+def _difference(made: JsonObject, form: LatentForm) -> str:
     """Return the name of the first attribute in which two forms differ."""
     return next((name for name, value in form.to_json().items() if made.get(name) != value), "form").replace("_", " ")

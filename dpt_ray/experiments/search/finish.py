@@ -21,11 +21,11 @@ from dpt_ray.tables import format_seconds, format_share, text_table
 
 @dataclass(frozen=True)
 class Finished:
-    """What a search says at its end.
+    """The final output of a search.
 
     Attributes:
-        text: its table, and where its files are.
-        problem: why there is no best point, if no trial is left that could give one.
+        text: its table, and the places of its files.
+        problem: why there is no best point; None if there is one, or if remaining trials may give one.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Finished:
 
 
 def finish_search(search: Search, searched: Searched) -> Finished:
-    """Write the search's files; without a best point there is no file of best settings, nor an older one."""
+    """Write the files of the search. Without a best point, an older file of best settings is removed."""
     from dpt_ray.report.search_page import render_search  # draws: slow to import
 
     tune = search.tune
@@ -88,7 +88,7 @@ def _table(tune: TuneConfig, points: list[PointFigures]) -> str:
 
 
 def _problem(tune: TuneConfig, searched: Searched) -> UserError | None:
-    """Return why nothing won; None if that is only because trials are still to be run."""
+    """Return why there is no best point; None if trials remain."""
     if any(record.state is None for _, record in searched.trials):
         return None
     where = f"search {tune.name}"

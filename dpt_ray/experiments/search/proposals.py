@@ -1,4 +1,4 @@
-"""Points that Optuna proposes from those that are finished."""
+"""Points that Optuna proposes from the results of finished ones."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -32,15 +32,15 @@ class _Proposal:
 class ProposedTrials(TrialQueue):
     """Trials of points that Optuna's tree-structured Parzen estimator proposes, each with all seeds.
 
-    Proposals are kept in the search's folder. The same command goes on with them: points whose trials have ended
-    are told to Optuna again, the others are run. A proposal that is the same run as an earlier one shares its result.
+    Proposals are stored in the folder of the search. The same command continues with them: Optuna receives the results
+    of trials that have ended, and the others run. A proposal that is the same run as an earlier one shares its result.
 
     Args:
         tune: the search.
-        folder: of the search.
-        store: where results are.
-        trials: describes a point's trials, one a seed.
-        ended: what became of a trial earlier; None if it has not ended.
+        folder: URL of the folder of the search.
+        store: the store of the results.
+        trials: returns the trials of a point, one for each seed.
+        ended: returns the record of a trial; None if it has not ended.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class ProposedTrials(TrialQueue):
         self.described: list[Trial] = []
         """All different trials of points that were proposed."""
         self.impossible: list[str] = []
-        """Why points that were proposed could not be run at all."""
+        """The error of each proposed point that could not run."""
         earlier = stores.read_json(self._url) if stores.exists(self._url) else {"space": None, "points": []}
-        if earlier["space"] == self._space():  # another space asks for other points
+        if earlier["space"] == self._space():  # the proposals of another space are not used
             for parameters in earlier["points"][: tune.budget.draws]:
                 self._study.enqueue_trial(parameters)
                 self._propose()
@@ -98,7 +98,7 @@ class ProposedTrials(TrialQueue):
         return dropped
 
     def _propose(self) -> None:
-        # A proposal's random numbers are its own; a search that goes on would else begin with the first ones again.
+        # Each proposal has its own seed; with one seed for all, a continued search would repeat the first proposals.
         seed = derive_seed("proposal", self._tune.searcher.seed, len(self._proposed)) % 2**32
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         asked = self._study.ask(self._distributions)
@@ -129,7 +129,7 @@ class ProposedTrials(TrialQueue):
             self._outcomes[trial.key] = record
 
     def _close_ended(self) -> None:
-        """Tell Optuna of the proposals whose trials have all ended: the mean over seeds, or that it is a bad one."""
+        """Pass Optuna the results of proposals whose trials have all ended: the mean over seeds, or that it failed."""
         for proposal in [proposal for proposal in self._open if self._outcomes.keys() >= set(proposal.keys)]:
             self._open.remove(proposal)
             records = [self._outcomes[key] for key in proposal.keys]
@@ -158,7 +158,7 @@ def _import_optuna() -> Any:
 
 
 def _distribution(optuna: Any, dimension: DimensionConfig) -> Any:
-    """Return Optuna's form of a dimension; listed values go by their numbers, since Optuna takes plain ones only."""
+    """Return Optuna's form of a dimension. Listed values are numbered, since Optuna supports plain values only."""
     if dimension.bounds is None:
         return optuna.distributions.CategoricalDistribution(range(len(_values(dimension))))
     low, high = dimension.bounds

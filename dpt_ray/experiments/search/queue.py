@@ -1,4 +1,4 @@
-"""Which trial comes next."""
+"""The order in which trials run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
@@ -9,34 +9,34 @@ from dpt_ray.pipeline.artifacts.store import ArtifactStore
 
 
 class TrialQueue(ABC):
-    """Hands out trials, and is told what became of them."""
+    """The trials that wait. It receives the records of trials that have ended."""
 
     @abstractmethod
     def take(self, running: Collection[Trial]) -> Trial | None:
-        """Return the next trial, given those that run; None if there is none at the moment."""
+        """Remove and return the next trial, given the running ones; None if there is none at the moment."""
 
     @abstractmethod
     def is_empty(self) -> bool:
-        """Whether no trial will come any more."""
+        """Whether there will be no further trial."""
 
     @abstractmethod
     def most_to_come(self) -> int:
-        """Return how many trials may still come that are not described yet."""
+        """Return the largest number of further trials that are not described yet."""
 
     @abstractmethod
     def tell(self, trial: Trial, record: Record) -> None:
-        """Note what became of a trial that was handed out."""
+        """Receive the record of a trial that has ended."""
 
     @abstractmethod
     def drop(self, unwanted: Callable[[Trial], bool]) -> list[Trial]:
-        """Remove trials that wait, and return them."""
+        """Remove and return waiting trials."""
 
 
 class ListedTrials(TrialQueue):
     """Trials that are known from the start.
 
-    Of those that wait, the one comes first that shares least of what is still to make with those that run: a trial
-    that waits for another's artifact would hold its place for nothing.
+    The next trial is the waiting one that shares the fewest missing artifacts with the running ones. A trial that waits
+    for an artifact of another one would occupy its place without working.
     """
 
     def __init__(self, trials: Iterable[Trial], store: ArtifactStore):
@@ -65,14 +65,14 @@ class ListedTrials(TrialQueue):
 
 
 class Missing:
-    """Which artifacts are still to make."""
+    """The artifacts that are missing in a store."""
 
     def __init__(self, store: ArtifactStore):
         self._store = store
         self._made: set[tuple[str, str]] = set()
 
     def least_shared(self, candidates: Collection[Trial], running: Collection[Trial]) -> Trial:
-        """Return the candidate that shares least of what is missing with those that run; of equal ones the first."""
+        """Return the first of the candidates that share the fewest missing artifacts with the running trials."""
         being_made = {(step.name, step.fingerprint) for trial in running for step in trial.steps}
         being_made = {address for address in being_made if self._is_missing(address)}
         return min(

@@ -1,4 +1,4 @@
-"""A search from its tune file to its records; the same command goes on where it was."""
+"""A search: from a tune file to the records of its trials. The same command continues an interrupted one."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,20 +25,20 @@ from dpt_ray.tables import format_seconds, format_share
 Say = Callable[[str], None]
 
 MANY = 500
-"""Trials of which it is shown how far their settings are checked, since that takes some seconds."""
+"""Number of trials from which the check of their settings shows its progress, since it takes some seconds."""
 
 
 @dataclass(frozen=True)
 class Searched:
-    """A search that has come to its end, or to that of its time.
+    """The state of a search after a session, which ends with its trials or with its time.
 
     Attributes:
         folder: URL of its folder.
-        trials: all different ones that it consists of so far, with what became of them, in their order.
-        draws: the points that were drawn, of which some may be the same run.
-        concurrent: trials at the same time in this session; 0 if none was run.
-        seconds: how long this session took.
-        impossible: why points that were proposed could not be run at all.
+        trials: all different trials so far with their records, in their order.
+        draws: the drawn points, several of which may be the same run.
+        concurrent: concurrent trials in this session; 0 if none ran.
+        seconds: duration of this session.
+        impossible: error of each proposed point that could not run.
     """
 
     folder: str
@@ -82,11 +82,11 @@ class Search:
         self.records = Records(self.root, tune.name, tune.scheduler.model_dump(mode="json"))
 
     def trials_of(self, point: Point) -> list[Trial]:
-        """Return a point's trials, one a seed."""
+        """Return the trials of a point, one for each seed."""
         return [self.trials.trial(point, seed) for seed in self.tune.seeds]
 
     def _shown(self, points: list[Point]) -> Iterator[Point]:
-        """Yield points, showing how far one is if there are many."""
+        """Yield points, with a progress line if there are many."""
         if len(points) * len(self.tune.seeds) < MANY:
             yield from points
             return
@@ -97,9 +97,9 @@ class Search:
             line.update(len(points))
 
     def run(self, say: Say) -> Searched:
-        """Run what has not ended yet. Ray is started only for that, and once for all trials.
+        """Run the trials that have not ended. Ray is started once for all of them, and only if there are any.
 
-        Trials that failed are tried again; finished ones, and those that were stopped early, are kept.
+        Failed trials run again; finished ones, and those that were stopped early, do not.
         """
         began = time.monotonic()
         stores.check_writable(self.store.root)
@@ -147,13 +147,13 @@ def _has_ended(record: Record) -> bool:
 
 
 class _Session:
-    """One attempt at what is left of a search."""
+    """One session, which runs the remaining trials of a search."""
 
     def __init__(self, search: Search, queue: TrialQueue, described: list[Trial], say: Say, deadline: float | None):
         self._search, self._queue, self._described = search, queue, described
         self._say, self._deadline = say, deadline
         self._running: dict[str, Trial] = {}
-        self._told_late = False
+        self._said_late = False
 
     @property
     def total(self) -> int:
@@ -191,8 +191,8 @@ class _Session:
 
     def _is_late(self) -> bool:
         late = self._deadline is not None and time.monotonic() > self._deadline
-        if late and not self._told_late:
-            self._told_late = True
+        if late and not self._said_late:
+            self._said_late = True
             self._say("the time of budget.hours is over: no further trial begins")
         return late
 

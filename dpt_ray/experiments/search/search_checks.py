@@ -1,4 +1,4 @@
-"""What is refused before a search begins: settings that are given twice, and a metric that would not be measured."""
+"""Checks before a search starts: settings that are given twice, and a metric that is not measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,10 +12,10 @@ Path = tuple[str, ...]
 
 
 def check_given_once(tune: TuneConfig, overrides: Sequence[str]) -> None:
-    """Refuse a setting that stands in several places, of which one would have no effect.
+    """Refuse a setting that is given in two places, one of which would have no effect.
 
     Raises:
-        UserError: it says which setting, and where it stands.
+        UserError: a setting is given twice; the message names both places.
     """
     given: dict[Path, str] = {}
     for name, value in tune.settings.items():
@@ -65,7 +65,7 @@ def check_space(tune: TuneConfig, trials: Trials) -> None:
     """Refuse a grid with values that are one setting, such as 1 and 1.0, and a metric that some point does not measure.
 
     Raises:
-        UserError: it says where.
+        UserError: the space has such a grid or such a point.
     """
     first = listed_points(tune)[0]
     _check_grids(tune, trials, first)
@@ -78,7 +78,7 @@ def _check_grids(tune: TuneConfig, trials: Trials, first: Point) -> None:
         for value in dimension.grid or ():
             try:
                 resolved = trials.config({**first, name: value}).model_dump_json()
-            except UserError:  # which is for the trial itself to say
+            except UserError:  # the trial itself reports it
                 continue
             if resolved in values:
                 twice = f"{format_value(values[resolved])} and {format_value(value)}"

@@ -1,4 +1,4 @@
-"""What a search found: figures over seeds, what was shared, and the best point."""
+"""The results of a search: figures over seeds, shared artifacts, and the best point."""
 
 import math
 from collections import Counter, defaultdict
@@ -43,9 +43,9 @@ def points_of(trials: Sequence[tuple[Trial, Record]]) -> list[PointFigures]:
 
 
 def best_first(points: Sequence[PointFigures], metric: str) -> list[PointFigures]:
-    """Sort points: those that were measured with more seeds first, and of equally many the better ones.
+    """Sort points by the number of seeds with the metric, descending, and then by its mean, the best first.
 
-    A mean over fewer seeds is not comparable, since seeds differ in their difficulty.
+    Means over different numbers of seeds are not comparable, since seeds differ in difficulty.
     """
     sign = -1 if METRICS[metric] == "max" else 1
 
@@ -78,7 +78,7 @@ class Costs:
 
 
 def costs_of(trials: Sequence[tuple[Trial, Record]], store: ArtifactStore) -> Costs:
-    """Add up what was shared, by the times in the artifacts' manifests."""
+    """Return the time that sharing artifacts saved, by the times in their manifests."""
     seconds: dict[tuple[str, str], float] = {}
     uses: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for trial, record in trials:

@@ -41,6 +41,6 @@ def describe_search(search: Search) -> str:
 
 
 def _count_made(store: ArtifactStore, addresses: set[tuple[str, str]]) -> int:
-    """Return how many artifacts of one kind of step are made, without a look for each that has no folder."""
+    """Return how many artifacts of one kind of step exist. Only those with a folder cost a request each."""
     begun = {(name, folder) for name in {name for name, _ in addresses} for folder in store.folders(name)}
     return sum(store.find(*address) is not None for address in addresses & begun)

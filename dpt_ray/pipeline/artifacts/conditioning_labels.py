@@ -1,4 +1,4 @@
-"""Labels that a generator learns from, in place of the bare pseudo-labels."""
+"""The labels on which a generator is conditioned, where they differ from the pseudo-labels."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class ConditioningLabelsFacts(Facts):
     Attributes:
         images: images with a pseudo-label.
         known: images whose true label is used.
-        corrected: those of them whose pseudo-label is another one.
+        corrected: those of them whose pseudo-label differs.
         dropped: images whose label is left out for its low confidence.
         files: the sidecars, in the order of the shards.
     """

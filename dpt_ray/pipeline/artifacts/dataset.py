@@ -1,4 +1,4 @@
-"""What other steps read of an indexed data set."""
+"""The facts of an indexed data set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -93,13 +93,13 @@ class IndexedShard(ShardFile):
 
 
 def class_names(data: DataConfig, num_classes: int, found: Sequence[str] | None) -> tuple[str, ...]:
-    """Return what to call each class: the names that the settings give, or those `found` in the data, or the ids."""
+    """Return the name of each class: from the settings, otherwise from `found` in the data, otherwise its id."""
     given = given_classes(data)
     return given.names if given else tuple(found or map(str, range(num_classes)))
 
 
 def image_form(data: DataConfig) -> ImageForm:
-    """Return what the settings bring every image to."""
+    """Return the size and the channels to which images are decoded."""
     return ImageForm(data.image_size, data.channels, data.max_image_pixels)
 
 

@@ -21,17 +21,17 @@ from dpt_ray.report.content import Metric
 
 METRICS_FILE = "metrics.json"
 _UNREAD = -2
-"""In place of a predicted label."""
+"""Stands for the predicted label of an image that could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationFacts(Facts):
-    """The metrics of a run; `described_metrics` gives their meaning. Accuracies lie in [0, 1]; None is not known.
+    """The metrics of a run; `described_metrics` gives their meaning. Accuracies are in [0, 1], None if unknown.
 
     Attributes:
         test_images: held-out images with a true label.
-        duplicate_test_images: None where held-out images are a part of the training images; the next one as well.
-        frechet_distance: None where `evaluation.frechet` is off.
+        duplicate_test_images: None if the held-out images are a part of the training images; so is the next one.
+        frechet_distance: None without `evaluation.frechet`.
     """
 
     stage1_accuracy: float
@@ -47,7 +47,7 @@ class EvaluationFacts(Facts):
 
 
 Shares = tuple[float | None, ...]
-"""A share for each class; None where a class has no image to have a share of."""
+"""A share for each class; None for a class without images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collec
     Args:
         data: a `Dataset`.
         predictions: `Predictions` of a classifier for it.
-        leave_out: keys of images that don't count.
+        leave_out: keys of images that are not counted.
     """
     keys, true = read_true_labels(read_index(data.url))
     counts = torch.tensor([key not in leave_out for shard in keys for key in shard])
@@ -111,7 +111,7 @@ def read_true_labels(index: DatasetIndex) -> tuple[list[list[str]], torch.Tensor
 
 
 def read_predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> torch.Tensor:
-    """Return predicted labels, of these very images where they are given; `_UNREAD` where a shard could not be read."""
+    """Return predicted labels, `_UNREAD` where a shard could not be read."""
     labels = []
     files = PredictionsFacts.read(artifact).files
     for number, (file, sidecar) in enumerate(zip(files, read_predictions(artifact, LABEL), strict=True)):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 
 PAIRS_FILE = "pairs.csv"
-"""All pairs, those of equal pixels first, then the most similar ones."""
+"""Name of the file of pairs: those of equal pixels first, then the most similar ones."""
 MOST_LISTED = 100_000
-"""Pairs of each kind in that file; all are counted."""
+"""Largest number of pairs of each kind in that file; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class PairedImage:
 
 @dataclass(frozen=True)
 class ImagePair:
-    """A training image and the test image that is like it.
+    """A training image and a test image that is equal or similar to it.
 
     Attributes:
-        bits: of 255 in which their perceptual hashes differ; None for equal pixels.
+        bits: number of the 255 bits in which their perceptual hashes differ; None for equal pixels.
         train: the training image.
         test: the test image.
     """
@@ -55,7 +55,7 @@ class OverlapFacts(Facts):
         near: other pairs that look alike; a test image with an exact pair is not among its test images.
         without_perceptual_hash: images of "train" and "test" that are too small or too plain to look like another.
         listed: pairs in `PAIRS_FILE`.
-        first: the first of those.
+        first: the first of them.
     """
 
     train_images: int

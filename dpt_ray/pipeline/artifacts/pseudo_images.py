@@ -1,4 +1,4 @@
-"""Pseudo images: which class each was sampled for."""
+"""Pseudo images: their facts, and the class of each."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -35,7 +35,7 @@ class PseudoImagesFacts(Facts):
 
 
 def describe_guidance(config: SamplingConfig) -> str:
-    """Return the guidance of a sampling in words."""
+    """Describe the guidance of sampling settings in words."""
     scale = f"{'' if config.guidance_method == 'classifier_free' else 'auto'}guidance scale {config.guidance_scale:g}"
     if config.guidance_scale == 0 or config.guidance_interval is None:
         return scale
@@ -46,11 +46,11 @@ def describe_guidance(config: SamplingConfig) -> str:
 def conditioning_class(number: Number, num_classes: int) -> tuple[Number, Number]:
     """Return the class that a pseudo image is sampled for, and its place among the images of that class.
 
-    Classes take turns, so that each has its share of every shard. No other code states this rule.
+    Classes take turns, so that every shard contains all classes evenly. Only this function states the rule.
 
     Args:
-        number: of the image in the whole artifact, from 0; or many of them, an integer array of any shape.
-        num_classes: of the run.
+        number: number of the image in the whole artifact, from 0; or an integer array of any shape.
+        num_classes: number of classes of the run.
     """
     return number % num_classes, number // num_classes
 

@@ -1,4 +1,4 @@
-"""The folder of a finished run, `<root>/runs/<name>`: which artifacts it is made of, its settings and its report."""
+"""The folder of a finished run, `<root>/runs/<name>`: addresses of its artifacts, its settings and its report."""
 
 from dataclasses import dataclass
 

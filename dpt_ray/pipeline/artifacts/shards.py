@@ -14,12 +14,12 @@ from dpt_ray.pipeline.artifacts.store import Artifact
 
 NAMED_IN_FACTS = 10
 NAMED_IN_LINE = 3
-"""Files that the line about a finished step names."""
+"""Largest number of files that the summary of a finished step names."""
 
 SHARDS = "shards"
 """Folder of the shards in the artifact."""
 LEFT_OUT_FILE = "left_out.csv"
-"""Everything that was refused or ignored, a row each."""
+"""Name of the table of refused images and ignored files."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def ignored_files(ignored: Sequence[Ignored]) -> IgnoredFiles:
 
 
 def say_ignored(ignored: Sequence[Ignored]) -> str:
-    """Say in a few words what lies beside the images that are read; nothing if there is nothing."""
+    """Name ignored files in a few words; return an empty text if there are none."""
     if not ignored:
         return ""
     first = ", ".join(f"{entry.name} ({entry.reason})" for entry in missed_first(ignored)[:NAMED_IN_LINE])

@@ -37,18 +37,18 @@ class HasSkipped(Protocol):
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """What it left out."""
+        """The images that it left out."""
 
 
 def summarise_skipped(facts: HasSkipped) -> str:
-    """Say how many images an artifact leaves out; nothing if it leaves out none."""
+    """Say how many images an artifact leaves out; return an empty text if there are none."""
     lost = count_images(facts.skipped)
     return f"; {lost:,} of {facts.images_in:,} left out" if lost else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFile(Record):
-    """What batch inference made of one shard.
+    """The file that batch inference made for one shard.
 
     Attributes:
         url: URL of the file.

@@ -1,7 +1,7 @@
-"""Artifacts: results addressed by what made them, at `<root>/<step>/<fingerprint>/`.
+"""Artifacts: results addressed by their step, settings and parents, at `<root>/<step>/<fingerprint>/`.
 
-An artifact exists once its manifest does. The manifest is written last, in one atomic write, so what
-a killed step leaves behind is never taken for finished.
+An artifact exists once its manifest does. The manifest is written last, in one atomic write, so the files of a
+killed step never count as finished.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from dpt_ray.json_values import JsonObject
 
 MANIFEST_FILE = "manifest.json"
 REMOVE = "restore the file, or remove the artifact's folder to make it again"
-"""What to do about a file of an artifact that is damaged."""
+"""Remedy in messages about a damaged file of an artifact."""
 
 
 def fingerprint(description: Any) -> str:
-    """Return the address of what a JSON-like description describes: 16 hexadecimal digits."""
+    """Return the hash of a JSON value, 16 hexadecimal digits: the address of what the value describes."""
     text = json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -33,7 +33,7 @@ class Artifact:
 
     Attributes:
         url: its folder.
-        manifest: what it is made of and from: step, fingerprint, settings, parents, facts, warnings, versions, seconds.
+        manifest: content of the manifest: step, fingerprint, settings, parents, facts, warnings, software, seconds.
     """
 
     url: str
@@ -62,17 +62,17 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """How long the step took."""
+        """Duration of the step in seconds."""
         return float(self.manifest["seconds"])
 
     @property
     def software(self) -> dict[str, str]:
-        """Versions of the packages that computed it."""
+        """Package -> version with which it was made."""
         software: dict[str, str] = self.manifest["software"]
         return software
 
     def parent(self, role: str) -> tuple[str, str] | None:
-        """Return the step and the fingerprint of what it was made from; None if it has no such parent."""
+        """Return the step and the fingerprint of a parent; None if it has no such parent."""
         found = self.manifest["parents"].get(role)
         return None if found is None else (found["step"], found["fingerprint"])
 
@@ -124,11 +124,11 @@ class ArtifactStore:
         self.root = stores.absolute_url(root)
 
     def folder(self, step: str, address: str) -> str:
-        """Return where an artifact is, or will be."""
+        """Return the folder of an artifact, which need not exist."""
         return stores.join(self.root, step, address)
 
     def folders(self, step: str) -> list[str]:
-        """Return the addresses of a kind of step that have a folder, finished or not."""
+        """Return the fingerprints of a kind of step that have a folder, finished or not."""
         return stores.list_folders(stores.join(self.root, step))
 
     def find(self, step: str, address: str) -> Artifact | None:
@@ -146,7 +146,7 @@ class ArtifactStore:
 
 
 def software_versions() -> dict[str, str]:
-    """Return the versions of what computes results."""
+    """Return the versions of the packages that compute results."""
     packages = {name: version(name) for name in ("torch", "ray", "numpy", "pyarrow", "pillow")}
     return {"dpt_ray": _own_version(), "python": platform.python_version(), **packages}
 

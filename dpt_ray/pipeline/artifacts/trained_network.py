@@ -1,4 +1,4 @@
-"""A trained network's history, and what people read of its training."""
+"""The facts and the loss curve of a trained network."""
 
 from dataclasses import dataclass
 from typing import Annotated

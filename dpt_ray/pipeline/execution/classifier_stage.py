@@ -1,4 +1,4 @@
-"""What the steps that learn a stage's classifier have in common: its settings, and the steps that they build on."""
+"""The settings and the parents that all steps which train a classifier have in common."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from dpt_ray.pipeline.execution.step import Step
 
 @dataclass(frozen=True)
 class ClassifierStage:
-    """The classifier of one stage before it is learned.
+    """The description of the classifier of one stage.
 
     Attributes:
         name: name of the stage's section in the settings, `stage1` or `stage3`.
@@ -19,7 +19,7 @@ class ClassifierStage:
         labelled: chooses the labelled images.
         pseudo_images: draws images of known class from the generator; stage 3 only.
         pseudo_predictions: predicts the classes of the pseudo images with stage 1's classifier; stage 3 only.
-        stage1: learns stage 1's classifier; stage 3 only.
+        stage1: trains the classifier of stage 1; stage 3 only.
     """
 
     name: str

@@ -18,17 +18,17 @@ from dpt_ray.pipeline.artifacts.trained_network import MixedFacts
 from dpt_ray.pipeline.execution.step import StepContext
 
 PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"
-"""Roles of parents: the generator's images, and what stage 1 sees in them."""
+"""Roles of parents: the pseudo images, and the predictions of stage 1 for them."""
 
 
 @dataclass(frozen=True)
 class MixedSources:
-    """What a classifier trains on.
+    """The training data of a classifier.
 
     Attributes:
         sources: name -> images and their number in a step.
         num_real: real images in the source "labelled", which come before its pseudo images; None without those.
-        facts: what to note of pseudo images.
+        facts: facts of the pseudo images.
     """
 
     sources: dict[str, tuple[ImageSource, int]]

@@ -1,4 +1,4 @@
-"""What `Predictions` does with one shard."""
+"""The worker of `Predictions`, which processes one shard after another."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.predictions import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
 
 _VIEW_SEED = derive_seed("pseudo-label views")
-"""With an image's key and the number of a view it fixes the view. It is the same for all runs."""
+"""Seed of the weak views, the same for all runs. A view follows from it, the key of the image and its own number."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class PredictionSettings:
     """The settings of `Predictions`.
 
     Attributes:
-        data: the section `data`: what images are brought to.
+        data: the section `data`: size and channels of the images.
         features: whether the classifier's features are kept.
-        details: the section `pseudo_labels`: what else is kept, and how confidence is computed. None for predictions
-            that are not pseudo-labels.
+        details: the section `pseudo_labels`: which columns are kept, and how confidence is computed. None for
+            predictions that are not pseudo-labels.
         augmentation: the section `augmentation` of the classifier's stage, for the weak views over which confidence is
             averaged. None for a probe, which predicts from features.
     """
@@ -73,7 +73,7 @@ class Outputs:
 
 
 class PredictionWorker(UnitWorker):
-    """Predicts the classes of one shard's images after another's; see `Predictions` for the columns.
+    """Predicts the classes of the images of shards; see `Predictions` for the columns.
 
     Args:
         settings: the settings of the step.

@@ -26,11 +26,11 @@ class StepContext:
     """Where and with what a step makes its artifact.
 
     Attributes:
-        folder: URL of the artifact's folder; what an interrupted make left there may be used.
+        folder: URL of the artifact's folder. Files of an interrupted call of `make` there may be used.
         parents: the finished artifacts that the step builds on.
-        cluster: how the work is spread.
-        title: what to call the step when talking to people.
-        policy: how many images may be left out.
+        cluster: settings of the cluster.
+        title: name of the step in messages.
+        policy: limit for images that are left out.
         callback: evaluates a training while it runs.
     """
 
@@ -54,7 +54,7 @@ class Step(ABC, Generic[MadeFacts]):
     """One step of the method.
 
     Args:
-        title: the step's name for people; not part of its address.
+        title: name of the step in messages; not part of its address.
         parents: role -> the step whose artifact it reads.
     """
 
@@ -71,14 +71,14 @@ class Step(ABC, Generic[MadeFacts]):
     @property
     @abstractmethod
     def settings(self) -> JsonObject:
-        """Every setting that changes the artifact, and nothing else; JSON-like.
+        """Every setting that changes the artifact, and no other; a JSON object.
 
         It follows from the sections of the settings that the step holds, which are what `make` reads.
         """
 
     @cached_property
     def fingerprint(self) -> str:
-        """The artifact's address: a hash of everything that it follows from."""
+        """Hash of the name, version, settings and parents of the step, from which its artifact follows."""
         return fingerprint(
             {
                 "step": self.name,

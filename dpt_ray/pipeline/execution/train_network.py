@@ -1,4 +1,4 @@
-"""What the training steps share."""
+"""Code that the training steps share."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -79,7 +79,7 @@ def train_network(
 
 
 def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:
-    """Return every setting that changes a trained network, except those of latents; JSON-like.
+    """Return every setting that changes a trained network, except those of latents.
 
     Settings that the chosen network, optimizer, process or algorithm does not read are left out.
     """

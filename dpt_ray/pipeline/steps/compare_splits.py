@@ -116,7 +116,7 @@ def _joined(parts: list[ImageHashes]) -> ImageHashes:
 
 
 class _NamedPairs:
-    """Looks up the names of the images of pairs, with the keys of one shard in memory at a time."""
+    """Reads the keys of the images of pairs. Memory holds the keys of one shard at a time."""
 
     def __init__(self, train: DatasetIndex, test: DatasetIndex):
         self._train, self._test = train, test

@@ -25,7 +25,7 @@ class EncodeImages(Step[FeaturesFacts]):
     """Encode every image. Each shard gets a sidecar with the column `features`, float32 (N, D).
 
     Args:
-        title: the step's name for people.
+        title: name of the step in messages.
         probe: the section `probe`: the encoder, and the size of its images.
         data: the section `data`: the largest image that is decoded.
         images: any step whose artifact is an indexed shard set.

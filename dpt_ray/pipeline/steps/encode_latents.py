@@ -1,6 +1,7 @@
 """Latents of every image of a set, by batch inference; a generator of latents is trained on them instead of pixels."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -44,8 +45,8 @@ class EncodeLatents(Step[LatentsFacts]):
         config: the section `stage2`: the autoencoder, and whether mirror images are encoded.
         data: the section `data`: size and channels of the images.
         images: any step whose artifact is an indexed shard set.
-        found: the autoencoder. None for a name on the hub, which is read when latents are made: describing a run uses
-            no network.
+        found: the autoencoder. None for a name on the hub, which is read when latents are made: describing a run
+            sends no request.
     """
 
     name = "latents"
@@ -172,7 +173,8 @@ class _EncodingWorker(UnitWorker):
                 where=self.output_url(unit),
                 fix="remove the folder that it is in; the same command makes all of them",
             )
-        return {"images": stored["statistics"][0] // (self._latents.channels * self._latents.size**2), **stored}
+        numbers = cast("Sequence[int]", stored["statistics"])[0]
+        return {"images": numbers // (self._latents.channels * self._latents.size**2), **stored}
 
     def _open(self) -> Autoencoder:
         found = find_autoencoder(self._location)

@@ -163,5 +163,5 @@ def _features(artifact: Artifact) -> Iterator[torch.Tensor]:
 
 
 def _known_shares(shares: torch.Tensor, wholes: torch.Tensor) -> Shares:
-    """Return shares, with None where the whole is 0."""
+    """Return shares of wholes, None where the whole is 0."""
     return tuple(share if whole > 0 else None for share, whole in zip(shares.tolist(), wholes.tolist(), strict=True))

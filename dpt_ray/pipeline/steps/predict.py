@@ -43,7 +43,7 @@ class Predictions(Step[PredictionsFacts]):
     paper's S1).
 
     Args:
-        title: the step's name for people.
+        title: name of the step in messages.
         predicting: the settings.
         classifier: a `TrainClassifier` or a `FitProbe`.
         images: any step whose artifact is an indexed shard set.

@@ -1,4 +1,4 @@
-"""Stages 1 and 3: the semi-supervised classifier, from few labels, then with pseudo images as well."""
+"""Stages 1 and 3: the semi-supervised classifier, trained on few labels, and in stage 3 on pseudo images too."""
 
 from collections.abc import Callable
 from functools import partial
