@@ -58,7 +58,7 @@ class TrialEvents:
         is_over: whether there will be no further job.
         on_report: receives a name and the evaluation that the body reported.
         on_end: receives a name, the outcome that the body returned (None if the trial was stopped or its process died),
-            the report that stopped the trial (None if none did), and whether its process died.
+            the last report (None if the last result was the outcome, or there was none), and whether its process died.
         say: receives a name and a message of the body.
     """
 
@@ -195,7 +195,7 @@ class GroupedHalving(FIFOScheduler):
 
 
 _REPORT, _OUTCOME = "report", "outcome"
-"""Metrics of a result of Tune: each is a text of JSON. The last result of a trial keeps its earlier metrics."""
+"""Metrics of a result of Tune, as JSON texts. A result with an outcome may hold an earlier report as well."""
 
 
 def _report(result: Mapping[str, object]) -> TrialReport | None:

@@ -1,1 +1,1 @@
-"""Searching for settings: many runs of the method that share what they have in common, on one Ray."""
+"""Hyperparameter search: many runs of the method on one Ray, which share the artifacts that they have in common."""

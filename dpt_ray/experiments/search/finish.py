@@ -1,4 +1,4 @@
-"""The end of a search: its table, page, figures and the best settings, in its folder."""
+"""Writes the results of a search into its folder: table, page, figures and the best settings."""
 
 import datetime
 from dataclasses import dataclass
@@ -102,8 +102,8 @@ def _problem(tune: TuneConfig, searched: Searched) -> UserError | None:
 
 def _images(tune: TuneConfig) -> str:
     return {
-        "labelled": "validation images carved from the labelled ones",
-        "training": "validation images carved from the training images, with their true labels",
+        "labelled": "validation images, held out from the labelled images",
+        "training": "validation images, held out from the training images, with their true labels",
         "test": "the test split",
     }[tune.validation.images]
 
@@ -123,7 +123,7 @@ def _headline(tune: TuneConfig, best: PointFigures | None, searched: Searched, c
             Figure(
                 "time saved by sharing",
                 format_share(1 - costs.together / costs.alone),
-                f"{format_seconds(costs.together)} of work in the place of {format_seconds(costs.alone)}",
+                f"{format_seconds(costs.together)} of work instead of {format_seconds(costs.alone)}",
             )
         )
     return tuple(figures)
@@ -133,17 +133,17 @@ def _notes(search: Search, searched: Searched, points: list[PointFigures]) -> li
     tune, notes = search.tune, []
     if tune.validation.images == "test":
         notes.append(
-            "Settings were compared on the TEST split, as the tune file asks: the best one's accuracy is too high an "
-            "estimate, and there are no images left that could tell the true one."
+            "Settings were compared on the TEST split, as the tune file sets: the accuracy of the best settings is "
+            "biased upwards, and no images remain for an unbiased estimate."
         )
     elif tune.validation.images == "training":
         notes.append(
-            "Settings were compared on training images with their true labels, which a project with few labels does "
-            "not have besides. They were kept out of all training; the test split was not read."
+            "Settings were compared on training images with their true labels. A project with few labels does not have "
+            "these labels. The images were held out from all training; the test split was not read."
         )
     else:
         notes.append(
-            "Settings were compared on labelled images that were kept out of all training; the test split was not read."
+            "Settings were compared on labelled images held out from all training. The test split was not read."
         )
     finished = [record.metrics for _, record in searched.trials if record.state == "finished"]
     images = min((int(measured(metrics.get("test_images")) or 0) for metrics in finished), default=0)
@@ -162,24 +162,26 @@ def _notes(search: Search, searched: Searched, points: list[PointFigures]) -> li
     if searched.draws.are_repeated:
         notes.append(f"{searched.draws.describe()}.")
     if points and points[0].finished > 0 and any(0 < p.finished < p.of for p in points):
-        notes.append("Points with fewer finished seeds stand below; their means are over other seeds.")
+        notes.append("Points with fewer finished seeds rank lower: means over different seeds are not comparable.")
     notes += [f"A proposed point could not be run: {reason}" for reason in searched.impossible]
     return notes
 
 
 def _endings(searched: Searched) -> list[Ending]:
     ended = [(trial, record) for trial, record in searched.trials if record.state != "finished"]
-    waiting = "not begun, or interrupted; the same command goes on with it"
+    waiting = "not started, or interrupted; the same command runs it"
     return [Ending(trial.title, record.state or "waits", record.cause or waiting) for trial, record in ended]
 
 
 def _shared_line(costs: Costs, searched: Searched) -> str:
     shared = [s for s in costs.sharing if s.made < s.used and s.saved >= 1]
-    listed = ", ".join(f"{s.title} {s.made} for {s.used} trials" for s in shared) or "nothing of weight"
+    listed = (
+        ", ".join(f"{s.title} {s.made} for {s.used} trials" for s in shared) or "nothing that takes a second or more"
+    )
     text = f"shared: {listed}"
     if costs.alone:
         text += (
-            f"\ntime: {format_seconds(costs.together)} of work in the place of {format_seconds(costs.alone)} "
+            f"\ntime: {format_seconds(costs.together)} of work instead of {format_seconds(costs.alone)} "
             f"({format_share(1 - costs.together / costs.alone)} saved)"
         )
     if searched.concurrent:

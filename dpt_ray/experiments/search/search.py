@@ -157,11 +157,16 @@ class _Session:
 
     @property
     def total(self) -> int:
-        """The different trials that there will be; at most, while a searcher still proposes some."""
+        """Number of different trials; the largest possible one while a searcher still proposes points."""
         return len(self._described) + self._queue.most_to_come()
 
     def run(self, concurrent: int, records: Sequence[Record]) -> None:
-        """Run trials, `concurrent` at the same time; `records` are those of the trials described so far."""
+        """Run trials.
+
+        Args:
+            concurrent: number of concurrent trials.
+            records: records of the trials that are described so far.
+        """
         from dpt_ray.distributed.tuning import EarlierReports, Halving, TrialEvents, run_trials
 
         scheduler = self._search.tune.scheduler
@@ -208,7 +213,7 @@ class _Session:
         trial = self._running.pop(key)
         record = self._search.records.read(trial)
         if died:
-            record = replace(record, state="failed", cause="the trial's process died; is the memory enough?")
+            record = replace(record, state="failed", cause="the trial's process died; it may have run out of memory")
         elif outcome is None and report is not None:
             cause = f"in {_describe_report(report)}"
             record = replace(_with_report(record, report), state="stopped", cause=cause)
@@ -230,7 +235,7 @@ class _Session:
         self._say(f"{self._label(trial)}: {self._describe(trial, record)}")
 
     def _drop_with(self, stopped: Trial) -> None:
-        """End the waiting trials whose generator is the one that was stopped."""
+        """End the waiting trials that have the generator of a stopped trial."""
         generator = stopped.run.generator.fingerprint
         for trial in self._queue.drop(lambda other: other.run.generator.fingerprint == generator):
             record = self._search.records.read(trial)

@@ -1,4 +1,4 @@
-"""What a search says of settings that are allowed, but have no effect or spoil the result."""
+"""Warnings of settings of a search that are allowed but have no effect or spoil the result."""
 
 from dpt_ray.config.load import given_settings
 from dpt_ray.config.schema import RunConfig
@@ -8,10 +8,10 @@ from dpt_ray.pipeline.setting_warnings import setting_warnings
 
 
 def search_warnings(search: Search) -> list[str]:
-    """Return a line for each setting that should be looked at.
+    """Return a warning for each doubtful setting.
 
-    A setting that some points read and others don't says nothing. A value that is warned of at some points only is told
-    with the first of them. Points that a searcher will propose are not known yet.
+    There is no warning for a setting that some points read and others do not. A warning of some points only names the
+    first of them. Points that a searcher will propose are not known yet.
     """
     tune = search.tune
     in_file, _ = given_settings(tune.base)

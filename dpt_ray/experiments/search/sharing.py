@@ -1,4 +1,4 @@
-"""Points of a search that are the same run: it is made once, and they share its result."""
+"""Points of a search that are the same run, which runs once and whose result they share."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,10 +8,10 @@ from dpt_ray.experiments.search.space import Trial
 
 
 def distinct(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the different runs among trials, each as it stands first.
+    """Return the different runs among trials, in the order of their first occurrence.
 
-    Two trials are the same run if all that their results follow from is equal: a value that is drawn again, 1 and 1.0,
-    or a setting that is not read where another one has its value.
+    Two trials are the same run if their evaluations have the same address: with a value that is drawn twice, with 1 and
+    1.0, or with different values of a setting that they do not read.
     """
     kept: dict[str, Trial] = {}
     for trial in trials:
@@ -21,11 +21,11 @@ def distinct(trials: Iterable[Trial]) -> list[Trial]:
 
 @dataclass(frozen=True)
 class Draws:
-    """The points that a search drew, listed or was proposed.
+    """The points of a search: listed, drawn or proposed.
 
     Attributes:
-        points: the keys of each one's trials.
-        impossible: how many more could not be run at all.
+        points: the keys of the trials of each point.
+        impossible: number of further points that could not run.
     """
 
     points: Sequence[Sequence[str]]
@@ -38,18 +38,18 @@ class Draws:
 
     @property
     def distinct(self) -> int:
-        """The different ones among those that can be run."""
+        """Number of different points that can run."""
         return len({tuple(keys) for keys in self.points})
 
     @property
     def are_repeated(self) -> bool:
-        """Whether some are the same run."""
+        """Whether several points are the same run."""
         return self.distinct < len(self.points)
 
     def times(self) -> Counter[str]:
-        """Return how many points share each trial, by its key."""
+        """Return the key of each trial -> number of points that share it."""
         return Counter(key for keys in self.points for key in set(keys))
 
     def describe(self) -> str:
-        """Say how many there are, and how many different ones."""
+        """State the numbers of points and of different points."""
         return f"{self.drawn} draws, {self.distinct} distinct: equal ones are run once and share the result"

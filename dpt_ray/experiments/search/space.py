@@ -76,9 +76,9 @@ def format_value(value: Any) -> str:
 
 
 def listed_points(tune: TuneConfig) -> list[Point]:
-    """Return every point of the grids, each as often as the budget says if something is drawn besides.
+    """Return every point of the grids; with drawn settings, `budget.draws` times with other draws.
 
-    A draw is a function of the searcher's seed and of its number, so more draws begin with the same ones.
+    A draw is a function of the searcher's seed and of its number, so a larger budget begins with the same draws.
     """
     grids = {name: dimension.grid for name, dimension in tune.space.items() if dimension.grid is not None}
     drawn = {name: dimension for name, dimension in tune.space.items() if dimension.grid is None}
@@ -99,7 +99,7 @@ def draw(dimension: DimensionConfig, random: np.random.Generator) -> Any:
         values = dimension.choice or dimension.grid or ()
         return values[int(random.integers(len(values)))]
     low, high = dimension.bounds
-    if dimension.integer:  # every whole number gets an equal share of the line
+    if dimension.integer:  # every whole number has the same probability
         low, high = low - 0.5, high + 0.5
     logarithmic = dimension.log_uniform is not None
     value = float(np.exp(random.uniform(np.log(low), np.log(high))) if logarithmic else random.uniform(low, high))
@@ -107,7 +107,7 @@ def draw(dimension: DimensionConfig, random: np.random.Generator) -> Any:
 
 
 class Trials:
-    """The trials of a search: their settings and steps. What they read of storage is looked up once for all of them.
+    """The trials of a search: their settings and steps. Storage is read once for all of them.
 
     Args:
         tune: the search.
@@ -119,7 +119,7 @@ class Trials:
         self._inputs = Inputs()
 
     def trial(self, point: Point, seed: int) -> Trial:
-        """Return the run that a point and a seed stand for.
+        """Return the trial of a point and a seed.
 
         Raises:
             UserError: its settings are impossible, or its data cannot be read; the point is named if it is the cause.
@@ -138,7 +138,7 @@ class Trials:
         """Return all settings of a point, with the base's own seeds if no seed is given.
 
         Raises:
-            UserError: they are impossible; what the search gives is called by its place in the tune file.
+            UserError: they are impossible. The message names the place in the tune file.
         """
         seeds = {} if seed is None else dict.fromkeys(_SEEDS, seed)
         settings = self._tune.settings
@@ -158,7 +158,7 @@ class Trials:
         return validation_split(config, self._tune.validation, inputs)
 
     def _fails_without(self, point: Point, seed: int, error: UserError) -> bool:
-        """Whether the same is wrong without the point, which then is not the cause."""
+        """Whether the same error occurs without the point, which then is not its cause."""
         if not point:
             return True
         try:
@@ -178,7 +178,7 @@ def _place_in_tune(
     point: Mapping[str, Any],
     seeds: Mapping[str, Any],
 ) -> str | None:
-    """Return where a wrong setting was given: all are passed on as `--set` is, and only some come from there."""
+    """Return the place of a wrong setting. All settings are passed as `--set` is; most come from the tune file."""
     mark = "--set "
     if where is None or not where.startswith(mark):
         return where

@@ -64,11 +64,11 @@ def winner(points: Sequence[PointFigures], metric: str) -> PointFigures | None:
 
 @dataclass(frozen=True)
 class Costs:
-    """What the finished trials' artifacts took to make.
+    """The time that the artifacts of finished trials took.
 
     Attributes:
-        sharing: by kind of step, in the order of the method.
-        alone: seconds of all steps of all trials, as if each had been run for itself.
+        sharing: one entry for each kind of step, in the order of the method.
+        alone: seconds of all steps of all trials, as if no trial shared any.
         together: seconds of all artifacts, each counted once.
     """
 

@@ -1,4 +1,4 @@
-"""`--dry-run` of a search: its trials, what they share, what is made already."""
+"""`--dry-run` of a search: its trials, the artifacts that they share, and the finished ones."""
 
 from collections import defaultdict
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,10 +12,11 @@ from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.file_sets import match_files
 from dpt_ray.data.importing.format_plugin import Format
 from dpt_ray.data.importing.image_files import hash_listing
-from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, ranges
+from dpt_ray.data.importing.import_plan import ImageSet, Location, RawImage, Recipe, RowRange, ranges
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,7 @@ class NpzImages(ImageSet):
 
     def recipes(self, images_per_shard: int) -> list[Recipe]:
         """Return ranges of images, one for each shard."""
-        return [
-            {"images": stop - start, "start": start, "stop": stop}
-            for start, stop in ranges(self.images, images_per_shard)
-        ]
+        return [RowRange(stop - start, start, stop).to_json() for start, stop in ranges(self.images, images_per_shard)]
 
 
 def describe(location: str, split: Split, known: ClassList | None) -> NpzImages:
@@ -42,12 +40,13 @@ def describe(location: str, split: Split, known: ClassList | None) -> NpzImages:
     return NpzImages(location, hash_listing(files), known.names if known else None, len(labels))
 
 
-def read(settings: dict[str, Any], recipe: Recipe) -> Iterator[RawImage | Skipped]:
+def read(settings: JsonObject, recipe: Recipe) -> Iterator[RawImage | Skipped]:
     """Yield the images of a range, each with a key of its own."""
-    images, labels = _arrays(settings["location"])
-    for number in range(recipe["start"], recipe["stop"]):
+    location, rows = Location.from_json(settings).location, RowRange.from_json(recipe)
+    images, labels = _arrays(location)
+    for number in range(rows.start, rows.stop):
         pixels = np.ascontiguousarray(images[number].transpose(2, 0, 1))
-        yield RawImage(settings["location"], f"{number:06d}", pixels, int(labels[number]))
+        yield RawImage(location, f"{number:06d}", pixels, int(labels[number]))
 
 
 def _arrays(url: str) -> tuple[np.ndarray, np.ndarray]:
