@@ -103,8 +103,7 @@ def generate_images(
         classes: names or ids; all classes if empty.
         per_class: images of each class.
         kind: `png` or `jpeg`.
-        guidance_scale: s in conditional + s (conditional - unconditional). For this and the next three, None stands for
-            the value of the run.
+        guidance_scale: s in conditional + s (conditional - unconditional); None, here and below, is the run's value.
         seed: seed of the images.
         sampler: `sampling.sampler`.
         steps: `sampling.steps`.
@@ -116,8 +115,7 @@ def generate_images(
     """
     output = stores.absolute_url(output).rstrip("/")
     given = {"guidance_scale": guidance_scale, "seed": seed, "sampler": sampler, "steps": steps}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    settings = cast("GivenSettings", chosen)
+    settings = cast("GivenSettings", chosen := {name: value for name, value in given.items() if value is not None})
     found = find_model(model, "generator", "generator")
     plan: JsonObject = {"model": found.identity, "format": kind, **chosen}
     is_begun, existed = _is_begun(output, plan), stores.exists(output)
