@@ -88,19 +88,16 @@ def build(
         UserError: the data, the label file or a model that `config` names cannot be read, or nothing would be guided;
             or the job was submitted, and they or the results lie in the folder that Ray made for it.
     """
-    check_submitted(config)
-    _check_sampling(config)
-    data, seed, features = config.data, config.seed, config.evaluation.frechet
     inputs = inputs or Inputs()
-    check_listed_classes(config, inputs)
+    _check(config, inputs)
+    data, seed, features = config.data, config.seed, config.evaluation.frechet
     parts = split(config, inputs)
     train_data, test_data, labelled = parts.train_data, parts.held_out, parts.labelled
 
     classifier = learn(_classifier_stage(config, "stage1", parts), inputs)
-    pseudo_labels: Predictions | BalancedLabels
-    pseudo_labels = predict("pseudo-labels", data, classifier, train_data, inputs, details=config.pseudo_labels)
-    if config.pseudo_labels.assignment == "balanced":
-        pseudo_labels = BalancedLabels(config.pseudo_labels, pseudo_labels, train_data)
+    predicted = predict("pseudo-labels", data, classifier, train_data, inputs, details=config.pseudo_labels)
+    is_balanced = config.pseudo_labels.assignment == "balanced"
+    pseudo_labels = BalancedLabels(config.pseudo_labels, predicted, train_data) if is_balanced else predicted
 
     conditioning = None
     if config.stage2.conditioning.changes_labels:
@@ -111,12 +108,10 @@ def build(
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data, stage2.latents)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
-    stage3: dict[str, Step] = {
-        "pseudo_images": pseudo_images,
-        "pseudo_predictions": on_pseudo_images,
-        "stage1": classifier,
-    }
-    retrained = learn(_classifier_stage(config, "stage3", parts, **stage3), inputs)
+    stage3 = _classifier_stage(
+        config, "stage3", parts, pseudo_images=pseudo_images, pseudo_predictions=on_pseudo_images, stage1=classifier
+    )
+    retrained = learn(stage3, inputs)
 
     stage1_predictions = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data, inputs)
     stage3_predictions = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data, inputs)
@@ -154,7 +149,9 @@ def _classifier_stage(
     )
 
 
-def _check_sampling(config: RunConfig) -> None:
+def _check(config: RunConfig, inputs: Inputs) -> None:
+    check_submitted(config)
+    check_listed_classes(config, inputs)
     process = build_process(config.stage2)
     if lacks_times(config.sampling, process):
         raise UserError(
