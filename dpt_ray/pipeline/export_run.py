@@ -42,6 +42,7 @@ from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts
 from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts
 from dpt_ray.pipeline.artifacts.pseudo_images import PseudoImagesFacts
 from dpt_ray.pipeline.artifacts.run import RUN_FILE, SETTINGS_FILE, read_addresses
+from dpt_ray.pipeline.artifacts.run_record import root_of
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactStore, read_artifact
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts
 
@@ -123,7 +124,7 @@ def find_origin(url: str, id: str, step: str) -> Origin:
 
 
 def _of_run(url: str, id: str) -> Origin:
-    store = ArtifactStore(url.rsplit("/", 2)[0])
+    store = ArtifactStore(root_of(url))
     addresses = read_addresses(url)
     place = stores.join(url, SETTINGS_FILE)
     try:
@@ -138,7 +139,7 @@ def _of_run(url: str, id: str) -> Origin:
             raise UserError(f"the run's {id} is gone", where=url, fix="dpt run makes it again")
         return artifact
 
-    return Origin(find(id), url.rsplit("/", 1)[1], settings, find("evaluation"))
+    return Origin(find(id), settings.name, settings, find("evaluation"))
 
 
 def export_generator(run: str, destination: str) -> str:

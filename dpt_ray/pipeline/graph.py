@@ -1,7 +1,7 @@
 """The graph of steps: makes the missing artifacts, each after its parents."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
@@ -53,6 +53,7 @@ def make_all(
     steps = in_order(targets)
     callback_of = {(step.name, step.fingerprint): callback for step, callback in (callbacks or {}).items()}
     made: dict[tuple[str, str], Artifact] = {}
+    needs = [step.address for step in steps]
     for number, step in enumerate(steps, start=1):
         label = f"[{number}/{len(steps)}] {step.title}"
         with about(step=step.title, artifact=step.address):
@@ -65,7 +66,7 @@ def make_all(
             else:
                 parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
                 callback = callback_of.get((step.name, step.fingerprint))
-                artifact = _make(step, store, parents, cluster, policy, label, say, callback)
+                artifact = _make(step, store, parents, cluster, policy, label, say, callback, needs)
         made[step.name, step.fingerprint] = artifact
         for text in artifact.warnings:
             with about(step=step.title, artifact=step.address):
@@ -95,6 +96,7 @@ def _make(
     label: str,
     say: Callable[[str], None],
     callback: EvaluationCallback | None,
+    needs: Sequence[str],
 ) -> Artifact:
     folder = store.folder(step.name, step.fingerprint)
 
@@ -102,7 +104,10 @@ def _make(
         return store.find(step.name, step.fingerprint)
 
     with Claim(
-        folder, lambda: find() is not None, lambda holder: say(f"{label}: waiting for {holder}, which makes it")
+        folder,
+        lambda: find() is not None,
+        lambda holder: say(f"{label}: waiting for {holder}, which makes it"),
+        needs,
     ):
         if artifact := find():
             facts = step.facts_type.read(artifact)

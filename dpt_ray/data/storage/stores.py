@@ -1,5 +1,6 @@
 """Files at any fsspec URL: reads of whole files, and atomic writes."""
 
+import datetime
 import errno
 import json
 import os
@@ -293,6 +294,21 @@ def list_tree(url: str) -> list[StoredFile]:
 def _changed(entry: dict[str, Any]) -> str:
     """Return a text that changes with the content of a listed file: its ETag or its time of change."""
     return str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or "")
+
+
+def changed_at(url: str) -> datetime.datetime | None:
+    """Return when a file was written last, UTC; None if the store does not say it.
+
+    Raises:
+        UserError: the file does not exist or cannot be looked up.
+    """
+    fs, path = filesystem(url)
+    with _user_errors(url, "cannot be looked up"):
+        entry = fs.info(path)
+    moment = entry.get("LastModified") or entry.get("mtime") or entry.get("created")
+    if isinstance(moment, int | float):
+        return datetime.datetime.fromtimestamp(moment, datetime.UTC)
+    return moment.astimezone(datetime.UTC) if isinstance(moment, datetime.datetime) else None
 
 
 def _entries(url: str) -> list[dict[str, Any]]:

@@ -9,20 +9,22 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
-from dpt_ray.data.storage.json_records import Record
+from dpt_ray.data.storage.json_records import Record, optional
 from dpt_ray.errors import UserError
 
 CLAIM_FILE = "claim.json"
 RENEW_SECONDS = 5.0
 STALE_SECONDS = 30.0
 """Age in seconds after which the holder of a claim that was not renewed counts as gone."""
+SEEN_SECONDS = 120.0
+"""As `STALE_SECONDS` for whoever looks once and cannot wait: it allows for clocks that differ and slow stores."""
 SETTLE_SECONDS = 0.3
 """Time in seconds between writing a claim and reading it again, since another job may have replaced it."""
 
@@ -39,12 +41,14 @@ class Holder(Record):
         process: process id.
         token: identifies the claim.
         renewed: Unix time of the last renewal on the clock of the host, s.
+        needs: addresses of artifacts that the holder works with; None for none.
     """
 
     host: str
     process: int
     token: str
     renewed: float
+    needs: tuple[str, ...] | None = optional()
 
 
 class Claim:
@@ -56,12 +60,15 @@ class Claim:
         folder: URL of the artifact's folder.
         is_done: whether the artifact exists, which ends the wait.
         on_wait: called once with the name of the holder if there is a wait.
+        needs: addresses of artifacts that the holder works with, which `held_needs` returns while it has the claim.
     """
 
-    def __init__(self, folder: str, is_done: Callable[[], bool], on_wait: Callable[[str], None]):
+    def __init__(
+        self, folder: str, is_done: Callable[[], bool], on_wait: Callable[[str], None], needs: Sequence[str] = ()
+    ):
         self._url = stores.join(folder, CLAIM_FILE)
         self._is_done, self._on_wait = is_done, on_wait
-        self._token = uuid.uuid4().hex
+        self._token, self._needs = uuid.uuid4().hex, tuple(needs) or None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -91,7 +98,7 @@ class Claim:
         last: Holder | None = None
         unchanged_since = time.monotonic()
         while not self._is_done():
-            claim = self._read()
+            claim = _read(self._url)
             if claim is None or not _may_be_alive(claim):
                 return True
             if claim != last:  # clocks of hosts differ: staleness is measured on this one
@@ -105,23 +112,40 @@ class Claim:
         return False
 
     def _is_mine(self) -> bool:
-        claim = self._read()
+        claim = _read(self._url)
         return claim is not None and claim.token == self._token
 
-    def _read(self) -> Holder | None:
-        try:
-            return read_document(self._url, Holder, "a claim") if stores.exists(self._url) else None
-        except UserError:  # it was removed in between, or is no claim of ours
-            return None
-
     def _write(self) -> None:
-        holder = Holder(socket.gethostname(), os.getpid(), self._token, time.time())
+        holder = Holder(socket.gethostname(), os.getpid(), self._token, time.time(), self._needs)
         stores.write_json(self._url, holder.to_json())
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
             with suppress(UserError):  # the store may answer again next time
                 self._write()
+
+
+def is_held(folder: str) -> bool:
+    """Whether a living holder has the claim on a folder, as far as can be said at once.
+
+    A holder counts as living while its claim was renewed within `SEEN_SECONDS` by the clocks of both hosts.
+    """
+    return held_needs(folder) is not None
+
+
+def held_needs(folder: str) -> tuple[str, ...] | None:
+    """Return the addresses that the living holder of a folder's claim works with; None without such a holder."""
+    claim = _read(stores.join(folder, CLAIM_FILE))
+    if claim is None or not _may_be_alive(claim) or abs(time.time() - claim.renewed) > SEEN_SECONDS:
+        return None
+    return claim.needs or ()
+
+
+def _read(url: str) -> Holder | None:
+    try:
+        return read_document(url, Holder, "a claim") if stores.exists(url) else None
+    except UserError:  # it was removed in between, or is no claim of ours
+        return None
 
 
 def _may_be_alive(claim: Holder) -> bool:
