@@ -677,6 +677,17 @@ class ClusterConfig(Section):
     automatically or replace lost nodes."""
 
 
+class TrackingConfig(Section):
+    """Who receives what a run measures while it runs. No setting here changes a result or an address."""
+
+    tensorboard: bool = True
+    """Write TensorBoard's event files beside the run, in its folder `tensorboard`."""
+    mlflow: Place | None = None
+    """URI of an MLflow tracking server, or the path of a SQLite database (which needs the whole package `mlflow`)."""
+    wandb: str | None = None
+    """Project of Weights & Biases. The variable WANDB_MODE=offline keeps its files local."""
+
+
 class RunConfig(Section):
     """One run of dual pseudo training."""
 
@@ -703,6 +714,8 @@ class RunConfig(Section):
     """Stage 3: the classifier retrained on real and pseudo images. A file gives only the differences from stage1."""
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    """Who receives what a run measures while it runs."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

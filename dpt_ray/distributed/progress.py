@@ -1,5 +1,6 @@
 """Progress that a person can follow: a bar on a terminal, plain lines in a log."""
 
+import io
 import math
 import sys
 import threading
@@ -10,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Self, TextIO
 
 from dpt_ray.distributed import job_log
+from dpt_ray.distributed.measurements import publish
 from dpt_ray.distributed.metrics import IMAGES, LOSS, Metric, StepMetrics
 from dpt_ray.distributed.terminal_bar import TerminalBar
 from dpt_ray.tables import duration
@@ -18,6 +20,8 @@ LINE_SECONDS = 10.0
 """Between two plain lines."""
 BAR_SECONDS = 0.1
 """Between two states of a bar."""
+PUBLISH_SECONDS = 1.0
+"""Between two measurements of a step that trains nothing."""
 
 
 class ProgressLine:
@@ -59,6 +63,9 @@ class ProgressLine:
             text, fields = self.describe(done, now - self._began, dict(values)), _fields(totals or {}, values)
             self._tell(text, event="progress", done=done, total=self.total, unit=self.unit, **fields)
 
+    def record(self, row: Mapping[str, float]) -> None:
+        """Note a row of a training's history; `StepProgress` gives it to observers."""
+
     def resume(self, done: int) -> None:
         """Tell that the step goes on from `done` units."""
         self._tell(f"{self.title}: goes on from {done:,} {self.unit}", event="resumed", done=done)
@@ -99,6 +106,7 @@ class ProgressLine:
     def _tell(self, text: str, **fields: Any) -> None:
         if self._bar is not None:
             self._bar.say(text)
+            job_log.tell(text, stream=io.StringIO(), **fields)  # for the log of the run, since the bar has shown it
         else:
             job_log.tell(text, stream=self._stream or sys.stderr, **fields)
 
@@ -124,7 +132,9 @@ class StepProgress(ProgressLine):
     def __init__(self, title: str, total: int, unit: str, stream: TextIO | None = None):
         super().__init__(title, total, unit, stream)
         self._about = job_log.present()
-        self._metrics = StepMetrics(self._about.get("run", ""), self._about.get("step", title))
+        self._step = str(self._about.get("step", title))
+        self._metrics = StepMetrics(self._about.get("run", ""), self._step)
+        self._published = -math.inf
 
     def update(self, done: int, totals: Mapping[Metric, float] | None = None, **values: float) -> None:
         """Show and export that `done` units are finished.
@@ -137,7 +147,22 @@ class StepProgress(ProgressLine):
         super().update(done, totals, **values)
         counted = {IMAGES: done, **(totals or {})} if self.unit == "images" else totals or {}
         gauges = {LOSS: values["loss"]} if "loss" in values else {}
+        if not gauges:  # a training's rows are recorded one by one
+            self._publish(done, values)
         self._metrics.update(done / max(1, self.total), counted, gauges, last=done >= self.total)
+
+    def record(self, row: Mapping[str, float]) -> None:
+        """Give a row of a training's history to observers; its column `images` is the number of finished units."""
+        values = {name: value for name, value in row.items() if name != "images"}
+        publish(self._step, int(row["images"]), self.total, self.unit, values)
+
+    def _publish(self, done: int, values: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if done < self.total and now - self._published < PUBLISH_SECONDS:
+            return
+        self._published = now
+        rate = (done - self._first) / (now - self._began) if self._began is not None and now > self._began else 0.0
+        publish(self._step, done, self.total, self.unit, {f"{self.unit}_per_second": rate, **values})
 
     def resume(self, done: int) -> None:
         """Tell that the step goes on from `done` units."""
@@ -173,10 +198,17 @@ class Board:
         self._resumed: dict[str, int] = {}
         self._notes: dict[str, list[str]] = {}
         self._evaluations: dict[str, list[tuple[float, float]]] = {}
+        self._rows: dict[str, list[Mapping[str, float]]] = {}
 
-    def write(self, title: str, state: TrainingProgress) -> None:
-        """Replace a step's state."""
+    def write(self, title: str, state: TrainingProgress, row: Mapping[str, float] | None = None) -> None:
+        """Replace a step's state, and add a row to what `take_rows` returns."""
         self._states[title] = state
+        if row is not None:
+            self._rows.setdefault(title, []).append(row)
+
+    def take_rows(self, title: str) -> list[Mapping[str, float]]:
+        """Return, once, the new rows of a training's history."""
+        return self._rows.pop(title, [])
 
     def resume(self, title: str, done: int) -> None:
         """Note that a step goes on from `done` units."""
@@ -249,13 +281,14 @@ class BoardWatcher:
 
         title = self._line.title
         board = self.board
-        notes, resumed, state, evaluations = ray.get(
-            [call.remote(title) for call in (board.take_notes, board.take_resumed, board.read, board.take_evaluations)]
-        )
+        calls = (board.take_notes, board.take_resumed, board.read, board.take_evaluations, board.take_rows)
+        notes, resumed, state, evaluations, rows = ray.get([call.remote(title) for call in calls])
         for note in notes:
             self._line.note(note)
         if resumed is not None:
             self._line.resume(resumed)
+        for row in rows:
+            self._line.record(row)
         if state and state != self._shown:
             self._shown = state
             self._line.update(state.done, state.totals, rate=state.rate, loss=state.loss)

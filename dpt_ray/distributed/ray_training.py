@@ -310,7 +310,8 @@ class _Observer:
         if self._board is not None:
             row, totals = state.history[-1], dict(self._totals)
             progress = TrainingProgress(int(row["images"]), pace.images_per_second, row["loss"], totals)
-            self._board.write.remote(self._title, progress)
+            measured = {**row, "images_per_second": pace.images_per_second}
+            self._board.write.remote(self._title, progress, measured)
         if self._callback is not None:
             self._evaluate(state, self._callback)
 

@@ -203,6 +203,26 @@ def _write_local(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def append_local(url: str, data: bytes) -> None:
+    """Append to a local file, which is made if it is absent; a reader may see a part of what is appended.
+
+    Raises:
+        UserError: the file cannot be written. It then ends as before.
+    """
+    path = Path(filesystem(url)[1])
+    with _user_errors(url, _NO_WRITE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(before)
+                raise
+
+
 def exists(url: str) -> bool:
     """Whether a file or folder exists, without a listing cache.
 

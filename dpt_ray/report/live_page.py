@@ -1,0 +1,59 @@
+"""The page of a run while it runs, or that ended without a report; its words stand in `templates/live.html.j2`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpt_ray.report.content import Curve, Figure
+from dpt_ray.report.figures import curve_panels
+from dpt_ray.report.page_templates import Column, Table, render_page
+
+
+@dataclass(frozen=True)
+class LiveStep:
+    """A step of a run.
+
+    Attributes:
+        title: what the step does.
+        state: `waiting`, `running` with the share that is done, `reused` or `done`.
+        result: what it says of its result; empty before.
+    """
+
+    title: str
+    state: str
+    result: str = ""
+
+
+@dataclass(frozen=True)
+class LiveReport:
+    """All of the page.
+
+    Attributes:
+        title: names the run.
+        created: ISO 8601 time of this state, UTC.
+        headline: state, duration and steps.
+        refresh_seconds: the browser loads the page again after so many seconds; None for a run that ended.
+        steps: in the order in which they are made.
+        curves: of the trainings as far as they are.
+        notes: warnings, and the error of a run that failed.
+        settings_yaml: the resolved settings.
+    """
+
+    title: str
+    created: str
+    headline: Sequence[Figure]
+    refresh_seconds: int | None
+    steps: Sequence[LiveStep]
+    curves: Sequence[Curve] = ()
+    notes: Sequence[str] = ()
+    settings_yaml: str = ""
+
+
+def render_live(report: LiveReport) -> str:
+    """Return the whole page."""
+    columns = (Column("Step", "name"), Column("State", "text"), Column("Result", "text"))
+    return render_page(
+        "live.html.j2",
+        report=report,
+        steps=Table("Steps", columns, [(step.title, step.state, step.result) for step in report.steps]),
+        curves=[(curve.title, panel) for curve in report.curves for panel in curve_panels(curve)],
+    )
