@@ -34,7 +34,7 @@ def job_command(
         summary: short description for the list of verbs.
         about: description for `--help`.
         targets: returns the steps to make. The steps that they build on are made too.
-        finish: returns the text that ends the job, from settings, steps, artifacts and the root of the results. By
+        finish: returns the text that ends the job, from settings, steps, artifacts and the run's folder. By
             default the text is the location of each target.
         examples: command lines for `--help`.
     """

@@ -23,7 +23,7 @@ TOLD_REFUSED, TOLD_IGNORED, TOLD_PAIRS = 20, 5, 5
 Artifacts = Mapping[Step, Artifact]
 
 
-def summarise_data(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, root: str) -> str:
+def summarise_data(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, folder: str) -> str:
     """Return the summary of both splits' data as text for a terminal."""
     assert isinstance(run.train_data, Dataset)  # parts of a training set are a search's alone
     assert isinstance(run.test_data, Dataset)

@@ -13,6 +13,7 @@ from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all, refuse_warnings
+from dpt_ray.pipeline.recorded_run import recorded_run
 from dpt_ray.pipeline.setting_warnings import setting_warnings
 
 DryRun = Literal["off", "plan", "measure"]
@@ -36,8 +37,8 @@ def make_targets(
         file: YAML settings; the preset `DEFAULT` if None.
         overrides: settings `a.b=c`, stronger than the file.
         targets: returns the steps to make.
-        finish: maps settings, steps, artifacts and the root of the results to the final text; by default the text lists
-            the place of each target.
+        finish: maps settings, steps, artifacts and the run's folder to the final text; by default the text lists the
+            place of each target.
         dry_run: unless `off`, check everything, print the plan and make nothing; `measure` runs a few steps of each
             training to say how long it takes here.
         strict: stop at the first result that its step warns of.
@@ -59,10 +60,12 @@ def make_targets(
         say(describe_plan(config, wanted, store, measure=dry_run == "measure"))
         return
     stores.check_writable(store.root)
-    with job_log.about(run=config.name):
+    with job_log.about(run=config.name), recorded_run(config, run, wanted, store.root) as recording:
+        say(f"run: {recording.folder}")
         artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data), strict=strict)
+        recording.made(run, artifacts)
         if finish is not None:
-            say(finish(config, run, artifacts, store.root))
+            say(finish(config, run, artifacts, recording.folder))
         else:
             for step in targeted:
                 say(f"{step.title}: {artifacts[step].url}")

@@ -25,7 +25,6 @@ from dpt_ray.pipeline.artifacts.run import (
     SAMPLES_FILE,
     SETTINGS_FILE,
     RunDocument,
-    is_written,
 )
 from dpt_ray.pipeline.artifacts.step_facts import HasSkipped
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
@@ -56,27 +55,26 @@ NOTED_MISS = 0.2
 Artifacts = Mapping[Step, Artifact]
 
 
-def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, root: str) -> str:
-    """Write the run's folder unless it is there for these very artifacts; return a table for the terminal."""
-    folder = stores.join(root, "runs", config.name)
+def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, folder: str) -> str:
+    """Write the report of a run and the list of its artifacts into its folder; return a table for the terminal."""
+    from dpt_ray.report.grid import grid_png
+    from dpt_ray.report.page import render
+
     settings = dump_yaml(config)
     document = RunDocument(
         artifacts={id: step.address for id, step in run.by_id().items()}, settings=fingerprint(settings)
     )
-    if not is_written(folder, document):
-        from dpt_ray.report.grid import grid_png
-        from dpt_ray.report.page import render
-
-        report = describe_run(config, run, artifacts)
-        stores.write_bytes(stores.join(folder, SETTINGS_FILE), settings.encode())
-        if report.grid is not None:
-            stores.write_bytes(stores.join(folder, SAMPLES_FILE), grid_png(report.grid, with_labels=True))
-        stores.write_bytes(stores.join(folder, REPORT_FILE), render(report).encode())
-        stores.write_json(stores.join(folder, RUN_FILE), document.to_json())
+    report = describe_run(config, run, artifacts)
+    stores.write_bytes(stores.join(folder, SETTINGS_FILE), settings.encode())
+    if report.grid is not None:
+        stores.write_bytes(stores.join(folder, SAMPLES_FILE), grid_png(report.grid, with_labels=True))
+    stores.write_bytes(stores.join(folder, REPORT_FILE), render(report).encode())
+    stores.write_json(stores.join(folder, RUN_FILE), document.to_json())
     metrics = EvaluationFacts.read(artifacts[run.evaluation])
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
     rows += [(m.name, f"{m.value:.4g}", "") for m in described_metrics(metrics) if m.id not in HEADLINE]
-    return f"\n{text_table(rows)}\n\nreport: {stores.join(folder, REPORT_FILE)}"
+    report_of_name = stores.join(folder.rpartition("/")[0], REPORT_FILE)  # `show_as_newest` copies it
+    return f"\n{text_table(rows)}\n\nreport: {report_of_name}"
 
 
 def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> Report:

@@ -1,4 +1,4 @@
-"""The folder of a finished run, `<root>/runs/<name>`: addresses of its artifacts, its settings and its report."""
+"""The end of a finished run in its folder: addresses of its artifacts, its settings and its report."""
 
 from dataclasses import dataclass
 
@@ -37,12 +37,6 @@ class RunDocument(Record):
     format: int = FORMAT
     artifacts: dict[str, str]
     settings: str
-
-
-def is_written(folder: str, document: RunDocument) -> bool:
-    """Return whether the folder holds a finished run of exactly these artifacts and settings."""
-    place = stores.join(folder, RUN_FILE)
-    return stores.exists(place) and stores.read_json(place) == document.to_json()
 
 
 def read_addresses(folder: str) -> dict[str, str]:

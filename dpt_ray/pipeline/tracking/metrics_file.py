@@ -26,7 +26,8 @@ class MetricsFile:
     def write(self, measurements: Sequence[Measurement]) -> None:
         """Append measurements."""
         for one in measurements:
-            self._add(one.seconds, {"step": one.step, "done": one.done, "total": one.total, "unit": one.unit}, one.values)
+            about = {"step": one.step, "done": one.done, "total": one.total, "unit": one.unit}
+            self._add(one.seconds, about, one.values)
         self._file.flush()
 
     def close(self, outcome: Outcome, figures: Mapping[str, float]) -> None:
