@@ -13,6 +13,7 @@ from dpt_ray.cli.job import JOBS
 from dpt_ray.cli.options import example
 from dpt_ray.cli.predict import generate, predict
 from dpt_ray.cli.running import run_command
+from dpt_ray.cli.runs import runs
 from dpt_ray.cli.study import study
 from dpt_ray.cli.tune import tune
 from dpt_ray.cli.verbs import Verbs
@@ -34,7 +35,7 @@ def dpt() -> None:
     """
 
 
-for _verb in (*JOBS, predict, generate, tune, study, benchmark, export, completion):
+for _verb in (*JOBS, predict, generate, tune, study, benchmark, export, runs, completion):
     dpt.add_command(_verb)
 
 

@@ -40,9 +40,9 @@ def commands(command: click.Command = dpt, words: tuple[str, ...] = ()) -> list[
     return [words, *(found for name, each in inner for found in commands(each, (*words, name)))]
 
 
-def test_every_script_is_a_command_and_every_command_but_completion_is_a_script():
+def test_every_script_is_a_command_and_every_command_but_those_for_a_terminal_is_a_script():
     assert {path.stem for path in (REPOSITORY / "jobs").glob("*.py")} == SCRIPTS.keys()
-    assert {*SCRIPTS.values(), "completion"} == dpt.commands.keys()
+    assert {*SCRIPTS.values(), "runs", "completion"} == dpt.commands.keys()
 
 
 @pytest.mark.parametrize(("script", "command"), SCRIPTS.items())
