@@ -9,6 +9,7 @@ from dpt_ray import __version__
 from dpt_ray.cli.benchmark import benchmark
 from dpt_ray.cli.completion import completion
 from dpt_ray.cli.export import export
+from dpt_ray.cli.guard import INTERRUPTED, end_quietly
 from dpt_ray.cli.job import JOBS
 from dpt_ray.cli.options import example
 from dpt_ray.cli.predict import generate, predict
@@ -46,5 +47,9 @@ def main(verb: str | None = None) -> int:
         verb: the verb of a job script, whose command line holds only the verb's options; None for `dpt` itself.
     """
     if verb is None:
-        return run_command(dpt, program=NAME)
-    return run_command(dpt.commands[verb], program=Path(sys.argv[0]).name)
+        status = run_command(dpt, program=NAME)
+    else:
+        status = run_command(dpt.commands[verb], program=Path(sys.argv[0]).name)
+    if status == INTERRUPTED:
+        end_quietly()
+    return status

@@ -34,12 +34,19 @@ def _checked(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-@click.group("runs", cls=Verbs, short_help="List, compare and remove runs.")
-def runs() -> None:
+@click.group("runs", cls=Verbs, invoke_without_command=True, short_help="List, compare and remove runs.")
+@click.pass_context
+def runs(context: click.Context) -> int | None:
     """List, show, compare and remove runs; remove artifacts that no run needs.
 
     A RUN is its name, which means the newest run of that name, or NAME/ID; the beginning of the id is enough.
+    Without a command it lists the runs in dpt_results.
     """
+    if context.invoked_subcommand is not None:
+        return None
+    with list_.make_context("list", [], parent=context) as inner:
+        status: int = list_.invoke(inner)
+    return status
 
 
 @runs.command("list", short_help="List all runs.", epilog=example("dpt runs list --root s3://bucket/results"))

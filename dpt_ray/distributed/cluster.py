@@ -3,7 +3,11 @@
 import logging
 import math
 import os
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import ClusterConfig
@@ -51,12 +55,22 @@ def connect(config: ClusterConfig) -> None:
     check_ray_internals()
     # Workers report errors as exceptions and progress through a board, so their logs would only repeat both.
     settings = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address:
-        join(address, settings)
-    else:
-        check_temporary_space()
-        local_ray.start_local_ray(num_cpus=config.local_cpus or os.cpu_count(), **settings)
+    with _kept_signals():
+        if address:
+            join(address, settings)
+        else:
+            check_temporary_space()
+            local_ray.start_local_ray(num_cpus=config.local_cpus or os.cpu_count(), **settings)
     configure_data()
+
+
+@contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM, if it has one: Ray's ends the process without leaving any context."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def check_ray_internals() -> None:

@@ -1,9 +1,11 @@
 """The folder of a name, `<root>/runs/<name>/`: a copy of what its newest finished run ended with."""
 
+import datetime
+
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.pipeline.artifacts.run import REPORT_FILE, RUN_FILE, SAMPLES_FILE, SETTINGS_FILE
-from dpt_ray.pipeline.artifacts.run_record import NEWEST_FILE, Newest, run_id
+from dpt_ray.pipeline.artifacts.run_record import NEWEST_FILE, STARTED_FILE, Newest, run_id
 from dpt_ray.pipeline.runs import holds_earlier_run
 
 COPIED = (REPORT_FILE, SAMPLES_FILE, SETTINGS_FILE, RUN_FILE)
@@ -34,9 +36,10 @@ def show_as_newest(folder: str) -> None:
 
 def move_earlier_run(above: str) -> None:
     """Copy a run of an earlier version from the folder of its name to a folder of its own."""
-    written = stores.changed_at(stores.join(above, RUN_FILE))
-    if written is not None:
-        copy_files(above, stores.join(above, run_id(written)))
+    written = stores.changed_at(stores.join(above, RUN_FILE)) or datetime.datetime.fromtimestamp(0, datetime.UTC)
+    while stores.exists(stores.join(above, run_id(written), STARTED_FILE)):  # the folder of another run
+        written -= datetime.timedelta(milliseconds=1)
+    copy_files(above, stores.join(above, run_id(written)))
 
 
 def copy_files(source: str, destination: str) -> None:
