@@ -144,12 +144,17 @@ def _new_folder(root: str, name: str) -> str:
 def _start(run: DualPseudoTraining, wanted: Sequence[Step], steps: Sequence[Step]) -> RunStart:
     return RunStart(
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        command=tuple(redacted(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])),
+        command=tuple(redacted(word) for word in (_program(), *sys.argv[1:])),
         commit=source_commit(),
         software=software_versions(),
         artifacts={id: step.address for id, step in run.by_id().items() if step in wanted},
         needs=tuple(step.address for step in steps),
     )
+
+
+def _program() -> str:
+    name = Path(sys.argv[0]).name
+    return "dpt" if name == "__main__.py" else name
 
 
 def source_commit() -> str | None:

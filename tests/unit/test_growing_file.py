@@ -52,7 +52,7 @@ def test_what_could_not_be_written_is_written_later_once(kind, tmp_path, monkeyp
     file.write(b"one\n")
     file.flush()
 
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:

@@ -112,7 +112,7 @@ class FakeRun:
     def define_metric(self, name: str, step_metric: str) -> None:
         self.metrics.append((name, step_metric))
 
-    def finish(self, exit_code: int, quiet: bool) -> None:
+    def finish(self, exit_code: int) -> None:
         self.exit_code = exit_code
 
 

@@ -61,4 +61,4 @@ class WandbTracker:
     def close(self, outcome: Outcome, figures: Mapping[str, float]) -> None:
         """Keep the figures in the summary, and end the run."""
         self._run.summary.update({tag(FIGURES, name): value for name, value in figures.items()})
-        self._run.finish(exit_code=0 if outcome == "finished" else 1, quiet=True)
+        self._run.finish(exit_code=0 if outcome == "finished" else 1)
