@@ -12,6 +12,7 @@ from tiny_runs import artifact, described, files, start_job
 
 from dpt_ray.cli.guard import INTERRUPTED
 from dpt_ray.distributed.checkpoints import list_checkpoints
+from dpt_ray.pipeline.runs import list_runs
 
 OFTEN_ENOUGH_TO_KILL = "cluster.checkpoint_seconds=0.5"
 DEADLINE_SECONDS = 240
@@ -28,13 +29,29 @@ def _kill_when(process: subprocess.Popen, happened, kind=signal.SIGKILL) -> str:
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_says_how_to_go_on_and_fails(tmp_path):
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_says_how_to_go_on_and_fails(tmp_path, kind):
     _, run = described(tmp_path)
     training = tmp_path / run.classifier.name / run.classifier.fingerprint
     job = start_job("sample", tmp_path, OFTEN_ENOUGH_TO_KILL)
-    output = _kill_when(job, lambda: _has_checkpoint(training), signal.SIGINT)
+    output = _kill_when(job, lambda: _has_checkpoint(training), kind)
     assert output.endswith("interrupted: run the same command again to resume\n")
     assert job.returncode == INTERRUPTED
+    (recorded,) = list_runs(str(tmp_path))
+    assert recorded.state == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_its_folder_and_is_stopped(tmp_path):
+    _, run = described(tmp_path)
+    training = tmp_path / run.classifier.name / run.classifier.fingerprint
+    job = start_job("sample", tmp_path, OFTEN_ENOUGH_TO_KILL)
+    _kill_when(job, lambda: _has_checkpoint(training))
+    (stopped,) = list_runs(str(tmp_path))
+    assert stopped.state == "stopped"
+    rows = [json.loads(line) for line in Path(stopped.url, "metrics.jsonl").read_text().splitlines()]
+    assert any("loss" in row["values"] for row in rows)
+    assert "stage 1 classifier" in Path(stopped.url, "log.txt").read_text()
 
 
 def _has_checkpoint(training: Path) -> bool:

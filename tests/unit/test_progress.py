@@ -274,3 +274,11 @@ def test_a_board_keeps_the_newest_state_of_each_step():
     board.write("a", _progress(2))
     assert board.read("a") == _progress(2)
     assert board.read("b") == _progress(5)
+
+
+def test_a_board_gives_each_row_of_a_history_once():
+    board = Board()
+    board.write("a", _progress(1), {"images": 1.0, "loss": 2.0})
+    board.write("a", _progress(2), {"images": 2.0, "loss": 1.0})
+    assert [row["loss"] for row in board.take_rows("a")] == [2.0, 1.0]
+    assert board.take_rows("a") == board.take_rows("b") == []
