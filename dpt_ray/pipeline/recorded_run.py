@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, SubprocessError, run
 
-import dpt_ray
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.places import redacted
 from dpt_ray.config.schema import RunConfig
@@ -159,7 +158,7 @@ def _program() -> str:
 
 def source_commit() -> str | None:
     """Return the commit of the checkout that this package runs from; None if it is installed, or without git."""
-    checkout = Path(dpt_ray.__file__).parents[1]
+    checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return None
     try:

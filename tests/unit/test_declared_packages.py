@@ -75,4 +75,5 @@ def test_an_undeclared_import_would_be_found():
 def test_the_tested_versions_are_within_the_declared_bounds():
     for text in requirements():
         requirement = Requirement(text)
-        assert requirement.specifier.contains(version(requirement.name)), text
+        if [requirement.name] not in NOT_INSTALLED.values():
+            assert requirement.specifier.contains(version(requirement.name)), text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_names
 from dpt_ray.data.storage.json_records import Record
-from dpt_ray.experiments.runs import Make, measure_all
+from dpt_ray.experiments.many_runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.pipeline.artifacts.evaluation import classifier_accuracy
 from dpt_ray.pipeline.dpt import DualPseudoTraining

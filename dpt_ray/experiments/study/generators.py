@@ -16,7 +16,7 @@ from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples, read_shard_samples
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage.json_records import Record, optional
-from dpt_ray.experiments.runs import Make, measure_all
+from dpt_ray.experiments.many_runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation
 from dpt_ray.experiments.study.algorithm_comparison import seeded
 from dpt_ray.experiments.study.choices import ALL_LABELS, TRUE_LABELS, VARIANTS

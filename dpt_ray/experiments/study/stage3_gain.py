@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.storage.json_records import Record
-from dpt_ray.experiments.runs import Make, measure_all
+from dpt_ray.experiments.many_runs import Make, measure_all
 from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
 from dpt_ray.experiments.study.algorithm_comparison import seeded
 from dpt_ray.experiments.study.choices import MIXINGS
