@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, SubprocessError, run
 
@@ -94,9 +95,9 @@ def recorded_run(config: RunConfig, run: DualPseudoTraining, wanted: list[Step],
             with observed_by(watch.measure):
                 yield recording
             has_report = stores.exists(stores.join(folder, RUN_FILE))
-            watch.close("finished", recording.figures, None, has_report)
             if has_report:
                 show_as_newest(folder)
+            watch.close("finished", recording.figures, None, has_report)
             _write_end(folder, began, "finished", None, recording.figures)
         except BaseException as error:
             _end_with(error, recording, log, began)
@@ -116,7 +117,8 @@ def _end_with(error: BaseException, recording: Recording, log: LogFile, began: f
     with suppress(UserError):
         _write_end(recording.folder, began, outcome, message, recording.figures)
     with suppress(UserError):
-        recording.watch.close(outcome, recording.figures, message, has_report=False)
+        has_report = stores.exists(stores.join(recording.folder, RUN_FILE))
+        recording.watch.close(outcome, recording.figures, message, has_report)
 
 
 def _write_end(folder: str, began: float, outcome: Outcome, message: str | None, figures: Mapping[str, float]) -> None:
@@ -156,6 +158,7 @@ def _program() -> str:
     return "dpt" if name == "__main__.py" else name
 
 
+@lru_cache
 def source_commit() -> str | None:
     """Return the commit of the checkout that this package runs from; None if it is installed, or without git."""
     checkout = Path(__file__).parents[2]

@@ -73,9 +73,10 @@ class RunWatch:
             self._write()
 
     def close(self, outcome: Outcome, figures: Mapping[str, float], error: str | None, has_report: bool) -> None:
-        """End the trackers, and write the last page unless the run has a report."""
+        """End the trackers, once, and write the last page unless the run has a report."""
         self.stop()
-        for tracker in tuple(self._trackers):
+        trackers, self._trackers = self._trackers, []
+        for tracker in trackers:
             with _Attempt(self, tracker):
                 tracker.close(outcome, figures)
         if not has_report:
