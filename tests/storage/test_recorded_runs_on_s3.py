@@ -17,7 +17,7 @@ def test_a_run_is_recorded_in_a_bucket(aws, bucket, monkeypatch):
     monkeypatch.setattr(run_watch, "REMOTE_SECONDS", 0.05)
     seen = {}
 
-    def make(wanted, store, cluster, say, policy):
+    def make(wanted, store, cluster, say, policy, **options):
         (going,) = list_runs(bucket)
         seen["state"] = going.state
         for images in (32, 64):

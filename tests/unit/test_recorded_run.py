@@ -80,7 +80,7 @@ def test_the_page_and_the_files_grow_while_a_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(run_watch, "PAGE_SHARE", 1.0)
     seen = {}
 
-    def make(wanted, store, cluster, say, policy):
+    def make(wanted, store, cluster, say, policy, **options):
         (going,) = list_runs(str(tmp_path))
         folder = Path(going.url)
         title = next(step for step in wanted if step.name == "classifier").title
@@ -110,7 +110,7 @@ def test_the_page_and_the_files_grow_while_a_run_goes_on(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_says_so(tmp_path, monkeypatch):
-    def make(*arguments: object) -> None:
+    def make(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jobs, "make_all", make)
@@ -146,7 +146,7 @@ def test_nothing_is_recorded_when_the_settings_are_wrong_or_nothing_runs(tmp_pat
 
 
 def test_the_record_of_the_start_holds_no_secret(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "make_all", lambda *arguments: {})
+    monkeypatch.setattr(jobs, "make_all", lambda *arguments, **options: {})
     monkeypatch.setattr("sys.argv", ["dpt", "run", "--set", "data.train=https://me:secret@host/x"])
     run_job("test", lambda run: [], None, ["--set", f"root={tmp_path}"])
     (one,) = list_runs(str(tmp_path))
