@@ -138,7 +138,7 @@ def remove_garbage(root: str, garbage: Iterable[Garbage], on_removed: Callable[[
 
 def artifact_bytes(store: ArtifactStore, address: str) -> int:
     """Return the size of an artifact's files; 0 if it is absent."""
-    return sum(int(file["size"]) for file in stores.list_tree(store.folder(*_parts(address))))
+    return sum(file["size"] or 0 for file in stores.list_tree(store.folder(*_parts(address))))
 
 
 def _sized(store: ArtifactStore, address: str) -> Garbage:

@@ -43,14 +43,14 @@ def run_sizes(root: str, runs: Sequence[RunSummary]) -> list[int]:
     addresses = {address for run in runs for address in _addresses(run)}
     sizes = {address: artifact_bytes(store, address) for address in addresses}
     return [
-        sum(sizes[address] for address in _addresses(run)) + sum(file["size"] for file in stores.list_tree(run.url))
+        sum(sizes[address] for address in _addresses(run)) + sum(file["size"] or 0 for file in stores.list_tree(run.url))
         for run in runs
     ]
 
 
 def describe_folder(run: RunSummary) -> str:
     """Return the size of a run's folder, without its artifacts."""
-    return format_bytes(sum(file["size"] for file in stores.list_tree(run.url)))
+    return format_bytes(sum(file["size"] or 0 for file in stores.list_tree(run.url)))
 
 
 def _addresses(run: RunSummary) -> set[str]:
