@@ -42,15 +42,16 @@ def run_sizes(root: str, runs: Sequence[RunSummary]) -> list[int]:
     store = ArtifactStore(root)
     addresses = {address for run in runs for address in _addresses(run)}
     sizes = {address: artifact_bytes(store, address) for address in addresses}
-    return [
-        sum(sizes[address] for address in _addresses(run)) + sum(file["size"] or 0 for file in stores.list_tree(run.url))
-        for run in runs
-    ]
+    return [sum(sizes[address] for address in _addresses(run)) + _folder_bytes(run) for run in runs]
+
+
+def _folder_bytes(run: RunSummary) -> int:
+    return sum(file["size"] or 0 for file in stores.list_tree(run.url))
 
 
 def describe_folder(run: RunSummary) -> str:
     """Return the size of a run's folder, without its artifacts."""
-    return format_bytes(sum(file["size"] or 0 for file in stores.list_tree(run.url)))
+    return format_bytes(_folder_bytes(run))
 
 
 def _addresses(run: RunSummary) -> set[str]:
