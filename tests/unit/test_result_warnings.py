@@ -67,7 +67,7 @@ def test_classes_that_stage_1_does_not_see_are_named_the_worst_first():
     seen = requested.copy()
     seen[10:20], seen[20:26] = 0, 3
     text = disagreement(requested, seen, NAMES)
-    assert "in 60% of the pseudo images, and in less than half of those of 2 of 4 classes (bee 0%, cat 40%)" in text
+    assert "in 60% of the pseudo images, and in less than half of those of 2 of 4 classes (bee (0%), cat (40%))" in text
 
 
 def test_stage_3_below_stage_1_counts_beyond_noise():

@@ -3,13 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 from dpt_ray.data.storage.documents import parse_document
 from dpt_ray.json_values import Json, JsonObject
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 _ABSENT = "absent"
 
@@ -24,7 +21,7 @@ class Record:
 
     def to_json(self) -> dict[str, Json]:
         """Return the JSON object."""
-        return _object(self)  # type: ignore[arg-type]  # subclasses are dataclasses
+        return _object(self)
 
     @classmethod
     def from_json(
@@ -45,7 +42,8 @@ class Record:
         return record
 
 
-def _object(record: "DataclassInstance") -> dict[str, Json]:
+def _object(record: Any) -> dict[str, Json]:
+    """Return the JSON object of a dataclass."""
     values = {entry: getattr(record, entry.name) for entry in fields(record)}
     return {
         entry.name: plain_json(value)

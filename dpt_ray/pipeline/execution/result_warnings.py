@@ -116,7 +116,7 @@ def disagreement(requested: np.ndarray, seen: np.ndarray, names: Sequence[str]) 
     low = sorted((share, label) for label, share in shares.items() if share < LEAST_AGREEMENT)
     if not low:
         return None
-    worst = _listed([f"{names[label]} {share:.0%}" for share, label in low])
+    worst = _listed([f"{names[label]} ({share:.0%})" for share, label in low])
     return (
         f"stage 1 sees the class that was asked for in {float((seen == requested).mean()):.0%} of the pseudo images, "
         f"and in less than half of those of {len(low):,} of {len(names):,} classes ({worst}); try more stage2.images, "
