@@ -4,14 +4,56 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     import torch
 
     from dpt_ray.export.loaded_classifier import LoadedClassifier
     from dpt_ray.export.loaded_generator import LoadedGenerator
+    from dpt_ray.pipeline.finished_run import Run
     from dpt_ray.plugins import Group
 
 __version__ = "0.1.0"
+
+
+def run(
+    config: "str | os.PathLike[str] | None" = None,
+    settings: "Mapping[str, object] | None" = None,
+    *,
+    strict: bool = False,
+) -> "Run":
+    """Make a whole run, as `dpt run` does, and return it: `dpt_ray.run("digits", {"labels.per_class": 2}).metrics`.
+
+    What is made already is used again. After an interruption the same call resumes. A Ray cluster that RAY_ADDRESS
+    names is used; otherwise a local Ray is started, which ends with this process.
+
+    Args:
+        config: name of a shipped configuration, or a YAML file; None for the embedded digits.
+        settings: values by the names of settings, over those of `config`.
+        strict: stop at the first result that a step warns of.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        UserError: what `dpt run` reports as a line: settings, data, storage.
+    """
+    from dpt_ray.pipeline.notebook_runs import run as make_run  # loads torch, which `import dpt_ray` does not
+
+    return make_run(config, settings, strict=strict)
+
+
+def runs(root: "str | os.PathLike[str]" = "dpt_results") -> "list[Run]":
+    """Return the finished runs below a root, in the order of their names.
+
+    Args:
+        root: folder or object-store URL, the setting `root` of the runs.
+
+    Raises:
+        TypeError: `root` has a wrong type.
+        UserError: the folder cannot be listed, or a run in it cannot be read.
+    """
+    from dpt_ray.pipeline.notebook_runs import finished_runs
+
+    return finished_runs(root)
 
 
 def load_generator(
@@ -28,7 +70,7 @@ def load_generator(
         TypeError: an argument has a wrong type.
         UserError: the URL holds something else, or an export that is damaged or unfinished.
     """
-    from dpt_ray.export.loaded_generator import load_generator as load  # loads torch, which `import dpt_ray` does not
+    from dpt_ray.export.loaded_generator import load_generator as load
 
     return load(url, device)
 

@@ -18,7 +18,7 @@ from dpt_ray.pipeline.artifacts.evaluation import ClassMetrics, EvaluationFacts,
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, ImagePair, OverlapFacts, tell_exact, tell_near
 from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts
-from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class, describe_guidance
+from dpt_ray.pipeline.artifacts.pseudo_images import describe_guidance, first_pseudo_images
 from dpt_ray.pipeline.artifacts.run import (
     REPORT_FILE,
     RUN_FILE,
@@ -121,16 +121,8 @@ def _sample_grid(config: RunConfig, artifact: Artifact, train_data: Artifact) ->
     form = image_form(config.data)
     kept = [int(label) for label in np.linspace(0, index.num_classes - 1, min(GRID_CLASSES, index.num_classes))]
     images = np.zeros((len(kept), per_class, *form.shape), np.uint8)
-    number = 0
-    for shard in index.shards:
-        if number >= per_class * index.num_classes:
-            break
-        for sample in read_shard_samples(shard):
-            label, position = conditioning_class(number, index.num_classes)
-            if position < per_class and label in kept:
-                encoded = sample.image_bytes(shard.url)
-                images[kept.index(label), position] = decode_image(encoded, form, shard.url)
-            number += 1
+    for image in first_pseudo_images(index, form, per_class, kept):
+        images[kept.index(image.label), image.position] = image.pixels
     sampling = config.sampling
     caption = f"{sampling.sampler}, {sampling.steps} steps, {describe_guidance(sampling)}"
     names = class_names(config.data, index.num_classes, read_index(train_data.url).class_names)

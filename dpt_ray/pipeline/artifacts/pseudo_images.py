@@ -1,11 +1,14 @@
 """Pseudo images: their facts, and the class of each."""
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from dpt_ray.config.schema import SamplingConfig
+from dpt_ray.data.images.decoding import ImageForm, decode_image
+from dpt_ray.data.loading.source import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.pipeline.artifacts.step_facts import Facts
@@ -62,3 +65,42 @@ def conditioning_labels(index: DatasetIndex) -> list[np.ndarray]:
         conditioning_class(np.arange(end - shard.samples, end), index.num_classes)[0]
         for shard, end in zip(index.shards, ends, strict=True)
     ]
+
+
+class PseudoImage(NamedTuple):
+    """A pseudo image.
+
+    Attributes:
+        label: the class that it was sampled for.
+        position: its place among the images of that class.
+        pixels: uint8 (C, H, W).
+    """
+
+    label: int
+    position: int
+    pixels: np.ndarray
+
+
+def first_pseudo_images(
+    index: DatasetIndex, form: ImageForm, per_class: int | None, classes: Collection[int] | None = None
+) -> Iterator[PseudoImage]:
+    """Yield the first pseudo images of every class in the order of the artifact, in which classes take turns.
+
+    Args:
+        index: of the pseudo images.
+        form: to which the images are brought.
+        per_class: images of each class; None for all.
+        classes: ids of the classes; None for all.
+
+    Raises:
+        UserError: a shard cannot be read.
+    """
+    number = 0
+    for shard in index.shards:
+        if per_class is not None and number >= per_class * index.num_classes:
+            return
+        for sample in read_shard_samples(shard):
+            label, position = conditioning_class(number, index.num_classes)
+            if (per_class is None or position < per_class) and (classes is None or label in classes):
+                yield PseudoImage(label, position, decode_image(sample.image_bytes(shard.url), form, shard.url))
+            number += 1
