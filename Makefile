@@ -1,8 +1,8 @@
 # Two commands: `make demo` and `make test`. Both install what they need into .venv first.
 
 # The first Python that really runs and is of a version that is supported.
-FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
-PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c '$(FITS)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -23,7 +23,7 @@ install: $(INSTALLED) $(STORE_INSTALLED)
 # requirements.lock. The exception is torch: an index may have another build of it, for CPUs alone or for other GPUs.
 $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' || \
-		{ echo "error: Python 3.11 or 3.12 is needed; name one with make PYTHON=..."; exit 1; }
+		{ echo "error: Python 3.11, 3.12 or 3.13 is needed; name one with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --no-deps --constraint constraints.txt torch
 	$(VENV)/bin/python infra/docker/list_requirements.py pyproject.toml dev > $(VENV)/requirements.txt

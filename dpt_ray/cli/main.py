@@ -10,6 +10,7 @@ from dpt_ray.cli.benchmark import benchmark
 from dpt_ray.cli.completion import completion
 from dpt_ray.cli.export import export
 from dpt_ray.cli.guard import INTERRUPTED, end_quietly
+from dpt_ray.cli.init import init
 from dpt_ray.cli.job import JOBS
 from dpt_ray.cli.options import example
 from dpt_ray.cli.predict import generate, predict
@@ -36,7 +37,7 @@ def dpt() -> None:
     """
 
 
-for _verb in (*JOBS, predict, generate, tune, study, benchmark, export, runs, completion):
+for _verb in (init, *JOBS, predict, generate, tune, study, benchmark, export, runs, completion):
     dpt.add_command(_verb)
 
 

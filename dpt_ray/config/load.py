@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -164,9 +165,22 @@ def _settings(tree: Any, where: str) -> Tree:
     return tree
 
 
+def preset_names() -> list[str]:
+    """Return the names of the presets, sorted."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _presets().iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_preset(name: str) -> bytes:
+    """Return the file of a preset, given its name."""
+    return (_presets() / f"{name}.yaml").read_bytes()
+
+
+def _presets() -> Traversable:
+    return resources.files("dpt_ray.config") / "presets"
+
+
 def _read_preset(name: Any, sources: Sequence[Source]) -> Tree:
-    folder = resources.files("dpt_ray.config") / "presets"
-    names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    names = preset_names()
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -181,8 +195,7 @@ def _read_preset(name: Any, sources: Sequence[Source]) -> Tree:
 @cache
 def _preset_tree(name: str) -> Tree:
     """Return a preset. It is cached, so callers must not change it."""
-    data = (resources.files("dpt_ray.config") / "presets" / f"{name}.yaml").read_bytes()
-    return _settings(read_yaml_bytes(data, f"preset {name}"), f"preset {name}")
+    return _settings(read_yaml_bytes(read_preset(name), f"preset {name}"), f"preset {name}")
 
 
 def _parse_override(text: str) -> Source:
