@@ -94,6 +94,47 @@ def load_classifier(
     return load(url, device)
 
 
+def load(
+    place: "str | os.PathLike[str]", revision: "str | None" = None, device: "str | torch.device | int | None" = None
+) -> "LoadedClassifier | LoadedGenerator":
+    """Load an exported classifier or generator, without Ray: `dpt_ray.load("owner/name", revision="v1")`.
+
+    Args:
+        place: a name on the Hugging Face hub, `owner/name`; or path or URL of a folder that `dpt export` wrote, where a
+            path of two parts begins with `./` if there is no such folder yet.
+        revision: of a name on the hub: a commit, tag or branch; the newest commit if None. The commit that was loaded
+            is `config["hub"]["revision"]` of the result.
+        device: as in `load_classifier`.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        UserError: there is no such export, or it is damaged or unfinished.
+    """
+    from dpt_ray.export.loaded_export import load_export
+
+    return load_export(place, revision, device)
+
+
+def push_to_hub(folder: "str | os.PathLike[str]", name: str, *, private: bool = True) -> str:
+    """Upload an exported network to the Hugging Face hub as one commit; return the commit's hash, a `revision`.
+
+    Files are compared with their checksums first. The repository is created if it is missing. Files of an earlier
+    export that this one lacks are removed in the same commit. The token is that of `hf auth login` or HF_TOKEN.
+
+    Args:
+        folder: path or URL of a folder that `dpt export` wrote.
+        name: `owner/name`.
+        private: whether a repository that is created is private.
+
+    Raises:
+        TypeError: `folder` has a wrong type.
+        UserError: the folder holds no finished export, or the hub refuses or does not answer.
+    """
+    from dpt_ray.export.hub import push_to_hub as push
+
+    return push(folder, name, private=private)
+
+
 def register_plugin(group: "Group", name: str, value: Any, version: str) -> None:
     """Make a sampler, network, data format or algorithm known in a notebook; see `dpt_ray.plugins.register`."""
     from dpt_ray.plugins import register

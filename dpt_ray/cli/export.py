@@ -90,6 +90,26 @@ def generator(run: str, destination: str) -> None:
 
 
 @export.command(
+    "push",
+    short_help="Upload an exported network to the Hugging Face hub.",
+    epilog=example("dpt export push digits-classifier owner/digits-classifier"),
+)
+@click.argument("folder")
+@click.argument("name")
+@click.option("--public", is_flag=True, help="Make a new repository public; otherwise it is private.")
+def push(folder: str, name: str, public: bool) -> None:
+    """Upload an exported network to the Hugging Face hub as one commit (pip install 'dpt_ray[hub]').
+
+    FOLDER is the path or URL of a folder that dpt export wrote. NAME is owner/name. The token is that of HF_TOKEN or of
+    hf auth login.
+    """
+    from dpt_ray.export.hub import push_to_hub
+
+    revision = push_to_hub(folder, name, private=not public)
+    tell(f'uploaded: dpt_ray.load("{name}", revision="{revision}")')
+
+
+@export.command(
     "classifier",
     short_help="Write a run's classifier as a folder.",
     epilog=example("dpt export classifier dpt_results/runs/digits digits-classifier --onnx"),

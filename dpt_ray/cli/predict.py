@@ -34,8 +34,8 @@ def predict(
 ) -> None:
     """Classify images.
 
-    MODEL is a run (<root>/runs/<name>), a finished training, or a folder that dpt export wrote. IMAGES are image files,
-    folders, patterns in quotes, lists of paths (*.txt), or WebDataset shards (*.tar).
+    MODEL is a run (<root>/runs/<name>), a finished training, a folder that dpt export wrote, or a classifier's *.onnx
+    file. IMAGES are image files, folders, patterns in quotes, lists of paths (*.txt), or WebDataset shards (*.tar).
 
     The row of an image that cannot be read holds the reason and no class. After an interruption the same command
     resumes.

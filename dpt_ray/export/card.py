@@ -179,8 +179,8 @@ def _file_lines(config: ExportConfig, files: set[str]) -> list[str]:
         lines.append(f"`{ENCODER_FOLDER}/` is the frozen encoder, {_plain(config['trained_on']['encoder'])}.")
     if ONNX_FILE in files:
         lines.append(
-            f"`{ONNX_FILE}` takes `images`, uint8 (N, C, H, W), any N, and gives `probabilities`, float32 "
-            "(N, classes); normalisation is part of it."
+            f"`{ONNX_FILE}` takes `images`, uint8 (N, C, H, W) of any N, H and W, and gives `probabilities`, float32 "
+            "(N, classes); resizing, cropping and normalisation are part of it."
         )
     return [" ".join(lines), ""]
 

@@ -23,12 +23,22 @@ from dpt_ray.networks.snapshots import SNAPSHOT_FOLDER
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ONNX_FILE = "config.json", "model.safetensors", "README.md", "model.onnx"
 ENCODER_FOLDER, AUTOENCODER_FOLDER = "encoder", "autoencoder"
+EXPORT_KINDS = ("classifier", "probe", "generator")
 FORMAT, FORMAT_VERSION = "dpt_ray export", 1
 
 _OURS = re.compile(
     rf"(\.?({CONFIG_FILE}|{WEIGHTS_FILE}|{CARD_FILE}|{ONNX_FILE}(\.data)?)"
     rf"|({ENCODER_FOLDER}|{AUTOENCODER_FOLDER}|{SNAPSHOT_FOLDER})/[^/]+)(\.[0-9a-f]+\.partial)?"
 )
+_FINISHED = re.compile(
+    rf"{CONFIG_FILE}|{WEIGHTS_FILE}|{CARD_FILE}|{ONNX_FILE}(\.data)?"
+    rf"|({ENCODER_FOLDER}|{AUTOENCODER_FOLDER})/\w[\w.-]*\.(json|safetensors)|{SNAPSHOT_FOLDER}/\w[\w.-]*\.safetensors"
+)
+
+
+def belongs_to_export(name: str) -> bool:
+    """Whether a finished export may hold a file of this name, a path below its folder; none is a pickle."""
+    return _FINISHED.fullmatch(name) is not None
 
 
 class ImageEntry(TypedDict):

@@ -1,10 +1,10 @@
-"""Export of a classifier as an ONNX graph from uint8 images to class probabilities, for any batch size."""
+"""Export of a classifier as an ONNX graph from uint8 images of any size to class probabilities, for any batch size."""
 
 import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from torch import nn
 
 from dpt_ray.errors import UserError
 from dpt_ray.export.folder import ONNX_FILE
+from dpt_ray.export.onnx_resize import with_resize
 
 INPUT, OUTPUT = "images", "probabilities"
+CLASSES, IMAGE = "classes", "image"
+"""Names of the metadata: the classes, and size, channels and white level of the images, both as JSON."""
 LARGEST_SINGLE_FILE = 1_500_000_000
 """Bytes of weights above which they are stored in a second file: an ONNX file holds less than 2 GiB."""
 
@@ -26,26 +29,29 @@ _CHECKED_IMAGES = 3
 
 
 def onnx_files(
-    graph: nn.Module, image_shape: tuple[int, int, int], classes: Sequence[str], largest: int = LARGEST_SINGLE_FILE
+    graph: nn.Module, image: Mapping[str, int], classes: Sequence[str], largest: int = LARGEST_SINGLE_FILE
 ) -> dict[str, bytes]:
     """Return the contents of the graph's files by name, after a comparison of onnxruntime's results with torch's.
 
     Args:
         graph: module on the CPU from uint8 images (B, C, H, W) to probabilities (B, num_classes), with normalisation.
-        image_shape: (C, H, W) of the images.
-        classes: names of the classes; stored in the graph's metadata as JSON under `classes`.
+        image: `size` and `channels` of the module's images and, where they have more than 8 bits, their `white` level.
+            It is stored in the graph's metadata. The graph brings images of another size to this one.
+        classes: names of the classes; stored in the graph's metadata.
         largest: bytes of weights above which they are stored in a second file.
 
     Raises:
         UserError: a package is missing, or the probabilities differ by more than `TOLERANCE`.
     """
     try:
+        import onnx
         import onnxruntime
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ImportError as error:
         raise UserError(f"ONNX needs the package {error.name}", fix="pip install 'dpt_ray[onnx]'") from None
+    shape = (image["channels"], image["size"], image["size"])
     random = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (_CHECKED_IMAGES, *image_shape), generator=random).to(torch.uint8)
+    images = torch.randint(256, (_CHECKED_IMAGES, *shape), generator=random).to(torch.uint8)
     graph = graph.eval()
     with torch.no_grad(), _quietly():
         expected = graph(images).numpy()
@@ -59,11 +65,13 @@ def onnx_files(
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props["classes"] = json.dumps(list(classes), ensure_ascii=False)
+    model = with_resize(program.model_proto, INPUT, image["size"], image["channels"])
+    metadata = {CLASSES: list(classes), IMAGE: dict(image)}
+    onnx.helper.set_model_props(model, {name: json.dumps(v, ensure_ascii=False) for name, v in metadata.items()})
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ONNX_FILE
-        program.save(str(path), external_data=size > largest)
+        onnx.save_model(model, path, save_as_external_data=size > largest, location=f"{ONNX_FILE}.data")
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         _compare(session.run(None, {INPUT: images.numpy()})[0], expected)
         return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}

@@ -288,8 +288,7 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
         "metrics": _metrics(origin, f"stage{stage}_accuracy"),
     }
     if onnx:
-        shape = (image["channels"], image["size"], image["size"])
-        files |= onnx_files(network.graph(), shape, config["classes"])
+        files |= onnx_files(network.graph(), image, config["classes"])
     return _write(destination, config, files)
 
 

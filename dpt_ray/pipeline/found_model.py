@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.export.folder import CONFIG_FILE
+from dpt_ray.export.onnx_classifier import ENDING
 from dpt_ray.pipeline.export_run import find_origin
 
 
@@ -14,7 +15,7 @@ class FoundModel:
     """A trained network.
 
     Attributes:
-        url: the folder of an export, of a run or of a finished training.
+        url: the folder of an export, of a run or of a finished training; or an ONNX file, which is an export as well.
         is_export: whether it is an export, which any process can load.
         identity: tells the network from every other one, wherever it lies.
     """
@@ -39,7 +40,7 @@ def find_model(model: str, id: str, step: str) -> FoundModel:
     """Find a trained network.
 
     Args:
-        model: URL of an export, of a run, or of a finished training.
+        model: URL of an export, of a run, of a finished training, or of a classifier's ONNX file.
         id: the training's field of `DualPseudoTraining`, in a run.
         step: the training's kind.
 
@@ -47,6 +48,8 @@ def find_model(model: str, id: str, step: str) -> FoundModel:
         UserError: there is no such network.
     """
     url = stores.absolute_url(model).rstrip("/")
+    if step == "classifier" and url.endswith(ENDING):
+        return FoundModel(url, True, sha256(stores.read_bytes(url)))
     place = stores.join(url, CONFIG_FILE)
     if stores.exists(place):
         return FoundModel(url, True, sha256(stores.read_bytes(place)))

@@ -20,6 +20,7 @@ from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import UserError
 from dpt_ray.export.loaded_classifier import LoadedClassifier, load_classifier
+from dpt_ray.export.onnx_classifier import ENDING, OnnxClassifier, load_onnx
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.execution.run_processes import run_processes
 from dpt_ray.pipeline.export_run import CLASSIFIER_IDS, export_classifier
@@ -48,14 +49,15 @@ class PredictionWorker(UnitWorker):
     """Classifies the images of units.
 
     Args:
-        model: URL of an exported classifier.
+        model: URL of an exported classifier, or of its ONNX file.
         parts: URL of the folder for the units' rows.
         top: number of classes in a row, the most probable one first.
         device: device of the classifier; if None, a GPU if there is one.
     """
 
     def __init__(self, model: str, parts: str, top: int, device: str | None):
-        self._classifier: LoadedClassifier = load_classifier(model, device)
+        self._classifier: LoadedClassifier | OnnxClassifier
+        self._classifier = load_onnx(model, device) if model.endswith(ENDING) else load_classifier(model, device)
         self._parts, self._top = parts, min(top, len(self._classifier.classes))
 
     def output_url(self, unit: Any) -> str:
@@ -137,7 +139,7 @@ def predict_images(
     complete.
 
     Args:
-        model: URL of a run, of a finished training, or of an exported classifier.
+        model: URL of a run, of a finished training, or of an exported classifier, as a folder or as its ONNX file.
         places: argument of `find_inputs`.
         output: URL of the table, which ends in `.csv` or `.parquet`. Columns: file, class, probability, class_2,
             probability_2, ..., problem.

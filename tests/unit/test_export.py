@@ -255,7 +255,7 @@ def test_onnxruntime_agrees_with_torch_for_any_number_of_images(classifier_folde
 
 def test_large_weights_lie_beside_the_graph(classifier_folder, tmp_path):
     classifier = dpt_ray.load_classifier(classifier_folder, "cpu")
-    files = onnx_files(classifier.network.graph(), (1, 8, 8), CLASSES, largest=100)
+    files = onnx_files(classifier.network.graph(), {"size": 8, "channels": 1}, CLASSES, largest=100)
     assert files.keys() == {"model.onnx", "model.onnx.data"}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
