@@ -92,6 +92,13 @@ class ImportEntry(TypedDict):
     published_sampling: bool
 
 
+class HubEntry(TypedDict):
+    """Where an export was loaded from on the hub: `owner/name`, and the hash of the commit."""
+
+    name: str
+    revision: str
+
+
 class ExportConfig(TypedDict, total=False):
     """The content of `config.json`. `read_export` checks the first four entries.
 
@@ -115,6 +122,7 @@ class ExportConfig(TypedDict, total=False):
         imported: how the network was imported; absent for a network of a run.
         trained_on: training data; absent for an imported network.
         metrics: figures of the run.
+        hub: set when the export is loaded from the hub; not in the file.
     """
 
     kind: str
@@ -136,6 +144,7 @@ class ExportConfig(TypedDict, total=False):
     imported: ImportEntry
     trained_on: TrainingData
     metrics: list[MetricEntry]
+    hub: HubEntry
 
 
 def check_free(url: str) -> None:

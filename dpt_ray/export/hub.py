@@ -15,7 +15,7 @@ from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError, expecting
 from dpt_ray.export.arguments import as_url
-from dpt_ray.export.folder import CONFIG_FILE, EXPORT_KINDS, belongs_to_export, read_export
+from dpt_ray.export.folder import CONFIG_FILE, EXPORT_KINDS, ExportConfig, belongs_to_export, read_export
 from dpt_ray.text import one_line
 
 if TYPE_CHECKING:
@@ -85,12 +85,10 @@ def fetch_from_hub(name: str, revision: str | None = None) -> HubFolder:
     return HubFolder(str(Path(place).parent), name, commit)
 
 
-def _checked_files(url: str, config: dict[str, object]) -> dict[str, bytes]:
+def _checked_files(url: str, config: ExportConfig) -> dict[str, bytes]:
     """Return the files of an export by name, after a comparison with their checksums; `config.json` is the last."""
-    listed = config["files"]
-    assert isinstance(listed, dict)
     files = {}
-    for name, entry in listed.items():
+    for name, entry in config["files"].items():
         place = stores.join(url, name)
         content = stores.read_bytes(place)
         if not belongs_to_export(name) or sha256(content) != entry.get("sha256"):
