@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dpt_ray.errors import UserError
-from dpt_ray.export.folder import ONNX_FILE
+from dpt_ray.export.folder import ONNX_FILE, ImageEntry
 from dpt_ray.export.onnx_resize import with_resize
 
 INPUT, OUTPUT = "images", "probabilities"
@@ -29,14 +29,13 @@ _CHECKED_IMAGES = 3
 
 
 def onnx_files(
-    graph: nn.Module, image: Mapping[str, int], classes: Sequence[str], largest: int = LARGEST_SINGLE_FILE
+    graph: nn.Module, image: ImageEntry, classes: Sequence[str], largest: int = LARGEST_SINGLE_FILE
 ) -> dict[str, bytes]:
     """Return the contents of the graph's files by name, after a comparison of onnxruntime's results with torch's.
 
     Args:
         graph: module on the CPU from uint8 images (B, C, H, W) to probabilities (B, num_classes), with normalisation.
-        image: `size` and `channels` of the module's images and, where they have more than 8 bits, their `white` level.
-            It is stored in the graph's metadata. The graph brings images of another size to this one.
+        image: form of the module's images; stored in the graph's metadata. The graph resizes images of another size.
         classes: names of the classes; stored in the graph's metadata.
         largest: bytes of weights above which they are stored in a second file.
 
