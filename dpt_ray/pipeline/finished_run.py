@@ -53,7 +53,6 @@ class Run:
 
     Attributes:
         url: the run's folder.
-        settings: its settings.
 
     Raises:
         UserError: the folder holds no finished run, or one that this version does not read.
@@ -63,15 +62,23 @@ class Run:
         self.url = stores.absolute_url(url).rstrip("/")
         self._addresses = read_addresses(self.url)
         self._store = ArtifactStore(self.url.rsplit("/", 2)[0])
-        place = stores.join(self.url, SETTINGS_FILE)
-        self.settings: RunConfig = parse_dumped(stores.read_bytes(place), place)
 
     def __repr__(self) -> str:
-        return f"<Run {self.name}: {self.url}>"
+        return f"<Run {self.url}>"
 
     def __str__(self) -> str:
         rows = [(metric.name, f"{metric.value:.4g}", "") for metric in described_metrics(self.metrics)]
         return f"{text_table(rows)}\n\nreport: {self.report}"
+
+    @cached_property
+    def settings(self) -> RunConfig:
+        """The settings of the run.
+
+        Raises:
+            UserError: this version cannot read them.
+        """
+        place = stores.join(self.url, SETTINGS_FILE)
+        return parse_dumped(stores.read_bytes(place), place)
 
     @property
     def name(self) -> str:
