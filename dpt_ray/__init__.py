@@ -42,7 +42,7 @@ def run(
 
 
 def runs(root: "str | os.PathLike[str]" = "dpt_results") -> "list[Run]":
-    """Return the finished runs below a root, in the order of their names.
+    """Return the finished runs below a root, by name, and the oldest first within a name. `dpt runs` lists all runs.
 
     Args:
         root: folder or object-store URL, the setting `root` of the runs.

@@ -24,6 +24,7 @@ from dpt_ray.pipeline.artifacts.evaluation import EvaluationMetrics, described_m
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import first_pseudo_images
 from dpt_ray.pipeline.artifacts.run import REPORT_FILE, SETTINGS_FILE, read_addresses
+from dpt_ray.pipeline.artifacts.run_record import root_of
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.export_run import export_classifier, export_generator
 from dpt_ray.tables import text_table
@@ -61,7 +62,7 @@ class Run:
     def __init__(self, url: str):
         self.url = stores.absolute_url(url).rstrip("/")
         self._addresses = read_addresses(self.url)
-        self._store = ArtifactStore(self.url.rsplit("/", 2)[0])
+        self._store = ArtifactStore(root_of(self.url))
 
     def __repr__(self) -> str:
         return f"<Run {self.url}>"

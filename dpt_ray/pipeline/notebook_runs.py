@@ -20,9 +20,8 @@ from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.finished_run import Run
 from dpt_ray.pipeline.jobs import make_targets
-from dpt_ray.pipeline.run_report import finish_run, run_folder
-
-RUNS = "runs"
+from dpt_ray.pipeline.run_report import finish_run
+from dpt_ray.pipeline.runs import list_runs
 
 
 def run(
@@ -36,9 +35,9 @@ def run(
     file = None if config is None else find_config(os.fspath(config))
     folders: list[str] = []
 
-    def finish(config: RunConfig, steps: DualPseudoTraining, made: Mapping[Step, Artifact], root: str) -> str:
-        folders.append(run_folder(config, root))
-        return finish_run(config, steps, made, root)
+    def finish(config: RunConfig, steps: DualPseudoTraining, made: Mapping[Step, Artifact], folder: str) -> str:
+        folders.append(folder)
+        return finish_run(config, steps, made, folder)
 
     with _user_errors():
         job_log.check_format()
@@ -49,9 +48,8 @@ def run(
 
 def finished_runs(root: str | os.PathLike[str]) -> list[Run]:
     """List finished runs; see `dpt_ray.runs`."""
-    folder = stores.join(as_url(root, "root"), RUNS)
-    places = (stores.join(folder, name) for name in stores.list_folders(folder))
-    return [Run(place) for place in places if stores.exists(stores.join(place, RUN_FILE))]
+    finished = (run.url for run in list_runs(as_url(root, "root")) if run.state == "finished")
+    return [Run(url) for url in finished if stores.exists(stores.join(url, RUN_FILE))]  # without runs of some steps
 
 
 def _overrides(settings: Mapping[str, object] | None) -> list[str]:
