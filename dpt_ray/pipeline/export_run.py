@@ -10,6 +10,7 @@ from torch import nn
 from dpt_ray import __version__
 from dpt_ray.config.load import parse_dumped
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig
+from dpt_ray.core.models.efficientnet_lite import EfficientNetLite
 from dpt_ray.core.weights import save_network
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
@@ -22,6 +23,7 @@ from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import NETWORK_FILE, network_kind
 from dpt_ray.networks.generator import RUN_SETTINGS, Generator
 from dpt_ray.networks.pretrained.autoencoders import autoencoder_files, find_autoencoder
+from dpt_ray.networks.pretrained.lite_encoder import exported_files
 from dpt_ray.networks.probe import Probe, probe_file
 from dpt_ray.networks.snapshots import early_file
 from dpt_ray.networks.uvit_checkpoint import convert_uvit
@@ -244,7 +246,7 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
         files = {f"{ENCODER_FOLDER}/{name}": content for name, content in _encoder_files(network).items()}
         portable = probe.model_copy(update={"encoder": ENCODER_FOLDER})
         files[WEIGHTS_FILE] = probe_file(portable, head.out_features, network.temperature, head.weight)
-        image, architecture = {"size": probe.resize, "channels": 3}, "linear probe on a frozen vision transformer"
+        image, architecture = {"size": probe.resize, "channels": 3}, "linear probe on a frozen encoder"
         description = network.description | {"probe": portable.model_dump(mode="json")}
         encoder = {"encoder": stores.without_credentials(probe.encoder)}
     else:
@@ -277,6 +279,8 @@ def _write(destination: str, config: dict[str, Any], files: dict[str, bytes]) ->
 
 
 def _encoder_files(probe: Probe) -> dict[str, bytes]:
+    if isinstance(probe.encoder, EfficientNetLite):
+        return exported_files(probe.encoder)
     with tempfile.TemporaryDirectory() as folder:
         probe.encoder.model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `open_encoder` fetches it
         return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
