@@ -1,6 +1,7 @@
 """Load and check settings from a preset, a YAML file and `--set` overrides. Every error is one line.
 
-Precedence, ascending: schema defaults, preset, file, `--set a.b=c`.
+Precedence, ascending: schema defaults, preset, file, `--set a.b=c`. Of settings that exclude each other (`ONE_OF`), one
+in a higher layer replaces another in a lower one.
 """
 
 import difflib
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from dpt_ray.config.complaints import Source, Tree, complaint, origin
 from dpt_ray.config.places import redacted_value
 from dpt_ray.config.scalars import is_null, is_section, shown
-from dpt_ray.config.schema import LABEL_CHOICES, ClassifierModelConfig, GeneratorModelConfig, RunConfig
+from dpt_ray.config.schema import ONE_OF, ClassifierModelConfig, GeneratorModelConfig, RunConfig
 from dpt_ray.config.yaml_reader import UnreadableYamlError, read_value, read_yaml_bytes, read_yaml_file, write_yaml
 from dpt_ray.errors import UserError
 
@@ -45,7 +46,7 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
         _check_groups(source)
     if not is_null(tree.get("preset")):
         tree = merge(_read_preset(tree["preset"], sources), tree)
-    tree = merge(_defaults(tree), tree)
+    tree = merge(RunConfig().model_dump(mode="json", exclude={"stage3"}), tree)
     if isinstance(tree.get("stage1"), dict):  # stage 3 inherits from stage 1
         tree["stage3"] = merge(tree["stage1"], tree.get("stage3"))
     try:
@@ -61,19 +62,11 @@ def given_settings(file: str | None, overrides: Sequence[str] = ()) -> tuple[set
     return set(leaf_names(tree)), set(leaf_names(given))
 
 
-def _defaults(given: Tree) -> Tree:
-    """Return the schema's defaults, without those that `given` settings exclude."""
-    tree = RunConfig().model_dump(mode="json", exclude={"stage3"})
-    labels = given.get("labels")
-    if isinstance(labels, dict) and not labels.keys().isdisjoint(LABEL_CHOICES):
-        del tree["labels"]
-    return tree
-
-
 def merge(*trees: Mapping[str, Any] | None) -> Tree:
     """Merge nested mappings recursively; later ones take precedence.
 
     Another `algorithm.name` drops the settings of the earlier algorithm. Another `model.name` drops those of a plug-in.
+    A setting of an alternative in `ONE_OF` drops the earlier settings of the others.
     """
     merged: Tree = {}
     for tree in trees:
@@ -86,6 +79,7 @@ def merge(*trees: Mapping[str, Any] | None) -> Tree:
 
 def _kept(key: str, old: Any, value: Any) -> Any:
     """Return what stays of a group's settings where others are merged into it."""
+    old = {name: setting for name, setting in old.items() if name not in _replaced(key, value)}
     if "name" not in value or value["name"] == old.get("name"):
         return old
     if key == "algorithm":
@@ -93,6 +87,13 @@ def _kept(key: str, old: Any, value: Any) -> Any:
     if key == "model":
         return {name: setting for name, setting in old.items() if name in _NETWORK_SETTINGS}
     return old
+
+
+def _replaced(section: str, given: Tree) -> set[str]:
+    """Return the settings of lower layers that `given` settings of a section replace."""
+    alternatives = ONE_OF.get(section, ())
+    chosen = [names for names in alternatives if any(not is_null(given.get(name)) for name in names)]
+    return {name for names in alternatives for name in names if chosen and names not in chosen}
 
 
 _NETWORK_SETTINGS = {*ClassifierModelConfig.model_fields, *GeneratorModelConfig.model_fields}

@@ -164,6 +164,14 @@ def check_class_names(names: Sequence[str]) -> None:
 LABEL_CHOICES = ("per_class", "fraction", "file")
 """The settings that select the labelled images; exactly one of them is given."""
 
+ONE_OF: dict[str, tuple[tuple[str, ...], ...]] = {
+    "labels": tuple((name,) for name in LABEL_CHOICES),
+    "data": (("class_names",), ("class_file",)),
+    "stage2": (("ema_decay",), ("ema_half_life", "ema_ramp")),
+}
+"""Section -> alternatives, each of one or more settings. Where layers of settings merge, a setting of one alternative
+replaces those of the others in lower layers."""
+
 
 class LabelsConfig(Section):
     per_class: Count | None = None
