@@ -58,12 +58,22 @@ _IN_TABLES = ReadWhen(
 )
 
 
+_WITH_TABLE = ReadWhen("data.train_labels", lambda data: data.train_labels is not None)
+_WITHOUT_TEST = ReadWhen("data.train without data.test", lambda data: data.draws_test)
+
+
 class DataConfig(Section):
     train: Place | None = "digits"
     """Training images: `digits` (embedded), or the URL of a folder or file of any `format`."""
     test: Place | None = None
     """Held-out images for evaluation. Training never reads them, and none of them may be a training image. They use the
-    class ids of `train`. The embedded digits include their own."""
+    class ids of `train`. The embedded digits include their own. By default images of `train` are drawn (`test_share`).
+    """
+    test_share: Annotated[float, Field(gt=0, lt=1), _WITHOUT_TEST] = 0.2
+    """Share of the images of every class in `train` that is held out for evaluation, at least one image each. Only
+    images with a true label are drawn."""
+    test_seed: Annotated[int, _WITHOUT_TEST] = 0
+    """Seed of that draw. With the same seed, a larger share contains a smaller one."""
     format: Annotated[Literal["auto", "shards", "class_folders", "csv", "cifar10", "parquet"], OrPlugin("formats")] = (
         "auto"
     )
@@ -71,6 +81,9 @@ class DataConfig(Section):
     (`docs/guide/data.md`). `auto` detects it."""
     train_labels: Place | None = None
     """csv: URL of a table with a header and a row for each image below the folder `train`."""
+    unlisted: Annotated[Literal["ignore", "unlabelled"], _WITH_TABLE] = "ignore"
+    """csv: how images below the folder `train` are handled that its table does not list. `ignore`: they are reported
+    and left out. `unlabelled`: they are unlabelled training images."""
     test_labels: Place | None = None
     """csv: URL of the table for the folder `test`."""
     image_column: Annotated[str | None, _IN_TABLES] = None
@@ -124,8 +137,6 @@ class DataConfig(Section):
             raise ValueError(
                 "train is needed: the URL of a folder of training shards or images (and test: of held-out ones)"
             )
-        if self.train != "digits" and self.test is None:
-            raise ValueError("test is needed beside train: the URL of held-out images, which only evaluation reads")
         if self.train == "digits" and self.test is not None:
             raise ValueError("test must be left out: the embedded digits bring their own held-out images")
         self._check_tables()
@@ -141,8 +152,16 @@ class DataConfig(Section):
         if tables and (self.format not in ("auto", "csv") or self.train == "digits"):
             other = "digits" if self.train == "digits" else self.format
             raise ValueError(f"{tables[0]} is for data of the format csv; leave it out for {other}")
-        if self.format == "csv" and len(tables) < 2:
-            raise ValueError("train_labels and test_labels are needed for the format csv: URLs of tables of labels")
+        if self.test_labels is not None and self.test is None and self.train != "digits":
+            raise ValueError("test is needed beside test_labels: the URL of the folder of the images that it lists")
+        needed = ["train_labels"] if self.test is None else ["train_labels", "test_labels"]
+        if missing := [name for name in needed if self.format == "csv" and name not in tables]:
+            raise ValueError(f"the format csv needs {' and '.join(missing)}, the URL of a table of labels")
+
+    @property
+    def draws_test(self) -> bool:
+        """Whether the held-out images are drawn from the training images."""
+        return self.test is None and self.train != "digits"
 
 
 def check_class_names(names: Sequence[str]) -> None:

@@ -8,12 +8,14 @@ from dpt_ray.data.importing.facts import ImageSizes
 from dpt_ray.data.importing.import_plan import missed_first
 from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.pipeline.artifacts.dataset import DatasetFacts, class_names, say_passed_over
+from dpt_ray.pipeline.artifacts.held_out import DataPartFacts
 from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, OverlapFacts, tell_exact, tell_near
 from dpt_ray.pipeline.artifacts.shards import LEFT_OUT_FILE, SHARDS, ShardsFacts, ignored_files
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.steps.index_dataset import Dataset
+from dpt_ray.pipeline.steps.validation import DataPart
 from dpt_ray.tables import format_bytes, text_table
 
 TOLD_CLASSES, EXTREMES = 20, 5
@@ -25,11 +27,34 @@ Artifacts = Mapping[Step, Artifact]
 
 def summarise_data(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts, folder: str) -> str:
     """Return the summary of both splits' data as text for a terminal."""
-    assert isinstance(run.train_data, Dataset)  # parts of a training set are a search's alone
-    assert isinstance(run.test_data, Dataset)
-    splits = (("training data", run.train_data), ("test data", run.test_data))
-    blocks = [_split(title, step, artifacts, config) for title, step in splits]
+    blocks = [_split("training data", _whole(run), artifacts, config)]
+    if isinstance(run.test_data, Dataset):
+        blocks.append(_split("test data", run.test_data, artifacts, config))
+    else:
+        blocks.append(_drawn(config, run, artifacts))
     return "\n" + "\n\n".join([*blocks, *_overlap(run, artifacts), _classes(config, run, artifacts)])
+
+
+def _whole(run: DualPseudoTraining) -> Dataset:
+    """Return the step that indexes all training images, held-out ones included."""
+    whole = run.train_data.parents["images"] if isinstance(run.train_data, DataPart) else run.train_data
+    assert isinstance(whole, Dataset)  # parts of a part are a search's alone
+    return whole
+
+
+def _facts(step: Dataset | DataPart, artifacts: Artifacts) -> DatasetFacts | DataPartFacts:
+    facts: DatasetFacts | DataPartFacts = step.facts_type.read(artifacts[step])
+    return facts
+
+
+def _drawn(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> str:
+    """Say which images are held out where there are no test data."""
+    held_out = DataPartFacts.read(artifacts[run.test_data])
+    text = (
+        f"{held_out.images:,} of these images, {config.data.test_share:.0%} of every class, are drawn with "
+        f"data.test_seed={config.data.test_seed}; no training reads them. Other images: data.test"
+    )
+    return "\n".join(["held-out images", *_indent(text)])
 
 
 def _split(title: str, step: Dataset, artifacts: Artifacts, config: RunConfig) -> str:
@@ -126,10 +151,9 @@ def _overlap(run: DualPseudoTraining, artifacts: Artifacts) -> list[str]:
 
 def _classes(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> str:
     """Return a table of images in each class of both splits; of many classes the smallest and largest."""
-    facts, test_facts = (DatasetFacts.read(artifacts[step]) for step in (run.train_data, run.test_data))
-    train, test = facts.images_per_class, test_facts.images_per_class
+    train, test = (_facts(step, artifacts).images_per_class for step in (run.train_data, run.test_data))
     number = max(len(train), len(test))
-    names = class_names(config.data, number, facts.class_names)
+    names = class_names(config.data, number, DatasetFacts.read(artifacts[_whole(run)]).class_names)
     names += tuple(map(str, range(len(names), number)))  # classes of the test data alone
     counts = [[split[label] if label < len(split) else 0 for split in (train, test)] for label in range(number)]
     chosen = list(range(number))

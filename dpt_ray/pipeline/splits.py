@@ -11,9 +11,9 @@ from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.import_shards import ImportedShards
 from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
-from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
+from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, Purpose, ValidationChoice
 
-TEST_DATA, VALIDATION_IMAGES = "test data", "validation images"
+TEST_DATA, VALIDATION_IMAGES, DRAWN_IMAGES = "test data", "validation images", "held-out images"
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,13 @@ def describe_labelled(config: RunConfig, images: Step, inputs: Inputs) -> Labell
 def test_split(config: RunConfig, inputs: Inputs) -> Split:
     """Return the usual split: training on all training images, evaluation on the test images.
 
+    Without test data some of the training images are held out for evaluation.
+
     Raises:
         UserError: the data or the label file that `config` names cannot be read.
     """
+    if config.data.draws_test:
+        return _draw_test(config, describe_dataset("train", config.data, inputs), inputs)
     train_data = describe_dataset("train", config.data, inputs)
     test_data = describe_dataset("test", config.data, inputs, train_data)
     labelled = describe_labelled(config, train_data, inputs)
@@ -77,21 +81,45 @@ def test_split(config: RunConfig, inputs: Inputs) -> Split:
 def validation_split(config: RunConfig, validation: ValidationConfig, inputs: Inputs) -> Split:
     """Return the split of a search: evaluation on some training images, which are held out. The test data is not read.
 
+    Without test data, the images that a run holds out are in neither part.
+
     Raises:
         UserError: the data or the label file that `config` names cannot be read.
     """
     if validation.images == "test":
         return test_split(config, inputs)
-    whole = describe_dataset("train", config.data, inputs)
+    images = describe_dataset("train", config.data, inputs)
+    whole = _draw_test(config, images, inputs).train_data if config.data.draws_test else images
+    return _divide(config, validation, whole, inputs, "validation")
+
+
+def _draw_test(config: RunConfig, whole: Dataset, inputs: Inputs) -> Split:
+    """Divide the training images as `data.test_share` says."""
+    held_out = ValidationConfig(images="training", share=config.data.test_share, seed=config.data.test_seed)
+    return _divide(config, held_out, whole, inputs, "test")
+
+
+def _divide(
+    config: RunConfig, validation: ValidationConfig, whole: Dataset | DataPart, inputs: Inputs, purpose: Purpose
+) -> Split:
+    """Divide the training images into those to train on and those to judge by.
+
+    Args:
+        config: all settings.
+        validation: which images to judge by.
+        whole: indexes all training images.
+        inputs: reads the list of labelled images.
+        purpose: what the images to judge by are for.
+    """
     # Drawn labels come from the remaining images, so that all trials have the same validation images. Images that a
-    # label file names are never validation images.
+    # label file names are never held out.
     chosen_first = validation.images == "training" and config.labels.file is None
     all_labelled = None if chosen_first else describe_labelled(config, whole, inputs)
-    choice = ValidationChoice(validation, whole, all_labelled)
-    training, held_out = DataPart("training", whole, choice), DataPart("validation", whole, choice)
+    choice = ValidationChoice(validation, whole, all_labelled, purpose)
+    training, held_out = DataPart("training", whole, choice), DataPart("validation", whole, choice, purpose)
     labelled: LabelledSubset | LabelledRest
     if all_labelled is None:
         labelled = describe_labelled(config, training, inputs)
     else:
         labelled = LabelledRest(all_labelled, training)
-    return Split(training, labelled, held_out, VALIDATION_IMAGES)
+    return Split(training, labelled, held_out, VALIDATION_IMAGES if purpose == "validation" else DRAWN_IMAGES)

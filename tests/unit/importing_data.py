@@ -44,7 +44,7 @@ def write(root: str, files: Mapping[str, bytes | str]) -> str:
     return root
 
 
-def settings(train: str, test: str = "unused", **others) -> DataConfig:
+def settings(train: str, test: str | None = "unused", **others) -> DataConfig:
     """Settings that import `train`."""
     return DataConfig(train=train, test=test, **others)
 

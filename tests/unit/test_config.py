@@ -254,7 +254,6 @@ CONTRADICTIONS = {
     "ema_ramp limits ema_half_life, which is not given": "stage2.ema_ramp=0.1",
     "guidance_interval must be [low, high] with low < high: got [2, 1]": "sampling.guidance_interval=[2, 1]",
     "steps uniformly in time, but stage2.process=edm has noise levels only": "sampling.sampler=dpm_solver_pp_fast",
-    "test is needed beside train": "data.train=s3://bucket/train",
     "give exactly one of per_class, fraction, file (now: none)": "labels.per_class=null",
     "num_classes is 10 but class_names names 2 classes": "data.class_names=[a, b]",
 }

@@ -80,6 +80,9 @@ NO_PART_OF_ADDRESSES = {  # of these data; they are warned about alike
     "data.images_per_shard": ("9", [["data.format=shards"]]),
     "data.prepare_size": ("9", [["data.format=shards"]]),
     "data.max_skipped_share": ("0.5", [[]]),
+    "data.test_share": ("0.3", [[]]),
+    "data.test_seed": ("3", [[]]),
+    "data.unlisted": ("unlabelled", [[]]),
     "cluster.shard_weights": ("true", [[]]),
 }
 CASES = OF_RUN | {f"stage3.{name}": case for name, case in OF_CLASSIFIER.items()}

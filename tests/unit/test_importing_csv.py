@@ -305,7 +305,7 @@ def test_a_table_beside_another_format_is_refused():
     for others in ({"format": "parquet"}, {"format": "shards"}):
         with pytest.raises(ValueError, match="train_labels is for data of the format csv"):
             settings("x", train_labels="labels.csv", **others)
-    with pytest.raises(ValueError, match="train_labels and test_labels are needed for the format csv"):
+    with pytest.raises(ValueError, match="the format csv needs test_labels"):
         settings("x", format="csv", train_labels="labels.csv")
 
 

@@ -1,4 +1,4 @@
-"""A folder of class folders: `cat/1.jpg`, `dog/deep/er/2.png`."""
+"""A folder of class folders: `cat/1.jpg`, `dog/deep/er/2.png`; `unlabelled/3.jpg` beside them has no label."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from dpt_ray.data.importing.cifar10_binary import is_cifar10, refuse_pickled
 from dpt_ray.data.importing.classes import ClassList, ids_of_names, sorted_names
+from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, choices, name_some
 from dpt_ray.data.importing.folder_structure import check_structure
 from dpt_ray.data.importing.image_files import FileSet, SortedFiles, hash_listing, label_files, sort_out
@@ -20,14 +21,18 @@ from dpt_ray.errors import UserError
 from dpt_ray.text import printable
 
 
+UNLABELLED = ("unlabelled", "unlabeled")
+"""Names of the folder, in any case of letters, whose images have no label, unless a class has that name."""
+
+
 class ClassFolders(FileSet):
     """Image files, each in the folder of its class."""
 
     kind: ClassVar[str] = "class_folders"
 
 
-def describe_class_folders(location: str, known: ClassList | None) -> ClassFolders:
-    """List the images in class folders.
+def describe_class_folders(location: str, known: ClassList | None, split: Split = "train") -> ClassFolders:
+    """List the images in class folders, and those of the folder `UNLABELLED` beside them.
 
     A folder without files is not a class. A folder whose files cannot be used is an error, since its class would be
     lost without notice.
@@ -35,6 +40,7 @@ def describe_class_folders(location: str, known: ClassList | None) -> ClassFolde
     Args:
         location: URL of the folder that holds the class folders.
         known: the classes in the order of their ids; None to sort the names of the folders.
+        split: split of the images. Of test images those without a label are ignored.
 
     Raises:
         UserError: there is no image in a class folder, the folders are not classes, a class folder holds no usable
@@ -44,7 +50,9 @@ def describe_class_folders(location: str, known: ClassList | None) -> ClassFolde
     found = sort_out(tree, look_into=lambda name: "/" in name)
     if known is not None:
         known = replace(known, names=tuple(map(normalise_name, known.names)))
-    classed = [entry for entry in found.images if "/" in entry["name"]]
+    unlabelled = _unlabelled_folders(found.images, known)
+    in_folders = [entry for entry in found.images if "/" in entry["name"]]
+    classed = [entry for entry in in_folders if _top(entry["name"]) not in unlabelled]
     loose = [Ignored(printable(e["name"]), "lies in no class folder") for e in found.images if "/" not in e["name"]]
     folders = {name: normalise_name(name) for name in (_top(entry["name"]) for entry in classed)}
     if folders:
@@ -53,15 +61,27 @@ def describe_class_folders(location: str, known: ClassList | None) -> ClassFolde
     else:
         _refuse_absent(location, tree, found, bool(loose))
     ids = ids_of_names(folders.values(), known, location)
+    unused = []
+    if split == "test":
+        unused = [Ignored(f"{printable(name)}/", "holds images without a label, which test nothing") for name in unlabelled]
+        in_folders = classed
+    labels = [ids.get(folders.get(_top(entry["name"]), "")) for entry in in_folders]
     return ClassFolders(
         location,
-        hash_listing(classed, [entry.to_json() for entry in found.refused]),
+        hash_listing(in_folders, [entry.to_json() for entry in found.refused]),
         known.names if known else sorted_names(folders.values()),
-        label_files(classed, [ids[folders[_top(entry["name"])]] for entry in classed]),
+        label_files(in_folders, labels),
         refused=tuple(found.refused),
-        ignored=(*found.ignored, *loose, *_empty_folders(location, tree)),
+        ignored=(*found.ignored, *loose, *unused, *_empty_folders(location, tree)),
         notes=_merged(folders),
     )
+
+
+def _unlabelled_folders(images: Sequence[FileEntry], known: ClassList | None) -> set[str]:
+    """Return the folders whose images have no label."""
+    names = {_top(entry["name"]) for entry in images if "/" in entry["name"]}
+    classes = set(known.names) if known is not None else set()
+    return {name for name in names if name.lower() in UNLABELLED and normalise_name(name) not in classes}
 
 
 def _top(name: str) -> str:

@@ -38,6 +38,7 @@ def describe_csv(
     known: ClassList | None,
     num_classes: int | None = None,
     split: Split = "train",
+    unlisted: bool = False,
 ) -> CsvTable:
     """List the images that a table names. If all labels are whole numbers, they are the class ids.
 
@@ -49,6 +50,7 @@ def describe_csv(
         known: the classes in the order of their ids; None to derive them from the labels.
         num_classes: `data.num_classes`.
         split: split of the images. If nothing states the number of classes, the ids of the training images do.
+        unlisted: whether images that the table does not list are unlabelled images; otherwise they are ignored.
 
     Raises:
         UserError: the table cannot be read, lacks a column or lists nothing; no file name matches a file; the class
@@ -64,18 +66,22 @@ def describe_csv(
     joined = _join(found, meanings, table)
     named = {entry["name"] for _, entry in found if entry is not None} | {row.file for row in rows}
     ignored = [entry for entry in ignored if entry.name not in named]
-    ignored += [Ignored(entry["name"], "not in the table") for entry in images if entry["name"] not in named]
+    others = [entry for entry in images if entry["name"] not in named]
+    if not unlisted:
+        ignored += [Ignored(entry["name"], "not in the table") for entry in others]
+        others = []
     ids, names = _ids(meanings, joined.chosen, known, table)
     if names is None and (num_classes is not None or split == "train"):
         check_ids(set(ids.values()), num_classes, table)
     entries = [entry for _, entry in joined.chosen]
     labels = [row.label for row, _ in joined.chosen]
+    known_ids = [None if (text := meanings[label]) is None else ids.get(text) for label in labels]
     refused = [*unusable, *joined.refused]
     return CsvTable(
         location,
-        hash_listing(entries, labels, [entry.to_json() for entry in refused]),
+        hash_listing([*entries, *others], labels, [entry.to_json() for entry in refused]),
         names,
-        label_files(entries, [None if (text := meanings[label]) is None else ids.get(text) for label in labels]),
+        label_files([*entries, *others], [*known_ids, *(None for _ in others)]),
         refused=tuple(refused),
         ignored=tuple(ignored + joined.repeated),
         notes=say_missing(Counter(label for label in labels if meanings[label] is None), len(labels), table),

@@ -102,14 +102,14 @@ def _describe(
 ) -> ImageSet:
     if kind == CsvTable.kind:
         assert table is not None  # the schema requires tables for the format csv
-        columns = data.image_column, data.label_column
-        return describe_csv(location, stores.absolute_url(table), *columns, known, data.num_classes, split)
+        columns, unlisted = (data.image_column, data.label_column), split == "train" and data.unlisted == "unlabelled"
+        return describe_csv(location, stores.absolute_url(table), *columns, known, data.num_classes, split, unlisted)
     if kind == Cifar10.kind:
         return describe_cifar10(location, split, known)
     if kind == ParquetTables.kind:
         return describe_parquet(location, data.image_column, data.label_column, known, data.num_classes, split)
     if kind == ClassFolders.kind:
-        return describe_class_folders(location, known)
+        return describe_class_folders(location, known, split)
     return describe_by_plugin(kind, location, split, known)
 
 

@@ -1,4 +1,5 @@
-"""Validation images: held out of all training to compare settings, so that the test split stays unread."""
+"""Images that are held out of all training: to compare settings, so that the test split stays unread, or to evaluate a
+run that has no test split."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ from dpt_ray.pipeline.artifacts.held_out import ROWS_FILE, DataPartFacts, read_c
 from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, all_images, read_labelled, write_labelled
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
+Purpose = Literal["validation", "test"]
+"""Whether held-out images compare settings of a search, or evaluate a run without test data."""
+
 DEFAULT_SHARE = 0.2
 _LABELS = "labels"
 
@@ -30,21 +34,24 @@ class ValidationChoice(Step[ChoiceFacts]):
     A hash of seed and key ranks the images of a class, so a larger set contains a smaller one.
 
     Args:
-        config: the section `validation` of the tune file.
+        config: the section `validation` of the tune file, or the same for a drawn test split.
         train_data: indexes all training images.
         labelled: chooses the labelled images. With `images: labelled` the validation images are some of them, otherwise
             none of them. None if the labelled images are drawn afterwards, from the remaining images.
+        purpose: what the images are for. It affects words alone.
     """
 
     name = "validation_choice"
     facts_type = ChoiceFacts
 
-    def __init__(self, config: ValidationConfig, train_data: Step, labelled: Step | None):
-        self._config = config
+    def __init__(
+        self, config: ValidationConfig, train_data: Step, labelled: Step | None, purpose: Purpose = "validation"
+    ):
+        self._config, self._purpose = config, purpose
         parents: dict[str, Step] = {"images": train_data}
         if labelled is not None:
             parents["labelled"] = labelled
-        super().__init__("validation choice", parents)
+        super().__init__(f"{'held-out' if purpose == 'test' else purpose} choice", parents)
 
     @property
     def settings(self) -> JsonObject:
@@ -58,6 +65,8 @@ class ValidationChoice(Step[ChoiceFacts]):
         return self._config.share if given else DEFAULT_SHARE
 
     def plan(self) -> str:
+        if self._purpose == "test":
+            return f"drawing {self._share or 0:.0%} of every class for evaluation (data.test_share; data.test is not given)"
         return "choosing the images to compare on"
 
     def summary(self, facts: ChoiceFacts) -> str:
@@ -72,34 +81,47 @@ class ValidationChoice(Step[ChoiceFacts]):
         else:
             spared = {image.key for image in known}
             candidates = [i for i in all_images(index) if i.label >= 0 and i.key not in spared]
-        chosen = self._choose(candidates, from_labelled)
+        chosen = self._choose(candidates)
         rows: dict[int, list[int]] = defaultdict(list)
         for image in chosen:
             rows[image.shard].append(image.row)
         stores.write_json(context.file(ROWS_FILE), {str(shard): sorted(rows[shard]) for shard in sorted(rows)})
         return ChoiceFacts(images=len(chosen), of=len(candidates))
 
-    def _choose(self, candidates: Sequence[LabelledImage], from_labelled: bool) -> list[LabelledImage]:
+    def _choose(self, candidates: Sequence[LabelledImage]) -> list[LabelledImage]:
         classes: dict[int, list[LabelledImage]] = defaultdict(list)
         for image in candidates:
             classes[image.label].append(image)
         if not classes:
-            raise UserError("no training image has a true label", where="validation.images", fix="set it to labelled")
+            raise self._no_label()
         chosen = []
         for label, members in sorted(classes.items()):
             count = self._config.per_class or max(1, round((self._share or 0) * len(members)))
             if count >= len(members):
-                kind = "labelled images" if from_labelled else "images"
-                raise UserError(
-                    f"{count} of the {len(members)} {kind} of class {label} would be kept out, which leaves none",
-                    where="validation",
-                    fix="use validation.images: training, or more labels"
-                    if from_labelled
-                    else "lower share or per_class",
-                )
+                raise self._leaves_none(count, len(members), label)
             members.sort(key=lambda image: (derive_seed("validation", self._config.seed, image.key), image.key))
             chosen += members[:count]
         return chosen
+
+
+    def _no_label(self) -> UserError:
+        what = "no training image has a true label"
+        if self._purpose == "validation":
+            return UserError(what, where="validation.images", fix="set it to labelled")
+        if "labelled" in self.parents:
+            what = "no image besides those of labels.file has a true label, so none can be held out for evaluation"
+        fix = "give data.test, or set labels.fraction=1: then a part of all labelled images is held out"
+        return UserError(what, where="data.test_share", fix=fix)
+
+    def _leaves_none(self, count: int, images: int, label: int) -> UserError:
+        kind = "labelled images" if self._config.images == "labelled" else "images"
+        what = f"{count} of the {images} {kind} of class {label} would be kept out, which leaves none"
+        if self._purpose == "test":
+            fix = "give each class two images with a label at least, lower data.test_share, or give data.test"
+            return UserError(what, where="data.test_share", fix=fix)
+        by_labels = self._config.images == "labelled"
+        fix = "use validation.images: training, or more labels" if by_labels else "lower share or per_class"
+        return UserError(what, where="validation", fix=fix)
 
 
 class DataPart(Step[DataPartFacts]):
@@ -108,17 +130,25 @@ class DataPart(Step[DataPartFacts]):
     Shards are not changed: an index can leave out rows of a shard.
 
     Args:
-        part: the part.
+        part: the part; `validation` is that of all held-out images.
         train_data: indexes all training images.
-        choice: chooses the validation images.
+        choice: chooses the held-out images.
+        purpose: what the held-out images are for. It affects words alone.
     """
 
     name = "data_part"
     facts_type = DataPartFacts
 
-    def __init__(self, part: Literal["training", "validation"], train_data: Step, choice: ValidationChoice):
+    def __init__(
+        self,
+        part: Literal["training", "validation"],
+        train_data: Step,
+        choice: ValidationChoice,
+        purpose: Purpose = "validation",
+    ):
         self._part = part
-        super().__init__(f"{part} images", {"images": train_data, "choice": choice})
+        name = "held-out" if (part, purpose) == ("validation", "test") else part
+        super().__init__(f"{name} images", {"images": train_data, "choice": choice})
 
     @property
     def settings(self) -> JsonObject:
