@@ -6,6 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, ProbeConfig
+from dpt_ray.core.models.efficientnet_lite import LITE, EfficientNetLite
 from dpt_ray.core.models.network_settings import build_classifier, build_generator
 from dpt_ray.core.training.from_settings import images_per_step, uses_unlabelled
 
@@ -69,11 +70,16 @@ def classifier_flops(config: ClassifierConfig, *, size: int, channels: int, num_
 
 
 def encoder_flops(config: ProbeConfig) -> int:
-    """Return the operations of a vision transformer for one image.
+    """Return the operations of an encoder for one image.
+
+    EfficientNet-Lite0 is counted on the meta device; any other encoder is a vision transformer.
 
     Each block has 24 T D^2 + 4 T^2 D, for T tokens of width D; the patch embedding is added. An encoder that is not in
     `ENCODERS` counts as the larger one there.
     """
+    if config.encoder == LITE:
+        with torch.device("meta"):
+            return count_flops(EfficientNetLite(config.crop), torch.zeros(1, 3, config.crop, config.crop))
     width, depth, patch = ENCODERS.get(config.encoder, ENCODERS["facebook/vit-msn-large-7"])
     patches = (config.crop // patch) ** 2
     tokens = patches + 1

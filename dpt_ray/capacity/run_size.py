@@ -11,6 +11,7 @@ from dpt_ray.capacity import storage_bytes as storage
 from dpt_ray.capacity.measured import read_rate
 from dpt_ray.config.schema import ClassifierConfig, RunConfig
 from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
+from dpt_ray.core.models.efficientnet_lite import FEATURES, LITE
 from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.training.from_settings import uses_unlabelled
 
@@ -309,6 +310,8 @@ def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageS
 def feature_size(config: ClassifierConfig, channels: int, num_classes: int) -> int:
     """Return the number of features of a classifier."""
     if config.model.name == "linear_probe":
+        if config.probe.encoder == LITE:
+            return FEATURES
         width, _, _ = compute.ENCODERS.get(config.probe.encoder, compute.ENCODERS["facebook/vit-msn-large-7"])
         return width * config.probe.blocks
     with torch.device("meta"):

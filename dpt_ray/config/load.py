@@ -21,7 +21,7 @@ from dpt_ray.config.yaml_reader import UnreadableYamlError, read_value, read_yam
 from dpt_ray.errors import UserError
 
 
-def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
+def load_config(file: str | None, *layers: Sequence[str], chosen: Sequence[str] = ()) -> RunConfig:
     """Return the checked configuration of a run.
 
     Args:
@@ -29,6 +29,7 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
         layers: lists of overrides `a.b=c`, with c in YAML, such as 0.6, true, null or [1, 2]. A later list takes
             precedence over an earlier one, and so does a later override in a list. `check_overrides` refuses
             contradictions.
+        chosen: overrides of the preset alone.
 
     Raises:
         UserError: the file is unreadable, a key is unknown (the message contains the nearest one), a value has the
@@ -45,7 +46,8 @@ def load_config(file: str | None, *layers: Sequence[str]) -> RunConfig:
     for source in sources:
         _check_groups(source)
     if not is_null(tree.get("preset")):
-        tree = merge(_read_preset(tree["preset"], sources), tree)
+        below = [_parse_override(text).tree for text in chosen]
+        tree = merge(_read_preset(tree["preset"], sources), _joined(below), tree)
     tree = merge(RunConfig().model_dump(mode="json", exclude={"stage3"}), tree)
     if isinstance(tree.get("stage1"), dict):  # stage 3 inherits from stage 1
         tree["stage3"] = merge(tree["stage1"], tree.get("stage3"))
@@ -60,6 +62,14 @@ def given_settings(file: str | None, overrides: Sequence[str] = ()) -> tuple[set
     tree = read_settings_file(file) if file else {}
     given = _joined([_parse_override(text).tree for text in overrides])
     return set(leaf_names(tree)), set(leaf_names(given))
+
+
+def value_of(config: RunConfig, name: str) -> Any:
+    """Return the value of a setting by its dotted name; None if the configuration does not have it."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value
 
 
 def merge(*trees: Mapping[str, Any] | None) -> Tree:

@@ -8,12 +8,11 @@ from torch import nn
 from dpt_ray.config.schema import (
     ProbeConfig,
 )
-from dpt_ray.core.models.frozen_encoder import FrozenEncoder
 from dpt_ray.core.models.graphs import ProbeGraph
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.weights import Description, save_network
 from dpt_ray.networks.files import open_network
-from dpt_ray.networks.pretrained.encoders import open_encoder
+from dpt_ray.networks.pretrained.encoders import Encoder, open_encoder
 
 
 def probe_file(probe: ProbeConfig, num_classes: int, temperature: float, weight: torch.Tensor) -> bytes:
@@ -60,10 +59,10 @@ class Probe:
         self.head = cast(nn.Linear, head.to(device))
         self._device = device
         self._location = encoder or self.config.encoder
-        self._encoder: FrozenEncoder | None = None
+        self._encoder: Encoder | None = None
 
     @property
-    def encoder(self) -> FrozenEncoder:
+    def encoder(self) -> Encoder:
         """The encoder, loaded on first access.
 
         Raises:

@@ -10,6 +10,7 @@ from torch import nn
 from dpt_ray import __version__
 from dpt_ray.config.load import parse_dumped
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, RunConfig, SamplingConfig
+from dpt_ray.core.models.efficientnet_lite import EfficientNetLite
 from dpt_ray.core.weights import Description, SamplingEntry, save_network
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
@@ -33,6 +34,7 @@ from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import NETWORK_FILE, network_kind
 from dpt_ray.networks.generator import RUN_SETTINGS, Generator
 from dpt_ray.networks.pretrained.autoencoders import autoencoder_files, find_autoencoder
+from dpt_ray.networks.pretrained.lite_encoder import exported_files
 from dpt_ray.networks.probe import Probe, probe_file
 from dpt_ray.networks.snapshots import early_file
 from dpt_ray.networks.uvit_checkpoint import convert_uvit
@@ -269,7 +271,7 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
         portable = probe.model_copy(update={"encoder": ENCODER_FOLDER})
         files[WEIGHTS_FILE] = probe_file(portable, head.out_features, network.temperature, head.weight)
         image = {"size": probe.resize, "channels": 3}
-        architecture = "linear probe on a frozen vision transformer"
+        architecture = "linear probe on a frozen encoder"
         description = {**network.description, "probe": portable.model_dump(mode="json")}
         trained_on["encoder"] = stores.without_credentials(probe.encoder)
     else:
@@ -299,6 +301,8 @@ def _write(destination: str, config: ExportConfig, files: dict[str, bytes]) -> s
 
 
 def _encoder_files(probe: Probe) -> dict[str, bytes]:
+    if isinstance(probe.encoder, EfficientNetLite):
+        return exported_files(probe.encoder)
     with tempfile.TemporaryDirectory() as folder:
         probe.encoder.model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `open_encoder` fetches it
         return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from dpt_ray.config.load import check_overrides, given_settings, load_config
+from dpt_ray.config.choices import Choice
+from dpt_ray.config.load import check_overrides, given_settings
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.data.storage import stores
@@ -13,7 +14,9 @@ from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all, refuse_warnings
+from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.recorded_run import recorded_run
+from dpt_ray.pipeline.run_settings import load_run
 from dpt_ray.pipeline.setting_warnings import setting_warnings
 
 DryRun = Literal["off", "plan", "measure"]
@@ -47,9 +50,12 @@ def make_targets(
         UserError: the settings, the data or the cluster are wrong.
     """
     check_overrides(overrides)
-    config = load_config(file, [] if file else [f"preset={DEFAULT}"], overrides)
+    inputs = Inputs()
+    settings = load_run(file, [] if file else [f"preset={DEFAULT}"], overrides, inputs=inputs)
+    config = settings.config
     check_machine(config.cluster)
-    run = build(config)
+    say_choices(settings.choices)
+    run = build(config, inputs=inputs)
     warn_of_settings(config, file, overrides)
     store = ArtifactStore(config.root)
     targeted = targets(run)
@@ -83,6 +89,14 @@ def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[st
         )
     for line in setting_warnings(config, in_file, on_command_line):
         warn(line)
+
+
+def say_choices(choices: Sequence[Choice]) -> None:
+    """Print a line for each setting that a recipe chose."""
+    if choices:
+        say("chosen from the data and this machine; --set changes any of these settings:")
+    for choice in choices:
+        say(f"  {choice}")
 
 
 def warn(text: str) -> None:

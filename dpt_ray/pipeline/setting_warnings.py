@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig, RunConfig
+from dpt_ray.core.models.efficientnet_lite import LITE
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_settings
 from dpt_ray.core.training.from_settings import images_per_step
 from dpt_ray.json_values import Json, JsonObject
@@ -211,7 +212,7 @@ def _hub_models(config: RunConfig) -> Iterator[str]:
             places[f"{stage}.probe.encoder"] = getattr(config, stage).probe.encoder
     warned = set[str]()
     for name, place in places.items():
-        if place is None or is_folder(place) or "@" in place or place in warned:
+        if place in (None, LITE) or is_folder(place) or "@" in place or place in warned:
             continue
         warned.add(place)
         yield (

@@ -8,8 +8,8 @@ from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline import splits
+from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.steps.validation import DataPart, ValidationChoice
 
 
@@ -85,5 +85,3 @@ def test_a_class_keeps_an_image_to_train_on():
 def test_a_list_that_names_every_labelled_image_is_answered_with_the_remedy():
     with pytest.raises(UserError, match=r"set labels.fraction=1"):
         choice(choice())._choose([])
-
-

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dpt_ray.core.models.frozen_encoder import FrozenEncoder
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.probe.normalisation import normalise_rows
 
@@ -39,7 +38,7 @@ class ProbeGraph(nn.Module):
         temperature: divides the logits.
     """
 
-    def __init__(self, encoder: FrozenEncoder, head: nn.Module, temperature: float):
+    def __init__(self, encoder: nn.Module, head: nn.Module, temperature: float):
         super().__init__()
         self.encoder, self.head, self.temperature = encoder, head, temperature
 

@@ -20,7 +20,6 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.text import printable
 
-
 UNLABELLED = ("unlabelled", "unlabeled")
 """Names of the folder, in any case of letters, whose images have no label, unless a class has that name."""
 
@@ -63,7 +62,9 @@ def describe_class_folders(location: str, known: ClassList | None, split: Split 
     ids = ids_of_names(folders.values(), known, location)
     unused = []
     if split == "test":
-        unused = [Ignored(f"{printable(name)}/", "holds images without a label, which test nothing") for name in unlabelled]
+        unused = [
+            Ignored(f"{printable(name)}/", "holds images without a label, which test nothing") for name in unlabelled
+        ]
         in_folders = classed
     labels = [ids.get(folders.get(_top(entry["name"]), "")) for entry in in_folders]
     return ClassFolders(

@@ -4,12 +4,16 @@ import tempfile
 from pathlib import Path
 
 from dpt_ray.config.schema import ProbeConfig
+from dpt_ray.core.models.efficientnet_lite import LITE, EfficientNetLite
 from dpt_ray.core.models.frozen_encoder import CONFIG, WEIGHTS, FrozenEncoder
+from dpt_ray.core.models.pretrained import parse_config
 from dpt_ray.data.storage import stores
 from dpt_ray.json_values import JsonObject
-from dpt_ray.networks.pretrained import model_files
+from dpt_ray.networks.pretrained import lite_encoder, model_files
 
 FILES = (CONFIG, WEIGHTS)
+
+Encoder = FrozenEncoder | EfficientNetLite
 
 
 def encoder_identity(location: str) -> JsonObject:
@@ -18,6 +22,8 @@ def encoder_identity(location: str) -> JsonObject:
     Raises:
         UserError: the folder lacks one of the files.
     """
+    if location == LITE:
+        return dict(lite_encoder.identity())
     if not model_files.is_folder(location):
         return {"name": location}
     files = model_files.listed_files(location, FILES, "an encoder's")
@@ -29,19 +35,35 @@ def located(probe: ProbeConfig) -> ProbeConfig:
     return probe.model_copy(update={"encoder": model_files.located(probe.encoder)})
 
 
-def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") -> FrozenEncoder:
+def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") -> Encoder:
     """Load an encoder; files in object storage or on the hub are downloaded first.
 
     Raises:
-        UserError: see `FrozenEncoder`.
+        UserError: see `FrozenEncoder` and `open_lite`.
     """
+    if location == LITE:
+        return lite_encoder.open_lite(crop=crop, blocks=blocks).to(device)
     if not model_files.is_folder(location):
         paths = [Path(model_files.hub_file(location, name)) for name in FILES]
-        return FrozenEncoder(str(paths[0].parent), crop=crop, blocks=blocks, where=location).to(device)
+        return _open_folder(str(paths[0].parent), crop, blocks, location).to(device)
     if not stores.is_remote(location):
         folder = str(Path(location.removeprefix("file://")).expanduser())
-        return FrozenEncoder(folder, crop=crop, blocks=blocks, where=location).to(device)
+        return _open_folder(folder, crop, blocks, location).to(device)
     with tempfile.TemporaryDirectory() as folder:
         for name in FILES:
             (Path(folder) / name).write_bytes(stores.read_bytes(stores.join(location, name)))
-        return FrozenEncoder(folder, crop=crop, blocks=blocks, where=location).to(device)
+        return _open_folder(folder, crop, blocks, location).to(device)
+
+
+def _open_folder(folder: str, crop: int, blocks: int, where: str) -> Encoder:
+    if _is_lite(Path(folder) / CONFIG):
+        return lite_encoder.open_lite(crop=crop, blocks=blocks, folder=folder, where=where)
+    return FrozenEncoder(folder, crop=crop, blocks=blocks, where=where)
+
+
+def _is_lite(config: Path) -> bool:
+    """Whether a configuration is that of an exported EfficientNet; `FrozenEncoder` reports an unreadable one."""
+    try:
+        return parse_config(config.read_bytes()).get("model_type") == LITE
+    except (OSError, ValueError, RecursionError):
+        return False

@@ -103,7 +103,6 @@ class ValidationChoice(Step[ChoiceFacts]):
             chosen += members[:count]
         return chosen
 
-
     def _no_label(self) -> UserError:
         what = "no training image has a true label"
         if self._purpose == "validation":

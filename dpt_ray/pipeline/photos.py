@@ -1,0 +1,127 @@
+"""The recipe for own photographs: what the preset `photos` leaves to the data and the machine.
+
+Each choice gives its reason. A given setting is never changed, and what depends on it follows it: with
+`data.image_size=64` the generator's patches are those for 64 pixels.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from dpt_ray.config.choices import Choice, Value
+from dpt_ray.core.models.efficientnet_lite import LITE
+from dpt_ray.data.importing.survey import Survey
+from dpt_ray.pipeline.machine import Machine
+
+PRESET = "photos"
+
+CPU_SIDE, GPU_SIDE = 32, 64
+"""Sides in pixels of the images that are trained on and drawn."""
+_GRID = 8
+"""Image sides are multiples of it, so that patches divide them."""
+_STORED_SIDE = 256
+"""Larger photographs are brought to this side when they are imported; an encoder reads no larger ones."""
+_LARGE_PIXELS = 512 * 512
+_MAX_CPUS = 16
+_TWO_CORES = 2
+
+
+def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bool) -> Iterator[Choice]:
+    """Yield a choice for each setting that depends on data or machine.
+
+    Args:
+        found: the training images.
+        machine: the machine.
+        given: dotted name -> value of settings that the user gives.
+        lite: whether the weights of EfficientNet-Lite0 are installed.
+    """
+    gpus = float(given.get("cluster.gpus_per_worker", 1 if machine.gpus else 0))
+    on_gpu = gpus > 0
+    where = f"{machine.gpu or 'a GPU'}" if on_gpu else f"{machine.cpus} CPU cores"
+    yield Choice(
+        "cluster.gpus_per_worker", int(gpus), f"{machine.gpus} GPUs are seen here" if machine.gpus else "no GPU"
+    )
+    if on_gpu:
+        yield Choice("cluster.channels_last", True, "faster on a GPU")
+    yield from _data(found, on_gpu, where, given)
+    probe = given.get("stage1.model.name", "linear_probe" if lite else "other") == "linear_probe"
+    if probe:
+        yield from _probe(lite)
+    else:
+        yield from _scratch(machine, on_gpu, where, given)
+    yield from _generator(found, machine, on_gpu, where, given)
+
+
+def image_side(found: Survey, on_gpu: bool) -> int:
+    """Return the side that images are brought to, in pixels: a multiple of 8, and no enlargement from 8 on."""
+    most = GPU_SIDE if on_gpu else CPU_SIDE
+    return max(_GRID, min(most, found.short_side // _GRID * _GRID))
+
+
+def _data(found: Survey, on_gpu: bool, where: str, given: Mapping[str, Value]) -> Iterator[Choice]:
+    side = image_side(found, on_gpu)
+    why = f"the median photograph is {found.short_side:,} pixels wide or high; what {where} can train on"
+    yield Choice("data.image_size", side, why)
+    side = int(given.get("data.image_size", side))
+    if found.grey:
+        yield Choice("data.channels", 1, "all images that were looked at are greyscale")
+    if found.pixels > _LARGE_PIXELS:
+        stored = max(_STORED_SIDE, side)
+        yield Choice("data.prepare_size", stored, f"the median photograph has {found.pixels / 1e6:.1f} million pixels")
+    per_shard = min(1000, max(25, -(-found.images // 8)))
+    yield Choice("data.images_per_shard", per_shard, f"about eight shards or more of {found.images:,} images")
+    labelled = round(found.images * (1 - found.unlabelled))
+    counted = f"{labelled:,} of {found.images:,} images have a label"
+    yield Choice("labels.fraction", 1, f"{counted}, and all of them count as labelled; fewer: labels.per_class")
+
+
+def _probe(lite: bool) -> Iterator[Choice]:
+    why = "pretrained features beat training from scratch on few labels; from scratch: small_cnn"
+    yield Choice("stage1.model.name", "linear_probe", why)
+    if lite:
+        yield Choice("stage1.probe.encoder", LITE, "its weights are installed")
+        yield Choice("stage1.probe.crop", 224, "the side it was trained on")
+
+
+def _scratch(machine: Machine, on_gpu: bool, where: str, given: Mapping[str, Value]) -> Iterator[Choice]:
+    side_given = int(given.get("data.image_size", GPU_SIDE if on_gpu else CPU_SIDE))
+    if on_gpu:
+        yield Choice("stage1.model.name", "wide_resnet", f"{where}; the paper's network for CIFAR-10")
+        yield Choice("stage1.model.width", 2, "WRN-28-2")
+        yield Choice("stage1.labelled_batch", 64, "the paper's")
+        yield Choice("stage1.unlabelled_batch", 448, "the paper's")
+        yield Choice("stage1.images", 2_000_000, f"some minutes on {where}")
+        yield Choice("stage1.ema_decay", 0.999, "for thousands of steps")
+        if machine.bfloat16:
+            yield Choice("stage1.precision", "bfloat16", f"{where} computes in it")
+    else:
+        hint = "no pretrained encoder is installed: pip install 'dpt_ray[photos]' gives one, far better on few labels"
+        yield Choice("stage1.model.name", "small_cnn", hint)
+        yield Choice("stage1.images", 64_000 * _speed(machine), f"about two minutes on {where}")
+    yield Choice("stage1.augmentation.crop_padding", max(1, side_given // 8), "an eighth of the image's side")
+
+
+def _generator(
+    found: Survey, machine: Machine, on_gpu: bool, where: str, given: Mapping[str, Value]
+) -> Iterator[Choice]:
+    side = int(given.get("data.image_size", image_side(found, on_gpu)))
+    patch = next(size for size in (max(1, side // (16 if on_gpu else 8)), 4, 2, 1) if side % size == 0)
+    yield Choice("stage2.model.patch_size", patch, f"{(side // patch) ** 2} patches an image")
+    if on_gpu:
+        yield Choice("stage2.model.dim", 384, f"a small U-ViT for {where}")
+        yield Choice("stage2.model.depth", 8, "a small U-ViT")
+        yield Choice("stage2.model.heads", 6, "64 values each")
+        yield Choice("stage2.batch", 256, where)
+        yield Choice("stage2.images", 3_000_000, f"some minutes on {where}")
+        yield Choice("stage2.ema_decay", 0.999, "for thousands of steps")
+        yield Choice("stage2.optimizer.learning_rate", 5e-4, "for 384 values a token")
+        if machine.bfloat16:
+            yield Choice("stage2.precision", "bfloat16", f"{where} computes in it")
+    else:
+        yield Choice("stage2.images", 24_000 * _speed(machine), f"about three minutes on {where}")
+    classes = found.classes or 10
+    per_class = max(20, min(500 if on_gpu else 40, round(found.images / classes)))
+    yield Choice("sampling.per_class", per_class, f"{found.images:,} images of {classes} classes, on {where}")
+
+
+def _speed(machine: Machine) -> int:
+    """Return how many times more work the CPUs do than two cores."""
+    return max(1, min(machine.cpus, _MAX_CPUS) // _TWO_CORES)
