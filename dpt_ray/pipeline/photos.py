@@ -36,9 +36,7 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     gpus = float(given.get("cluster.gpus_per_worker", 1 if machine.gpus else 0))
     on_gpu = gpus > 0
     where = f"{machine.gpu or 'a GPU'}" if on_gpu else f"{machine.cpus} CPU cores"
-    yield Choice(
-        "cluster.gpus_per_worker", int(gpus), f"{machine.gpus} GPUs are seen here" if machine.gpus else "no GPU"
-    )
+    yield Choice("cluster.gpus_per_worker", int(gpus), f"GPUs seen here: {machine.gpus}")
     if on_gpu:
         yield Choice("cluster.channels_last", True, "faster on a GPU")
     yield from _data(found, on_gpu, where, given)

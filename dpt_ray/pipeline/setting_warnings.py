@@ -18,6 +18,8 @@ LARGEST_RATE = {"sgd": 1.0, "adam": 0.1, "adamw": 0.1}
 SMALLEST_RATE = 1e-8
 LARGEST_GUIDANCE = 10
 SMALLEST_FRACTION = 1e-3
+PHOTOS = "photos"
+"""The preset under which all labels count by default: its choices say so, and unlabelled images are beside them."""
 
 _SECTIONS = ("data", "labels", "pseudo_labels", "stage2", "sampling", "cluster")
 
@@ -97,7 +99,7 @@ def _data(config: RunConfig) -> Iterator[str]:
         yield f"data.max_skipped_share={data.max_skipped_share:g} lets a run go on without most of its images"
     if data.max_image_pixels < data.image_size**2:
         yield f"data.max_image_pixels={data.max_image_pixels} is below data.image_size={data.image_size} squared"
-    if labels.fraction == 1:
+    if labels.fraction == 1 and config.preset != PHOTOS:
         yield "labels.fraction=1 labels every image: none is left for stage 1 to label"
     elif labels.fraction is not None and labels.fraction < SMALLEST_FRACTION:
         yield (

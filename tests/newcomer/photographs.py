@@ -1,8 +1,8 @@
 """Make image files that look like a folder of photographs: coloured scenes of several sizes, as JPEG and PNG.
 
-No real photograph may be downloaded by the tests, so five kinds of scenes are drawn: objects of one shape with texture on
-textured backgrounds. Colours, positions, sizes, light and number of objects vary within a class, so no single pixel or
-mean colour gives the class away.
+The tests download no photograph, so five kinds of scenes are drawn: objects of one shape with texture on textured
+backgrounds. Colours, positions, sizes, light and number of objects vary within a class, so no single pixel or mean
+colour shows the class.
 """
 
 from collections.abc import Callable

@@ -62,9 +62,8 @@ def describe_class_folders(location: str, known: ClassList | None, split: Split 
     ids = ids_of_names(folders.values(), known, location)
     unused = []
     if split == "test":
-        unused = [
-            Ignored(f"{printable(name)}/", "holds images without a label, which test nothing") for name in unlabelled
-        ]
+        reason = "holds images without a label, which test nothing"
+        unused = [Ignored(f"{printable(name)}/", reason) for name in sorted(unlabelled)]
         in_folders = classed
     labels = [ids.get(folders.get(_top(entry["name"]), "")) for entry in in_folders]
     return ClassFolders(

@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from dpt_ray.data.images.pictures import FORMATS
+from dpt_ray.data.images.formats import FORMATS
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.found_data import FoundData
 from dpt_ray.data.importing.image_files import FileSet

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.search_settings import DimensionConfig, TuneConfig
 from dpt_ray.config.yaml_reader import write_value
@@ -19,6 +18,7 @@ from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.inputs import Inputs
+from dpt_ray.pipeline.run_settings import load_run
 from dpt_ray.pipeline.splits import Split, validation_split
 from dpt_ray.report.search_content import short_names
 
@@ -143,9 +143,8 @@ class Trials:
         seeds = {} if seed is None else dict.fromkeys(_SEEDS, seed)
         settings = self._tune.settings
         try:
-            return load_config(
-                self._tune.base, _settings(settings), self._overrides, _settings(point), _settings(seeds)
-            )
+            layers = _settings(settings), self._overrides, _settings(point), _settings(seeds)
+            return load_run(self._tune.base, *layers, inputs=self._inputs).config
         except UserError as error:
             where = _place_in_tune(error.where, settings, self._overrides, point, seeds)
             raise UserError(error.what, where=where, fix=error.fix) from None

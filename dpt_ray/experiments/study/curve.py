@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dpt_ray.config.load import load_config
 from dpt_ray.core.transfer import own_device
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.skipped import skip_policy
@@ -24,6 +23,7 @@ from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all
+from dpt_ray.pipeline.run_settings import load_run
 from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
 from dpt_ray.tables import markdown_table
@@ -80,7 +80,7 @@ def quality_curves(
     Raises:
         UserError: the settings are wrong, or a stage exists already and so is not trained.
     """
-    loaded = load_config(config, [f"root={root}", *settings])
+    loaded = load_run(config, [f"root={root}", *settings]).config
     run, store, rows = build(loaded), ArtifactStore(loaded.root), list[CurvePoint]()
     make: Any = partial(make_all, store=store, cluster=loaded.cluster, say=say, policy=skip_policy(loaded.data))
     make(run.checked([]))

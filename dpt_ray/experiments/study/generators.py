@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig, SamplingConfig
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaussian_moments
 from dpt_ray.core.row_random import derive_seed
@@ -26,6 +25,7 @@ from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import make_all
+from dpt_ray.pipeline.run_settings import load_run
 from dpt_ray.tables import markdown_table
 
 DRAWN_PER_CLASS, BATCH = 200, 200
@@ -74,7 +74,7 @@ def compare_generators(
 
 
 def _train_judge(config: str, root: str) -> str:
-    loaded = load_config(config, [f"root={root}", *ALL_LABELS])
+    loaded = load_run(config, [f"root={root}", *ALL_LABELS]).config
     run = build(loaded)
     made = make_all(run.checked([run.classifier]), ArtifactStore(loaded.root), loaded.cluster, lambda text: None)
     return made[run.classifier].file(NETWORK_FILE)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dpt_ray.config.load import load_config
 from dpt_ray.core.diffusion.samplers import SAMPLERS, num_evaluations
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.networks.files import NETWORK_FILE
@@ -12,6 +11,7 @@ from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.graph import make_all
+from dpt_ray.pipeline.run_settings import load_run
 from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
 
@@ -34,7 +34,7 @@ def sampler_pictures(
         processes: not used, since one process draws all images.
         say: called with lines of text about the steps.
     """
-    loaded = load_config(config, [f"root={root}", f"seed={seeds[0]}", TIMED])
+    loaded = load_run(config, [f"root={root}", f"seed={seeds[0]}", TIMED]).config
     run = build(loaded)
     made = make_all(run.checked([run.generator]), ArtifactStore(loaded.root), loaded.cluster, say)
     generator = Generator(made[run.generator].file(NETWORK_FILE))

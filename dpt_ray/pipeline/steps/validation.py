@@ -66,7 +66,7 @@ class ValidationChoice(Step[ChoiceFacts]):
 
     def plan(self) -> str:
         if self._purpose == "test":
-            return f"drawing {self._share or 0:.0%} of every class for evaluation (data.test_share; data.test is not given)"
+            return f"drawing {self._share or 0:.0%} of every class for evaluation, since data.test is not given"
         return "choosing the images to compare on"
 
     def summary(self, facts: ChoiceFacts) -> str:

@@ -1,0 +1,99 @@
+"""What a new user does with own photographs, timed: `python -m tests.newcomer`.
+
+600 photographs of three sizes in folders with spaces and umlauts, 5 classes, 8 labels each: from the command to the
+report, then the classes of 100 new photographs and 20 images of one class.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.newcomer.photographs import SCENES, write_photographs
+
+PER_CLASS, LABELLED, NEW, DRAWN = 120, 8, 100, 20
+
+
+class Newcomer:
+    """Runs `dpt` in a folder and notes how long it takes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.seconds: list[tuple[str, float]] = []
+
+    def dpt(self, *arguments: str) -> str:
+        """Run a command, show its output, and return it.
+
+        Raises:
+            SystemExit: the command fails.
+        """
+        start = time.monotonic()
+        command = [sys.executable, "-m", "dpt_ray", *arguments]
+        lines = []
+        with subprocess.Popen(
+            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line)
+        self.seconds.append((f"dpt {arguments[0]}", time.monotonic() - start))
+        if process.returncode:
+            raise SystemExit(f"dpt {arguments[0]} ended with status {process.returncode}")
+        return "".join(lines)
+
+
+def main() -> None:
+    """Make the photographs, run the three commands and check what they leave.
+
+    Raises:
+        SystemExit: a command fails, or its result is not what it should be.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder that is removed")
+    parser.add_argument("--set", action="append", default=[], help="a further setting of the run")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work(Newcomer((options.folder or Path(temporary)).absolute()), options.set)
+
+
+def work(newcomer: Newcomer, settings: list[str]) -> None:
+    """Run the three commands and check their results."""
+    folder = newcomer.folder
+    write_photographs(folder / "Meine Fotos", PER_CLASS)
+    write_photographs(folder / "neue Fotos", NEW // len(SCENES), first=PER_CLASS, flat=True)
+    extra = [word for setting in settings for word in ("--set", setting)]
+    labels = f"labels.per_class={LABELLED}"
+    newcomer.dpt("run", "--config", "photos", "--set", "data.train=Meine Fotos", "--set", labels, *extra)
+    run = "dpt_results/runs/photos"
+    check((folder / run / "report.html").stat().st_size > 0, "there is no report")
+    newcomer.dpt("predict", run, "neue Fotos", "--output", "new.csv")
+    with open(folder / "new.csv", encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    check(len(rows) == NEW, f"{len(rows)} rows for {NEW} photographs")
+    beginnings = {scene[:2]: scene for scene in SCENES}
+    right = sum(row["class"] == beginnings[Path(row["file"]).name[:2]] for row in rows)
+    drawn_class = next(iter(SCENES))
+    newcomer.dpt("generate", run, "drawn", "--class", drawn_class, "--count", str(DRAWN))
+    drawn = [path for path in (folder / "drawn").rglob("*.png") if path.name != "grid.png"]
+    check(len(drawn) == DRAWN, f"{len(drawn)} images instead of {DRAWN}")
+    print(f"\n{right} of {NEW} new photographs are put into their class")
+    for name, seconds in newcomer.seconds:
+        print(f"{name}: {seconds / 60:.1f} minutes")
+
+
+def check(holds: bool, otherwise: str) -> None:
+    """End with a message unless a condition holds.
+
+    Raises:
+        SystemExit: it does not hold.
+    """
+    if not holds:
+        raise SystemExit(otherwise)
+
+
+if __name__ == "__main__":
+    main()
