@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpt_ray.config.choices import Choice, left_open
+from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.load import given_settings, load_config, value_of
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.importing.survey import survey
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.lite_encoder import is_installed
-from dpt_ray.pipeline import photos
+from dpt_ray.pipeline import photo_recipe
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.machine import this_machine
 
@@ -42,7 +42,7 @@ def load_run(file: str | None, *layers: Sequence[str], inputs: Inputs | None = N
         UserError: as `load_config`; or the data that a recipe must look at cannot be read.
     """
     config = load_config(file, *layers)
-    if config.preset != photos.PRESET or config.data.train in (None, "digits"):
+    if config.preset != photo_recipe.PRESET or config.data.train in (None, "digits"):
         return RunSettings(config)
     in_file, on_command_line = given_settings(file, [override for layer in layers for override in layer])
     given = in_file | on_command_line
@@ -52,7 +52,7 @@ def load_run(file: str | None, *layers: Sequence[str], inputs: Inputs | None = N
     if found is None:
         raise UserError("no image can be read", where=str(config.data.train), fix="dpt prepare lists the reasons")
     values = {name: value_of(config, name) for name in given}
-    choices = left_open(photos.choose(found, this_machine(), values, is_installed()), given)
+    choices = left_open(photo_recipe.choose(found, this_machine(), values, is_installed()), given)
     return RunSettings(load_config(file, *layers, chosen=[choice.override for choice in choices]), tuple(choices))
 
 

@@ -6,7 +6,7 @@ import pytest
 from importing_data import encoded, write
 from PIL import Image
 
-from dpt_ray.config.choices import Choice, left_open
+from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.load import dump_yaml, load_config
 from dpt_ray.config.shipped import find_config
 from dpt_ray.data.importing.survey import Survey, survey
@@ -14,7 +14,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline import run_settings
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.machine import Machine, this_machine
-from dpt_ray.pipeline.photos import choose, image_side
+from dpt_ray.pipeline.photo_recipe import choose, image_side
 from dpt_ray.pipeline.run_settings import RunSettings, load_run
 from dpt_ray.pipeline.setting_warnings import setting_warnings
 

@@ -6,7 +6,7 @@ Each choice gives its reason. A given setting is never changed, and what depends
 
 from collections.abc import Iterator, Mapping
 
-from dpt_ray.config.choices import Choice, Value
+from dpt_ray.config.recipe_choices import Choice, Value
 from dpt_ray.core.models.efficientnet_lite import LITE
 from dpt_ray.data.importing.survey import Survey
 from dpt_ray.pipeline.machine import Machine
@@ -101,7 +101,7 @@ def _generator(
     found: Survey, machine: Machine, on_gpu: bool, where: str, given: Mapping[str, Value]
 ) -> Iterator[Choice]:
     side = int(given.get("data.image_size", image_side(found, on_gpu)))
-    patch = next(size for size in (max(1, side // (16 if on_gpu else 8)), 4, 2, 1) if side % size == 0)
+    patch = next(size for size in (max(1, side // (16 if on_gpu else 4)), 4, 2, 1) if side % size == 0)
     yield Choice("stage2.model.patch_size", patch, f"{(side // patch) ** 2} patches an image")
     if on_gpu:
         yield Choice("stage2.model.dim", 384, f"a small U-ViT for {where}")
