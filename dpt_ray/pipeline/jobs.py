@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from dpt_ray.config.recipe_choices import Choice
 from dpt_ray.config.load import check_overrides, given_settings
+from dpt_ray.config.recipe_choices import Choice
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.data.storage import stores

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.load import given_settings, load_config, value_of
+from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.importing.survey import survey
 from dpt_ray.errors import UserError

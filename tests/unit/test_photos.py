@@ -6,8 +6,8 @@ import pytest
 from importing_data import encoded, write
 from PIL import Image
 
-from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.load import dump_yaml, load_config
+from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.shipped import find_config
 from dpt_ray.data.importing.survey import Survey, survey
 from dpt_ray.errors import UserError
