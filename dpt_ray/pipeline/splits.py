@@ -64,10 +64,14 @@ def describe_labelled(config: RunConfig, images: Step, inputs: Inputs) -> Labell
 def test_split(config: RunConfig, inputs: Inputs) -> Split:
     """Return the usual split: training on all training images, evaluation on the test images.
 
-    Without test data, some of the training images are held out for evaluation.
+    <<<<<<< HEAD
+        Without test data, some of the training images are held out for evaluation.
+    =======
+        Without test data some of the training images are held out for evaluation.
+    >>>>>>> photos
 
-    Raises:
-        UserError: the data or the label file that `config` names cannot be read.
+        Raises:
+            UserError: the data or the label file that `config` names cannot be read.
     """
     if config.data.draws_test:
         return _draw_test(config, describe_dataset("train", config.data, inputs), inputs)
@@ -112,7 +116,7 @@ def _divide(
         purpose: what the images to judge by are for.
     """
     # Drawn labels come from the remaining images, so that all trials have the same validation images. Images that a
-    # label file names are never validation images.
+    # label file names are never held out.
     chosen_first = validation.images == "training" and config.labels.file is None
     all_labelled = None if chosen_first else describe_labelled(config, whole, inputs)
     choice = ValidationChoice(validation, whole, all_labelled, purpose)
