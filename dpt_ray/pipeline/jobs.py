@@ -53,13 +53,8 @@ def make_targets(
     inputs = Inputs()
     settings = load_run(file, [] if file else [f"preset={DEFAULT}"], overrides, inputs=inputs)
     config = settings.config
-<<<<<<< HEAD
-    say_choices(settings.choices)
-    check_machine(config.cluster)
-=======
     check_machine(config.cluster)
     say_choices(settings.choices)
->>>>>>> photos
     run = build(config, inputs=inputs)
     warn_of_settings(config, file, overrides)
     store = ArtifactStore(config.root)

@@ -13,11 +13,7 @@ from dpt_ray.data.images.formats import FORMATS
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.found_data import FoundData
 from dpt_ray.data.importing.image_files import FileSet
-<<<<<<< HEAD
 from dpt_ray.data.importing.import_plan import RawImage, num_images
-=======
-from dpt_ray.data.importing.import_plan import RawImage
->>>>>>> photos
 from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import fetch_shard
 
@@ -96,11 +92,7 @@ def _look_at_files(found: FoundData) -> _Looks:
                 if isinstance(image, RawImage):
                     yield (*_form(image.data), image.label)
 
-<<<<<<< HEAD
     return _Looks(sum(map(num_images, recipes)), list(islice(read(), LOOKED_AT)))
-=======
-    return _Looks(sum(recipe["images"] for recipe in recipes), list(islice(read(), LOOKED_AT)))
->>>>>>> photos
 
 
 def _look_at_shards(found: FoundData) -> _Looks:
