@@ -64,14 +64,10 @@ def describe_labelled(config: RunConfig, images: Step, inputs: Inputs) -> Labell
 def test_split(config: RunConfig, inputs: Inputs) -> Split:
     """Return the usual split: training on all training images, evaluation on the test images.
 
-    <<<<<<< HEAD
-        Without test data, some of the training images are held out for evaluation.
-    =======
-        Without test data some of the training images are held out for evaluation.
-    >>>>>>> photos
+    Without test data some of the training images are held out for evaluation.
 
-        Raises:
-            UserError: the data or the label file that `config` names cannot be read.
+    Raises:
+        UserError: the data or the label file that `config` names cannot be read.
     """
     if config.data.draws_test:
         return _draw_test(config, describe_dataset("train", config.data, inputs), inputs)
