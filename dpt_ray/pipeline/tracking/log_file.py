@@ -2,8 +2,7 @@
 
 import datetime
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from dpt_ray.config.places import redacted
 from dpt_ray.data.storage import stores
@@ -24,7 +23,7 @@ class LogFile(logging.Handler):
         on_event: called with what the record is about (`job_log`) and its text.
     """
 
-    def __init__(self, folder: str, on_event: Callable[[dict[str, Any], str], None]):
+    def __init__(self, folder: str, on_event: Callable[[Mapping[str, object], str], None]):
         super().__init__()
         self._file = GrowingFile(stores.join(folder, LOG_FILE))
         self._on_event = on_event
