@@ -92,7 +92,7 @@ def _look_at_files(found: FoundData) -> _Looks:
                 if isinstance(image, RawImage):
                     yield (*_form(image.data), image.label)
 
-    return _Looks(sum(recipe["images"] for recipe in recipes), list(islice(read(), LOOKED_AT)))
+    return _Looks(sum(int(str(recipe["images"])) for recipe in recipes), list(islice(read(), LOOKED_AT)))
 
 
 def _look_at_shards(found: FoundData) -> _Looks:
