@@ -1,11 +1,12 @@
 """Batch inference with a classifier: pseudo-labels of stage 1, and predictions for evaluation."""
 
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
 
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
-from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.distributed.cluster import inference_resources
@@ -109,7 +110,7 @@ class Predictions(Step[PredictionsFacts]):
     def warnings(self, facts: PredictionsFacts, context: StepContext) -> list[str]:
         images, classifier = context.parents["images"], context.parents["classifier"]
         index = read_index(images.url)
-        names = index.class_names or [str(label) for label in range(index.num_classes)]
+        names = _class_names(classifier, index)
         finished = Artifact(context.folder, {"facts": facts.to_json()})
         found: list[str | None] = []
         if images.step == "pseudo_images":
@@ -126,10 +127,21 @@ class Predictions(Step[PredictionsFacts]):
         return text + summarise_skipped(facts)
 
 
+def _parent(artifact: Artifact, role: str) -> Artifact | None:
+    address = artifact.parent(role)
+    return ArtifactStore(artifact.url.rsplit("/", 2)[0]).find(*address) if address else None
+
+
+def _class_names(classifier: Artifact, index: DatasetIndex) -> Sequence[str]:
+    """Return the names of the classes in the classifier's training images; ids where they have none."""
+    trained_on = _parent(classifier, "images")
+    names = read_index(trained_on.url).class_names if trained_on else None
+    return names or [str(label) for label in range(index.num_classes)]
+
+
 def _calibration(predictions: Artifact, classifier: Artifact) -> str | None:
     """Compare the confidence on labelled images with the accuracy on them."""
-    address = classifier.parent("labelled")
-    labelled = ArtifactStore(classifier.url.rsplit("/", 2)[0]).find(*address) if address else None
+    labelled = _parent(classifier, "labelled")
     if labelled is None:
         return None
     by_shard: dict[int, list[LabelledImage]] = {}
