@@ -60,7 +60,7 @@ def _data(found: Survey, on_gpu: bool, where: str, given: Mapping[str, Value]) -
     yield Choice("data.image_size", side, why)
     side = int(given.get("data.image_size", side))
     if found.grey:
-        yield Choice("data.channels", 1, "all images that were looked at are greyscale")
+        yield Choice("data.channels", 1, "all sampled images are greyscale")
     if found.pixels > _LARGE_PIXELS:
         stored = max(_STORED_SIDE, side)
         yield Choice("data.prepare_size", stored, f"the median photograph has {found.pixels / 1e6:.1f} million pixels")

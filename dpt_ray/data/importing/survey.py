@@ -1,4 +1,4 @@
-"""What a look at some images of a data set shows, before anything is imported: number, sizes, colours, labels."""
+"""A survey of a data set from some of its images, before the import: number, sizes, colours, labels."""
 
 import io
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from dpt_ray.data.importing.import_plan import RawImage, num_images
 from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import fetch_shard
 
-LOOKED_AT = 60
-"""Most images that are looked at."""
-_ASIDE = 20
-"""Images in each part of a set that is read for the look."""
+MAX_SAMPLED = 60
+"""Largest number of images that are read."""
+_PER_RECIPE = 20
+"""Number of consecutive images of each sampled part of a set."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Survey:
 
     Attributes:
         images: number of images; for shards an estimate from their sizes.
-        classes: number of classes; None if neither settings nor names tell it.
+        classes: number of classes; None if neither the settings nor the names of folders give it.
         unlabelled: share of the images without a label.
         short_side: median length of the shorter side in pixels.
         pixels: median number of pixels.
-        grey: whether every image looked at is greyscale.
+        grey: whether every sampled image is greyscale.
     """
 
     images: int
@@ -45,23 +45,23 @@ class Survey:
 
 
 def survey(found: FoundData) -> Survey | None:
-    """Look at some images of a set; None if none of these can be read.
+    """Return a survey of a set from some of its images; None if none of them can be read.
 
     Only headers of image files are decoded.
 
     Raises:
         UserError: the store does not answer.
     """
-    looks = _look_at_shards(found) if found.images is None else _look_at_files(found)
-    seen = [(size, grey) for size, grey, _ in looks.looks if size is not None]
+    sample = _sample_shards(found) if found.images is None else _sample_files(found)
+    seen = [(size, grey) for size, grey, _ in sample.images if size is not None]
     if not seen:
         return None
     if found.images is not None and isinstance(found.images, FileSet):
         labels: list[int | None] = [file.label for file in found.images.files]
     else:
-        labels = [label for _, _, label in looks.looks]
+        labels = [label for _, _, label in sample.images]
     return Survey(
-        images=looks.total,
+        images=sample.total,
         classes=found.num_classes,
         unlabelled=sum(label is None for label in labels) / len(labels),
         short_side=int(median(min(size) for size, _ in seen)),
@@ -70,41 +70,43 @@ def survey(found: FoundData) -> Survey | None:
     )
 
 
-Look = tuple[tuple[int, int] | None, bool, int | None]
+_SampledImage = tuple[tuple[int, int] | None, bool, int | None]
 """Width and height, whether it is greyscale, and the label of an image; the size is None if it cannot be read."""
 
 
 @dataclass(frozen=True)
-class _Looks:
+class _Sample:
+    """Some images of a set, and the number of all its images."""
+
     total: int
-    looks: list[Look]
+    images: list[_SampledImage]
 
 
-def _look_at_files(found: FoundData) -> _Looks:
+def _sample_files(found: FoundData) -> _Sample:
     images = found.images
     assert images is not None
-    recipes = images.recipes(_ASIDE)
-    apart = max(1, len(recipes) * _ASIDE // LOOKED_AT)
+    recipes = images.recipes(_PER_RECIPE)
+    apart = max(1, len(recipes) * _PER_RECIPE // MAX_SAMPLED)
 
-    def read() -> Iterator[Look]:
+    def read() -> Iterator[_SampledImage]:
         for recipe in recipes[::apart]:
             for image in detect.read(images.kind, images.reader_settings(), recipe):
                 if isinstance(image, RawImage):
                     yield (*_form(image.data), image.label)
 
-    return _Looks(sum(map(num_images, recipes)), list(islice(read(), LOOKED_AT)))
+    return _Sample(sum(map(num_images, recipes)), list(islice(read(), MAX_SAMPLED)))
 
 
-def _look_at_shards(found: FoundData) -> _Looks:
+def _sample_shards(found: FoundData) -> _Sample:
     files = found.shards.files if found.shards is not None else []
     if not files:
-        return _Looks(0, [])
+        return _Sample(0, [])
     url = files[0]["url"]
     data = fetch_shard(url)
     samples = read_content(data, url).samples
-    looks = [(*_form(sample.image_bytes(url)), sample.label(url)) for sample in samples[:LOOKED_AT]]
+    sampled = [(*_form(sample.image_bytes(url)), sample.label(url)) for sample in samples[:MAX_SAMPLED]]
     total = sum(file["size"] or 0 for file in files) or len(data)
-    return _Looks(round(len(samples) * total / max(1, len(data))), looks)
+    return _Sample(round(len(samples) * total / max(1, len(data))), sampled)
 
 
 def _form(data: bytes | np.ndarray) -> tuple[tuple[int, int] | None, bool]:
