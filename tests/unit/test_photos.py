@@ -149,6 +149,19 @@ def test_the_survey_reads_shards_too(folder, tmp_path):
     assert (found.images, found.short_side) == (12, 90)
 
 
+def test_a_table_of_the_few_labels_leaves_the_other_images_of_a_flat_folder_unlabelled(tmp_path, machine):
+    flat = write(
+        str(tmp_path / "flat"),
+        {f"{n}.png": encoded(40, 50) for n in range(9)} | {"labels.csv": "file,label\n1.png,a\n2.png,b\n"},
+    )
+    settings = photos(flat, f"data.train_labels={flat}/labels.csv")
+    assert settings.config.data.unlisted == "unlabelled"
+    (choice,) = (choice for choice in settings.choices if choice.name == "labels.fraction")
+    assert "2 of 9 images have a label" in choice.why
+    ignored = photos(flat, f"data.train_labels={flat}/labels.csv", "data.unlisted=ignore")
+    assert ignored.config.data.unlisted == "ignore"
+
+
 def test_images_that_cannot_be_read_are_one_line(tmp_path, machine):
     broken = write(str(tmp_path / "broken"), {"a/1.png": "text", "b/2.png": "text"})
     with pytest.raises(UserError, match="no image can be read"):

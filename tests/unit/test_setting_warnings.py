@@ -23,7 +23,7 @@ def lines(*overrides: str, preset: str = "digits") -> list[str]:
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_shipped_configurations_give_no_warning(file):
-    given = DATA if file.stem.startswith(("cifar10", "imagenet", "hundred")) else []
+    given = DATA if file.stem.startswith(("cifar10", "imagenet", "hundred", "photos")) else []
     in_file, _ = given_settings(str(file))
     told = setting_warnings(load_config(str(file), given), in_file)
     assert [line for line in told if "names no revision" not in line] == []
