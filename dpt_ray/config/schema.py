@@ -301,6 +301,10 @@ class ProbeConfig(Section):
     max_evaluations: Count = 1000
     """Largest number of passes over the features. The report says when the fit ends before it converges."""
 
+    only_agreeing: bool = False
+    """Stage 3 alone reads it: leave out pseudo images for which the stage-1 classifier predicts another class than the
+    requested one."""
+
     @model_validator(mode="after")
     def _crop_fits(self) -> "ProbeConfig":
         if self.crop > self.resize:

@@ -84,6 +84,8 @@ def _data(found: Survey, on_gpu: bool, where: str, given: Mapping[str, Value]) -
 def _probe(lite: bool) -> Iterator[Choice]:
     why = "pretrained features beat training from scratch on few labels; from scratch: small_cnn"
     yield Choice("stage1.model.name", "linear_probe", why)
+    why = "pseudo images in which stage 1 sees another class would harm a probe on few labels"
+    yield Choice("stage3.probe.only_agreeing", True, why)
     if lite:
         yield Choice("stage1.probe.encoder", LITE, "its weights are installed")
         yield Choice("stage1.probe.crop", 224, "the side it was trained on")

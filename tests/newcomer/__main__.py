@@ -80,6 +80,7 @@ def work(newcomer: Newcomer, settings: list[str]) -> None:
     newcomer.dpt("generate", run, "drawn", "--class", drawn_class, "--count", str(DRAWN))
     drawn = [path for path in (folder / "drawn").rglob("*.png") if path.name != "grid.png"]
     check(len(drawn) == DRAWN, f"{len(drawn)} images instead of {DRAWN}")
+    check(right > NEW // 2, f"only {right} of {NEW} new photographs are put into their class")
     print(f"\n{right} of {NEW} new photographs are put into their class")
     for name, seconds in newcomer.seconds:
         print(f"{name}: {seconds / 60:.1f} minutes")

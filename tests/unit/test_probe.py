@@ -140,3 +140,21 @@ def test_temperature_of_images_left_out_and_of_single_images():
     overconfident = fit_temperature(features @ solve(features, labels).float().T, labels)
     assert out_of_fold_temperature(features, labels, solve) > 2 * overconfident
     assert out_of_fold_temperature(features[:CLASSES], labels[:CLASSES], solve) == 1.0
+
+
+def test_pseudo_images_in_which_stage_1_sees_another_class_can_be_left_out(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from dpt_ray.pipeline.steps import fit_probe
+
+    labels, seen = [np.array([0, 1, 2]), np.array([0, 1])], [{"label": np.array([0, 2, 2])}, None]
+    monkeypatch.setattr(fit_probe, "read_index", lambda url: None)
+    monkeypatch.setattr(fit_probe, "conditioning_labels", lambda index: labels)
+    monkeypatch.setattr(fit_probe, "features_urls", lambda artifact: ["first", "second"])
+    monkeypatch.setattr(fit_probe, "read_predictions", lambda artifact, column: iter(seen))
+    monkeypatch.setattr(fit_probe, "LABEL", "label")
+    parents = {"pseudo_images": SimpleNamespace(url="x"), "encoded_pseudo": None}
+    every = fit_probe._pseudo_pieces(SimpleNamespace(parents=parents))
+    assert [(piece.url, piece.rows) for piece in every] == [("first", None), ("second", None)]
+    (kept,) = fit_probe._pseudo_pieces(SimpleNamespace(parents=parents | {fit_probe.PSEUDO_PREDICTIONS: None}))
+    assert (kept.url, kept.rows, kept.labels.tolist()) == ("first", (0, 2), [0, 2])

@@ -55,7 +55,7 @@ OPTIONS = [
 LATENTS = ["stage2.latents={autoencoder: KL_FOLDER, downsampling: 2}", "stage2.model.patch_size=2"]
 PROBE = [
     "stage1={model: {name: linear_probe}, probe: {encoder: MSN_FOLDER, resize: 8, crop: 8}}",
-    "stage3.probe.blocks=2",
+    "stage3.probe={blocks: 2, only_agreeing: true}",
     "labels.per_class=8",
 ]
 CASES: dict[str, tuple[list[str], ValidationConfig | None]] = {
@@ -84,6 +84,7 @@ NOT_READ = {
     ("generator", "conditioning.least_confidence"): "`ConditioningLabels` reads it",
     ("generator", "conditioning.true_labels"): "`ConditioningLabels` reads it",
     ("classifier", "mixing.from_stage1"): "decides which parents there are",
+    ("classifier", "probe.only_agreeing"): "decides which parents there are",
     ("predictions", "evaluation.frechet"): "decides whether features are kept",
 }
 """(kind of step, setting) -> why it is in the settings of the address though `make` does not read it."""

@@ -12,6 +12,7 @@ from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.temperature import out_of_fold_temperature
 from dpt_ray.core.transfer import own_device
+from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.storage import stores
@@ -23,9 +24,11 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.probe import probe_file
 from dpt_ray.pipeline.artifacts.features import features_urls, read_features
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, ProbeFacts
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
+from dpt_ray.pipeline.execution.mixing import PSEUDO_PREDICTIONS
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
@@ -48,11 +51,15 @@ class FitProbe(Step[ProbeFacts]):
         parents: dict[str, Step] = {"images": stage.train_data, "labelled": stage.labelled, "encoded": encoded}
         if stage.pseudo_images is not None and encoded_pseudo is not None:
             parents |= {"pseudo_images": stage.pseudo_images, "encoded_pseudo": encoded_pseudo}
+            if self.probe.only_agreeing and stage.pseudo_predictions is not None:
+                parents[PSEUDO_PREDICTIONS] = stage.pseudo_predictions
         super().__init__(CLASSIFIER_TITLES[stage.name], parents)
 
     @property
     def settings(self) -> JsonObject:
         fitting = {"regularisation", "tolerance", "max_evaluations"}
+        if "pseudo_images" in self.parents:
+            fitting.add("only_agreeing")
         return {"probe": self.probe.model_dump(mode="json", include=fitting)}
 
     def plan(self) -> str:
@@ -68,9 +75,7 @@ class FitProbe(Step[ProbeFacts]):
         pieces = _labelled_pieces(context)
         with_pseudo = "pseudo_images" in parents
         if with_pseudo:
-            conditioning = conditioning_labels(read_index(parents["pseudo_images"].url))
-            urls = features_urls(parents["encoded_pseudo"])
-            pieces += [_Piece(url, None, labels) for url, labels in zip(urls, conditioning, strict=True) if url]
+            pieces += _pseudo_pieces(context)
         fitted, temperature = run_once(
             _fit,
             pieces,
@@ -107,6 +112,22 @@ class _Piece:
         features = read_features(self.url)
         chosen = features if self.rows is None else features[list(self.rows)]
         return normalise_rows(torch.from_numpy(np.array(chosen))), torch.from_numpy(self.labels)
+
+
+def _pseudo_pieces(context: StepContext) -> list[_Piece]:
+    """Return the pseudo images with the classes that were requested, without those that stage 1 sees otherwise."""
+    parents = context.parents
+    conditioning = conditioning_labels(read_index(parents["pseudo_images"].url))
+    urls = features_urls(parents["encoded_pseudo"])
+    if PSEUDO_PREDICTIONS not in parents:
+        return [_Piece(url, None, labels) for url, labels in zip(urls, conditioning, strict=True) if url]
+    pieces = []
+    predictions = read_predictions(parents[PSEUDO_PREDICTIONS], LABEL)
+    for url, labels, seen in zip(urls, conditioning, predictions, strict=True):
+        rows = np.flatnonzero(seen[LABEL] == labels) if seen is not None else ()
+        if url is not None and len(rows):
+            pieces.append(_Piece(url, tuple(int(row) for row in rows), labels[rows]))
+    return pieces
 
 
 def _labelled_pieces(context: StepContext) -> list[_Piece]:
