@@ -226,12 +226,12 @@ def training_resources(config: ClusterConfig) -> Resources:
 def check_machine(config: ClusterConfig) -> None:
     """Check that a local Ray on this machine would have the GPUs and CPUs that the settings require.
 
-    Nothing is checked if RAY_ADDRESS names a cluster, which may add nodes.
+    Nothing is checked if RAY_ADDRESS names a cluster, which may add nodes, or if this process is connected already.
 
     Raises:
         UserError: this machine has fewer.
     """
-    if named_address():
+    if named_address() or ("ray" in sys.modules and sys.modules["ray"].is_initialized()):
         return
     import torch
 

@@ -25,7 +25,7 @@ from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.splits import Split, test_split
-from dpt_ray.pipeline.start_checks import check_listed_classes, check_submitted
+from dpt_ray.pipeline.start_checks import check_num_classes, check_submitted
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
@@ -151,7 +151,7 @@ def _classifier_stage(
 
 def _check(config: RunConfig, inputs: Inputs) -> None:
     check_submitted(config)
-    check_listed_classes(config, inputs)
+    check_num_classes(config, inputs)
     process = build_process(config.stage2)
     if lacks_times(config.sampling, process):
         raise UserError(

@@ -13,11 +13,13 @@ from dpt_ray.distributed.cluster import check_machine
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
-from dpt_ray.pipeline.graph import make_all, refuse_warnings
+from dpt_ray.pipeline.graph import in_order, make_all, refuse_warnings
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.recorded_run import recorded_run
 from dpt_ray.pipeline.run_settings import load_run
 from dpt_ray.pipeline.setting_warnings import setting_warnings
+from dpt_ray.pipeline.start_checks import check_listed_labels
+from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 
 DryRun = Literal["off", "plan", "measure"]
 
@@ -60,6 +62,8 @@ def make_targets(
     store = ArtifactStore(config.root)
     targeted = targets(run)
     wanted = run.checked(targeted)
+    if any(isinstance(step, LabelledSubset) for step in in_order(wanted)):
+        check_listed_labels(config, inputs)
     if dry_run != "off":
         from dpt_ray.pipeline.dry_run import describe_plan
 

@@ -53,26 +53,35 @@ def _shared_places(config: RunConfig) -> dict[str, str]:
     return places
 
 
-def check_listed_classes(config: RunConfig, inputs: Inputs) -> None:
-    """Refuse training images that have too few of a class by their listing alone, before any of them is read.
+def check_num_classes(config: RunConfig, inputs: Inputs) -> None:
+    """Refuse training images of fewer than two classes, if the settings or the listing of the images show the classes.
 
     Raises:
-        UserError: there are fewer than two classes, or a class has fewer images than `labels.per_class`.
+        UserError: there are fewer than two classes.
     """
     found = inputs.data("train", config.data)
-    classes, wanted = config.data.num_classes or found.num_classes, config.labels.per_class
-    where = found.images.location if found.images else found.location
+    classes = config.data.num_classes or found.num_classes
     if classes is not None and classes < 2:
+        where = found.images.location if found.images else found.location
         raise UserError("has images of fewer than two classes", where=where, fix="give a folder with more classes")
-    counts = found.images.planned_counts() if found.images else {}
-    if not counts or wanted is None or found.images is None:
+
+
+def check_listed_labels(config: RunConfig, inputs: Inputs) -> None:
+    """Refuse a class with too few images by the listing of the training images, before any of them is read.
+
+    Raises:
+        UserError: a class has fewer images than `labels.per_class`.
+    """
+    images, wanted = inputs.data("train", config.data).images, config.labels.per_class
+    counts = images.planned_counts() if images else {}
+    if images is None or not counts or wanted is None:
         return
-    names = found.images.class_names or [str(label) for label in range(max(counts) + 1)]
+    names = images.class_names or [str(label) for label in range(max(counts) + 1)]
     label, least = min(counts.items(), key=lambda item: (item[1], item[0]))
     if least < wanted:
         raise UserError(
             f"{wanted:,} labelled images of class {names[label]!r} are requested, and it has {least:,}",
-            where=where,
+            where=images.location,
             fix=f"set labels.per_class to at most {least:,}, or add images",
         )
 

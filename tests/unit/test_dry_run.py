@@ -6,6 +6,7 @@ from test_job_start import sets, start
 
 from dpt_ray.capacity import step_times
 from dpt_ray.capacity.step_times import estimate_times, measure_times
+from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
 
 FOLDERS = ["data.num_classes=null", "data.image_size=16", "data.channels=3", "data.train=train", "data.test=test"]
@@ -35,6 +36,10 @@ def test_too_many_labels_are_refused_by_the_listing(folders, capsys, dry):
     assert "5 labelled images of class 'bee' are requested, and it has 4; set labels.per_class to at most 4" in error
     assert sorted(place.name for place in folders.iterdir()) == ["test", "train"]
     assert start(*sets(*FOLDERS, "labels.per_class=4"), "--dry-run") == 0
+    prepare = run_job(
+        "test", lambda run: [run.train_data], arguments=[*sets(*FOLDERS, "labels.per_class=5"), "--dry-run"]
+    )
+    assert prepare == 0  # it needs no labels
 
 
 def test_one_class_is_refused(folders, capsys):
