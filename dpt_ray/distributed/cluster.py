@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import sys
 import signal
 import threading
 import warnings
