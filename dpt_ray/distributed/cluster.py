@@ -3,8 +3,8 @@
 import logging
 import math
 import os
-import sys
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
