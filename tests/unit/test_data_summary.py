@@ -136,6 +136,6 @@ def test_test_images_among_the_training_images_are_told_with_the_first_pairs(tmp
     ) in text
     assert "    test image 'test-1', training image 'train-1': equal pixels\n" in text
     assert "    test image 'test-4', training image 'train-4': 7 of 255 bits differ\n" in text
-    assert "test-5" not in text
+    assert "'test-5'" not in text
     plain = {"without_perceptual_hash": {"train": 0, "test": 1000}}
     assert "similar images are not looked for" in summary(tmp_path, [5, 7], [1, 1], overlap=plain)
