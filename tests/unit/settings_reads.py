@@ -157,17 +157,10 @@ def _run_training(job: ray_training.TrainingJob, **_: Any) -> None:
     readers = {name: _Reader(source) for name, (source, _) in job.sources.items()}
     board = types.SimpleNamespace(write=types.SimpleNamespace(remote=lambda *told: None))
     left = ray_training.begin_attempt(job.folder)
-    config = {
-        "job": job,
-        "readers": readers,
-        "threads": 1,
-        "board": board,
-        "title": "",
-        "left": left,
-        "callback": None,
-        "plugins": (),
-    }
-    assert ray_training._worker(config) is None
+    setup = ray_training._WorkerSetup(
+        job=job, readers=readers, threads=1, board=board, title="", left=left, callback=None, plugins=()
+    )
+    assert ray_training._worker({ray_training._SETUP: setup}) is None
 
 
 @dataclass

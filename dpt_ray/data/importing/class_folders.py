@@ -13,7 +13,7 @@ from dpt_ray.data.importing.folder_structure import check_structure
 from dpt_ray.data.importing.image_files import FileSet, SortedFiles, hash_listing, label_files, sort_out
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.litter import why_folder_passed_over
-from dpt_ray.data.importing.split_names import splits_of_files
+from dpt_ray.data.importing.split_names import is_bare_split, splits_of_files
 from dpt_ray.data.importing.tree import FileEntry, list_folders, list_tree
 from dpt_ray.data.shards.keys import normalise_name
 from dpt_ray.data.storage import stores
@@ -55,7 +55,9 @@ def describe_class_folders(location: str, known: ClassList | None, split: Split 
     loose = [Ignored(printable(e["name"]), "lies in no class folder") for e in found.images if "/" not in e["name"]]
     folders = {name: normalise_name(name) for name in (_top(entry["name"]) for entry in classed)}
     if folders:
-        check_structure(location, [entry["name"] for entry in classed], set(known.names) if known else set())
+        # Beside a folder with the name of a split, `unlabelled` is another split: the unlabelled part of STL-10, say.
+        checked = in_folders if any(map(is_bare_split, folders)) else classed
+        check_structure(location, [entry["name"] for entry in checked], set(known.names) if known else set())
         _refuse_empty_classes(location, set(folders), found, known)
     else:
         _refuse_absent(location, tree, found, bool(loose))
