@@ -10,6 +10,7 @@ from dpt_ray.cli.guard import USER_MISTAKE
 from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.importing.digits import read_digits
+from dpt_ray.data.importing.import_plan import RowRange
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.skipped import count_images, read_skipped
 
@@ -17,7 +18,7 @@ SHORT = ["stage1.images=3200", "stage2.images=1600", "stage3.images=3200", "samp
 
 
 def digit_samples(split: str, start: int, stop: int) -> list[Sample]:
-    images = read_digits({"split": split}, {"start": start, "stop": stop})
+    images = read_digits({"split": split}, RowRange(stop - start, start, stop).to_json())
     return [Sample(i.key, {"png": encode_png(i.data), "cls": str(i.label).encode()}) for i in images]
 
 
