@@ -15,7 +15,7 @@ from dpt_ray.config.yaml_reader import write_value
 WIDTH = 110
 """Of a comment, in characters."""
 COMPLETED = ("data", "labels")
-"""Groups of which the settings that the preset does not give stand there too, commented out; as do those of the run."""
+"""Groups whose other settings are written as comments. So are the settings of the run itself."""
 
 _KEY = re.compile(r"^( *)(\w+):")
 

@@ -41,7 +41,7 @@ class LatentEntry(TypedDict):
 
 
 class SamplingEntry(TypedDict, total=False):
-    """Sampling settings, named as those of the section `sampling`, of which these four are read outside of it."""
+    """Settings of the section `sampling`. These four are read by other code, too."""
 
     guidance_scale: float
     guidance_interval: list[float] | None

@@ -45,7 +45,7 @@ from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts
 from dpt_ray.pipeline.artifacts.pseudo_images import PseudoImagesFacts
 from dpt_ray.pipeline.artifacts.run import RUN_FILE, SETTINGS_FILE, read_addresses
 from dpt_ray.pipeline.artifacts.run_record import root_of
-from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactStore, read_artifact
+from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactStore, read_artifact, store_of
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts
 
 CLASSIFIER_IDS = {1: "classifier", 3: "retrained"}
@@ -74,7 +74,7 @@ class Origin:
         address = child.parent(role)
         if address is None:
             return None
-        store = ArtifactStore(child.url.rsplit("/", 2)[0])
+        store = store_of(child)
         found = store.find(*address)
         if found is None:
             place = store.folder(*address)

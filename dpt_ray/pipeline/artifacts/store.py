@@ -145,6 +145,11 @@ class ArtifactStore:
         return Artifact(folder, manifest)
 
 
+def store_of(artifact: Artifact) -> ArtifactStore:
+    """Return the store that holds a finished artifact, and with it what the artifact was made from."""
+    return ArtifactStore(artifact.url.rsplit("/", 2)[0])
+
+
 def software_versions() -> dict[str, str]:
     """Return the versions of the packages that compute results."""
     packages = {name: version(name) for name in ("torch", "ray", "numpy", "pyarrow", "pillow")}

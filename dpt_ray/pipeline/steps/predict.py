@@ -25,7 +25,7 @@ from dpt_ray.pipeline.artifacts.predictions import (
 )
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
-from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
+from dpt_ray.pipeline.artifacts.store import Artifact, store_of
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings, PredictionWorker
 from dpt_ray.pipeline.execution.result_warnings import calibration, collapse, disagreement, empty_classes
 from dpt_ray.pipeline.execution.step import Step, StepContext
@@ -129,7 +129,7 @@ class Predictions(Step[PredictionsFacts]):
 
 def _parent(artifact: Artifact, role: str) -> Artifact | None:
     address = artifact.parent(role)
-    return ArtifactStore(artifact.url.rsplit("/", 2)[0]).find(*address) if address else None
+    return store_of(artifact).find(*address) if address else None
 
 
 def _class_names(classifier: Artifact, index: DatasetIndex) -> Sequence[str]:

@@ -22,6 +22,7 @@ from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
@@ -107,7 +108,10 @@ class PseudoImages(Step[PseudoImagesFacts]):
         form = ImageForm(settings["image_size"], settings["channels"])
         pseudo = _first_images(read_index(context.folder).shards[0], form)
         labels = conditioning_class(np.arange(len(pseudo)), classes)[0]
-        real = _first_images(read_index(context.parents["images"].url).shards[0], form)
+        try:
+            real = _first_images(read_index(context.parents["images"].url).shards[0], form)
+        except UserError:  # a warning must not end the step; the policy for unreadable images may tolerate this shard
+            return []
         text = low_spread(image_spread(pseudo, labels), image_spread(real, np.zeros(len(real))))
         return [text] if text else []
 
