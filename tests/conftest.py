@@ -53,13 +53,16 @@ def local_ray(connect_ray):
     connect_ray()
 
 
+def pytest_configure():
+    """Let Ray's workers import the classes that tests pass to them from the tests' own folders."""
+    paths = [str(TESTS / name) for name in ("distributed", "pipeline")]
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join([*(path for path in paths if path not in known), *filter(None, known)])
+
+
 def _connect_ray() -> None:
     from dpt_ray.config.schema import ClusterConfig
     from dpt_ray.distributed.cluster import connect
 
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of the user's is not for tests
-    # Workers import the classes that tests hand them from the tests' own folders.
-    paths = [str(TESTS / name) for name in ("distributed", "pipeline")]
-    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join([*(path for path in paths if path not in known), *filter(None, known)])
     connect(ClusterConfig(local_cpus=2))

@@ -45,12 +45,10 @@ def _check_mixing(config: "RunConfig") -> None:
 
 
 def _check_workers(config: "RunConfig") -> None:
-    lanes = config.data.lanes
-    if lanes % config.cluster.workers:
-        raise ValueError(
-            f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {config.cluster.workers}"
-        )
-    shares = config.cluster.workers * config.cluster.gradient_accumulation
+    lanes, workers = config.data.lanes, config.cluster.training_workers
+    if lanes % workers:
+        raise ValueError(f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {workers}")
+    shares = workers * config.cluster.gradient_accumulation
     if lanes % shares:
         raise ValueError(
             "cluster.workers times cluster.gradient_accumulation must divide data.lanes: "

@@ -101,17 +101,21 @@ class CheckpointWriter:
     """Stores checkpoints in the background. Every worker has one and calls it at the same steps.
 
     Ray Train removes all but the newest checkpoints that are reported in this attempt, and fails if one of them is
-    missing. It does not know those of earlier attempts. They are removed here, as soon as there are newer ones.
+    missing. It does not know those of earlier attempts. They are removed here, as soon as there are newer ones. In its
+    local mode it removes none, so all are removed here.
 
     Args:
         folder: URL of the artifact's folder.
         rank: rank of this worker.
         restored: the checkpoint that the training resumed from.
         left: names of the checkpoints of earlier attempts.
+        ray_keeps: whether Ray Train is told of checkpoints and removes old ones; False in its local mode.
     """
 
-    def __init__(self, folder: str, rank: int, restored: Restored, left: Sequence[str]):
+    def __init__(self, folder: str, rank: int, restored: Restored, left: Sequence[str], ray_keeps: bool = True):
         self._folder, self._is_first = folder, rank == 0
+        self._ray_keeps = ray_keeps
+        self._stored: list[str] = []
         self._obsolete = [
             [name for name in left if name != restored.name],  # once there is one newer checkpoint
             [name for name in left if name == restored.name],  # once there are two
@@ -149,7 +153,8 @@ class CheckpointWriter:
             return
         self._pending = None
         store_together(self._is_first, lambda: future.result() if future else None)
-        _report(images, name)
+        if self._ray_keeps:
+            _report(images, name)
 
     def _store(self, name: str, content: bytes) -> None:
         run = stores.join(self._folder, CHECKPOINT_FOLDER)
@@ -157,6 +162,9 @@ class CheckpointWriter:
         for old in self._obsolete.pop(0) if self._obsolete else []:
             if old != name:  # the same again, whole this time
                 stores.remove_tree(stores.join(run, old))
+        self._stored.append(name)
+        if not self._ray_keeps and len(self._stored) > KEPT:
+            stores.remove_tree(stores.join(run, self._stored.pop(0)))
 
 
 def _report(images: int, name: str) -> None:

@@ -166,11 +166,11 @@ def concurrent_runs(config: ClusterConfig, wanted: int) -> int:
     import ray
 
     total = ray.cluster_resources()
-    gpus = config.gpus_per_worker * config.workers
+    gpus = config.gpus_per_worker * config.training_workers
     if config.cpus_per_worker is None:
-        least, cpus = 1.0, float(config.workers) + (SPARE_CPUS if gpus else 0.0)
+        least, cpus = 1.0, float(config.training_workers) + (SPARE_CPUS if gpus else 0.0)
     else:
-        reserved = config.cpus_per_worker * config.workers
+        reserved = config.cpus_per_worker * config.training_workers
         least, cpus = reserved + LEAST_READER_CPUS, reserved + SPARE_CPUS
     _check_fits(total, "CPU", least, "cluster.workers or cluster.cpus_per_worker")
     _check_fits(total, "GPU", gpus, "cluster.workers or cluster.gpus_per_worker")
@@ -205,23 +205,33 @@ class Resources:
         return "cuda" if self.gpus else "cpu"
 
 
+def trains_in_this_process(config: ClusterConfig) -> bool:
+    """Whether trainings run in this process, on its CPUs, and not in workers; see `cluster.workers`."""
+    return config.workers == 0 and not config.gpus_per_worker and not named_address()
+
+
 def training_resources(config: ClusterConfig) -> Resources:
     """Return the resources of training workers. They leave at least `LEAST_READER_CPUS` to readers.
 
     Raises:
         UserError: the cluster has less than the settings require, even after `cluster.wait_seconds`.
     """
-    _wait_for(config, config.workers)
+    workers = config.training_workers
+    _wait_for(config, workers)
     total = total_resources()
     cpus = config.cpus_per_worker
     if cpus is None:
-        share = max(0.1, total.get("CPU", 0) - SPARE_CPUS) / config.workers
+        share = max(0.1, total.get("CPU", 0) - SPARE_CPUS) / workers
         # Workers with GPUs need few CPUs. Workers without GPUs compute on all that they get.
         cpus = min(share, 4.0) if config.gpus_per_worker else share
         cpus = float(int(cpus)) if cpus >= 1 else math.floor(100 * cpus) / 100
-    _check_fits(total, "CPU", cpus * config.workers + LEAST_READER_CPUS, "cluster.workers or cluster.cpus_per_worker")
-    _check_fits(total, "GPU", config.gpus_per_worker * config.workers, "cluster.workers or cluster.gpus_per_worker")
-    return Resources(config.workers, cpus, config.gpus_per_worker)
+    _check_fits(
+        total, "CPU", cpus * config.training_workers + LEAST_READER_CPUS, "cluster.workers or cluster.cpus_per_worker"
+    )
+    _check_fits(
+        total, "GPU", config.gpus_per_worker * config.training_workers, "cluster.workers or cluster.gpus_per_worker"
+    )
+    return Resources(config.training_workers, cpus, config.gpus_per_worker)
 
 
 def check_machine(config: ClusterConfig) -> None:
@@ -239,8 +249,8 @@ def check_machine(config: ClusterConfig) -> None:
     cpus = config.local_cpus or os.cpu_count() or 1
     total = {"CPU": float(cpus), "GPU": float(torch.cuda.device_count())}
     needed = {
-        "CPU": (config.cpus_per_worker or 0.1) * config.workers + LEAST_READER_CPUS,
-        "GPU": config.gpus_per_worker * config.workers,
+        "CPU": (config.cpus_per_worker or 0.1) * config.training_workers + LEAST_READER_CPUS,
+        "GPU": config.gpus_per_worker * config.training_workers,
     }
     for name, wanted in needed.items():
         setting = f"cluster.workers or cluster.{name.lower()}s_per_worker"

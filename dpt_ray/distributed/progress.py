@@ -200,6 +200,11 @@ class Board:
         self._evaluations: dict[str, list[tuple[float, float]]] = {}
         self._rows: dict[str, list[Mapping[str, float]]] = {}
 
+    def begin(self, title: str) -> None:
+        """Forget an earlier training of this title."""
+        for kept in (self._states, self._resumed, self._notes, self._evaluations, self._rows):
+            kept.pop(title, None)  # type: ignore[attr-defined]  # mypy joins the dictionaries to `object`
+
     def write(self, title: str, state: TrainingProgress, row: Mapping[str, float] | None = None) -> None:
         """Replace a step's state, and add a row to what `take_rows` returns."""
         self._states[title] = state
@@ -263,6 +268,7 @@ class BoardWatcher:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "BoardWatcher":
+        self.board.begin.remote(self._line.title)
         self._thread.start()
         return self
 

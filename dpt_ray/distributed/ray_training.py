@@ -1,12 +1,12 @@
 """Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Thread
-from typing import Any
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 import torch
 
@@ -35,7 +35,7 @@ from dpt_ray.distributed.checkpoints import (
     run_storage,
     store_together,
 )
-from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.cluster import Resources, trains_in_this_process
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
@@ -46,6 +46,7 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
 
 HISTORY_FILE = "history.json"
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class _WorkerSetup:
         left: names of the checkpoints of earlier attempts.
         callback: evaluates the network; its `report` does nothing, since workers report through the board.
         plugins: plug-ins that the process which started the training has registered.
+        stop: set when the training shall end before the next step; None in a worker process, which is killed instead.
     """
 
     job: TrainingJob
@@ -99,6 +101,7 @@ class _WorkerSetup:
     left: Sequence[str]
     callback: EvaluationCallback | None
     plugins: Sequence[plugins.Plugin]
+    stop: Event | None
 
 
 def run_training(
@@ -146,10 +149,11 @@ def run_training(
             left=left,
             callback=replace(callback, report=_report_nothing) if callback else None,
             plugins=plugins.registered(),
+            stop=Event() if trains_in_this_process(job.cluster) else None,
         )
         trainer = _trainer(setup, resources)
         try:
-            complaint = _fit(trainer).return_value
+            complaint = _fit(trainer, setup.stop).return_value
         except Exception as error:
             raise user_error(error) or error from error
     if complaint:
@@ -166,7 +170,7 @@ def _trainer(setup: _WorkerSetup, resources: Resources) -> Any:
         _worker,  # type: ignore[arg-type]  # Ray annotates None, and passes on what is returned
         train_loop_config={_SETUP: setup},
         scaling_config=ScalingConfig(
-            num_workers=resources.processes,
+            num_workers=resources.processes if setup.stop is None else _LOCAL_MODE,
             use_gpu=resources.gpus > 0,
             resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
         ),
@@ -182,9 +186,14 @@ def _trainer(setup: _WorkerSetup, resources: Resources) -> Any:
     )
 
 
-def _fit(trainer: Any) -> Any:
+_LOCAL_MODE = 0
+"""The number of workers for which Ray Train trains in the calling process."""
+
+
+def _fit(trainer: Any, stop: Event | None) -> Any:
     """Train in a thread: in the main one Ray Train would take Ctrl-C, then and ever after, and exit without a word."""
     result: Future[Any] = Future()
+    threads = torch.get_num_threads()
 
     def run() -> None:
         try:
@@ -192,8 +201,16 @@ def _fit(trainer: Any) -> Any:
         except BaseException as error:
             result.set_exception(error)
 
-    Thread(target=run, daemon=True).start()  # whoever is interrupted does not wait for it
-    return result.result()
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    if stop is None:
+        return result.result()  # an interruption does not wait for the thread, since worker processes are killed
+    try:
+        return result.result()
+    finally:
+        stop.set()
+        thread.join()  # a thread that computes while Python ends would abort the process
+        torch.set_num_threads(threads)
 
 
 def _report_nothing(share: float, score: float) -> None:
@@ -214,11 +231,10 @@ def _worker(config: Mapping[str, _WorkerSetup]) -> Complaint | None:
     operations of the others.
     """
     import ray.train
-    from ray.train.torch import get_device
 
     setup = config[_SETUP]
     plugins.adopt(setup.plugins)
-    problem = _unfit(setup.job, get_device())
+    problem = _unfit(setup.job, _device(setup))
     if agree(problem is not None):
         is_first = ray.train.get_context().get_world_rank() == 0  # only the first worker's return value is shown
         if not agree(is_first and problem is not None) and problem is not None:
@@ -238,6 +254,13 @@ def _worker(config: Mapping[str, _WorkerSetup]) -> Complaint | None:
     return None
 
 
+def _device(setup: _WorkerSetup) -> torch.device:
+    """Return the device that this worker computes on."""
+    from ray.train.torch import get_device
+
+    return get_device() if setup.stop is None else torch.device("cpu")  # Ray's local mode would take any GPU
+
+
 def _unfit(job: TrainingJob, device: Any) -> UserError | None:
     """Return the error if this machine does not support the settings' precision or compilation, otherwise None."""
     try:
@@ -249,15 +272,16 @@ def _unfit(job: TrainingJob, device: Any) -> UserError | None:
 
 def _train(setup: _WorkerSetup) -> None:
     import ray.train
-    from ray.train.torch import get_device, prepare_model
+    from ray.train.torch import prepare_model
 
     job = setup.job
     torch.set_num_threads(setup.threads)
-    context, device = ray.train.get_context(), get_device()
+    context, device = ray.train.get_context(), _device(setup)
     rank, num_workers = context.get_world_rank(), context.get_world_size()
 
     state = job.build().to(device)
-    writer = CheckpointWriter(job.folder, rank, _restore(state, setup, rank), setup.left)
+    restored = _restore(state, setup, rank)
+    writer = CheckpointWriter(job.folder, rank, restored, setup.left, ray_keeps=setup.stop is None)
     if job.cluster.channels_last:
         keep_channels_last(state)
     if job.cluster.compile:
@@ -273,10 +297,11 @@ def _train(setup: _WorkerSetup) -> None:
         name: _open_feed(name, job, setup.readers[name], batch, lanes, first_step)
         for name, (_, batch) in job.sources.items()
     }
+    batches = training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device)
     observer = _Observer(setup, writer, rank, device)
     train(
         state,
-        training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device),
+        batches if setup.stop is None else _until(setup.stop, batches),
         job.schedule,
         job.config.optimizer,
         model=model,
@@ -290,6 +315,14 @@ def _train(setup: _WorkerSetup) -> None:
     writer.settle()
     history = stores.json_bytes(state.history)
     store_together(rank == 0, lambda: _store_files(job.folder, {HISTORY_FILE: history, NETWORK_FILE: network}))
+
+
+def _until(stop: Event, batches: Iterator[_Item]) -> Iterator[_Item]:
+    """Yield the batches until `stop` is set; the thread then ends by an error that nobody receives."""
+    for batch in batches:
+        if stop.is_set():
+            raise InterruptedError("the training was interrupted")
+        yield batch
 
 
 class _Observer:

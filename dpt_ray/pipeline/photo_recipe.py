@@ -49,6 +49,8 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     yield Choice("cluster.gpus_per_worker", int(gpus), f"GPUs seen here: {machine.gpus}")
     if on_gpu:
         yield Choice("cluster.channels_last", True, "faster on a GPU")
+    else:
+        yield Choice("cluster.workers", 0, "trainings are short here; starting a worker takes 20 s more for each")
     yield from _data(found, on_gpu, where, given)
     probe = given.get("stage1.model.name", "linear_probe" if lite else "other") == "linear_probe"
     if probe:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_runs import artifact, described, files, start_job
+from tiny_runs import IN_A_WORKER, artifact, described, files, start_job
 
 from dpt_ray.cli.guard import INTERRUPTED
 from dpt_ray.distributed.checkpoints import list_checkpoints
@@ -33,7 +33,7 @@ def _kill_when(process: subprocess.Popen, happened, kind=signal.SIGKILL) -> str:
 def test_an_interrupted_training_says_how_to_go_on_and_fails(tmp_path, kind):
     _, run = described(tmp_path)
     training = tmp_path / run.classifier.name / run.classifier.fingerprint
-    job = start_job("sample", tmp_path, OFTEN_ENOUGH_TO_KILL)
+    job = start_job("sample", tmp_path, IN_A_WORKER, OFTEN_ENOUGH_TO_KILL)
     output = _kill_when(job, lambda: _has_checkpoint(training), kind)
     assert output.endswith("interrupted: run the same command again to resume\n")
     assert job.returncode == INTERRUPTED
@@ -45,7 +45,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_fails(tmp_path, kind):
 def test_a_killed_run_leaves_its_folder_and_is_stopped(tmp_path):
     _, run = described(tmp_path)
     training = tmp_path / run.classifier.name / run.classifier.fingerprint
-    job = start_job("sample", tmp_path, OFTEN_ENOUGH_TO_KILL)
+    job = start_job("sample", tmp_path, IN_A_WORKER, OFTEN_ENOUGH_TO_KILL)
     _kill_when(job, lambda: _has_checkpoint(training))
     (stopped,) = list_runs(str(tmp_path))
     assert stopped.state == "stopped"
@@ -71,7 +71,7 @@ def _listed(training: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_a_killed_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(tmp_path):
-    settings = ["stage1.images=128000", "cluster.checkpoint_seconds=0.3"]
+    settings = [IN_A_WORKER, "stage1.images=128000", "cluster.checkpoint_seconds=0.3"]
     _, run = described(tmp_path, *settings)
     training = tmp_path / run.classifier.name / run.classifier.fingerprint
     _kill_when(start_job("train_classifier", tmp_path, *settings), lambda: len(_listed(training)) == 2)
@@ -103,7 +103,7 @@ def killed_twice(tmp_path_factory):
     training = root / run.classifier.name / run.classifier.fingerprint
     shards = root / run.pseudo_images.name / run.pseudo_images.fingerprint / "shards"
 
-    job = start_job("sample", root, OFTEN_ENOUGH_TO_KILL)
+    job = start_job("sample", root, IN_A_WORKER, OFTEN_ENOUGH_TO_KILL)
     _kill_when(job, lambda: _has_checkpoint(training))
     assert not (training / "manifest.json").exists()
 

@@ -30,8 +30,12 @@ TINY = [
 ]
 """Every step of the digits run in seconds; good for the path, not for accuracy.
 
-Stage 1 and sampling take some seconds, long enough to kill them in the middle.
+Stage 1 and sampling take some seconds, long enough to kill them in the middle. Trainings run in the job's process, as
+the preset has it.
 """
+
+IN_A_WORKER = "cluster.workers=1"
+"""Trainings run in a worker of Ray Train, as they do on a cluster."""
 
 
 def arguments(root: Path, *settings: str) -> list[str]:

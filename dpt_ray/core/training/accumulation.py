@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 
 from dpt_ray.core.batch import ImageBatch
 
@@ -47,5 +46,8 @@ def backward(
 def _exchange_gradients(network: nn.Module, wanted: bool) -> None:
     if isinstance(network, nn.parallel.DistributedDataParallel):
         network.require_backward_grad_sync = wanted  # `no_sync` sets the same attribute
-    elif isinstance(network, FSDPModule):
+        return
+    from torch.distributed.fsdp import FSDPModule  # its import takes more than a second
+
+    if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(wanted)
