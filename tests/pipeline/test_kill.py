@@ -28,13 +28,20 @@ def _kill_when(process: subprocess.Popen, happened, kind=signal.SIGKILL) -> str:
     return process.communicate()[0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_training_says_how_to_go_on_and_fails(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    [
+        (signal.SIGINT, 0),
+        pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_training_says_how_to_go_on_and_fails(tmp_path, kind, workers):
     _, run = described(tmp_path)
     training = tmp_path / run.classifier.name / run.classifier.fingerprint
-    job = start_job("sample", tmp_path, IN_A_WORKER, OFTEN_ENOUGH_TO_KILL)
-    output = _kill_when(job, lambda: _has_checkpoint(training), kind)
+    job = start_job("sample", tmp_path, f"cluster.workers={workers}", OFTEN_ENOUGH_TO_KILL)
+    output = _kill_when(job, lambda: list_checkpoints(str(training)), kind)
     assert output.endswith("interrupted: run the same command again to resume\n")
     assert job.returncode == INTERRUPTED
     (recorded,) = list_runs(str(tmp_path))

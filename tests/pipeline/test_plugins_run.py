@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from plugin_packages import install_toy
 from sklearn.datasets import load_digits
-from tiny_runs import arguments, artifact, described, files, start_job
+from tiny_runs import IN_A_WORKER, arguments, artifact, described, files, start_job
 
 import dpt_ray
 from dpt_ray import plugins
@@ -80,10 +80,10 @@ def test_inference_finds_what_a_notebook_registered(finished, nothing_registered
 def test_training_finds_what_a_notebook_registered(finished, nothing_registered):
     dpt_ray.register_plugin("algorithms", "mine", FixMatch, version="1")
 
-    def weights(algorithm: str) -> bytes:
-        given = ["stage1.images=320", f"stage1.algorithm={{name: {algorithm}, threshold: 0.5}}"]
+    def weights(algorithm: str, *place: str) -> bytes:
+        given = [*place, "stage1.images=320", f"stage1.algorithm={{name: {algorithm}, threshold: 0.5}}"]
         assert run_job("test", lambda run: [run.classifier], None, arguments(finished, *given)) == 0
         _, run = described(finished, *given)
         return files(artifact(finished, run.classifier), "network.safetensors")["network.safetensors"]
 
-    assert weights("mine") == weights("fixmatch")
+    assert weights("mine", IN_A_WORKER) == weights("fixmatch")

@@ -144,11 +144,11 @@ def kill_at_a_checkpoint(job: subprocess.Popen, proxy: FaultProxy) -> str:
 @pytest.fixture
 def start(ray_folder):
     """Start the job as a user does: a process with the AWS variables in its environment. None outlives the test."""
-    jobs = []
+    jobs, script = [], str(REPOSITORY / "jobs" / "dpt_full.py")
 
     def start(*run: str) -> subprocess.Popen:
         job = subprocess.Popen(
-            [sys.executable, "-c", JOB_THAT_KEEPS_LOGS, str(REPOSITORY / "jobs" / "dpt_full.py"), *arguments(*run)],
+            [sys.executable, "-c", JOB_THAT_KEEPS_LOGS, script, *arguments(*run), "--set", "cluster.workers=1"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
