@@ -72,7 +72,7 @@ class TrainingFigures(Setting):
     flops_per_image: float
     flops_per_second: dict[str, float]
     peak_flops_per_second: float | None
-    ray: RayShare | None = optional()  # noqa: RUF009 - it returns a field
+    ray: RayShare | None = optional()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.schema import RunConfig
+from dpt_ray.core.metrics.uncertainty import Interval
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.loading.source import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
@@ -14,7 +15,13 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.balanced_predictions import BalancedLabelsFacts
 from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
-from dpt_ray.pipeline.artifacts.evaluation import ClassMetrics, EvaluationFacts, described_metrics, read_metrics
+from dpt_ray.pipeline.artifacts.evaluation import (
+    ClassMetrics,
+    EvaluationFacts,
+    described_metrics,
+    read_metrics,
+    tell_verdict,
+)
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, ImagePair, OverlapFacts, tell_exact, tell_near
 from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts
@@ -32,10 +39,12 @@ from dpt_ray.pipeline.artifacts.trained_network import ProbeFacts, read_history
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
+from dpt_ray.pipeline.held_out_images import held_out_lists
 from dpt_ray.report.content import (
     ClassAudit,
     Curve,
     Figure,
+    ImageList,
     LeftOut,
     LookAlike,
     Overlap,
@@ -92,6 +101,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         grid=_sample_grid(config, artifacts[run.pseudo_images], artifacts[run.train_data]),
         reliability=metrics.reliability,
         classes=_audit(config, run, artifacts, metrics.per_class),
+        image_lists=_image_lists(config, run, artifacts),
         overlap=_overlap(config, run, artifacts),
         steps=tuple(_record(step, artifacts[step]) for step in run.steps()),
         left_out=_left_out(run, artifacts),
@@ -101,17 +111,27 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
 
 
 def _headline(metrics: EvaluationFacts) -> tuple[Figure, ...]:
-    tests = f"on {metrics.test_images:,} held-out images"
+    tests = f"{metrics.test_images:,} held-out images"
+    change, pseudo = metrics.stage3_change, metrics.pseudo_label_accuracy
     gain = metrics.stage3_accuracy - metrics.stage1_accuracy
-    pseudo = metrics.pseudo_label_accuracy
+    compared = "stage 3 over stage 1"
+    if change is not None:
+        low, high = (format_share(bound, signed=True) for bound in (change.interval.low, change.interval.high))
+        compared += f", 95% interval {low} to {high}; {tell_verdict(change)}"
     figures = [
-        Figure("stage 1 accuracy", format_share(metrics.stage1_accuracy), tests),
-        Figure("stage 3 accuracy", format_share(metrics.stage3_accuracy), tests),
-        Figure("gain", format_share(gain, signed=True), "stage 3 over stage 1"),
+        Figure("stage 1 accuracy", format_share(metrics.stage1_accuracy), tests + _bounds(metrics.stage1_interval)),
+        Figure("stage 3 accuracy", format_share(metrics.stage3_accuracy), tests + _bounds(metrics.stage3_interval)),
+        Figure("gain", format_share(gain, signed=True), compared),
     ]
     if pseudo is not None:
         figures.insert(1, Figure("pseudo-label accuracy", format_share(pseudo), "on unlabelled training images"))
     return tuple(figures)
+
+
+def _bounds(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    return f", 95% interval {format_share(interval.low)} to {format_share(interval.high)}"
 
 
 def _sample_grid(config: RunConfig, artifact: Artifact, train_data: Artifact) -> SampleGrid:
@@ -127,6 +147,17 @@ def _sample_grid(config: RunConfig, artifact: Artifact, train_data: Artifact) ->
     caption = f"{sampling.sampler}, {sampling.steps} steps, {describe_guidance(sampling)}"
     names = class_names(config.data, index.num_classes, read_index(train_data.url).class_names)
     return SampleGrid(images, [names[label] for label in kept], caption)
+
+
+def _image_lists(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> tuple[ImageList, ...]:
+    index = read_index(artifacts[run.train_data].url)
+    return held_out_lists(
+        artifacts[run.test_data],
+        artifacts[run.stage1_predictions],
+        artifacts[run.stage3_predictions],
+        class_names(config.data, index.num_classes, index.class_names),
+        image_form(config.data),
+    )
 
 
 def _overlap(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts) -> Overlap | None:

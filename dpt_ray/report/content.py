@@ -188,6 +188,42 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class ClassifiedImage:
+    """A held-out image and what both classifiers see in it.
+
+    Attributes:
+        key: of the image.
+        true: name of its class.
+        stage1: name of the class that stage 1 predicts.
+        stage3: name of the class that stage 3 predicts.
+        confidence: of stage 3.
+    """
+
+    key: str
+    true: str
+    stage1: str
+    stage3: str
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class ImageList:
+    """Some held-out images that have something in common.
+
+    Attributes:
+        title: what they have in common.
+        total: number of all such images.
+        images: the first of them.
+        pictures: of these images, one row; None if they cannot be read.
+    """
+
+    title: str
+    total: int
+    images: Sequence[ClassifiedImage]
+    pictures: SampleGrid | None = None
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """Something that a step could not use.
 
@@ -219,6 +255,7 @@ class Report:
         grid: pseudo images; None if the run made none.
         reliability: of pseudo-labels on unlabelled images; empty where no true label is known.
         classes: one audit a class.
+        image_lists: held-out images that stage 3 changed or mistakes.
         overlap: held-out images that look like training images; None if there are none.
         steps: in the order in which they depend on each other.
         left_out: all that steps could not use.
@@ -234,6 +271,7 @@ class Report:
     grid: SampleGrid | None = None
     reliability: "Sequence[ReliabilityBin]" = ()
     classes: Sequence[ClassAudit] = ()
+    image_lists: Sequence[ImageList] = ()
     overlap: Overlap | None = None
     steps: Sequence[StepRecord] = ()
     left_out: Sequence[LeftOut] = ()

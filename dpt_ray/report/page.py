@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpt_ray.report.canvas import Panel
-from dpt_ray.report.content import ClassAudit, Overlap, Report, is_known, most_changed, worst_first
+from dpt_ray.report.content import ClassAudit, ImageList, Overlap, Report, is_known, most_changed, worst_first
 from dpt_ray.report.figures import accuracy_panel, curve_panels, has_nonfinite, reliability_panel
 from dpt_ray.report.page_templates import Column, Table, render_page
 from dpt_ray.tables import format_number, format_seconds, format_share
@@ -26,6 +26,7 @@ def render(report: Report) -> str:
         metrics=_metrics_table(report),
         reliability=reliability_panel(report.reliability) if report.reliability else None,
         classes=_describe_classes(report.classes),
+        image_lists=[(found, _images_table(found)) for found in report.image_lists if found.total],
         pairs=_pairs_table(report.overlap) if report.overlap is not None else None,
         steps=_steps_table(report),
         left_out=_left_out_table(report),
@@ -87,6 +88,20 @@ def _metrics_table(report: Report) -> Table:
         for metric in report.metrics
     ]
     return Table("Metrics", columns, rows)
+
+
+def _images_table(found: ImageList) -> Table:
+    columns = (
+        Column("Image", "code"),
+        Column("Class", "name"),
+        Column("Stage 1", "text"),
+        Column("Stage 3", "text"),
+        Column("Confidence", "number"),
+    )
+    rows = [
+        (image.key, image.true, image.stage1, image.stage3, format_share(image.confidence)) for image in found.images
+    ]
+    return Table(found.title, columns, rows)
 
 
 def _pairs_table(overlap: Overlap) -> Table:

@@ -18,10 +18,12 @@ from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.artifacts import evaluation
+from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.export_run import export_classifier, export_generator
+from dpt_ray.pipeline.held_out_images import held_out_lists
 
 NETWORK = "network.safetensors"
 
@@ -78,6 +80,27 @@ def test_running_again_does_nothing_in_seconds(finished, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert printed.count("already made") == len(graph.in_order(described(finished)[1].steps()))
     assert "report:" in printed
+
+
+def test_the_report_shows_what_stage_3_mends_and_breaks(finished):
+    config, run = described(finished)
+    made = {name: artifact(finished, getattr(run, f"{name}_predictions")) for name in ("stage1", "stage3")}
+    shown = held_out_lists(
+        artifact(finished, run.test_data), *made.values(), [str(label) for label in range(10)], image_form(config.data)
+    )
+    change = json.loads((Path(artifact(finished, run.evaluation).url) / "metrics.json").read_text())["stage3_change"]
+    mended, broken, mistakes = shown
+    assert (mended.total, broken.total) == (change["mended"], change["broken"])
+    report = (finished / "runs" / "digits" / "report.html").read_text()
+    for found in (found for found in shown if found.total):
+        assert f"{found.title}: {found.total:,}" in report
+        assert len(found.images) == min(10, found.total) == found.pictures.images.shape[1]
+        confidences = [image.confidence for image in found.images]
+        assert confidences == sorted(confidences, reverse=True)
+    assert all(image.stage3 == image.true != image.stage1 for image in mended.images)
+    assert all(image.stage1 == image.true != image.stage3 for image in broken.images)
+    assert mistakes.total > 0
+    assert all(image.stage3 != image.true for image in mistakes.images)
 
 
 def test_a_dry_run_chooses_labels_from_the_indexed_images(finished, capsys):

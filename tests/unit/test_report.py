@@ -13,8 +13,10 @@ from PIL import Image
 
 from dpt_ray.report.content import (
     ClassAudit,
+    ClassifiedImage,
     Curve,
     Figure,
+    ImageList,
     LeftOut,
     LookAlike,
     Metric,
@@ -92,6 +94,10 @@ def make_report(num_classes: int = 3, name: str = "") -> Report:
         curves=(make_curve(),),
         grid=make_grid(num_classes, name=name),
         classes=make_classes(num_classes, name),
+        image_lists=(
+            ImageList(f"Mended{name}", 12, [ClassifiedImage(f"k{name}", name, f"c{name}", name, 0.9)], make_grid(1)),
+            ImageList("Broken", 0, []),
+        ),
         overlap=Overlap(
             f"Two look alike.{name}", [LookAlike(f"a{name}", name, None), LookAlike(name, "b", 7)], name, make_grid(2)
         ),
@@ -169,7 +175,8 @@ def test_many_classes_are_folded_away():
     text = render(report)
     page = Page(text)
     assert "20 of 1,000 classes are shown" in text
-    assert len(page.all("li")) == 20 + len(report.notes) + len(report.overlap.pictures.class_names)
+    pictured = [report.overlap.pictures, report.image_lists[0].pictures]
+    assert len(page.all("li")) == 20 + len(report.notes) + sum(len(grid.class_names) for grid in pictured)
     assert len(text) < 1_500_000
     opened, folded = text.split("The other 980 classes")
     open_rows = opened[opened.index('id="classes"') :].count('scope="row"')
@@ -328,6 +335,14 @@ def test_held_out_images_that_look_like_training_images_are_shown_where_there_ar
         assert re.search(r"bird/3</code></td><td[^>]*><code>ship/7</code></td><td[^>]*>equal pixels", text)
         assert re.search(r"ship/8</code></td><td[^>]*>19 of 255", text)
         assert len(Page(text).all("img")) == (shown is not None)
+
+
+def test_held_out_images_are_listed_with_their_number_and_lists_of_none_are_left_out():
+    text = render(make_report())
+    assert "<h3>Mended: 12</h3>" in text
+    assert "The first 1" in text
+    assert "Broken" not in text
+    assert text.count("90.0%") >= 1
 
 
 def test_what_was_left_out_is_listed_and_counted_and_nothing_is_said_where_nothing_was():

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+from dpt_ray.core.metrics.uncertainty import PairedChange, compare_paired
 from dpt_ray.pipeline.execution.result_warnings import (
     calibration,
     collapse,
@@ -71,8 +73,14 @@ def test_classes_that_stage_1_does_not_see_are_named_the_worst_first():
 
 
 def test_stage_3_below_stage_1_counts_beyond_noise():
-    assert stage3_below(0.90, 0.89, 300) is None
-    assert stage3_below(0.8, 0.9, 300) is None
-    assert "stage 3 (85.0%) is below stage 1 (90.0%) by more than one standard error (2.7%)" in stage3_below(
-        0.90, 0.85, 300
-    )
+    def change(mended: int, broken: int) -> PairedChange:
+        right, wrong = [0] * (300 - mended - broken), [1]
+        first = torch.tensor(right + wrong * mended + [0] * broken)
+        second = torch.tensor(right + [0] * mended + wrong * broken)
+        return compare_paired(torch.zeros_like(first), first, second)
+
+    assert stage3_below(0.90, 0.89, change(5, 8)) is None
+    assert stage3_below(0.8, 0.9, change(40, 10)) is None
+    assert stage3_below(0.8, 0.7, None) is None
+    text = stage3_below(0.90, 0.85, change(5, 20))
+    assert text.startswith("stage 3 (85.0%) is below stage 1 (90.0%; McNemar's test: p = 0.0041): pseudo images did")

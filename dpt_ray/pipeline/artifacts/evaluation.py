@@ -8,6 +8,7 @@ import torch
 
 from dpt_ray.core.metrics.calibration import ReliabilityBin, reliability
 from dpt_ray.core.metrics.classification import accuracy
+from dpt_ray.core.metrics.uncertainty import Interval, PairedChange
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
@@ -29,7 +30,13 @@ class EvaluationFacts(Facts):
     """The metrics of a run; `described_metrics` gives their meaning. Accuracies are in [0, 1], None if unknown.
 
     Attributes:
-        test_images: held-out images with a true label.
+        test_images: held-out images with a true label that both classifiers could read.
+        stage1_interval: of stage 1's accuracy. It, the next two and the calibration errors are None if an older version
+            wrote the facts.
+        stage3_interval: of stage 3's accuracy.
+        stage3_change: stage 3 compared with stage 1 on the same images.
+        stage1_calibration_error: on held-out images.
+        stage3_calibration_error: on held-out images.
         duplicate_test_images: None if the held-out images are a part of the training images; so is the next one.
         frechet_distance: None without `evaluation.frechet`.
     """
@@ -44,6 +51,11 @@ class EvaluationFacts(Facts):
     duplicate_test_images: int | None = optional()
     near_duplicate_test_images: int | None = optional()
     frechet_distance: float | None = optional()
+    stage1_interval: Interval | None = optional()
+    stage3_interval: Interval | None = optional()
+    stage3_change: PairedChange | None = optional()
+    stage1_calibration_error: float | None = optional()
+    stage3_calibration_error: float | None = optional()
 
 
 Shares = tuple[float | None, ...]
@@ -62,10 +74,18 @@ class ClassMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationMetrics(EvaluationFacts):
-    """The content of `METRICS_FILE`: the facts, the metrics of each class and the reliability of pseudo-labels."""
+    """The content of `METRICS_FILE`: the facts, the metrics of each class and the reliability of confidences.
+
+    Attributes:
+        reliability: of pseudo-labels on unlabelled images.
+        stage1_reliability: of stage 1 on held-out images.
+        stage3_reliability: of stage 3 on held-out images.
+    """
 
     per_class: ClassMetrics
     reliability: tuple[ReliabilityBin, ...]
+    stage1_reliability: tuple[ReliabilityBin, ...] = ()
+    stage3_reliability: tuple[ReliabilityBin, ...] = ()
 
 
 def read_metrics(artifact: Artifact) -> EvaluationMetrics:
@@ -138,14 +158,29 @@ def read_confidence(artifact: Artifact) -> torch.Tensor:
 
 def reliability_bins(true: torch.Tensor, predicted: torch.Tensor, confidence: torch.Tensor) -> list[ReliabilityBin]:
     """Return bins of confidence with the accuracy in each, of images whose true and predicted labels are known."""
-    known = (true >= 0) & (predicted != _UNREAD)
+    known = known_by_all(true, predicted)
     return reliability(confidence[known], true[known] == predicted[known]) if known.any() else []
+
+
+def known_by_all(labels: torch.Tensor, *predictions: torch.Tensor) -> torch.Tensor:
+    """Return which images have a true label and every prediction, bool (N,)."""
+    known = labels >= 0
+    for predicted in predictions:
+        known = known & (predicted != _UNREAD)
+    return known
 
 
 def known_pairs(labels: torch.Tensor, predictions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Leave out images without a true label or without a prediction."""
-    known = (labels >= 0) & (predictions != _UNREAD)
+    known = known_by_all(labels, predictions)
     return labels[known], predictions[known]
+
+
+def tell_verdict(change: PairedChange | None) -> str:
+    """Return whether a test tells stage 3 from stage 1, in a few words; empty if that is not known."""
+    if change is None:
+        return ""
+    return ("" if change.is_distinguishable else "not ") + f"distinguishable (p = {change.p_value:.2g})"
 
 
 def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
@@ -158,6 +193,10 @@ def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
         ("pseudo_label_calibration_error", "pseudo-label calibration error",
          "Mean distance between confidence and accuracy of pseudo-labels on unlabelled images; 0 is calibrated."),
         ("stage3_accuracy", "stage 3 accuracy", "Share of held-out images that the retrained classifier gets right."),
+        ("stage1_calibration_error", "stage 1 calibration error",
+         "Mean distance between confidence and accuracy of stage 1 on held-out images; 0 is calibrated."),
+        ("stage3_calibration_error", "stage 3 calibration error",
+         "Mean distance between confidence and accuracy of stage 3 on held-out images; 0 is calibrated."),
         ("pseudo_image_agreement", "pseudo-image agreement",
          "Share of pseudo images in which the stage-1 classifier sees the class that was asked for."),
         ("duplicate_test_images", "duplicate test images",

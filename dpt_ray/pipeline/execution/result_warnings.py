@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dpt_ray.core.metrics.uncertainty import PairedChange
+
 LEAST_EFFECTIVE_CLASSES = 0.5
 """Share of the classes below which predictions count as collapsed. Two classes may be as uneven as 4 to 96."""
 LARGEST_CALIBRATION_GAP = 0.2
@@ -124,19 +126,18 @@ def disagreement(requested: np.ndarray, seen: np.ndarray, names: Sequence[str]) 
     )
 
 
-def stage3_below(stage1: float, stage3: float, images: int) -> str | None:
-    """Warn of a stage 3 that is worse than stage 1 by more than one standard error of the difference.
+def stage3_below(stage1: float, stage3: float, change: PairedChange | None) -> str | None:
+    """Warn of a stage 3 that is worse than stage 1, beyond what chance explains.
 
     Args:
         stage1: accuracy of stage 1.
         stage3: accuracy of stage 3.
-        images: held-out images that both are measured on.
+        change: both compared on the same held-out images.
     """
-    error = math.sqrt((stage1 * (1 - stage1) + stage3 * (1 - stage3)) / max(1, images))
-    if stage1 - stage3 <= error:
+    if change is None or change.gain >= 0 or not change.is_distinguishable:
         return None
     return (
-        f"stage 3 ({stage3:.1%}) is below stage 1 ({stage1:.1%}) by more than one standard error ({error:.1%}): pseudo "
+        f"stage 3 ({stage3:.1%}) is below stage 1 ({stage1:.1%}; McNemar's test: p = {change.p_value:.2g}): pseudo "
         "images did harm; try more stage2.images, a higher stage3.mixing.real_share or stage3.mixing.only_agreeing=true"
     )
 

@@ -11,6 +11,7 @@ from dpt_ray.core.metrics.calibration import (
 )
 from dpt_ray.core.metrics.classification import accuracy, class_precision, class_recall, confusion_matrix
 from dpt_ray.core.metrics.frechet import frechet_distance, gaussian_moments
+from dpt_ray.core.metrics.uncertainty import compare_paired, wilson_interval
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -21,11 +22,13 @@ from dpt_ray.pipeline.artifacts.evaluation import (
     EvaluationFacts,
     EvaluationMetrics,
     Shares,
+    known_by_all,
     known_pairs,
     read_confidence,
     read_predicted,
     read_true_labels,
     reliability_bins,
+    tell_verdict,
 )
 from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
@@ -53,7 +56,7 @@ class Evaluation(Step[EvaluationFacts]):
     """
 
     name = "evaluation"
-    version = 4
+    version = 5
     facts_type = EvaluationFacts
 
     def __init__(
@@ -102,6 +105,15 @@ class Evaluation(Step[EvaluationFacts]):
             )
         test_keys, test_labels = read_true_labels(test)
         stage1, stage3 = (read_predicted(parents[name], test_keys) for name in ("stage1", "stage3"))
+        held_out = known_by_all(test_labels, stage1, stage3)  # both classifiers are compared on the same images
+        if not held_out.any():
+            raise UserError("no held-out image has a true label and can be read", where="data.test")
+        test_labels, stage1, stage3 = test_labels[held_out], stage1[held_out], stage3[held_out]
+        change = compare_paired(test_labels, stage1, stage3)
+        test_bins = [
+            reliability_bins(test_labels, predicted, read_confidence(parents[name])[held_out])
+            for name, predicted in (("stage1", stage1), ("stage3", stage3))
+        ]
         keys, true = read_true_labels(train)
         labelled = {image.key for image in read_labelled(parents["labelled"])}
         unlabelled = torch.tensor([key not in labelled for shard in keys for key in shard])
@@ -113,38 +125,48 @@ class Evaluation(Step[EvaluationFacts]):
         overlap = OverlapFacts.read(parents["overlap"]) if "overlap" in parents else None
         real = parents.get("real_features")
         facts = EvaluationFacts(
-            stage1_accuracy=accuracy(*known_pairs(test_labels, stage1)),
+            stage1_accuracy=accuracy(test_labels, stage1),
             pseudo_label_accuracy=_optional_accuracy(*known_pairs(true, pseudo)),
             pseudo_label_mean_confidence=mean_confidence(bins) if bins else None,
             pseudo_label_calibration_error=expected_calibration_error(bins) if bins else None,
-            stage3_accuracy=accuracy(*known_pairs(test_labels, stage3)),
+            stage3_accuracy=accuracy(test_labels, stage3),
             pseudo_image_agreement=accuracy(*known_pairs(requested, seen)),
-            test_images=int((test_labels >= 0).sum()),
+            test_images=change.images,
             duplicate_test_images=overlap.exact.test_images if overlap else None,
             near_duplicate_test_images=overlap.near.test_images if overlap else None,
             frechet_distance=_frechet(real, parents["pseudo_images"]) if real else None,
+            stage1_interval=wilson_interval(int((stage1 == test_labels).sum()), change.images),
+            stage3_interval=wilson_interval(int((stage3 == test_labels).sum()), change.images),
+            stage3_change=change,
+            stage1_calibration_error=expected_calibration_error(test_bins[0]),
+            stage3_calibration_error=expected_calibration_error(test_bins[1]),
         )
         confusion = confusion_matrix(*known_pairs(true, pseudo), train.num_classes)
-        tests = [
-            confusion_matrix(*known_pairs(test_labels, predicted), train.num_classes) for predicted in (stage1, stage3)
-        ]
+        tests = [confusion_matrix(test_labels, predicted, train.num_classes) for predicted in (stage1, stage3)]
         per_class = ClassMetrics(
             pseudo_label_precision=_known_shares(class_precision(confusion), confusion.sum(0)),
             pseudo_label_recall=_known_shares(class_recall(confusion), confusion.sum(1)),
             stage1_accuracy=_known_shares(class_recall(tests[0]), tests[0].sum(1)),
             stage3_accuracy=_known_shares(class_recall(tests[1]), tests[1].sum(1)),
         )
-        metrics = EvaluationMetrics(**vars(facts), per_class=per_class, reliability=tuple(bins))
+        metrics = EvaluationMetrics(
+            **vars(facts),
+            per_class=per_class,
+            reliability=tuple(bins),
+            stage1_reliability=tuple(test_bins[0]),
+            stage3_reliability=tuple(test_bins[1]),
+        )
         stores.write_json(context.file(METRICS_FILE), metrics.to_json())
         return facts
 
     def warnings(self, facts: EvaluationFacts, context: StepContext) -> list[str]:
-        text = stage3_below(facts.stage1_accuracy, facts.stage3_accuracy, facts.test_images)
+        text = stage3_below(facts.stage1_accuracy, facts.stage3_accuracy, facts.stage3_change)
         return [text] if text else []
 
     def summary(self, facts: EvaluationFacts) -> str:
         return (
-            f"test accuracy: stage 1 {facts.stage1_accuracy:.2%}, stage 3 {facts.stage3_accuracy:.2%}; "
+            f"test accuracy: stage 1 {facts.stage1_accuracy:.2%}, stage 3 {facts.stage3_accuracy:.2%}"
+            f"{f', {verdict}' if (verdict := tell_verdict(facts.stage3_change)) else ''}; "
             f"{facts.test_images:,} test images"
         )
 
