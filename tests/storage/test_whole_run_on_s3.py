@@ -163,12 +163,9 @@ def start(ray_folder):
         job.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("aws")
-@pytest.mark.parametrize(
-    ("killed", "length"),
-    [(False, SHORT), pytest.param(True, LONG_ENOUGH_TO_KILL, marks=pytest.mark.slow)],
-    ids=["whole", "killed"],
-)
+@pytest.mark.parametrize(("killed", "length"), [(False, SHORT), (True, LONG_ENOUGH_TO_KILL)], ids=["whole", "killed"])
 def test_a_run_on_a_failing_store_ends_as_one_on_local_folders(
     local_ray, bucket, client, proxy, tmp_path, ray_folder, start, killed, length
 ):
