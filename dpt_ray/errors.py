@@ -39,6 +39,27 @@ class StoreFailureError(UserError):
     """A store does not answer, or refuses access. No data is skipped for it, since the data itself may be intact."""
 
 
+class TryAgainError(UserError):
+    """A process that a job needs has died. Nothing is lost: the same command resumes.
+
+    Args:
+        what: what died.
+        where: its place, if that is known.
+        fix: what to do if it dies again.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
+        super().__init__(what, where=where, fix=RESUME if fix in (None, RESUME) else f"{RESUME}; {fix}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fix = (self.fix or "").removeprefix(RESUME).removeprefix("; ") or None
+        return _rebuild, (type(self), self.what, self.where, fix)
+
+
+RESUME = "run the same command again to resume"
+"""Remedy of errors after which nothing is lost."""
+
+
 @contextmanager
 def expecting(what: str, where: str, fix: str | None = None) -> Iterator[None]:
     """Turn errors of a document's reader into a `UserError`: the document does not have the expected form.

@@ -1,11 +1,13 @@
 """Fixtures that several kinds of tests share, and which tests run in one process."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parent
+sys.path.append(str(TESTS / "pipeline"))  # `tiny_runs`, for tests of several folders
 
 pytest.register_assert_rewrite("store_contract")  # tests that modules of several folders import
 
@@ -31,7 +33,7 @@ def pytest_collection_modifyitems(items):
 
 
 _RAY = "ray"
-_WITH_RAY = ("distributed/", "storage/", "pipeline/", "security/", "infra/test_local_run.py")
+_WITH_RAY = ("distributed/", "storage/", "pipeline/", "security/", "crash/", "infra/test_local_run.py")
 
 
 def _group(file: str) -> str:
@@ -47,6 +49,17 @@ def connect_ray():
     ray.shutdown()
 
 
+@pytest.fixture(scope="session")
+def finished(connect_ray, tmp_path_factory):
+    """The root of a finished tiny run."""
+    from tiny_runs import run_all
+
+    connect_ray()
+    root = tmp_path_factory.mktemp("results")
+    assert run_all(root) == 0
+    return root
+
+
 @pytest.fixture
 def local_ray(connect_ray):
     """The local Ray of the session. It is started again if a job that a test ran in this process has ended it."""
@@ -55,7 +68,7 @@ def local_ray(connect_ray):
 
 def pytest_configure():
     """Let Ray's workers import the classes that tests pass to them from the tests' own folders."""
-    paths = [str(TESTS / name) for name in ("distributed", "pipeline")]
+    paths = [str(TESTS), *(str(TESTS / name) for name in ("distributed", "pipeline"))]
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join([*(path for path in paths if path not in known), *filter(None, known)])
 

@@ -6,15 +6,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 from dpt_ray.config.places import redacted
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.failures import user_error
-from dpt_ray.errors import UserError
+from dpt_ray.distributed.local_ray import end_local_ray
+from dpt_ray.distributed.lost_ray import RayWatch, lost_ray
+from dpt_ray.errors import TryAgainError, UserError
 
-USER_MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+USER_MISTAKE, FAILURE, INTERRUPTED, TRY_AGAIN = 2, 1, 130, os.EX_TEMPFAIL
 """Exit statuses besides 0."""
 
 
@@ -23,16 +26,17 @@ def run_guarded(job: Callable[[], object]) -> int:
 
     Without JSON logs, a traceback precedes the line of an error that is not a `UserError`.
     """
+    watch = RayWatch(_end_late)
     try:
-        with _terminable():
+        with _terminable(), watch:
             job()
         return 0
     except UserError as error:
         return report_user_error(error)
     except KeyboardInterrupt:
-        return report_interruption()
+        return report_user_error(watch.error) if watch.error else report_interruption()
     except Exception as error:
-        if cause := user_error(error):
+        if cause := user_error(error) or lost_ray():
             return report_user_error(cause)
         if not job_log.wants_json():
             print(redacted(traceback.format_exc()), file=sys.stderr, end="")
@@ -60,21 +64,36 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def end_quietly() -> None:
-    """Let an interrupted process end without what Ray's processes and threads say while they are ended."""
+def leave(status: int) -> NoReturn:
+    """End this process at once, with its local Ray, and without what Ray says when its processes are ended.
+
+    Ray's own way out may wait for processes that are dead, or abort this one.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave Ray's processes behind
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+            stream.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    end_local_ray()
+    os._exit(status)
+
+
+def _end_late(error: TryAgainError) -> NoReturn:
+    """End the process from another thread, since the main one waits for a part of Ray that is dead."""
+    _leave(report_user_error(error))
 
 
 def report_user_error(error: UserError) -> int:
-    """Print an error that the user can correct; return the exit status."""
+    """Print an error that the user can correct, or that another attempt may not meet; return the exit status."""
     _print_error(f"error: {error}")
-    return USER_MISTAKE
+    return TRY_AGAIN if isinstance(error, TryAgainError) else USER_MISTAKE
 
 
 def report_interruption() -> int:

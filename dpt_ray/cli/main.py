@@ -9,7 +9,7 @@ from dpt_ray import __version__
 from dpt_ray.cli.benchmark import benchmark
 from dpt_ray.cli.completion import completion
 from dpt_ray.cli.export import export
-from dpt_ray.cli.guard import INTERRUPTED, end_quietly
+from dpt_ray.cli.guard import INTERRUPTED, TRY_AGAIN, leave
 from dpt_ray.cli.init import init
 from dpt_ray.cli.job import JOBS
 from dpt_ray.cli.options import example
@@ -33,7 +33,8 @@ def dpt() -> None:
     """Dual pseudo training: a better classifier and an image generator from a few labels.
 
     A command first makes the results that it needs. After an interruption the same command resumes. The exit status is
-    0 for success, 2 for an error that you can correct, 130 for an interruption and 1 for any other error.
+    0 for success, 2 for an error that you can correct, 75 if a process that the command needs has died and the same
+    command resumes, 130 for an interruption and 1 for any other error.
     """
 
 
@@ -51,6 +52,6 @@ def main(verb: str | None = None) -> int:
         status = run_command(dpt, program=NAME)
     else:
         status = run_command(dpt.commands[verb], program=Path(sys.argv[0]).name)
-    if status == INTERRUPTED:
-        end_quietly()
+    if status in (INTERRUPTED, TRY_AGAIN):
+        leave(status)
     return status

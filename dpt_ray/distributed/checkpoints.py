@@ -13,7 +13,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from dpt_ray.core.collective import agree, from_first_worker
-from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
+from dpt_ray.core.training.state import ForeignCheckpointError, StateCopy, TrainState
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError
@@ -121,7 +121,7 @@ class CheckpointWriter:
             [name for name in left if name == restored.name],  # once there are two
         ]
         self._thread = ThreadPoolExecutor(1)
-        self._pending: tuple[int, str, Future[None] | None] | None = None
+        self._pending: tuple[int, Future[str] | None] | None = None
 
     def save(self, state: TrainState) -> None:
         """Start to store the state after the previous checkpoint is stored, so that at most one is in memory.
@@ -130,12 +130,9 @@ class CheckpointWriter:
             NotStoredError: the previous checkpoint could not be stored.
         """
         self.settle()
-        content = state.to_bytes() if self._is_first or state.sharded else b""
-        name, future = "", None
-        if self._is_first:
-            name = checkpoint_name(state.images_seen, content)
-            future = self._thread.submit(self._store, name, content)
-        self._pending = state.images_seen, name, future
+        copy = state.copy() if self._is_first or state.sharded else None
+        future = self._thread.submit(self._store, copy, state.images_seen) if copy and self._is_first else None
+        self._pending = state.images_seen, future
 
     def settle(self, wait: bool = True) -> None:
         """Report the checkpoint that was being stored to Ray Train.
@@ -148,15 +145,19 @@ class CheckpointWriter:
         """
         if self._pending is None:
             return
-        images, name, future = self._pending
+        images, future = self._pending
         if not wait and not agree(future is not None and future.done()):
             return
         self._pending = None
-        store_together(self._is_first, lambda: future.result() if future else None)
+        stored: list[str] = []
+        store_together(self._is_first, lambda: stored.append(future.result()) if future else None)
         if self._ray_keeps:
-            _report(images, name)
+            _report(images, "".join(stored))
 
-    def _store(self, name: str, content: bytes) -> None:
+    def _store(self, copy: StateCopy, images: int) -> str:
+        """Write a checkpoint and return its name; runs in the thread, since the checksum takes time, too."""
+        content = copy.to_bytes()
+        name = checkpoint_name(images, content)
         run = stores.join(self._folder, CHECKPOINT_FOLDER)
         stores.write_bytes(stores.join(run, name, CHECKPOINT_FILE), content)
         for old in self._obsolete.pop(0) if self._obsolete else []:
@@ -165,6 +166,7 @@ class CheckpointWriter:
         self._stored.append(name)
         if not self._ray_keeps and len(self._stored) > KEPT:
             stores.remove_tree(stores.join(run, self._stored.pop(0)))
+        return name
 
 
 def _report(images: int, name: str) -> None:

@@ -11,6 +11,7 @@ import secrets
 import shlex
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,7 @@ def start_local_ray(**settings: Any) -> None:
 
     ray_internals.leave_clusters()
     ray_internals.forget_token()
-    with _environment(WITHOUT_METRICS):
+    with _environment(WITHOUT_METRICS | _temporary_folder(folder)):
         # Ray documents `_temp_dir` and `_system_config` for `ray.init`, without a promise to keep them.
         ray.init(
             address="local",
@@ -96,6 +97,15 @@ def _end(process: int) -> None:
     remove_private_folder(_folders.pop(process))
 
 
+def end_local_ray() -> None:
+    """Kill the processes of this process's local Ray, and remove its folder. The process must end now."""
+    if "ray" in sys.modules and os.getpid() in _folders:
+        from dpt_ray.distributed import ray_internals
+
+        ray_internals.kill_local_processes()
+        remove_private_folder(_folders.pop(os.getpid()))
+
+
 def _use_token(path: Path) -> None:
     """Let this process and its children use the token in a file, which is written if it is absent."""
     if not path.exists():
@@ -105,6 +115,19 @@ def _use_token(path: Path) -> None:
     os.environ.pop("RAY_AUTH_TOKEN", None)  # it would take precedence over the file
     # Without a mode, Ray requires a token of the Ray that it starts, even if it has read the environment already.
     os.environ.pop("RAY_AUTH_MODE", None)
+
+
+def _temporary_folder(private: Path) -> dict[str, str]:
+    """Return the variable by which the processes of a local Ray keep temporary files in the private folder.
+
+    So what a killed process leaves behind is removed with that folder. A folder that the user has chosen is left alone
+    unless the private folder lies in it.
+    """
+    if private.parent != Path(tempfile.gettempdir()):
+        return {}
+    folder = private / "tmp"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return {"TMPDIR": str(folder)}
 
 
 def _compiled_code_folder(private: Path) -> Path:

@@ -9,6 +9,8 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dpt_ray.errors import UserError
@@ -38,6 +40,16 @@ def make_private_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # mode 0700, whatever the umask
     _locks[folder] = _lock(folder)
     return folder
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Make a private folder for the context; see `make_private_folder`."""
+    folder = make_private_folder()
+    try:
+        yield folder
+    finally:
+        remove_private_folder(folder)
 
 
 def remove_private_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from dpt_ray.distributed import job_log
 from dpt_ray.distributed.measurements import publish
 from dpt_ray.distributed.metrics import IMAGES, LOSS, Metric, StepMetrics
 from dpt_ray.distributed.terminal_bar import TerminalBar
+from dpt_ray.distributed.watching_actor import ActorLostError, KeptActor, Mailbox
 from dpt_ray.tables import duration
 
 LINE_SECONDS = 10.0
@@ -22,6 +23,8 @@ BAR_SECONDS = 0.1
 """Between two states of a bar."""
 PUBLISH_SECONDS = 1.0
 """Between two measurements of a step that trains nothing."""
+END_SECONDS = 2.0
+"""Longest wait for the thread that shows progress when a training has failed."""
 
 
 class ProgressLine:
@@ -73,6 +76,10 @@ class ProgressLine:
     def note(self, text: str) -> None:
         """Say something about the step that its reader should know."""
         self._tell(f"{self.title}: {text}", event="note")
+
+    def warn(self, text: str) -> None:
+        """Show a warning about the step."""
+        self._tell(f"warning: {self.title}: {text}", level="warning", event="warning")
 
     def describe(self, done: int, seconds: float, values: dict[str, float]) -> str:
         """Return the text for a state of progress."""
@@ -244,16 +251,22 @@ class Board:
         return self._states.get(title)
 
 
-@lru_cache(maxsize=1)
-def job_board() -> Any:
-    """Return the handle of this job's board, started at first use."""
+def job_board() -> KeptActor:
+    """Return this job's board, started at first use."""
     import ray
 
-    return ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(Board).remote()
+    return _board_of(ray.get_runtime_context().get_job_id(), ray.get_runtime_context().gcs_address)
+
+
+@lru_cache(maxsize=1)
+def _board_of(job: str, cluster: str) -> KeptActor:
+    return KeptActor(Board)
 
 
 class BoardWatcher:
     """Shows on a `ProgressLine` what workers write on a `Board`, from a thread, while the caller waits.
+
+    If the board dies, a new one is started, and what was not shown yet is lost.
 
     Args:
         line: where to show it.
@@ -261,11 +274,16 @@ class BoardWatcher:
     """
 
     def __init__(self, line: ProgressLine, on_evaluation: Callable[[float, float], None] | None = None):
-        self.board = job_board()
+        self._board = job_board()
         self._line, self._on_evaluation = line, on_evaluation
         self._shown: TrainingProgress | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Sends messages of workers to the board."""
+        return self._board.mailbox
 
     def __enter__(self) -> "BoardWatcher":
         self.board.begin.remote(self._line.title)
@@ -274,21 +292,27 @@ class BoardWatcher:
 
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
-        self._thread.join()
         if exception[0] is None:
+            self._thread.join()
             self._show()
+        else:
+            self._thread.join(END_SECONDS)  # Ray may have failed, and the thread may wait for it
 
     def _watch(self) -> None:
         while not self._stop.wait(0.5):
             self._show()
 
     def _show(self) -> None:
-        import ray
-
-        title = self._line.title
-        board = self.board
-        calls = (board.take_notes, board.take_resumed, board.read, board.take_evaluations, board.take_rows)
-        notes, resumed, state, evaluations, rows = ray.get([call.remote(title) for call in calls])
+        title = (self._line.title,)
+        questions = (Board.take_notes, Board.take_resumed, Board.read, Board.take_evaluations, Board.take_rows)
+        try:
+            answers = self._board.ask(*((question, title) for question in questions))
+        except ActorLostError:
+            self._line.warn("the process that collects progress died and is started again; the training continues")
+            return
+        if answers is None:
+            return
+        notes, resumed, state, evaluations, rows = answers
         for note in notes:
             self._line.note(note)
         if resumed is not None:

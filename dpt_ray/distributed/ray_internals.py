@@ -5,10 +5,11 @@ module when a job starts. The import also imports Ray, which reads its environme
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import ray
 from ray._private import ray_constants
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
@@ -77,14 +78,67 @@ def check_alive(place: str, seconds: float) -> Any:
     Raises:
         grpc.RpcError: there is no answer, or what answers is no control store.
     """
-    nodes = [bytes.fromhex(node) for node in sorted(find_node_ids())]
+    return _check_alive(place, sorted(find_node_ids()), seconds)
+
+
+def _check_alive(place: str, nodes: Sequence[str], seconds: float) -> Any:
     channel = init_grpc_channel(place, [("grpc.enable_http_proxy", 0)])
     try:
         stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
-        request: Any = gcs_service_pb2.CheckAliveRequest(node_ids=nodes)  # type: ignore[attr-defined]  # made when imported
+        ids = [bytes.fromhex(node) for node in nodes]
+        request: Any = gcs_service_pb2.CheckAliveRequest(node_ids=ids)  # type: ignore[attr-defined]  # made when imported
         return stub.CheckAlive(request, timeout=seconds)
     finally:
         channel.close()
+
+
+_PARTS = {
+    ray_constants.PROCESS_TYPE_RAYLET: "node manager (raylet)",
+    ray_constants.PROCESS_TYPE_GCS_SERVER: "control store (gcs_server)",
+}
+"""Processes of a local Ray without which no job can go on."""
+
+
+def _own_node() -> Any:
+    """Return Ray's object with the processes that this process has started; None if it is not connected."""
+    return ray._private.worker._global_node
+
+
+def dead_part() -> str | None:
+    """Return the name of a part of this process's local Ray that has died; None if there is none."""
+    node = _own_node()
+    started = {} if node is None else dict(node.all_processes)
+    for kind, name in _PARTS.items():
+        if any(info.process.poll() is not None for info in started.get(kind, ())):
+            return name
+    return None
+
+
+def silent_part(seconds: float) -> str | None:
+    """Return the name of a part of the cluster that this process has joined that is dead; None if there is none.
+
+    Args:
+        seconds: longest time to wait for an answer of the control store.
+    """
+    node = _own_node()
+    if node is None or node.all_processes:  # a local Ray, whose processes `dead_part` sees
+        return None
+    try:
+        reply = _check_alive(node.gcs_address, [node.node_id], seconds)
+    except grpc.RpcError:
+        return _PARTS[ray_constants.PROCESS_TYPE_GCS_SERVER]
+    return None if all(reply.raylet_alive) else _PARTS[ray_constants.PROCESS_TYPE_RAYLET]
+
+
+def kill_local_processes() -> None:
+    """Kill the processes of this process's local Ray, if there is one. Its workers end with them."""
+    node = _own_node()
+    started = {} if node is None else dict(node.all_processes)
+    processes = [info.process for infos in started.values() for info in infos]
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
 
 
 def spilled_bytes() -> int:

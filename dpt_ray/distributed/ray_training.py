@@ -1,5 +1,6 @@
 """Training with Ray Train: adds workers, data, checkpoints and progress to the loop in `core/training`."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -38,15 +39,23 @@ from dpt_ray.distributed.checkpoints import (
 from dpt_ray.distributed.cluster import Resources, trains_in_this_process
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.lost_ray import lost_ray
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
-from dpt_ray.distributed.progress import BoardWatcher, ProgressLine, TrainingProgress
+from dpt_ray.distributed.progress import Board, BoardWatcher, ProgressLine, TrainingProgress
 from dpt_ray.distributed.skipped_log import open_skipped_log
-from dpt_ray.errors import UserError
+from dpt_ray.distributed.watching_actor import Mailbox
+from dpt_ray.distributed.worker_failures import forget_failures, note_failure, own_error, recurring_failure
+from dpt_ray.errors import TryAgainError, UserError
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
 
 HISTORY_FILE = "history.json"
 _Item = TypeVar("_Item")
+
+
+def always() -> bool:
+    """Return true: nobody can take the training over."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,7 @@ class TrainingJob:
         schedule: where training ends, and when history rows, checkpoints and snapshots are due.
         seed: fixes the data order and every random number.
         folder: URL of the folder that gets the network and the history.
+        owns: returns whether this job may still train there; another one may have taken over while it stood still.
     """
 
     config: ClassifierConfig | GeneratorConfig
@@ -75,6 +85,15 @@ class TrainingJob:
     schedule: Schedule
     seed: int
     folder: str
+    owns: Callable[[], bool] = always
+
+
+class TakenOverError(Exception):
+    """Another job has taken this training over. All workers raise it."""
+
+
+Complaint = tuple[str, str | None, str | None]
+"""An error's description, its place if known, and its remedy if there is one."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +104,7 @@ class _WorkerSetup:
         job: the training.
         readers: source name -> the reader that the process which started the training has opened.
         threads: threads of PyTorch in a worker.
-        board: handle of the actor `Board`.
+        board: sends messages to the actor `Board`.
         title: name of the training on the board.
         left: names of the checkpoints of earlier attempts.
         callback: evaluates the network; its `report` does nothing, since workers report through the board.
@@ -96,7 +115,7 @@ class _WorkerSetup:
     job: TrainingJob
     readers: Mapping[str, Any]
     threads: int
-    board: Any
+    board: Mailbox
     title: str
     left: Sequence[str]
     callback: EvaluationCallback | None
@@ -130,6 +149,7 @@ def run_training(
     from dpt_ray.distributed.reading import is_kept, open_source
 
     left = begin_attempt(job.folder)
+    forget_failures(job.folder)
     keep_bytes = job.cluster.keep_mib * 2**20
     images_in = sum(source.num_images for source, _ in job.sources.values())
     on_unreadable = open_skipped_log(job.folder, policy, images_in)
@@ -144,21 +164,46 @@ def run_training(
             job=job,
             readers=readers,
             threads=resources.threads,
-            board=watcher.board,
+            board=watcher.mailbox,
             title=progress.title,
             left=left,
             callback=replace(callback, report=_report_nothing) if callback else None,
             plugins=plugins.registered(),
             stop=Event() if trains_in_this_process(job.cluster) else None,
         )
-        trainer = _trainer(setup, resources)
-        try:
-            complaint = _fit(trainer, setup.stop).return_value
-        except Exception as error:
-            raise user_error(error) or error from error
+        complaint = _fit_to_the_end(setup, resources, progress)
     if complaint:
         what, where, fix = complaint
         raise UserError(what, where=where or progress.title, fix=fix)
+
+
+def _fit_to_the_end(setup: _WorkerSetup, resources: Resources, progress: ProgressLine) -> Complaint | None:
+    """Train, and again from the newest checkpoint if Ray Train's controller dies; return what `_worker` returns.
+
+    Raises:
+        TryAgainError: the controller or a worker died too often, or Ray itself died.
+        UserError: a disk failed, or memory was not enough.
+        Exception: the error of a worker.
+    """
+    from ray.exceptions import RayActorError
+    from ray.train import WorkerGroupError
+
+    for attempt in itertools.count():
+        try:
+            complaint: Complaint | None = _fit(_trainer(setup, resources), setup.stop).return_value
+            return complaint
+        except RayActorError as error:
+            if known := user_error(error) or lost_ray():
+                raise known from error
+            if attempt >= setup.job.cluster.max_failures:
+                raise TryAgainError("Ray Train's controller died, more often than cluster.max_failures") from error
+            progress.warn("Ray Train's controller died; the training goes on from its newest checkpoint")
+            setup = replace(setup, left=begin_attempt(setup.job.folder))
+        except WorkerGroupError as error:
+            raise user_error(error) or lost_ray() or own_error(error.worker_failures) from error
+        except Exception as error:
+            raise user_error(error) or lost_ray() or error from error
+    raise AssertionError("unreachable")
 
 
 def _trainer(setup: _WorkerSetup, resources: Resources) -> Any:
@@ -220,9 +265,6 @@ def _report_nothing(share: float, score: float) -> None:
 _SETUP = "setup"
 """Key of the dictionary that Ray Train passes to `_worker`."""
 
-Complaint = tuple[str, str | None, str | None]
-"""An error's description, its place if known, and its remedy if there is one."""
-
 
 def _worker(config: Mapping[str, _WorkerSetup]) -> Complaint | None:
     """Run one training worker; return an error that would occur again if Ray Train started the workers again.
@@ -240,8 +282,11 @@ def _worker(config: Mapping[str, _WorkerSetup]) -> Complaint | None:
         if not agree(is_first and problem is not None) and problem is not None:
             raise problem
         return (problem.what, None, problem.fix) if problem is not None else None
+    if complaint := _recurring(setup.job, ray.train.get_context().get_world_rank()):
+        return complaint
+    place = _Place()
     try:
-        _train(setup)
+        _train(setup, place)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), None, "lower the learning rate or set gradient_clip"
     except ForeignCheckpointError as error:  # all workers are here: they read the same one, before the first step
@@ -251,6 +296,11 @@ def _worker(config: Mapping[str, _WorkerSetup]) -> Complaint | None:
     except NotStoredError as error:  # all workers are here, see `store_together`
         cause = error.__cause__
         return (cause.what, cause.where, cause.fix) if isinstance(cause, UserError) else ("not stored", None, None)
+    except TakenOverError:
+        return "another job has taken this training over", setup.job.folder, "wait for it"
+    except Exception as error:
+        note_failure(setup.job.folder, ray.train.get_context().get_world_rank(), place.images, error)
+        raise
     return None
 
 
@@ -259,6 +309,31 @@ def _device(setup: _WorkerSetup) -> torch.device:
     from ray.train.torch import get_device
 
     return get_device() if setup.stop is None else torch.device("cpu")  # Ray's local mode would take any GPU
+
+
+@dataclass
+class _Place:
+    """How far a worker's training is.
+
+    Attributes:
+        state: of the training; None before the worker has built it.
+    """
+
+    state: TrainState | None = None
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return self.state.images_seen if self.state is not None else 0
+
+
+def _recurring(job: TrainingJob, rank: int) -> Complaint | None:
+    """Return the error that ended earlier attempts at the same place too often. Every worker must call this."""
+    failure = recurring_failure(job.folder) if rank == 0 else None
+    if not agree(failure is not None):
+        return None
+    what = f"failed {failure.times} times at the same place, after {failure.images:,} images: " if failure else ""
+    return what + (failure.error if failure else ""), None, None
 
 
 def _unfit(job: TrainingJob, device: Any) -> UserError | None:
@@ -270,7 +345,7 @@ def _unfit(job: TrainingJob, device: Any) -> UserError | None:
     return None
 
 
-def _train(setup: _WorkerSetup) -> None:
+def _train(setup: _WorkerSetup, place: _Place) -> None:
     import ray.train
     from ray.train.torch import prepare_model
 
@@ -279,7 +354,8 @@ def _train(setup: _WorkerSetup) -> None:
     context, device = ray.train.get_context(), _device(setup)
     rank, num_workers = context.get_world_rank(), context.get_world_size()
 
-    state = job.build().to(device)
+    _require_ownership(job, rank == 0)
+    place.state = state = job.build().to(device)
     restored = _restore(state, setup, rank)
     writer = CheckpointWriter(job.folder, rank, restored, setup.left, ray_keeps=setup.stop is None)
     if job.cluster.channels_last:
@@ -344,7 +420,7 @@ class _Observer:
             row, totals = state.history[-1], dict(self._totals)
             progress = TrainingProgress(int(row["images"]), pace.images_per_second, row["loss"], totals)
             measured = {**row, "images_per_second": pace.images_per_second}
-            self._board.write.remote(self._title, progress, measured)
+            self._board.send(Board.write, self._title, progress, measured)
         if self._callback is not None:
             self._evaluate(state, self._callback)
 
@@ -356,11 +432,12 @@ class _Observer:
             return
         network = self._job.finish(state) if self._is_first or state.sharded else b""
         if self._board is not None:
-            self._board.note_evaluation.remote(self._title, share, callback.evaluate(network))
+            self._board.send(Board.note_evaluation, self._title, share, callback.evaluate(network))
 
     def on_checkpoint(self, state: TrainState) -> None:
         """Store a checkpoint."""
         began = time.monotonic()
+        _require_ownership(self._job, self._is_first)
         self._writer.save(state)
         self._totals[CHECKPOINTS] += 1
         self._totals[CHECKPOINT] += time.monotonic() - began
@@ -378,10 +455,16 @@ def _restore(state: TrainState, setup: _WorkerSetup, rank: int) -> Restored:
     restored = restore(state, setup.job.folder)
     if rank == 0:
         for note in restored.notes:
-            setup.board.note.remote(setup.title, note)
+            setup.board.send(Board.note, setup.title, note)
         if restored.name is not None:
-            setup.board.resume.remote(setup.title, state.images_seen)
+            setup.board.send(Board.resume, setup.title, state.images_seen)
     return restored
+
+
+def _require_ownership(job: TrainingJob, is_first: bool) -> None:
+    """Let all workers raise `TakenOverError` if another job trains in the folder. Every worker must call this."""
+    if agree(is_first and not job.owns()):
+        raise TakenOverError
 
 
 def _store_files(folder: str, files: Mapping[str, bytes]) -> None:

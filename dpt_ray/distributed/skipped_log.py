@@ -1,5 +1,6 @@
 """The log of shards that a training could not read, which survives restarts of the training."""
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ from dpt_ray.data.storage.documents import read_document
 from dpt_ray.errors import UserError
 
 SKIPPED_FILE = "skipped.json"
+ATTEMPTS = 3
+"""Most attempts to write an entry, while the actor is replaced."""
 
 
 class SkippedLog:
@@ -54,21 +57,52 @@ def open_skipped_log(folder: str, policy: SkipPolicy, images_in: int) -> Callabl
     """
     if policy.allowed_share == 0:
         return None
-    import ray
-
-    placed = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3, scheduling_strategy="DEFAULT")
-    return _Note(placed(SkippedLog).remote(folder, policy, images_in))
+    note = _Note(folder, policy, images_in)
+    note.start()
+    return note
 
 
 class _Note:
-    """Calls `SkippedLog.note` of the actor; an instance pickles, so it can be sent to readers."""
+    """Calls `SkippedLog.note` of the actor; an instance pickles, so it can be sent to readers.
 
-    def __init__(self, actor: Any):
-        self._actor = actor
+    The actor's entries are in its file, so whoever finds it dead starts another one.
+    """
+
+    def __init__(self, folder: str, policy: SkipPolicy, images_in: int):
+        self._arguments = folder, policy, images_in
+        self._name = f"{SkippedLog.__name__}-{uuid.uuid4().hex}"
+        self._actor: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _with_name, (self._name, *self._arguments)
 
     def __call__(self, entry: Skipped) -> None:
         import ray
+        from ray.exceptions import RayActorError
 
-        complaint = ray.get(self._actor.note.remote(entry))
+        for attempt in range(ATTEMPTS):
+            try:
+                self.start()
+                complaint = ray.get(self._actor.note.remote(entry))
+                break
+            except RayActorError:
+                self._actor = None
+                if attempt + 1 == ATTEMPTS:
+                    raise
         if complaint is not None:
             raise complaint
+
+    def start(self) -> None:
+        """Start the actor unless it runs. It lives as long as this object of the process that started it."""
+        import ray
+
+        if self._actor is not None:
+            return
+        actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3, scheduling_strategy="DEFAULT")(SkippedLog)
+        self._actor = actor.options(name=self._name, get_if_exists=True).remote(*self._arguments)
+
+
+def _with_name(name: str, *arguments: Any) -> _Note:
+    note = _Note(*arguments)
+    note._name = name
+    return note

@@ -2,29 +2,26 @@
 
 import json
 import os
-import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypedDict
 
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from dpt_ray.distributed.cluster import join_cluster
+from dpt_ray.distributed.journal import Journal, KeptJournal, job_of
+from dpt_ray.distributed.private_folder import private_folder
 from dpt_ray.distributed.trial_messages import Report, TrialOutcome, TrialReport
+from dpt_ray.distributed.watching_actor import Mailbox
 from dpt_ray.json_values import JsonObject
 
 TRIAL_BYTES = 2**20
 """Bytes of memory that a trial reserves. It reserves no CPU: the workers and tasks that it starts and waits for could
 wait for that CPU for ever."""
-
-JOURNAL_SECONDS = 1.0
-"""Interval in which the messages of trials are read."""
 
 Body = Callable[[Any, Report, Callable[[str], None]], TrialOutcome]
 
@@ -92,12 +89,12 @@ def run_trials(
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # an interrupt ends the job, as in all others
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    journal = ray.remote(num_cpus=0)(Journal).remote()
     scheduler = GroupedHalving(halving, earlier) if halving else FIFOScheduler()
     # The files of Tune are temporary: trials resume from their artifacts, and Tune's files are pickles.
-    with tempfile.TemporaryDirectory(prefix="dpt_ray-search-") as scratch, _JournalReader(journal, events.say):
+    with private_folder() as scratch, KeptJournal(events.say) as journal:
+        trial = partial(_run, body=body, journal=journal.mailbox, parts=concurrent)
         tune.Tuner(
-            tune.with_resources(partial(_run, body=body, journal=journal, parts=concurrent), {"memory": TRIAL_BYTES}),
+            tune.with_resources(trial, {"memory": TRIAL_BYTES}),
             tune_config=tune.TuneConfig(
                 search_alg=_Jobs(events, journal),
                 scheduler=scheduler,
@@ -105,19 +102,18 @@ def run_trials(
                 max_concurrent_trials=concurrent,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
-            run_config=tune.RunConfig(name="search", storage_path=scratch, verbose=0),
+            run_config=tune.RunConfig(name="search", storage_path=str(scratch), verbose=0),
         ).fit()
 
 
-def _run(config: TrialConfig, *, body: Body, journal: Any, parts: int) -> None:
+def _run(config: TrialConfig, *, body: Body, journal: Mailbox, parts: int) -> None:
     """Run one trial; Tune calls it in the trial's process."""
     join_cluster(parts)
     name = config["name"]
-    job = ray.get(journal.take_job.remote(name))
     outcome = body(
-        job,
+        job_of(journal, name),
         lambda report: tune.report({_REPORT: json.dumps(report.to_json())}),
-        lambda text: journal.write.remote(name, text),
+        lambda text: journal.send(Journal.write, name, text),
     )
     tune.report({_OUTCOME: json.dumps(outcome.to_json())})
 
@@ -125,17 +121,21 @@ def _run(config: TrialConfig, *, body: Body, journal: Any, parts: int) -> None:
 class _Jobs(Searcher):
     """Passes jobs to Tune, and their results to the events."""
 
-    def __init__(self, events: TrialEvents, journal: Any):
+    def __init__(self, events: TrialEvents, journal: KeptJournal):
         super().__init__()
         self._events, self._journal = events, journal
         self._names: dict[str, str] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return nothing: Tune writes its arguments to a file, which is never read."""
+        return {}
 
     def suggest(self, trial_id: str) -> Any:
         job = self._events.next_job()
         if job is None:
             return Searcher.FINISHED if self._events.is_over() else None
         self._names[trial_id] = job[0]
-        ray.get(self._journal.put_job.remote(*job))  # not in Tune's configuration, which it copies, flattens and writes
+        self._journal.put_job(*job)  # not in Tune's configuration, which it copies, flattens and writes
         return {"name": job[0]}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, object]) -> None:
@@ -146,7 +146,9 @@ class _Jobs(Searcher):
     def on_trial_complete(self, trial_id: str, result: Mapping[str, object] | None = None, error: bool = False) -> None:
         result = result or {}
         outcome = TrialOutcome.from_json(_decoded(result, _OUTCOME)) if _OUTCOME in result else None
-        self._events.on_end(self._names.pop(trial_id), outcome, _report(result), error)
+        name = self._names.pop(trial_id)
+        self._journal.drop_job(name)
+        self._events.on_end(name, outcome, _report(result), error)
 
     def save(self, checkpoint_path: str) -> None:
         """Store nothing: the search has its own records."""
@@ -207,54 +209,3 @@ def _report(result: Mapping[str, object]) -> TrialReport | None:
 def _decoded(result: Mapping[str, object], metric: str) -> JsonObject:
     decoded: JsonObject = json.loads(str(result[metric]))
     return decoded
-
-
-class Journal:
-    """Holds the jobs of trials and collects their messages; runs as one actor."""
-
-    def __init__(self) -> None:
-        self._lines: list[tuple[str, str]] = []
-        self._jobs: dict[str, object] = {}
-
-    def put_job(self, name: str, job: object) -> None:
-        """Keep a job until its trial takes it."""
-        self._jobs[name] = job
-
-    def take_job(self, name: str) -> object:
-        """Remove and return a job."""
-        return self._jobs.pop(name)
-
-    def write(self, name: str, text: str) -> None:
-        """Add a trial's message."""
-        self._lines.append((name, text))
-
-    def take(self) -> list[tuple[str, str]]:
-        """Remove and return all messages."""
-        lines, self._lines = self._lines, []
-        return lines
-
-
-class _JournalReader:
-    """Passes the messages in the journal to `say`, in a thread, while the caller waits."""
-
-    def __init__(self, journal: Any, say: Callable[[str, str], None]):
-        self._journal, self._say = journal, say
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if exception[0] is None:
-            self._tell()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(JOURNAL_SECONDS):
-            self._tell()
-
-    def _tell(self) -> None:
-        for name, text in ray.get(self._journal.take.remote()):
-            self._say(name, text)

@@ -14,6 +14,7 @@ from dpt_ray.core.models.network_settings import build_classifier, build_generat
 from dpt_ray.core.training.from_settings import images_per_step
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.damage import find_damage
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
@@ -46,15 +47,23 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore, 
     rows = [("step", "state", "what", "address")]
     steps = in_order(targets)
     for number, step in enumerate(steps, start=1):
-        artifact = store.find(step.name, step.fingerprint)
-        state, what = ("made", step.summary(step.facts_type.read(artifact))) if artifact else ("to make", step.plan())
-        rows.append((f"{number} {step.title}", state, what, step.address))
+        rows.append((f"{number} {step.title}", *_state(step, store), step.address))
     index = _training_index(steps, store)
     if index is not None:
         _check_labels(steps, index)
     costs, size = _costs(config, steps, store), _size(config, index)
     times = _times(config, steps, index, measure)
     return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *times, *size])
+
+
+def _state(step: Step, store: ArtifactStore) -> tuple[str, str]:
+    """Return whether a step's artifact is made, and what it holds or what making it will do."""
+    artifact = store.find(step.name, step.fingerprint)
+    if artifact is None:
+        return "to make", step.plan()
+    if damage := find_damage(artifact):
+        return "to make again", str(damage)
+    return "made", step.summary(step.facts_type.read(artifact))
 
 
 def _training_index(steps: list[Step], store: ArtifactStore) -> DatasetIndex | None:

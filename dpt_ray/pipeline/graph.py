@@ -2,14 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
+from dpt_ray.data.storage import stores
 from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.job_log import about, tell
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.claims import Claim
+from dpt_ray.pipeline.artifacts.damage import (
+    WITHDRAWN_FILE,
+    find_damage,
+    lacks_withdrawn_files,
+    list_own_files,
+    remove_files,
+    withdraw,
+)
 from dpt_ray.pipeline.artifacts.step_facts import Facts, HasSkipped
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.execution.step import Step, StepContext
@@ -57,16 +68,15 @@ def make_all(
     for number, step in enumerate(steps, start=1):
         label = f"[{number}/{len(steps)}] {step.title}"
         with about(step=step.title, artifact=step.address):
-            artifact = store.find(step.name, step.fingerprint)
+            artifact = _find_whole(step, store, label)
             if artifact is not None:
-                facts = step.facts_type.read(artifact)
-                _check(step, policy, facts, artifact.url)
-                with about(event="step_reused"):
-                    say(f"{label}: already made ({step.summary(facts)})")
+                _reuse(step, artifact, policy, label, say, "already made")
             else:
                 parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
                 callback = callback_of.get((step.name, step.fingerprint))
-                artifact = _make(step, store, parents, cluster, policy, label, say, callback, needs)
+                folder = store.folder(step.name, step.fingerprint)
+                context = StepContext(folder, parents, cluster, label, policy, callback)
+                artifact = _make_or_wait(step, store, context, say, needs)
         made[step.name, step.fingerprint] = artifact
         for text in artifact.warnings:
             with about(step=step.title, artifact=step.address):
@@ -87,60 +97,98 @@ def refuse_warnings(artifacts: Iterable[Artifact]) -> None:
             raise UserError(f"{text} (--strict stops here)", where=artifact.url)
 
 
-def _make(
-    step: Step,
-    store: ArtifactStore,
-    parents: Mapping[str, Artifact],
-    cluster: ClusterConfig,
-    policy: SkipPolicy,
-    label: str,
-    say: Callable[[str], None],
-    callback: EvaluationCallback | None,
-    needs: Sequence[str],
+def _find_whole(step: Step, store: ArtifactStore, label: str) -> Artifact | None:
+    """Return a step's artifact if it is finished. One whose files are not all there is withdrawn."""
+    artifact = store.find(step.name, step.fingerprint)
+    if artifact is None or (damage := find_damage(artifact)) is None:
+        return artifact
+    text = f"warning: {label}: is made again, since {damage} at {artifact.url}"
+    tell(text, level="warning", event="artifact_damaged")
+    withdraw(artifact, damage)
+    return None
+
+
+def _reuse(
+    step: Step, artifact: Artifact, policy: SkipPolicy, label: str, say: Callable[[str], None], how: str
+) -> None:
+    facts = step.facts_type.read(artifact)
+    _check(step, policy, facts, artifact.url)
+    with about(event="step_reused"):
+        say(f"{label}: {how} ({step.summary(facts)})")
+
+
+def _make_or_wait(
+    step: Step, store: ArtifactStore, context: StepContext, say: Callable[[str], None], needs: Sequence[str]
 ) -> Artifact:
-    folder = store.folder(step.name, step.fingerprint)
+    """Make an artifact, or wait until another job has made it."""
+    label = context.title
 
     def find() -> Artifact | None:
         return store.find(step.name, step.fingerprint)
 
-    with Claim(
-        folder,
-        lambda: find() is not None,
-        lambda holder: say(f"{label}: waiting for {holder}, which makes it"),
-        needs,
-    ):
-        if artifact := find():
-            facts = step.facts_type.read(artifact)
-            _check(step, policy, facts, artifact.url)
-            with about(event="step_reused"):
-                say(f"{label}: made by another job ({step.summary(facts)})")
-            return artifact
-        ray_cluster.connect(cluster)
-        with about(event="step_started"):
-            say(f"{label}: {step.plan()}")
-        began = time.monotonic()
-        context = StepContext(folder, parents, cluster, label, policy, callback)
+    while True:
+        with Claim(
+            context.folder,
+            lambda: find() is not None,
+            lambda holder: say(f"{label}: waiting for {holder}, which makes it"),
+            needs,
+            lambda holder: say(f"{label}: {holder} has gone and is succeeded"),
+        ) as claim:
+            if artifact := find():
+                remove_checkpoints(context.folder)  # if this process has left some behind
+                _reuse(step, artifact, context.policy, label, say, "made by another job")
+                return artifact
+            ray_cluster.connect(context.cluster)
+            try:
+                return _make(step, store, replace(context, owns=claim.ownership.holds), say)
+            except Exception:
+                if not _was_overtaken(claim, find):
+                    raise
+            say(f"{label}: another job took over while this one stood still")
+
+
+def _was_overtaken(claim: Claim, find: Callable[[], Artifact | None]) -> bool:
+    """Whether another job has made the artifact or taken the claim, so that files of this one may be gone."""
+    try:
+        return find() is not None or not claim.ownership.holds()
+    except UserError:  # the store fails, which is no news of another job
+        return False
+
+
+def _make(step: Step, store: ArtifactStore, context: StepContext, say: Callable[[str], None]) -> Artifact:
+    label = context.title
+    with about(event="step_started"):
+        say(f"{label}: {step.plan()}")
+    began = time.monotonic()
+    facts = step.make(context)
+    files = list_own_files(context.folder)
+    if lacks_withdrawn_files(context.folder, files):
+        remove_files(context.folder)
         facts = step.make(context)
-        _check(step, policy, facts, folder)
-        seconds = time.monotonic() - began
-        warnings = step.warnings(facts, context)
-        artifact = store.commit(
-            step.name,
-            step.fingerprint,
-            {
-                "version": step.version,
-                "settings": step.settings,
-                "parents": {
-                    role: {"step": parent.step, "fingerprint": parent.fingerprint} for role, parent in parents.items()
-                },
-                "facts": facts.to_json(),
-                **({"warnings": warnings} if warnings else {}),
-                "seconds": round(seconds, 3),
+        files = list_own_files(context.folder)
+    _check(step, context.policy, facts, context.folder)
+    seconds = time.monotonic() - began
+    warnings = step.warnings(facts, context)
+    artifact = store.commit(
+        step.name,
+        step.fingerprint,
+        {
+            "version": step.version,
+            "settings": step.settings,
+            "parents": {
+                role: {"step": parent.step, "fingerprint": parent.fingerprint}
+                for role, parent in context.parents.items()
             },
-        )
-        with about(event="step_done", seconds=round(seconds, 3)):
-            say(f"{label}: done in {duration(seconds)} ({step.summary(facts)})")
-        return artifact
+            "facts": facts.to_json(),
+            **({"warnings": warnings} if warnings else {}),
+            "files": {**files},
+            "seconds": round(seconds, 3),
+        },
+    )
+    stores.remove_tree(context.file(WITHDRAWN_FILE))
+    with about(event="step_done", seconds=round(seconds, 3)):
+        say(f"{label}: done in {duration(seconds)} ({step.summary(facts)})")
+    return artifact
 
 
 def _check(step: Step, policy: SkipPolicy, facts: Facts, folder: str) -> None:

@@ -605,3 +605,94 @@ def test_strict_stops_behind_the_first_warning_and_keeps_what_is_made(store, mad
         graph.refuse_warnings(artifacts.values())
     even = make_all([Doubtful("c", {"add": 2})], store, ClusterConfig(), print, strict=True)
     graph.refuse_warnings(even.values())
+
+
+# Another job takes over
+
+
+def test_a_job_whose_maker_dies_while_it_waits_takes_over_and_says_so(store, made, monkeypatch):
+    clock = Clock()
+    clock.install(monkeypatch)
+    step = Toy("a", {"add": 1})
+    put_claim(store.folder("toy", step.fingerprint))
+    said: list[str] = []
+    make(store, step, said=said)
+    assert said[:2] == [
+        "[1/1] a: waiting for process 1 on elsewhere, which makes it",
+        "[1/1] a: process 1 on elsewhere has gone and is succeeded",
+    ]
+    assert made == ["a"]
+
+
+class Overtaken(Toy):
+    """A step whose claim another job takes while it is made; that job finishes before or after this one fails."""
+
+    finishes_first = True
+
+    def make(self, context: StepContext) -> ToyFacts:
+        if self.made:
+            return super().make(context)
+        self.made.append("overtaken")
+        put_claim(context.folder)
+        assert not context.owns()
+        if self.finishes_first:
+            self._finish(context)
+        raise RuntimeError("its files are gone")
+
+    def _finish(self, context: StepContext) -> None:
+        facts = super().make(context)
+        ArtifactStore(context.folder.rsplit("/", 2)[0]).commit(
+            self.name, self.fingerprint, {"settings": {}, "parents": {}, "facts": facts.to_json(), "seconds": 1.0}
+        )
+
+
+def test_a_job_that_another_one_overtook_uses_what_that_one_made(store, made):
+    said: list[str] = []
+    step = Overtaken("a", {"add": 1})
+    assert make(store, step, said=said)[step].facts == {"value": 1}
+    assert said[-2:] == [
+        "[1/1] a: another job took over while this one stood still",
+        "[1/1] a: made by another job (value 1)",
+    ]
+
+
+def test_a_job_that_another_one_overtook_waits_for_it_and_takes_over_if_that_one_dies(store, made, monkeypatch):
+    Clock().install(monkeypatch)
+    said: list[str] = []
+    step = Overtaken("a", {"add": 1})
+    step.finishes_first = False
+    assert make(store, step, said=said)[step].facts == {"value": 1}
+    assert made == ["overtaken", "a"]
+    assert said[1:4] == [
+        "[1/1] a: another job took over while this one stood still",
+        "[1/1] a: waiting for process 1 on elsewhere, which makes it",
+        "[1/1] a: process 1 on elsewhere has gone and is succeeded",
+    ]
+
+
+def test_a_holder_that_was_succeeded_does_not_renew_its_claim(folder, monkeypatch):
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.001)
+    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
+    with claim(folder) as held:
+        assert held.ownership.holds()
+        while claimed(folder)["token"] != "theirs":  # a renewal that had begun may replace it once
+            put_claim(folder)
+        held._thread.join(timeout=30)
+        assert not held._thread.is_alive()
+        assert not held.ownership.holds()
+    assert claimed(folder)["token"] == "theirs"
+
+
+def test_a_claim_that_cannot_be_removed_hides_no_error(store, monkeypatch):
+    """As in a root that has become read-only: what is reported is why the artifact could not be made."""
+
+    def fail(url: str) -> None:
+        raise UserError("cannot be removed (Read-only file system)", where=url)
+
+    class ReadOnly(Toy):
+        def make(self, context: StepContext) -> ToyFacts:
+            monkeypatch.setattr(stores, "remove_tree", fail)
+            raise UserError("cannot be written (Read-only file system)", where="/root/toy/value")
+
+    with pytest.raises(UserError, match=r"^/root/toy/value: cannot be written"):
+        make(store, ReadOnly("a", {"add": 1}))

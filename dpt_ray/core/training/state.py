@@ -5,6 +5,7 @@ integer `images_seen` stands for both the random state and the position in the d
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +24,23 @@ from dpt_ray.text import one_line
 
 class ForeignCheckpointError(ValueError):
     """A checkpoint is damaged, or belongs to another training."""
+
+
+@dataclass(frozen=True)
+class StateCopy:
+    """A copy of a training's state.
+
+    Attributes:
+        tensors: name -> tensor in the memory of the host.
+        metadata: `images_seen` and `history`.
+    """
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+    def to_bytes(self) -> bytes:
+        """Return the checkpoint."""
+        return save(dict(self.tensors), dict(self.metadata))
 
 
 @dataclass
@@ -81,6 +99,13 @@ class TrainState:
 
         For a sharded state all workers must call this together.
         """
+        return self.copy().to_bytes()
+
+    def copy(self) -> "StateCopy":
+        """Return a copy of the state in the memory of the host; training may go on while it is written.
+
+        For a sharded state all workers must call this together.
+        """
         tensors: dict[str, Tensor] = {}
         for part, module in self._parts().items():
             tensors |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
@@ -89,8 +114,8 @@ class TrainState:
                 tensors[f"optimizer.{name}/{key}"] = torch.as_tensor(value)
         metadata = {"images_seen": str(self.images_seen), "history": json.dumps(self.history)}
         # Sorted: workers gather tensor by tensor, and loaded moments have another order in every process.
-        gathered = {name: whole(tensors[name].detach()).cpu().contiguous().clone() for name in sorted(tensors)}
-        return save(gathered, metadata)
+        copies = {name: whole(tensors[name].detach()).to("cpu", copy=True).contiguous() for name in sorted(tensors)}
+        return StateCopy(copies, metadata)
 
     def load_bytes(self, data: bytes) -> None:
         """Load a checkpoint of the same model, optimizer and objective. A refused one changes nothing.

@@ -54,6 +54,7 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 _S3 = ("s3://", "s3a://")
 _NO_WRITE, _NO_REMOVAL = "cannot be written", "cannot be removed"
+_PARTIAL = ".partial"
 _PERMISSIONS_FIX = (
     "check that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) belong to a user "
     "who may list, get, put and delete there"
@@ -192,7 +193,7 @@ def write_bytes(url: str, data: bytes) -> None:
 
 def _write_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
     try:
         with open(partial, "wb") as file:
             file.write(data)
@@ -201,6 +202,12 @@ def _write_local(path: Path, data: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a name is that of a local file that was being written; a killed process leaves such files behind."""
+    file = name.rpartition("/")[2]
+    return file.startswith(".") and file.endswith(_PARTIAL)
 
 
 def append_local(url: str, data: bytes) -> None:

@@ -1,7 +1,8 @@
 """Claims: of two jobs that need the same missing artifact, one makes it and the other waits.
 
 A claim is a small file beside the artifact, which its holder renews. It only saves work. Artifacts are written
-atomically and follow from their address, so two holders would write the same artifact.
+atomically and follow from their address, so two holders would write the same artifact. A holder that stood still for
+too long (a suspended machine, a store that did not answer) is succeeded; it notices that and gives up (`Ownership`).
 """
 
 import os
@@ -61,13 +62,19 @@ class Claim:
         is_done: whether the artifact exists, which ends the wait.
         on_wait: called once with the name of the holder if there is a wait.
         needs: addresses of artifacts that the holder works with, which `held_needs` returns while it has the claim.
+        on_takeover: called with the name of a holder that was waited for and has gone without making the artifact.
     """
 
     def __init__(
-        self, folder: str, is_done: Callable[[], bool], on_wait: Callable[[str], None], needs: Sequence[str] = ()
+        self,
+        folder: str,
+        is_done: Callable[[], bool],
+        on_wait: Callable[[str], None],
+        needs: Sequence[str] = (),
+        on_takeover: Callable[[str], None] = lambda holder: None,
     ):
         self._url = stores.join(folder, CLAIM_FILE)
-        self._is_done, self._on_wait = is_done, on_wait
+        self._is_done, self._on_wait, self._on_takeover = is_done, on_wait, on_takeover
         self._token, self._needs = uuid.uuid4().hex, tuple(needs) or None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
@@ -89,25 +96,33 @@ class Claim:
             self._stop.set()
             self._thread.join()
             if self._is_mine():
-                stores.remove_tree(self._url)
+                # A claim that stays behind expires. Its removal must not hide why the artifact could not be made.
+                with suppress(UserError):
+                    stores.remove_tree(self._url)
         _held.discard(self._token)
+
+    @property
+    def ownership(self) -> "Ownership":
+        """The claim as others may ask for it."""
+        return Ownership(self._url, self._token)
 
     def _wait(self) -> bool:
         """Wait until the claim is free, or (False) the artifact exists."""
-        told = False
+        holder = ""
         last: Holder | None = None
         unchanged_since = time.monotonic()
         while not self._is_done():
             claim = _read(self._url)
-            if claim is None or not _may_be_alive(claim):
-                return True
             if claim != last:  # clocks of hosts differ: staleness is measured on this one
                 last, unchanged_since = claim, time.monotonic()
-            if time.monotonic() - unchanged_since > STALE_SECONDS:
+            is_stale = time.monotonic() - unchanged_since > STALE_SECONDS
+            if claim is None or is_stale or not _may_be_alive(claim):
+                if holder:
+                    self._on_takeover(holder)
                 return True
-            if not told:
-                told = True
-                self._on_wait(f"process {claim.process} on {claim.host}")
+            if not holder:
+                holder = f"process {claim.process} on {claim.host}"
+                self._on_wait(holder)
             time.sleep(1.0)
         return False
 
@@ -120,9 +135,27 @@ class Claim:
         stores.write_json(self._url, holder.to_json())
 
     def _renew(self) -> None:
-        while not self._stop.wait(RENEW_SECONDS):
+        while not self._stop.wait(RENEW_SECONDS) and self.ownership.holds():
             with suppress(UserError):  # the store may answer again next time
                 self._write()
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """The right that a claim gives, as any process can check it.
+
+    Attributes:
+        url: of the claim.
+        token: of its holder.
+    """
+
+    url: str
+    token: str
+
+    def holds(self) -> bool:
+        """Whether nobody else has the claim. A claim that cannot be read proves nothing."""
+        claim = _read(self.url)
+        return claim is None or claim.token == self.token
 
 
 def is_held(folder: str) -> bool:

@@ -33,7 +33,8 @@ class Artifact:
 
     Attributes:
         url: its folder.
-        manifest: content of the manifest: step, fingerprint, settings, parents, facts, warnings, software, seconds.
+        manifest: content of the manifest: step, fingerprint, settings, parents, facts, warnings, files, software,
+            seconds.
     """
 
     url: str
@@ -87,6 +88,12 @@ class Artifact:
         """What its step found wrong with it; see `Step.warnings`."""
         return [str(text) for text in self.manifest.get("warnings", [])]
 
+    @property
+    def files(self) -> dict[str, int]:
+        """Name -> size in bytes of each of its files; empty if an older version wrote the manifest."""
+        files: dict[str, int] = self.manifest.get("files", {})
+        return files
+
     def file(self, *parts: str) -> str:
         """Return the URL of a file in the artifact."""
         return stores.join(self.url, *parts)
@@ -107,6 +114,8 @@ def read_artifact(folder: str) -> Artifact:
         parents = manifest.get("parents", {}).values()
         if not all(isinstance(parent["step"] + parent["fingerprint"], str) for parent in parents):
             raise TypeError("a parent has no address")
+        if not all(isinstance(size, int) for size in manifest.get("files", {}).values()):
+            raise TypeError("a file has no size")
     return Artifact(folder, manifest)
 
 

@@ -1,7 +1,7 @@
 """A step: a pure description of how an artifact follows from others."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic
@@ -13,6 +13,7 @@ from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.progress import ProgressLine, StepProgress
+from dpt_ray.distributed.ray_training import always
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
@@ -32,6 +33,7 @@ class StepContext:
         title: name of the step in messages.
         policy: limit for images that are left out.
         callback: evaluates a training while it runs.
+        owns: returns whether this job is still the one that makes the artifact; it pickles.
     """
 
     folder: str
@@ -40,6 +42,7 @@ class StepContext:
     title: str
     policy: SkipPolicy
     callback: EvaluationCallback | None = None
+    owns: Callable[[], bool] = always
 
     def file(self, *parts: str) -> str:
         """Return the URL of a file in the artifact's folder."""

@@ -57,9 +57,10 @@ def train_network(
         ),
         seed=derive_seed(config.seed, seed),
         folder=context.folder,
+        owns=context.owns,
     )
-    network = context.file(NETWORK_FILE)
-    if not stores.exists(network):  # else it was trained, and stopped before its manifest was written
+    # Both exist if the job stopped after the training and before its manifest was written.
+    if not (stores.exists(context.file(NETWORK_FILE)) and stores.exists(context.file(HISTORY_FILE))):
         run_training(
             job,
             resources=training_resources(cluster),
@@ -67,7 +68,8 @@ def train_network(
             policy=context.policy,
             callback=context.callback,
         )
-    remove_checkpoints(context.folder)
+    if context.owns():  # otherwise another job still uses them
+        remove_checkpoints(context.folder)
     history = read_history_file(context.file(HISTORY_FILE))
     images_in = sum(source.num_images for source, _ in sources.values())
     return TrainingFacts(

@@ -1,0 +1,132 @@
+"""Failures of training workers: which error is a training's own, and which occurs again at the same place.
+
+Ray Train starts all workers again after an error of one of them. That helps where a machine was lost, and not where
+the computation itself fails. So each worker notes its errors beside the checkpoints, and the workers of the next
+attempt end the training if one of them occurred too often at the same place.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.documents import read_document
+from dpt_ray.data.storage.json_records import Record
+from dpt_ray.distributed.checkpoints import CHECKPOINT_FOLDER
+from dpt_ray.errors import TryAgainError, UserError
+from dpt_ray.text import one_line
+
+SAME_PLACE = 3
+"""An error that occurs so often at the same place would occur again."""
+
+_PREFIX = "failure-"
+MEMORY_FIX = "lower the batch of this stage, set cluster.gradient_accumulation, or give each worker more memory"
+
+
+@dataclass(frozen=True)
+class Failure(Record):
+    """The newest error of a worker.
+
+    Attributes:
+        images: images seen when it occurred: the place.
+        error: its type and message.
+        times: how often it occurred there in this job.
+        at: Unix time on the worker's clock, s.
+    """
+
+    images: int
+    error: str
+    times: int
+    at: float
+
+
+def note_failure(folder: str, rank: int, images: int, error: Exception) -> None:
+    """Note an error of a worker in a training's folder. What cannot be noted is left out."""
+    with suppress(UserError):
+        before = _read(_url(folder, rank))
+        text = f"{type(error).__name__}: {one_line(error)}"
+        is_same = before is not None and (before.images, before.error) == (images, text)
+        times = before.times + 1 if before is not None and is_same else 1
+        stores.write_json(_url(folder, rank), Failure(images, text, times, time.time()).to_json())
+
+
+def forget_failures(folder: str) -> None:
+    """Remove the notes of an earlier job."""
+    place = stores.join(folder, CHECKPOINT_FOLDER)
+    for file in stores.list_files(place):
+        if file["name"].startswith(_PREFIX):
+            stores.remove_tree(file["url"])
+
+
+def recurring_failure(folder: str) -> Failure | None:
+    """Return the error that occurred `SAME_PLACE` times at the same place; None if there is none.
+
+    An error of one worker ends the collective operations of the others, which then note errors of their own. The first
+    one in time is returned.
+    """
+    names = [file["name"] for file in stores.list_files(stores.join(folder, CHECKPOINT_FOLDER))]
+    found = [_read(stores.join(folder, CHECKPOINT_FOLDER, name)) for name in names if name.startswith(_PREFIX)]
+    often = [failure for failure in found if failure is not None and failure.times >= SAME_PLACE]
+    return min(often, key=lambda failure: failure.at, default=None)
+
+
+def own_error(failures: Mapping[int, Exception]) -> Exception:
+    """Return the error that ended a training, given the error of each failed worker.
+
+    An error of the computation precedes the death of a process and what other workers say when they lose the connection
+    to it. A process that died, and memory that was not enough, become errors of one line.
+    """
+    errors = list(_unwrapped(failures))
+    raised = [error for error in errors if not _is_of_ray(error)]
+    first = next((error for error in raised if not _lost_connection(error)), None)
+    if first is not None:
+        return _memory_error(first) or first
+    rank, died = next(((rank, error) for rank, error in failures.items() if _is_death(error)), (0, None))
+    if died is None:
+        return errors[0]
+    fix = f"if it dies again, it may lack memory: {MEMORY_FIX}"
+    return TryAgainError(f"the process of training worker {rank} died, more often than cluster.max_failures", fix=fix)
+
+
+def _unwrapped(failures: Mapping[int, Exception]) -> Iterator[Exception]:
+    for _, error in sorted(failures.items()):
+        inner = getattr(error, "health_check_failure", None)
+        yield inner if isinstance(inner, Exception) else error
+
+
+def _is_of_ray(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] == "ray"
+
+
+def _is_death(error: Exception) -> bool:
+    from ray.exceptions import RayActorError
+
+    return isinstance(getattr(error, "health_check_failure", error), RayActorError)
+
+
+def _lost_connection(error: Exception) -> bool:
+    """Whether an error is that of a worker whose neighbour has gone."""
+    import torch.distributed as dist
+
+    words = ("Connection closed by peer", "Connection reset", "Broken pipe", "Timed out waiting", "NCCL communicator")
+    return isinstance(error, dist.DistError | RuntimeError) and any(word in str(error) for word in words)
+
+
+def _memory_error(error: Exception) -> UserError | None:
+    import torch
+
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return None
+    return UserError(f"a training worker ran out of memory ({one_line(error)})", fix=MEMORY_FIX)
+
+
+def _url(folder: str, rank: int) -> str:
+    return stores.join(folder, CHECKPOINT_FOLDER, f"{_PREFIX}{rank:04d}.json")
+
+
+def _read(url: str) -> Failure | None:
+    try:
+        return read_document(url, Failure, "a note of a failure") if stores.exists(url) else None
+    except UserError:  # it cannot be read, or is no note
+        return None

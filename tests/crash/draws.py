@@ -1,0 +1,86 @@
+"""What is killed, and when: a seeded draw over the parts of a job and the files that show its progress."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpt_ray.pipeline.dpt import DualPseudoTraining
+
+TRAINING = ("driver", "training worker", "controller", "progress actor", "another actor", "raylet", "control store")
+INFERENCE = ("driver", "inference process", "raylet", "control store", "agent")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A step of a run, and the files by which its progress is seen.
+
+    Attributes:
+        step: attribute of `DualPseudoTraining`.
+        pattern: of the files in the artifact's folder.
+        most: largest number of them that a draw waits for.
+        parts: which may be killed there.
+    """
+
+    step: str
+    pattern: str
+    most: int
+    parts: tuple[str, ...]
+
+
+MOMENTS = (
+    Moment("classifier", "checkpoints/images_*", 3, TRAINING),
+    Moment("pseudo_labels", "predictions/*", 4, INFERENCE),
+    Moment("generator", "checkpoints/images_*", 2, TRAINING),
+    Moment("pseudo_images", "shards/*.tar", 5, INFERENCE),
+    Moment("retrained", "checkpoints/images_*", 2, TRAINING),
+)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is killed, and when.
+
+    Attributes:
+        seed: of the draw.
+        moment: the step in which it is killed.
+        files: number of different files of the step that must have been seen; 0 for its folder alone.
+        part: what is killed.
+        position: which of several processes of that part, in [0, 1).
+    """
+
+    seed: int
+    moment: Moment
+    files: int
+    part: str
+    position: float
+
+    @property
+    def title(self) -> str:
+        """The draw in words."""
+        return f"{self.part} in {self.moment.step} after {self.files} files"
+
+
+def draw(seed: int) -> Draw:
+    """Return the draw of a seed."""
+    chosen = random.Random(seed)
+    moment = chosen.choice(MOMENTS)
+    return Draw(seed, moment, chosen.randint(0, moment.most), chosen.choice(moment.parts), chosen.random())
+
+
+def progress_of(drawn: Draw, run: DualPseudoTraining, root: Path) -> Callable[[], bool | None]:
+    """Return a function that says whether the moment of a draw has come; None once its step is finished.
+
+    A checkpoint is removed after some later ones, so different files are counted, not those that are there.
+    """
+    step = getattr(run, drawn.moment.step)
+    folder = root / step.name / step.fingerprint
+    seen: set[str] = set()
+
+    def has_come() -> bool | None:
+        if (folder / "manifest.json").exists():
+            return None
+        seen.update(path.name for path in folder.glob(drawn.moment.pattern))
+        return folder.exists() and len(seen) >= drawn.files
+
+    return has_come

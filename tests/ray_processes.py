@@ -1,0 +1,86 @@
+"""The processes of a job with a local Ray, by the part that they play."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_PARTS = (
+    ("raylet", re.compile(r"/raylet/raylet$")),
+    ("control store", re.compile(r"/gcs_server$")),
+    ("agent", re.compile(r"/runtime_env/agent/main\.py$")),
+)
+"""Part -> what a word of the command line ends with."""
+
+_TITLES = (
+    ("training worker", re.compile(r"ray::RayTrainWorker")),
+    ("controller", re.compile(r"ray::TrainController")),
+    ("progress actor", re.compile(r"ray::Board")),
+    ("inference process", re.compile(r"ray::.*(_run_in_task|_Runner|MapWorker)")),
+    ("reader", re.compile(r"ray::.*(Read|read)")),
+    ("another actor", re.compile(r"ray::(?!IDLE)\w+")),
+)
+"""Part -> the title that Ray gives the process."""
+
+
+def _words(process: int) -> list[str]:
+    """The command line of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return []
+
+
+def _parent(process: int) -> int:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] == "Z" else int(fields[1])
+
+
+def _numbers() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def descendants(root: int) -> list[int]:
+    """Return the living processes that a process started, directly or not."""
+    children: dict[int, list[int]] = {}
+    for process in _numbers():
+        children.setdefault(_parent(process), []).append(process)
+    found, left = [], [root]
+    while left:
+        below = children.get(left.pop(), [])
+        found += below
+        left += below
+    return found
+
+
+def part(process: int) -> str | None:
+    """Return the part that a process of a local Ray plays; None for those that no job depends on."""
+    words = _words(process)
+    for name, pattern in _PARTS:
+        if any(pattern.search(word) for word in words[:3]):
+            return name
+    title = " ".join(words)
+    return next((name for name, pattern in _TITLES if pattern.match(title)), None)
+
+
+def processes_of(driver: int, wanted: str) -> list[int]:
+    """Return the processes of a job that play a part; `driver` is the process of the job itself."""
+    if wanted == "driver":
+        return [driver]
+    return sorted(process for process in descendants(driver) if part(process) == wanted)
+
+
+def processes_with(folder: str) -> Iterator[int]:
+    """Yield the living processes that know a folder from their command line or environment."""
+    for process in _numbers():
+        if process == os.getpid() or not _parent(process):
+            continue
+        try:
+            known = Path(f"/proc/{process}/environ").read_bytes() + Path(f"/proc/{process}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if folder.encode() in known:
+            yield process
