@@ -8,7 +8,6 @@ from pathlib import Path
 _PARTS = (
     ("raylet", re.compile(r"/raylet/raylet$")),
     ("control store", re.compile(r"/gcs_server$")),
-    ("agent", re.compile(r"/runtime_env/agent/main\.py$")),
 )
 """Part -> what a word of the command line ends with."""
 
@@ -16,6 +15,7 @@ _TITLES = (
     ("training worker", re.compile(r"ray::RayTrainWorker")),
     ("controller", re.compile(r"ray::TrainController")),
     ("progress actor", re.compile(r"ray::Board")),
+    ("agent", re.compile(r"ray::(DashboardAgent|RuntimeEnvAgent)")),
     ("inference process", re.compile(r"ray::.*(_run_in_task|_Runner|MapWorker)")),
     ("reader", re.compile(r"ray::.*(Read|read)")),
     ("another actor", re.compile(r"ray::(?!IDLE)\w+")),

@@ -29,8 +29,8 @@ DEADLINE_SECONDS = 60
 class KillingLine(ProgressLine):
     """Kills something when it first shows progress, and touches a file when a warning tells of it."""
 
-    def __init__(self, flag: Path, kill):
-        super().__init__("watched", STEPS * BATCH, "images")
+    def __init__(self, title: str, flag: Path, kill):
+        super().__init__(title, STEPS * BATCH, "images")  # a board keeps the newest state of each title
         self._flag, self._kill = flag, kill
         self.warnings: list[str] = []
         self.shown: list[float] = []
@@ -90,7 +90,7 @@ def test_a_training_goes_on_when_the_actor_that_shows_its_progress_is_killed(und
     def kill() -> None:
         ray.kill(ray.get_actor(job_board().mailbox.name))
 
-    line = KillingLine(tmp_path / "flag", kill)
+    line = KillingLine("shown", tmp_path / "flag", kill)
     assert _train(tmp_path, line, partial(_waiting, tmp_path / "flag")) == undisturbed
     assert line.warnings == ["the process that collects progress died and is started again; the training continues"]
     assert line.shown[-1] == STEPS * BATCH
@@ -101,7 +101,7 @@ def test_a_training_goes_on_when_its_controller_is_killed(undisturbed, tmp_path)
         (controller,) = processes_of(os.getpid(), "controller")
         os.kill(controller, signal.SIGKILL)
 
-    line = KillingLine(tmp_path / "flag", kill)
+    line = KillingLine("steered", tmp_path / "flag", kill)
     assert _train(tmp_path, line, partial(_waiting, tmp_path / "flag")) == undisturbed
     assert line.warnings == ["Ray Train's controller died; the training goes on from its newest checkpoint"]
 
