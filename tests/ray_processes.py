@@ -31,6 +31,11 @@ def _words(process: int) -> list[str]:
         return []
 
 
+def command(process: int) -> str:
+    """Return the command line of a process, as far as it fits in a line."""
+    return " ".join(_words(process))[:200]
+
+
 def _parent(process: int) -> int:
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

@@ -23,13 +23,18 @@ GRACE_SECONDS = 4.0
 
 def lost_ray() -> TryAgainError | None:
     """Return the error of a job whose local Ray has lost a part; None if it has not, or there is no local Ray."""
-    ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
+    if not _is_connected():
         return None
     from dpt_ray.distributed import ray_internals
 
     part = ray_internals.dead_part()
     return TryAgainError(f"Ray's {part} died") if part else None
+
+
+def _is_connected() -> bool:
+    """Whether this process is connected to Ray; another thread may be importing Ray at the moment."""
+    is_initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
+    return is_initialized is not None and bool(is_initialized())
 
 
 class RayWatch:
@@ -78,8 +83,7 @@ class RayWatch:
 
     def _lost_cluster(self) -> TryAgainError | None:
         """Return the error if a part of a cluster that this process has joined is dead for too long."""
-        ray = sys.modules.get("ray")
-        if ray is None or not ray.is_initialized():
+        if not _is_connected():
             return None
         from dpt_ray.distributed import ray_internals
 

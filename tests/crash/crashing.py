@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from draws import Draw, progress_of
-from ray_processes import processes_of, processes_with
+from ray_processes import command, processes_of, processes_with
 from tiny_runs import described, start_job
 
 from dpt_ray.errors import RESUME
 
-SETTINGS = ("cluster.checkpoint_seconds=0.3",)
+OFTEN = "cluster.checkpoint_seconds=0.5"
 POLL_SECONDS = 0.01
 ATTEMPT_SECONDS = 300
 QUICK_SECONDS = 15.0
@@ -74,6 +74,11 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+def settings(drawn: Draw) -> tuple[str, ...]:
+    """Settings of a drawn job that change no result."""
+    return OFTEN, f"cluster.workers={drawn.workers}"
+
+
 def crash(drawn: Draw, root: Path, job: str = "dpt_full") -> Outcome:
     """Run a job, kill what is drawn, and run the same command until it is done.
 
@@ -86,7 +91,7 @@ def crash(drawn: Draw, root: Path, job: str = "dpt_full") -> Outcome:
     with temporary_folder() as temporary:
         began = time.monotonic()
         while len(outcome.statuses) < MOST_ATTEMPTS and 0 not in outcome.statuses:
-            process = start_job(job, root, *SETTINGS, RAY_TMPDIR=str(temporary), OMP_NUM_THREADS="1")
+            process = start_job(job, root, *settings(drawn), RAY_TMPDIR=str(temporary))
             with tempfile.TemporaryFile("w+") as log:
                 pump = subprocess.Popen(["cat"], stdin=process.stdout, stdout=log)  # a full pipe would stop the job
                 if not outcome.killed:
@@ -104,7 +109,7 @@ def crash(drawn: Draw, root: Path, job: str = "dpt_full") -> Outcome:
 def _kill(process: subprocess.Popen, outcome: Outcome, root: Path) -> None:
     """Kill what is drawn when its moment comes, and wait until the attempt ends or goes on without it."""
     drawn = outcome.drawn
-    _, run = described(root, *SETTINGS)
+    _, run = described(root)
     has_come = progress_of(drawn, run, root)
     while process.poll() is None:
         come = has_come()
@@ -151,7 +156,7 @@ def _outliving(folder: str) -> list[str]:
     deadline = time.monotonic() + QUICK_SECONDS
     while left := list(processes_with(folder)):
         if time.monotonic() > deadline:
-            return [f"process {number}" for number in left]
+            return [f"process {number}: {command(number)}" for number in left]
         time.sleep(0.1)
     return []
 

@@ -8,6 +8,10 @@ from pathlib import Path
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 
 TRAINING = ("driver", "training worker", "controller", "progress actor", "another actor", "raylet", "control store")
+IN_WORKERS = 0.7
+"""Share of the draws in a training in which Ray Train trains in a worker."""
+IN_THE_DRIVER = ("driver", "progress actor", "raylet", "control store")
+"""What there is of a training in the job's own process."""
 INFERENCE = ("driver", "inference process", "raylet", "control store", "agent")
 
 
@@ -47,6 +51,7 @@ class Draw:
         files: number of different files of the step that must have been seen; 0 for its folder alone.
         part: what is killed.
         position: which of several processes of that part, in [0, 1).
+        workers: training workers of Ray Train; 0 trains in the job's own process.
     """
 
     seed: int
@@ -54,18 +59,23 @@ class Draw:
     files: int
     part: str
     position: float
+    workers: int = 0
 
     @property
     def title(self) -> str:
         """The draw in words."""
-        return f"{self.part} in {self.moment.step} after {self.files} files"
+        place = f"{self.moment.step} ({self.workers} workers)" if self.moment.parts is TRAINING else self.moment.step
+        return f"{self.part} in {place} after {self.files} files"
 
 
 def draw(seed: int) -> Draw:
     """Return the draw of a seed."""
     chosen = random.Random(seed)
     moment = chosen.choice(MOMENTS)
-    return Draw(seed, moment, chosen.randint(0, moment.most), chosen.choice(moment.parts), chosen.random())
+    files, position = chosen.randint(0, moment.most), chosen.random()
+    workers = int(moment.parts is TRAINING and chosen.random() < IN_WORKERS)
+    parts = IN_THE_DRIVER if moment.parts is TRAINING and not workers else moment.parts
+    return Draw(seed, moment, files, chosen.choice(parts), position, workers)
 
 
 def progress_of(drawn: Draw, run: DualPseudoTraining, root: Path) -> Callable[[], bool | None]:
