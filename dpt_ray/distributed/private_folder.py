@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ LONGEST_BASE = 26
 """Most bytes in the path of the folder that contains private folders. The operating system limits the path of a Unix
 socket to 107 bytes, and Ray's longest one below a private folder, `/dpt-........./r/session_<time>_<pid>/sockets/
 plasma_store`, takes 81."""
+
+REMOVALS = 8
+"""Most attempts to remove a folder, over some 3 s."""
 
 _locks: dict[Path, int] = {}
 """Folder that this process made -> descriptor of its locked file."""
@@ -55,9 +59,11 @@ def private_folder() -> Iterator[Path]:
 def remove_private_folder(folder: Path) -> None:
     """Remove a folder that this process made, and its content."""
     lock = _locks.pop(folder)
-    shutil.rmtree(folder, ignore_errors=True)  # an ending process may still write to its log, so there is a second try
-    if folder.exists():
+    for attempt in range(REMOVALS):  # processes that are ending may still write to their logs
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+        time.sleep(0.1 * attempt)
     os.close(lock)
 
 

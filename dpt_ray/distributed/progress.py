@@ -286,7 +286,7 @@ class BoardWatcher:
         return self._board.mailbox
 
     def __enter__(self) -> "BoardWatcher":
-        self.board.begin.remote(self._line.title)
+        self.mailbox.send(Board.begin, self._line.title)
         self._thread.start()
         return self
 
