@@ -210,7 +210,7 @@ class Board:
     def begin(self, title: str) -> None:
         """Forget an earlier training of this title."""
         for kept in (self._states, self._resumed, self._notes, self._evaluations, self._rows):
-            kept.pop(title, None)  # type: ignore[attr-defined]  # mypy joins the dictionaries to `object`
+            kept.pop(title, None)
 
     def write(self, title: str, state: TrainingProgress, row: Mapping[str, float] | None = None) -> None:
         """Replace a step's state, and add a row to what `take_rows` returns."""
