@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dpt_ray.distributed.private_folder import make_private_folder, remove_private_folder
+from dpt_ray.errors import TryAgainError
 
 TOKEN_FILE = "token"
 RAY_FOLDER = "r"
@@ -45,6 +46,7 @@ def start_local_ray(**settings: Any) -> None:
 
     Raises:
         UserError: no folder is usable for Ray's temporary files.
+        TryAgainError: Ray's processes did not start in time.
     """
     folder = _private_folder()
     _use_token(folder / TOKEN_FILE)
@@ -57,7 +59,7 @@ def start_local_ray(**settings: Any) -> None:
     ray_internals.forget_token()
     with _environment(WITHOUT_METRICS | _temporary_folder(folder)):
         # Ray documents `_temp_dir` and `_system_config` for `ray.init`, without a promise to keep them.
-        ray.init(
+        _init(
             address="local",
             include_dashboard=False,
             _temp_dir=str(folder / RAY_FOLDER),
@@ -68,6 +70,23 @@ def start_local_ray(**settings: Any) -> None:
     if not ray_internals.requires_token():
         ray.shutdown()
         raise RuntimeError("Ray started without requiring its token")
+
+
+def _init(**settings: Any) -> None:
+    """Call `ray.init`, which waits 30 s for Ray's processes.
+
+    Raises:
+        TryAgainError: they did not start in time.
+    """
+    import ray
+
+    try:
+        ray.init(**settings)
+    except Exception as error:  # Ray raises no type of its own
+        if "timed out during startup" not in str(error):
+            raise
+        fix = "if it does not start again, run fewer jobs on this machine at a time"
+        raise TryAgainError("Ray did not start in time", fix=fix) from error
 
 
 def runtime_environment() -> dict[str, str]:

@@ -100,7 +100,7 @@ def crash(drawn: Draw, root: Path, job: str = "dpt_full") -> Outcome:
                 pump.wait()
                 log.seek(0)
                 outcome.outputs.append(log.read())
-            outcome.left += _outliving(str(temporary))
+            outcome.left += outliving(str(temporary))
         outcome.seconds = time.monotonic() - began
         outcome.left += [str(path) for path in temporary.glob("dpt-*")]
     return outcome
@@ -152,7 +152,8 @@ def _wait(process: subprocess.Popen) -> int:
         raise AssertionError(f"the job did not end within {ATTEMPT_SECONDS} s") from None
 
 
-def _outliving(folder: str) -> list[str]:
+def outliving(folder: str) -> list[str]:
+    """Return the processes that know a folder and still live `QUICK_SECONDS` after the job's end."""
     deadline = time.monotonic() + QUICK_SECONDS
     while left := list(processes_with(folder)):
         if time.monotonic() > deadline:

@@ -10,7 +10,7 @@ from tiny_runs import described
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.tables import text_table
 
-DEFAULT = (3,)
+DEFAULT = (14,)
 """Seeds of the default suite."""
 SLOW = os.environ.get("DPT_CRASH_SEEDS", "100-129")
 """Seeds of the slow suite: a range with both ends, or numbers separated by commas."""

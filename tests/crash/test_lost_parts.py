@@ -1,0 +1,70 @@
+"""A part of a local Ray dies, or the job is ended, while the job waits for a task: it ends soon, with one line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from crashing import QUICK_SECONDS, outliving, temporary_folder
+from ray_processes import processes_of
+
+from dpt_ray.cli.guard import INTERRUPTED
+from dpt_ray.errors import RESUME
+
+JOB = """
+import time
+from dpt_ray.cli.guard import INTERRUPTED, TRY_AGAIN, leave, run_guarded
+
+def wait():
+    time.sleep(1000)
+
+def job():
+    import ray
+    from dpt_ray.config.schema import ClusterConfig
+    from dpt_ray.distributed.cluster import connect
+    connect(ClusterConfig(local_cpus=1))
+    task = ray.remote(num_cpus=1)(wait).remote()
+    print("ready", flush=True)
+    ray.get(task)
+
+status = run_guarded(job)
+if status in (INTERRUPTED, TRY_AGAIN):
+    leave(status)
+raise SystemExit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "number", "status", "line"),
+    [
+        ("raylet", signal.SIGKILL, os.EX_TEMPFAIL, f"error: Ray's node manager (raylet) died; {RESUME}\n"),
+        ("control store", signal.SIGKILL, os.EX_TEMPFAIL, f"error: Ray's control store (gcs_server) died; {RESUME}\n"),
+        ("driver", signal.SIGTERM, INTERRUPTED, f"interrupted: {RESUME}\n"),
+    ],
+    ids=["raylet", "control store", "SIGTERM"],
+)
+def test_a_job_ends_soon_with_a_line_and_leaves_nothing(part, number, status, line):
+    with temporary_folder() as temporary:
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        job = subprocess.Popen(
+            [sys.executable, "-c", JOB],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment, "RAY_TMPDIR": str(temporary)},
+        )
+        first = job.stdout.readline()
+        assert first == "ready\n", job.communicate()
+        (process,) = processes_of(job.pid, part)
+        os.kill(process, number)
+        killed = time.monotonic()
+        _, told = job.communicate(timeout=10 * QUICK_SECONDS)
+        seconds = time.monotonic() - killed
+        assert (job.returncode, told.splitlines(keepends=True)[-1]) == (status, line), told
+        assert "Traceback" not in told
+        assert "***" not in told  # a dump of Ray's; it may log a line of an error
+        assert seconds < QUICK_SECONDS
+        assert outliving(str(temporary)) == []
+        assert list(temporary.iterdir()) == []
