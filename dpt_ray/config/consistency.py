@@ -42,6 +42,10 @@ def _check_mixing(config: "RunConfig") -> None:
         raise ValueError("stage3.mixing.from_stage1 needs the same network in both: set stage3.model as stage1.model")
     if config.stage3.mixing.from_stage1 and config.stage3.model.name == "linear_probe":
         raise ValueError("stage3.mixing.from_stage1 has no effect on a linear probe, which has one best fit")
+    if config.stage3.mixing.from_stage1 and config.stage3.start not in (None, config.stage1.start):
+        raise ValueError(
+            "stage3.mixing.from_stage1 and stage3.from each give the weights that stage 3 starts with; give one of them"
+        )
 
 
 def _check_workers(config: "RunConfig") -> None:

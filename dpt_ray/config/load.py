@@ -273,7 +273,7 @@ def _check_group(tree: Tree, model: type[BaseModel], prefix: str, where: str) ->
         section = is_section(model.model_fields[key].annotation) if key in model.model_fields else None
         if section is None:
             continue
-        name, first = prefix + key, next(iter(section.model_fields))
+        name, first = prefix + key, next(iter(section.__annotations__))
         if isinstance(value, dict):
             _check_group(value, section, f"{name}.", where)
         elif is_null(value):

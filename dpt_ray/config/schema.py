@@ -7,9 +7,17 @@ of `cluster` change no result. Every other setting enters the address of the ste
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, SerializeAsAny, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SerializeAsAny,
+    create_model,
+    model_validator,
+)
 
 from dpt_ray.config.consistency import check_consistent
 from dpt_ray.config.effects import ReadBy, ReadWhen, read_with
@@ -49,6 +57,23 @@ class Section(BaseModel):
             name: as_wanted(value, fields[name].annotation) if name in fields else untyped(value)
             for name, value in values.items()
         }
+
+
+class Started(Section):
+    """A training that may start with given weights."""
+
+    @property
+    def start(self) -> str | None:
+        """The setting `from`, which Python code cannot write: the word is a keyword."""
+        start: str | None = getattr(self, "from")
+        return start
+
+
+def _with_from(about: str, *marks: ReadWhen) -> type[Started]:
+    """Return a section with the setting `from`, which no class body can name."""
+    kind: Any = Annotated[Place | None, *marks] if marks else Place | None
+    field: Any = kind, Field(default=None, description=about)
+    return create_model("Started", __base__=Started, **{"from": field})
 
 
 _WRITTEN = ReadWhen("data of another format than shards", lambda data: data.format != "shards")
@@ -388,7 +413,26 @@ class MixingConfig(Section):
 _TRAINED = ReadWhen("another model.name than linear_probe", lambda stage: stage.model.name != "linear_probe")
 
 
-class ClassifierConfig(Section):
+if TYPE_CHECKING:
+    _StartedClassifier = _StartedGenerator = Started
+else:
+    _StartedClassifier = _with_from(
+        "Trained classifier whose weights the training starts with, in place of random ones: the folder of a finished "
+        "run (its classifier of stage 3), of a training or of an export, or a network's file. `model` and "
+        "`data.channels` must be those of the weights. With another number of classes the last layer starts from "
+        "random weights. The address holds the checksum of the weights, not this place.",
+        _TRAINED,
+    )
+    _StartedGenerator = _with_from(
+        "Trained generator whose weights network and averages start with, in place of random ones: the folder of a "
+        "finished run, of a training or of an export, or a network's file, as `dpt export import-uvit` writes it. "
+        "`model`, `process` and the size and channels of images or latents must be those of the weights. With another "
+        "number of classes the class embedding starts from random weights. The address holds the checksum of the "
+        "weights, not this place."
+    )
+
+
+class ClassifierConfig(_StartedClassifier):
     model: SerializeAsAny[ClassifierModelConfig] = ClassifierModelConfig()
     probe: Annotated[ProbeConfig, read_with("model.name", "linear_probe")] = ProbeConfig()
     """Settings of `model.name: linear_probe`."""
@@ -502,7 +546,7 @@ class ConditioningConfig(Section):
         return self.true_labels or self.least_confidence > 0
 
 
-class GeneratorConfig(Section):
+class GeneratorConfig(_StartedGenerator):
     model: SerializeAsAny[GeneratorModelConfig] = GeneratorModelConfig()
     latents: LatentsConfig = LatentsConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
@@ -705,6 +749,10 @@ class ClusterConfig(Section):
     GPU."""
     checkpoint_seconds: Positive = 60
     """Least time between two checkpoints of a training, in seconds. A checkpoint follows a row of the loss curve."""
+    keep_training_state: bool = True
+    """Keep the state at the end of a training with its artifact, so that the training can be extended by a larger
+    `images`. It takes three times the size of the network (sgd) or four times (adam, adamw), and with
+    `stage2.ema_snapshots` two more. `dpt runs gc --states` removes it."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Number of worker failures that a training tolerates."""
     wait_seconds: Annotated[float, Field(ge=0)] = 0

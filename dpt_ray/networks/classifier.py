@@ -20,6 +20,11 @@ _FIRST_FORM = {"form": "preactivation"}
 """Default of `form` for files of wide residual networks that are older than this setting."""
 
 
+def described_model(description: Description) -> ClassifierModelConfig:
+    """Return the settings of the network that a classifier's file describes."""
+    return ClassifierModelConfig.model_validate({**_FIRST_FORM, **description["model"]})
+
+
 def classifier_file(config: ClassifierModelConfig, channels: int, num_classes: int, state: TrainState) -> bytes:
     """Return the content of a trained classifier's file: averaged weights and description.
 
@@ -52,7 +57,7 @@ class Classifier:
 
     def __init__(self, url: str, device: str = "cpu", checksum: str | None = None):
         def build(description: Description) -> nn.Module:
-            config = ClassifierModelConfig.model_validate({**_FIRST_FORM, **description["model"]})
+            config = described_model(description)
             channels = description["channels"]
             self._statistics = channel_statistics(config, channels)
             self._temperature = float(description.get("temperature", 1.0))

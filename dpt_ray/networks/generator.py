@@ -21,6 +21,8 @@ from dpt_ray.networks.files import network_folder, open_network
 from dpt_ray.networks.latent_decoder import open_decoder
 from dpt_ray.networks.snapshots import averaged_weights, early_weights
 
+NOT_DESCRIBED = frozenset({"latents", "from"})
+"""Settings of `stage2` that a file leaves out: places on the machine that trained the network."""
 RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width"})
 """Settings of `sampling` that belong to a run. The others define how an image is sampled from any generator."""
 _LARGEST_SIDE = 8000
@@ -37,7 +39,7 @@ def generator_file(config: GeneratorConfig, form: Description, state: TrainState
         form: the entries `image_size`, `channels`, `num_classes` and, for a generator of latents, `latents`.
         state: the training state.
     """
-    settings = config.model_dump(mode="json", exclude={"latents"}) | {"model": stored_settings(config.model)}
+    settings = config.model_dump(mode="json", exclude=NOT_DESCRIBED) | {"model": stored_settings(config.model)}
     return save_network(state.ema.model, {**form, "kind": "generator", "config": settings})
 
 

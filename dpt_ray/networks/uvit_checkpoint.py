@@ -16,7 +16,7 @@ from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.weights import Description, LatentEntry, SamplingEntry, save_network
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
-from dpt_ray.networks.generator import RUN_SETTINGS
+from dpt_ray.networks.generator import NOT_DESCRIBED, RUN_SETTINGS
 from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained import model_files
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder
@@ -81,7 +81,7 @@ def convert_uvit(
         raise UserError(str(error), where=url) from None
     description: Description = {
         "kind": "generator",
-        "config": config.model_dump(mode="json", exclude={"latents"}),
+        "config": config.model_dump(mode="json", exclude=NOT_DESCRIBED),
         "image_size": size,
         "channels": channels,
         "num_classes": num_classes,

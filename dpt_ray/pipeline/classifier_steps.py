@@ -20,10 +20,12 @@ def learn(stage: ClassifierStage, inputs: Inputs) -> Classifier:
     """Return the step that trains a classifier: `FitProbe` for a linear probe, otherwise `TrainClassifier`.
 
     Raises:
-        UserError: an unknown algorithm, or a folder without an encoder's files.
+        UserError: an unknown algorithm, a folder without an encoder's files, or weights that training cannot start
+            with.
     """
     if stage.config.model.name != "linear_probe":
-        return TrainClassifier(stage)
+        start = inputs.classifier_start(stage.name, stage.config, stage.data)
+        return TrainClassifier(replace(stage, start=start))
     stage = replace(stage, config=stage.config.model_copy(update={"probe": located(stage.config.probe)}))
     probe, pseudo_images = stage.config.probe, stage.pseudo_images
     encoded = _encode(probe, stage.data, stage.train_data, inputs)

@@ -85,8 +85,8 @@ def build(
         inputs: reads the storage for the description. Several runs may share one, which reads each place once.
 
     Raises:
-        UserError: the data, the label file or a model that `config` names cannot be read, or nothing would be guided;
-            or the job was submitted, and they or the results lie in the folder that Ray made for it.
+        UserError: the data, the label file or a model that `config` names cannot be read or used, or nothing would be
+            guided; or the job was submitted, and they or the results lie in the folder that Ray made for it.
     """
     inputs = inputs or Inputs()
     _check(config, inputs)
@@ -104,7 +104,8 @@ def build(
         conditioning = ConditioningLabels(config.stage2.conditioning, pseudo_labels, train_data, labelled)
     stage2 = located(config.stage2)
     latents = EncodeLatents(stage2, data, train_data, inputs.autoencoder(stage2, data)) if stage2.in_latents else None
-    generator = TrainGenerator(stage2, data, seed, train_data, conditioning or pseudo_labels, latents)
+    start = inputs.generator_start(stage2, data)
+    generator = TrainGenerator(stage2, data, seed, train_data, conditioning or pseudo_labels, latents, start)
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data, stage2.latents)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)

@@ -7,7 +7,7 @@ thousand points lists a bucket once.
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, cast
 
-from dpt_ray.config.schema import DataConfig, GeneratorConfig
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.found_data import FoundData, find_data
 from dpt_ray.data.importing.text_files import read_lines
@@ -16,6 +16,8 @@ from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.pretrained import model_files
 from dpt_ray.networks.pretrained.autoencoders import FoundAutoencoder, check_settings, find_autoencoder
 from dpt_ray.networks.pretrained.encoders import encoder_identity
+from dpt_ray.networks.start_weights import FoundWeights, check_autoencoder, check_classifier, check_generator
+from dpt_ray.pipeline.found_start import Kind, find_start
 
 Found = TypeVar("Found")
 
@@ -66,6 +68,35 @@ class Inputs:
         found = self._once(("autoencoder", location), lambda: find_autoencoder(location))
         check_settings(found, config.latents, data.channels)
         return found
+
+    def classifier_start(self, stage: str, config: ClassifierConfig, data: DataConfig) -> FoundWeights | None:
+        """Return the weights that a classifier's training starts with; None for random ones.
+
+        Raises:
+            UserError: they cannot be read, or are not those of the stage's network.
+        """
+        if config.start is None:
+            return None
+        found = self._start(config.start, "classifier")
+        check_classifier(found, config.model, data.channels, stage)
+        return found
+
+    def generator_start(self, config: GeneratorConfig, data: DataConfig) -> FoundWeights | None:
+        """Return the weights that a generator's training starts with; None for random ones.
+
+        Raises:
+            UserError: they cannot be read, or are not those of the network.
+        """
+        if config.start is None:
+            return None
+        found = self._start(config.start, "generator")
+        check_generator(found, config, *config.canvas(data))
+        if config.in_latents and (autoencoder := self.autoencoder(config, data)) is not None:
+            check_autoencoder(found, autoencoder)
+        return found
+
+    def _start(self, location: str, kind: Kind) -> FoundWeights:
+        return self._once(("start", kind, location), lambda: find_start(location, kind))
 
     def _once(self, key: Hashable, look_up: Callable[[], Found]) -> Found:
         if key not in self._found:

@@ -50,7 +50,8 @@ def _shared_places(config: RunConfig) -> dict[str, str]:
         if getattr(config, stage).model.name == "linear_probe":
             models[f"{stage}.probe.encoder"] = getattr(config, stage).probe.encoder
     places |= {name: place for name, place in models.items() if place is not None and model_files.is_folder(place)}
-    return places
+    starts = {f"{stage}.from": getattr(config, stage).start for stage in ("stage1", "stage2", "stage3")}
+    return places | {name: place for name, place in starts.items() if place is not None}
 
 
 def check_num_classes(config: RunConfig, inputs: Inputs) -> None:

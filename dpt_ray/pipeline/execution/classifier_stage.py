@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
+from dpt_ray.networks.start_weights import FoundWeights
 from dpt_ray.pipeline.execution.step import Step
 
 
@@ -20,6 +21,7 @@ class ClassifierStage:
         pseudo_images: draws images of known class from the generator; stage 3 only.
         pseudo_predictions: predicts the classes of the pseudo images with stage 1's classifier; stage 3 only.
         stage1: trains the classifier of stage 1; stage 3 only.
+        start: the weights that training starts with; None for random ones.
     """
 
     name: str
@@ -31,3 +33,4 @@ class ClassifierStage:
     pseudo_images: Step | None = None
     pseudo_predictions: Step | None = None
     stage1: Step | None = None
+    start: FoundWeights | None = None

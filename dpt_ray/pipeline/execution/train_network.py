@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from dpt_ray.config.effects import read_settings
@@ -14,9 +15,11 @@ from dpt_ray.data.loading.source import ImageSource
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.cluster import training_resources
+from dpt_ray.distributed.job_log import tell
 from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
 from dpt_ray.distributed.skipped_log import read_skipped_log
 from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.start_weights import FoundWeights, describe_new_classes, start_from
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, read_history_file
 from dpt_ray.pipeline.execution.step import StepContext
 
@@ -80,8 +83,26 @@ def train_network(
     )
 
 
+def started(
+    context: StepContext, start: FoundWeights | None, num_classes: int, build: Callable[[], TrainState]
+) -> Callable[[], TrainState]:
+    """Return `build`, or a function that returns the same training with the weights of `start`.
+
+    Args:
+        context: what the step is made with.
+        start: weights that were checked against the settings.
+        num_classes: number of classes of the data. If the weights know another number, a line says so.
+        build: returns the training with random weights.
+    """
+    if start is None:
+        return build
+    if line := describe_new_classes(start, num_classes):
+        tell(f"{context.title}: {line}")
+    return partial(start_from, start.url, start.checksum, build)
+
+
 def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:
-    """Return every setting that changes a trained network, except those of latents.
+    """Return every setting that changes a trained network, except those of latents and the weights it starts with.
 
     Settings that the chosen network, optimizer, process or algorithm does not read are left out.
     """
@@ -90,7 +111,7 @@ def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConf
     else:
         read = read_settings(config)
     return {
-        "training": {name: value for name, value in read.items() if name not in ("probe", "latents")},
+        "training": {name: value for name, value in read.items() if name not in ("probe", "latents", "from")},
         "image_size": data.image_size,
         "channels": data.channels,
         "lanes": data.lanes,

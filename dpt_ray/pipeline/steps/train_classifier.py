@@ -8,8 +8,9 @@ from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.json_values import JsonObject
-from dpt_ray.networks.classifier import Classifier, classifier_file
+from dpt_ray.networks.classifier import classifier_file
 from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.start_weights import start_from
 from dpt_ray.pipeline.artifacts.trained_network import (
     CLASSIFIER_TITLES,
     ClassifierFacts,
@@ -19,7 +20,7 @@ from dpt_ray.pipeline.artifacts.trained_network import (
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.execution.step import Step, StepContext
-from dpt_ray.pipeline.execution.train_network import train_network, training_settings
+from dpt_ray.pipeline.execution.train_network import started, train_network, training_settings
 from dpt_ray.plugins import origin_settings
 
 _START = "start"
@@ -55,6 +56,7 @@ class TrainClassifier(Step[ClassifierFacts]):
                 parents[PSEUDO_PREDICTIONS] = stage.pseudo_predictions
             if stage.config.mixing.from_stage1 and stage.stage1 is not None:
                 parents[_START] = stage.stage1
+        self._start = None if _START in parents else stage.start
         super().__init__(CLASSIFIER_TITLES[stage.name], parents)
 
     @property
@@ -66,6 +68,8 @@ class TrainClassifier(Step[ClassifierFacts]):
         settings["training"]["algorithm"] = algorithm
         if stage.pseudo_images is None:
             del settings["training"]["mixing"]
+        if self._start is not None:
+            settings["from"] = {"weights": self._start.checksum}
         return settings
 
     def plan(self) -> str:
@@ -82,7 +86,7 @@ class TrainClassifier(Step[ClassifierFacts]):
         index = read_index(context.parents["images"].url)
         mixed = mix(context, config, data, index)
         unlabelled, _ = mixed.sources.get("unlabelled", (None, 0))
-        build = partial(
+        build: Callable[[], TrainState] = partial(
             classifier_training,
             config,
             channels=data.channels,
@@ -92,16 +96,15 @@ class TrainClassifier(Step[ClassifierFacts]):
             seed=seed,
         )
         if _START in context.parents:
-            build = partial(_from_weights, context.parents[_START].file(NETWORK_FILE), build)
+            build = partial(start_from, context.parents[_START].file(NETWORK_FILE), None, build)
         finish = partial(classifier_file, config.model, data.channels, index.num_classes)
-        trained = train_network(context, data, config, sources=mixed.sources, build=build, finish=finish, seed=seed)
+        trained = train_network(
+            context,
+            data,
+            config,
+            sources=mixed.sources,
+            build=started(context, self._start, index.num_classes, build),
+            finish=finish,
+            seed=seed,
+        )
         return ClassifierFacts(**vars(trained), **vars(mixed.facts))
-
-
-def _from_weights(url: str, build: Callable[[], TrainState]) -> TrainState:
-    """Return a training before its first step, with the weights of a trained classifier."""
-    weights = Classifier(url).network.state_dict()
-    state = build()
-    for network in (state.model, state.ema.model):
-        network.load_state_dict(weights)
-    return state

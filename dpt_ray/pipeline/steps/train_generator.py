@@ -12,12 +12,13 @@ from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.generator import generator_file
 from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained.autoencoders import check_same, find_autoencoder
+from dpt_ray.networks.start_weights import FoundWeights, check_autoencoder
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, describe_training, summarise_training
 from dpt_ray.pipeline.execution.step import Step, StepContext
-from dpt_ray.pipeline.execution.train_network import train_network, training_settings
+from dpt_ray.pipeline.execution.train_network import started, train_network, training_settings
 
 
 class TrainGenerator(Step[TrainingFacts]):
@@ -33,6 +34,7 @@ class TrainGenerator(Step[TrainingFacts]):
         train_data: indexes all real training images.
         pseudo_labels: makes the labels: `Predictions`, `BalancedLabels` or `ConditioningLabels`.
         latents: encodes the images, for a generator of latents; None for a generator of pixels.
+        start: the weights that training starts with; None for random ones.
 
     Raises:
         UserError: in `make`: the latents were made with another autoencoder than the one in the settings.
@@ -50,8 +52,9 @@ class TrainGenerator(Step[TrainingFacts]):
         train_data: Step,
         pseudo_labels: Step,
         latents: Step | None = None,
+        start: FoundWeights | None = None,
     ):
-        self.config, self._data, self._seed = config, data, seed
+        self.config, self._data, self._seed, self._start = config, data, seed, start
         parents: dict[str, Step] = {"images": train_data, "pseudo_labels": pseudo_labels}
         if latents is not None:
             parents["latents"] = latents
@@ -63,6 +66,8 @@ class TrainGenerator(Step[TrainingFacts]):
         if "latents" in self.parents:
             # The other settings of latents are in the address of the step that encodes them.
             settings["latents"] = {"scale": self.config.latents.scale}
+        if self._start is not None:
+            settings["from"] = {"weights": self._start.checksum}
         return settings
 
     def plan(self) -> str:
@@ -90,21 +95,22 @@ class TrainGenerator(Step[TrainingFacts]):
             form["latents"] = described["latents"]
         else:
             source, draw = sidecar_labelled_source(index, labels, image_form(data), columns), None
+        build = partial(
+            generator_training,
+            config,
+            image_size=size,
+            channels=channels,
+            num_classes=index.num_classes,
+            seed=self._seed,
+            recompute_activations=context.cluster.recompute_activations,
+            latents=draw,
+        )
         return train_network(
             context,
             data,
             config,
             sources={"images": (source, config.batch)},
-            build=partial(
-                generator_training,
-                config,
-                image_size=size,
-                channels=channels,
-                num_classes=index.num_classes,
-                seed=self._seed,
-                recompute_activations=context.cluster.recompute_activations,
-                latents=draw,
-            ),
+            build=started(context, self._start, index.num_classes, build),
             finish=partial(generator_file, config, form),
             seed=self._seed,
         )
@@ -118,6 +124,8 @@ class TrainGenerator(Step[TrainingFacts]):
         form = made_form(made)
         found = find_autoencoder(self.config.latents.autoencoder or "")
         check_same(found, form.autoencoder, f"{made.url} holds latents")
+        if self._start is not None:
+            check_autoencoder(self._start, found)
         draw = LatentDraw(found.scale(self.config.latents), form.flips, form.has_variance)
         source = sidecar_latent_source(index, labels, made.file(LATENTS), form, columns)
         return source, draw, latent_description(found, self.config.latents)
