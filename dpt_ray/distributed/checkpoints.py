@@ -186,6 +186,12 @@ def checkpoint_name(images: int, content: bytes) -> str:
     return f"{_PREFIX}{images:015d}-{sha256(content)[:_DIGITS]}"
 
 
+def is_intact(name: str, content: bytes) -> bool:
+    """Whether a checkpoint's content has the checksum in its name; a name without one proves nothing."""
+    checksum = name.partition("-")[2]
+    return not checksum or sha256(content)[:_DIGITS] == checksum
+
+
 def list_checkpoints(folder: str) -> list[str]:
     """Return the names of all checkpoints of a training, complete or not, newest first."""
     names = stores.list_folders(stores.join(folder, CHECKPOINT_FOLDER))
@@ -209,8 +215,7 @@ def read_checkpoint(folder: str, name: str) -> bytes:
     except UserError as error:
         fix = f"if it is lost, remove {place} alone: training then goes on from the checkpoint before it"
         raise UserError(error.what, where=error.where, fix=fix) from error
-    checksum = name.partition("-")[2]
-    if checksum and sha256(content)[:_DIGITS] != checksum:
+    if not is_intact(name, content):
         raise DamagedCheckpointError(f"the checksum of its {len(content):,} bytes is another than when it was stored")
     return content
 

@@ -39,6 +39,7 @@ from dpt_ray.distributed.checkpoints import (
 from dpt_ray.distributed.cluster import Resources, trains_in_this_process
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.kept_state import keep_state
 from dpt_ray.distributed.lost_ray import lost_ray
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
 from dpt_ray.distributed.progress import Board, BoardWatcher, ProgressLine, TrainingProgress
@@ -389,6 +390,9 @@ def _train(setup: _WorkerSetup, place: _Place) -> None:
     )
     network = job.finish(state) if rank == 0 or state.sharded else b""
     writer.settle()
+    if job.cluster.keep_training_state:
+        final = state.to_bytes() if rank == 0 or state.sharded else b""
+        store_together(rank == 0, lambda: keep_state(job.folder, state.images_seen, final))
     history = stores.json_bytes(state.history)
     store_together(rank == 0, lambda: _store_files(job.folder, {HISTORY_FILE: history, NETWORK_FILE: network}))
 

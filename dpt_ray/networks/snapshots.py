@@ -1,7 +1,7 @@
 """Snapshots of a training: stored power-function averages, from which averages of other widths are reconstructed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -58,6 +58,18 @@ def early_file(folder: str, number: int) -> tuple[str, bytes]:
     """Return the file that `early_weights` reads: path in the training's folder, and content."""
     url = _early(folder, number).url
     return f"{SNAPSHOT_FOLDER}/{url.rpartition('/')[2]}", stores.read_bytes(url)
+
+
+def copy_snapshots(source: str, destination: str, images: Collection[int]) -> None:
+    """Copy the snapshots of some numbers of images from one training's folder to another.
+
+    Raises:
+        UserError: one cannot be read or stored.
+    """
+    for file in stores.list_files(stores.join(source, SNAPSHOT_FOLDER)):
+        match = _NAME.fullmatch(file["name"])
+        if match and int(match[1]) in images:
+            stores.write_bytes(stores.join(destination, SNAPSHOT_FOLDER, file["name"]), stores.read_bytes(file["url"]))
 
 
 def _early(folder: str, number: int) -> "_Snapshot":

@@ -16,6 +16,7 @@ from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.damage import find_damage
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
+from dpt_ray.pipeline.execution.extension import find_shorter
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.start_checks import check_could_write
@@ -60,7 +61,8 @@ def _state(step: Step, store: ArtifactStore) -> tuple[str, str]:
     """Return whether a step's artifact is made, and what it holds or what making it will do."""
     artifact = store.find(step.name, step.fingerprint)
     if artifact is None:
-        return "to make", step.plan()
+        shorter = find_shorter(store, step.name, step.recorded)
+        return "to make", f"{step.plan()}; {shorter.plan}" if shorter else step.plan()
     if damage := find_damage(artifact):
         return "to make again", str(damage)
     return "made", step.summary(step.facts_type.read(artifact))

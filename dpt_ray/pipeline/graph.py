@@ -75,7 +75,7 @@ def make_all(
                 parents = {role: made[parent.name, parent.fingerprint] for role, parent in step.parents.items()}
                 callback = callback_of.get((step.name, step.fingerprint))
                 folder = store.folder(step.name, step.fingerprint)
-                context = StepContext(folder, parents, cluster, label, policy, callback)
+                context = StepContext(folder, parents, cluster, label, policy, callback, recorded=step.recorded)
                 artifact = _make_or_wait(step, store, context, say, needs)
         made[step.name, step.fingerprint] = artifact
         for text in artifact.warnings:
@@ -173,12 +173,7 @@ def _make(step: Step, store: ArtifactStore, context: StepContext, say: Callable[
         step.name,
         step.fingerprint,
         {
-            "version": step.version,
-            "settings": step.settings,
-            "parents": {
-                role: {"step": parent.step, "fingerprint": parent.fingerprint}
-                for role, parent in context.parents.items()
-            },
+            **step.recorded,
             "facts": facts.to_json(),
             **({"warnings": warnings} if warnings else {}),
             "files": {**files},

@@ -90,6 +90,9 @@ class Algorithm(nn.Module):
     Settings: ClassVar[type[Section]] = UnlabelledSettings
     consistency_view: ClassVar[Literal["none", "weak", "strong"]] = "strong"
     """The view of an unlabelled image whose prediction is trained towards the target; "none" uses no such images."""
+    extendable: ClassVar[bool] = False
+    """Whether a longer training begins as a shorter one does, so that it may go on from its end. It does if nothing
+    follows from `Task.total_steps`."""
 
     def __init__(self, settings: Section, task: Task):
         super().__init__()

@@ -51,6 +51,14 @@ class Schedule:
         return (step + 1) * self.snapshots // self.num_steps > step * self.snapshots // self.num_steps
 
 
+def snapshot_images(total_images: int, images_per_step: int, snapshots: int) -> set[int]:
+    """Return after how many images a training stores its power averages; see `Schedule`."""
+    schedule = Schedule(total_images, images_per_step, images_per_step, 0.0, snapshots)
+    # The k-th of n snapshots follows the first step that completes k / n of all steps.
+    ends = (math.ceil(k * schedule.num_steps / snapshots) for k in range(1, snapshots + 1))
+    return {end * images_per_step for end in ends}
+
+
 @dataclass(frozen=True)
 class Pace:
     """Speed of the steps since the last history row, by this worker's clock and without checkpoints.

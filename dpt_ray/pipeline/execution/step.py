@@ -34,6 +34,7 @@ class StepContext:
         policy: limit for images that are left out.
         callback: evaluates a training while it runs.
         owns: returns whether this job is still the one that makes the artifact; it pickles.
+        recorded: what the manifest will record of the step's description; only to find others like it.
     """
 
     folder: str
@@ -43,6 +44,7 @@ class StepContext:
     policy: SkipPolicy
     callback: EvaluationCallback | None = None
     owns: Callable[[], bool] = always
+    recorded: JsonObject | None = None
 
     def file(self, *parts: str) -> str:
         """Return the URL of a file in the artifact's folder."""
@@ -90,6 +92,14 @@ class Step(ABC, Generic[MadeFacts]):
                 "parents": {role: parent.fingerprint for role, parent in self.parents.items()},
             }
         )
+
+    @property
+    def recorded(self) -> JsonObject:
+        """The description as the manifest records it: version, settings, and the addresses of the parents."""
+        parents = {
+            role: {"step": parent.name, "fingerprint": parent.fingerprint} for role, parent in self.parents.items()
+        }
+        return {"version": self.version, "settings": self.settings, "parents": parents}
 
     @property
     def address(self) -> str:

@@ -21,6 +21,7 @@ from dpt_ray.distributed.skipped_log import read_skipped_log
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.start_weights import FoundWeights, describe_new_classes, start_from
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, read_history_file
+from dpt_ray.pipeline.execution.extension import go_on
 from dpt_ray.pipeline.execution.step import StepContext
 
 HISTORY_ROWS, STEPS_PER_ROW = 200, 500
@@ -64,6 +65,7 @@ def train_network(
     )
     # Both exist if the job stopped after the training and before its manifest was written.
     if not (stores.exists(context.file(NETWORK_FILE)) and stores.exists(context.file(HISTORY_FILE))):
+        go_on(context)
         run_training(
             job,
             resources=training_resources(cluster),

@@ -23,6 +23,7 @@ class AdaMatch(Algorithm):
         hard_labels: bool = True
         """Use the most probable class as the target; false uses the aligned probabilities, as in the paper."""
 
+    extendable = True
     settings: Settings
 
     def __init__(self, settings: Settings, task: Task):

@@ -13,6 +13,7 @@ class FixMatch(Algorithm):
         threshold: Share = 0.95
         """Least confidence of a pseudo-label in the loss."""
 
+    extendable = True
     settings: Settings
 
     @torch.no_grad()

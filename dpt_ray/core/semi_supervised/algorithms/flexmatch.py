@@ -22,6 +22,7 @@ class FlexMatch(Algorithm):
         threshold: Share = 0.95
         """Threshold of the best learned class, and the confidence from which an image counts as learned."""
 
+    extendable = True
     settings: Settings
     learned: Tensor
 

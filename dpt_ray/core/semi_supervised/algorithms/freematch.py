@@ -35,6 +35,7 @@ class FreeMatch(Algorithm):
         """Share of the old statistics that a step keeps. 0.999 suits 10^6 steps; with a few hundred steps the
         thresholds rise only if it is lower."""
 
+    extendable = True
     settings: Settings
     tau: Tensor
     p_tilde: Tensor

@@ -31,6 +31,7 @@ class SoftMatch(Algorithm):
         uniform_alignment: bool = True
         """Align predictions to a uniform class distribution before their weight is computed."""
 
+    extendable = True
     settings: Settings
     mu: Tensor
     variance: Tensor

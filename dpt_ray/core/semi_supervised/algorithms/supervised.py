@@ -11,6 +11,7 @@ class Supervised(Algorithm):
         """It has no settings."""
 
     consistency_view = "none"
+    extendable = True
 
 
 ALGORITHM = Supervised
