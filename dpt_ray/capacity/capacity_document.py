@@ -158,11 +158,12 @@ GETs times the size of a shard.
 
 **Checkpoint** = bytes of weights, averages, optimizer moments and the algorithm's statistics. They are counted on the
 training that the settings describe, without allocating it. A running training keeps two checkpoints, a finished one
-none.
+its final state, which is as large, unless `cluster.keep_training_state` is false.
 
 **Shards**: every file of a sample takes a header of 512 bytes, and its content rounded up to 512 bytes (tar).
 **Results**: keys, labels, confidence, {storage.TOP_BYTES} bytes for each kept class, and features in float32; pseudo
-images as raw pixels; the networks. PNG and Parquet compress them, so this is an upper bound.
+images as raw pixels; the networks and the final states of their trainings. PNG and Parquet compress them, so this is
+an upper bound.
 """
 
 

@@ -289,7 +289,7 @@ def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageS
     """Return the bytes of a run's results, and of the two checkpoints of its largest training.
 
     The results are sidecars of true labels, pseudo-labels and predictions with features, uncompressed pseudo images,
-    and networks. Checkpoints are removed when a training ends.
+    networks, and the final states of trainings. Checkpoints are removed when a training ends.
     """
     pixels = config.data.channels * config.data.image_size**2
     width = feature_size(config.stage1, config.data.channels, data.num_classes)
@@ -304,6 +304,7 @@ def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageS
         + storage.shard_bytes(pseudo, pixels)
         + CHECKPOINTS_KEPT * max(stage.checkpoint for stage in stages)
         + sum(stage.checkpoint for stage in stages) // 3  # networks: a checkpoint is three to four times as large
+        + (sum(stage.checkpoint for stage in stages) if config.cluster.keep_training_state else 0)
     )
 
 

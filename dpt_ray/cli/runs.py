@@ -72,11 +72,17 @@ def list_(root: str, name: str | None) -> None:
 @_root
 @_checked
 def show(root: str, run: str) -> None:
-    """Show state, command, commit, versions, figures, artifacts and files of a run."""
+    """Show state, command, commit, versions, figures, artifacts and files of a run.
+
+    The last lines say which artifacts the installed version would make again, and why. For them the data is listed.
+    """
     from dpt_ray.pipeline.describe_runs import describe_run
+    from dpt_ray.pipeline.made_again import describe_made_again
     from dpt_ray.pipeline.runs import find_run
 
-    tell(describe_run(root, find_run(root, run)))
+    found = find_run(root, run)
+    tell(describe_run(root, found))
+    tell(f"\n{describe_made_again(root, found)}")
 
 
 @runs.command(
@@ -122,10 +128,13 @@ def remove(root: str, names: tuple[str, ...], dry_run: bool) -> None:
 @click.option(
     "--all", "every", is_flag=True, help="Also what no removed run needed: artifacts of studies, for example."
 )
+@click.option(
+    "--states", is_flag=True, help="Also the final states of finished trainings, which can then not be extended."
+)
 @_dry_run
 @_root
 @_checked
-def gc(root: str, every: bool, dry_run: bool) -> None:
+def gc(root: str, every: bool, states: bool, dry_run: bool) -> None:
     """Remove artifacts of removed runs.
 
     What a run that is left, a search or a job in progress needs stays.
@@ -134,7 +143,7 @@ def gc(root: str, every: bool, dry_run: bool) -> None:
     from dpt_ray.pipeline.describe_runs import describe_garbage
     from dpt_ray.tables import format_bytes
 
-    garbage = find_garbage(root, every=every)
+    garbage = find_garbage(root, every=every, states=states)
     if not garbage:
         tell("nothing to remove")
     elif dry_run:

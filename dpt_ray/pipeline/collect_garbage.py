@@ -7,12 +7,13 @@ request alone.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.data.storage.json_records import Record
+from dpt_ray.distributed.kept_state import STATE_FOLDER, find_state
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.claims import held_needs
 from dpt_ray.pipeline.artifacts.run_record import NEWEST_FILE, RUNS
@@ -39,10 +40,10 @@ class RemovedRuns(Record):
 
 @dataclass(frozen=True)
 class Garbage:
-    """An artifact that may go.
+    """An artifact, or a folder in one, that may go.
 
     Attributes:
-        address: `<step>/<fingerprint>`.
+        address: `<step>/<fingerprint>`, and the folder's name.
         url: its folder.
         bytes: size of its files.
     """
@@ -85,12 +86,13 @@ def _show_newest_of(above: str, runs: list[RunSummary]) -> None:
         show_as_newest(finished[-1].url)
 
 
-def find_garbage(root: str, *, every: bool = False) -> list[Garbage]:
+def find_garbage(root: str, *, every: bool = False, states: bool = False) -> list[Garbage]:
     """Return the artifacts that nothing kept needs.
 
     Args:
         root: of the results.
         every: also those that no removed run needed: of studies, of settings that were changed, of earlier versions.
+        states: also the final states of all other trainings, which can then not be extended.
 
     Raises:
         UserError: a run cannot be read, so that it is not known what it needs; or the store cannot be listed.
@@ -107,7 +109,8 @@ def find_garbage(root: str, *, every: bool = False) -> list[Garbage]:
     kept |= {f"evaluation/{key}" for key in _trials(root)}
     kept |= {address for held in _claims(store) for address in held}
     kept = _reachable(store, kept)
-    return [_sized(store, address) for address in present if address not in kept]
+    unneeded = [address for address in present if address not in kept]
+    return [_sized(store, address) for address in (*unneeded, *(_states(store, unneeded) if states else ()))]
 
 
 def remove_garbage(root: str, garbage: Iterable[Garbage], on_removed: Callable[[Garbage], None]) -> int:
@@ -159,6 +162,15 @@ def _artifacts(store: ArtifactStore) -> Iterator[str]:
     for step in stores.list_folders(store.root):
         if step not in (RUNS, _SEARCHES):
             yield from (f"{step}/{name}" for name in store.folders(step) if _FINGERPRINT.fullmatch(name))
+
+
+def _states(store: ArtifactStore, unneeded: Collection[str]) -> Iterator[str]:
+    """Yield the final states of finished trainings, `<step>/<fingerprint>/state`, but for those of unneeded ones."""
+    for address in _artifacts(store):
+        folder = store.folder(*_parts(address))
+        is_finished = stores.exists(stores.join(folder, MANIFEST_FILE))
+        if address not in unneeded and is_finished and find_state(folder) is not None:
+            yield f"{address}/{STATE_FOLDER}"
 
 
 def _trials(root: str) -> Iterator[str]:
