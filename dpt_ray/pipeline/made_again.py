@@ -92,7 +92,7 @@ def _compare(step: Step, address: str, store: ArtifactStore, found: dict[str, Ma
             reasons.append(f"it is made from {parent.title}, too")
         elif recorded[role] != parent.address:
             _compare(parent, recorded[role], store, found)
-            reasons.append(f"{parent.title} is made again")
+            reasons.append(f"it builds on {parent.title}")
     reasons += [f"it is no longer made from its {role}" for role in recorded if role not in step.parents]
     found[address] = MadeAgain(step.title, address, "; ".join(reasons) or "its address is computed in another way")
 

@@ -131,7 +131,7 @@ def make_recorded(root: str, sections: Sections, describe: Describe) -> dict[str
     found: dict[str, set[str]] = {}
     with pytest.MonkeyPatch.context() as patch:
         without_ray(patch)
-        _train_here(patch)
+        train_here(patch)
         reads.watch(patch)
         steps = describe(sections)
         for step in in_order(list(steps.values())):
@@ -144,7 +144,7 @@ def make_recorded(root: str, sections: Sections, describe: Describe) -> dict[str
     return {id: found[step.fingerprint] for id, step in steps.items()}
 
 
-def _train_here(patch: pytest.MonkeyPatch) -> None:
+def train_here(patch: pytest.MonkeyPatch) -> None:
     """Let trainings run in this process, by the code that Ray's workers run."""
     context = types.SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
     patch.setattr("ray.train.get_context", lambda: context)

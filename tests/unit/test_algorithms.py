@@ -75,6 +75,22 @@ def test_weights_are_shares_and_confident_images_count_at_least_as_much(name):
     assert targets.weight.tolist() == sorted(targets.weight.tolist(), reverse=True)
 
 
+@pytest.mark.parametrize("name", [name for name in MENU if name != "supervised"])
+def test_targets_of_an_extendable_algorithm_do_not_follow_the_length(name):
+    def targets(total_steps: int) -> list[float]:
+        task = Task(num_classes=3, num_unlabelled=20, total_steps=total_steps)
+        algorithm = algorithm_class(name)(algorithm_settings(AlgorithmConfig(name=name)), task)
+        random = torch.Generator().manual_seed(0)
+        found = []
+        for _ in range(8):
+            q = (5 * torch.randn(6, 3, generator=random)).softmax(1)
+            made = algorithm.compute_targets(Views(q[:2], q[2:], torch.arange(4)))
+            found += [*made.weight.tolist(), float(made.scale)]
+        return found
+
+    assert (targets(10) == targets(20)) == algorithm_class(name).extendable
+
+
 def test_fixmatch_counts_confidence_from_its_threshold_on():
     algorithm = make("fixmatch", threshold=0.75)
     q = torch.tensor([[0.75, 0.25, 0.0], [0.2, 0.7, 0.1], [0.0, 0.1, 0.9]])
