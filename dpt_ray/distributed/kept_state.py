@@ -25,7 +25,7 @@ def keep_state(folder: str, images: int, content: bytes) -> None:
         UserError: it cannot be stored.
     """
     kept = stores.join(folder, STATE_FOLDER)
-    stores.remove_tree(kept)  # of an attempt that ended before it wrote the network
+    stores.remove_tree(kept)  # of an earlier attempt, after which workers were started again
     stores.write_bytes(stores.join(kept, checkpoint_name(images, content) + _ENDING), content)
 
 

@@ -390,11 +390,11 @@ def _train(setup: _WorkerSetup, place: _Place) -> None:
     )
     network = job.finish(state) if rank == 0 or state.sharded else b""
     writer.settle()
-    if job.cluster.keep_training_state:
-        final = state.to_bytes() if rank == 0 or state.sharded else b""
-        store_together(rank == 0, lambda: keep_state(job.folder, state.images_seen, final))
     history = stores.json_bytes(state.history)
     store_together(rank == 0, lambda: _store_files(job.folder, {HISTORY_FILE: history, NETWORK_FILE: network}))
+    if job.cluster.keep_training_state:  # last: the network is whole even if there is no space for it
+        final = state.to_bytes() if rank == 0 or state.sharded else b""
+        store_together(rank == 0, lambda: keep_state(job.folder, state.images_seen, final))
 
 
 def _until(stop: Event, batches: Iterator[_Item]) -> Iterator[_Item]:

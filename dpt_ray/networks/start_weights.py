@@ -57,15 +57,15 @@ def find_weights(url: str, kind: str) -> FoundWeights:
         UserError: it cannot be read, is a pickle or another file, or holds another kind of network.
     """
     content = stores.read_bytes(url)
-    if content.startswith(_PICKLES):
-        fix = "'dpt export import-uvit' imports the tensors of an official U-ViT" if kind == "generator" else None
-        raise UserError("is a pickle (a torch file), which is not loaded", where=url, fix=fix)
     try:
         weights, description = load_network(content)
         held = description.get("kind") if isinstance(description, dict) else None
         if not isinstance(held, str):
             raise ValueError("not a network file: its metadata name no kind of network")
     except ValueError as error:
+        if content.startswith(_PICKLES):  # only now: the length of a header may begin with the same bytes
+            fix = "'dpt export import-uvit' imports the tensors of an official U-ViT" if kind == "generator" else None
+            raise UserError("is a pickle (a torch file), which is not loaded", where=url, fix=fix) from None
         raise UserError(str(error), where=url, fix=f"give the file of a {kind}, an export or a run") from None
     if held != kind:
         raise UserError(f"holds a {shortened(held, 40)}, not a {kind}", where=url, fix=f"give a {kind}")
@@ -214,7 +214,7 @@ def _check_equal(found: FoundWeights, held: Mapping[str, Any], wanted: Mapping[s
     raise UserError(
         f"has {shown}{more}, so training cannot start from it",
         where=found.url,
-        fix="set the stage as the weights are, or give other weights",
+        fix="give the settings of the weights, or other weights",
     )
 
 

@@ -188,20 +188,18 @@ def test_a_damaged_state_is_not_used(train, root, capsys):
 
 def test_an_extension_that_was_killed_goes_on_from_its_own_checkpoint(train, root, capsys, monkeypatch):
     train(root, "stage1")
-    ran = []
-    original = "dpt_ray.distributed.ray_training.keep_state"
-    monkeypatch.setattr(original, lambda *arguments: ran.append(1) or (_ for _ in ()).throw(KeyboardInterrupt))
-    settings = ["stage1.images=640", "cluster.checkpoint_seconds=0.000001"]
-    with pytest.raises(KeyboardInterrupt):
+
+    def be_killed(folder: str, files: object) -> None:
+        raise KeyboardInterrupt
+
+    settings = ["stage1.images=960", "cluster.checkpoint_seconds=0.000001"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("dpt_ray.distributed.ray_training._store_files", be_killed)
         train(root, "stage1", *settings)
-    assert len(lines(capsys, "goes on from")) == len(ran) == 1
-    monkeypatch.undo()
-    with pytest.MonkeyPatch.context() as patch:
-        without_ray(patch)
-        train_here(patch)
-        extended = train(root, "stage1", *settings)
-        assert lines(capsys, "goes on from", "from the beginning") == []
-        assert network(extended) == network(train(f"{root}-whole", "stage1", *settings))
+    assert len(lines(capsys, "goes on from")) == 1
+    extended = train(root, "stage1", *settings)
+    assert lines(capsys, "goes on from", "from the beginning") == []
+    assert network(extended) == network(train(f"{root}-whole", "stage1", *settings))
 
 
 def test_states_are_removed_on_request_and_counted(train, root):

@@ -15,6 +15,7 @@ from dpt_ray.core.training.loop import snapshot_images
 from dpt_ray.distributed.checkpoints import DamagedCheckpointError, list_checkpoints
 from dpt_ray.distributed.job_log import tell
 from dpt_ray.distributed.kept_state import begin_from_state, find_state
+from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.snapshots import copy_snapshots
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
@@ -68,10 +69,12 @@ def find_shorter(store: ArtifactStore, step: str, recorded: JsonObject) -> Short
 def go_on(context: StepContext) -> None:
     """Let a training that has not begun go on from a shorter one; say so, or why it does not.
 
+    A training that a search evaluates on its way always starts from the beginning, since its early evaluations count.
+
     Raises:
         UserError: files cannot be read or stored.
     """
-    if context.recorded is None or list_checkpoints(context.folder):
+    if context.recorded is None or context.callback is not None or list_checkpoints(context.folder):
         return
     root, step, _ = context.folder.rsplit("/", 2)
     shorter = find_shorter(ArtifactStore(root), step, context.recorded)
@@ -89,15 +92,19 @@ def go_on(context: StepContext) -> None:
 
 def _shorter(store: ArtifactStore, step: str, wanted: Any, length: int) -> Iterator[Artifact]:
     for address in store.folders(step):
-        artifact = store.find(step, address)
-        if artifact is None or artifact.manifest.get("version") != wanted["version"]:
+        try:
+            artifact = store.find(step, address)
+        except StoreFailureError:
+            raise
+        except UserError:  # it is damaged, which concerns whoever needs it
             continue
-        settings = dict(artifact.settings)
-        training = settings.get("training")
-        if not isinstance(training, dict) or not isinstance(training.get("images"), int):
+        settings = artifact.manifest.get("settings") if artifact else None
+        training = settings.get("training") if isinstance(settings, dict) else None
+        if artifact is None or not isinstance(training, dict) or not isinstance(training.get("images"), int):
             continue
-        as_long = {**settings, "training": {**training, "images": length}}
-        if training["images"] < length and as_long == wanted["settings"]:
+        as_long = {**artifact.settings, "training": {**training, "images": length}}
+        is_same = as_long == wanted["settings"] and artifact.manifest.get("version") == wanted["version"]
+        if is_same and training["images"] < length:
             yield artifact
 
 
