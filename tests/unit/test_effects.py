@@ -1,5 +1,6 @@
 """Settings that are not read: they change no address and are warned about; those that are read change one."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from dpt_ray.config.effects import ReadBy, ReadWhen, read_settings, unread_setti
 from dpt_ray.config.load import load_config
 from dpt_ray.config.scalars import is_section
 from dpt_ray.config.schema import RunConfig
+from dpt_ray.core.training.from_settings import classifier_training
+from dpt_ray.networks.classifier import classifier_file
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.setting_warnings import setting_warnings, unread_in_run
 
@@ -16,9 +19,23 @@ DDPMPP = ["stage2.model.name=ddpmpp"]
 LATENTS = ["stage2.latents.autoencoder=owner/name", "stage2.latents.downsampling=4", "stage2.model.patch_size=1"]
 SUPERVISED, WEAK = ["{stage}.algorithm.name=supervised"], ["{stage}.algorithm.name=pseudo_label"]
 AUTOGUIDED = ["stage2.ema_snapshots=3", "sampling.guidance_method=autoguidance"]
+FOLDER = tempfile.TemporaryDirectory()  # goes when the process ends
+
+
+def _weights() -> str:
+    """Write a trained classifier for the digits; return its path."""
+    config = load_config(None, ["preset=digits"])
+    state = classifier_training(config.stage3, channels=1, num_classes=10, seed=0)
+    path = Path(FOLDER.name) / "network.safetensors"
+    path.write_bytes(classifier_file(config.stage3.model, 1, 10, state))
+    return str(path)
+
+
+WEIGHTS = _weights()
 
 # setting: another value, what makes it read, and every way in which it is not read.
 OF_CLASSIFIER = {
+    "from": (WEIGHTS, [], [PROBE]),
     "model.width": ("8", [], [PROBE]),
     "model.depth": ("16", ["{stage}.model.name=wide_resnet"], [[], PROBE]),
     "model.form": ("preactivation", ["{stage}.model.name=wide_resnet"], [[], PROBE]),

@@ -131,17 +131,15 @@ def test_without_the_setting_no_address_holds_it():
 
 
 def test_a_run_a_training_an_export_and_a_file_give_the_same(place, tmp_path):
-    config = config_of("data.num_classes=3")
     run, _ = write_run(tmp_path)
-    same = ["data.num_classes=3", "stage1.model.width=4"]
     places = {
         "generator": [run, f"{tmp_path}/generator/g", export_generator(run, str(tmp_path / "export-g"))],
         "retrained": [run, f"{tmp_path}/classifier/c1", export_classifier(run, str(tmp_path / "export-c"))],
     }
     for step, stage, file in (("generator", "stage2", "generator/g"), ("retrained", "stage1", "classifier/c1")):
-        found = {address(*same, f"{stage}.from={given}", step=step) for given in places[step]}
-        assert found == {address(*same, f"{stage}.from={tmp_path}/{file}/network.safetensors", step=step)}
-        assert getattr(build(config), step).address not in found
+        found = {address(f"{stage}.from={given}", step=step) for given in places[step]}
+        assert found == {address(f"{stage}.from={tmp_path}/{file}/network.safetensors", step=step)}
+        assert address(step=step) not in found
 
 
 @pytest.fixture
