@@ -414,7 +414,8 @@ _TRAINED = ReadWhen("another model.name than linear_probe", lambda stage: stage.
 
 
 if TYPE_CHECKING:
-    _StartedClassifier = _StartedGenerator = Started
+    _StartedClassifier = Started
+    _StartedGenerator = Started
 else:
     _StartedClassifier = _with_from(
         "Trained classifier whose weights the training starts with, in place of random ones: the folder of a finished "

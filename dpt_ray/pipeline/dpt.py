@@ -146,6 +146,7 @@ def _classifier_stage(
         seed=config.seed,
         train_data=parts.train_data,
         labelled=parts.labelled,
+        start=None,  # `learn` finds it
         **parents,
     )
 
