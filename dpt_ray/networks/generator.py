@@ -39,7 +39,7 @@ def generator_file(config: GeneratorConfig, form: Description, state: TrainState
         form: the entries `image_size`, `channels`, `num_classes` and, for a generator of latents, `latents`.
         state: the training state.
     """
-    settings = config.model_dump(mode="json", exclude=NOT_DESCRIBED) | {"model": stored_settings(config.model)}
+    settings = config.model_dump(mode="json", exclude=set(NOT_DESCRIBED)) | {"model": stored_settings(config.model)}
     return save_network(state.ema.model, {**form, "kind": "generator", "config": settings})
 
 

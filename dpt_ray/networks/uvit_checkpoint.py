@@ -81,7 +81,7 @@ def convert_uvit(
         raise UserError(str(error), where=url) from None
     description: Description = {
         "kind": "generator",
-        "config": config.model_dump(mode="json", exclude=NOT_DESCRIBED),
+        "config": config.model_dump(mode="json", exclude=set(NOT_DESCRIBED)),
         "image_size": size,
         "channels": channels,
         "num_classes": num_classes,
