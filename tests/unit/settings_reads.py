@@ -155,11 +155,10 @@ def train_here(patch: pytest.MonkeyPatch) -> None:
 
 def _run_training(job: ray_training.TrainingJob, **_: Any) -> None:
     readers = {name: _Reader(source) for name, (source, _) in job.sources.items()}
-    silent = types.SimpleNamespace(remote=lambda *told: None)
-    board = types.SimpleNamespace(write=silent, resume=silent, note=silent)
+    board = types.SimpleNamespace(send=lambda *message: None)
     left = ray_training.begin_attempt(job.folder)
     setup = ray_training._WorkerSetup(
-        job=job, readers=readers, threads=1, board=board, title="", left=left, callback=None, plugins=()
+        job=job, readers=readers, threads=1, board=board, title="", left=left, callback=None, plugins=(), stop=None
     )
     assert ray_training._worker({ray_training._SETUP: setup}) is None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.distributed.checkpoints import CHECKPOINT_FOLDER
+from dpt_ray.distributed.kept_state import STATE_FOLDER
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 
@@ -17,6 +18,8 @@ WITHDRAWN_FILE = "withdrawn.json"
 """The names of an artifact's files from its withdrawal until it is made again."""
 
 _NO_FILES_OF_IT = {MANIFEST_FILE, CLAIM_FILE, WITHDRAWN_FILE}
+_NO_FOLDERS_OF_IT = (f"{CHECKPOINT_FOLDER}/", f"{STATE_FOLDER}/")
+"""Checkpoints, and the final state of a training, which may be removed."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def list_own_files(folder: str) -> dict[str, int]:
     for file in stores.list_tree(folder):
         if stores.is_partial(file["name"]):
             stores.remove_tree(file["url"])
-        elif file["name"] not in _NO_FILES_OF_IT and not file["name"].startswith(f"{CHECKPOINT_FOLDER}/"):
+        elif file["name"] not in _NO_FILES_OF_IT and not file["name"].startswith(_NO_FOLDERS_OF_IT):
             files[file["name"]] = file["size"] or 0
     return files
 

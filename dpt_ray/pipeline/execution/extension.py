@@ -18,6 +18,7 @@ from dpt_ray.distributed.kept_state import begin_from_state, find_state
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.snapshots import copy_snapshots
+from dpt_ray.pipeline.artifacts.damage import find_damage
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.execution.step import StepContext
 
@@ -126,6 +127,8 @@ def _describe(artifact: Artifact, wanted: Any) -> ShorterTraining:
         obstacle = "its snapshots (ema_snapshots) are of other times"
     elif artifact.facts.get("skipped"):
         obstacle = "it left images out"
+    elif damage := find_damage(artifact):
+        obstacle = str(damage)
     elif not state:
         obstacle = "it kept no state (cluster.keep_training_state)"
     return ShorterTraining(artifact, images, state, due, obstacle)
