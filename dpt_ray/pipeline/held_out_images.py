@@ -38,8 +38,9 @@ def held_out_lists(
     starts = [0, *accumulate(map(len, keys))]
 
     def listed(title: str, chosen: torch.Tensor) -> ImageList:
-        rows = torch.nonzero(chosen & known).flatten()
-        rows = rows[torch.argsort(confidence[rows], descending=True, stable=True)][:LISTED].tolist()
+        found = torch.nonzero(chosen & known).flatten()
+        surest = torch.argsort(confidence[found], descending=True, stable=True)
+        rows: list[int] = found[surest][:LISTED].tolist()
         shards = [int(np.searchsorted(starts, row, "right")) - 1 for row in rows]
         places = [(shard, keys[shard][row - starts[shard]]) for shard, row in zip(shards, rows, strict=True)]
         images = [
@@ -52,7 +53,7 @@ def held_out_lists(
             )
             for row, (_, key) in zip(rows, places, strict=True)
         ]
-        return ImageList(title, int((chosen & known).sum()), images, _pictures(index, places, form))
+        return ImageList(title, len(found), images, _pictures(index, places, form))
 
     return (
         listed("Mended by stage 3", ~was_right & is_right),
