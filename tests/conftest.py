@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items):
 
 
 _RAY = "ray"
-_WITH_RAY = ("distributed/", "storage/", "pipeline/", "security/", "crash/", "infra/test_local_run.py")
+_WITH_RAY = ("cluster/", "distributed/", "storage/", "pipeline/", "security/", "crash/", "infra/test_local_run.py")
 
 
 def _group(file: str) -> str:

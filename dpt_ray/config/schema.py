@@ -718,7 +718,8 @@ class ClusterConfig(Section):
     own process trains (Ray Train's local mode): a training starts about 20 s sooner, but no worker can be restarted.
     Otherwise 0 means 1."""
     cpus_per_worker: Positive | None = None
-    """Number of CPUs that each training worker reserves; by default an equal share of those that readers leave."""
+    """Number of CPUs that each training worker reserves; by default as many as fit on the nodes beside a CPU for
+    readers, at most 4 for a worker with a GPU."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
     """Number of GPUs that each training worker reserves. Above 0, batch inference uses GPUs, too."""
     channels_last: bool = False
@@ -757,8 +758,8 @@ class ClusterConfig(Section):
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Number of worker failures that a training tolerates."""
     wait_seconds: Annotated[float, Field(ge=0)] = 0
-    """Time in seconds that a step waits for nodes while the cluster has too few CPUs or GPUs: for clusters that scale
-    automatically or replace lost nodes."""
+    """Time in seconds that a step or a training waits for nodes while those that are there do not host its processes:
+    for clusters that scale automatically or replace lost nodes. With 0 the job is refused at once."""
 
     @property
     def training_workers(self) -> int:

@@ -8,11 +8,10 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
-from threading import Thread
 from typing import Any
 
+from dpt_ray.distributed.background import in_background
 from dpt_ray.errors import UserError
 from dpt_ray.text import one_line
 
@@ -136,16 +135,7 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
     Raises:
         LateError: it took longer than `seconds`.
     """
-    result: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(call())
-        except BaseException as error:
-            result.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return result.result(seconds)
+    return in_background(call).result(seconds)
 
 
 def _ask(address: str, host: str, port: int) -> None:

@@ -1,34 +1,34 @@
 """Connects to Ray, and plans how the processes of a job share its CPUs and GPUs."""
 
 import logging
-import math
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed import local_ray
 from dpt_ray.distributed.address import join, named_address
+from dpt_ray.distributed.node_capacity import Node, Wish
+from dpt_ray.distributed.placement import (
+    Plan,
+    Refusal,
+    fitting_runs,
+    plan_inference,
+    plan_placement,
+    readers_beside,
+)
 from dpt_ray.distributed.temporary_space import check_temporary_space
-from dpt_ray.distributed.wait_for_nodes import wait_for_resources
+from dpt_ray.distributed.wait_for_nodes import Found, wait_for_nodes
 from dpt_ray.errors import UserError
 from dpt_ray.text import one_line
-
-READER_CPUS, LEAST_READER_CPUS = 1.0, 0.25
-"""CPUs that a read task reserves, and the least that it reserves where training leaves fewer. It decodes all the time,
-so more readers than CPUs slow each other down."""
-
-MOST_READERS = 32
-"""Most readers of a stream. More decode faster than a worker consumes even small images."""
-
-SPARE_CPUS = 1.0
-"""CPUs that training workers leave by default to readers, the driver and Ray itself. The threads of a computation wait
-for the slowest of them, so sharing one core slows down all of them."""
 
 
 def join_cluster(runs: int) -> None:
@@ -95,8 +95,8 @@ _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # The interval in which Ray Train's controller polls its workers for reports and for the end of training.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # A worker imports torch, which is slow where many workers start at once, and nodes may have to be added first.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    # The longest time that Ray Train waits for the CPUs and GPUs of its workers before they are planned again.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -142,11 +142,16 @@ def share_cluster(runs: int) -> None:
     _runs = runs
 
 
-def total_resources() -> dict[str, float]:
-    """Return the resources of the cluster that this process may plan with: all of them, or its share."""
+def runs_here() -> int:
+    """Return the number of runs that share the cluster, as `share_cluster` set it."""
+    return _runs
+
+
+def reserved_cpus() -> float:
+    """Return the CPUs that Ray reserves for this process, which must be one of Ray's workers."""
     import ray
 
-    return {name: amount / _runs for name, amount in ray.cluster_resources().items()}
+    return float(ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0))
 
 
 def concurrent_runs(config: ClusterConfig, wanted: int) -> int:
@@ -163,21 +168,11 @@ def concurrent_runs(config: ClusterConfig, wanted: int) -> int:
     Raises:
         UserError: the cluster is too small for one run.
     """
-    import ray
-
-    total = ray.cluster_resources()
-    gpus = config.gpus_per_worker * config.training_workers
-    if config.cpus_per_worker is None:
-        least, cpus = 1.0, float(config.training_workers) + (SPARE_CPUS if gpus else 0.0)
-    else:
-        reserved = config.cpus_per_worker * config.training_workers
-        least, cpus = reserved + LEAST_READER_CPUS, reserved + SPARE_CPUS
-    _check_fits(total, "CPU", least, "cluster.workers or cluster.cpus_per_worker")
-    _check_fits(total, "GPU", gpus, "cluster.workers or cluster.gpus_per_worker")
-    fit = total.get("CPU", 0) / cpus
-    if gpus:
-        fit = min(fit, total.get("GPU", 0) / gpus)
-    return max(1, min(wanted, int(fit + 1e-6)))
+    nodes, wish = cluster_nodes(), training_wish(config)
+    _accepted(plan_placement(nodes, wish))
+    most = max(1, min(wanted, fitting_runs(nodes, wish)))
+    shared = (runs for runs in range(most, 1, -1) if isinstance(plan_placement(nodes, wish.shared(runs)), Plan))
+    return next(shared, 1)
 
 
 @dataclass(frozen=True)
@@ -210,28 +205,87 @@ def trains_in_this_process(config: ClusterConfig) -> bool:
     return config.workers == 0 and not config.gpus_per_worker and not named_address()
 
 
+def cluster_nodes() -> list[Node]:
+    """Return the nodes of the cluster that this process is connected to."""
+    import ray
+
+    return [_node(node["NodeID"], node["Resources"], alive=node["Alive"]) for node in ray.nodes()]
+
+
+def answering_nodes() -> list[Node]:
+    """Return the nodes of the cluster; one that does not answer counts as lost.
+
+    Ray itself notices the loss of a node after half a minute of missed heartbeats.
+    """
+    import ray
+
+    listed = ray.nodes()
+    places = [(node["NodeManagerAddress"], node["NodeManagerPort"]) if node["Alive"] else None for node in listed]
+    with ThreadPoolExecutor(min(32, len(listed))) as threads:
+        alive = threads.map(lambda place: place is not None and _answers(*place), places)
+        pairs = list(zip(listed, alive, strict=True))
+    return [_node(node["NodeID"], node["Resources"], alive=answers) for node, answers in pairs]
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+ANSWER_SECONDS = 3.0
+"""Longest time to wait for the answer of a node."""
+
+
+def nodes_of_job(config: ClusterConfig) -> list[Node]:
+    """Return the nodes that a job would run on: of the cluster that RAY_ADDRESS names, or this machine.
+
+    Raises:
+        UserError: the named cluster cannot be reached.
+    """
+    if not named_address() and not _is_connected():
+        return [this_machine(config)]
+    connect(config)
+    return cluster_nodes()
+
+
+def _is_connected() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
+def _node(name: str, resources: Mapping[str, float], *, alive: bool) -> Node:
+    return Node(name, resources.get("CPU", 0.0), resources.get("GPU", 0.0), alive)
+
+
+def object_store_bytes() -> float:
+    """Return the bytes of the object stores of all nodes on which tasks run, or this process's share of them."""
+    import ray
+
+    sizes = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if _hosts_tasks(node)]
+    return float(sum(sizes)) / _runs
+
+
+def _hosts_tasks(node: Mapping[str, Any]) -> bool:
+    return _node("", node["Resources"], alive=node["Alive"]).usable
+
+
+def training_wish(config: ClusterConfig) -> Wish:
+    """Return what the training workers of one run need."""
+    return Wish(config.training_workers, config.cpus_per_worker, config.gpus_per_worker)
+
+
 def training_resources(config: ClusterConfig) -> Resources:
     """Return the resources of training workers. They leave at least `LEAST_READER_CPUS` to readers.
 
     Raises:
-        UserError: the cluster has less than the settings require, even after `cluster.wait_seconds`.
+        UserError: the nodes do not host what the settings require, even after `cluster.wait_seconds`.
     """
-    workers = config.training_workers
-    _wait_for(config, workers)
-    total = total_resources()
-    cpus = config.cpus_per_worker
-    if cpus is None:
-        share = max(0.1, total.get("CPU", 0) - SPARE_CPUS) / workers
-        # Workers with GPUs need few CPUs. Workers without GPUs compute on all that they get.
-        cpus = min(share, 4.0) if config.gpus_per_worker else share
-        cpus = float(int(cpus)) if cpus >= 1 else math.floor(100 * cpus) / 100
-    _check_fits(
-        total, "CPU", cpus * config.training_workers + LEAST_READER_CPUS, "cluster.workers or cluster.cpus_per_worker"
-    )
-    _check_fits(
-        total, "GPU", config.gpus_per_worker * config.training_workers, "cluster.workers or cluster.gpus_per_worker"
-    )
-    return Resources(config.training_workers, cpus, config.gpus_per_worker)
+    wish = training_wish(config).shared(_runs)
+    process = {"CPU": float(config.cpus_per_worker or 1), "GPU": float(config.gpus_per_worker)}
+    found = wait_for_nodes(lambda: plan_placement(cluster_nodes(), wish), process, wish.workers, config.wait_seconds)
+    return Resources(wish.workers, _accepted(found).cpus, config.gpus_per_worker)
 
 
 def check_machine(config: ClusterConfig) -> None:
@@ -242,19 +296,16 @@ def check_machine(config: ClusterConfig) -> None:
     Raises:
         UserError: this machine has fewer.
     """
-    if named_address() or ("ray" in sys.modules and sys.modules["ray"].is_initialized()):
+    if named_address() or _is_connected():
         return
+    _accepted(plan_placement([this_machine(config)], training_wish(config), place="this machine"))
+
+
+def this_machine(config: ClusterConfig) -> Node:
+    """Return this machine as the only node of a local Ray."""
     import torch
 
-    cpus = config.local_cpus or os.cpu_count() or 1
-    total = {"CPU": float(cpus), "GPU": float(torch.cuda.device_count())}
-    needed = {
-        "CPU": (config.cpus_per_worker or 0.1) * config.training_workers + LEAST_READER_CPUS,
-        "GPU": config.gpus_per_worker * config.training_workers,
-    }
-    for name, wanted in needed.items():
-        setting = f"cluster.workers or cluster.{name.lower()}s_per_worker"
-        _check_fits(total, name, wanted, setting, place="this machine")
+    return Node("this machine", float(config.local_cpus or os.cpu_count() or 1), float(torch.cuda.device_count()))
 
 
 def stream_readers(streams: int = 1, training: Resources | None = None) -> tuple[int, float]:
@@ -264,12 +315,9 @@ def stream_readers(streams: int = 1, training: Resources | None = None) -> tuple
         streams: number of streams.
         training: the training that runs beside the streams and leaves them the other CPUs.
     """
-    import ray
-
-    left = total_resources().get("CPU", 1) - (training.processes * training.cpus if training else 0)
-    nodes = sum(node["Alive"] for node in ray.nodes())  # a task must fit on one
-    cpus = max(LEAST_READER_CPUS, min(READER_CPUS, math.floor(100 * left / nodes) / 100))
-    return max(1, min(MOST_READERS, int(left / cpus / streams + 1e-6))), cpus
+    workers = training or Resources(0, 0.0, 0.0)
+    wish = Wish(workers.processes, workers.cpus, workers.gpus, streams, _runs)
+    return readers_beside(cluster_nodes(), wish)
 
 
 def inference_resources(config: ClusterConfig) -> Resources:
@@ -278,27 +326,18 @@ def inference_resources(config: ClusterConfig) -> Resources:
     Every process computes with one thread, so that results do not depend on the number of processes.
 
     Raises:
-        UserError: the cluster has fewer GPUs than the settings require, even after `cluster.wait_seconds`.
+        UserError: the nodes host no such process, even after `cluster.wait_seconds`.
     """
-    _wait_for(config, 1)
-    total = total_resources()
     gpus = min(1.0, config.gpus_per_worker)
-    _check_fits(total, "GPU", gpus, "cluster.gpus_per_worker")
-    fit = int(total.get("GPU", 0) / gpus) if gpus else int(total.get("CPU", 1))
-    processes = max(1, min(config.inference_workers or fit, fit))
-    return Resources(processes, 1.0 if not gpus else 0.5, gpus)
+    process = {"CPU": 0.5 if gpus else 1.0, "GPU": gpus}
+    slots = _accepted(
+        wait_for_nodes(lambda: plan_inference(cluster_nodes(), process["CPU"], gpus), process, 1, config.wait_seconds)
+    )
+    fit = max(1, slots // _runs)
+    return Resources(min(config.inference_workers or fit, fit), process["CPU"], gpus)
 
 
-def _wait_for(config: ClusterConfig, processes: int) -> None:
-    """Wait until the cluster has the GPUs and CPUs of some processes: one CPU for each, unless the settings say it."""
-    process = {"GPU": float(config.gpus_per_worker), "CPU": float(config.cpus_per_worker or 1)}
-    wait_for_resources({name: amount for name, amount in process.items() if amount}, processes, config.wait_seconds)
-
-
-def _check_fits(total: dict[str, float], name: str, wanted: float, setting: str, place: str = "the cluster") -> None:
-    if wanted > total.get(name, 0) + 1e-6:
-        raise UserError(
-            f"{wanted:g} {name}s are needed but {place} has {total.get(name, 0):g}",
-            where="cluster",
-            fix=f"lower {setting}, or use a larger cluster",
-        )
+def _accepted(found: Found | Refusal) -> Found:
+    if isinstance(found, Refusal):
+        raise UserError(found.what, where="cluster", fix=found.fix)
+    return found

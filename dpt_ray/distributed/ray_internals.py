@@ -27,6 +27,12 @@ from ray.core.generated import gcs_service_pb2_grpc as gcs_service_pb2_grpc
 # `DataContext.custom_execution_callback_classes`, a public setting, takes subclasses of it. Ray does not export it.
 from ray.data._internal.execution.execution_callback import ExecutionCallback as ExecutionCallback
 
+# `RunConfig.callbacks`, a public setting, takes subclasses of it ("custom workarounds"); `placed_workers.py` says why.
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError as WorkerGroupStartupFailedError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError as WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.execution.callback import ControllerCallback as ControllerCallback
+from ray.train.v2._internal.execution.controller.state import RunningState as RunningState
+
 WITHOUT_BACKPRESSURE = {"_generator_backpressure_num_objects": -1}
 """Option of a read task, for which Ray Data has no setting: it never stalls until its blocks are consumed."""
 

@@ -36,7 +36,7 @@ from dpt_ray.distributed.checkpoints import (
     run_storage,
     store_together,
 )
-from dpt_ray.distributed.cluster import Resources, trains_in_this_process
+from dpt_ray.distributed.cluster import Resources, runs_here, training_wish, trains_in_this_process
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.kept_state import keep_state
@@ -44,6 +44,7 @@ from dpt_ray.distributed.lost_ray import lost_ray
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
 from dpt_ray.distributed.progress import Board, BoardWatcher, ProgressLine, TrainingProgress
 from dpt_ray.distributed.skipped_log import open_skipped_log
+from dpt_ray.distributed.starved_stream import Starvation
 from dpt_ray.distributed.watching_actor import Mailbox
 from dpt_ray.distributed.worker_failures import forget_failures, note_failure, own_error, recurring_failure
 from dpt_ray.errors import TryAgainError, UserError
@@ -103,7 +104,7 @@ class _WorkerSetup:
 
     Attributes:
         job: the training.
-        readers: source name -> the reader that the process which started the training has opened.
+        readers: source name -> what the process which started the training has kept, or how to stream the source.
         threads: threads of PyTorch in a worker.
         board: sends messages to the actor `Board`.
         title: name of the training on the board.
@@ -156,10 +157,15 @@ def run_training(
     on_unreadable = open_skipped_log(job.folder, policy, images_in)
     streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
     streams = max(1, resources.processes * streaming)
-    readers = {
-        name: open_source(source, keep_bytes, streams=streams, training=resources, on_unreadable=on_unreadable)
-        for name, (source, _) in job.sources.items()
-    }
+    open_one = partial(
+        open_source,
+        keep_bytes=keep_bytes,
+        streams=streams,
+        training=resources,
+        in_workers=not trains_in_this_process(job.cluster),
+        on_unreadable=on_unreadable,
+    )
+    readers = {name: open_one(source) for name, (source, _) in job.sources.items()}
     with progress, BoardWatcher(progress, callback.report if callback else None) as watcher:
         setup = _WorkerSetup(
             job=job,
@@ -222,11 +228,13 @@ def _trainer(setup: _WorkerSetup, resources: Resources) -> Any:
         ),
         run_config=RunConfig(
             name=CHECKPOINT_FOLDER,
+            callbacks=[_placement(setup, resources)],  # none is called in the local mode
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
             **run_storage(setup.job.folder),
             failure_config=FailureConfig(
                 max_failures=setup.job.cluster.max_failures,
-                controller_failure_limit=3,  # type: ignore[call-arg]  # the stubs are of Ray Train's first version
+                # Without a limit here: `PlaceWorkers` counts failed starts, and limits the time to wait.
+                controller_failure_limit=-1,  # type: ignore[call-arg]  # the stubs are of Ray Train's first version
             ),
         ),
     )
@@ -234,6 +242,20 @@ def _trainer(setup: _WorkerSetup, resources: Resources) -> Any:
 
 _LOCAL_MODE = 0
 """The number of workers for which Ray Train trains in the calling process."""
+
+
+def _placement(setup: _WorkerSetup, resources: Resources) -> Any:
+    """Return the callback that places the workers at each of their starts."""
+    from dpt_ray.distributed.placed_workers import PlaceWorkers
+
+    cluster = setup.job.cluster
+    wish = training_wish(cluster).shared(runs_here())
+    return PlaceWorkers(wish, resources.cpus, cluster.wait_seconds, _notes(setup))
+
+
+def _notes(setup: _WorkerSetup) -> Callable[[str], None]:
+    """Return a function that passes lines to the board. It has a mailbox of its own, since any thread may call it."""
+    return partial(Mailbox(setup.board.name).send, Board.note, setup.title)
 
 
 def _fit(trainer: Any, stop: Event | None) -> Any:
@@ -370,10 +392,7 @@ def _train(setup: _WorkerSetup, place: _Place) -> None:
         model = prepare_model(state.model, move_to_device=False)
     lanes = worker_lanes(job.data.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
-    feeds = {
-        name: _open_feed(name, job, setup.readers[name], batch, lanes, first_step)
-        for name, (_, batch) in job.sources.items()
-    }
+    feeds = {name: _open_feed(name, setup, lanes, first_step) for name in job.sources}
     batches = training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device)
     observer = _Observer(setup, writer, rank, device)
     train(
@@ -476,18 +495,21 @@ def _store_files(folder: str, files: Mapping[str, bytes]) -> None:
         stores.write_bytes(stores.join(folder, name), content)
 
 
-def _open_feed(name: str, job: TrainingJob, reader: Any, batch: int, lanes: range, first_step: int) -> Feed:
+def _open_feed(name: str, setup: _WorkerSetup, lanes: range, first_step: int) -> Feed:
+    job = setup.job
+    source, batch = job.sources[name]
     order = ImageOrder(
-        job.sources[name][0].counts,
+        source.counts,
         seed=derive_seed("order", job.seed, name),
         lanes=job.data.lanes,
         shuffle_window=job.data.shuffle_window,
     )
-    read = reader.open(
+    read = setup.readers[name].open(
         order=order,
         lanes=lanes,
         rows_per_lane=batch // job.data.lanes,
         first_step=first_step,
         stop_step=job.schedule.num_steps,
+        starvation=Starvation(_notes(setup)),
     )
     return Feed(order, read, batch)

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from typing import Any
 
@@ -25,11 +25,21 @@ from dpt_ray.data.loading.prefetch_plan import (
     merge_segments,
     segment_sequence,
 )
-from dpt_ray.data.loading.source import LABEL, ImageSource
+from dpt_ray.data.loading.source import LABEL, ImageSource, new_arrays, read_segment
 from dpt_ray.data.storage.stores import is_remote
-from dpt_ray.distributed.cluster import READER_CPUS, Resources, stream_readers, total_resources
+from dpt_ray.distributed.block_reader import BlockReader, copied, rows_of
+from dpt_ray.distributed.cluster import (
+    Resources,
+    object_store_bytes,
+    reserved_cpus,
+    runs_here,
+    share_cluster,
+    stream_readers,
+)
 from dpt_ray.distributed.datasource import OnUnreadable, rows_in, segment_dataset
 from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.node_capacity import READER_CPUS
+from dpt_ray.distributed.starved_stream import Starvation, never_starved
 
 BLOCK_BYTES = 32 * 2**20
 """Most bytes of a block's decoded images."""
@@ -47,33 +57,6 @@ TASKS_AHEAD = 64
 
 REMOTE_READERS = 2
 """Readers for each CPU where shards come over a network: one fetches while another decodes."""
-
-
-class _BlockReader:
-    """Takes rows in order from consecutive blocks."""
-
-    def __init__(self, blocks: Iterator[Columns]):
-        self._blocks = blocks
-        self._rest: Columns = {}
-
-    def wait(self) -> None:
-        """Wait for the first block, if there is one."""
-        self._rest = self._rest or next(self._blocks, {})
-
-    def take(self, count: int) -> Iterator[Columns]:
-        """Yield the next `count` rows as views of the blocks that hold them."""
-        while count:
-            block = self._rest or next(self._blocks)
-            taken = min(count, len(block[LABEL]))
-            self._rest = _rows(block, taken, None) if taken < len(block[LABEL]) else {}
-            count -= taken
-            yield _rows(block, 0, taken)
-            # A reference here would keep the block in the object store while the next one is waited for.
-            del block
-
-
-def _rows(columns: Columns, start: int, stop: int | None) -> Columns:
-    return {name: values[start:stop] for name, values in columns.items()}
 
 
 @dataclass
@@ -99,7 +82,7 @@ class KeptImages:
             while place < stop:
                 number = bisect_right(block_starts, place) - 1
                 first = block_starts[number]
-                yield _rows(blocks[number], place - first, stop - first)
+                yield rows_of(blocks[number], place - first, stop - first)
                 place = block_starts[number + 1]
 
         return read
@@ -131,13 +114,17 @@ class StreamedImages:
         rows_per_lane: int,
         first_step: int,
         stop_step: int | None = None,
+        starvation: Starvation | None = None,
     ) -> ReadSegment:
         """Return a function that reads a worker's segments from a Ray Data stream, which prefetches them.
 
-        The arguments are those of `segment_sequence`.
+        The other arguments are those of `segment_sequence`.
+
+        Args:
+            starvation: how long to wait for readers; the default logs.
         """
         requests = segment_sequence(order, lanes, rows_per_lane, first_step, stop_step)
-        reads = self._read(merge_segments(requests, self._block_rows))
+        reads = self._read(merge_segments(requests, self._block_rows), starvation or Starvation())
         # A merged segment is read with its first request. The blocks of its other requests wait here. An equal segment
         # may be requested again in the next epoch, so there is a queue for each.
         waiting: dict[Segment, deque[Iterable[Columns]]] = defaultdict(deque)
@@ -153,7 +140,9 @@ class StreamedImages:
 
         return read
 
-    def _read(self, merged: Iterator[MergedSegment]) -> Iterator[list[tuple[Segment, Iterable[Columns]]]]:
+    def _read(
+        self, merged: Iterator[MergedSegment], starvation: Starvation
+    ) -> Iterator[list[tuple[Segment, Iterable[Columns]]]]:
         """Yield the requests of each merged segment, with their blocks.
 
         The segments are assigned to executions that run side by side, so that each of them has blocks ready when the
@@ -167,10 +156,13 @@ class StreamedImages:
             segments: list[list[Segment]] = [[] for _ in readers]
             for execution, segment in chain.from_iterable(targets for _, targets in assigned):
                 segments[execution].append(segment)
-            executions = [_BlockReader(self._execute(*pair)) for pair in zip(segments, readers, strict=True)]
+            executions = [
+                BlockReader(never_starved(self._execute(listed, count), listed, self._read_here, starvation))
+                for listed, count in zip(segments, readers, strict=True)
+            ]
             # An execution starts when its first block is requested, so all of them are waited for at the same time.
             with ThreadPoolExecutor(len(executions)) as threads:
-                list(threads.map(_BlockReader.wait, executions))
+                list(threads.map(BlockReader.wait, executions))
             for item, targets in assigned:
                 first, *others = item.requests
                 if not others:
@@ -181,7 +173,7 @@ class StreamedImages:
                 # A segment of several requests fits into one block, so it is not split.
                 execution_reader = executions[targets[0][0]]
                 first_blocks = list(execution_reader.take(len(first)))
-                later = ((request, list(_copied(execution_reader.take(len(request)), pool))) for request in others)
+                later = ((request, list(copied(execution_reader.take(len(request)), pool))) for request in others)
                 yield [(first, first_blocks), *later]
 
     def _execute(self, segments: Sequence[Segment], readers: int) -> Iterator[Columns]:
@@ -196,6 +188,10 @@ class StreamedImages:
             object_store_memory=self._task_rows * self.source.form.num_bytes * readers,
         )
         yield from dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)
+
+    def _read_here(self, segment: Segment) -> Iterator[Columns]:
+        """Yield the rows of a segment as blocks, read in this process."""
+        return read_segment(self.source, segment, new_arrays(self.source.form, self._block_rows), self.on_unreadable)
 
     @property
     def _block_rows(self) -> int:
@@ -213,19 +209,36 @@ class StreamedImages:
         return self.memory // (2 * self.readers)
 
 
+@dataclass(frozen=True)
+class PlannedStream:
+    """A streamed source whose share of the cluster is found when a training worker opens it.
+
+    So a worker that starts again after the loss of a node gets readers on the nodes that are left.
+
+    Attributes:
+        source: the source.
+        streams: number of streams of the training.
+        training: the workers of the training as planned.
+        runs: number of runs that share the cluster.
+        on_unreadable: see `StreamedImages`.
+    """
+
+    source: ImageSource
+    streams: int
+    training: Resources
+    runs: int
+    on_unreadable: OnUnreadable | None
+
+    def open(self, **arguments: Any) -> ReadSegment:
+        """Return what `StreamedImages.open` returns."""
+        share_cluster(self.runs)
+        training = replace(self.training, cpus=reserved_cpus())
+        return _streamed(self.source, self.streams, training, self.on_unreadable).open(**arguments)
+
+
 def _equal_shares(total: int, shares: int) -> list[int]:
     """Return a number as a sum of shares that differ by at most 1."""
     return [(total + number) // shares for number in range(shares)]
-
-
-def _copied(blocks: Iterator[Columns], pool: BufferPool) -> Iterator[Columns]:
-    """Copy blocks that are used later: a view would keep its whole block in the object store until then."""
-    for block in blocks:
-        copy: Columns = {}
-        for name, values in block.items():
-            copy[name] = pool.empty(values.shape, values.dtype)
-            copy[name][:] = values
-        yield copy
 
 
 def is_kept(source: ImageSource, keep_bytes: int) -> bool:
@@ -239,8 +252,9 @@ def open_source(
     *,
     streams: int = 1,
     training: Resources | None = None,
+    in_workers: bool = False,
     on_unreadable: OnUnreadable | None = None,
-) -> KeptImages | StreamedImages:
+) -> KeptImages | StreamedImages | PlannedStream:
     """Decode and keep a source that is small enough; stream a larger one.
 
     Args:
@@ -248,25 +262,36 @@ def open_source(
         keep_bytes: largest decoded size, in bytes, of a source that is kept.
         streams: number of streams that run at the same time and share the cluster.
         training: the training that runs beside the streams.
+        in_workers: whether its workers open the streams, at each of their starts, and not this process.
         on_unreadable: receives the entry of each unreadable shard, and may raise. If None, such a shard raises.
 
     Raises:
         UserError: a shard or an image cannot be read. A streamed source raises it while it is read.
     """
     if not is_kept(source, keep_bytes):
-        readers, cpus = stream_readers(streams, training)
-        if is_remote(source.shards[0].url):
-            readers, cpus = REMOTE_READERS * readers, cpus / REMOTE_READERS
-        return StreamedImages(source, _stream_memory(streams), readers, cpus, on_unreadable)
+        if in_workers and training is not None:
+            return PlannedStream(source, streams, training, runs_here(), on_unreadable)
+        return _streamed(source, streams, training, on_unreadable)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:
         # The source is decoded before training starts, so read tasks may take all CPUs.
         task_rows = min(rows_in(TASK_BLOCKS * BLOCK_BYTES, source), -(-source.num_images // stream_readers()[0]))
         tasks = list(divide(whole_shards, task_rows, len))
-        dataset = segment_dataset(source, tasks, rows_in(BLOCK_BYTES, source), on_unreadable, READER_CPUS)
+        # Blocks of a node that is lost are decoded again while the training holds its CPUs.
+        _, cpus = stream_readers(streams, training)
+        dataset = segment_dataset(source, tasks, rows_in(BLOCK_BYTES, source), on_unreadable, cpus)
         return KeptImages(source, dataset.materialize().to_numpy_refs())
     except Exception as error:
         raise user_error(error) or error from error
+
+
+def _streamed(
+    source: ImageSource, streams: int, training: Resources | None, on_unreadable: OnUnreadable | None
+) -> StreamedImages:
+    readers, cpus = stream_readers(streams, training)
+    if is_remote(source.shards[0].url):
+        readers, cpus = REMOTE_READERS * readers, cpus / REMOTE_READERS
+    return StreamedImages(source, _stream_memory(streams), readers, cpus, on_unreadable)
 
 
 STREAM_SHARE = 0.4
@@ -280,5 +305,5 @@ ENOUGH_AHEAD = 2**30
 
 
 def _stream_memory(streams: int) -> int:
-    share = STREAM_SHARE * total_resources()["object_store_memory"] / max(1, streams)
+    share = STREAM_SHARE * object_store_bytes() / max(1, streams)
     return int(min(share, MOST_AHEAD))

@@ -3,52 +3,71 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-POLL_SECONDS = 2.0
+from dpt_ray.distributed.placement import Refusal
+
+POLL_SECONDS, LINE_SECONDS = 2.0, 30.0
+"""Time between two looks at the cluster, and between two lines about it."""
 
 logger = logging.getLogger("dpt_ray.cluster")
 
+Found = TypeVar("Found")
+"""What was sought: a plan, for instance."""
 
-def wait_for_resources(process: Mapping[str, float], processes: int, seconds: float) -> None:
-    """Request the resources of a number of processes from the autoscaler, if there is one, and wait for them.
 
-    It returns when the cluster has the resources in total or the time is over. The caller reports missing resources.
+def wait_for_nodes(
+    find: Callable[[], Found | Refusal], process: Mapping[str, float], processes: int, seconds: float
+) -> Found | Refusal:
+    """Return what `find` finds, or its last refusal once the time is over.
+
+    Meanwhile the resources of the processes are requested from the autoscaler, if there is one.
 
     Args:
+        find: looks at the cluster.
         process: Ray's name of a resource -> the amount that each process reserves.
         processes: number of processes.
         seconds: longest time to wait; 0 requests nothing.
     """
-    import ray
+    found = find()
+    if seconds <= 0 or not isinstance(found, Refusal):
+        return found
     from ray.autoscaler.sdk import request_resources
 
-    wanted = {name: processes * amount for name, amount in process.items()}
-    if seconds <= 0 or not missing(wanted, ray.cluster_resources()):
-        return
     # An autoscaler adds nodes for tasks that wait. Before a step starts no task waits, so the request is explicit.
-    request_resources(bundles=[dict(process)] * processes)
+    request_resources(bundles=[{name: amount for name, amount in process.items() if amount}] * processes)
     try:
-        wait_until_there(wanted, ray.cluster_resources, seconds)
+        return wait_until_found(find, seconds)
     finally:
         request_resources(bundles=[])
 
 
-def wait_until_there(wanted: Mapping[str, float], total: Callable[[], Mapping[str, float]], seconds: float) -> bool:
-    """Poll the `total` resources of the cluster until they include those `wanted`; return whether they do."""
-    deadline = time.monotonic() + seconds
-    lacking = missing(wanted, total())
-    if lacking:
-        logger.warning("waiting up to %.0f s for nodes: the cluster lacks %s", seconds, lacking)
-    while lacking:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        time.sleep(min(POLL_SECONDS, left))
-        lacking = missing(wanted, total())
-    return True
+def wait_until_found(
+    find: Callable[[], Found | Refusal], seconds: float, say: Callable[[str], object] = logger.warning
+) -> Found | Refusal:
+    """Poll `find` until it does not refuse or the time is over, and return its last answer.
+
+    Args:
+        find: looks at the cluster.
+        seconds: longest time to wait.
+        say: receives a line, at the start and every `LINE_SECONDS`, that says what is missing and what the nodes host.
+    """
+    began = time.monotonic()
+    said = -LINE_SECONDS
+    found = find()
+    while isinstance(found, Refusal):
+        waited = time.monotonic() - began
+        if waited - said >= LINE_SECONDS:
+            said = waited
+            say(waiting_line(found, waited, seconds))
+        if waited >= seconds:
+            break
+        time.sleep(min(POLL_SECONDS, seconds - waited))
+        found = find()
+    return found
 
 
-def missing(wanted: Mapping[str, float], total: Mapping[str, float]) -> str:
-    """Return the resources that a cluster lacks as text, such as `2 GPUs`; an empty text if it lacks none."""
-    lacks = {name: amount - total.get(name, 0.0) for name, amount in wanted.items()}
-    return " and ".join(f"{amount:g} {name}s" for name, amount in sorted(lacks.items()) if amount > 1e-6)
+def waiting_line(refusal: Refusal, waited: float, seconds: float) -> str:
+    """Return the line that says what is missing and what the nodes host."""
+    hosting = "" if refusal.hosting in refusal.what else f" ({refusal.hosting})"
+    return f"waiting for nodes, {waited:.0f} of at most {seconds:.0f} s: {refusal.what}{hosting}"

@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from dpt_ray.capacity.placement_table import describe_readers
 from dpt_ray.capacity.run_size import size_run
 from dpt_ray.capacity.size_table import describe_size
 from dpt_ray.capacity.step_times import estimate_times, measure_times
@@ -13,9 +14,11 @@ from dpt_ray.core.diffusion.process_settings import build_process, evaluations_p
 from dpt_ray.core.models.network_settings import build_classifier, build_generator
 from dpt_ray.core.training.from_settings import images_per_step
 from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.distributed.placement import Plan
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.damage import find_damage
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
+from dpt_ray.pipeline.cluster_checks import find_placement
 from dpt_ray.pipeline.execution.extension import find_shorter
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
@@ -42,7 +45,8 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore, 
         measure: run a few steps of each training to say how long it takes.
 
     Raises:
-        UserError: results could not be written, or the labels do not fit indexed images.
+        UserError: results could not be written, the labels do not fit indexed images, or the nodes do not host the
+            workers.
     """
     check_could_write(store.root)
     rows = [("step", "state", "what", "address")]
@@ -52,9 +56,10 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore, 
     index = _training_index(steps, store)
     if index is not None:
         _check_labels(steps, index)
-    costs, size = _costs(config, steps, store), _size(config, index)
+    plan, placed = find_placement(config.cluster, steps, store)
+    costs, size = _costs(config, steps, store), _size(config, index, plan)
     times = _times(config, steps, index, measure)
-    return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *times, *size])
+    return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *placed, *times, *size])
 
 
 def _state(step: Step, store: ArtifactStore) -> tuple[str, str]:
@@ -81,13 +86,14 @@ def _check_labels(steps: list[Step], index: DatasetIndex) -> None:
             step.choose(index)
 
 
-def _size(config: RunConfig, index: DatasetIndex | None) -> list[str]:
+def _size(config: RunConfig, index: DatasetIndex | None, plan: Plan | None) -> list[str]:
     """Size the cluster for a whole run, where the training set is known and GPUs are asked for."""
     if not config.cluster.gpus_per_worker:
         return []
     if index is None:
         return ["", "size of the cluster: known once the data is indexed (dpt prepare)"]
-    return ["", *describe_size(size_run(config, stored_data(index)))]
+    size = size_run(config, stored_data(index))
+    return ["", *describe_size(size), *(describe_readers(size, plan) if plan else [])]
 
 
 def _times(config: RunConfig, steps: list[Step], index: DatasetIndex | None, measure: bool) -> list[str]:

@@ -11,6 +11,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.cluster import check_machine
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
+from dpt_ray.pipeline.cluster_checks import check_cluster
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order, make_all, refuse_warnings
@@ -70,6 +71,7 @@ def make_targets(
         say(describe_plan(config, wanted, store, measure=dry_run == "measure"))
         return
     stores.check_writable(store.root)
+    check_cluster(config.cluster, in_order(wanted), store)
     with job_log.about(run=config.name), recorded_run(config, run, wanted, store.root) as recording:
         say(f"run: {recording.folder}")
         artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data), strict=strict)

@@ -8,6 +8,7 @@ import ray
 
 from dpt_ray.distributed import cluster
 from dpt_ray.distributed.cluster import Resources, stream_readers
+from dpt_ray.distributed.node_capacity import MOST_READERS, Node
 
 LISTENING = "0A"
 
@@ -56,12 +57,12 @@ def test_everything_that_a_local_ray_starts_listens_on_the_loopback_address():
     assert not open_to_others
 
 
-@pytest.mark.usefixtures("local_ray")
 def test_readers_share_what_a_training_leaves(monkeypatch):
-    monkeypatch.setattr(cluster, "total_resources", lambda: {"CPU": 16.0})
+    nodes = [Node("a", 16.0, 2.0)]
+    monkeypatch.setattr(cluster, "cluster_nodes", lambda: nodes)
     assert stream_readers() == (16, 1.0)
     assert stream_readers(streams=3) == (5, 1.0)
     assert stream_readers(streams=2, training=Resources(2, 4.0, 1.0)) == (4, 1.0)
     assert stream_readers(streams=2, training=Resources(1, 15.5, 0.0)) == (1, 0.5)
-    monkeypatch.setattr(cluster, "total_resources", lambda: {"CPU": 1000.0})
-    assert stream_readers() == (cluster.MOST_READERS, 1.0)
+    nodes.append(Node("b", 984.0))
+    assert stream_readers() == (MOST_READERS, 1.0)

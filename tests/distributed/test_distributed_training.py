@@ -181,6 +181,7 @@ def test_a_checkpoint_of_another_network_stops_before_the_first_step_with_one_li
     assert (place / CHECKPOINT_FILE).read_bytes() == content
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_two_workers_train_a_classifier_with_batch_norm_like_one(tmp_path):
     """Also FreeMatch's thresholds, its fairness loss and batch norm are those of the global batch."""
     config = ClassifierConfig(model={"width": 8}, augmentation={"flip": False, "crop_padding": 1})

@@ -50,5 +50,6 @@ def test_training_waits_for_its_gpus():
     assert "2 GPUs are needed but the cluster has 0" in lines["at once"]
     assert "2 GPUs are needed but the cluster has 0" in lines["in vain"]
     assert lines["in vain"].endswith("True")
-    assert lines["grown"] == "Resources(processes=2, cpus=2.0, gpus=1.0)"
-    assert "waiting up to 120 s for nodes: the cluster lacks 1 CPUs and 2 GPUs" in result.stderr
+    assert lines["grown"] == "Resources(processes=2, cpus=1.0, gpus=1.0)"
+    told = "waiting for nodes, 0 of at most 120 s: 2 GPUs are needed but the cluster has 0 (1 node of 1 CPUs and 0 GPUs"
+    assert told in result.stderr

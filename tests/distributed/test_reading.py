@@ -1,6 +1,8 @@
 """Reading through Ray Data: kept or streamed, a worker sees the same rows in the same order."""
 
 import itertools
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.distributed import reading
 from dpt_ray.distributed.datasource import segment_dataset
 from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
+from dpt_ray.distributed.starved_stream import Starvation
 from dpt_ray.errors import UserError
 
 KEEP_ALL, KEEP_NOTHING = 2**30, 0
@@ -102,3 +105,40 @@ def test_a_shard_that_changed_after_indexing_is_refused_by_name(tmp_path):
     order = ImageOrder(source.counts, seed=0, lanes=2, shuffle_window=100)
     with pytest.raises(Exception, match=r"00001\.tar: its content differs from its index"):
         _rows(open_source(source, KEEP_NOTHING), order, range(2), 0, 3)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_stream_whose_readers_get_no_cpu_is_read_by_its_worker(tmp_path):
+    source = write_numbered_shards(str(tmp_path), [10, 3, 17, 1])
+    order = ImageOrder(source.counts, seed=5, lanes=4, shuffle_window=8)
+    expected = _rows(open_source(source, KEEP_ALL), order, range(4), 0, 4)
+    lines: list[str] = []
+    earlier = set(threading.enumerate())
+    cpus = ray.cluster_resources()["CPU"]
+    holder = ray.remote(num_cpus=cpus)(Holder).remote()
+    ray.get(holder.hold.remote())
+    try:
+        streamed = StreamedImages(source, memory=2**20, readers=2)
+        starvation = Starvation(lines.append, seconds=0.5)
+        read = streamed.open(
+            order=order, lanes=range(4), rows_per_lane=3, first_step=0, stop_step=4, starvation=starvation
+        )
+        stream = batches(order, read, lanes=range(4), rows_per_lane=3, first_step=0)
+        for got, want in zip(itertools.islice(stream, 4), expected, strict=True):
+            np.testing.assert_array_equal(got["image"], want["image"])
+            np.testing.assert_array_equal(got["label"], want["label"])
+    finally:
+        ray.kill(holder)
+    # What was requested of readers ends as soon as they get CPUs.
+    deadline = time.monotonic() + 60
+    while any(thread.name.startswith("StreamingExecutor") for thread in set(threading.enumerate()) - earlier):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert lines[0] == "no reader gave a block for 0.5 s, so the worker reads by itself"
+
+
+class Holder:
+    """An actor that keeps its CPUs."""
+
+    def hold(self) -> None:
+        """Return once the actor runs."""

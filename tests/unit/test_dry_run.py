@@ -5,9 +5,13 @@ from importing_data import encoded, write
 from test_job_start import sets, start
 
 from dpt_ray.capacity import step_times
+from dpt_ray.capacity.placement_table import describe_placement, describe_readers
+from dpt_ray.capacity.run_size import DataSize, size_run
 from dpt_ray.capacity.step_times import estimate_times, measure_times
 from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
+from dpt_ray.distributed.node_capacity import Node, Wish
+from dpt_ray.distributed.placement import Plan, plan_placement
 
 FOLDERS = ["data.num_classes=null", "data.image_size=16", "data.channels=3", "data.train=train", "data.test=test"]
 
@@ -113,3 +117,43 @@ def test_every_kind_of_training_can_be_measured(monkeypatch, settings):
     monkeypatch.setattr(step_times, "MEASURED_SECONDS", 0.01)
     config = load_config(None, ["preset=digits", "stage1.model.width=8", "stage2.model.dim=32", *settings])
     assert all(stage.seconds > 0 for stage in measure_times(config, 10, "cpu"))
+
+
+def test_the_placement_is_that_of_the_run(folders, capsys):
+    assert start(*sets(*FOLDERS, "labels.per_class=2", "cluster.local_cpus=8", "cluster.workers=2"), "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = lines.index("placement of a training: 2 workers of 3 CPUs, read tasks of 1 CPUs while it streams:")
+    assert lines[first + 3].split() == ["1", "of", "8", "CPUs", "2", "2"]
+
+
+def test_a_cluster_that_cannot_be_reached_leaves_the_placement_open(folders, capsys, monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert start(*sets(*FOLDERS, "labels.per_class=2"), "--dry-run") == 0
+    line = "placement of a training: not known (RAY_ADDRESS=127.0.0.1:1: no Ray cluster can be reached there"
+    assert line in capsys.readouterr().out
+
+
+def test_nodes_that_host_the_same_are_one_row():
+    nodes = [Node(f"{number}", cpus, gpus) for number, (cpus, gpus) in enumerate([(16, 2), (16, 2), (64, 0), (0, 0)])]
+    plan = plan_placement(nodes, Wish(4, gpus_per_worker=1))
+    assert isinstance(plan, Plan)
+    text = "\n".join(describe_placement(plan))
+    assert text.startswith("placement of a training: 4 workers of 4 CPUs and 1 GPUs, read tasks of 1 CPUs")
+    rows = [line.split() for line in text.splitlines()[3:]]
+    assert rows == [
+        ["2", "of", "16", "CPUs", "and", "2", "GPUs", "2", "each", "8", "each"],
+        ["1", "of", "64", "CPUs", "0", "64"],
+    ]
+
+
+@pytest.mark.parametrize(("cpus", "waits"), [(8, True), (100_000, False)])
+def test_cpus_of_readers_are_compared_with_what_training_needs(cpus, waits):
+    config = load_config(None, ["preset=digits", "cluster.gpus_per_worker=1", "cluster.keep_mib=0"])
+    size = size_run(config, DataSize(50_000, 2_000.0, 1_024, 1_000.0, 10))
+    plan = plan_placement([Node("a", 8, 1), Node("b", cpus)], Wish(1, gpus_per_worker=1))
+    assert isinstance(plan, Plan)
+    (line,) = describe_readers(size, plan)
+    assert line.startswith("CPUs for readers: stage ")
+    assert f"the nodes leave {4 + cpus}" in line
+    assert line.endswith("so training waits for data: add nodes with CPUs") == waits

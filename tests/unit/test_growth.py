@@ -3,6 +3,8 @@
 import pytest
 
 from dpt_ray.distributed import wait_for_nodes as growth
+from dpt_ray.distributed.node_capacity import Node, Wish
+from dpt_ray.distributed.placement import Plan, Refusal, plan_placement
 
 
 @pytest.fixture
@@ -14,23 +16,36 @@ def clock(monkeypatch):
     return lambda: now[0] - 100.0
 
 
-def test_it_goes_on_as_soon_as_all_is_there(clock, caplog):
-    assert growth.wait_until_there({"GPU": 4}, lambda: {"GPU": 4.0 if clock() >= 7 else 3.0}, seconds=60)
-    assert 7 <= clock() < 7 + growth.POLL_SECONDS
-    assert [record.message for record in caplog.records] == ["waiting up to 60 s for nodes: the cluster lacks 1 GPUs"]
+def _find(nodes):
+    """Look for a place for two workers with GPUs on the nodes that `nodes` returns."""
+    return lambda: plan_placement(nodes(), Wish(2, gpus_per_worker=1))
+
+
+def test_it_goes_on_as_soon_as_the_workers_fit(clock, caplog):
+    small, large = [Node("a", 4, 1)], [Node("a", 4, 1), Node("b", 4, 1)]
+    found = growth.wait_until_found(_find(lambda: large if clock() >= 67 else small), seconds=600)
+    assert isinstance(found, Plan)
+    assert 67 <= clock() < 67 + growth.POLL_SECONDS
+    missing = "2 GPUs are needed but the cluster has 1 (1 node of 4 CPUs and 1 GPUs for 1)"
+    assert [record.message for record in caplog.records] == [
+        f"waiting for nodes, {waited} of at most 600 s: {missing}" for waited in (0, 30, 60)
+    ]
 
 
 def test_it_gives_up_on_time(clock):
-    assert not growth.wait_until_there({"GPU": 4}, lambda: {"GPU": 3.0}, seconds=9)
+    assert isinstance(growth.wait_until_found(_find(lambda: []), seconds=9), Refusal)
     assert clock() == 9
 
 
 def test_where_nothing_is_missing_nothing_is_said(clock, caplog):
-    assert growth.wait_until_there({"GPU": 1, "CPU": 2}, lambda: {"GPU": 1.0, "CPU": 2.0}, seconds=9)
+    found = growth.wait_until_found(_find(lambda: [Node("a", 8, 2)]), seconds=9)
+    assert isinstance(found, Plan)
     assert clock() == 0
     assert not caplog.records
 
 
-def test_what_is_missing_is_named():
-    assert growth.missing({"GPU": 2, "CPU": 1.5}, {"CPU": 1.0}) == "0.5 CPUs and 2 GPUs"
-    assert growth.missing({"GPU": 2}, {"GPU": 2.0}) == ""
+def test_a_fixed_cluster_is_looked_at_once(clock):
+    looks = []
+    refusal = Refusal("too small", "use a larger one", "")
+    assert growth.wait_for_nodes(lambda: looks.append(1) or refusal, {"CPU": 1.0}, 1, seconds=0) is refusal
+    assert (len(looks), clock()) == (1, 0)

@@ -9,6 +9,7 @@ import ray
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed import cluster
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
+from dpt_ray.distributed.node_capacity import LEAST_READER_CPUS
 from dpt_ray.distributed.trial_messages import TrialReport
 from dpt_ray.distributed.tuning import EarlierReports, GroupedHalving, Halving
 from dpt_ray.errors import UserError
@@ -71,8 +72,8 @@ def of(monkeypatch):
     """Make the cluster have so much; parts of earlier tests are forgotten."""
 
     def set_resources(cpus: float, gpus: float = 0.0):
-        have = {"CPU": cpus, "GPU": gpus, "object_store_memory": 1e9}
-        monkeypatch.setattr(ray, "cluster_resources", lambda: have)
+        node = {"NodeID": "a", "Alive": True, "Resources": {"CPU": cpus, "GPU": gpus, "object_store_memory": 1e9}}
+        monkeypatch.setattr(ray, "nodes", lambda: [node])
 
     monkeypatch.setattr(cluster, "_runs", 1)
     return set_resources
@@ -100,7 +101,7 @@ def test_as_many_runs_as_the_cluster_has_room_for(of, cpus, gpus, config, runs):
     training, inference = cluster.training_resources(settings), cluster.inference_resources(settings)
     # All trainings at once leave room for the largest single task, which then ends by itself.
     held = runs * training.processes * training.cpus
-    assert cpus - held + 1e-6 >= (inference.cpus if runs > 1 else cluster.LEAST_READER_CPUS)
+    assert cpus - held + 1e-6 >= (inference.cpus if runs > 1 else LEAST_READER_CPUS)
     assert runs * training.processes * training.gpus <= gpus
     assert inference.cpus <= cpus
 
