@@ -339,7 +339,8 @@ def _measure_ray_share(job: _Training, steps: int, say: Callable[[str], None]) -
     """Time the same steps under Ray Train, with kept images, and without it; two rounds in turns."""
     from dpt_ray.distributed.cluster import Resources, connect
     from dpt_ray.distributed.progress import ProgressLine
-    from dpt_ray.distributed.ray_training import TrainingJob, run_training
+    from dpt_ray.distributed.ray_training import run_training
+    from dpt_ray.distributed.training_job import TrainingJob
 
     threads = torch.get_num_threads()
     connect(ClusterConfig(local_cpus=threads + 1))

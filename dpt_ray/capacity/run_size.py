@@ -19,7 +19,7 @@ LATENT_READ_RATE = 2000.0
 """Images/s that a CPU reads of stored latents of 65,536 bytes, measured once: 0.4 to 0.6 s for 1,000 images."""
 
 CHECKPOINTS_KEPT = 2
-"""Checkpoints that a running training keeps; see `distributed/ray_training.py`."""
+"""Checkpoints that a running training keeps; see `distributed/checkpoints.py`."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import save_network
 from dpt_ray.distributed.cluster import connect, reserved_cpus, training_resources
 from dpt_ray.distributed.progress import ProgressLine
-from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
+from dpt_ray.distributed.ray_training import run_training
+from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
 from dpt_ray.networks.files import NETWORK_FILE
 
 CONFIG = GeneratorConfig(model={"dim": 16, "depth": 2, "heads": 2}, batch=16, images=320, flip=False, process="edm")

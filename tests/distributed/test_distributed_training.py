@@ -19,7 +19,8 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import CHECKPOINT_FILE, checkpoint_name, list_checkpoints
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.progress import ProgressLine
-from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
+from dpt_ray.distributed.ray_training import run_training
+from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import NETWORK_FILE
 

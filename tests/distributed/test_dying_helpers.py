@@ -18,7 +18,8 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.journal import Journal, KeptJournal, job_of
 from dpt_ray.distributed.progress import ProgressLine, job_board
-from dpt_ray.distributed.ray_training import TrainingJob, run_training
+from dpt_ray.distributed.ray_training import run_training
+from dpt_ray.distributed.training_job import TrainingJob
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import NETWORK_FILE
 

@@ -13,7 +13,7 @@ from dpt_ray.distributed.checkpoints import CheckpointWriter, NotStoredError, be
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.inference import _Runner
 from dpt_ray.distributed.progress import ProgressLine
-from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob
+from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
 from dpt_ray.pipeline import graph, steps

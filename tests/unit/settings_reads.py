@@ -18,7 +18,7 @@ from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training import from_settings
 from dpt_ray.data.loading.source import ImageSource, new_arrays, read_rows
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
-from dpt_ray.distributed import ray_training
+from dpt_ray.distributed import checkpoints, training_job, training_worker
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
@@ -153,14 +153,14 @@ def train_here(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fit_probe, "run_once", lambda function, *arguments, resources: function(*arguments))
 
 
-def _run_training(job: ray_training.TrainingJob, **_: Any) -> None:
+def _run_training(job: training_job.TrainingJob, **_: Any) -> None:
     readers = {name: _Reader(source) for name, (source, _) in job.sources.items()}
-    board = types.SimpleNamespace(send=lambda *message: None)
-    left = ray_training.begin_attempt(job.folder)
-    setup = ray_training._WorkerSetup(
+    board = types.SimpleNamespace(name="", send=lambda *message: None)
+    left = checkpoints.begin_attempt(job.folder)
+    setup = training_job.WorkerSetup(
         job=job, readers=readers, threads=1, board=board, title="", left=left, callback=None, plugins=(), stop=None
     )
-    assert ray_training._worker({ray_training._SETUP: setup}) is None
+    assert training_worker.run_worker({training_worker.SETUP: setup}) is None
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pydantic import Field
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.data.storage.json_records import optional
-from dpt_ray.distributed.ray_training import HISTORY_FILE
+from dpt_ray.distributed.training_job import HISTORY_FILE
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.step_facts import Facts, summarise_skipped
 from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact

@@ -13,7 +13,7 @@ from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.progress import ProgressLine, StepProgress
-from dpt_ray.distributed.ray_training import always
+from dpt_ray.distributed.training_job import always
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint

@@ -16,8 +16,9 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.job_log import tell
-from dpt_ray.distributed.ray_training import HISTORY_FILE, TrainingJob, run_training
+from dpt_ray.distributed.ray_training import run_training
 from dpt_ray.distributed.skipped_log import read_skipped_log
+from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.start_weights import FoundWeights, describe_new_classes, start_from
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, read_history_file

@@ -17,8 +17,8 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.ray_training import HISTORY_FILE
 from dpt_ray.distributed.run_remote import run_once
+from dpt_ray.distributed.training_job import HISTORY_FILE
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.probe import probe_file

@@ -1,0 +1,279 @@
+"""One worker of a training: adds data, checkpoints and progress to the loop in `core/training`."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import Any, TypeVar
+
+import torch
+
+from dpt_ray import plugins
+from dpt_ray.core.collective import agree, mean_over_workers
+from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
+from dpt_ray.core.training.loop import Pace, train
+from dpt_ray.core.training.nonfinite import NonFiniteLossError
+from dpt_ray.core.training.sharding import shard
+from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
+from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
+from dpt_ray.data.loading.order import ImageOrder
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.checkpoints import (
+    CHECKPOINT_FOLDER,
+    CheckpointWriter,
+    NotStoredError,
+    Restored,
+    restore,
+    store_together,
+)
+from dpt_ray.distributed.evaluation_callback import EvaluationCallback
+from dpt_ray.distributed.kept_state import keep_state
+from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
+from dpt_ray.distributed.progress import Board, TrainingProgress
+from dpt_ray.distributed.starved_stream import Starvation
+from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob, WorkerSetup
+from dpt_ray.distributed.worker_failures import note_failure, recurring_failure
+from dpt_ray.errors import UserError
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.snapshots import snapshot_files
+
+_Item = TypeVar("_Item")
+
+SETUP = "setup"
+"""Key of the dictionary that Ray Train passes to `run_worker`."""
+
+
+Complaint = tuple[str, str | None, str | None]
+"""An error's description, its place if known, and its remedy if there is one."""
+
+
+class TakenOverError(Exception):
+    """Another job has taken this training over. All workers raise it."""
+
+
+def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | None:
+    """Run one training worker; return an error that would occur again if Ray Train started the workers again.
+
+    It returns only errors that occur on all workers together: a worker that left alone would block the collective
+    operations of the others.
+    """
+    import ray.train
+
+    setup = config[SETUP]
+    plugins.adopt(setup.plugins)
+    problem = _unfit(setup.job, _device(setup))
+    if agree(problem is not None):
+        is_first = ray.train.get_context().get_world_rank() == 0  # only the first worker's return value is shown
+        if not agree(is_first and problem is not None) and problem is not None:
+            raise problem
+        return (problem.what, None, problem.fix) if problem is not None else None
+    if complaint := _recurring(setup.job, ray.train.get_context().get_world_rank()):
+        return complaint
+    place = _Place()
+    try:
+        _train(setup, place)
+    except NonFiniteLossError as error:  # all workers are here, see `train_step`
+        return str(error), None, "lower the learning rate or set gradient_clip"
+    except ForeignCheckpointError as error:  # all workers are here: they read the same one, before the first step
+        where = stores.join(setup.job.folder, CHECKPOINT_FOLDER)
+        fix = "it is whole: go on with the version that made it, or move that folder away to train from the start"
+        return str(error), where, fix
+    except NotStoredError as error:  # all workers are here, see `store_together`
+        cause = error.__cause__
+        return (cause.what, cause.where, cause.fix) if isinstance(cause, UserError) else ("not stored", None, None)
+    except TakenOverError:
+        return "another job has taken this training over", setup.job.folder, "wait for it"
+    except Exception as error:
+        note_failure(setup.job.folder, ray.train.get_context().get_world_rank(), place.images, error)
+        raise
+    return None
+
+
+def _device(setup: WorkerSetup) -> torch.device:
+    """Return the device that this worker computes on."""
+    from ray.train.torch import get_device
+
+    return get_device() if setup.stop is None else torch.device("cpu")  # Ray's local mode would take any GPU
+
+
+@dataclass
+class _Place:
+    """How far a worker's training is.
+
+    Attributes:
+        state: of the training; None before the worker has built it.
+    """
+
+    state: TrainState | None = None
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return self.state.images_seen if self.state is not None else 0
+
+
+def _recurring(job: TrainingJob, rank: int) -> Complaint | None:
+    """Return the error that ended earlier attempts at the same place too often. Every worker must call this."""
+    failure = recurring_failure(job.folder) if rank == 0 else None
+    if not agree(failure is not None):
+        return None
+    what = f"failed {failure.times} times at the same place, after {failure.images:,} images: " if failure else ""
+    return what + (failure.error if failure else ""), None, None
+
+
+def _unfit(job: TrainingJob, device: Any) -> UserError | None:
+    """Return the error if this machine does not support the settings' precision or compilation, otherwise None."""
+    try:
+        check_compute(job.config.precision, job.cluster.compile, device)
+    except UserError as error:
+        return error
+    return None
+
+
+def _train(setup: WorkerSetup, place: _Place) -> None:
+    import ray.train
+    from ray.train.torch import prepare_model
+
+    job = setup.job
+    torch.set_num_threads(setup.threads)
+    context, device = ray.train.get_context(), _device(setup)
+    rank, num_workers = context.get_world_rank(), context.get_world_size()
+
+    _require_ownership(job, rank == 0)
+    place.state = state = job.build().to(device)
+    restored = _restore(state, setup, rank)
+    writer = CheckpointWriter(job.folder, rank, restored, setup.left, ray_keeps=setup.stop is None)
+    if job.cluster.channels_last:
+        keep_channels_last(state)
+    if job.cluster.compile:
+        compile_network(state.model)
+    model: torch.nn.Module = state.model
+    if num_workers > 1 and job.cluster.shard_weights:
+        shard(state)
+    elif num_workers > 1:
+        model = prepare_model(state.model, move_to_device=False)
+    lanes = worker_lanes(job.data.lanes, rank, num_workers)
+    first_step = state.images_seen // job.schedule.images_per_step
+    feeds = {name: _open_feed(name, setup, lanes, first_step) for name in job.sources}
+    batches = training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device)
+    observer = _Observer(setup, writer, rank, device)
+    train(
+        state,
+        batches if setup.stop is None else _until(setup.stop, batches),
+        job.schedule,
+        job.config.optimizer,
+        model=model,
+        precision=job.config.precision,
+        gradient_accumulation=job.cluster.gradient_accumulation,
+        on_log=observer.on_log,
+        on_checkpoint=observer.on_checkpoint,
+        on_snapshot=observer.on_snapshot,
+    )
+    network = job.finish(state) if rank == 0 or state.sharded else b""
+    writer.settle()
+    history = stores.json_bytes(state.history)
+    store_together(rank == 0, lambda: _store_files(job.folder, {HISTORY_FILE: history, NETWORK_FILE: network}))
+    if job.cluster.keep_training_state:  # last: the network is whole even if there is no space for it
+        final = state.to_bytes() if rank == 0 or state.sharded else b""
+        store_together(rank == 0, lambda: keep_state(job.folder, state.images_seen, final))
+
+
+def _until(stop: Event, batches: Iterator[_Item]) -> Iterator[_Item]:
+    """Yield the batches until `stop` is set; the thread then ends by an error that nobody receives."""
+    for batch in batches:
+        if stop.is_set():
+            raise InterruptedError("the training was interrupted")
+        yield batch
+
+
+class _Observer:
+    """Stores checkpoints on every worker, and reports progress on the first one."""
+
+    def __init__(self, setup: WorkerSetup, writer: CheckpointWriter, rank: int, device: Any):
+        self._job, self._callback = setup.job, setup.callback
+        self._board, self._title = setup.board if rank == 0 else None, setup.title
+        self._writer, self._is_first, self._device = writer, rank == 0, device
+        self._totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
+
+    def on_log(self, state: TrainState, pace: Pace) -> None:
+        """Report a new row of the history, and evaluate the network if that is due."""
+        self._writer.settle(wait=False)
+        self._totals[TRAINING] += pace.seconds
+        waited = torch.tensor(pace.data_wait_seconds, device=self._device)
+        self._totals[DATA_WAIT] += float(mean_over_workers(waited))
+        if self._board is not None:
+            row, totals = state.history[-1], dict(self._totals)
+            progress = TrainingProgress(int(row["images"]), pace.images_per_second, row["loss"], totals)
+            measured = {**row, "images_per_second": pace.images_per_second}
+            self._board.send(Board.write, self._title, progress, measured)
+        if self._callback is not None:
+            self._evaluate(state, self._callback)
+
+    def _evaluate(self, state: TrainState, callback: EvaluationCallback) -> None:
+        schedule = self._job.schedule
+        before = state.history[-2]["images"] if len(state.history) > 1 else 0
+        share = callback.due(int(before), state.images_seen, schedule.num_steps * schedule.images_per_step)
+        if share is None:
+            return
+        network = self._job.finish(state) if self._is_first or state.sharded else b""
+        if self._board is not None:
+            self._board.send(Board.note_evaluation, self._title, share, callback.evaluate(network))
+
+    def on_checkpoint(self, state: TrainState) -> None:
+        """Store a checkpoint."""
+        began = time.monotonic()
+        _require_ownership(self._job, self._is_first)
+        self._writer.save(state)
+        self._totals[CHECKPOINTS] += 1
+        self._totals[CHECKPOINT] += time.monotonic() - began
+
+    def on_snapshot(self, state: TrainState) -> None:
+        """Store the power averages, one at a time, since each is as large as the network."""
+        files = snapshot_files(state)
+        for _ in state.power_averages:
+            file = dict([next(files)]) if self._is_first or state.sharded else {}
+            store_together(self._is_first, partial(_store_files, self._job.folder, file))
+
+
+def _restore(state: TrainState, setup: WorkerSetup, rank: int) -> Restored:
+    """Load the newest complete checkpoint, and report it and the damaged ones."""
+    restored = restore(state, setup.job.folder)
+    if rank == 0:
+        for note in restored.notes:
+            setup.board.send(Board.note, setup.title, note)
+        if restored.name is not None:
+            setup.board.send(Board.resume, setup.title, state.images_seen)
+    return restored
+
+
+def _require_ownership(job: TrainingJob, is_first: bool) -> None:
+    """Let all workers raise `TakenOverError` if another job trains in the folder. Every worker must call this."""
+    if agree(is_first and not job.owns()):
+        raise TakenOverError
+
+
+def _store_files(folder: str, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        stores.write_bytes(stores.join(folder, name), content)
+
+
+def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int) -> Feed:
+    job = setup.job
+    source, batch = job.sources[name]
+    order = ImageOrder(
+        source.counts,
+        seed=derive_seed("order", job.seed, name),
+        lanes=job.data.lanes,
+        shuffle_window=job.data.shuffle_window,
+    )
+    read = setup.readers[name].open(
+        order=order,
+        lanes=lanes,
+        rows_per_lane=batch // job.data.lanes,
+        first_step=first_step,
+        stop_step=job.schedule.num_steps,
+        starvation=Starvation(setup.notes()),
+    )
+    return Feed(order, read, batch)
