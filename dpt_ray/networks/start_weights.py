@@ -181,18 +181,18 @@ def start_from(url: str, checksum: str | None, build: Callable[[], TrainState]) 
     return state
 
 
-def _network(model: ClassifierModelConfig | GeneratorModelConfig, prefix: str) -> dict[str, Any]:
+def _network(model: ClassifierModelConfig | GeneratorModelConfig, prefix: str) -> dict[str, object]:
     """Return the settings of a network that its function follows from; those of normalisation are left out."""
     read = read_settings(model)
     return {f"{prefix}.{name}": read[name] for name in read if name not in {*_TRAINING_ONLY, "mean", "std"}}
 
 
-def _statistics(model: ClassifierModelConfig, channels: int, prefix: str) -> dict[str, Any]:
+def _statistics(model: ClassifierModelConfig, channels: int, prefix: str) -> dict[str, object]:
     mean, std = channel_statistics(model, channels)
     return {f"{prefix}.mean": list(mean), f"{prefix}.std": list(std)}
 
 
-def _generator(config: GeneratorConfig) -> dict[str, Any]:
+def _generator(config: GeneratorConfig) -> dict[str, object]:
     return {**_network(config.model, "stage2.model"), "stage2.process": config.process}
 
 

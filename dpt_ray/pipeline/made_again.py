@@ -114,7 +114,7 @@ def _own_reasons(step: Step, artifact: Artifact) -> Iterator[str]:
 _ABSENT = object()
 
 
-def _flat(settings: Mapping[str, Json]) -> dict[str, Any]:
+def _flat(settings: Mapping[str, Json]) -> dict[str, object]:
     """Return settings by dotted names, as JSON has them."""
     return {name: value for name, value in flat_settings(json.loads(json.dumps(settings))) if name}
 
