@@ -56,6 +56,10 @@ class Mailbox:
         except _failures_of_ray():
             self._actor = None
 
+    def look_again(self) -> None:
+        """Find the actor again before the next message, since another one has its name now."""
+        self._actor = None
+
     def ask(self, method: Method, *arguments: object, seconds: float) -> Any:
         """Return the answer of a method that may be called more than once.
 
@@ -137,6 +141,7 @@ class KeptActor:
         except RayActorError as error:
             with suppress(*_failures_of_ray()):
                 self._actor = self._start()
+                self.mailbox.look_again()
             raise ActorLostError(str(error)) from None
         except _failures_of_ray():  # no answer in time, or Ray itself fails, which `lost_ray.py` reports
             return None

@@ -123,7 +123,7 @@ def _fail_in_the_middle(objective, arguments) -> None:
         raise WorkerMistakeError("no such class")
 
 
-@pytest.mark.usefixtures("undisturbed")
+@pytest.mark.usefixtures("local_ray")
 def test_an_error_that_occurs_at_the_same_place_ends_a_training_with_itself(tmp_path):
     line = ProgressLine("x", STEPS * BATCH, "images")
     with pytest.raises(
@@ -132,7 +132,7 @@ def test_an_error_that_occurs_at_the_same_place_ends_a_training_with_itself(tmp_
         _train(tmp_path, line, _failing, max_failures=10)
 
 
-@pytest.mark.usefixtures("undisturbed")
+@pytest.mark.usefixtures("local_ray")
 def test_a_training_out_of_attempts_raises_the_workers_error(tmp_path):
     line = ProgressLine("x", STEPS * BATCH, "images")
     with pytest.raises(WorkerMistakeError, match="no such class"):
@@ -146,7 +146,7 @@ def _work(mailbox, name: str) -> object:
     return job
 
 
-@pytest.mark.usefixtures("undisturbed")
+@pytest.mark.usefixtures("local_ray")
 def test_a_journal_that_is_killed_is_replaced_with_its_jobs(capsys):
     said: list[tuple[str, str]] = []
     journal = KeptJournal(lambda name, text: said.append((name, text)))
