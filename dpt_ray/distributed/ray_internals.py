@@ -5,7 +5,10 @@ module when a job starts. The import also imports Ray, which reads its environme
 """
 
 import importlib
+import os
+import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,8 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError as W
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError as WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.callback import ControllerCallback as ControllerCallback
 from ray.train.v2._internal.execution.controller.state import RunningState as RunningState
+
+from dpt_ray.distributed.process_tree import descendants
 
 WITHOUT_BACKPRESSURE = {"_generator_backpressure_num_objects": -1}
 """Option of a read task, for which Ray Data has no setting: it never stalls until its blocks are consumed."""
@@ -137,12 +142,20 @@ def silent_part(seconds: float) -> str | None:
 
 
 def kill_local_processes() -> None:
-    """Kill the processes of this process's local Ray, if there is one. Its workers end with them."""
+    """Kill the processes of this process's local Ray, if there is one, and those that they have started.
+
+    Ray's agents would wait for a minute for a control store that is dead.
+    """
     node = _own_node()
     started = {} if node is None else dict(node.all_processes)
     processes = [info.process for infos in started.values() for info in infos]
+    living = [process for process in processes if process.poll() is None]  # the id of a dead one may be another's now
+    below = [child for process in living for child in descendants(process.pid)]
     for process in processes:
         process.kill()
+    for child in below:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
     for process in processes:
         process.wait()
 
