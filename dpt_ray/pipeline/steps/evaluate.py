@@ -1,18 +1,20 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from dpt_ray.core.metrics.calibration import (
+    ReliabilityBin,
     expected_calibration_error,
     mean_confidence,
 )
 from dpt_ray.core.metrics.classification import accuracy, class_precision, class_recall, confusion_matrix
 from dpt_ray.core.metrics.frechet import frechet_distance, gaussian_moments
-from dpt_ray.core.metrics.uncertainty import compare_paired, wilson_interval
-from dpt_ray.data.shards.index import read_index
+from dpt_ray.core.metrics.uncertainty import Interval, compare_paired, wilson_interval
+from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
@@ -97,21 +99,15 @@ class Evaluation(Step[EvaluationFacts]):
     def make(self, context: StepContext) -> EvaluationFacts:
         parents = context.parents
         train, test = read_index(parents["train_data"].url), read_index(parents["test_data"].url)
-        if test.num_classes != train.num_classes:
-            raise UserError(
-                f"the test data has {test.num_classes} classes, the training data {train.num_classes}",
-                where="data.test",
-                fix="set data.num_classes, and use the same class ids in both",
-            )
+        _check_same_classes(train, test)
         test_keys, test_labels = read_true_labels(test)
         stage1, stage3 = (read_predicted(parents[name], test_keys) for name in ("stage1", "stage3"))
         held_out = known_by_all(test_labels, stage1, stage3)  # both classifiers are compared on the same images
         if not held_out.any():
             raise UserError("no held-out image has a true label and can be read", where="data.test")
-        test_labels, stage1, stage3 = test_labels[held_out], stage1[held_out], stage3[held_out]
-        change = compare_paired(test_labels, stage1, stage3)
-        test_bins = [
-            reliability_bins(test_labels, predicted, read_confidence(parents[name])[held_out])
+        stage1, stage3, test_labels = stage1[held_out], stage3[held_out], test_labels[held_out]
+        tests = [
+            _test(test_labels, predicted, read_confidence(parents[name])[held_out], train.num_classes)
             for name, predicted in (("stage1", stage1), ("stage3", stage3))
         ]
         keys, true = read_true_labels(train)
@@ -125,36 +121,35 @@ class Evaluation(Step[EvaluationFacts]):
         overlap = OverlapFacts.read(parents["overlap"]) if "overlap" in parents else None
         real = parents.get("real_features")
         facts = EvaluationFacts(
-            stage1_accuracy=accuracy(test_labels, stage1),
+            stage1_accuracy=tests[0].accuracy,
             pseudo_label_accuracy=_optional_accuracy(*known_pairs(true, pseudo)),
             pseudo_label_mean_confidence=mean_confidence(bins) if bins else None,
             pseudo_label_calibration_error=expected_calibration_error(bins) if bins else None,
-            stage3_accuracy=accuracy(test_labels, stage3),
+            stage3_accuracy=tests[1].accuracy,
             pseudo_image_agreement=accuracy(*known_pairs(requested, seen)),
-            test_images=change.images,
+            test_images=len(test_labels),
             duplicate_test_images=overlap.exact.test_images if overlap else None,
             near_duplicate_test_images=overlap.near.test_images if overlap else None,
             frechet_distance=_frechet(real, parents["pseudo_images"]) if real else None,
-            stage1_interval=wilson_interval(int((stage1 == test_labels).sum()), change.images),
-            stage3_interval=wilson_interval(int((stage3 == test_labels).sum()), change.images),
-            stage3_change=change,
-            stage1_calibration_error=expected_calibration_error(test_bins[0]),
-            stage3_calibration_error=expected_calibration_error(test_bins[1]),
+            stage1_interval=tests[0].interval,
+            stage3_interval=tests[1].interval,
+            stage3_change=compare_paired(test_labels, stage1, stage3),
+            stage1_calibration_error=expected_calibration_error(tests[0].bins),
+            stage3_calibration_error=expected_calibration_error(tests[1].bins),
         )
         confusion = confusion_matrix(*known_pairs(true, pseudo), train.num_classes)
-        tests = [confusion_matrix(test_labels, predicted, train.num_classes) for predicted in (stage1, stage3)]
         per_class = ClassMetrics(
             pseudo_label_precision=_known_shares(class_precision(confusion), confusion.sum(0)),
             pseudo_label_recall=_known_shares(class_recall(confusion), confusion.sum(1)),
-            stage1_accuracy=_known_shares(class_recall(tests[0]), tests[0].sum(1)),
-            stage3_accuracy=_known_shares(class_recall(tests[1]), tests[1].sum(1)),
+            stage1_accuracy=tests[0].per_class,
+            stage3_accuracy=tests[1].per_class,
         )
         metrics = EvaluationMetrics(
             **vars(facts),
             per_class=per_class,
             reliability=tuple(bins),
-            stage1_reliability=tuple(test_bins[0]),
-            stage3_reliability=tuple(test_bins[1]),
+            stage1_reliability=tuple(tests[0].bins),
+            stage3_reliability=tuple(tests[1].bins),
         )
         stores.write_json(context.file(METRICS_FILE), metrics.to_json())
         return facts
@@ -169,6 +164,42 @@ class Evaluation(Step[EvaluationFacts]):
             f"{f', {verdict}' if (verdict := tell_verdict(facts.stage3_change)) else ''}; "
             f"{facts.test_images:,} test images"
         )
+
+
+def _check_same_classes(train: DatasetIndex, test: DatasetIndex) -> None:
+    if test.num_classes != train.num_classes:
+        raise UserError(
+            f"the test data has {test.num_classes} classes, the training data {train.num_classes}",
+            where="data.test",
+            fix="set data.num_classes, and use the same class ids in both",
+        )
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A classifier on the held-out images.
+
+    Attributes:
+        accuracy: of all images.
+        interval: of that accuracy.
+        per_class: accuracy of each class.
+        bins: how its confidence compares with its accuracy.
+    """
+
+    accuracy: float
+    interval: Interval
+    per_class: Shares
+    bins: list[ReliabilityBin]
+
+
+def _test(labels: torch.Tensor, predicted: torch.Tensor, confidence: torch.Tensor, num_classes: int) -> _Tested:
+    confusion = confusion_matrix(labels, predicted, num_classes)
+    return _Tested(
+        accuracy=accuracy(labels, predicted),
+        interval=wilson_interval(int((labels == predicted).sum()), len(labels)),
+        per_class=_known_shares(class_recall(confusion), confusion.sum(1)),
+        bins=reliability_bins(labels, predicted, confidence),
+    )
 
 
 def _optional_accuracy(labels: torch.Tensor, predictions: torch.Tensor) -> float | None:
