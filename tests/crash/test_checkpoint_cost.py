@@ -20,7 +20,7 @@ def _states() -> dict[str, TrainState]:
     """The trainings of the shipped presets that this project's machines train."""
     states = {}
     for preset in ("digits", "cifar10"):
-        config = load_config(None, [f"preset={preset}"])
+        config = load_config(None, [f"preset={preset}", "data.train=train", "data.test=test"])
         data = {"channels": config.data.channels, "num_classes": 10, "seed": 0}
         states[f"{preset} classifier"] = classifier_training(config.stage1, **data)
         states[f"{preset} generator"] = generator_training(config.stage2, image_size=config.data.image_size, **data)
