@@ -35,6 +35,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError as W
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError as WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.callback import ControllerCallback as ControllerCallback
 from ray.train.v2._internal.execution.controller.state import RunningState as RunningState
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from dpt_ray.distributed.process_tree import descendants
 
@@ -158,6 +159,24 @@ def kill_local_processes() -> None:
             os.kill(child, signal.SIGKILL)
     for process in processes:
         process.wait()
+
+
+def remove_groups_of(actor_id: str) -> None:
+    """Remove the placement groups of an actor that is dead.
+
+    Ray Train leaves that to an actor that asks the dashboard, which a local Ray lacks. The public table of placement
+    groups does not name their creators.
+
+    Args:
+        actor_id: id of the actor, hexadecimal.
+    """
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]  # made when imported
+
+    accessor = ray._private.state.state._connect_and_get_accessor()
+    for content in accessor.get_placement_group_table():
+        group: Any = PlacementGroupTableData.FromString(content)
+        if group.creator_actor_id.hex() == actor_id and group.state != PlacementGroupTableData.REMOVED:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
 def spilled_bytes() -> int:

@@ -99,6 +99,8 @@ def _fit_to_the_end(setup: WorkerSetup, resources: Resources, progress: Progress
     from ray.exceptions import RayActorError
     from ray.train import WorkerGroupError
 
+    from dpt_ray.distributed.ray_internals import remove_groups_of
+
     for attempt in itertools.count():
         try:
             complaint: Complaint | None = _fit(_trainer(setup, resources), setup.stop).return_value
@@ -106,6 +108,8 @@ def _fit_to_the_end(setup: WorkerSetup, resources: Resources, progress: Progress
         except RayActorError as error:
             if known := user_error(error) or lost_ray():
                 raise known from error
+            if error.actor_id is not None:
+                remove_groups_of(error.actor_id)
             if attempt >= setup.job.cluster.max_failures:
                 raise TryAgainError("Ray Train's controller died, more often than cluster.max_failures") from error
             progress.warn("Ray Train's controller died; the training goes on from its newest checkpoint")

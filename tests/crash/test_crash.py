@@ -10,10 +10,8 @@ from tiny_runs import described
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.tables import text_table
 
-DEFAULT = (14,)
-"""Seeds of the default suite."""
-SLOW = os.environ.get("DPT_CRASH_SEEDS", "100-129")
-"""Seeds of the slow suite: a range with both ends, or numbers separated by commas."""
+SEEDS = os.environ.get("DPT_CRASH_SEEDS", "100-129")
+"""Seeds: a range with both ends, or numbers separated by commas."""
 
 
 def _seeds(text: str) -> list[int]:
@@ -32,9 +30,8 @@ def table(request):
         print("\n" + text_table([HEAD, *(outcome.row for outcome in outcomes)]))
 
 
-@pytest.mark.parametrize(
-    "seed", [*DEFAULT, *(pytest.param(seed, marks=pytest.mark.slow) for seed in _seeds(SLOW) if seed not in DEFAULT)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", _seeds(SEEDS))
 def test_a_killed_run_comes_home_with_the_same_bytes(finished, tmp_path, table, seed):
     outcome = crash(draw(seed), tmp_path)
     table.append(outcome)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 from numbered_shards import write_numbered_shards
+from ray.util import placement_group_table
 from ray_processes import processes_of
 from test_distributed_training import CONFIG, ONE_WORKER, _build, _finish
 
@@ -105,6 +106,7 @@ def test_a_training_goes_on_when_its_controller_is_killed(undisturbed, tmp_path)
     line = KillingLine("steered", tmp_path / "flag", kill)
     assert _train(tmp_path, line, partial(_waiting, tmp_path / "flag")) == undisturbed
     assert line.warnings == ["Ray Train's controller died; the training goes on from its newest checkpoint"]
+    assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}  # none keeps CPUs
 
 
 class WorkerMistakeError(Exception):

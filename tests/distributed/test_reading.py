@@ -116,7 +116,7 @@ def test_a_stream_whose_readers_get_no_cpu_is_read_by_its_worker(tmp_path):
     earlier = set(threading.enumerate())
     cpus = ray.cluster_resources()["CPU"]
     holder = ray.remote(num_cpus=cpus)(Holder).remote()
-    ray.get(holder.hold.remote())
+    ray.get(holder.hold.remote(), timeout=60)
     try:
         streamed = StreamedImages(source, memory=2**20, readers=2)
         starvation = Starvation(lines.append, seconds=0.5)

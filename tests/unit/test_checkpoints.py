@@ -187,11 +187,22 @@ def test_moments_of_another_shape_are_refused_before_anything_is_taken_over(key,
     assert torch.equal(state.model.weight, _state(7).model.weight)
 
 
-@pytest.mark.parametrize("metadata", [{"images_seen": "many"}, {"history": "3"}, {"history": "{"}, {"history": "null"}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"state": "{"},
+        {"state": "null"},
+        {"state": "[]"},
+        {"state": '{"images_seen": "many", "history": []}'},
+        {"state": '{"images_seen": 100, "history": 3}'},
+        {"state": '{"images_seen": 100}'},
+    ],
+)
 def test_forged_metadata_are_refused_before_anything_is_taken_over(metadata):
     content, state = _state(100).to_bytes(), _state(7)
     with pytest.raises(ForeignCheckpointError):
-        state.load_bytes(save(load(content), {**read_metadata(content), **metadata}))
+        state.load_bytes(save(load(content), metadata))
     assert torch.equal(state.model.weight, _state(7).model.weight)
 
 

@@ -55,6 +55,7 @@ def test_a_dry_run_plans_all_of_it_without_network(name, tmp_path, capsys, monke
         (tmp_path / split / "0.tar").write_bytes(build_shard([Sample("a", {"png": image, "cls": b"0"})]))
     words = ["--config", str(CONFIGS / f"{name}.yaml"), "--dry-run", "--set", f"root={tmp_path / 'results'}"]
     words += [word for split in ("train", "test") for word in ("--set", f"data.{split}={tmp_path / split}")]
+    words += ["--set", "cluster.workers=1", "--set", "cluster.gpus_per_worker=0"]  # this machine has no GPU
     assert run_job("test", lambda run: run.steps(), arguments=words) == 0
     plan = capsys.readouterr().out
     assert "encoding every image and its mirror image" in plan

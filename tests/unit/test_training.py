@@ -189,9 +189,8 @@ def test_a_checkpoint_holds_model_average_optimizer_statistics_images_and_histor
     assert {name for name in names if name.startswith("objective.")} == {
         f"objective.algorithm.{name}" for name in ("tau", "p_tilde", "h_tilde")
     }
-    metadata = read_metadata(data)
-    assert metadata["images_seen"] == str(STEPS * training.images_per_step)
-    assert json.loads(metadata["history"]) == state.history
+    described = json.loads(read_metadata(data)["state"])
+    assert described == {"images_seen": STEPS * training.images_per_step, "history": state.history}
 
 
 def test_nothing_is_unpickled_from_a_checkpoint_and_nothing_in_it_is_a_pickle(monkeypatch):

@@ -32,7 +32,8 @@ class StateCopy:
 
     Attributes:
         tensors: name -> tensor in the memory of the host.
-        metadata: `images_seen` and `history`.
+        metadata: `state`, a JSON object of `images_seen` and `history`. It is one value, since safetensors writes
+            several in any order, and equal states shall be equal bytes.
     """
 
     tensors: Mapping[str, Tensor]
@@ -95,7 +96,7 @@ class TrainState:
         return parts | {f"power_{average.sigma_rel}": average.model for average in self.power_averages}
 
     def to_bytes(self) -> bytes:
-        """Return a checkpoint: a safetensors file whose metadata contains `images_seen` and `history`.
+        """Return a checkpoint: a safetensors file; see `StateCopy`.
 
         For a sharded state all workers must call this together.
         """
@@ -112,7 +113,7 @@ class TrainState:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}/{key}"] = torch.as_tensor(value)
-        metadata = {"images_seen": str(self.images_seen), "history": json.dumps(self.history)}
+        metadata = {"state": json.dumps({"images_seen": self.images_seen, "history": self.history})}
         # Sorted: workers gather tensor by tensor, and loaded moments have another order in every process.
         copies = {name: whole(tensors[name].detach()).to("cpu", copy=True).contiguous() for name in sorted(tensors)}
         return StateCopy(copies, metadata)
@@ -131,7 +132,8 @@ class TrainState:
                 if complaint := describe_mismatch(weights[part], module.state_dict()):
                     raise ValueError(f"its {part} is {complaint}")
             optimizer = self._optimizer_state(_with_prefix(tensors, "optimizer."))
-            images_seen, history = int(metadata["images_seen"]), list(json.loads(metadata["history"]))
+            described = json.loads(metadata["state"])
+            images_seen, history = int(described["images_seen"]), list(described["history"])
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
             raise ForeignCheckpointError(f"not a checkpoint of this training: {one_line(error)}") from error
         for part, module in self._parts().items():
