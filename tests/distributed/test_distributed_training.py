@@ -138,10 +138,21 @@ def test_a_damaged_list_and_a_damaged_newest_checkpoint_cost_no_more_than_that_c
     assert len(stored) >= 2
     newest = folder / "checkpoints" / stored[0] / CHECKPOINT_FILE
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    weights, history = _train(tmp_path, "damaged", build=build, max_failures=0)
+    weights, history = _train(tmp_path, "damaged", build=build, workers=0)
     told = capsys.readouterr().err
     assert f"damaged: checkpoint {stored[0]} is damaged (the checksum of its" in told
     assert f"damaged: goes on from {int(stored[1][7:22])} images" in told
+    assert history == undisturbed[1]
+    for name, value in weights.items():
+        assert torch.equal(value, undisturbed[0][name]), name
+
+
+@pytest.mark.parametrize("keep_mib", [1024, 0], ids=["kept", "streamed"])
+def test_the_process_of_the_job_trains_to_bit_identical_weights(undisturbed, tmp_path, keep_mib):
+    threads = torch.get_num_threads()
+    weights, history = _train(tmp_path, "here", workers=0, keep_mib=keep_mib)
+    assert len(list_checkpoints(str(tmp_path / "here"))) == 2
+    assert torch.get_num_threads() == threads
     assert history == undisturbed[1]
     for name, value in weights.items():
         assert torch.equal(value, undisturbed[0][name]), name
@@ -165,7 +176,7 @@ def test_two_workers_that_share_out_the_network_give_the_same_up_to_rounding(und
 def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
     told = r"spoiled: loss is not finite in step 1 \(images 1 to 16\); lower the learning rate"
     with pytest.raises(UserError, match=told):
-        _train(tmp_path, "spoiled", build=_spoiled)
+        _train(tmp_path, "spoiled", build=_spoiled, workers=0)
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -188,7 +199,7 @@ def test_two_workers_train_a_classifier_with_batch_norm_like_one(tmp_path):
     config = ClassifierConfig(model={"width": 8}, augmentation={"flip": False, "crop_padding": 1})
     build = partial(classifier_training, config, channels=1, num_classes=3, seed=0)
     batches = {"labelled": 8, "unlabelled": 16}
-    one = _train(tmp_path, "one", build=build, batches=batches)
+    one = _train(tmp_path, "one", build=build, batches=batches, workers=0)
     two = _train(tmp_path, "two", build=build, batches=batches, resources=TWO_WORKERS)
     for row, expected in zip(two[1], one[1], strict=True):
         assert row["loss"] == pytest.approx(expected["loss"], rel=0.02)

@@ -125,6 +125,7 @@ def _fail_in_the_middle(objective, arguments) -> None:
         raise WorkerMistakeError("no such class")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_an_error_that_occurs_at_the_same_place_ends_a_training_with_itself(tmp_path):
     line = ProgressLine("x", STEPS * BATCH, "images")
