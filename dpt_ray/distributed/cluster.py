@@ -245,9 +245,10 @@ def nodes_of_job(config: ClusterConfig) -> list[Node]:
     Raises:
         UserError: the named cluster cannot be reached.
     """
-    if not named_address() and not _is_connected():
-        return [this_machine(config)]
-    connect(config)
+    if not _is_connected():
+        if not named_address():
+            return [this_machine(config)]
+        connect(config)
     return cluster_nodes()
 
 

@@ -21,6 +21,7 @@ def folders(tmp_path, monkeypatch):
     """Six and four images of two classes, in folders."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests of this process may have started it
     for split in ("train", "test"):
         names = [*(f"ant/{n}.png" for n in range(6)), *(f"bee/{n}.png" for n in range(4))]
         write(str(tmp_path / split), {name: encoded(colour=place) for place, name in enumerate(names)})
@@ -55,7 +56,6 @@ def test_one_class_is_refused(folders, capsys):
 
 def test_devices_that_are_not_there_are_refused(folders, capsys, monkeypatch):
     settings = ["labels.per_class=2", "cluster.gpus_per_worker=1"]
-    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests of this process may have started it
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert "1 GPUs are needed but this machine has 0" in complaint(capsys, *settings)
     monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")  # may add nodes
