@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from dpt_ray.distributed.background import RepeatedCall
 from dpt_ray.distributed.job_log import tell
 from dpt_ray.distributed.watching_actor import ActorLostError, KeptActor, Mailbox
 
@@ -11,8 +12,6 @@ READ_SECONDS = 1.0
 """Interval in which the messages of trials are read."""
 JOB_SECONDS = 120.0
 """Longest time in which a trial waits for its job, while a journal that has died is replaced."""
-END_SECONDS = 2.0
-"""Longest wait for the thread that reads messages when a search has failed."""
 
 
 class Journal:
@@ -73,8 +72,7 @@ class KeptJournal:
         self._actor = KeptActor(Journal)
         self._jobs: dict[str, object] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._repeated = RepeatedCall(self._read, READ_SECONDS)
 
     @property
     def mailbox(self) -> Mailbox:
@@ -94,20 +92,11 @@ class KeptJournal:
             self.mailbox.send(Journal.drop_job, name)
 
     def __enter__(self) -> "KeptJournal":
-        self._thread.start()
+        self._repeated.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        if exception[0] is None:
-            self._thread.join()
-            self._read()
-        else:
-            self._thread.join(END_SECONDS)  # Ray may have failed, and the thread may wait for it
-
-    def _watch(self) -> None:
-        while not self._stop.wait(READ_SECONDS):
-            self._read()
+        self._repeated.__exit__(*exception)
 
     def _read(self) -> None:
         try:

@@ -3,7 +3,6 @@
 import io
 import math
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Self, TextIO
 
 from dpt_ray.distributed import job_log
+from dpt_ray.distributed.background import RepeatedCall
 from dpt_ray.distributed.measurements import publish
 from dpt_ray.distributed.metrics import IMAGES, LOSS, Metric, StepMetrics
 from dpt_ray.distributed.terminal_bar import TerminalBar
@@ -23,8 +23,8 @@ BAR_SECONDS = 0.1
 """Between two states of a bar."""
 PUBLISH_SECONDS = 1.0
 """Between two measurements of a step that trains nothing."""
-END_SECONDS = 2.0
-"""Longest wait for the thread that shows progress when a training has failed."""
+SHOW_SECONDS = 0.5
+"""Between two questions to the board."""
 
 
 class ProgressLine:
@@ -277,8 +277,7 @@ class BoardWatcher:
         self._board = job_board()
         self._line, self._on_evaluation = line, on_evaluation
         self._shown: TrainingProgress | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._repeated = RepeatedCall(self._show, SHOW_SECONDS)
 
     @property
     def mailbox(self) -> Mailbox:
@@ -287,20 +286,11 @@ class BoardWatcher:
 
     def __enter__(self) -> "BoardWatcher":
         self.mailbox.send(Board.begin, self._line.title)
-        self._thread.start()
+        self._repeated.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        if exception[0] is None:
-            self._thread.join()
-            self._show()
-        else:
-            self._thread.join(END_SECONDS)  # Ray may have failed, and the thread may wait for it
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            self._show()
+        self._repeated.__exit__(*exception)
 
     def _show(self) -> None:
         title = (self._line.title,)

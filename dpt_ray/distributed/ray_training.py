@@ -54,6 +54,7 @@ def run_training(
     """
     from dpt_ray.distributed.reading import is_kept, open_source
 
+    here = trains_in_this_process(job.cluster)
     left = begin_attempt(job.folder)
     forget_failures(job.folder)
     keep_bytes = job.cluster.keep_mib * 2**20
@@ -66,7 +67,7 @@ def run_training(
         keep_bytes=keep_bytes,
         streams=streams,
         training=resources,
-        in_workers=not trains_in_this_process(job.cluster),
+        in_workers=not here,
         on_unreadable=on_unreadable,
     )
     readers = {name: open_one(source) for name, (source, _) in job.sources.items()}
@@ -80,7 +81,7 @@ def run_training(
             left=left,
             callback=replace(callback, report=_report_nothing) if callback else None,
             plugins=plugins.registered(),
-            stop=Event() if trains_in_this_process(job.cluster) else None,
+            stop=Event() if here else None,
         )
         complaint = _fit_to_the_end(setup, resources, progress)
     if complaint:
