@@ -1,6 +1,7 @@
 """Settings of a search: a tune file names a base configuration and the values to try."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -163,7 +164,7 @@ class TuneConfig(Section):
         for name in self.space:
             if name.partition(".")[0] in _FIXED:
                 raise ValueError(f"space: {name} changes no result, or is the search's own; leave it out")
-            if name not in known and ".algorithm." not in name:
+            if name not in known and not _OF_PLUGIN.search(name):
                 raise ValueError(f"space: {name!r} is no setting; all are listed in docs/reference/settings.md")
         if set(self.space) & {"seed", "labels.seed"}:
             raise ValueError("space: seeds are no settings to choose; give them as seeds")
@@ -172,6 +173,9 @@ class TuneConfig(Section):
 
 _FIXED = ("cluster", "root", "name", "preset")
 """Settings and sections that a search must not vary."""
+
+_OF_PLUGIN = re.compile(r"^stage[123]\.(algorithm|model)\.\w+$")
+"""Names that may be settings of a plug-in. The settings of each point are checked when the search is planned."""
 
 
 def load_tune(file: str) -> TuneConfig:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from importing_data import shards_of
+from made_up_search import tune_config
 from plugin_packages import describe, install_toy
 
 import dpt_ray
@@ -24,6 +25,7 @@ from dpt_ray.core.training.from_settings import classifier_training, generator_t
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.importing import detect
 from dpt_ray.errors import UserError
+from dpt_ray.experiments.search.space import Trials, listed_points
 from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.pipeline.dpt import build
@@ -121,6 +123,17 @@ def test_an_installed_network_has_settings_of_its_own(toy):
     told = complaint("stage1.model={name: plain_cnn, hidden: 0}")
     assert "stage1.model.hidden = 0 is not allowed: input should be greater than or equal to 1" in told
     assert "unknown setting 'stage1.model.hidden'" in complaint("stage1.model.hidden=4")
+
+
+def test_a_search_tries_settings_of_an_installed_network(toy):
+    def trials(setting: str) -> list[RunConfig]:
+        tune = tune_config({setting: {"grid": [4, 6]}}, settings={"stage1.model": {"name": "plain_cnn"}})
+        return [Trials(tune, []).config(point) for point in listed_points(tune)]
+
+    assert [trial.stage1.model.hidden for trial in trials("stage1.model.hidden")] == [4, 6]
+    with pytest.raises(UserError) as caught:
+        trials("stage1.model.hiden")
+    assert "unknown setting 'stage1.model.hiden'" in str(caught.value)
 
 
 def test_another_network_drops_the_settings_of_a_plug_in(toy):
