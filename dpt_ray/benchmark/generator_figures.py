@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from dpt_ray.core.training.compute import Precision
 from dpt_ray.data.storage.json_records import Record, optional
+from dpt_ray.tables import markdown_table
+
+OURS, PUBLISHED, MIXED = "ours", "published form, eager float32", "published form, eager bfloat16 autocast"
+"""The contestants."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +96,36 @@ class SamplingFigures(Setting):
     images_per_second: dict[str, list[float]]
     median: dict[str, float]
     ratios: dict[str, float]
+
+
+def generator_table(figures: TrainingFigures | SamplingFigures) -> str:
+    """Return the results of `measure_generator` or `measure_sampling` as Markdown."""
+    parts = [
+        f"{figures.size}, {figures.device}, {figures.threads} threads, {figures.precision}, compiled "
+        f"{figures.compiled}, batch {figures.batch}; {figures.rounds} rounds in turns of about {figures.seconds:g} s."
+    ]
+    rates = figures.images_per_second
+    rows = [
+        (name, f"{median:,.2f}", f"{min(rates[name]):,.2f} to {max(rates[name]):,.2f}")
+        for name, median in figures.median.items()
+    ]
+    parts.append(markdown_table([("contestant", "images/s, median", "slowest and fastest round"), *rows]))
+    parts += [f"Ours against {name}: {ratio:.3f}." for name, ratio in figures.ratios.items()]
+    if isinstance(figures, SamplingFigures):
+        parts.append(
+            f"{figures.evaluations_per_image} evaluations an image, guidance scale {figures.guidance_scale:g}."
+        )
+        return "\n\n".join(parts)
+    speed, peak = figures.flops_per_second[OURS], figures.peak_flops_per_second
+    used = f", {speed / peak:.1%} of the GPU's peak" if peak else ""
+    parts.append(
+        f"{figures.parameters:,} parameters, {figures.flops_per_image / 1e9:,.2f} GFLOP an image and step; "
+        f"ours computes {speed / 1e12:,.3f} TFLOP/s{used}."
+    )
+    if figures.ray is not None:
+        ray = figures.ray
+        parts.append(
+            f"Under Ray Train a step takes {ray.ray_ms:,.1f} ms, without it {ray.alone_ms:,.1f} ms (medians of "
+            f"{ray.steps} steps): Ray's share is {ray.share:.1%}."
+        )
+    return "\n\n".join(parts)

@@ -3,7 +3,7 @@
 import inspect
 import sys
 from functools import partial
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -13,15 +13,15 @@ from dpt_ray.cli.verbs import OneOf, Verbs
 from dpt_ray.distributed.job_log import tell
 
 MEASURES = {
-    "data": ("data_plane", "measure_reading", "reading_tables"),
-    "train classifier": ("training_speed", "measure_classifier", "classifier_table"),
-    "train generator": ("generator_speed", "measure_generator", "generator_table"),
-    "sample": ("generator_speed", "measure_sampling", "generator_table"),
-    "augment": ("augmentation_speed", "measure_augmentation", "augmentation_table"),
-    "probe": ("probe_speed", "measure_probe", "probe_table"),
+    "data": ("data_plane:measure_reading", "data_plane:reading_tables"),
+    "train classifier": ("training_speed:measure_classifier", "training_speed:classifier_table"),
+    "train generator": ("generator_speed:measure_generator", "generator_figures:generator_table"),
+    "sample": ("generator_speed:measure_sampling", "generator_figures:generator_table"),
+    "augment": ("augmentation_speed:measure_augmentation", "augmentation_speed:augmentation_table"),
+    "probe": ("probe_speed:measure_probe", "probe_speed:probe_table"),
 }
-"""Maps a measurement to a module of `dpt_ray.benchmark`, its measuring function, whose parameters are options of the
-command line, and its function that renders a table of the figures."""
+"""Maps a measurement to two functions of `dpt_ray.benchmark`: one measures, its parameters are options of the command
+line; one renders a table of the figures."""
 
 
 @click.group("benchmark", cls=Verbs, short_help="Measure speed and memory against other implementations.")
@@ -38,14 +38,12 @@ def _measure(measured: str, output: str | None, threads: int | None = None, **op
     from dpt_ray.data.storage import stores
     from dpt_ray.data.storage.json_records import plain_json
 
-    module_name, measure_name, table = MEASURES[measured]
-    module = import_module(f"dpt_ray.benchmark.{module_name}")
-    measure = getattr(module, measure_name)
+    measure, table = (resolve_name(f"dpt_ray.benchmark.{name}") for name in MEASURES[measured])
     wanted = inspect.signature(measure).parameters.keys() & options.keys()
     say = partial(print, file=sys.stderr, flush=True)
     with limited_threads(threads):
         figures = measure(say=say, **{name: options[name] for name in wanted})
-    text = getattr(module, table)(figures)
+    text = table(figures)
     output = output or f"dpt_results/benchmarks/{measured.split()[0]}"
     stores.write_json(f"{output}.json", plain_json(figures))
     stores.write_bytes(f"{output}.md", (text + "\n").encode())

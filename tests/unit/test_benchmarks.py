@@ -3,8 +3,8 @@
 import runpy
 import sys
 from functools import wraps
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -69,17 +69,16 @@ def test_threads_are_limited_for_a_while():
 def test_a_benchmark_takes_its_parameters_from_the_command_line(name, arguments, told, tmp_path, monkeypatch, capsys):
     options = [*arguments, "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *options])
-    module_name, measure, table = MEASURES[name]
-    module = import_module(f"dpt_ray.benchmark.{module_name}")
+    measure, table = (f"dpt_ray.benchmark.{function}" for function in MEASURES[name])
     given = {}
 
-    @wraps(getattr(module, measure))
+    @wraps(resolve_name(measure))
     def measured(**parameters):
         given.update(parameters)
         return {"figure": 1}
 
-    monkeypatch.setattr(module, measure, measured)
-    monkeypatch.setattr(module, table, lambda figures: f"figures: {figures}")
+    monkeypatch.setattr(measure.replace(":", "."), measured)
+    monkeypatch.setattr(table.replace(":", "."), lambda figures: f"figures: {figures}")
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(Path(__file__).parents[2] / "jobs" / "benchmark.py"), run_name="__main__")
     assert ended.value.code == 0
