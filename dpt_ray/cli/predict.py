@@ -27,10 +27,14 @@ _compute = together(
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
 @click.option("--output", metavar="URL", default="predictions.csv", help="Path of the table; ends in .csv or .parquet.")
 @click.option("--top", type=click.IntRange(min=1), default=1, help="Classes in each row, the most probable first.")
-@click.option("--stage", type=OneOf(lambda: ("1", "3")), default="3", help="Which of a run's classifiers.")
+@click.option(
+    "--stage",
+    type=OneOf(lambda: ("1", "3")),
+    help="Which of a run's classifiers. Default: 3, unless the held-out images show that 1 is more accurate.",
+)
 @_compute
 def predict(
-    model: str, images: tuple[str, ...], output: str, top: int, stage: str, device: str | None, processes: int
+    model: str, images: tuple[str, ...], output: str, top: int, stage: str | None, device: str | None, processes: int
 ) -> None:
     """Classify images.
 
@@ -42,7 +46,8 @@ def predict(
     """
     from dpt_ray.pipeline.predict_images import predict_images
 
-    tell(predict_images(model, images, output, top=top, stage=int(stage), processes=processes, device=device))
+    chosen = int(stage) if stage is not None else None
+    tell(predict_images(model, images, output, top=top, stage=chosen, processes=processes, device=device))
 
 
 @click.command(

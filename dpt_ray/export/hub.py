@@ -16,6 +16,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError, expecting
 from dpt_ray.export.arguments import as_url
 from dpt_ray.export.folder import CONFIG_FILE, EXPORT_KINDS, ExportConfig, belongs_to_export, read_export
+from dpt_ray.networks.pretrained.model_files import hub_is_missing
 from dpt_ray.text import one_line
 
 if TYPE_CHECKING:
@@ -109,11 +110,7 @@ def _hub(name: str) -> Iterator["HfApi"]:
     try:
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
-        raise UserError(
-            "a name on the Hugging Face hub needs the package huggingface_hub",
-            where=name,
-            fix="pip install 'dpt_ray[hub]'",
-        ) from None
+        raise hub_is_missing(name) from None
     if name.count("/") != 1:
         raise UserError("is no name on the Hugging Face hub", where=name, fix="give owner/name")
     try:

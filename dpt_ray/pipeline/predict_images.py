@@ -22,6 +22,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.export.loaded_classifier import LoadedClassifier, load_classifier
 from dpt_ray.export.onnx_classifier import ENDING, OnnxClassifier, load_onnx
 from dpt_ray.json_values import JsonObject
+from dpt_ray.pipeline.best_stage import best_stage
 from dpt_ray.pipeline.execution.run_processes import run_processes
 from dpt_ray.pipeline.export_run import CLASSIFIER_IDS, export_classifier
 from dpt_ray.pipeline.found_model import find_model
@@ -129,7 +130,7 @@ def predict_images(
     output: str,
     *,
     top: int = 1,
-    stage: int = 3,
+    stage: int | None = None,
     processes: int = 1,
     device: str | None = None,
 ) -> str:
@@ -144,7 +145,7 @@ def predict_images(
         output: URL of the table, which ends in `.csv` or `.parquet`. Columns: file, class, probability, class_2,
             probability_2, ..., problem.
         top: number of classes in a row.
-        stage: stage of the classifier in a run: 1 or 3.
+        stage: stage of the classifier in a run, 1 or 3; if None, the one that `best_stage` chooses.
         processes: number of processes; Ray runs them if there are several.
         device: device of the classifier; if None, a GPU if there is one.
 
@@ -158,6 +159,7 @@ def predict_images(
         raise UserError("exists already", where=output, fix="remove it, or write to another file")
     files = find_inputs(places)
     parts, units = f"{output}.parts", list(enumerate(units_of(files)))
+    stage, reason = (stage, "") if stage is not None else best_stage(model)
     found = find_model(model, CLASSIFIER_IDS[stage], "classifier")
     plan: JsonObject = {"model": found.identity, "top": top, "files": sha256(json.dumps(files).encode())}
     _continue_or_begin(parts, plan)
@@ -170,7 +172,7 @@ def predict_images(
     stores.remove_tree(parts)
     images, unreadable = sum(part.images for part in parts_made), sum(part.unreadable for part in parts_made)
     told = f"; {unreadable:,} cannot be read, see the column 'problem'" if unreadable else ""
-    return f"{images - unreadable:,} images classified{told}: {output}"
+    return f"{images - unreadable:,} images classified{reason}{told}: {output}"
 
 
 def _continue_or_begin(parts: str, plan: JsonObject) -> None:

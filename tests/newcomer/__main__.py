@@ -1,7 +1,8 @@
 """What a new user does with own photographs, timed: `python -m tests.newcomer`.
 
 600 photographs of three sizes in folders with spaces and umlauts, 5 classes, 8 labels each: from the command to the
-report, then the classes of 100 new photographs and 20 images of one class.
+report, then the classes of 100 new photographs and 20 images of one class, a second run with another guidance scale,
+the comparison of both, the list of runs, and the removal of the second one.
 """
 
 import argparse
@@ -40,14 +41,15 @@ class Newcomer:
             for line in process.stdout:
                 print(line, end="", flush=True)
                 lines.append(line)
-        self.seconds.append((f"dpt {arguments[0]}", time.monotonic() - start))
+        name = " ".join(arguments[: 2 if arguments[0] == "runs" else 1])
+        self.seconds.append((f"dpt {name}", time.monotonic() - start))
         if process.returncode:
             raise SystemExit(f"dpt {arguments[0]} ended with status {process.returncode}")
         return "".join(lines)
 
 
 def main() -> None:
-    """Make the photographs, run the three commands and check what they leave.
+    """Make the photographs, run the commands and check what they leave.
 
     Raises:
         SystemExit: a command fails, or its result is not what it should be.
@@ -61,7 +63,7 @@ def main() -> None:
 
 
 def work(newcomer: Newcomer, settings: list[str]) -> None:
-    """Run the three commands and check their results."""
+    """Run the commands and check their results."""
     folder = newcomer.folder
     write_photographs(folder / "Meine Fotos", PER_CLASS)
     write_photographs(folder / "neue Fotos", NEW // len(SCENES), first=PER_CLASS, flat=True)
@@ -81,9 +83,23 @@ def work(newcomer: Newcomer, settings: list[str]) -> None:
     drawn = [path for path in (folder / "drawn").rglob("*.png") if path.name != "grid.png"]
     check(len(drawn) == DRAWN, f"{len(drawn)} images instead of {DRAWN}")
     check(right > NEW // 2, f"only {right} of {NEW} new photographs are put into their class")
+    again = ["run", "--config", "photos", "--set", "data.train=Meine Fotos", "--set", labels, *extra]
+    newcomer.dpt(*again, "--set", "sampling.guidance_scale=1.5", "--set", "name=guided")
+    compared = newcomer.dpt("runs", "compare", "photos", "guided")
+    check("guidance_scale" in compared and "1.5" in compared, "the comparison does not show the guidance scale")
+    check(names_of_runs(newcomer) == {"photos", "guided"}, "the list does not show both runs")
+    newcomer.dpt("runs", "remove", "guided")
+    check(names_of_runs(newcomer) == {"photos"}, "the second run is still listed")
+    check((folder / run / "report.html").exists(), "the report of the first run is gone")
     print(f"\n{right} of {NEW} new photographs are put into their class")
     for name, seconds in newcomer.seconds:
         print(f"{name}: {seconds / 60:.1f} minutes")
+
+
+def names_of_runs(newcomer: Newcomer) -> set[str]:
+    """Return the names of all runs that `dpt runs list` shows."""
+    listed = newcomer.dpt("runs", "list")
+    return {name for name in ("photos", "guided") if f"{name}/" in listed}
 
 
 def check(holds: bool, otherwise: str) -> None:

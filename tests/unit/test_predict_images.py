@@ -9,9 +9,11 @@ from exported_runs import CLASSES, write_run
 from PIL import Image
 
 import dpt_ray
+from dpt_ray.core.metrics.uncertainty import compare_paired
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.json_records import plain_json
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline import predict_images as prediction
 from dpt_ray.pipeline import prediction_inputs
@@ -76,6 +78,22 @@ def test_a_parquet_table_and_an_exported_folder_give_the_same(run, images, tmp_p
     for row, text in zip(table, rows_of(tmp_path / "p.csv"), strict=True):
         assert {name: as_text(value) for name, value in row.items()} == text
         assert sum(row[name] for name in ranked[1::2]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("corrected", "broken", "stage"), [(2, 30, 1), (8, 9, 3), (30, 2, 3)])
+def test_stage_1_predicts_where_the_held_out_images_show_that_it_is_better(images, tmp_path, corrected, broken, stage):
+    run = write_run(tmp_path / "results")[0]
+    manifest = tmp_path / "results" / "evaluation" / "e" / "manifest.json"
+    content = stores.read_json(str(manifest))
+    first = [True] * broken + [False] * corrected + [True] * (100 - corrected - broken)
+    second = [False] * broken + [True] * (100 - broken)
+    change = compare_paired(torch.ones(100), *(torch.tensor(right).float() for right in (first, second)))
+    content["facts"]["stage3_change"] = plain_json(change)
+    stores.write_json(str(manifest), content)
+    told = predict_images(run, [str(images)], str(tmp_path / "p.csv"))
+    assert ("by stage 1, which is 28.0 points more accurate" in told) == (stage == 1)
+    predict_images(run, [str(images)], str(tmp_path / "same.csv"), stage=stage)
+    assert rows_of(tmp_path / "p.csv") == rows_of(tmp_path / "same.csv")
 
 
 def as_text(value: object) -> str:

@@ -51,11 +51,7 @@ def hub_file(location: str, name: str) -> str:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
-        raise UserError(
-            "a name on the Hugging Face hub needs the package huggingface_hub",
-            where=location,
-            fix="pip install huggingface_hub, or give a folder",
-        ) from None
+        raise hub_is_missing(location) from None
     place, _, revision = location.partition("@")
     owner, _, rest = place.partition("/")
     model, _, folder = rest.partition("/")
@@ -67,3 +63,9 @@ def hub_file(location: str, name: str) -> str:
             where=location,
             fix="check the name and the network, or give a folder with the model's files",
         ) from None
+
+
+def hub_is_missing(name: str) -> UserError:
+    """Return the error for a name on the hub where huggingface_hub is not installed."""
+    what = "a name on the Hugging Face hub needs the package huggingface_hub"
+    return UserError(what, where=name, fix="pip install 'dpt_ray[hub]', or give a folder")
