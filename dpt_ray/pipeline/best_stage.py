@@ -3,7 +3,7 @@
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.evaluation import EvaluationFacts
 from dpt_ray.pipeline.artifacts.run import RUN_FILE
-from dpt_ray.pipeline.export_run import CLASSIFIER_IDS, find_origin
+from dpt_ray.pipeline.network_origin import CLASSIFIER_IDS, find_origin
 
 
 def best_stage(model: str) -> tuple[int, str]:

@@ -7,7 +7,7 @@ from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.export.folder import CONFIG_FILE
 from dpt_ray.export.onnx_classifier import ENDING
-from dpt_ray.pipeline.export_run import find_origin
+from dpt_ray.pipeline.network_origin import find_origin
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from dpt_ray.export.onnx_classifier import ENDING, OnnxClassifier, load_onnx
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.best_stage import best_stage
 from dpt_ray.pipeline.execution.run_processes import run_processes
-from dpt_ray.pipeline.export_run import CLASSIFIER_IDS, export_classifier
+from dpt_ray.pipeline.export_run import export_classifier
 from dpt_ray.pipeline.found_model import find_model
+from dpt_ray.pipeline.network_origin import CLASSIFIER_IDS
 from dpt_ray.pipeline.prediction_inputs import EncodedImage, find_inputs, read_images, units_of
 from dpt_ray.text import csv_cell
 

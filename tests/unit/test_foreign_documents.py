@@ -25,7 +25,7 @@ from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.run import RUN_FILE
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.artifacts.trained_network import read_history
-from dpt_ray.pipeline.export_run import find_origin
+from dpt_ray.pipeline.network_origin import find_origin
 from dpt_ray.pipeline.steps.index_dataset import _IndexWorker
 
 JSON = st.recursive(
