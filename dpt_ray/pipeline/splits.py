@@ -25,7 +25,7 @@ class Split:
         labelled: chooses the labelled images among them.
         held_out: indexes the images that only the evaluation reads.
         held_out_name: their name in messages.
-        overlap: finds held-out images among the training images; None if they are a part of the training images.
+        overlap: finds held-out images among the training images; None in a search.
     """
 
     train_data: Dataset | DataPart
@@ -122,4 +122,6 @@ def _divide(
         labelled = describe_labelled(config, training, inputs)
     else:
         labelled = LabelledRest(all_labelled, training)
-    return Split(training, labelled, held_out, VALIDATION_IMAGES if purpose == "validation" else DRAWN_IMAGES)
+    if purpose == "validation":
+        return Split(training, labelled, held_out, VALIDATION_IMAGES)
+    return Split(training, labelled, held_out, DRAWN_IMAGES, Overlap(config.data, training, held_out))

@@ -42,7 +42,9 @@ def test_test_data_are_needed_no_more_but_by_a_table_of_test_labels(folder):
 def test_the_run_trains_on_a_part_and_is_judged_by_the_rest(folder):
     split = splits.test_split(config(folder, "labels.per_class=2"), Inputs())
     assert isinstance(split.train_data, DataPart)
-    assert (split.held_out_name, split.overlap, split.held_out.title) == (splits.DRAWN_IMAGES, None, "held-out images")
+    assert (split.held_out_name, split.held_out.title) == (splits.DRAWN_IMAGES, "held-out images")
+    assert split.overlap is not None
+    assert split.overlap.parents == {"train_data": split.train_data, "test_data": split.held_out}
     assert split.labelled.parents["images"] is split.train_data
     plan = split.held_out.parents["choice"].plan()
     assert "20% of every class" in plan

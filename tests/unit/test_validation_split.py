@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dpt_ray.config.schema import ClusterConfig, DataConfig, LabelsConfig
 from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.data.images.decoding import encode_png
+from dpt_ray.data.images.perceptual_hash import ImageHashes
 from dpt_ray.data.loading.source import LABEL, read_shard_samples
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
@@ -28,17 +29,21 @@ DATA = DataConfig(num_classes=CLASSES)
 
 
 class Given(Step):
-    """A data set of so many images in each shard, labelled by number modulo 3; some rows cannot be used."""
+    """A data set of so many images in each shard, labelled by number modulo 3; some rows cannot be used.
+
+    `copies` maps the number of an image to that of another one, whose pixels it has.
+    """
 
     name = "given"
 
-    def __init__(self, counts, unusable=()):
-        self._counts, self._unusable = list(counts), list(unusable)
+    def __init__(self, counts, unusable=(), copies=()):
+        self._counts, self._unusable, self._copies = list(counts), list(unusable), dict(copies)
         super().__init__("given", {})
 
     @property
     def settings(self):
-        return {"counts": self._counts, "unusable": self._unusable}
+        copies = {str(copy): of for copy, of in self._copies.items()}
+        return {"counts": self._counts, "unusable": self._unusable, "copies": copies}
 
     def make(self, context: StepContext):
         shards, number, counts = [], 0, np.zeros(CLASSES, int)
@@ -50,9 +55,11 @@ class Given(Step):
             left_out = tuple(row for row in self.settings["unusable"] if row < count - 1)
             usable = [n for row, n in enumerate(numbers) if row not in left_out]
             labels = np.array([n % CLASSES for n in usable])
+            hashes = np.array([[self._copies.get(n, n), 1, 2, 3] for n in usable], np.uint64)
+            columns = {LABEL: labels, **ImageHashes(hashes[:, :2], hashes).columns(range(len(usable)))}
             stores.write_bytes(
                 context.file("labels", sidecar_name(position)),
-                encode_sidecar([f"{n:04d}" for n in usable], {LABEL: labels}),
+                encode_sidecar([f"{n:04d}" for n in usable], columns),
             )
             url = context.file(f"{position}.tar")
             shards.append(ShardInfo(url, len(data), sha256(data), len(usable), left_out, position))
@@ -93,6 +100,31 @@ def content(artifact) -> dict[str, int]:
     assert index.num_images == len(found)
     assert list(index.class_counts) == np.bincount(list(found.values()), minlength=CLASSES).tolist()
     return found
+
+
+@given(
+    copies=st.dictionaries(st.integers(0, 29), st.integers(0, 29), max_size=12),
+    source=st.sampled_from(["training", "labelled"]),
+    per_class=st.integers(1, 3),
+)
+def test_copies_are_on_one_side_and_named_labels_stay_in_training(tmp_path_factory, copies, source, per_class):
+    copies = {copy: of for copy, of in copies.items() if of not in copies}  # no copy of a copy
+    whole = Given([12, 18], copies=copies)
+    labelled = LabelledSubset(LabelsConfig(per_class=4), DATA, whole)
+    training, held_out, choice = parts(whole, ValidationConfig(images=source, per_class=per_class), labelled)
+    try:
+        made = make(tmp_path_factory.mktemp("r"), whole, training, held_out, choice, labelled)
+    except UserError as error:
+        if "would be kept out" not in str(error):  # copies left a class without images
+            raise
+        return
+    kept, out = (content(artifact) for artifact in made[1:3])
+    assert len(kept) + len(out) == 30
+    groups = [{copies.get(int(key), int(key)) for key in part} for part in (kept, out)]
+    assert not groups[0] & groups[1]
+    assert ChoiceFacts.read(made[3]).images == len(out)
+    if source == "training":
+        assert {image.key for image in read_labelled(made[4])} <= kept.keys()
 
 
 @given(

@@ -2,7 +2,7 @@
 run that has no test split."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.loading.source import LABEL
+from dpt_ray.data.shards.copies import Copies, Place
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
@@ -31,7 +32,8 @@ _LABELS = "labels"
 class ValidationChoice(Step[ChoiceFacts]):
     """Choose the validation images among the training images.
 
-    A hash of seed and key ranks the images of a class, so a larger set contains a smaller one.
+    A hash of seed and key ranks the images of a class, so a larger set contains a smaller one. Images with the pixels
+    of a chosen one are held out too, whatever their labels: a network could know the chosen one by heart.
 
     Args:
         config: the section `validation` of the tune file, or the same for a drawn test split.
@@ -42,6 +44,7 @@ class ValidationChoice(Step[ChoiceFacts]):
     """
 
     name = "validation_choice"
+    version = 2
     facts_type = ChoiceFacts
 
     def __init__(
@@ -75,18 +78,19 @@ class ValidationChoice(Step[ChoiceFacts]):
     def make(self, context: StepContext) -> ChoiceFacts:
         index = read_index(context.parents["images"].url)
         known = read_labelled(context.parents["labelled"]) if "labelled" in context.parents else []
-        from_labelled = self._config.images == "labelled"
-        if from_labelled:
+        copies = Copies(index)
+        if self._config.images == "labelled":
             candidates = known
         else:
-            spared = {image.key for image in known}
-            candidates = [i for i in all_images(index) if i.label >= 0 and i.key not in spared]
-        chosen = self._choose(candidates)
+            spared = copies.of(known)
+            candidates = [i for i in all_images(index) if i.label >= 0 and (i.shard, i.row) not in spared]
+        held_out = copies.of(self._choose(candidates))
+        self._check_left(candidates, held_out)
         rows: dict[int, list[int]] = defaultdict(list)
-        for image in chosen:
-            rows[image.shard].append(image.row)
+        for shard, row in held_out:
+            rows[shard].append(row)
         stores.write_json(context.file(ROWS_FILE), {str(shard): sorted(rows[shard]) for shard in sorted(rows)})
-        return ChoiceFacts(images=len(chosen), of=len(candidates))
+        return ChoiceFacts(images=sum(map(len, rows.values())), of=len(candidates))
 
     def _choose(self, candidates: Sequence[LabelledImage]) -> list[LabelledImage]:
         classes: dict[int, list[LabelledImage]] = defaultdict(list)
@@ -102,6 +106,13 @@ class ValidationChoice(Step[ChoiceFacts]):
             members.sort(key=lambda image: (derive_seed("validation", self._config.seed, image.key), image.key))
             chosen += members[:count]
         return chosen
+
+    def _check_left(self, candidates: Sequence[LabelledImage], held_out: Collection[Place]) -> None:
+        """Refuse a choice after which a class has no image left, because the others are copies of the chosen ones."""
+        left = {image.label for image in candidates if (image.shard, image.row) not in held_out}
+        for label in sorted({image.label for image in candidates} - left):
+            images = sum(image.label == label for image in candidates)
+            raise self._leaves_none(images, images, label)
 
     def _no_label(self) -> UserError:
         what = "no training image has a true label"
@@ -136,6 +147,7 @@ class DataPart(Step[DataPartFacts]):
     """
 
     name = "data_part"
+    version = 2
     facts_type = DataPartFacts
 
     def __init__(
@@ -171,8 +183,9 @@ class DataPart(Step[DataPartFacts]):
             sidecar = read_sidecar(whole.label_sidecar(position), [LABEL])
             labels = sidecar[LABEL][kept]
             keys = [sidecar[KEY][row] for row in kept]
+            columns = {LABEL: labels, **whole.hashes(position).columns(kept.tolist())}
             shards.append(replace(_keep_rows(shard, kept), number=position))
-            stores.write_bytes(context.file(_LABELS, sidecar_name(position)), encode_sidecar(keys, {LABEL: labels}))
+            stores.write_bytes(context.file(_LABELS, sidecar_name(position)), encode_sidecar(keys, columns))
             counts += np.bincount(labels[labels >= 0], minlength=whole.num_classes)
         index = DatasetIndex(tuple(shards), tuple(counts.tolist()), context.file(_LABELS), whole.class_names)
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
