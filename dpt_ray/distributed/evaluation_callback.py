@@ -1,6 +1,6 @@
 """Evaluations during a training, for early stopping and for curves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -23,5 +23,10 @@ class EvaluationCallback:
 
     def due(self, before: int, now: int, total: int) -> float | None:
         """Return the last share that was passed between two numbers of images of `total`; None if none was."""
-        passed = [share for share in self.shares if before < share * total <= now]
-        return passed[-1] if passed else None
+        return last_passed(self.shares, before, now, total)
+
+
+def last_passed(shares: Sequence[float], before: int, now: int, total: int) -> float | None:
+    """Return the last of ascending shares that was passed between two numbers of images of `total`; None if none."""
+    passed = [share for share in shares if before < share * total <= now]
+    return passed[-1] if passed else None

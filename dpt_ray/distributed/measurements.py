@@ -28,7 +28,24 @@ class Measurement:
     seconds: float = field(default_factory=time.time)
 
 
-Observer = Callable[[Measurement], None]
+@dataclass(frozen=True)
+class Picture:
+    """What a network makes at a moment of its training.
+
+    Attributes:
+        step: title of the step.
+        done: images that the network has seen.
+        png: content of a PNG file.
+        seconds: when, as Unix time.
+    """
+
+    step: str
+    done: int
+    png: bytes
+    seconds: float = field(default_factory=time.time)
+
+
+Observer = Callable[[Measurement | Picture], None]
 """Called in any thread of the process that runs the job; it must return at once and not raise."""
 
 _observers: list[Observer] = []
@@ -36,7 +53,7 @@ _observers: list[Observer] = []
 
 @contextmanager
 def observed_by(observer: Observer) -> Iterator[None]:
-    """Call an observer with all measurements of this process within the context."""
+    """Call an observer with all measurements and pictures of this process within the context."""
     _observers.append(observer)
     try:
         yield
@@ -44,10 +61,23 @@ def observed_by(observer: Observer) -> Iterator[None]:
         _observers.remove(observer)
 
 
+def is_observed() -> bool:
+    """Return whether this process has an observer."""
+    return bool(_observers)
+
+
 def publish(step: str, done: int, total: int, unit: str, values: Mapping[str, float]) -> None:
     """Give a measurement to all observers, without values that are no finite numbers."""
     if _observers:
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        measurement = Measurement(step, done, total, unit, finite)
-        for observer in tuple(_observers):
-            observer(measurement)
+        _give(Measurement(step, done, total, unit, finite))
+
+
+def publish_picture(step: str, done: int, png: bytes) -> None:
+    """Give a picture to all observers."""
+    _give(Picture(step, done, png))
+
+
+def _give(observed: Measurement | Picture) -> None:
+    for observer in tuple(_observers):
+        observer(observed)

@@ -11,7 +11,7 @@ from typing import Any, Self, TextIO
 
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.background import RepeatedCall
-from dpt_ray.distributed.measurements import publish
+from dpt_ray.distributed.measurements import publish, publish_picture
 from dpt_ray.distributed.metrics import IMAGES, LOSS, Metric, StepMetrics
 from dpt_ray.distributed.terminal_bar import TerminalBar
 from dpt_ray.distributed.watching_actor import ActorLostError, KeptActor, Mailbox
@@ -68,6 +68,9 @@ class ProgressLine:
 
     def record(self, row: Mapping[str, float]) -> None:
         """Note a row of a training's history; `StepProgress` gives it to observers."""
+
+    def show(self, done: int, png: bytes) -> None:
+        """Take a picture of a network that has seen `done` images; `StepProgress` gives it to observers."""
 
     def resume(self, done: int) -> None:
         """Tell that the step goes on from `done` units."""
@@ -163,6 +166,10 @@ class StepProgress(ProgressLine):
         values = {name: value for name, value in row.items() if name != "images"}
         publish(self._step, int(row["images"]), self.total, self.unit, values)
 
+    def show(self, done: int, png: bytes) -> None:
+        """Give a picture of a network that has seen `done` images to observers."""
+        publish_picture(self._step, done, png)
+
     def _publish(self, done: int, values: Mapping[str, float]) -> None:
         now = time.monotonic()
         if done < self.total and now - self._published < PUBLISH_SECONDS:
@@ -206,10 +213,11 @@ class Board:
         self._notes: dict[str, list[str]] = {}
         self._evaluations: dict[str, list[tuple[float, float]]] = {}
         self._rows: dict[str, list[Mapping[str, float]]] = {}
+        self._pictures: dict[str, list[tuple[int, bytes]]] = {}
 
     def begin(self, title: str) -> None:
         """Forget an earlier training of this title."""
-        for kept in (self._states, self._resumed, self._notes, self._evaluations, self._rows):
+        for kept in (self._states, self._resumed, self._notes, self._evaluations, self._rows, self._pictures):
             kept.pop(title, None)
 
     def write(self, title: str, state: TrainingProgress, row: Mapping[str, float] | None = None) -> None:
@@ -245,6 +253,14 @@ class Board:
     def take_evaluations(self, title: str) -> list[tuple[float, float]]:
         """Return, once, the evaluations of a training: share and score of each."""
         return self._evaluations.pop(title, [])
+
+    def show(self, title: str, done: int, png: bytes) -> None:
+        """Note a picture of a network that has seen `done` images (`preview.py`)."""
+        self._pictures.setdefault(title, []).append((done, png))
+
+    def take_pictures(self, title: str) -> list[tuple[int, bytes]]:
+        """Return, once, the pictures of a training: images seen and PNG file of each."""
+        return self._pictures.pop(title, [])
 
     def read(self, title: str) -> TrainingProgress | None:
         """Return a step's newest state."""
@@ -294,7 +310,14 @@ class BoardWatcher:
 
     def _show(self) -> None:
         title = (self._line.title,)
-        questions = (Board.take_notes, Board.take_resumed, Board.read, Board.take_evaluations, Board.take_rows)
+        questions = (
+            Board.take_notes,
+            Board.take_resumed,
+            Board.read,
+            Board.take_evaluations,
+            Board.take_rows,
+            Board.take_pictures,
+        )
         try:
             answers = self._board.ask(*((question, title) for question in questions))
         except ActorLostError:
@@ -302,13 +325,15 @@ class BoardWatcher:
             return
         if answers is None:
             return
-        notes, resumed, state, evaluations, rows = answers
+        notes, resumed, state, evaluations, rows, pictures = answers
         for note in notes:
             self._line.note(note)
         if resumed is not None:
             self._line.resume(resumed)
         for row in rows:
             self._line.record(row)
+        for done, png in pictures:
+            self._line.show(done, png)
         if state and state != self._shown:
             self._shown = state
             self._line.update(state.done, state.totals, rate=state.rate, loss=state.loss)

@@ -21,6 +21,7 @@ from dpt_ray.distributed.cluster import Resources, runs_here, training_wish, tra
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.lost_ray import lost_ray
+from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
 from dpt_ray.distributed.skipped_log import open_skipped_log
 from dpt_ray.distributed.training_job import TrainingJob, WorkerSetup
@@ -36,6 +37,7 @@ def run_training(
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
     callback: EvaluationCallback | None = None,
+    preview: Preview | None = None,
 ) -> None:
     """Train to the end, resuming from the newest whole checkpoint if the same job was begun before.
 
@@ -47,6 +49,7 @@ def run_training(
         progress: shows how far the training is.
         policy: the share of images that may be left out.
         callback: evaluates the network while it trains.
+        preview: draws pictures of the network while it trains.
 
     Raises:
         UserError: the data are damaged, a loss is not finite, the checkpoints belong to another network, or results
@@ -80,6 +83,7 @@ def run_training(
             title=progress.title,
             left=left,
             callback=replace(callback, report=_report_nothing) if callback else None,
+            preview=preview,
             plugins=plugins.registered(),
             stop=Event() if here else None,
         )

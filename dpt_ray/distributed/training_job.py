@@ -12,6 +12,7 @@ from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.source import ImageSource
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
+from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.progress import Board
 from dpt_ray.distributed.watching_actor import Mailbox
 
@@ -65,6 +66,7 @@ class WorkerSetup:
         title: name of the training on the board.
         left: names of the checkpoints of earlier attempts.
         callback: evaluates the network; its `report` does nothing, since workers report through the board.
+        preview: draws pictures of the network; None if nobody looks.
         plugins: plug-ins that the process which started the training has registered.
         stop: set when the training shall end before the next step; None in a worker process, which is killed instead.
     """
@@ -76,6 +78,7 @@ class WorkerSetup:
     title: str
     left: Sequence[str]
     callback: EvaluationCallback | None
+    preview: Preview | None
     plugins: Sequence[plugins.Plugin]
     stop: Event | None
 

@@ -31,6 +31,7 @@ from dpt_ray.distributed.checkpoints import (
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.kept_state import keep_state
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
+from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.progress import Board, TrainingProgress
 from dpt_ray.distributed.starved_stream import Starvation
 from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob, WorkerSetup
@@ -38,6 +39,7 @@ from dpt_ray.distributed.worker_failures import note_failure, recurring_failure
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
+from dpt_ray.text import one_line
 
 _Item = TypeVar("_Item")
 
@@ -192,7 +194,7 @@ class _Observer:
     """Stores checkpoints on every worker, and reports progress on the first one."""
 
     def __init__(self, setup: WorkerSetup, writer: CheckpointWriter, rank: int, device: Any):
-        self._job, self._callback = setup.job, setup.callback
+        self._job, self._callback, self._preview = setup.job, setup.callback, setup.preview
         self._board, self._title = setup.board if rank == 0 else None, setup.title
         self._writer, self._is_first, self._device = writer, rank == 0, device
         self._totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
@@ -210,11 +212,29 @@ class _Observer:
             self._board.send(Board.write, self._title, progress, measured)
         if self._callback is not None:
             self._evaluate(state, self._callback)
+        if self._preview is not None:
+            self._draw(state, self._preview)
 
-    def _evaluate(self, state: TrainState, callback: EvaluationCallback) -> None:
+    def _draw(self, state: TrainState, preview: Preview) -> None:
+        """Draw a picture if that is due. One that cannot be drawn does not end the training."""
+        if not preview.due(*self._since_last_row(state)):
+            return
+        network = self._job.finish(state) if self._is_first or state.sharded else b""
+        if self._board is None:
+            return
+        try:
+            self._board.send(Board.show, self._title, state.images_seen, preview.draw(network))
+        except Exception as error:
+            self._board.send(Board.note, self._title, f"no picture is drawn ({one_line(error)})")
+
+    def _since_last_row(self, state: TrainState) -> tuple[int, int, int]:
+        """Return the images seen at the last row of the history but one and now, and those of the whole training."""
         schedule = self._job.schedule
         before = state.history[-2]["images"] if len(state.history) > 1 else 0
-        share = callback.due(int(before), state.images_seen, schedule.num_steps * schedule.images_per_step)
+        return int(before), state.images_seen, schedule.num_steps * schedule.images_per_step
+
+    def _evaluate(self, state: TrainState, callback: EvaluationCallback) -> None:
+        share = callback.due(*self._since_last_row(state))
         if share is None:
             return
         network = self._job.finish(state) if self._is_first or state.sharded else b""

@@ -92,7 +92,7 @@ def recorded_run(config: RunConfig, run: DualPseudoTraining, wanted: list[Step],
         try:
             watch.use(open_trackers(config, folder, title))
             watch.start()
-            with observed_by(watch.measure):
+            with observed_by(watch.observe):
                 yield recording
             has_report = stores.exists(stores.join(folder, RUN_FILE))
             if has_report:

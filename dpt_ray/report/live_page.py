@@ -24,6 +24,21 @@ class LiveStep:
 
 
 @dataclass(frozen=True)
+class LivePicture:
+    """What a network makes while it is trained.
+
+    Attributes:
+        title: the training.
+        caption: how far it is.
+        png: content of a PNG file.
+    """
+
+    title: str
+    caption: str
+    png: bytes
+
+
+@dataclass(frozen=True)
 class LiveReport:
     """All of the page.
 
@@ -34,6 +49,7 @@ class LiveReport:
         refresh_seconds: the browser loads the page again after so many seconds; None for a run that ended.
         steps: in the order in which they are made.
         curves: of the trainings as far as they are.
+        pictures: the newest of each training that draws some.
         notes: warnings, and the error of a run that failed.
         settings_yaml: the resolved settings.
     """
@@ -44,6 +60,7 @@ class LiveReport:
     refresh_seconds: int | None
     steps: Sequence[LiveStep]
     curves: Sequence[Curve] = ()
+    pictures: Sequence[LivePicture] = ()
     notes: Sequence[str] = ()
     settings_yaml: str = ""
 

@@ -63,8 +63,12 @@ def format_date(created: str) -> str:
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
 def _base64_png(grid: SampleGrid) -> str:
-    return base64.b64encode(grid_png(grid)).decode("ascii")
+    return _base64(grid_png(grid))
 
 
 def _printable(value: Any) -> Any:
@@ -82,5 +86,5 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_ENVIRONMENT.filters.update(date=format_date, number=format_number, base64_png=_base64_png)
+_ENVIRONMENT.filters.update(date=format_date, number=format_number, base64=_base64, base64_png=_base64_png)
 _ENVIRONMENT.globals["dash"] = MISSING

@@ -18,7 +18,9 @@ from dpt_ray.core.weights import load_network, save_network
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import CHECKPOINT_FILE, checkpoint_name, list_checkpoints
 from dpt_ray.distributed.cluster import Resources
-from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.measurements import Picture, observed_by
+from dpt_ray.distributed.preview import Preview
+from dpt_ray.distributed.progress import StepProgress
 from dpt_ray.distributed.ray_training import run_training
 from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
 from dpt_ray.errors import UserError
@@ -72,6 +74,7 @@ def _train(
     build=_build,
     resources=ONE_WORKER,
     batches=BATCHES,
+    preview=None,
     **cluster,
 ):
     folder = str(tmp_path / name)
@@ -88,8 +91,8 @@ def _train(
         seed=0,
         folder=folder,
     )
-    progress = ProgressLine(name, 40 * per_step, "images")
-    run_training(job, resources=resources, progress=progress)
+    progress = StepProgress(name, 40 * per_step, "images")
+    run_training(job, resources=resources, progress=progress, preview=preview)
     weights, _ = load_network(stores.read_bytes(stores.join(folder, NETWORK_FILE)))
     return weights, stores.read_json(stores.join(folder, HISTORY_FILE))
 
@@ -119,6 +122,34 @@ def test_a_killed_worker_resumes_to_bit_identical_weights(undisturbed, tmp_path,
     assert history == undisturbed[1]
     for name, value in weights.items():
         assert torch.equal(value, undisturbed[0][name]), name
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_are_drawn_and_change_nothing(undisturbed, tmp_path, workers, capsys):
+    """A picture that cannot be drawn is a line, and the training goes on."""
+    seen, resources = [], TWO_WORKERS if workers else ONE_WORKER
+    with observed_by(seen.append):
+        weights, history = _train(
+            tmp_path, "drawn", resources=resources, workers=workers, preview=Preview(_draw_or_fail, (0.25, 0.5, 1.0))
+        )
+    pictures = [one for one in seen if isinstance(one, Picture)]
+    assert [(one.step, one.done) for one in pictures] == [("drawn", 320), ("drawn", 640)]
+    assert load_network(pictures[-1].png)[0].keys() == weights.keys()
+    for name, value in load_network(pictures[-1].png)[0].items():
+        assert torch.equal(value, weights[name]), name
+    assert "drawn: no picture is drawn (no canvas)" in capsys.readouterr().err
+    if workers == 0:
+        assert history == undisturbed[1]
+        for name, value in weights.items():
+            assert torch.equal(value, undisturbed[0][name]), name
+
+
+def _draw_or_fail(network: bytes) -> bytes:
+    """Return the file itself in place of a picture; fail at first."""
+    _draw_or_fail.calls = getattr(_draw_or_fail, "calls", 0) + 1
+    if _draw_or_fail.calls == 1:
+        raise ValueError("no canvas")
+    return network
 
 
 def test_a_damaged_list_and_a_damaged_newest_checkpoint_cost_no_more_than_that_checkpoint(

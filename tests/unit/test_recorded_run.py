@@ -4,12 +4,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from run_in_process import without_ray
 
 from dpt_ray.cli.job import run_job
+from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.measurements import publish
+from dpt_ray.distributed.measurements import publish, publish_picture
 from dpt_ray.pipeline import jobs
 from dpt_ray.pipeline.artifacts.run_record import STARTED_FILE
 from dpt_ray.pipeline.run_report import finish_run
@@ -25,6 +27,7 @@ TINY = [
     "sampling.per_class=2",
     "sampling.steps=2",
 ]
+PNG = encode_png(np.zeros((3, 4, 4), np.uint8))
 REFRESH = '<meta http-equiv="refresh"'
 
 
@@ -88,7 +91,11 @@ def test_the_page_and_the_files_grow_while_a_run_goes_on(tmp_path, monkeypatch):
             say(f"[5/16] {title}: training")
         publish(title, 32, 64, "images", {"loss": 2.0})
         publish(title, 64, 64, "images", {"loss": 1.0})
-        while "<svg" not in (page := (folder / "report.html").read_text()):  # the test's time limit bounds it
+        for done in (32, 64):
+            publish_picture("stage 2 generator", done, PNG)
+        while "after 64 images" not in (
+            page := (folder / "report.html").read_text()
+        ):  # the test's time limit bounds it
             pass
         while (folder / "metrics.jsonl").read_text().count("\n") < 2:
             pass
@@ -99,9 +106,14 @@ def test_the_page_and_the_files_grow_while_a_run_goes_on(tmp_path, monkeypatch):
     assert run(tmp_path) == 1
     assert seen["state"] == "running"
     assert REFRESH in seen["page"]
+    assert "<svg" in seen["page"]
+    assert "after 32 images" not in seen["page"]
     assert "training" in seen["log"]
     (ended,) = list_runs(str(tmp_path))
     assert (ended.state, ended.message) == ("failed", "ValueError: of the test")
+    pictures = Path(ended.url, "pictures")
+    assert {picture.read_bytes() for picture in pictures.iterdir()} == {PNG}
+    assert [int(path.stem.rpartition("-")[2]) for path in sorted(pictures.iterdir())] == [32, 64]
     page = Path(ended.url, "report.html").read_text()
     assert REFRESH not in page
     assert "ValueError: of the test" in page

@@ -6,13 +6,15 @@ import sys
 import types
 import uuid
 
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
 from dpt_ray.config.load import load_config
+from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.measurements import Measurement, observed_by, publish
+from dpt_ray.distributed.measurements import Measurement, Picture, observed_by, publish
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.tracking.metrics_file import MetricsFile
@@ -54,6 +56,15 @@ def test_tensorboard_gets_a_point_for_each_measurement_while_the_run_goes_on(fol
     last = events(folder)[-1].summary.value[0]
     assert len(events(folder)) == 4
     assert (last.tag, last.simple_value) == ("evaluation/stage3_accuracy", 0.75)
+
+
+def test_tensorboard_gets_pictures(folder):
+    png = encode_png(np.zeros((3, 4, 6), np.uint8))
+    tracker = TensorBoardEvents(folder)
+    tracker.show([Picture("stage 2 generator", 64, png, 1000.0)])
+    (value,) = events(folder)[-1].summary.value
+    assert (value.tag, events(folder)[-1].step) == ("stage_2_generator/images", 64)
+    assert (value.image.height, value.image.width, value.image.encoded_image_string) == (4, 6, png)
 
 
 def test_metrics_are_a_json_object_a_line(folder):

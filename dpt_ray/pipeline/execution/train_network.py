@@ -16,6 +16,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.job_log import tell
+from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.ray_training import run_training
 from dpt_ray.distributed.skipped_log import read_skipped_log
 from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
@@ -38,6 +39,7 @@ def train_network(
     build: Callable[[], TrainState],
     finish: Callable[[TrainState], bytes],
     seed: int,
+    preview: Preview | None = None,
 ) -> TrainingFacts:
     """Train in the context's folder and return the facts; the checkpoints there are removed at the end."""
     cluster = context.cluster
@@ -73,6 +75,7 @@ def train_network(
             progress=context.progress(math.ceil(config.images / images_per_step) * images_per_step),
             policy=context.policy,
             callback=context.callback,
+            preview=preview,
         )
     if context.owns():  # otherwise another job still uses them
         remove_checkpoints(context.folder)

@@ -8,6 +8,7 @@ from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.weights import Description, LatentEntry
 from dpt_ray.data.loading.source import CONFIDENCE, ImageSource, sidecar_labelled_source, sidecar_latent_source
 from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.distributed.preview import preview_if_observed
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.generator import generator_file
 from dpt_ray.networks.latent_decoder import latent_description
@@ -17,6 +18,7 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, describe_training, summarise_training
+from dpt_ray.pipeline.execution.draw_preview import draw_preview
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import started, train_network, training_settings
 
@@ -113,6 +115,7 @@ class TrainGenerator(Step[TrainingFacts]):
             build=started(context, self._start, index.num_classes, build),
             finish=partial(generator_file, config, form),
             seed=self._seed,
+            preview=preview_if_observed(partial(draw_preview, names=index.class_names)),
         )
 
     def _latents(

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpt_ray.distributed.measurements import Measurement
+from dpt_ray.distributed.measurements import Measurement, Picture
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.report.content import IMAGES_COLUMN, Curve, Figure
-from dpt_ray.report.live_page import LiveReport, LiveStep
+from dpt_ray.report.live_page import LivePicture, LiveReport, LiveStep
 from dpt_ray.tables import format_seconds, format_share
 
 MAX_ROWS = 2000
@@ -34,6 +34,7 @@ class LiveState:
         self._results = dict.fromkeys(self._titles, "")
         self._shares: dict[str, float] = {}
         self._rows: dict[str, list[dict[str, float]]] = {}
+        self._pictures: dict[str, Picture] = {}
         self._began = time.monotonic()
         self._lock = threading.Lock()
 
@@ -56,6 +57,11 @@ class LiveState:
                 rows.append({IMAGES_COLUMN: measurement.done, **row})
                 self._rows[measurement.step] = rows if len(rows) <= MAX_ROWS else rows[::2]
 
+    def show(self, picture: Picture) -> None:
+        """Take the newest picture of a step."""
+        with self._lock:
+            self._pictures[picture.step] = picture
+
     def report(self, state: str, refresh_seconds: int | None, notes: Sequence[str] = ()) -> LiveReport:
         """Return the page of this moment."""
         with self._lock:
@@ -64,6 +70,10 @@ class LiveState:
                 for address, title in self._titles.items()
             ]
             curves = [Curve(title, "images trained on", tuple(rows)) for title, rows in self._rows.items() if rows]
+            pictures = [
+                LivePicture(picture.step, f"after {picture.done:,} images", picture.png)
+                for picture in self._pictures.values()
+            ]
             ready = sum(state in ("reused", "done") for state in self._states.values())
         return LiveReport(
             title=f"Dual pseudo training: {self._title}",
@@ -76,6 +86,7 @@ class LiveState:
             refresh_seconds=refresh_seconds,
             steps=steps,
             curves=curves,
+            pictures=pictures,
             notes=notes,
             settings_yaml=self._settings,
         )

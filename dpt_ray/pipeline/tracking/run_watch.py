@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dpt_ray.config.places import redacted
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import job_log
-from dpt_ray.distributed.measurements import Measurement
+from dpt_ray.distributed.measurements import Measurement, Picture
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.run import REPORT_FILE
 from dpt_ray.pipeline.artifacts.run_record import Outcome
 from dpt_ray.pipeline.tracking.live_state import LiveState
 from dpt_ray.pipeline.tracking.log_file import LogFile
-from dpt_ray.pipeline.tracking.tracker import Tracker
+from dpt_ray.pipeline.tracking.tracker import ShowsPictures, Tracker, picture_path
 from dpt_ray.report.live_page import render_live
 from dpt_ray.text import one_line
 
@@ -39,7 +39,7 @@ class RunWatch:
     def __init__(self, folder: str, state: LiveState, log: LogFile):
         self._folder, self._state, self._log = folder, state, log
         self._trackers = list[Tracker]()
-        self._queue: queue.SimpleQueue[Measurement] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Measurement | Picture] = queue.SimpleQueue()
         self._seconds = REMOTE_SECONDS if stores.is_remote(folder) else LOCAL_SECONDS
         self._next_page = 0.0
         self._stop = threading.Event()
@@ -59,10 +59,13 @@ class RunWatch:
         self._write_page("running", PAGE_SECONDS)
         self._thread.start()
 
-    def measure(self, measurement: Measurement) -> None:
-        """Take a measurement; an observer (`measurements.observed_by`)."""
-        self._state.measure(measurement)
-        self._queue.put(measurement)
+    def observe(self, observed: Measurement | Picture) -> None:
+        """Take a measurement or a picture; an observer (`measurements.observed_by`)."""
+        if isinstance(observed, Picture):
+            self._state.show(observed)
+        else:
+            self._state.measure(observed)
+        self._queue.put(observed)
 
     def stop(self) -> None:
         """End the thread, so that nobody but the caller writes the page any more, and write what is left."""
@@ -94,10 +97,17 @@ class RunWatch:
                 self._next_page = began + max(PAGE_SECONDS, took / PAGE_SHARE)
 
     def _write(self) -> None:
-        measurements = [self._queue.get() for _ in range(self._queue.qsize())]
+        observed = [self._queue.get() for _ in range(self._queue.qsize())]
+        measurements = [one for one in observed if isinstance(one, Measurement)]
+        pictures = [one for one in observed if isinstance(one, Picture)]
         for tracker in tuple(self._trackers):
             with _Attempt(self, tracker):
                 tracker.write(measurements)
+                if isinstance(tracker, ShowsPictures):
+                    tracker.show(pictures)
+        for picture in pictures:
+            with _Attempt(self, None):
+                stores.write_bytes(stores.join(self._folder, picture_path(picture)), picture.png)
         with _Attempt(self, None):
             self._log.store()
 

@@ -3,19 +3,24 @@
 tensorboardX encodes events, and this module stores them: its own writer appends to local files, or needs boto3.
 """
 
+import io
 import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from PIL import Image
+
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.growing_file import GrowingFile
-from dpt_ray.distributed.measurements import Measurement
+from dpt_ray.distributed.measurements import Measurement, Picture
 from dpt_ray.pipeline.artifacts.run_record import Outcome
 from dpt_ray.pipeline.tracking.tracker import FIGURES, tag
 
 FOLDER = "tensorboard"
+_RGBA = 4
+"""TensorBoard's number of the colours of a PNG with transparency."""
 
 
 class TensorBoardEvents:
@@ -39,6 +44,18 @@ class TensorBoardEvents:
         """Append measurements."""
         for one in measurements:
             self._add(one.seconds, one.done, {tag(one.step, name): value for name, value in one.values.items()})
+        self._file.flush()
+
+    def show(self, pictures: Sequence[Picture]) -> None:
+        """Append pictures."""
+        for one in pictures:
+            with Image.open(io.BytesIO(one.png)) as opened:
+                width, height = opened.size
+            image = self._summary.Image(height=height, width=width, colorspace=_RGBA, encoded_image_string=one.png)
+            value = self._summary.Value(tag=tag(one.step, "images"), image=image)
+            self._file.write(
+                _record(self._event(wall_time=one.seconds, step=one.done, summary=self._summary(value=[value])))
+            )
         self._file.flush()
 
     def close(self, outcome: Outcome, figures: Mapping[str, float]) -> None:
