@@ -158,7 +158,16 @@ def _run_training(job: training_job.TrainingJob, **_: Any) -> None:
     board = types.SimpleNamespace(name="", send=lambda *message: None)
     left = checkpoints.begin_attempt(job.folder)
     setup = training_job.WorkerSetup(
-        job=job, readers=readers, threads=1, board=board, title="", left=left, callback=None, plugins=(), stop=None
+        job=job,
+        readers=readers,
+        threads=1,
+        board=board,
+        title="",
+        left=left,
+        callback=None,
+        preview=None,
+        plugins=(),
+        stop=None,
     )
     assert training_worker.run_worker({training_worker.SETUP: setup}) is None
 

@@ -4,13 +4,14 @@ import json
 import math
 import pickle
 import random
+import re
 from collections.abc import Callable
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import nn
 
 from dpt_ray.config.schema import (
@@ -29,7 +30,7 @@ from dpt_ray.core.training.loop import Schedule, train, train_step
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.optim import build_optimizer, learning_rate
 from dpt_ray.core.training.power_ema import PowerEma, exponent_of_width
-from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.core.weights import load_network, read_metadata, save_network
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder
@@ -588,3 +589,22 @@ def test_losses_of_the_tiny_trainings_are_finite_and_statistics_move():
     assert all(torch.isfinite(value).all() for step in metrics for value in step.values())
     assert state.objective.algorithm.tau != pytest.approx(1 / CLASSES)
     assert state.objective.algorithm.p_tilde.sum().item() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("progress", "complaint"),
+    [
+        ({"images_seen": float("inf"), "history": []}, "images_seen is inf"),
+        ({"images_seen": -1, "history": []}, "images_seen is -1"),
+        ({"images_seen": True, "history": []}, "images_seen is True"),
+        ({"images_seen": 8, "history": "rows"}, "no list of rows"),
+        ({"images_seen": 8, "history": [{"loss": 1.0}]}, "no list of rows"),
+        ({"images_seen": 8, "history": [{"images": 8, "loss": "1"}]}, "no number"),
+    ],
+)
+def test_a_checkpoint_that_states_no_progress_changes_nothing(progress, complaint):
+    state = Classifier(SGD).state()
+    tensors = load(state.to_bytes())
+    with pytest.raises(ForeignCheckpointError, match=re.escape(complaint)):
+        state.load_bytes(save(tensors, {"state": json.dumps(progress)}))
+    assert (state.images_seen, state.history) == (0, [])

@@ -7,6 +7,7 @@ integer `images_seen` stands for both the random state and the position in the d
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -133,7 +134,8 @@ class TrainState:
                     raise ValueError(f"its {part} is {complaint}")
             optimizer = self._optimizer_state(_with_prefix(tensors, "optimizer."))
             described = json.loads(metadata["state"])
-            images_seen, history = int(described["images_seen"]), list(described["history"])
+            images_seen, history = described["images_seen"], described["history"]
+            _check_progress(images_seen, history)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
             raise ForeignCheckpointError(f"not a checkpoint of this training: {one_line(error)}") from error
         for part, module in self._parts().items():
@@ -170,3 +172,18 @@ class TrainState:
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _check_progress(images_seen: Any, history: Any) -> None:
+    """Check the progress that a checkpoint states.
+
+    Raises:
+        ValueError: it is not in the form that `to_bytes` writes.
+    """
+    if type(images_seen) is not int or images_seen < 0:
+        raise ValueError(f"images_seen is {str(images_seen)[:40]}")
+    rows = history if isinstance(history, list) else [None]
+    if not all(isinstance(row, dict) and "images" in row for row in rows):
+        raise ValueError("its history is no list of rows")
+    if not all(type(value) in (int, float) for row in rows for value in row.values()):
+        raise ValueError("its history holds a value that is no number")
