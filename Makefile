@@ -15,7 +15,7 @@ COMPILE := $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --universal --p
 	--no-annotate
 LOCKED := infra/packages/locked_requirements.py
 
-.PHONY: local demo docs test test-parallel test-slow lint install clean object-store lock sbom audit licences image
+.PHONY: local demo docs test test-slow lint install clean object-store lock sbom audit licences image
 
 install: $(INSTALLED) $(STORE_INSTALLED)
 
@@ -93,12 +93,8 @@ demo: $(INSTALLED)
 docs: $(TOOLS_INSTALLED)
 	$(TOOLS)/bin/sphinx-build --quiet --fail-on-warning --conf-dir infra/docs --doctree-dir build/doctrees docs site
 
+# Two processes share the tests (tests/conftest.py). Ray's workers have niceness 15, so the others must not have less.
 test: lint $(STORE_INSTALLED)
-	$(VENV)/bin/pytest --durations=30
-
-# The same in two processes: one runs the tests of Ray, the other one all others (tests/conftest.py). Ray's workers have
-# niceness 15, so the others must not have less.
-test-parallel: lint $(STORE_INSTALLED)
 	OMP_NUM_THREADS=1 nice -n 15 $(VENV)/bin/pytest --numprocesses 2 --no-loadscope-reorder --durations=30
 
 lint: $(INSTALLED)

@@ -16,7 +16,8 @@ pytest.register_assert_rewrite("store_contract")  # tests that modules of severa
 def pytest_xdist_make_scheduler(config, log):
     """Let `--numprocesses` run the tests of one group in one process, in order.
 
-    All tests that start Ray are one group: two Rays on two cores start and compute slowly. Any other file is a group.
+    The tests that start Ray are two groups, since the processes of a group share what takes long to start. Any other
+    file is a group.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -29,15 +30,21 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_collection_modifyitems(items):
     """Begin with the tests of Ray, which take longest."""
-    items.sort(key=lambda item: _group(item.path.relative_to(TESTS).as_posix()) != _RAY)
+    items.sort(key=lambda item: _group(item.path.relative_to(TESTS).as_posix()) not in _WITH_RAY)
 
 
-_RAY = "ray"
-_WITH_RAY = ("cluster/", "distributed/", "storage/", "pipeline/", "security/", "crash/", "infra/test_local_run.py")
+_WITH_RAY = {
+    "whole runs": ("pipeline/", "infra/test_local_run.py"),
+    "parts": ("cluster/", "distributed/", "storage/", "security/", "crash/"),
+}
+"""Name of a group -> the beginnings of its files."""
 
 
 def _group(file: str) -> str:
-    return _RAY if file.startswith(_WITH_RAY) else file
+    for name, beginnings in _WITH_RAY.items():
+        if file.startswith(beginnings):
+            return name
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ def test_a_killed_worker_resumes_to_bit_identical_weights(undisturbed, tmp_path,
         assert torch.equal(value, undisturbed[0][name]), name
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_pictures_are_drawn_and_change_nothing(undisturbed, tmp_path, workers, capsys):
     """A picture that cannot be drawn is a line, and the training goes on."""
     seen, resources = [], TWO_WORKERS if workers else ONE_WORKER
@@ -189,6 +189,7 @@ def test_the_process_of_the_job_trains_to_bit_identical_weights(undisturbed, tmp
         assert torch.equal(value, undisturbed[0][name]), name
 
 
+@pytest.mark.slow  # `tests/distributed/test_reading.py` and the same in the process of the job are not
 def test_a_streamed_source_trains_to_bit_identical_weights(undisturbed, tmp_path):
     weights, _ = _train(tmp_path, "streamed", keep_mib=0)
     for name, value in weights.items():
@@ -224,6 +225,7 @@ def test_a_checkpoint_of_another_network_stops_before_the_first_step_with_one_li
     assert (place / CHECKPOINT_FILE).read_bytes() == content
 
 
+@pytest.mark.slow  # `tests/unit/test_two_workers.py`, without Ray, is not
 @pytest.mark.usefixtures("local_ray")
 def test_two_workers_train_a_classifier_with_batch_norm_like_one(tmp_path):
     """Also FreeMatch's thresholds, its fairness loss and batch norm are those of the global batch."""

@@ -135,6 +135,7 @@ def test_an_error_that_occurs_at_the_same_place_ends_a_training_with_itself(tmp_
         _train(tmp_path, line, _failing, max_failures=10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_training_out_of_attempts_raises_the_workers_error(tmp_path):
     line = ProgressLine("x", STEPS * BATCH, "images")
