@@ -368,6 +368,9 @@ class AlgorithmConfig(Section):
 class MixingConfig(Section):
     """How stage 3 adds pseudo images to the labelled ones. The defaults follow the paper."""
 
+    images: Annotated[Literal["pseudo", "real"], ReadWhen("real", lambda mixing: mixing.images == "real")] = "pseudo"
+    """The images that are added. `pseudo`: those of the generator. `real`: all real training images with their
+    pseudo-labels, as in plain self-training, which is a control: no generator takes part in stage 3."""
     real_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of real images among a step's labelled images; real and pseudo images then have separate data orders. By
     default images are drawn uniformly from both together."""
@@ -390,6 +393,8 @@ class MixingConfig(Section):
             raise ValueError("separate_statistics needs real_share, which keeps a step's pseudo images apart")
         if self.least_confidence > 0 and not self.only_agreeing:
             raise ValueError("least_confidence has an effect with only_agreeing alone; set only_agreeing=true")
+        if self.images == "real" and (self.only_agreeing or self.unlabelled):
+            raise ValueError("only_agreeing and unlabelled have no effect with images=real; leave them out")
         return self
 
     def split(self, labelled_batch: int, lanes: int) -> tuple[int, int]:

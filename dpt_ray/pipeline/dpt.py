@@ -110,7 +110,13 @@ def build(
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
     stage3 = _classifier_stage(
-        config, "stage3", parts, pseudo_images=pseudo_images, pseudo_predictions=on_pseudo_images, stage1=classifier
+        config,
+        "stage3",
+        parts,
+        pseudo_images=pseudo_images,
+        pseudo_predictions=on_pseudo_images,
+        pseudo_labels=pseudo_labels,
+        stage1=classifier,
     )
     retrained = learn(stage3, inputs)
 

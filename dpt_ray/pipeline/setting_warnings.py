@@ -196,12 +196,15 @@ def _drawing(config: RunConfig) -> Iterator[str]:
         yield "pseudo_labels.views has no effect: without stage1.augmentation.flip and crop_padding all views are equal"
 
 
+_ADDED = {"pseudo": "pseudo images", "real": "pseudo-labelled images"}
+
+
 def _mixing(config: RunConfig) -> Iterator[str]:
     mixing = config.stage3.mixing
     if config.stage3.model.name == "linear_probe":
         return
     if mixing.pseudo_weight == 0 and not mixing.unlabelled:
-        yield "stage3.mixing.pseudo_weight=0: stage 3 learns nothing from pseudo images"
+        yield f"stage3.mixing.pseudo_weight=0: stage 3 learns nothing from {_ADDED[mixing.images]}"
     if mixing.only_agreeing and mixing.least_confidence >= 1:
         yield "stage3.mixing.least_confidence=1 leaves out nearly all pseudo images"
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from tiny_runs import artifact, described, run_all
+from tiny_runs import arguments, artifact, described, run_all
 
+from dpt_ray.cli.job import run_job
 from dpt_ray.core.weights import load_network
 from dpt_ray.data.loading.source import CONFIDENCE
 from dpt_ray.data.shards.index import read_index
@@ -12,6 +13,7 @@ from dpt_ray.data.storage.stores import read_bytes
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
+from dpt_ray.pipeline.graph import in_order
 
 SHORT = "stage3.images=1600"
 
@@ -33,6 +35,16 @@ def test_pseudo_images_are_left_out_weighted_kept_apart_and_unlabelled_too(finis
     assert f"{used.sum()} of 120 pseudo images" in capsys.readouterr().out
     # 40 labelled, the used ones as pseudo, and all real images and the used ones as unlabelled.
     assert facts["images_in"] == 40 + used.sum() + artifact(finished, run.train_data).facts["images"] + used.sum()
+
+
+def test_real_images_with_pseudo_labels_need_no_generator(finished):
+    settings = [SHORT, "stage3.mixing.images=real", "name=real"]
+    _, run = described(finished, *settings)
+    assert run.generator not in in_order([run.retrained])
+    assert run_job("test", lambda run: [run.retrained], arguments=arguments(finished, *settings)) == 0
+    images = artifact(finished, run.train_data).facts["images"]
+    # 40 with true labels, all with pseudo-labels, and all as unlabelled ones.
+    assert artifact(finished, run.retrained).facts["images_in"] == 40 + 2 * images
 
 
 def test_stage_3_goes_on_from_stage_1_if_told_so(finished):

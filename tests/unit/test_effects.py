@@ -44,6 +44,7 @@ OF_CLASSIFIER = {
     "probe": ("{crop: 200}", PROBE, [[]]),
     "algorithm": ("{name: fixmatch}", [], [PROBE]),
     "mixing": ("{pseudo_weight: 0.5}", [], [PROBE]),
+    "mixing.images": ("real", [], [PROBE]),
     "mixing.least_confidence": ("0.5", ["{stage}.mixing.only_agreeing=true"], []),  # it is refused without
     "mixing.unlabelled": ("true", [], [SUPERVISED]),
     "augmentation": ("{flip: true}", [], [PROBE]),

@@ -62,6 +62,7 @@ CASES: dict[str, tuple[list[str], ValidationConfig | None]] = {
     "plain": ([], None),
     "options": (OPTIONS, ValidationConfig(images="training", per_class=2)),
     "from stage 1": (["stage3.mixing.from_stage1=true", "stage1.algorithm.name=flexmatch"], None),
+    "self-training": (["stage3.mixing.images=real"], None),
     "probe": (PROBE, ValidationConfig(images="labelled", share=0.5)),
     "latents": (LATENTS, None),
 }
@@ -83,6 +84,7 @@ NOT_READ = {
     ("generator", "data.channels"): "what trains on latents reads their channels",
     ("generator", "conditioning.least_confidence"): "`ConditioningLabels` reads it",
     ("generator", "conditioning.true_labels"): "`ConditioningLabels` reads it",
+    ("classifier", "mixing.images"): "decides which parents there are",
     ("classifier", "mixing.from_stage1"): "decides which parents there are",
     ("classifier", "probe.only_agreeing"): "decides which parents there are",
     ("predictions", "evaluation.frechet"): "decides whether features are kept",

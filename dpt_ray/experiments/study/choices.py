@@ -17,6 +17,7 @@ MIXINGS: dict[str, tuple[str, ...]] = {
     "agreeing": _AGREEING,
     "quarter real, agreeing": (_QUARTER, *_AGREEING),
     "also unlabelled": ("stage3.mixing.unlabelled=true",),
+    "real images with pseudo-labels": ("stage3.mixing.images=real",),
     "from stage 1": (_FROM_STAGE1,),
     "from stage 1, quarter real, own statistics": (_FROM_STAGE1, _QUARTER, _OWN),
     "from stage 1, no pseudo images": (_FROM_STAGE1, _QUARTER, _OWN, "stage3.mixing.pseudo_weight=0"),

@@ -20,6 +20,7 @@ class ClassifierStage:
         labelled: chooses the labelled images.
         pseudo_images: draws images of known class from the generator; stage 3 only.
         pseudo_predictions: predicts the classes of the pseudo images with stage 1's classifier; stage 3 only.
+        pseudo_labels: makes the pseudo-labels of the real images; stage 3 only.
         stage1: trains the classifier of stage 1; stage 3 only.
         start: the weights that training starts with; None for random ones.
     """
@@ -32,5 +33,6 @@ class ClassifierStage:
     labelled: Step
     pseudo_images: Step | None = None
     pseudo_predictions: Step | None = None
+    pseudo_labels: Step | None = None
     stage1: Step | None = None
     start: FoundWeights | None = None

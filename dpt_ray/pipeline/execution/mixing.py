@@ -7,18 +7,25 @@ import numpy as np
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.training.from_settings import uses_unlabelled
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL, ImageSource, SourceShard, unlabelled_source
+from dpt_ray.data.loading.source import (
+    CONFIDENCE,
+    LABEL,
+    ImageSource,
+    SourceShard,
+    sidecar_labelled_source,
+    unlabelled_source,
+)
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.labelled import labelled_source
-from dpt_ray.pipeline.artifacts.predictions import read_predictions
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS, read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.artifacts.trained_network import MixedFacts
 from dpt_ray.pipeline.execution.step import StepContext
 
-PSEUDO_IMAGES, PSEUDO_PREDICTIONS = "pseudo_images", "pseudo_predictions"
-"""Roles of parents: the pseudo images, and the predictions of stage 1 for them."""
+PSEUDO_IMAGES, PSEUDO_PREDICTIONS, PSEUDO_LABELS = "pseudo_images", "pseudo_predictions", "pseudo_labels"
+"""Roles of parents: the pseudo images, the predictions of stage 1 for them, and the pseudo-labels of real images."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,8 @@ class MixedSources:
 
     Attributes:
         sources: name -> images and their number in a step.
-        num_real: real images in the source "labelled", which come before its pseudo images; None without those.
+        num_real: images in the source "labelled" that have true labels; those that are added come after them. None if
+            none are.
         facts: facts of the pseudo images.
     """
 
@@ -48,8 +56,11 @@ def mix(context: StepContext, config: ClassifierConfig, data: DataConfig, index:
     sources = {"labelled": (labelled, config.labelled_batch)}
     num_real: int | None = None
     facts = MixedFacts()
-    if PSEUDO_IMAGES in context.parents:
-        pseudo, facts = _pseudo_images(context, config, form, index.num_classes)
+    if {PSEUDO_IMAGES, PSEUDO_LABELS} & context.parents.keys():
+        if PSEUDO_LABELS in context.parents:
+            pseudo = sidecar_labelled_source(index, context.parents[PSEUDO_LABELS].file(SIDECARS), form)
+        else:
+            pseudo, facts = _pseudo_images(context, config, form, index.num_classes)
         if config.mixing.real_share is None:
             num_real = labelled.num_images
             sources["labelled"] = (labelled + pseudo, config.labelled_batch)

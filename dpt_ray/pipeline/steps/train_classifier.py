@@ -18,7 +18,7 @@ from dpt_ray.pipeline.artifacts.trained_network import (
     summarise_training,
 )
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
-from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
+from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_LABELS, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import started, train_network, training_settings
 from dpt_ray.plugins import origin_settings
@@ -36,7 +36,7 @@ class TrainClassifier(Step[ClassifierFacts]):
 
     Args:
         stage: the stage's settings and parents. `pseudo_predictions` is read with `mixing.only_agreeing`, `stage1` with
-            `mixing.from_stage1`.
+            `mixing.from_stage1`, `pseudo_labels` in place of `pseudo_images` with `mixing.images` "real".
 
     Raises:
         UserError: the algorithm is unknown, or does not have one of the settings.
@@ -51,7 +51,10 @@ class TrainClassifier(Step[ClassifierFacts]):
         self._algorithm = algorithm_settings(stage.config.algorithm, f"{stage.name}.algorithm")
         parents: dict[str, Step] = {"images": stage.train_data, "labelled": stage.labelled}
         if stage.pseudo_images is not None:
-            parents[PSEUDO_IMAGES] = stage.pseudo_images
+            if stage.config.mixing.images == "real" and stage.pseudo_labels is not None:
+                parents[PSEUDO_LABELS] = stage.pseudo_labels
+            else:
+                parents[PSEUDO_IMAGES] = stage.pseudo_images
             if stage.config.mixing.only_agreeing and stage.pseudo_predictions is not None:
                 parents[PSEUDO_PREDICTIONS] = stage.pseudo_predictions
             if stage.config.mixing.from_stage1 and stage.stage1 is not None:
