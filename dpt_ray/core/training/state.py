@@ -182,8 +182,7 @@ def _check_progress(images_seen: Any, history: Any) -> None:
     """
     if type(images_seen) is not int or images_seen < 0:
         raise ValueError(f"images_seen is {str(images_seen)[:40]}")
-    rows = history if isinstance(history, list) else [None]
-    if not all(isinstance(row, dict) and "images" in row for row in rows):
+    if not isinstance(history, list) or not all(isinstance(row, dict) and "images" in row for row in history):
         raise ValueError("its history is no list of rows")
-    if not all(type(value) in (int, float) for row in rows for value in row.values()):
+    if not all(type(value) in (int, float) for row in history for value in row.values()):
         raise ValueError("its history holds a value that is no number")
