@@ -15,7 +15,7 @@ COMPILE := $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --universal --p
 	--no-annotate
 LOCKED := infra/packages/locked_requirements.py
 
-.PHONY: local demo docs test test-slow lint install clean object-store lock sbom audit licences image
+.PHONY: local demo compare-labels docs test test-slow lint install clean object-store lock sbom audit licences image
 
 install: $(INSTALLED) $(STORE_INSTALLED)
 
@@ -88,6 +88,11 @@ local: $(INSTALLED) $(STORE_INSTALLED)
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python jobs/dpt_full.py --config configs/digits.yaml
+
+# Four numbers of labels over three seeds with tiny networks, as one page: dpt_results/comparisons/comparison.html.
+compare-labels: $(INSTALLED)
+	$(VENV)/bin/dpt tune --config configs/tune/label_ratio_tiny.yaml
+	$(VENV)/bin/dpt compare --search label_ratio_tiny
 
 # The pages of docs/ as a static site: open site/index.html. A link that leads nowhere is an error.
 docs: $(TOOLS_INSTALLED)

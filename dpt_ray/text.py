@@ -34,6 +34,31 @@ def csv_cell(value: object) -> object:
     return f"'{value}" if value.startswith(_FORMULA) else value
 
 
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "\N{EN DASH}": "--",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+}
+
+
+def latex_text(text: str) -> str:
+    """Return text for LaTeX, in which no character is a command."""
+    return "".join(_LATEX.get(character, character) for character in printable(text))
+
+
 def one_line(error: Exception) -> str:
     """Return the first 200 characters of an error's message as one printable line; the error's type if it is empty."""
     return printable(" ".join(str(error).split())[:200]) or type(error).__name__

@@ -7,6 +7,7 @@ import click
 
 from dpt_ray import __version__
 from dpt_ray.cli.benchmark import benchmark
+from dpt_ray.cli.compare import compare
 from dpt_ray.cli.completion import completion
 from dpt_ray.cli.export import export
 from dpt_ray.cli.guard import INTERRUPTED, TRY_AGAIN, leave
@@ -38,7 +39,7 @@ def dpt() -> None:
     """
 
 
-for _verb in (init, *JOBS, predict, generate, tune, study, benchmark, export, runs, completion):
+for _verb in (init, *JOBS, predict, generate, tune, compare, study, benchmark, export, runs, completion):
     dpt.add_command(_verb)
 
 

@@ -19,8 +19,17 @@ def paired_interval(before: Sequence[float], after: Sequence[float], level: floa
         ValueError: fewer than two pairs, or lengths that differ.
     """
     differences = [b - a for a, b in zip(before, after, strict=True)]
-    mean, deviation = mean_and_deviation(differences)
-    if len(differences) < 2:
-        raise ValueError("an interval needs at least two pairs")
-    half = t.ppf((1 + level) / 2, len(differences) - 1) * deviation / math.sqrt(len(differences))
-    return mean, mean - half, mean + half
+    return statistics.fmean(differences), *mean_interval(differences, level)
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Return the bounds of Student's confidence interval for the mean.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError("an interval needs at least two values")
+    mean, deviation = mean_and_deviation(values)
+    half = t.ppf((1 + level) / 2, len(values) - 1) * deviation / math.sqrt(len(values))
+    return float(mean - half), float(mean + half)

@@ -42,13 +42,14 @@ def predict(
     *,
     features: bool = False,
     details: PseudoLabelsConfig | None = None,
+    kept: int = 0,
 ) -> Predictions:
-    """Return the step that predicts the class of every image of a set; see `Predictions`."""
+    """Return the step that predicts the class of every image of a set; see `Predictions` and `PredictionSettings`."""
     if isinstance(classifier, FitProbe):
         encoded = _encode(classifier.probe, data, images, inputs)
-        return Predictions(title, PredictionSettings(data, features, details), classifier, images, encoded)
+        return Predictions(title, PredictionSettings(data, features, details, kept=kept), classifier, images, encoded)
     augmentation = classifier.stage.config.augmentation
-    return Predictions(title, PredictionSettings(data, features, details, augmentation), classifier, images)
+    return Predictions(title, PredictionSettings(data, features, details, augmentation, kept), classifier, images)
 
 
 def _encode(probe: ProbeConfig, data: DataConfig, images: Step, inputs: Inputs) -> EncodeImages:

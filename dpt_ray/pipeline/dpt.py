@@ -20,6 +20,7 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.diffusion.process_settings import build_process, lacks_times, reaches_guidance
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
+from dpt_ray.pipeline.artifacts.predictions import TOP
 from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step
@@ -120,8 +121,8 @@ def build(
     )
     retrained = learn(stage3, inputs)
 
-    stage1_predictions = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data, inputs)
-    stage3_predictions = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data, inputs)
+    stage1_predictions = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data, inputs, kept=TOP)
+    stage3_predictions = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data, inputs, kept=TOP)
     real_features = None
     if features:
         real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)

@@ -17,8 +17,8 @@ from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.execution.run_processes import run_processes
 from dpt_ray.pipeline.export_run import export_generator
 from dpt_ray.pipeline.found_model import find_model
-from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
+from dpt_ray.report.image_content import SampleGrid
 from dpt_ray.text import csv_cell
 
 IMAGES_A_UNIT = 50

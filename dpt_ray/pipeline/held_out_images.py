@@ -1,4 +1,4 @@
-"""Held-out images that a report shows: what stage 3 mends and breaks, and where it is sure and wrong."""
+"""Held-out images that a report shows: where stage 3 is sure and wrong, what it corrects and newly gets wrong."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -12,7 +12,7 @@ from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.evaluation import known_by_all, read_confidence, read_predicted, read_true_labels
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.report.content import ClassifiedImage, ImageList, SampleGrid
+from dpt_ray.report.image_content import ClassifiedImage, ImageList, SampleGrid
 
 LISTED = 10
 """Images of a list that the report shows."""
@@ -21,7 +21,7 @@ LISTED = 10
 def held_out_lists(
     data: Artifact, stage1: Artifact, stage3: Artifact, names: Sequence[str], form: ImageForm
 ) -> tuple[ImageList, ...]:
-    """Return the images that stage 3 mends, those that it breaks, and its mistakes, surest first.
+    """Return the mistakes of stage 3, the images that it corrects, and those that it newly gets wrong, surest first.
 
     Args:
         data: the held-out images.
@@ -53,25 +53,36 @@ def held_out_lists(
             )
             for row, (_, key) in zip(rows, places, strict=True)
         ]
-        return ImageList(title, len(found), images, _pictures(index, places, form))
+        pictures = read_pictures(index, places, form)
+        grid = SampleGrid(np.stack(pictures)[None], [title]) if pictures else None
+        return ImageList(title, len(found), images, grid)
 
     return (
-        listed("Mended by stage 3", ~was_right & is_right),
-        listed("Broken by stage 3", was_right & ~is_right),
-        listed("Mistakes of stage 3", ~is_right),
+        listed("Most confident mistakes of stage 3", ~is_right),
+        listed("Corrected by stage 3", ~was_right & is_right),
+        listed("Newly wrong after stage 3", was_right & ~is_right),
     )
 
 
-def _pictures(index: DatasetIndex, places: Sequence[tuple[int, str]], form: ImageForm) -> SampleGrid | None:
-    """Return the images as one row; None if there are none, or one cannot be read any more."""
-    pictures = []
+def read_pictures(index: DatasetIndex, places: Sequence[tuple[int, str]], form: ImageForm) -> list[np.ndarray] | None:
+    """Read images of a data set; each shard is read once.
+
+    Args:
+        index: of the data set.
+        places: number of the shard and key of each image.
+        form: to which the images are brought.
+
+    Returns:
+        uint8 (C, H, W) each, in the order of `places`; None if one cannot be read any more.
+    """
+    found: dict[tuple[int, str], np.ndarray] = {}
     try:
-        for number, key in places:
-            shard = index.shards[number]
-            sample = next((sample for sample in read_shard_samples(shard) if sample.key == key), None)
-            if sample is None:
-                return None
-            pictures.append(decode_image(sample.image_bytes(shard.url), shard.form(form), shard.url))
+        for number in sorted({number for number, _ in places}):
+            shard, wanted = index.shards[number], {key for shard, key in places if shard == number}
+            for sample in read_shard_samples(shard):
+                if sample.key in wanted:
+                    image = decode_image(sample.image_bytes(shard.url), shard.form(form), shard.url)
+                    found[number, sample.key] = image
     except UserError:
         return None
-    return SampleGrid(np.stack(pictures)[None], ["surest left"]) if pictures else None
+    return [found[place] for place in places] if all(place in found for place in places) else None

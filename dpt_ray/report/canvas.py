@@ -5,6 +5,7 @@ Drawn with matplotlib's objects, never with pyplot, which would keep every figur
 
 import io
 import re
+import textwrap
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 PANEL_INCHES = (4.8, 2.7)
 
 # Matplotlib draws in the light theme; `_restyle` turns each colour into a CSS variable with that fallback.
-SERIES_COLORS = ("#1f5fa8", "#b3500b", "#2f7a4f", "#7d3fa0")
+SERIES_COLORS = ("#0068a8", "#c05000", "#008f68", "#c0609a")
 TEXT_COLOR, _LINE_COLOR = "#59636e", "#d3d7d2"
 _CSS_COLORS = {
     **{color: f"var(--series-{i}, {color})" for i, color in enumerate(SERIES_COLORS, 1)},
@@ -62,10 +63,9 @@ def add_legend(axes: Axes, columns: int) -> None:
         text.set_parse_math(False)
 
 
-def short_name(name: str, limit: int = 24) -> str:
-    """Return a name in one line, cut to `limit` characters."""
-    name = " ".join(name.split())
-    return name if len(name) <= limit else name[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+def wrapped_name(name: str, width: int = 24) -> str:
+    """Return a name in lines of at most `width` characters; nothing of it is cut."""
+    return "\n".join(textwrap.wrap(" ".join(name.split()), width)) or " "
 
 
 def to_svg(figure: Figure, salt: str) -> str:

@@ -4,12 +4,14 @@ Shares and accuracies lie in [0, 1]. None stands for "not known" (a class whose 
 does not have); NaN stands for "computed, and not a number".
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dpt_ray.report.class_content import ClassAudit, Confusion
+from dpt_ray.report.image_content import ImageList, Neighbours, Overlap, SampleGrid
 
 if TYPE_CHECKING:  # the core loads torch, which a report does without
     from dpt_ray.core.metrics.calibration import ReliabilityBin
@@ -39,6 +41,7 @@ class Metric:
     Attributes:
         id: names it for programs; never changes.
         name: names it for people.
+        interval: bounds of its 95 % confidence interval; None if it has none.
     """
 
     id: str
@@ -46,6 +49,7 @@ class Metric:
     value: float
     unit: str
     meaning: str
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,66 +79,34 @@ class Curve:
         return columns
 
 
-@dataclass(frozen=True, eq=False)
-class SampleGrid:
-    """Pseudo images, class by class: the first ones made, since the page says that none was chosen by hand.
-
-    Attributes:
-        images: uint8, (num_classes, per_class, C, H, W) with C 1 or 3.
-        class_names: one a class.
-        caption: how they were made.
-    """
-
-    images: np.ndarray
-    class_names: Sequence[str]
-    caption: str = ""
-
-    def __post_init__(self) -> None:
-        shape, dtype = self.images.shape, self.images.dtype
-        if dtype != np.uint8 or len(shape) != 5 or shape[2] not in (1, 3) or 0 in shape:
-            raise ValueError(
-                f"images must be uint8 (classes, per_class, 1 or 3, H, W), none empty, got {dtype} {shape}"
-            )
-        if len(self.class_names) != shape[0]:
-            raise ValueError(f"{shape[0]} classes of images have {len(self.class_names)} names")
-
-    def thin(self, max_classes: int, per_class: int) -> "SampleGrid":
-        """Keep at most `max_classes` classes, evenly spaced, and their first `per_class` images."""
-        num_classes = len(self.class_names)
-        kept = [int(position) for position in np.linspace(0, num_classes - 1, min(max_classes, num_classes))]
-        return SampleGrid(self.images[kept, :per_class], [self.class_names[i] for i in kept], self.caption)
-
-
 @dataclass(frozen=True)
-class ClassAudit:
-    """What became of one class.
+class StageFigure:
+    """A figure of both classifiers, ready to print.
 
     Attributes:
-        name: the user's name of the class.
-        images: training images that truly belong to it; None if true labels are not known.
-        labelled: images whose label training was shown.
-        pseudo_labelled: images that stage 1 put into the class.
-        precision: share of those that belong to it.
-        recall: share of its images that stage 1 found.
-        stage1_accuracy: share of its held-out images that the stage-1 classifier gets right.
-        stage3_accuracy: the same of the retrained classifier.
+        name: what it is.
+        stage1: of the stage-1 classifier.
+        stage3: of the retrained classifier.
+        change: from the first to the second; empty where that says nothing.
     """
 
     name: str
-    images: int | None
-    labelled: int
-    pseudo_labelled: int
-    precision: float | None = None
-    recall: float | None = None
-    stage1_accuracy: float | None = None
-    stage3_accuracy: float | None = None
+    stage1: str
+    stage3: str
+    change: str = ""
 
-    @property
-    def change(self) -> float | None:
-        """Accuracy that the class gained from stage 1 to stage 3; None unless both are known."""
-        if not (is_known(self.stage1_accuracy) and is_known(self.stage3_accuracy)):
-            return None
-        return self.stage3_accuracy - self.stage1_accuracy
+
+@dataclass(frozen=True)
+class Reliability:
+    """How the confidence of predictions compares with their accuracy.
+
+    Attributes:
+        title: which predictions.
+        bins: of confidence, at least one.
+    """
+
+    title: str
+    bins: "Sequence[ReliabilityBin]"
 
 
 @dataclass(frozen=True)
@@ -146,81 +118,40 @@ class StepRecord:
         address: where its artifact lies under the artifact root, "step/fingerprint".
         seconds: how long making it took, whenever that was; None if not recorded.
         summary: computed or reused, and what came out.
+        images: images that it processed, each as often as it was; None if it counts none.
+        bytes: size of its files; None if not recorded.
+        parents: addresses of the artifacts that it reads.
     """
 
     title: str
     address: str
     seconds: float | None
     summary: str
+    images: int | None = None
+    bytes: int | None = None
+    parents: Sequence[str] = ()
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Mean throughput; None if the images or the time are not known."""
+        return self.images / self.seconds if self.images is not None and self.seconds else None
 
 
 @dataclass(frozen=True)
-class LookAlike:
-    """A held-out image and a training image that look the same.
+class PublishedFigure:
+    """A figure of this run beside the paper's.
 
     Attributes:
-        held_out: key of the one.
-        training: key of the other.
-        bits: by how many of 255 bits their perceptual hashes differ; None if all pixels are equal.
+        name: what it is.
+        ours: of this run.
+        published: of the paper.
+        source: where the paper's figure stands.
     """
 
-    held_out: str
-    training: str
-    bits: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class Overlap:
-    """Held-out images that are among the training images, or look like one of them.
-
-    Attributes:
-        findings: how many, in sentences.
-        pairs: the first pairs, most alike first.
-        listing: where all of them are listed.
-        pictures: some of the pairs, held-out images in the first row and training images in the second; None if they
-            cannot be read.
-    """
-
-    findings: str
-    pairs: Sequence[LookAlike]
-    listing: str
-    pictures: SampleGrid | None = None
-
-
-@dataclass(frozen=True)
-class ClassifiedImage:
-    """A held-out image and what both classifiers see in it.
-
-    Attributes:
-        key: of the image.
-        true: name of its class.
-        stage1: name of the class that stage 1 predicts.
-        stage3: name of the class that stage 3 predicts.
-        confidence: of stage 3.
-    """
-
-    key: str
-    true: str
-    stage1: str
-    stage3: str
-    confidence: float
-
-
-@dataclass(frozen=True, eq=False)
-class ImageList:
-    """Some held-out images that have something in common.
-
-    Attributes:
-        title: what they have in common.
-        total: number of all such images.
-        images: the first of them.
-        pictures: of these images, one row; None if they cannot be read.
-    """
-
-    title: str
-    total: int
-    images: Sequence[ClassifiedImage]
-    pictures: SampleGrid | None = None
+    name: str
+    ours: float
+    published: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -250,49 +181,42 @@ class Report:
         title: names the run.
         created: ISO 8601 time, UTC.
         headline: the few numbers that matter most.
+        results: figures of both classifiers, side by side.
         metrics: all numbers.
         curves: one a training.
+        real: held-out images of the classes that `grid` shows, in its order; None if none can be read.
         grid: pseudo images; None if the run made none.
-        reliability: of pseudo-labels on unlabelled images; empty where no true label is known.
+        neighbours: training images nearest to pseudo images; None without features.
+        reliability: of pseudo-labels on unlabelled images, and of the classifiers on held-out images.
         classes: one audit a class.
+        confusions: of the classifiers on held-out images, the most important first.
         image_lists: held-out images that stage 3 changed or mistakes.
         overlap: held-out images that look like training images; None if there are none.
+        published: figures beside those of the paper; empty if the run corresponds to no row of its tables.
         steps: in the order in which they depend on each other.
         left_out: all that steps could not use.
         notes: warnings and limits that the reader has to know.
+        provenance: name and value of all that made the run: command, commit, versions.
         settings_yaml: the resolved settings.
     """
 
     title: str
     created: str
     headline: Sequence[Figure] = ()
+    results: Sequence[StageFigure] = ()
     metrics: Sequence[Metric] = ()
     curves: Sequence[Curve] = ()
+    real: SampleGrid | None = None
     grid: SampleGrid | None = None
-    reliability: "Sequence[ReliabilityBin]" = ()
+    neighbours: Neighbours | None = None
+    reliability: Sequence[Reliability] = ()
     classes: Sequence[ClassAudit] = ()
+    confusions: Sequence[Confusion] = ()
     image_lists: Sequence[ImageList] = ()
     overlap: Overlap | None = None
+    published: Sequence[PublishedFigure] = ()
     steps: Sequence[StepRecord] = ()
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
+    provenance: Sequence[tuple[str, str]] = ()
     settings_yaml: str = ""
-
-
-def is_known(value: float | None) -> TypeGuard[float]:
-    """Say whether `value` is a number that can be ordered and drawn."""
-    return value is not None and math.isfinite(value)
-
-
-def worst_first(classes: Sequence[ClassAudit]) -> list[ClassAudit]:
-    """Sort by pseudo-label recall, lowest first; classes of unknown recall follow in their own order."""
-    return sorted(classes, key=lambda audit: audit.recall if is_known(audit.recall) else math.inf)
-
-
-def most_changed(classes: Sequence[ClassAudit], limit: int) -> list[ClassAudit]:
-    """Return the classes of highest and of lowest gain in accuracy, at most `limit`, highest first."""
-    known = [(change, audit) for audit in classes if (change := audit.change) is not None]
-    ranked = [audit for _, audit in sorted(known, key=lambda pair: -pair[0])]
-    if len(ranked) <= limit:
-        return ranked
-    return ranked[: limit - limit // 2] + ranked[len(ranked) - limit // 2 :]

@@ -1,8 +1,6 @@
-"""Line charts of trainings, the per-class comparison and the reliability of pseudo-labels as SVG."""
+"""Line charts of trainings and the reliability of confidences as SVG."""
 
-from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,14 +13,10 @@ from dpt_ray.report.canvas import (
     Panel,
     add_legend,
     new_canvas,
-    short_name,
     to_svg,
 )
-from dpt_ray.report.content import ClassAudit, Curve
+from dpt_ray.report.content import Curve, Reliability
 from dpt_ray.tables import format_number
-
-if TYPE_CHECKING:
-    from dpt_ray.core.metrics.calibration import ReliabilityBin
 
 MAX_POINTS = 400
 _SHARE_WORDS = ("share", "accuracy", "threshold", "confidence", "precision", "recall")
@@ -51,53 +45,27 @@ def curve_panels(curve: Curve) -> list[Panel]:
     return panels
 
 
-def accuracy_panel(classes: Sequence[ClassAudit]) -> Panel:
-    """Compare stage-1 with stage-3 accuracy, one line of two dots a class, the first class on top.
-
-    Args:
-        classes: those to show, each with both accuracies.
-    """
-    before = np.array([audit.stage1_accuracy for audit in classes])
-    after = np.array([audit.stage3_accuracy for audit in classes])
-    rows = np.arange(len(classes))
-    figure, axes = new_canvas(5.6, 0.9 + 0.24 * len(classes), grid="x")
-    axes.hlines(rows, before, after, color=TEXT_COLOR, linewidth=1.4, zorder=1)
-    axes.scatter(before, rows, s=26, color=SERIES_COLORS[1], marker="D", label="stage 1", zorder=2)
-    axes.scatter(after, rows, s=36, color=SERIES_COLORS[0], label="stage 3 (retrained)", zorder=3)
-    axes.set_yticks(rows, [short_name(audit.name) for audit in classes], parse_math=False)
-    axes.set_ylim(len(classes) - 0.4, -0.6)
-    low, high = min(before.min(), after.min()), max(before.max(), after.max())
-    margin = 0.05 * max(high - low, 0.1)
-    axes.set_xlim(max(low - margin, -0.02), min(high + margin, 1.02))
-    axes.xaxis.set_major_formatter(lambda share, _: f"{round(100 * share, 2):g}%")
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlabel("accuracy on held-out images")
-    add_legend(axes, columns=2)
-    gained = int((after > before).sum())
-    alt = f"Accuracy by class: {gained} of the {len(classes)} classes shown gained from stage 1 to stage 3."
-    return Panel(to_svg(figure, salt="accuracy"), alt)
-
-
-def reliability_panel(bins: "Sequence[ReliabilityBin]") -> Panel:
-    """Draw the accuracy of pseudo-labels over their confidence, one dot a bin, its area the share of images."""
+def reliability_panel(reliability: Reliability) -> Panel:
+    """Draw the accuracy of predictions over their confidence, one dot a bin, its area the share of images."""
+    bins = reliability.bins
     confidence, accuracy = (np.array([getattr(bin, name) for bin in bins]) for name in ("confidence", "accuracy"))
     shares = np.array([bin.images for bin in bins]) / sum(bin.images for bin in bins)
     figure, axes = new_canvas(*PANEL_INCHES)
     axes.plot([0, 1], [0, 1], "--", color=TEXT_COLOR, linewidth=1, label="calibrated")
-    axes.scatter(confidence, accuracy, s=12 + 240 * shares, color=SERIES_COLORS[0], label="pseudo-labels", zorder=3)
+    axes.scatter(confidence, accuracy, s=12 + 240 * shares, color=SERIES_COLORS[0], label="bins", zorder=3)
     axes.set_xlim(0, 1.03)
-    axes.set_ylim(0, 1.05)
+    axes.set_ylim(-0.03, 1.05)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda share, _: f"{round(100 * share, 2):g}%")
     axes.set_xlabel("confidence")
-    axes.set_ylabel("right", color=TEXT_COLOR, size=9)
+    axes.set_ylabel("accuracy", color=TEXT_COLOR, size=9)
     add_legend(axes, columns=2)
     worst = max(bins, key=lambda bin: bin.images * abs(bin.accuracy - bin.confidence))
     alt = (
-        f"Accuracy of pseudo-labels over their confidence. Where they differ most, {worst.images:,} images have "
-        f"a confidence of {worst.confidence:.0%} and {worst.accuracy:.0%} of their labels are right."
+        f"{reliability.title}: accuracy over confidence. Where they differ most, {worst.images:,} images have "
+        f"a confidence of {worst.confidence:.1%} and {worst.accuracy:.1%} of their predictions are right."
     )
-    return Panel(to_svg(figure, salt="reliability"), alt)
+    return Panel(to_svg(figure, salt=f"reliability/{reliability.title}"), alt)
 
 
 def _kind(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dpt_ray.report.content import SampleGrid
+from dpt_ray.report.image_content import SampleGrid
 
 TILE_PIXELS = 64
 MAX_TILE_PIXELS = 96

@@ -1,6 +1,7 @@
 """The templates of pages, and how values stand in them: text from data is escaped and printable."""
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,9 +10,9 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
-from dpt_ray.tables import MISSING, format_number
+from dpt_ray.report.image_content import SampleGrid
+from dpt_ray.tables import MISSING, format_number, format_seconds, format_share
 from dpt_ray.text import printable_lines
 
 
@@ -43,6 +44,9 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
+_SECTION = re.compile(r'<section id="([^"]+)"><h2>([^<]*)</h2>')
+
+
 def render_page(template: str, **values: Any) -> str:
     """Return a whole page, one HTML file that needs no network and no scripts.
 
@@ -71,6 +75,11 @@ def _base64_png(grid: SampleGrid) -> str:
     return _base64(grid_png(grid))
 
 
+def section_titles(body: Markup) -> list[tuple[str, str]]:
+    """Return anchor and title of each section of a page's body, for its list of contents."""
+    return [(anchor, Markup(title).unescape()) for anchor, title in _SECTION.findall(body)]
+
+
 def _printable(value: Any) -> Any:
     # A template escapes what this returns. Markup is what a macro wrote, whose own values came through here.
     return printable_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -87,4 +96,5 @@ _ENVIRONMENT = Environment(
     keep_trailing_newline=True,
 )
 _ENVIRONMENT.filters.update(date=format_date, number=format_number, base64=_base64, base64_png=_base64_png)
+_ENVIRONMENT.filters.update(share=format_share, duration=format_seconds, section_titles=section_titles)
 _ENVIRONMENT.globals["dash"] = MISSING

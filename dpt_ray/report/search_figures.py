@@ -14,8 +14,8 @@ from dpt_ray.report.canvas import (
     Panel,
     add_legend,
     new_canvas,
-    short_name,
     to_svg,
+    wrapped_name,
 )
 from dpt_ray.report.search_content import PointFigures, Spread, short_names
 from dpt_ray.tables import format_number
@@ -108,7 +108,7 @@ def _draw(
         yerr=[scale * _bar(spread) for _, spread in known],
         fmt=_MARKERS[style % len(_MARKERS)] + ("-" if joined else ""),
         color=color,
-        label=short_name(label, 40),
+        label=wrapped_name(label, 40),
         linewidth=1.6,
         elinewidth=1,
         capsize=2.5,
@@ -131,7 +131,7 @@ def _positions(values: Sequence[Any]) -> tuple[dict[str, float], list[str] | Non
 def _x_axis(axes: Axes, setting: str, positions: Mapping[str, float], labels: list[str] | None) -> None:
     places = sorted(set(positions.values()))
     if labels is not None:
-        axes.set_xticks(range(len(labels)), [short_name(label, 14) for label in labels], parse_math=False)
+        axes.set_xticks(range(len(labels)), [wrapped_name(label, 14) for label in labels], parse_math=False)
         axes.set_xlim(-0.5, len(labels) - 0.5)
     else:
         if places[0] > 0 and places[-1] >= LOGARITHMIC_FROM * places[0]:

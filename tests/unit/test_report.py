@@ -9,32 +9,21 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
+from made_up_report import HOSTILE, make_classes, make_curve, make_grid, make_report
 from PIL import Image
 
-from dpt_ray.report.content import (
-    ClassAudit,
-    ClassifiedImage,
-    Curve,
-    Figure,
-    ImageList,
-    LeftOut,
-    LookAlike,
-    Metric,
-    Overlap,
-    Report,
-    SampleGrid,
-    StepRecord,
-    most_changed,
-    worst_first,
-)
-from dpt_ray.report.figures import MAX_POINTS, accuracy_panel, curve_panels
+from dpt_ray.report.class_content import ClassAudit, best_and_worst, most_changed
+from dpt_ray.report.class_figures import accuracy_panel
+from dpt_ray.report.content import Curve, LeftOut, Metric, Report
+from dpt_ray.report.figures import MAX_POINTS, curve_panels
 from dpt_ray.report.grid import GAP_PIXELS, grid_png
-from dpt_ray.report.page import LEFT_OUT_ROWS, render
+from dpt_ray.report.image_content import LookAlike, Overlap, SampleGrid
+from dpt_ray.report.page import render
 from dpt_ray.report.page_templates import render_page
+from dpt_ray.report.run_tables import LEFT_OUT_ROWS
 from dpt_ray.tables import format_number, format_seconds, format_share, text_table
 
-HOSTILE = """<script>alert("x")</script> 'q' & $\\alpha$"""
-VOID_TAGS = {"meta", "img"}
+VOID_TAGS = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
@@ -63,51 +52,6 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def make_grid(
-    num_classes: int, per_class: int = 2, shape: tuple[int, int, int] = (1, 8, 8), name: str = ""
-) -> SampleGrid:
-    images = np.random.default_rng(0).integers(0, 256, (num_classes, per_class, *shape), dtype=np.uint8)
-    return SampleGrid(images, [f"class {i}{name}" for i in range(num_classes)], "seed 0")
-
-
-def make_classes(num_classes: int, name: str = "") -> list[ClassAudit]:
-    return [
-        ClassAudit(f"class {i}{name}", 100, 4, 90 + i % 20, 0.9, i * 7 % num_classes / num_classes, 0.5, 0.5 + i * 1e-4)
-        for i in range(num_classes)
-    ]
-
-
-def make_curve(num_rows: int = 50, **columns: float) -> Curve:
-    rows = [
-        {"images": 1000.0 * (i + 1), "loss": math.exp(-i / 10), "mask_share": i / num_rows, **columns}
-        for i in range(num_rows)
-    ]
-    return Curve("Stage 1", "images seen", rows)
-
-
-def make_report(num_classes: int = 3, name: str = "") -> Report:
-    return Report(
-        title=f"digits{name}",
-        created="2026-11-03T14:22:05+00:00",
-        headline=(Figure("Stage-3 accuracy", "94.2%", "test images"),),
-        metrics=(Metric("frechet_distance", "Fréchet distance", 12.345, "", f"Lower is better.{name}"),),
-        curves=(make_curve(),),
-        grid=make_grid(num_classes, name=name),
-        classes=make_classes(num_classes, name),
-        image_lists=(
-            ImageList(f"Mended{name}", 12, [ClassifiedImage(f"k{name}", name, f"c{name}", name, 0.9)], make_grid(1)),
-            ImageList("Broken", 0, []),
-        ),
-        overlap=Overlap(
-            f"Two look alike.{name}", [LookAlike(f"a{name}", name, None), LookAlike(name, "b", 7)], name, make_grid(2)
-        ),
-        steps=(StepRecord("Evaluate", "evaluation/0123abcd", 61.0, f"computed{name}"),),
-        left_out=(LeftOut(f"train data{name}", f"s3://b/{name}.tar", name, f"is broken{name}", 2),),
-        notes=(f"A note.{name}",),
-        settings_yaml=f"seed: 0  # {name}\n",
-    )
-
-
 def open_png(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
 
@@ -122,7 +66,7 @@ def test_hostile_text_is_never_markup(text):
     assert "script" not in {tag for tag, _ in page.tags}
     assert "<script" not in text
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
-    assert "class 0" + HOSTILE in {attributes.get("title") for attributes in page.all("li")}
+    assert any(image["alt"].startswith("class 0" + HOSTILE) for image in page.all("img"))
 
 
 def test_text_stands_in_a_page_escaped_and_printable():
@@ -175,21 +119,26 @@ def test_many_classes_are_folded_away():
     text = render(report)
     page = Page(text)
     assert "20 of 1,000 classes are shown" in text
-    pictured = [report.overlap.pictures, report.image_lists[0].pictures]
-    assert len(page.all("li")) == 20 + len(report.notes) + sum(len(grid.class_names) for grid in pictured)
+    assert sum(image["alt"].endswith(", pseudo: 2 images") for image in page.all("img")) == 20
     assert len(text) < 1_500_000
     opened, folded = text.split("The other 980 classes")
-    open_rows = opened[opened.index('id="classes"') :].count('scope="row"')
+    open_rows = opened[opened.index('<section id="classes"') :].count('scope="row"')
     assert open_rows == 20
     assert folded[: folded.index("</details>")].count('scope="row"') == 980
-    assert worst_first(report.classes)[0].name in opened
+    assert report.classes[0].name in opened[opened.index("Lowest accuracy") : opened.index("Highest accuracy")]
+    assert report.classes[-1].name in opened[opened.index("Highest accuracy") :]
+    assert "20 most frequent of 1,000 pairs" in text
 
 
 def test_missing_values_are_dashes_and_sort_last():
     unknown = ClassAudit("unknown", None, 4, 10)
     undefined = ClassAudit("undefined", 0, 0, 0, math.nan, math.nan, math.nan, 0.5)
     known = ClassAudit("known", 10, 4, 10, 0.5, 1.0, 0.5, 0.25)
-    assert [audit.name for audit in worst_first([unknown, undefined, known])] == ["known", "unknown", "undefined"]
+    assert [audit.name for audit in best_and_worst([unknown, undefined, known], 20)[0]] == [
+        "known",
+        "undefined",
+        "unknown",
+    ]
     assert most_changed([unknown, undefined, known], 20) == [known]
     text = render(
         Report("r", "2026-11-03", metrics=(Metric("m", "m", math.nan, "", ""),), classes=(unknown, undefined, known))
@@ -229,7 +178,7 @@ def test_long_histories_are_thinned():
 
 def test_svg_takes_its_colours_and_font_from_the_page():
     svg = accuracy_panel(make_classes(3, HOSTILE)).svg
-    assert "var(--series-1, #1f5fa8)" in svg
+    assert "var(--series-1, #0068a8)" in svg
     assert "<text" in svg
     assert "DejaVu" not in svg
     assert not re.search(r'<svg[^>]* width="', svg)
@@ -334,14 +283,14 @@ def test_held_out_images_that_look_like_training_images_are_shown_where_there_ar
         assert "s3://b/pairs.csv" in text
         assert re.search(r"bird/3</code></td><td[^>]*><code>ship/7</code></td><td[^>]*>equal pixels", text)
         assert re.search(r"ship/8</code></td><td[^>]*>19 of 255", text)
-        assert len(Page(text).all("img")) == (shown is not None)
+        assert len(Page(text).all("img")) == (0 if shown is None else 2)
 
 
 def test_held_out_images_are_listed_with_their_number_and_lists_of_none_are_left_out():
     text = render(make_report())
-    assert "<h3>Mended: 12</h3>" in text
+    assert "<h3>Corrected: 12</h3>" in text
     assert "The first 1" in text
-    assert "Broken" not in text
+    assert "Newly wrong" not in text
     assert text.count("90.0%") >= 1
 
 

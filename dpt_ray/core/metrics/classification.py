@@ -13,6 +13,21 @@ def accuracy(labels: Tensor, predictions: Tensor) -> float:
     return (labels == predictions).double().mean().item()
 
 
+def top_k_accuracy(labels: Tensor, top_classes: Tensor) -> float:
+    """Return the fraction of images whose label is among their most probable classes.
+
+    Args:
+        labels: true classes, int64 (N,).
+        top_classes: the most probable classes of each image, int64 (N, k).
+
+    Raises:
+        ValueError: the shapes do not fit, or there are no images.
+    """
+    if labels.ndim != 1 or top_classes.ndim != 2 or len(labels) != len(top_classes) or len(labels) == 0:
+        raise ValueError("labels must be (N,) and top_classes (N, k), with at least one image")
+    return (labels[:, None] == top_classes).any(1).double().mean().item()
+
+
 def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
     """Count pairs: entry [i, j] is the number of images of class i predicted as class j.
 

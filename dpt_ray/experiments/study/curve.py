@@ -24,8 +24,8 @@ from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all
 from dpt_ray.pipeline.run_settings import load_run
-from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
+from dpt_ray.report.image_content import SampleGrid
 from dpt_ray.tables import markdown_table
 
 SHOWN = 10

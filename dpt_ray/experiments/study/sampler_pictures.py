@@ -12,8 +12,8 @@ from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.graph import make_all
 from dpt_ray.pipeline.run_settings import load_run
-from dpt_ray.report.content import SampleGrid
 from dpt_ray.report.grid import grid_png
+from dpt_ray.report.image_content import SampleGrid
 
 EVALUATIONS = (6, 12, 24, 48)
 """Rows of a picture: largest number of evaluations of the network for an image, without those for guidance."""

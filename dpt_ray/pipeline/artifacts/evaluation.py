@@ -15,7 +15,8 @@ from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.data.storage.json_records import optional
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts, read_predictions
+from dpt_ray.pipeline.artifacts.class_metrics import ClassMetrics, Confusions
+from dpt_ray.pipeline.artifacts.predictions import TOP_CLASSES, PredictionsFacts, read_predictions
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
 from dpt_ray.report.content import Metric
@@ -39,6 +40,11 @@ class EvaluationFacts(Facts):
         stage3_calibration_error: on held-out images.
         duplicate_test_images: None if the held-out images are a part of the training images; so is the next one.
         frechet_distance: None without `evaluation.frechet`.
+        pseudo_label_interval: of the accuracy of pseudo-labels. It and the next one are None if an older version wrote
+            the facts.
+        pseudo_image_agreement_interval: of the pseudo images' agreement.
+        stage1_top5_accuracy: share of held-out images whose class is among stage 1's five most probable ones. It, its
+            interval and those of stage 3 are None for at most five classes.
     """
 
     stage1_accuracy: float
@@ -56,20 +62,12 @@ class EvaluationFacts(Facts):
     stage3_change: PairedChange | None = optional()
     stage1_calibration_error: float | None = optional()
     stage3_calibration_error: float | None = optional()
-
-
-Shares = tuple[float | None, ...]
-"""A share for each class; None for a class without images."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassMetrics:
-    """Precision and recall of pseudo-labels on unlabelled images, accuracies on held-out images, of each class."""
-
-    pseudo_label_precision: Shares
-    pseudo_label_recall: Shares
-    stage1_accuracy: Shares
-    stage3_accuracy: Shares
+    pseudo_label_interval: Interval | None = optional()
+    pseudo_image_agreement_interval: Interval | None = optional()
+    stage1_top5_accuracy: float | None = optional()
+    stage1_top5_interval: Interval | None = optional()
+    stage3_top5_accuracy: float | None = optional()
+    stage3_top5_interval: Interval | None = optional()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +78,14 @@ class EvaluationMetrics(EvaluationFacts):
         reliability: of pseudo-labels on unlabelled images.
         stage1_reliability: of stage 1 on held-out images.
         stage3_reliability: of stage 3 on held-out images.
+        confusion: on held-out images; None if an older version wrote the file.
     """
 
     per_class: ClassMetrics
     reliability: tuple[ReliabilityBin, ...]
     stage1_reliability: tuple[ReliabilityBin, ...] = ()
     stage3_reliability: tuple[ReliabilityBin, ...] = ()
+    confusion: Confusions | None = optional()
 
 
 def read_metrics(artifact: Artifact) -> EvaluationMetrics:
@@ -144,6 +144,23 @@ def read_predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> t
     return torch.from_numpy(np.concatenate(labels))
 
 
+def read_top_classes(artifact: Artifact, known: torch.Tensor) -> torch.Tensor:
+    """Return the most probable classes of images, int64 (N, k).
+
+    Args:
+        artifact: `Predictions` that keep them.
+        known: which images are returned, bool (all images,); those of shards that could not be read cannot be.
+    """
+    parts, start = [], 0
+    files = PredictionsFacts.read(artifact).files
+    for file, sidecar in zip(files, read_predictions(artifact, TOP_CLASSES), strict=True):
+        rows = file.num_skipped if sidecar is None else len(sidecar[TOP_CLASSES])
+        if sidecar is not None:
+            parts.append(torch.from_numpy(np.array(sidecar[TOP_CLASSES])).long()[known[start : start + rows]])
+        start += rows
+    return torch.cat(parts)
+
+
 def read_confidence(artifact: Artifact) -> torch.Tensor:
     """Return the confidence of predicted labels; nan where a shard could not be read."""
     values = []
@@ -183,6 +200,22 @@ def tell_verdict(change: PairedChange | None) -> str:
     return ("" if change.is_distinguishable else "not ") + f"distinguishable (p = {change.p_value:.2g})"
 
 
+_INTERVALS = {
+    "stage1_accuracy": "stage1_interval",
+    "stage3_accuracy": "stage3_interval",
+    "pseudo_label_accuracy": "pseudo_label_interval",
+    "pseudo_image_agreement": "pseudo_image_agreement_interval",
+    "stage1_top5_accuracy": "stage1_top5_interval",
+    "stage3_top5_accuracy": "stage3_top5_interval",
+}
+"""Id of a metric -> field of its interval."""
+
+
+def _bounds(metrics: EvaluationFacts, id: str) -> tuple[float, float] | None:
+    interval: Interval | None = getattr(metrics, _INTERVALS[id]) if id in _INTERVALS else None
+    return None if interval is None else (interval.low, interval.high)
+
+
 def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
     """Return the figures of an evaluation that are known, each with its meaning."""
     known = [
@@ -193,12 +226,16 @@ def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
         ("pseudo_label_calibration_error", "pseudo-label calibration error",
          "Mean distance between confidence and accuracy of pseudo-labels on unlabelled images; 0 is calibrated."),
         ("stage3_accuracy", "stage 3 accuracy", "Share of held-out images that the retrained classifier gets right."),
+        ("stage1_top5_accuracy", "stage 1 top-5 accuracy",
+         "Share of held-out images whose class is among the five most probable ones of stage 1."),
+        ("stage3_top5_accuracy", "stage 3 top-5 accuracy",
+         "Share of held-out images whose class is among the five most probable ones of stage 3."),
         ("stage1_calibration_error", "stage 1 calibration error",
          "Mean distance between confidence and accuracy of stage 1 on held-out images; 0 is calibrated."),
         ("stage3_calibration_error", "stage 3 calibration error",
          "Mean distance between confidence and accuracy of stage 3 on held-out images; 0 is calibrated."),
         ("pseudo_image_agreement", "pseudo-image agreement",
-         "Share of pseudo images in which the stage-1 classifier sees the class that was asked for."),
+         "Share of pseudo images in which the stage-1 classifier sees the class that was requested."),
         ("duplicate_test_images", "duplicate test images",
          "Held-out images with the very pixels of a training image."),
         ("near_duplicate_test_images", "near-duplicate test images",
@@ -209,7 +246,7 @@ def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
          "Not comparable with distances in other features."),
     ]  # fmt: skip
     return tuple(
-        Metric(id, name, value, "", meaning)
+        Metric(id, name, value, "", meaning, _bounds(metrics, id))
         for id, name, meaning in known
         if (value := getattr(metrics, id)) is not None
     )

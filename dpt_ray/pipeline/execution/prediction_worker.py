@@ -37,12 +37,19 @@ class PredictionSettings:
             predictions that are not pseudo-labels.
         augmentation: the section `augmentation` of the classifier's stage, for the weak views over which confidence is
             averaged. None for a probe, which predicts from features.
+        kept: number of most probable classes that are kept without `details`.
     """
 
     data: DataConfig
     features: bool = False
     details: PseudoLabelsConfig | None = None
     augmentation: AugmentationConfig | None = None
+    kept: int = 0
+
+    @property
+    def top_k(self) -> int:
+        """Number of most probable classes that are kept with their probabilities; 0 keeps neither."""
+        return self.details.top_k if self.details is not None else self.kept
 
     @property
     def views(self) -> int:
@@ -109,8 +116,8 @@ class PredictionWorker(UnitWorker):
         outputs = self._from_images(unit) if self._encoded is None else self._from_features(unit, self._encoded[unit])
         labels = outputs.probabilities.argmax(1).astype(np.int64)
         columns = {LABEL: labels, CONFIDENCE: outputs.averaged[np.arange(len(labels)), labels]}
-        if self._settings.details is not None:
-            top = np.argsort(-outputs.probabilities, axis=1, kind="stable")[:, : self._settings.details.top_k]
+        if self._settings.top_k:
+            top = np.argsort(-outputs.probabilities, axis=1, kind="stable")[:, : self._settings.top_k]
             columns[TOP_CLASSES] = top.astype(np.int32)
             columns[TOP_PROBABILITIES] = np.take_along_axis(outputs.probabilities, top, axis=1)
         if self._settings.probabilities:

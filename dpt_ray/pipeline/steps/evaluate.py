@@ -7,23 +7,26 @@ import numpy as np
 import torch
 
 from dpt_ray.core.metrics.calibration import (
-    ReliabilityBin,
     expected_calibration_error,
     mean_confidence,
 )
-from dpt_ray.core.metrics.classification import accuracy, class_precision, class_recall, confusion_matrix
+from dpt_ray.core.metrics.classification import (
+    accuracy,
+    class_precision,
+    class_recall,
+    confusion_matrix,
+)
 from dpt_ray.core.metrics.frechet import frechet_distance, gaussian_moments
-from dpt_ray.core.metrics.uncertainty import Interval, compare_paired, wilson_interval
+from dpt_ray.core.metrics.uncertainty import PairedChange, compare_paired
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
+from dpt_ray.pipeline.artifacts.class_metrics import ClassMetrics, Confusions
 from dpt_ray.pipeline.artifacts.evaluation import (
     METRICS_FILE,
-    ClassMetrics,
     EvaluationFacts,
     EvaluationMetrics,
-    Shares,
     known_by_all,
     known_pairs,
     read_confidence,
@@ -38,6 +41,14 @@ from dpt_ray.pipeline.artifacts.overlap import OverlapFacts
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
 from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.execution.class_quality import class_distances
+from dpt_ray.pipeline.execution.judged_classifier import (
+    JudgedClassifier,
+    accuracy_interval,
+    class_shares,
+    judge_classifier,
+    known_shares,
+)
 from dpt_ray.pipeline.execution.result_warnings import stage3_below
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
@@ -58,7 +69,7 @@ class Evaluation(Step[EvaluationFacts]):
     """
 
     name = "evaluation"
-    version = 5
+    version = 6
     facts_type = EvaluationFacts
 
     def __init__(
@@ -98,58 +109,43 @@ class Evaluation(Step[EvaluationFacts]):
 
     def make(self, context: StepContext) -> EvaluationFacts:
         parents = context.parents
-        train, test = read_index(parents["train_data"].url), read_index(parents["test_data"].url)
-        _check_same_classes(train, test)
-        test_keys, test_labels = read_true_labels(test)
-        stage1, stage3 = (read_predicted(parents[name], test_keys) for name in ("stage1", "stage3"))
-        held_out = known_by_all(test_labels, stage1, stage3)  # both classifiers are compared on the same images
-        if not held_out.any():
-            raise UserError("no held-out image has a true label and can be read", where="data.test")
-        stage1, stage3, test_labels = stage1[held_out], stage3[held_out], test_labels[held_out]
-        tests = [
-            _test(test_labels, predicted, read_confidence(parents[name])[held_out], train.num_classes)
-            for name, predicted in (("stage1", stage1), ("stage3", stage3))
-        ]
-        keys, true = read_true_labels(train)
-        labelled = {image.key for image in read_labelled(parents["labelled"])}
-        unlabelled = torch.tensor([key not in labelled for shard in keys for key in shard])
-        confidence = read_confidence(parents["pseudo_labels"])[unlabelled]
-        pseudo, true = read_predicted(parents["pseudo_labels"], keys)[unlabelled], true[unlabelled]
-        bins = reliability_bins(true, pseudo, confidence)
-        seen = read_predicted(parents["pseudo_images"])
-        requested = torch.from_numpy(conditioning_class(np.arange(len(seen)), train.num_classes)[0])
+        seen = _read(context)
+        bins = reliability_bins(seen.unlabelled, seen.pseudo_labels, seen.confidence)
+        labelled = known_pairs(seen.unlabelled, seen.pseudo_labels)
+        agreeing = known_pairs(seen.requested, seen.pseudo_images)
         overlap = OverlapFacts.read(parents["overlap"]) if "overlap" in parents else None
         real = parents.get("real_features")
+        stage1, stage3 = seen.judged
         facts = EvaluationFacts(
-            stage1_accuracy=tests[0].accuracy,
-            pseudo_label_accuracy=_optional_accuracy(*known_pairs(true, pseudo)),
+            stage1_accuracy=stage1.accuracy,
+            pseudo_label_accuracy=_optional_accuracy(*labelled),
             pseudo_label_mean_confidence=mean_confidence(bins) if bins else None,
             pseudo_label_calibration_error=expected_calibration_error(bins) if bins else None,
-            stage3_accuracy=tests[1].accuracy,
-            pseudo_image_agreement=accuracy(*known_pairs(requested, seen)),
-            test_images=len(test_labels),
+            stage3_accuracy=stage3.accuracy,
+            pseudo_image_agreement=accuracy(*agreeing),
+            test_images=seen.change.images,
             duplicate_test_images=overlap.exact.test_images if overlap else None,
             near_duplicate_test_images=overlap.near.test_images if overlap else None,
             frechet_distance=_frechet(real, parents["pseudo_images"]) if real else None,
-            stage1_interval=tests[0].interval,
-            stage3_interval=tests[1].interval,
-            stage3_change=compare_paired(test_labels, stage1, stage3),
-            stage1_calibration_error=expected_calibration_error(tests[0].bins),
-            stage3_calibration_error=expected_calibration_error(tests[1].bins),
-        )
-        confusion = confusion_matrix(*known_pairs(true, pseudo), train.num_classes)
-        per_class = ClassMetrics(
-            pseudo_label_precision=_known_shares(class_precision(confusion), confusion.sum(0)),
-            pseudo_label_recall=_known_shares(class_recall(confusion), confusion.sum(1)),
-            stage1_accuracy=tests[0].per_class,
-            stage3_accuracy=tests[1].per_class,
+            stage1_interval=stage1.interval,
+            stage3_interval=stage3.interval,
+            stage3_change=seen.change,
+            stage1_calibration_error=expected_calibration_error(stage1.bins),
+            stage3_calibration_error=expected_calibration_error(stage3.bins),
+            pseudo_label_interval=accuracy_interval(*labelled),
+            pseudo_image_agreement_interval=accuracy_interval(*agreeing),
+            stage1_top5_accuracy=stage1.top5,
+            stage1_top5_interval=stage1.top5_interval,
+            stage3_top5_accuracy=stage3.top5,
+            stage3_top5_interval=stage3.top5_interval,
         )
         metrics = EvaluationMetrics(
             **vars(facts),
-            per_class=per_class,
+            per_class=_class_metrics(seen, context),
             reliability=tuple(bins),
-            stage1_reliability=tuple(tests[0].bins),
-            stage3_reliability=tuple(tests[1].bins),
+            stage1_reliability=tuple(stage1.bins),
+            stage3_reliability=tuple(stage3.bins),
+            confusion=Confusions(stage1=stage1.confusion, stage3=stage3.confusion),
         )
         stores.write_json(context.file(METRICS_FILE), metrics.to_json())
         return facts
@@ -176,29 +172,75 @@ def _check_same_classes(train: DatasetIndex, test: DatasetIndex) -> None:
 
 
 @dataclass(frozen=True)
-class _Tested:
-    """A classifier on the held-out images.
+class _Seen:
+    """True and predicted classes of all images.
 
     Attributes:
-        accuracy: of all images.
-        interval: of that accuracy.
-        per_class: accuracy of each class.
-        bins: how its confidence compares with its accuracy.
+        num_classes: number of classes.
+        judged: stage 1 and stage 3 on the held-out images that both could read.
+        change: between them.
+        training: true classes of all training images, in their order.
+        unlabelled: those of the images without a given label.
+        pseudo_labels: pseudo-labels of the same images.
+        confidence: of these pseudo-labels.
+        requested: class that each pseudo image was sampled for.
+        pseudo_images: class that stage 1 sees in each.
     """
 
-    accuracy: float
-    interval: Interval
-    per_class: Shares
-    bins: list[ReliabilityBin]
+    num_classes: int
+    judged: tuple[JudgedClassifier, JudgedClassifier]
+    change: PairedChange
+    training: torch.Tensor
+    unlabelled: torch.Tensor
+    pseudo_labels: torch.Tensor
+    confidence: torch.Tensor
+    requested: torch.Tensor
+    pseudo_images: torch.Tensor
 
 
-def _test(labels: torch.Tensor, predicted: torch.Tensor, confidence: torch.Tensor, num_classes: int) -> _Tested:
-    confusion = confusion_matrix(labels, predicted, num_classes)
-    return _Tested(
-        accuracy=accuracy(labels, predicted),
-        interval=wilson_interval(int((labels == predicted).sum()), len(labels)),
-        per_class=_known_shares(class_recall(confusion), confusion.sum(1)),
-        bins=reliability_bins(labels, predicted, confidence),
+def _read(context: StepContext) -> _Seen:
+    parents = context.parents
+    train, test = read_index(parents["train_data"].url), read_index(parents["test_data"].url)
+    _check_same_classes(train, test)
+    test_keys, test_labels = read_true_labels(test)
+    stage1, stage3 = (read_predicted(parents[name], test_keys) for name in ("stage1", "stage3"))
+    held_out = known_by_all(test_labels, stage1, stage3)  # both classifiers are compared on the same images
+    if not held_out.any():
+        raise UserError("no held-out image has a true label and can be read", where="data.test")
+    stage1, stage3, test_labels = stage1[held_out], stage3[held_out], test_labels[held_out]
+    keys, training = read_true_labels(train)
+    labelled = {image.key for image in read_labelled(parents["labelled"])}
+    unlabelled = torch.tensor([key not in labelled for shard in keys for key in shard])
+    pseudo_images = read_predicted(parents["pseudo_images"])
+    requested = conditioning_class(np.arange(len(pseudo_images)), train.num_classes)[0]
+    return _Seen(
+        num_classes=train.num_classes,
+        judged=(
+            judge_classifier(test_labels, stage1, parents["stage1"], held_out, train.num_classes),
+            judge_classifier(test_labels, stage3, parents["stage3"], held_out, train.num_classes),
+        ),
+        change=compare_paired(test_labels, stage1, stage3),
+        training=training,
+        unlabelled=training[unlabelled],
+        pseudo_labels=read_predicted(parents["pseudo_labels"], keys)[unlabelled],
+        confidence=read_confidence(parents["pseudo_labels"])[unlabelled],
+        requested=torch.from_numpy(requested),
+        pseudo_images=pseudo_images,
+    )
+
+
+def _class_metrics(seen: _Seen, context: StepContext) -> ClassMetrics:
+    confusion = confusion_matrix(*known_pairs(seen.unlabelled, seen.pseudo_labels), seen.num_classes)
+    real, pseudo = context.parents.get("real_features"), context.parents["pseudo_images"]
+    return ClassMetrics(
+        pseudo_label_precision=known_shares(class_precision(confusion), confusion.sum(0)),
+        pseudo_label_recall=known_shares(class_recall(confusion), confusion.sum(1)),
+        stage1_accuracy=seen.judged[0].per_class,
+        stage3_accuracy=seen.judged[1].per_class,
+        pseudo_image_agreement=class_shares(*known_pairs(seen.requested, seen.pseudo_images), seen.num_classes),
+        pseudo_image_distance=()
+        if real is None
+        else class_distances(real, seen.training, pseudo, seen.requested, seen.num_classes),
     )
 
 
@@ -213,8 +255,3 @@ def _frechet(real: Artifact, pseudo: Artifact) -> float:
 def _features(artifact: Artifact) -> Iterator[torch.Tensor]:
     for sidecar in filter(None, read_predictions(artifact, FEATURES)):
         yield torch.from_numpy(np.array(sidecar[FEATURES]))
-
-
-def _known_shares(shares: torch.Tensor, wholes: torch.Tensor) -> Shares:
-    """Return shares of wholes, None where the whole is 0."""
-    return tuple(share if whole > 0 else None for share, whole in zip(shares.tolist(), wholes.tolist(), strict=True))

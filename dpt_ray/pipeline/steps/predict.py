@@ -38,10 +38,10 @@ class Predictions(Step[PredictionsFacts]):
     """Predict the class of every image of a set. Each shard gets a sidecar.
 
     Columns: `label` int64, the most probable class; `confidence` float32, its probability. With `features`:
-    `features` float32 (N, D). With `details`: `top_classes` int32 and `top_probabilities` float32, (N, k) in descending
-    order. For balanced labels also `probabilities` float16 (N, C) and, with views, `averaged_probabilities` float16
-    (N, C). The label is the argmax for every image, labelled ones included, without a confidence filter (reference: the
-    paper's S1).
+    `features` float32 (N, D). With `details` or `kept`: `top_classes` int32 and `top_probabilities` float32, (N, k) in
+    descending order. For balanced labels also `probabilities` float16 (N, C) and, with views, `averaged_probabilities`
+    float16 (N, C). The label is the argmax for every image, labelled ones included, without a confidence filter
+    (reference: the paper's S1).
 
     Args:
         title: name of the step in messages.
@@ -72,8 +72,10 @@ class Predictions(Step[PredictionsFacts]):
             "channels": data.channels,
             "features": predicting.features,
         }
+        if predicting.top_k:
+            settings["top_k"] = predicting.top_k
         if predicting.details is not None:
-            settings |= {"top_k": predicting.details.top_k, "probabilities": predicting.probabilities}
+            settings["probabilities"] = predicting.probabilities
         if predicting.views and predicting.augmentation is not None:
             augmentation = predicting.augmentation
             settings["views"] = [predicting.views, augmentation.flip, augmentation.crop_padding]

@@ -1,0 +1,95 @@
+"""Figures of each class: top-5, confusion, distances by class, rank correlation, and the order of classes."""
+
+import numpy as np
+import pytest
+import torch
+
+from dpt_ray.core.metrics.classification import confusion_matrix, top_k_accuracy
+from dpt_ray.pipeline.artifacts.class_metrics import ClassPair, class_pairs
+from dpt_ray.pipeline.execution import class_quality
+from dpt_ray.pipeline.execution.class_quality import class_moments
+from dpt_ray.report.class_content import ClassAudit, ConfusedPair, Confusion, best_and_worst, rank_correlation
+from dpt_ray.report.class_tables import describe_confusion, describe_quality
+
+
+def test_top_k_counts_an_image_whose_class_is_among_the_first():
+    top = torch.tensor([[3, 1], [0, 2], [2, 0]])
+    assert top_k_accuracy(torch.tensor([1, 0, 1]), top) == pytest.approx(2 / 3)
+    assert top_k_accuracy(torch.tensor([1, 0, 1]), top[:, :1]) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="top_classes"):
+        top_k_accuracy(torch.tensor([1]), top)
+
+
+def test_pairs_hold_the_whole_confusion_matrix():
+    labels, predicted = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 0, 0])
+    confusion = confusion_matrix(labels, predicted, 4)
+    pairs = class_pairs(confusion)
+    assert pairs == (ClassPair(0, 0, 1), ClassPair(0, 1, 1), ClassPair(1, 1, 1), ClassPair(2, 0, 2), ClassPair(2, 2, 1))
+    assert sum(pair.images for pair in pairs) == len(labels)
+
+
+def test_moments_of_a_class_are_those_of_its_images_in_any_split(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(60, 3, generator=generator), torch.arange(60) % 3
+    labels[5] = -1
+    moments = class_moments(zip(features.split(7), labels.split(7), strict=True), 3)
+    for label, found in enumerate(moments):
+        own = features[labels == label].double()
+        assert found.count == len(own)
+        torch.testing.assert_close(found.mean, own.mean(0))
+        torch.testing.assert_close(found.covariance(), own.T.cov())
+    monkeypatch.setattr(class_quality, "MOST_VALUES", 26)
+    assert class_moments([(features, labels)], 3) == []
+    assert class_moments([], 3) == []
+
+
+def test_rank_correlation_is_spearman_s_over_what_is_known():
+    assert rank_correlation([1, 2, 3, None], [10, 20, 25, 0]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3, 4], [5, 4, 3, 2]) == pytest.approx(-1)
+    assert rank_correlation([1, 2, 3], [5, 4, 6]) == pytest.approx(0.5)
+    assert rank_correlation([1, 2, None], [1, 2, 3]) is None
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
+
+
+def _audit(name: str, accuracy: float | None, **more: float) -> ClassAudit:
+    return ClassAudit(name, 10, 1, 10, stage3_accuracy=accuracy, **more)
+
+
+def test_all_of_few_classes_are_shown_and_both_ends_of_many():
+    few = [_audit(str(i), i / 10) for i in (3, 1, 2)]
+    assert [a.name for a in best_and_worst(few, 20)[0]] == ["1", "2", "3"]
+    assert best_and_worst(few, 20)[1] == []
+    many = [_audit(str(i), i / 1000) for i in range(1000)]
+    worst, best = best_and_worst(many, 20)
+    assert [a.name for a in worst] == [str(i) for i in range(10)]
+    assert [a.name for a in best] == [str(i) for i in range(999, 989, -1)]
+    unknown = [_audit("u", None) for _ in range(30)]
+    assert len(best_and_worst(unknown, 20)[0]) == 20
+
+
+def test_a_small_confusion_is_shown_whole_and_a_large_one_by_its_worst_pairs():
+    pairs = [ConfusedPair(0, 0, 6), ConfusedPair(0, 1, 2), ConfusedPair(1, 0, 3), ConfusedPair(1, 1, 1)]
+    shown = describe_confusion(Confusion("Stage 3", ["cat", "dog"], pairs))
+    assert [[cell.images for cell in cells] for _, cells in shown.rows] == [[6, 2], [3, 1]]
+    assert shown.headings == ["cat", "dog"]
+    assert shown.pairs.rows == [("dog", "cat", "3", "75.0%"), ("cat", "dog", "2", "25.0%")]
+    long = describe_confusion(Confusion("Stage 3", ["a long name", "dog"], pairs))
+    assert (long.headings, long.rows[0][0]) == (["#1", "#2"], "#1 a long name")
+    many = [ConfusedPair(i, (i + 1) % 1000, 1 + i % 7) for i in range(1000)]
+    large = describe_confusion(Confusion("Stage 3", [str(i) for i in range(1000)], many))
+    assert (large.rows, len(large.pairs.rows), large.mistakes) == ((), 20, 1000)
+    assert large.pairs.rows[0][2] == "7"
+
+
+def test_quality_of_classes_is_left_out_where_it_is_not_known():
+    assert describe_quality([_audit("a", 0.5), _audit("b", 0.6)]) is None
+    known = [
+        _audit(str(i), 0.5, precision=p, recall=p, agreement=p**2)
+        for i, p in enumerate(np.linspace(0.5, 1, 5).tolist())
+    ]
+    quality = describe_quality(known)
+    assert len(quality.panels) == 1
+    assert quality.correlations == [
+        "Rank correlation of the agreement over classes: with precision +1.00, with recall +1.00."
+    ]
+    assert quality.table.rows[0][0] == "0"
