@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from dpt_ray.config.load import dump_yaml
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.core.metrics.uncertainty import Interval
+from dpt_ray.core.metrics.uncertainty import Interval, PairedChange
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.evaluation import EvaluationFacts, described_metrics, read_metrics, tell_verdict
@@ -67,6 +67,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         headline=_headline(metrics),
         results=_results(metrics),
+        verdict=_verdict(metrics.stage3_change),
         metrics=described_metrics(metrics),
         curves=tuple(
             Curve(step.title, "images trained on", read_history(artifacts[step]))
@@ -112,9 +113,6 @@ def _results(metrics: EvaluationFacts) -> tuple[StageFigure, ...]:
         rows.append(
             StageFigure("95% interval", _range(metrics.stage1_interval), _range(metrics.stage3_interval), between)
         )
-    if change is not None:
-        corrected = f"{change.mended:,} corrected, {change.broken:,} newly wrong"
-        rows.append(StageFigure("Exact McNemar test", "", "", f"{tell_verdict(change)}; {corrected}"))
     first, last = metrics.stage1_top5_accuracy, metrics.stage3_top5_accuracy
     if first is not None and last is not None:
         rows.append(
@@ -132,6 +130,16 @@ def _results(metrics: EvaluationFacts) -> tuple[StageFigure, ...]:
     if first is not None and last is not None:
         rows.append(StageFigure("Calibration error", format_share(first), format_share(last)))
     return tuple(rows)
+
+
+def _verdict(change: PairedChange | None) -> str:
+    """Return in a sentence whether the stages can be told apart; empty if that is not known."""
+    if change is None:
+        return ""
+    return (
+        f"Stage 3 corrects {change.mended:,} of {change.images:,} images and newly gets {change.broken:,} wrong. By "
+        f"McNemar's exact test the classifiers are {tell_verdict(change)}."
+    )
 
 
 def _range(interval: Interval) -> str:

@@ -182,6 +182,7 @@ class Report:
         created: ISO 8601 time, UTC.
         headline: the few numbers that matter most.
         results: figures of both classifiers, side by side.
+        verdict: whether the classifiers can be told apart, in a sentence; empty if that is not known.
         metrics: all numbers.
         curves: one a training.
         real: held-out images of the classes that `grid` shows, in its order; None if none can be read.
@@ -204,6 +205,7 @@ class Report:
     created: str
     headline: Sequence[Figure] = ()
     results: Sequence[StageFigure] = ()
+    verdict: str = ""
     metrics: Sequence[Metric] = ()
     curves: Sequence[Curve] = ()
     real: SampleGrid | None = None

@@ -52,7 +52,9 @@ def reliability_panel(reliability: Reliability) -> Panel:
     shares = np.array([bin.images for bin in bins]) / sum(bin.images for bin in bins)
     figure, axes = new_canvas(*PANEL_INCHES)
     axes.plot([0, 1], [0, 1], "--", color=TEXT_COLOR, linewidth=1, label="calibrated")
-    axes.scatter(confidence, accuracy, s=12 + 240 * shares, color=SERIES_COLORS[0], label="bins", zorder=3)
+    axes.scatter(
+        confidence, accuracy, s=12 + 240 * shares, color=SERIES_COLORS[0], label="bins", zorder=3, clip_on=False
+    )
     axes.set_xlim(0, 1.03)
     axes.set_ylim(-0.03, 1.05)
     for axis in (axes.xaxis, axes.yaxis):

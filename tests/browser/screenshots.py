@@ -7,21 +7,16 @@ It needs Chromium (Debian: `apt-get install chromium`) and Playwright, one of th
 """
 
 import argparse
-import io
 from pathlib import Path
-
-from PIL import Image
 
 from tests.browser.chromium import A4, PHONE, WIDE, find_chromium, opened_browser, opened_page
 
-COLORS = 128
-"""Colours of a picture; few are enough for a page, and make the file small."""
 
-
-def take_pictures(file: Path, prefix: str, *, whole: bool = False, pdf: bool = False) -> list[Path]:
+def take_pictures(browser, file: Path, prefix: str, *, whole: bool = False, pdf: bool = False) -> list[Path]:
     """Take the four pictures.
 
     Args:
+        browser: of `opened_browser`.
         file: the page.
         prefix: beginning of the files' paths.
         whole: the whole page in place of its first screen.
@@ -33,20 +28,15 @@ def take_pictures(file: Path, prefix: str, *, whole: bool = False, pdf: bool = F
     kinds = (("wide", WIDE, False), ("phone", PHONE, False), ("dark", WIDE, True), ("print", A4, False))
     paths = []
     Path(prefix).parent.mkdir(parents=True, exist_ok=True)
-    with opened_browser() as browser:
-        for kind, size, dark in kinds:
-            with opened_page(browser, file, size, dark=dark) as page:
-                if kind == "print":
-                    page.emulate_media(media="print")
-                    if pdf:
-                        page.pdf(path=f"{prefix}.pdf", format="A4", print_background=False)
-                paths.append(Path(f"{prefix}-{kind}.png"))
-                _save(page.screenshot(full_page=whole), paths[-1])
+    for kind, size, dark in kinds:
+        with opened_page(browser, file, size, dark=dark) as page:
+            if kind == "print":
+                page.emulate_media(media="print")
+                if pdf:
+                    page.pdf(path=f"{prefix}.pdf", format="A4", print_background=False)
+            paths.append(Path(f"{prefix}-{kind}.png"))
+            page.screenshot(path=paths[-1], full_page=whole)
     return paths
-
-
-def _save(picture: bytes, path: Path) -> None:
-    Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLORS).save(path, optimize=True)
 
 
 def main() -> None:
@@ -58,8 +48,9 @@ def main() -> None:
     given = parser.parse_args()
     if find_chromium() is None:
         parser.error("Chromium is not installed (Debian: apt-get install chromium)")
-    for path in take_pictures(given.page, given.prefix, whole=given.whole, pdf=given.pdf):
-        print(f"{path} ({path.stat().st_size // 1024} KiB)")
+    with opened_browser() as browser:
+        for path in take_pictures(browser, given.page, given.prefix, whole=given.whole, pdf=given.pdf):
+            print(f"{path} ({path.stat().st_size // 1024} KiB)")
 
 
 if __name__ == "__main__":

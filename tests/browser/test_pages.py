@@ -1,5 +1,6 @@
 """Pages in a real browser: axe-core finds nothing, nothing is cut, nothing is fetched, and print shows everything."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -46,6 +47,11 @@ CUT_DRAWINGS = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
 })"""
 
 
+@functools.cache
+def rendered(name: str) -> str:
+    return PAGES[name]()
+
+
 @pytest.fixture(scope="module")
 def browser():
     with opened_browser() as browser:
@@ -55,7 +61,7 @@ def browser():
 @pytest.fixture(params=PAGES)
 def page_file(request, tmp_path):
     file = tmp_path / "page.html"
-    file.write_text(PAGES[request.param](), encoding="utf-8")
+    file.write_text(rendered(request.param), encoding="utf-8")
     return file
 
 
@@ -113,8 +119,8 @@ def test_without_scripts_nothing_is_fetched_and_everything_is_there(browser, pag
         assert all(pictures.nth(number).bounding_box()["width"] > 0 for number in range(min(50, pictures.count())))
 
 
-def test_pictures_are_taken(page_file, tmp_path):
-    taken = take_pictures(page_file, str(tmp_path / "shot"), pdf=True)
+def test_pictures_are_taken(browser, page_file, tmp_path):
+    taken = take_pictures(browser, page_file, str(tmp_path / "shot"), pdf=True)
     assert [path.name for path in taken] == [f"shot-{kind}.png" for kind in ("wide", "phone", "dark", "print")]
     assert all(1000 < path.stat().st_size < 300_000 for path in taken)
     assert (tmp_path / "shot.pdf").read_bytes().startswith(b"%PDF")
