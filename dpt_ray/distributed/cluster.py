@@ -33,6 +33,8 @@ from dpt_ray.text import one_line
 
 def join_cluster(runs: int) -> None:
     """Set up a process that Ray started for one of `runs` concurrent runs, which share the cluster equally."""
+    global _is_trial
+    _is_trial = True
     _set_environment(local=False)
     configure_data()
     share_cluster(runs)
@@ -134,6 +136,8 @@ def configure_data() -> None:
 
 _runs = 1
 """Number of runs that share the cluster equally; this process belongs to one of them."""
+_is_trial = False
+"""Whether Ray Tune started this process. Ray Train refuses to train in such a process itself."""
 
 
 def share_cluster(runs: int) -> None:
@@ -202,7 +206,7 @@ class Resources:
 
 def trains_in_this_process(config: ClusterConfig) -> bool:
     """Whether trainings run in this process, on its CPUs, and not in workers; see `cluster.workers`."""
-    return config.workers == 0 and not config.gpus_per_worker and not named_address()
+    return config.workers == 0 and not config.gpus_per_worker and not named_address() and not _is_trial
 
 
 def cluster_nodes() -> list[Node]:

@@ -22,7 +22,7 @@ class Estimate:
 
     Attributes:
         mean: mean over seeds.
-        low: lower bound of Student's interval at 95 %; nan for one value.
+        low: lower bound of Student's interval at 95 %, cut at the least possible value; nan for one value.
         high: upper bound.
         count: number of values.
     """
@@ -67,7 +67,7 @@ class CompareReport:
         title: names it.
         created: ISO 8601 time, UTC.
         rows: configurations, by labels a class.
-        points: the same configurations for curves; the deviation of a spread is half the interval.
+        points: the same configurations for curves.
         notes: what the reader has to know.
         headline: none.
     """

@@ -25,7 +25,7 @@ def render_comparison(report: CompareReport) -> str:
         results=_html_table("Results", results_cells(report.rows)),
         curves=[panel for setting in numeric for panel in setting_panels(report.points, setting)],
         settings=_html_table("Settings that differ", settings_cells(report.rows)),
-        runs=_html_table("Runs", [["Row", "Runs"], *([row.name, ", ".join(row.runs)] for row in report.rows)]),
+        runs=_html_table("Runs", [["Row", "Runs"], *([row.name, "; ".join(row.runs)] for row in report.rows)]),
     )
 
 
@@ -38,7 +38,8 @@ def comparison_markdown(report: CompareReport) -> str:
 
 def comparison_csv(report: CompareReport) -> str:
     """Return a row for each configuration, with accuracies in [0, 1]; a bound that is not known is empty."""
-    names, figures = _settings(report.rows), _figures(report.rows)
+    names = [name for name in _settings(report.rows) if name != LABELS]
+    figures = _figures(report.rows)
     parts = ("mean", "low", "high")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

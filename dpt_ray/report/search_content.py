@@ -21,11 +21,19 @@ def short_names(settings: Iterable[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over seeds: mean, sample standard deviation (nan for one value), number of values."""
+    """A figure over seeds.
+
+    Attributes:
+        mean: mean of the values.
+        deviation: sample standard deviation; nan for one value.
+        count: number of values.
+        bounds: of an interval, which curves show in place of the deviation; None for none.
+    """
 
     mean: float
     deviation: float
     count: int
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
@@ -18,10 +19,14 @@ from dpt_ray.report.canvas import (
     wrapped_name,
 )
 from dpt_ray.report.search_content import PointFigures, Spread, short_names
-from dpt_ray.tables import format_number
+from dpt_ray.tables import format_number, format_share
 
 LOGARITHMIC_FROM = 8.0
 """Values whose largest is so many times the least stand on a logarithmic axis."""
+SPOKEN_POINTS = 12
+"""Points whose numbers stand below a drawing; the table has all."""
+_SPOKEN = {"labels.per_class": "labels a class"}
+"""What to call settings whose last part says too little."""
 _MARKERS = ("o", "D", "s", "^")
 
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
@@ -33,7 +38,7 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 
 
 def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[str, Panel]]:
-    """Draw every figure over one setting, with bars of one standard deviation over seeds.
+    """Draw every figure over one setting, with bars of one standard deviation over seeds, or of the spreads' bounds.
 
     Points that differ in this setting alone are joined. Where another setting varies too, each of its values has a
     line of its own if there are few of them; else the points stand alone.
@@ -45,7 +50,7 @@ def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[s
     Returns:
         Heading and picture of each; those without a value are left out.
     """
-    names = {name: short.replace("_", " ") for name, short in short_names(points[0].point).items()}
+    names = {name: short.replace("_", " ") for name, short in short_names(points[0].point).items()} | _SPOKEN
     others = [name for name in points[0].point if name != setting and len({repr(p.point[name]) for p in points}) > 1]
     lines = _lines(points, {other: names[other] for other in others})
     positions, labels = _positions([point.point[setting] for point in points])
@@ -70,7 +75,7 @@ def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[s
         panels.append(
             (
                 f"{heading} over {names[setting]}",
-                Panel(to_svg(canvas, salt=f"{setting}/{heading}"), _words(points, setting, figures[-1])),
+                Panel(to_svg(canvas, salt=f"{setting}/{heading}"), _words(points, setting, figures)),
             )
         )
     return panels
@@ -105,7 +110,7 @@ def _draw(
     axes.errorbar(
         [x for x, _ in known],
         [scale * spread.mean for _, spread in known],
-        yerr=[scale * _bar(spread) for _, spread in known],
+        yerr=scale * np.array([_bar(spread) for _, spread in known]).T,
         fmt=_MARKERS[style % len(_MARKERS)] + ("-" if joined else ""),
         color=color,
         label=wrapped_name(label, 40),
@@ -116,8 +121,12 @@ def _draw(
     )
 
 
-def _bar(spread: Spread) -> float:
-    return spread.deviation if math.isfinite(spread.deviation) else 0.0
+def _bar(spread: Spread) -> tuple[float, float]:
+    """Return the lengths of a bar below and above its point."""
+    if spread.bounds is not None:
+        return spread.mean - spread.bounds[0], spread.bounds[1] - spread.mean
+    length = spread.deviation if math.isfinite(spread.deviation) else 0.0
+    return length, length
 
 
 def _positions(values: Sequence[Any]) -> tuple[dict[str, float], list[str] | None]:
@@ -149,10 +158,21 @@ def _y_axis(axes: Axes, figure: str) -> None:
         axes.yaxis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")
 
 
-def _words(points: Sequence[PointFigures], setting: str, figure: tuple[str, str]) -> str:
-    known = [(point.point[setting], point.figures[figure[0]].mean) for point in points if figure[0] in point.figures]
-    parts = ", ".join(f"{format_number(mean)} at {_value(value)}" for value, mean in known[:12])
-    return f"{figure[0].replace('_', ' ')} ({figure[1]}) over {setting}: {parts}."
+def _words(points: Sequence[PointFigures], setting: str, figures: Sequence[tuple[str, str]]) -> str:
+    """Return the numbers of a drawing: the means of each figure over the first `SPOKEN_POINTS` points."""
+    sentences = []
+    for figure, name in figures:
+        known = [(point.point[setting], point.figures[figure].mean) for point in points if figure in point.figures]
+        shown = ", ".join(f"{_format(figure, mean)} at {_value(value)}" for value, mean in known[:SPOKEN_POINTS])
+        more = f" and {len(known) - SPOKEN_POINTS} more points" if len(known) > SPOKEN_POINTS else ""
+        sentences.append(f"{name[0].upper()}{name[1:]}: {shown}{more}.")
+    return " ".join(sentences)
+
+
+def _format(figure: str, mean: float) -> str:
+    if figure.endswith("accuracy"):
+        return format_share(mean)
+    return format_share(mean, signed=True) if figure == "gain" else format_number(mean)
 
 
 def _value(value: Any) -> str:

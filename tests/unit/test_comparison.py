@@ -75,11 +75,23 @@ def test_the_page_has_a_row_a_curve_and_the_settings():
 
 def test_csv_holds_plain_numbers_and_no_formula():
     report = made_up_comparison()
-    first = replace(report.rows[0], labels="=1+1", settings={"labels.per_class": "@x"})
-    rows = list(csv.DictReader(io.StringIO(comparison_csv(replace(report, rows=[first, *report.rows[1:]])))))
-    assert (rows[0]["labels_per_class"], rows[0]["labels.per_class"]) == ("'=1+1", "'@x")
+    first = replace(report.rows[0], labels="=1+1", settings={"x": "@x"})
+    others = [replace(row, settings={"x": "y"}) for row in report.rows[1:]]
+    rows = list(csv.DictReader(io.StringIO(comparison_csv(replace(report, rows=[first, *others])))))
+    assert (rows[0]["labels_per_class"], rows[0]["x"]) == ("'=1+1", "'@x")
     assert float(rows[1]["gain_mean"]) == pytest.approx(0.03)
     assert float(rows[1]["stage1_accuracy_low"]) == pytest.approx(0.82)
+
+
+def test_an_interval_holds_only_what_is_possible():
+    (row,) = compare_rows(
+        [
+            ComparedRun(str(seed), {"seed": seed}, {}, {"stage3_accuracy": value})
+            for seed, value in enumerate((0.8, 1.0))
+        ]
+    )
+    assert row.figures["stage3_accuracy"].high == 1.0
+    assert 0 <= row.figures["stage3_accuracy"].low < 0.8
 
 
 def test_latex_has_no_command_of_the_data():
@@ -106,7 +118,7 @@ def test_a_search_is_read_from_its_results(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(document))
     (run,) = read_search(str(tmp_path))
     assert run == ComparedRun(
-        "s, trial 1",
+        "s (trial 1)",
         {"seed": 1},
         {"sampling.steps": 5, "labels.per_class": 2},
         {"stage1_accuracy": 0.5, "stage3_accuracy": 0.75, "test_images": 9.0, "gain": 0.25},

@@ -117,7 +117,7 @@ def test_a_search_over_two_settings_has_a_line_for_each_value_of_the_other():
             trials.append((trial, finished(trial, 0.5)))
     panels = dict(setting_panels(points_of(trials), "sampling.guidance_scale"))
     svg = panels["accuracy over guidance scale"].svg
-    assert "per class 1" in svg
+    assert "labels a class 1" in svg
     assert "per class 10" in svg
 
 

@@ -68,7 +68,7 @@ def read_search(place: str) -> list[ComparedRun]:
         name, common = str(search["name"]), dict(search["settings"])
         found = [
             _compared(
-                f"{name}, trial {number}",
+                f"{name} (trial {number})",
                 {**common, **{str(setting): value for setting, value in trial["point"].items()}, "seed": trial["seed"]},
                 trial["metrics"],
             )

@@ -10,6 +10,14 @@ from dpt_ray.report.compare_content import FIGURES, ComparedRow, Estimate
 from dpt_ray.report.search_content import PointFigures, Spread
 from dpt_ray.tables import MISSING
 
+_POSSIBLE = {
+    "frechet_distance": (0.0, math.inf),
+    "stage1_accuracy": (0.0, 1.0),
+    "stage3_accuracy": (0.0, 1.0),
+    "gain": (-1.0, 1.0),
+}
+"""Least and largest value of each figure, at which its interval ends."""
+
 
 def compare_rows(runs: Sequence[ComparedRun]) -> list[ComparedRow]:
     """Return a row for each configuration, by labels a class and then as they came.
@@ -31,11 +39,14 @@ def compare_rows(runs: Sequence[ComparedRun]) -> list[ComparedRow]:
 
 
 def compare_points(runs: Sequence[ComparedRun]) -> list[PointFigures]:
-    """Return the same configurations as points of a curve, with half the interval as the length of an error bar."""
+    """Return the same configurations as points of a curve, with intervals as error bars."""
     shown = differing(runs)
     points = []
     for group in _configurations(runs):
-        spreads = {name: Spread(e.mean, e.mean - e.low, e.count) for name, e in _estimates(group).items()}
+        spreads = {
+            name: Spread(e.mean, math.nan, e.count, (e.low, e.high) if e.has_interval else None)
+            for name, e in _estimates(group).items()
+        }
         point = {name: group[0].settings.get(name) for name in shown}
         points.append(PointFigures(point, spreads, len(group), 0, 0, len(group)))
     return points
@@ -61,7 +72,9 @@ def _estimate(group: Sequence[ComparedRun], figure: str) -> Estimate | None:
     mean, _ = mean_and_deviation(values)
     if len(values) < 2:
         return Estimate(mean, math.nan, math.nan, 1)
-    return Estimate(mean, *mean_interval(values), len(values))
+    low, high = mean_interval(values)
+    least, most = _POSSIBLE[figure]
+    return Estimate(mean, max(least, low), min(most, high), len(values))
 
 
 def _labels(settings: Mapping[str, Json]) -> float:
