@@ -13,7 +13,7 @@ COMMAND = "python -m dpt_ray.pipeline.metrics_schema > docs/reference/metrics.sc
 
 def metrics_schema() -> JsonObject:
     """Return the schema. Fields that it does not name are not allowed; a field with a default may be absent."""
-    schema: JsonObject = TypeAdapter(EvaluationMetrics).json_schema()
+    schema = TypeAdapter(EvaluationMetrics).json_schema()
     for record in (schema, *schema["$defs"].values()):
         record["additionalProperties"] = False
     for metric in described_metrics(_all_known()):

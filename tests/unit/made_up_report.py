@@ -76,7 +76,7 @@ def make_report(num_classes: int = 3, name: str = "") -> Report:
         classes=make_classes(num_classes, name),
         results=(StageFigure("Accuracy", "90.0%", "94.2%", f"+4.2{name}"),),
         real=make_grid(num_classes, name=name),
-        neighbours=Neighbours(make_grid(num_classes, 6, name=name), 800, 1000),
+        neighbours=Neighbours(make_grid(min(num_classes, 10), 6, name=name), 800, 1000),
         reliability=(Reliability(f"Stage 3{name}", [ReliabilityBin(40, 0.6, 0.5), ReliabilityBin(60, 0.95, 0.9)]),),
         confusions=(make_confusion(num_classes, name),),
         published=(PublishedFigure("stage 3 accuracy", 0.942, 0.9532, f"a table{name}"),),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dpt_ray.config.load import parse_dumped
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.json_records import plain_json
 from dpt_ray.errors import UserError, expecting
 from dpt_ray.experiments.search.records import measured, with_gain
 from dpt_ray.experiments.search.results import RESULTS_FILE
@@ -49,7 +50,7 @@ def read_run(run: RunSummary) -> ComparedRun:
         )
     place = stores.join(run.url, SETTINGS_FILE)
     tree = parse_dumped(stores.read_bytes(place), place).model_dump(mode="json")
-    return _compared(run.title, dict(flat_settings(tree)), run.figures)
+    return _compared(run.title, {name: plain_json(value) for name, value in flat_settings(tree)}, run.figures)
 
 
 def read_search(place: str) -> list[ComparedRun]:
