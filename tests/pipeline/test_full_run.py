@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_runs import arguments, artifact, described, files, run_all
+from jsonschema import Draft202012Validator
+from tiny_runs import REPOSITORY, arguments, artifact, described, files, run_all
 
 import dpt_ray
 from dpt_ray.capacity.run_size import STAGE_NAMES
@@ -82,14 +83,14 @@ def test_running_again_does_nothing_in_seconds(finished, capsys, monkeypatch):
     assert "report:" in printed
 
 
-def test_the_report_shows_what_stage_3_mends_and_breaks(finished):
+def test_the_report_shows_what_stage_3_corrects_and_newly_gets_wrong(finished):
     config, run = described(finished)
     made = {name: artifact(finished, getattr(run, f"{name}_predictions")) for name in ("stage1", "stage3")}
     shown = held_out_lists(
         artifact(finished, run.test_data), *made.values(), [str(label) for label in range(10)], image_form(config.data)
     )
     change = json.loads((Path(artifact(finished, run.evaluation).url) / "metrics.json").read_text())["stage3_change"]
-    mended, broken, mistakes = shown
+    mistakes, mended, broken = shown
     assert (mended.total, broken.total) == (change["mended"], change["broken"])
     report = (finished / "runs" / "digits" / "report.html").read_text()
     for found in (found for found in shown if found.total):
@@ -101,6 +102,29 @@ def test_the_report_shows_what_stage_3_mends_and_breaks(finished):
     assert all(image.stage1 == image.true != image.stage3 for image in broken.images)
     assert mistakes.total > 0
     assert all(image.stage3 != image.true for image in mistakes.images)
+
+
+def test_figures_of_a_run_fit_the_schema_and_the_confusion_matrix_gives_the_accuracies(finished):
+    _, run = described(finished)
+    found = json.loads((Path(artifact(finished, run.evaluation).url) / "metrics.json").read_text())
+    Draft202012Validator(json.loads((REPOSITORY / "docs/reference/metrics.schema.json").read_text())).validate(found)
+    for stage in ("stage1", "stage3"):
+        pairs = found["confusion"][stage]
+        right = sum(pair["images"] for pair in pairs if pair["true"] == pair["predicted"])
+        assert sum(pair["images"] for pair in pairs) == found["test_images"]
+        assert right / found["test_images"] == pytest.approx(found[f"{stage}_accuracy"])
+        assert found[f"{stage}_accuracy"] <= found[f"{stage}_top5_accuracy"] <= 1
+    agreement = found["per_class"]["pseudo_image_agreement"]
+    assert sum(agreement) / len(agreement) == pytest.approx(found["pseudo_image_agreement"])  # classes of one size
+    assert all(distance > 0 for distance in found["per_class"]["pseudo_image_distance"])
+
+
+def test_the_report_of_a_run_has_every_section(finished):
+    report = (finished / "runs" / "digits" / "report.html").read_text()
+    sections = ("results", "samples", "neighbours", "images", "classes", "quality", "confusion", "reliability")
+    for section in (*sections, "training", "metrics", "steps", "lineage", "origin", "settings"):
+        assert f'<section id="{section}">' in report
+    assert "Real and pseudo images" in report
 
 
 def test_a_dry_run_chooses_labels_from_the_indexed_images(finished, capsys):

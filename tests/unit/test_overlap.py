@@ -22,7 +22,7 @@ from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.graph import in_order
-from dpt_ray.pipeline.run_report import _overlap
+from dpt_ray.pipeline.report_images import look_alikes
 from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.index_dataset import Dataset, _IndexWorker
 
@@ -189,7 +189,7 @@ def test_the_report_shows_pairs_with_their_pictures(tmp_path):
         run.train_data: Artifact(str(tmp_path / "given" / "1"), {}),
         run.test_data: Artifact(str(tmp_path / "given" / "2"), {}),
     }
-    described = _overlap(SimpleNamespace(data=DATA), run, artifacts)
+    described = look_alikes(SimpleNamespace(data=DATA), run, artifacts)
     assert described.findings.startswith("1 of 15 test images has the very pixels of a training image; 2 look like one")
     assert next(pair.training for pair in described.pairs) == "train-5"
     assert {pair.training for pair in described.pairs} == {"train-5", "train-0", "train-1"}
@@ -200,5 +200,5 @@ def test_the_report_shows_pairs_with_their_pictures(tmp_path):
         expected = decode_image(TRAIN[int(pair.training.removeprefix("train-"))], image_form(DATA), "")
         assert np.array_equal(training[number], expected)
     stores.remove_tree(f"{tmp_path}/given/1/0.tar")
-    assert _overlap(SimpleNamespace(data=DATA), run, artifacts).pictures is None
-    assert _overlap(SimpleNamespace(data=DATA), SimpleNamespace(overlap=None), {}) is None
+    assert look_alikes(SimpleNamespace(data=DATA), run, artifacts).pictures is None
+    assert look_alikes(SimpleNamespace(data=DATA), SimpleNamespace(overlap=None), {}) is None
