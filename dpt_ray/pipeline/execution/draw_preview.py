@@ -9,8 +9,8 @@ import numpy as np
 from dpt_ray.config.schema import SamplingConfig
 from dpt_ray.core.transfer import own_device
 from dpt_ray.networks.generator import Generator
-from dpt_ray.report.image_content import SampleGrid
 from dpt_ray.report.grid import grid_png
+from dpt_ray.report.image_content import SampleGrid
 
 MAX_CLASSES, PER_CLASS, STEPS = 10, 4, 8
 """Few images in few steps: 40 images cost 320 evaluations of the network."""
