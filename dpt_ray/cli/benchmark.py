@@ -19,6 +19,7 @@ MEASURES = {
     "sample": ("generator_speed:measure_sampling", "generator_figures:generator_table"),
     "augment": ("augmentation_speed:measure_augmentation", "augmentation_speed:augmentation_table"),
     "probe": ("probe_speed:measure_probe", "probe_speed:probe_table"),
+    "metrics": ("metrics_speed:measure_metrics", "metrics_speed:metrics_table"),
 }
 """Maps a measurement to two functions of `dpt_ray.benchmark`: one measures, its parameters are options of the command
 line; one renders a table of the figures."""
@@ -141,3 +142,17 @@ def augment(**options: Any) -> None:
 def probe(**options: Any) -> None:
     """Measure the linear probe's fit against scikit-learn."""
     _measure("probe", **options)
+
+
+@benchmark.command("metrics", epilog=example("dpt benchmark metrics --threads 2"))
+@_contest(rounds=3, seconds=30.0)
+@_threads
+@click.option("--rows", type=int, default=10_000, help="Real images, and pseudo images, that are compared.")
+@click.option("--features", type=int, default=768, help="Features of each of them.")
+@click.option("--images", type=int, default=128, help="Images that features are computed from.")
+@click.option("--size", "image_size", type=int, default=256, help="Height and width of these, pixels.")
+@click.option("--batch", type=int, default=16, help="Images that the network reads together.")
+@_device
+def metrics(**options: Any) -> None:
+    """Measure metrics of pseudo images: time, memory, features."""
+    _measure("metrics", **options)

@@ -19,12 +19,11 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.networks.classifier import described_model
 from dpt_ray.networks.pretrained.autoencoders import FoundAutoencoder, check_same
+from dpt_ray.networks.torch_files import PICKLES
 from dpt_ray.text import one_line, shortened
 
 _TRAINING_ONLY = frozenset({"dropout"})
 """Settings of a network that change its training and not its function."""
-_PICKLES = (b"PK", b"\x80")
-"""First bytes of torch files: a zip archive with a pickle, or a bare pickle."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def find_weights(url: str, kind: str) -> FoundWeights:
         if not isinstance(held, str):
             raise ValueError("not a network file: its metadata name no kind of network")
     except ValueError as error:
-        if content.startswith(_PICKLES):  # only now: the length of a header may begin with the same bytes
+        if content.startswith(PICKLES):  # only now: the length of a header may begin with the same bytes
             fix = "'dpt export import-uvit' imports the tensors of an official U-ViT" if kind == "generator" else None
             raise UserError("is a pickle (a torch file), which is not loaded", where=url, fix=fix) from None
         raise UserError(str(error), where=url, fix=f"give the file of a {kind}, an export or a run") from None

@@ -1,25 +1,22 @@
 """Conversion of official U-ViT checkpoints to generator files of this package."""
 
-import io
-import struct
-import zipfile
 from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.models.uvit_names import DISCRETE_WIDTHS, PUBLISHED_HEADS, our_names, uvit_sizes
 from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.weights import Description, LatentEntry, SamplingEntry, save_network
-from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.networks.generator import NOT_DESCRIBED, RUN_SETTINGS
 from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained import model_files
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder
+from dpt_ray.networks.torch_files import read_tensors
 
 OFFICIAL_SAMPLERS = {"variance_preserving": "dpm_solver_fast", "discrete_variance_preserving": "dpm_solver_pp_fast"}
 """Process -> solver of the official code, for all processes of published U-ViTs. The first solver runs from t = 1 to
@@ -27,6 +24,7 @@ OFFICIAL_SAMPLERS = {"variance_preserving": "dpm_solver_fast", "discrete_varianc
 denoising."""
 
 _EVALUATIONS = 50
+_FIX = "give the state dict (nnet_ema.pth) itself"
 _LARGE_LATENT, _LARGE_GUIDANCE = (4, 64), 0.7
 """Channels and side of the latents of 512 x 512 images, and the official guidance scale for them."""
 
@@ -69,7 +67,7 @@ def convert_uvit(
             the autoencoder cannot be read, or has another number of channels.
     """
     try:
-        weights = our_names(read_tensors(url))
+        weights = our_names(read_tensors(url, _FIX))
         sizes = uvit_sizes(weights)
         config = _config(sizes, heads, process)
         size, channels, num_classes = sizes["image_size"], sizes["in_channels"], sizes["num_classes"]
@@ -107,58 +105,6 @@ def official_sampling(process: str, channels: int, image_size: int) -> SamplingC
     return SamplingConfig.model_validate(
         {"sampler": OFFICIAL_SAMPLERS[process], "steps": _EVALUATIONS, "guidance_scale": scale}
     )
-
-
-def read_tensors(url: str) -> Mapping[str, Tensor]:
-    """Return the named tensors of a torch file. No other object is ever built from it.
-
-    Raises:
-        UserError: the file cannot be read, holds anything but tensors, or claims more bytes than its size.
-    """
-    data = stores.read_bytes(url)
-    if complaint := _archive_complaint(data):
-        raise UserError(complaint, where=url, fix=_FIX)
-    try:
-        # `weights_only`: torch calls no function or class that the pickle names.
-        content: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for foreign bytes
-        raise UserError("not a torch file of tensors alone", where=url, fix=_FIX) from error
-    tensors = isinstance(content, Mapping) and content
-    if not tensors or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
-        raise UserError("holds no named tensors", where=url, fix=_FIX)
-    for name, value in content.items():
-        if value.layout != torch.strided or value.is_quantized or value.is_meta or not value.is_contiguous():
-            raise UserError(f"its tensor {name[:80]!r} is not dense and contiguous", where=url, fix=_FIX)
-    claimed = sum(value.numel() * value.element_size() for value in content.values())
-    if claimed > len(data):
-        raise UserError(f"its tensors claim {claimed:,} bytes, but it has {len(data):,}", where=url, fix=_FIX)
-    return content
-
-
-_FIX = "give the state dict (nnet_ema.pth) itself"
-_MAX_MEMBERS, _MAX_PICKLE_BYTES = 100_000, 64 << 20
-
-
-def _archive_complaint(data: bytes) -> str | None:
-    """Return why a file is no torch archive whose memory is bounded by its size; None if it is one.
-
-    Older formats of torch (tar, a bare pickle) state sizes in the pickle, where nothing bounds them.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, EOFError, struct.error):
-        return "not a torch file of tensors alone (no zip archive, the format of torch 1.6 and later)"
-    names = {member.filename for member in members}
-    if len(names) < len(members) or len(members) > _MAX_MEMBERS:
-        return "holds a member twice, or too many"
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        return "is compressed; a torch file stores its tensors as they are"
-    if sum(member.file_size for member in members) > len(data):
-        return "claims more bytes than it has"
-    if any(member.filename.endswith(".pkl") and member.file_size > _MAX_PICKLE_BYTES for member in members):
-        return f"has a description of more than {_MAX_PICKLE_BYTES >> 20} MiB"
-    return None
 
 
 def _described(latents: LatentsConfig, channels: int) -> LatentEntry:

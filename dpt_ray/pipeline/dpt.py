@@ -24,6 +24,7 @@ from dpt_ray.pipeline.artifacts.predictions import TOP
 from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.generation_steps import SeenByStage1, measure_generation
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.splits import Split, test_split
 from dpt_ray.pipeline.start_checks import check_num_classes, check_submitted
@@ -34,6 +35,7 @@ from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
 from dpt_ray.pipeline.steps.evaluate import Evaluation
 from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
+from dpt_ray.pipeline.steps.measure_generation import MeasureGeneration
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.sample_images import PseudoImages
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
@@ -59,6 +61,7 @@ class DualPseudoTraining:
     stage3_predictions: Predictions
     pseudo_image_predictions: Predictions
     real_features: Predictions | None
+    generation: MeasureGeneration | None
     evaluation: Evaluation
 
     def steps(self) -> list[Step]:
@@ -91,7 +94,7 @@ def build(
     """
     inputs = inputs or Inputs()
     _check(config, inputs)
-    data, seed, features = config.data, config.seed, config.evaluation.frechet
+    data, seed, features = config.data, config.seed, config.evaluation.reads_stage1
     parts = split(config, inputs)
     train_data, test_data, labelled = parts.train_data, parts.held_out, parts.labelled
 
@@ -121,11 +124,15 @@ def build(
     )
     retrained = learn(stage3, inputs)
 
-    stage1_predictions = predict(f"stage 1 on {parts.held_out_name}", data, classifier, test_data, inputs, kept=TOP)
+    held_out = f"stage 1 on {parts.held_out_name}"
+    measured = config.evaluation.measures_stage1
+    stage1_predictions = predict(held_out, data, classifier, test_data, inputs, features=measured, kept=TOP)
     stage3_predictions = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data, inputs, kept=TOP)
     real_features = None
     if features:
         real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
+    seen = SeenByStage1(real_features, on_pseudo_images, stage1_predictions)
+    generation = measure_generation(config, inputs, train_data, pseudo_images, test_data, seen)
     evaluation = Evaluation(
         train_data=train_data,
         test_data=test_data,
@@ -135,11 +142,13 @@ def build(
         stage1=stage1_predictions,
         stage3=stage3_predictions,
         pseudo_images=on_pseudo_images,
-        real_features=real_features,
+        real_features=real_features if config.evaluation.frechet else None,
+        generation=generation,
     )
     return DualPseudoTraining(
         train_data, test_data, parts.overlap, labelled, classifier, pseudo_labels, conditioning, latents, generator,
-        pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images, real_features, evaluation,
+        pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images, real_features,
+        generation, evaluation,
     )  # fmt: skip
 
 

@@ -7,15 +7,17 @@ thousand points lists a bucket once.
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, cast
 
-from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, EvaluationConfig, GeneratorConfig
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.found_data import FoundData, find_data
 from dpt_ray.data.importing.text_files import read_lines
 from dpt_ray.data.storage import stores
 from dpt_ray.json_values import JsonObject
+from dpt_ray.networks.metric_networks import MetricNetwork, find_network
 from dpt_ray.networks.pretrained import model_files
 from dpt_ray.networks.pretrained.autoencoders import FoundAutoencoder, check_settings, find_autoencoder
 from dpt_ray.networks.pretrained.encoders import encoder_identity
+from dpt_ray.networks.reference_statistics import FoundReference, find_reference
 from dpt_ray.networks.start_weights import FoundWeights, check_autoencoder, check_classifier, check_generator
 from dpt_ray.pipeline.found_start import Kind, find_start
 
@@ -68,6 +70,22 @@ class Inputs:
         found = self._once(("autoencoder", location), lambda: find_autoencoder(location))
         check_settings(found, config.latents, data.channels)
         return found
+
+    def metric_network(self, config: EvaluationConfig) -> MetricNetwork | None:
+        """Return the network in whose features pseudo images are measured; None for stage 1.
+
+        Raises:
+            UserError: its files are absent, or hold another network.
+        """
+        return self._once(("metric network", config.model_dump_json()), lambda: find_network(config))
+
+    def reference(self, location: str | None) -> FoundReference | None:
+        """Return the file with reference statistics; None without one.
+
+        Raises:
+            UserError: there is no such file.
+        """
+        return None if location is None else self._once(("reference", location), lambda: find_reference(location))
 
     def classifier_start(self, stage: str, config: ClassifierConfig, data: DataConfig) -> FoundWeights | None:
         """Return the weights that a classifier's training starts with; None for random ones.

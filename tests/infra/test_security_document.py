@@ -84,5 +84,5 @@ def test_no_module_unpickles_anything():
                 loaders.append((file.name, {option.arg: ast.unparse(option.value) for option in node.keywords}))
     assert {(name, options["weights_only"]) for name, options in loaders} == {
         ("lite_encoder.py", "True"),
-        ("uvit_checkpoint.py", "True"),
+        ("torch_files.py", "True"),
     }

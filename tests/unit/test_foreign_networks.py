@@ -23,7 +23,7 @@ from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder, open_autoencoder
 from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
-from dpt_ray.networks.uvit_checkpoint import read_tensors
+from dpt_ray.networks.torch_files import read_tensors
 
 MODEL = "model.safetensors"
 

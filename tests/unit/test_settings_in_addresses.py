@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 from autoencoder_folders import save_kl
 from encoder_folders import save_msn
@@ -58,6 +59,10 @@ PROBE = [
     "stage3.probe={blocks: 2, only_agreeing: true}",
     "labels.per_class=8",
 ]
+ENCODER = [
+    "evaluation={generation: true, network: MSN_FOLDER, encoder_size: 8, sample: 200, reference: REFERENCE_FILE}",
+    "stage1.images=128",
+]
 CASES: dict[str, tuple[list[str], ValidationConfig | None]] = {
     "plain": ([], None),
     "options": (OPTIONS, ValidationConfig(images="training", per_class=2)),
@@ -65,6 +70,8 @@ CASES: dict[str, tuple[list[str], ValidationConfig | None]] = {
     "self-training": (["stage3.mixing.images=real"], None),
     "probe": (PROBE, ValidationConfig(images="labelled", share=0.5)),
     "latents": (LATENTS, None),
+    "generation": (["evaluation.generation=true", "evaluation.frechet=false"], None),
+    "generation by an encoder": (ENCODER, None),
 }
 
 NO_RESULT = {
@@ -88,6 +95,11 @@ NOT_READ = {
     ("classifier", "mixing.from_stage1"): "decides which parents there are",
     ("classifier", "probe.only_agreeing"): "decides which parents there are",
     ("predictions", "evaluation.frechet"): "decides whether features are kept",
+    ("predictions", "evaluation.generation"): "decides whether features are kept",
+    ("predictions", "evaluation.network"): "decides whether features are kept",
+    ("statistics", "evaluation.network"): "the network is found before",
+    ("statistics", "evaluation.encoder_size"): "it is a property of the network, which is found before",
+    ("generation", "evaluation.network"): "the network is found before",
 }
 """(kind of step, setting) -> why it is in the settings of the address though `make` does not read it."""
 
@@ -137,7 +149,12 @@ def with_parents(steps: Mapping[str, Step]) -> dict[str, Step]:
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("pretrained")
-    return {"MSN_FOLDER": save_msn(folder / "encoder"), "KL_FOLDER": save_kl(folder / "autoencoder")}
+    np.savez(folder / "reference.npz", mu=np.zeros(16), sigma=np.eye(16))
+    return {
+        "MSN_FOLDER": save_msn(folder / "encoder"),
+        "KL_FOLDER": save_kl(folder / "autoencoder"),
+        "REFERENCE_FILE": str(folder / "reference.npz"),
+    }
 
 
 @dataclass(frozen=True)

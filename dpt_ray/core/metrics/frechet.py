@@ -5,6 +5,7 @@ merged, so that each worker reduces its own images. Shapes: N images, D features
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class GaussianMoments:
         Raises:
             ValueError: the numbers of features differ.
         """
-        _check_same_size(self, other)
+        _check_same_size(self.mean, other.mean)
         if other.count > 0:
             self._add(other.count, other.mean.to(self.mean), other.scatter.to(self.mean))
 
@@ -68,6 +69,14 @@ class GaussianMoments:
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.count}")
         return self.scatter / (self.count - 1)
+
+    def gaussian(self) -> "Gaussian":
+        """Return the Gaussian with this mean and covariance.
+
+        Raises:
+            ValueError: there are fewer than two feature vectors.
+        """
+        return Gaussian(self.mean, self.covariance())
 
     def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
         total = self.count + count
@@ -92,7 +101,24 @@ def gaussian_moments(batches: Iterable[Tensor]) -> GaussianMoments:
     return moments
 
 
+@dataclass(frozen=True)
+class Gaussian:
+    """A Gaussian: its mean, float64 (D,), and its covariance, float64 (D, D)."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
 def frechet_distance(a: GaussianMoments, b: GaussianMoments) -> float:
+    """Return the squared Frechet distance between the Gaussians with these moments; see `gaussian_distance`.
+
+    Raises:
+        ValueError: the numbers of features differ, or either side has fewer than two vectors.
+    """
+    return gaussian_distance(a.gaussian(), b.gaussian())
+
+
+def gaussian_distance(a: Gaussian, b: Gaussian) -> float:
     """Return the squared Frechet distance |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) of covariances A and B.
 
     The trace of (A B)^(1/2) equals that of (A^(1/2) B A^(1/2))^(1/2), which is symmetric and positive semidefinite. So
@@ -100,10 +126,10 @@ def frechet_distance(a: GaussianMoments, b: GaussianMoments) -> float:
     is inaccurate.
 
     Raises:
-        ValueError: the numbers of features differ, or either side has fewer than two vectors.
+        ValueError: the numbers of features differ.
     """
-    _check_same_size(a, b)
-    A, B = a.covariance(), b.covariance().to(a.mean)
+    _check_same_size(a.mean, b.mean)
+    A, B = a.covariance, b.covariance.to(a.mean)
     values, vectors = torch.linalg.eigh(A)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     product = root @ B @ root
@@ -114,6 +140,6 @@ def frechet_distance(a: GaussianMoments, b: GaussianMoments) -> float:
     return max(0.0, distance.item())
 
 
-def _check_same_size(a: GaussianMoments, b: GaussianMoments) -> None:
-    if len(a.mean) != len(b.mean):
-        raise ValueError(f"moments of {len(a.mean)} and of {len(b.mean)} features cannot be combined")
+def _check_same_size(a: Tensor, b: Tensor) -> None:
+    if len(a) != len(b):
+        raise ValueError(f"moments of {len(a)} and of {len(b)} features cannot be combined")

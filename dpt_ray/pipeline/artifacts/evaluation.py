@@ -16,6 +16,7 @@ from dpt_ray.data.storage.documents import read_document
 from dpt_ray.data.storage.json_records import optional
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.class_metrics import ClassMetrics, Confusions
+from dpt_ray.pipeline.artifacts.generation import GenerationFacts, generation_metrics
 from dpt_ray.pipeline.artifacts.predictions import TOP_CLASSES, PredictionsFacts, read_predictions
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
@@ -45,6 +46,7 @@ class EvaluationFacts(Facts):
         pseudo_image_agreement_interval: of the pseudo images' agreement.
         stage1_top5_accuracy: share of held-out images whose class is among stage 1's five most probable ones. It, its
             interval and those of stage 3 are None for at most five classes.
+        generation: pseudo images in the features of a network; None without `evaluation.generation`.
     """
 
     stage1_accuracy: float
@@ -68,6 +70,7 @@ class EvaluationFacts(Facts):
     stage1_top5_interval: Interval | None = optional()
     stage3_top5_accuracy: float | None = optional()
     stage3_top5_interval: Interval | None = optional()
+    generation: GenerationFacts | None = optional()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,8 +248,9 @@ def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
          "0 is equal. "
          "Not comparable with distances in other features."),
     ]  # fmt: skip
-    return tuple(
+    own = tuple(
         Metric(id, name, value, "", meaning, _bounds(metrics, id))
         for id, name, meaning in known
         if (value := getattr(metrics, id)) is not None
     )
+    return own + (generation_metrics(metrics.generation) if metrics.generation else ())

@@ -36,6 +36,7 @@ from dpt_ray.pipeline.artifacts.evaluation import (
     tell_verdict,
 )
 from dpt_ray.pipeline.artifacts.features import FEATURES
+from dpt_ray.pipeline.artifacts.generation import GenerationFacts
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.overlap import OverlapFacts
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
@@ -66,6 +67,7 @@ class Evaluation(Step[EvaluationFacts]):
         stage3: makes stage 3's predictions for the held-out images.
         pseudo_images: makes stage 1's predictions for the pseudo images, with features if there are `real_features`.
         real_features: makes stage 1's features of the training images, for the Fréchet distance.
+        generation: measures pseudo images in the features of a network.
     """
 
     name = "evaluation"
@@ -84,6 +86,7 @@ class Evaluation(Step[EvaluationFacts]):
         stage3: Step,
         pseudo_images: Step,
         real_features: Step | None = None,
+        generation: Step | None = None,
     ):
         parents: dict[str, Step] = {
             "train_data": train_data,
@@ -98,6 +101,8 @@ class Evaluation(Step[EvaluationFacts]):
             parents = {"overlap": overlap, **parents}
         if real_features is not None:
             parents["real_features"] = real_features
+        if generation is not None:
+            parents["generation"] = generation
         super().__init__("evaluation", parents)
 
     @property
@@ -138,6 +143,7 @@ class Evaluation(Step[EvaluationFacts]):
             stage1_top5_interval=stage1.top5_interval,
             stage3_top5_accuracy=stage3.top5,
             stage3_top5_interval=stage3.top5_interval,
+            generation=GenerationFacts.read(parents["generation"]) if "generation" in parents else None,
         )
         metrics = EvaluationMetrics(
             **vars(facts),
