@@ -77,7 +77,7 @@ def find_network(config: EvaluationConfig) -> MetricNetwork | None:
         space: Space = "fid" if found.is_published else "inception"
         return MetricNetwork(found.name, space, {"inception": found.checksum}, inception=found)
     place, size = located(config.network), config.encoder_size
-    identity = {"encoder": encoder_identity(place), "size": size}
+    identity: JsonObject = {"encoder": encoder_identity(place), "size": size}
     name = place.rstrip("/").rpartition("/")[2] if is_folder(place) else place
     space = "dinov2_large" if place.partition("@")[0] == DINOV2_LARGE and size == 224 else "other"
     return MetricNetwork(name, space, identity, encoder=place, size=size)

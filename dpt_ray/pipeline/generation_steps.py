@@ -43,10 +43,8 @@ def measure_generation(
     def measured(title: str, images: Step, predictions: Step | None) -> MeasureFeatures:
         return MeasureFeatures(f"statistics of {title}", evaluation, config.data, images, network, predictions)
 
-    model = config.stage1.model.name
     return MeasureGeneration(
         network,
-        config.stage1.probe.encoder if model == "linear_probe" else model,
         reference,
         train_data=measured("training images", train_data, seen.train_data),
         pseudo_images=measured("pseudo images", pseudo_images, seen.pseudo_images),

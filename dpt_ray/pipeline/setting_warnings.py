@@ -21,7 +21,7 @@ SMALLEST_FRACTION = 1e-3
 PHOTOS = "photos"
 """The preset under which all labels count by default: its choices say so, and unlabelled images are beside them."""
 
-_SECTIONS = ("data", "labels", "pseudo_labels", "stage2", "sampling", "cluster")
+_SECTIONS = ("data", "labels", "pseudo_labels", "stage2", "sampling", "evaluation", "cluster")
 
 
 def setting_warnings(

@@ -3,12 +3,16 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dpt_ray.config.effects import ReadBy, ReadWhen, read_settings, unread_settings
 from dpt_ray.config.load import load_config
 from dpt_ray.config.scalars import is_section
 from dpt_ray.config.schema import RunConfig
+from dpt_ray.core.models.inception import Inception
 from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.networks.classifier import classifier_file
 from dpt_ray.pipeline.dpt import build
@@ -31,7 +35,25 @@ def _weights() -> str:
     return str(path)
 
 
+def _inception(dtype: torch.dtype) -> str:
+    """Write weights for Inception-v3, all zero; return their path."""
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in Inception().state_dict().items()}
+    path = Path(FOLDER.name) / f"{dtype}.safetensors"
+    save_file({name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}, path)
+    return str(path)
+
+
+def _reference() -> str:
+    """Write reference statistics; return their path."""
+    path = Path(FOLDER.name) / "reference.npz"
+    np.savez(path, mu=np.zeros(2), sigma=np.eye(2))
+    return str(path)
+
+
 WEIGHTS = _weights()
+INCEPTION = [_inception(torch.float16), _inception(torch.bfloat16)]
+GENERATION = ["evaluation.generation=true"]
 
 # setting: another value, what makes it read, and every way in which it is not read.
 OF_CLASSIFIER = {
@@ -90,6 +112,12 @@ OF_RUN = {
                                  [["stage2.ema_snapshots=2", "sampling.guidance_scale=0"]]),
     "sampling.weak_snapshot": ("2", AUTOGUIDED, [["sampling.guidance_scale=0"], []]),
     "sampling.guidance_interval": ("[0.1, 10]", [], [["sampling.guidance_scale=0"]]),
+    "evaluation.network": ("owner/name", GENERATION, [[]]),
+    "evaluation.inception": (INCEPTION[0], [*GENERATION, "evaluation.network=inception",
+                                            f"evaluation.inception={INCEPTION[1]}"], [[], GENERATION]),
+    "evaluation.encoder_size": ("8", [*GENERATION, "evaluation.network=owner/name"], [[], GENERATION]),
+    "evaluation.reference": (_reference(), GENERATION, [[]]),
+    "evaluation.sample": ("200", GENERATION, [[]]),
     "labels.seed": ("3", [], [["labels.per_class=null", f"labels.file={Path(__file__)}"]]),
 }  # fmt: skip
 NO_PART_OF_ADDRESSES = {  # of these data; they are warned about alike

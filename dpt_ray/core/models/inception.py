@@ -79,7 +79,8 @@ class Block(nn.Module):
         self.pooling = pooling
         self.paths: list[list[tuple[str, ...]]] = []
         for name, branch in branches.items():
-            channels, path = inputs, []
+            channels = inputs
+            path: list[tuple[str, ...]] = []
             for number, step in enumerate(branch, start=1):
                 layers = [step] if isinstance(step, Layer) else list(step)
                 base = name if len(branch) == 1 else f"{name}_{number}"

@@ -21,7 +21,6 @@ class MeasureGeneration(Step[GenerationFacts]):
 
     Args:
         network: the network of the features; None for stage 1.
-        stage1: name of stage 1's network, for messages.
         reference: reference statistics in place of the training images'.
         train_data: makes statistics of the training images.
         pseudo_images: makes those of the pseudo images.
@@ -34,14 +33,13 @@ class MeasureGeneration(Step[GenerationFacts]):
     def __init__(
         self,
         network: MetricNetwork | None,
-        stage1: str,
         reference: FoundReference | None,
         *,
         train_data: Step,
         pseudo_images: Step,
         test_data: Step,
     ):
-        self._network, self._stage1, self._reference = network, stage1, reference
+        self._network, self._reference = network, reference
         parents = {"train_data": train_data, "pseudo_images": pseudo_images, "test_data": test_data}
         super().__init__("generation metrics", parents)
 
@@ -54,7 +52,7 @@ class MeasureGeneration(Step[GenerationFacts]):
 
     @property
     def _name(self) -> str:
-        return f"stage 1 ({self._stage1})" if self._network is None else self._network.name
+        return "stage 1" if self._network is None else self._network.name
 
     def plan(self) -> str:
         return f"comparing pseudo images with real ones ({self._name})"
