@@ -124,27 +124,22 @@ def build(
     )
     retrained = learn(stage3, inputs)
 
-    held_out = f"stage 1 on {parts.held_out_name}"
-    measured = config.evaluation.measures_stage1
-    stage1_predictions = predict(held_out, data, classifier, test_data, inputs, features=measured, kept=TOP)
-    stage3_predictions = predict(f"stage 3 on {parts.held_out_name}", data, retrained, test_data, inputs, kept=TOP)
+    measured, held_out = config.evaluation.measures_stage1, parts.held_out_name
+    stage1_predictions = predict(
+        f"stage 1 on {held_out}", data, classifier, test_data, inputs, features=measured, kept=TOP
+    )
+    stage3_predictions = predict(f"stage 3 on {held_out}", data, retrained, test_data, inputs, kept=TOP)
     real_features = None
     if features:
         real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
     seen = SeenByStage1(real_features, on_pseudo_images, stage1_predictions)
     generation = measure_generation(config, inputs, train_data, pseudo_images, test_data, seen)
     evaluation = Evaluation(
-        train_data=train_data,
-        test_data=test_data,
-        overlap=parts.overlap,
-        labelled=labelled,
-        pseudo_labels=pseudo_labels,
-        stage1=stage1_predictions,
-        stage3=stage3_predictions,
-        pseudo_images=on_pseudo_images,
-        real_features=real_features if config.evaluation.frechet else None,
+        train_data=train_data, test_data=test_data, overlap=parts.overlap, labelled=labelled,
+        pseudo_labels=pseudo_labels, stage1=stage1_predictions, stage3=stage3_predictions,
+        pseudo_images=on_pseudo_images, real_features=real_features if config.evaluation.frechet else None,
         generation=generation,
-    )
+    )  # fmt: skip
     return DualPseudoTraining(
         train_data, test_data, parts.overlap, labelled, classifier, pseudo_labels, conditioning, latents, generator,
         pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images, real_features,

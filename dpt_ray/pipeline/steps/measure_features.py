@@ -12,8 +12,8 @@ from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.metric_networks import MetricNetwork
 from dpt_ray.pipeline.artifacts.dataset import image_form
+from dpt_ray.pipeline.artifacts.feature_statistics import STATISTICS_FILE, StatisticsFacts
 from dpt_ray.pipeline.artifacts.predictions import sidecar_urls
-from dpt_ray.pipeline.artifacts.statistics import STATISTICS_FILE, StatisticsFacts
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.execution.statistics_worker import StatisticsWorker
 from dpt_ray.pipeline.execution.step import Step, StepContext

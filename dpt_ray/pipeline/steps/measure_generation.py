@@ -9,8 +9,8 @@ from dpt_ray.errors import UserError
 from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.networks.metric_networks import MetricNetwork, Space
 from dpt_ray.networks.reference_statistics import FoundReference, ReferenceStatistics, read_reference
+from dpt_ray.pipeline.artifacts.feature_statistics import read_statistics
 from dpt_ray.pipeline.artifacts.generation import EQUAL_LABELS, GenerationFacts
-from dpt_ray.pipeline.artifacts.statistics import read_statistics
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 _NAMES: dict[Space, str] = {"fid": "FID", "dinov2_large": "FD-DINOv2"}
