@@ -15,7 +15,8 @@ from dpt_ray.distributed import job_log
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.local_ray import end_local_ray
 from dpt_ray.distributed.lost_ray import RayWatch, lost_ray
-from dpt_ray.errors import TryAgainError, UserError
+from dpt_ray.distributed.notice import PreemptedSignal
+from dpt_ray.errors import RESUME, TryAgainError, UserError
 
 USER_MISTAKE, FAILURE, INTERRUPTED, TRY_AGAIN = 2, 1, 130, os.EX_TEMPFAIL
 """Exit statuses besides 0."""
@@ -33,6 +34,8 @@ def run_guarded(job: Callable[[], object]) -> int:
         return 0
     except UserError as error:
         return report_user_error(error)
+    except PreemptedSignal:
+        return report_preemption()
     except KeyboardInterrupt:
         return report_user_error(watch.error) if watch.error else report_interruption()
     except Exception as error:
@@ -49,13 +52,16 @@ def run_guarded(job: Callable[[], object]) -> int:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM interrupt the main thread as Ctrl-C does: contexts are left, and claims are given back."""
+    """Let SIGTERM interrupt the main thread as Ctrl-C does: contexts are left, and claims are given back.
+
+    A training stores a checkpoint first.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise PreemptedSignal
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -98,8 +104,15 @@ def report_user_error(error: UserError) -> int:
 
 def report_interruption() -> int:
     """Print that the job was interrupted; return the exit status."""
-    _print_error("interrupted: run the same command again to resume")
+    _print_error(f"interrupted: {RESUME}")
     return INTERRUPTED
+
+
+def report_preemption() -> int:
+    """Print that SIGTERM ended the job; return the exit status."""
+    text = f"preempted: {RESUME}"
+    job_log.tell(text, level="warning", event="preempted", stream=sys.stderr)
+    return TRY_AGAIN
 
 
 def _print_error(text: str, **fields: str) -> None:

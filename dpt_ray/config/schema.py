@@ -802,7 +802,11 @@ class ClusterConfig(Section):
     `images`. It takes three times the size of the network (sgd) or four times (adam, adamw), and with
     `stage2.ema_snapshots` two more. `dpt runs gc --states` removes it."""
     max_failures: Annotated[int, Field(ge=0)] = 3
-    """Number of worker failures that a training tolerates."""
+    """Number of failures, of a worker or of Ray Train's controller, that a training tolerates without progress: a new
+    checkpoint begins a new count. Preemptions are not counted."""
+    preemption_seconds: Positive = 25
+    """Longest time in seconds from a notice of preemption (SIGTERM, or a node that Ray drains) to the end of the
+    checkpoint that is made at once. The clouds warn 30 s or more before they reclaim a machine."""
     wait_seconds: Annotated[float, Field(ge=0)] = 0
     """Time in seconds that a step or a training waits for nodes while those that are there do not host its processes:
     for clusters that scale automatically or replace lost nodes. With 0 the job is refused at once."""

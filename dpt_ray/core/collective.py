@@ -10,6 +10,11 @@ def num_workers() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def worker_rank() -> int:
+    """Return the number of this worker, from 0; 0 without a process group."""
+    return dist.get_rank() if num_workers() > 1 else 0
+
+
 @torch.no_grad()
 def mean_over_workers(value: Tensor) -> Tensor:
     """Return the mean of `value` over all workers; all of them must call this with the same shape."""

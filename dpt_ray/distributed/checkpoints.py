@@ -5,6 +5,7 @@ checkpoint proves by itself that it is complete, and training resumes from the n
 disk or a failing one. Ray Train keeps the newest checkpoints and removes the others.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dpt_ray.core.collective import agree, from_first_worker
 from dpt_ray.core.training.state import ForeignCheckpointError, StateCopy, TrainState
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
+from dpt_ray.distributed.events import Event, stored
 from dpt_ray.errors import StoreFailureError, UserError
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -110,11 +112,20 @@ class CheckpointWriter:
         restored: the checkpoint that the training resumed from.
         left: names of the checkpoints of earlier attempts.
         ray_keeps: whether Ray Train is told of checkpoints and removes old ones; False in its local mode.
+        report: receives the event of each checkpoint that the first worker has stored, in a thread.
     """
 
-    def __init__(self, folder: str, rank: int, restored: Restored, left: Sequence[str], ray_keeps: bool = True):
+    def __init__(
+        self,
+        folder: str,
+        rank: int,
+        restored: Restored,
+        left: Sequence[str],
+        ray_keeps: bool = True,
+        report: Callable[[Event], object] = lambda event: None,
+    ):
         self._folder, self._is_first = folder, rank == 0
-        self._ray_keeps = ray_keeps
+        self._ray_keeps, self._report = ray_keeps, report
         self._stored: list[str] = []
         self._obsolete = [
             [name for name in left if name != restored.name],  # once there is one newer checkpoint
@@ -152,10 +163,11 @@ class CheckpointWriter:
         stored: list[str] = []
         store_together(self._is_first, lambda: stored.append(future.result()) if future else None)
         if self._ray_keeps:
-            _report(images, "".join(stored))
+            _report_to_ray(images, "".join(stored))
 
     def _store(self, copy: StateCopy, images: int) -> str:
         """Write a checkpoint and return its name; runs in the thread, since the checksum takes time, too."""
+        began = time.monotonic()
         content = copy.to_bytes()
         name = checkpoint_name(images, content)
         run = stores.join(self._folder, CHECKPOINT_FOLDER)
@@ -166,10 +178,11 @@ class CheckpointWriter:
         self._stored.append(name)
         if not self._ray_keeps and len(self._stored) > KEPT:
             stores.remove_tree(stores.join(run, self._stored.pop(0)))
+        self._report(stored(images, len(content), time.monotonic() - began))
         return name
 
 
-def _report(images: int, name: str) -> None:
+def _report_to_ray(images: int, name: str) -> None:
     import ray.train
     from ray.train import Checkpoint, CheckpointUploadMode
 
@@ -196,6 +209,16 @@ def list_checkpoints(folder: str) -> list[str]:
     """Return the names of all checkpoints of a training, complete or not, newest first."""
     names = stores.list_folders(stores.join(folder, CHECKPOINT_FOLDER))
     return sorted((name for name in names if name.startswith(_PREFIX)), reverse=True)
+
+
+def images_of(names: Sequence[str]) -> int:
+    """Return the images seen at the newest of some checkpoints; 0 without any.
+
+    Args:
+        names: names of checkpoints, newest first.
+    """
+    digits = names[0].removeprefix(_PREFIX).partition("-")[0] if names else "0"
+    return int(digits) if digits.isdigit() else 0
 
 
 def read_checkpoint(folder: str, name: str) -> bytes:

@@ -99,6 +99,8 @@ _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # The longest time that Ray Train waits for the CPUs and GPUs of its workers before they are planned again.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    # The interval in which Ray Train looks for nodes that are about to be reclaimed.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -210,21 +212,32 @@ def trains_in_this_process(config: ClusterConfig) -> bool:
 
 
 def cluster_nodes() -> list[Node]:
-    """Return the nodes of the cluster that this process is connected to."""
+    """Return the nodes of the cluster that this process is connected to; one that is draining counts as lost."""
     import ray
 
-    return [_node(node["NodeID"], node["Resources"], alive=node["Alive"]) for node in ray.nodes()]
+    draining = _draining()
+    listed = [(node["NodeID"], node) for node in ray.nodes()]
+    return [_node(name, node["Resources"], alive=node["Alive"] and name not in draining) for name, node in listed]
+
+
+def _draining() -> set[str]:
+    """Return the ids of nodes that are about to be reclaimed, on which Ray starts nothing more."""
+    from dpt_ray.distributed import ray_internals
+
+    return set(ray_internals.draining_nodes())
 
 
 def answering_nodes() -> list[Node]:
-    """Return the nodes of the cluster; one that does not answer counts as lost.
+    """Return the nodes of the cluster; one that is draining or does not answer counts as lost.
 
     Ray itself notices the loss of a node after half a minute of missed heartbeats.
     """
     import ray
 
-    listed = ray.nodes()
-    places = [(node["NodeManagerAddress"], node["NodeManagerPort"]) if node["Alive"] else None for node in listed]
+    listed, draining = ray.nodes(), _draining()
+    usable = [node["Alive"] and node["NodeID"] not in draining for node in listed]
+    addresses = [(node["NodeManagerAddress"], node["NodeManagerPort"]) for node in listed]
+    places = [address if use else None for address, use in zip(addresses, usable, strict=True)]
     with ThreadPoolExecutor(min(32, len(listed))) as threads:
         alive = threads.map(lambda place: place is not None and _answers(*place), places)
         pairs = list(zip(listed, alive, strict=True))

@@ -23,7 +23,7 @@ GRACE_SECONDS = 4.0
 
 def lost_ray() -> TryAgainError | None:
     """Return the error of a job whose local Ray has lost a part; None if it has not, or there is no local Ray."""
-    if not _is_connected():
+    if not is_connected():
         return None
     from dpt_ray.distributed import ray_internals
 
@@ -31,7 +31,7 @@ def lost_ray() -> TryAgainError | None:
     return TryAgainError(f"Ray's {part} died") if part else None
 
 
-def _is_connected() -> bool:
+def is_connected() -> bool:
     """Whether this process is connected to Ray; another thread may be importing Ray at the moment."""
     is_initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
     return is_initialized is not None and bool(is_initialized())
@@ -83,7 +83,7 @@ class RayWatch:
 
     def _lost_cluster(self) -> TryAgainError | None:
         """Return the error if a part of a cluster that this process has joined is dead for too long."""
-        if not _is_connected():
+        if not is_connected():
             return None
         from dpt_ray.distributed import ray_internals
 

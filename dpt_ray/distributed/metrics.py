@@ -24,6 +24,7 @@ class Metric:
     name: str
     kind: Literal["counter", "gauge"]
     meaning: str
+    tags: tuple[str, ...] = TAGS
 
 
 IMAGES = Metric("dpt_images_total", "counter", "Images that a step has trained on, read or made; its rate is images/s.")
@@ -43,7 +44,27 @@ CHECKPOINT = Metric(
     "Time for which training stood still for checkpoints; their upload goes on beside it.",
 )
 
-METRICS = (IMAGES, SHARDS, PROGRESS, LOSS, TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT)
+CHECKPOINT_TIME = Metric(
+    "dpt_checkpoint_timestamp_seconds",
+    "gauge",
+    "Unix time of a training's newest stored checkpoint, or of its start; 0 after its end.",
+)
+EVENTS = Metric("dpt_events_total", "counter", "Events that a person on call cares about.", (*TAGS, "event"))
+EVENT_TIME = Metric("dpt_event_timestamp_seconds", "gauge", "Unix time of the newest of them.", (*TAGS, "event"))
+
+METRICS = (
+    IMAGES,
+    SHARDS,
+    PROGRESS,
+    LOSS,
+    TRAINING,
+    DATA_WAIT,
+    CHECKPOINTS,
+    CHECKPOINT,
+    CHECKPOINT_TIME,
+    EVENTS,
+    EVENT_TIME,
+)
 
 Write = Callable[[Metric, float, dict[str, str]], None]
 """Adds to a counter or sets a gauge, given the metric, the value and the tags."""
@@ -60,9 +81,13 @@ class StepMetrics:
 
     def __init__(self, run: str, step: str, write: Write | None = None):
         self._tags = {"run": run, "step": step}
-        self._write = write or _write_to_ray
+        self._write = write or write_to_ray
         self._exported: dict[Metric, float] = {}
         self._written = float("-inf")
+
+    def set(self, metric: Metric, value: float) -> None:
+        """Export a gauge at once."""
+        self._write(metric, value, self._tags)
 
     def resume(self, images: int) -> None:
         """Set the number of images that were finished before, which are not counted again."""
@@ -92,7 +117,8 @@ class StepMetrics:
             self._write(metric, value, self._tags)
 
 
-def _write_to_ray(metric: Metric, value: float, tags: dict[str, str]) -> None:
+def write_to_ray(metric: Metric, value: float, tags: dict[str, str]) -> None:
+    """Export through Ray, if this process is connected to one."""
     import ray
 
     if ray.is_initialized():
@@ -104,4 +130,6 @@ def _write_to_ray(metric: Metric, value: float, tags: dict[str, str]) -> None:
 def _exporter(metric: Metric) -> Any:
     from ray.util.metrics import Counter, Gauge
 
-    return (Counter if metric.kind == "counter" else Gauge)(metric.name, description=metric.meaning, tag_keys=TAGS)
+    return (Counter if metric.kind == "counter" else Gauge)(
+        metric.name, description=metric.meaning, tag_keys=metric.tags
+    )

@@ -4,13 +4,13 @@ Ray Train would request the same bundles after the loss of a node, whether they 
 would wait for them 600 s, four times, and where they fit they may leave no CPU to readers.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from dpt_ray.distributed.cluster import answering_nodes
+from dpt_ray.distributed.events import FEWER_CPUS, WAITING, Event
 from dpt_ray.distributed.node_capacity import Wish
 from dpt_ray.distributed.placement import Plan, Refusal, plan_placement
 from dpt_ray.distributed.ray_internals import (
@@ -19,7 +19,7 @@ from dpt_ray.distributed.ray_internals import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
 )
-from dpt_ray.distributed.wait_for_nodes import LINE_SECONDS, POLL_SECONDS, waiting_line
+from dpt_ray.distributed.wait_for_nodes import LINE_SECONDS, POLL_SECONDS, waiting
 from dpt_ray.errors import UserError
 
 HELD_SECONDS = 2400.0
@@ -30,8 +30,6 @@ MOST_FAILED_STARTS = 3
 
 _NODE_LABEL = "ray.io/node-id"
 """Label that Ray gives every node."""
-
-logger = logging.getLogger("dpt_ray.cluster")
 
 
 class PlaceWorkers(ControllerCallback):
@@ -44,10 +42,10 @@ class PlaceWorkers(ControllerCallback):
         wish: what the training needs.
         cpus: CPUs that a worker reserves at most.
         wait_seconds: time to wait for nodes that are missing.
-        say: receives lines about waiting.
+        say: receives events.
     """
 
-    def __init__(self, wish: Wish, cpus: float, wait_seconds: float, say: Callable[[str], object]):
+    def __init__(self, wish: Wish, cpus: float, wait_seconds: float, say: Callable[[Event], object]):
         self._wish, self._cpus, self._wait_seconds, self._say = wish, cpus, wait_seconds, say
         self._hosts: frozenset[str] = frozenset()
         self._failed_starts = 0
@@ -73,7 +71,8 @@ class PlaceWorkers(ControllerCallback):
         self._lacking_since, self._placed_since = None, self._placed_since or now
         cpus = min(self._cpus, plan.cpus)
         if cpus < self._cpus:
-            self._say(f"each worker reserves {cpus:g} instead of {self._cpus:g} CPUs, as nodes are missing")
+            text = f"each worker reserves {cpus:g} instead of {self._cpus:g} CPUs, as nodes are missing"
+            self._say(Event(FEWER_CPUS, text, {"cpus": cpus, "planned": self._cpus}))
         resize_decision.resources_per_worker = {**resize_decision.resources_per_worker, "CPU": cpus}
         outside = {node.name for node in nodes if node.cpus > 0} - plan.hosts
         self._hosts = plan.hosts if outside else frozenset()
@@ -104,16 +103,17 @@ class PlaceWorkers(ControllerCallback):
         """
         if waited >= self._wait_seconds:
             raise UserError(refusal.what, where="cluster", fix=refusal.fix)
-        self._tell(waiting_line(refusal, waited, self._wait_seconds), waited)
+        self._tell(waiting(refusal, waited, self._wait_seconds), waited)
         time.sleep(min(POLL_SECONDS, self._wait_seconds - waited))
 
     def _check_held(self, plan: Plan, waited: float) -> None:
         if waited >= HELD_SECONDS:
             what = f"{plan.wish.workers} workers of {plan.cpus:g} CPUs each found no free nodes in {waited:.0f} s"
             raise UserError(what, where="cluster", fix="other work holds them: end it, or use a larger cluster")
-        self._tell(f"waiting for CPUs or GPUs that other work holds, {waited:.0f} s", waited)
+        text = f"waiting for CPUs or GPUs that other work holds, {waited:.0f} s"
+        self._tell(Event(WAITING, text, {"waited_seconds": round(waited, 1)}), waited)
 
-    def _tell(self, line: str, waited: float) -> None:
+    def _tell(self, event: Event, waited: float) -> None:
         if waited - self._said >= LINE_SECONDS:
             self._said = waited
-            self._say(line)
+            self._say(event)

@@ -17,6 +17,29 @@ def descendants(process: int) -> list[int]:
     return found
 
 
+def submitted_jobs(variable: str) -> list[int]:
+    """Return the ids of this user's Python processes that are the scripts of submitted jobs, not their children.
+
+    Args:
+        variable: name of the variable in the environment of every submitted job.
+    """
+    own = f"{variable}=".encode()
+    found = {entry for entry in _entries() if _is_python(entry) and own in b"\0" + _read(entry, "environ")}
+    below = {child for entry in found for child in descendants(entry)}
+    return sorted(found - below - {os.getpid()})
+
+
+def _is_python(process: int) -> bool:
+    return os.path.basename(_read(process, "cmdline").partition(b"\0")[0]).startswith(b"python")
+
+
+def _read(process: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{process}/{name}").read_bytes()
+    except OSError:  # it has ended, or belongs to another user
+        return b""
+
+
 def _entries() -> list[int]:
     try:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]

@@ -4,17 +4,14 @@ import io
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, Self, TextIO
 
 from dpt_ray.distributed import job_log
-from dpt_ray.distributed.background import RepeatedCall
+from dpt_ray.distributed.events import CHECKPOINT_STORED, Event, count, line
 from dpt_ray.distributed.measurements import publish, publish_picture
-from dpt_ray.distributed.metrics import IMAGES, LOSS, Metric, StepMetrics
+from dpt_ray.distributed.metrics import CHECKPOINT_TIME, IMAGES, LOSS, Metric, StepMetrics
 from dpt_ray.distributed.terminal_bar import TerminalBar
-from dpt_ray.distributed.watching_actor import ActorLostError, KeptActor, Mailbox
 from dpt_ray.tables import duration
 
 LINE_SECONDS = 10.0
@@ -23,8 +20,6 @@ BAR_SECONDS = 0.1
 """Between two states of a bar."""
 PUBLISH_SECONDS = 1.0
 """Between two measurements of a step that trains nothing."""
-SHOW_SECONDS = 0.5
-"""Between two questions to the board."""
 
 
 class ProgressLine:
@@ -83,6 +78,16 @@ class ProgressLine:
     def warn(self, text: str) -> None:
         """Show a warning about the step."""
         self._tell(f"warning: {self.title}: {text}", level="warning", event="warning")
+
+    def report(self, event: Event) -> None:
+        """Tell of an event; `StepProgress` exports it, too."""
+        self._tell(line(event, self.title), level=event.kind.level, event=event.kind.name, **event.fields)
+
+    def begin(self) -> None:
+        """Note that a training begins; `StepProgress` exports it."""
+
+    def end(self) -> None:
+        """Note that a training has ended; `StepProgress` exports it."""
 
     def describe(self, done: int, seconds: float, values: dict[str, float]) -> str:
         """Return the text for a state of progress."""
@@ -170,6 +175,21 @@ class StepProgress(ProgressLine):
         """Give a picture of a network that has seen `done` images to observers."""
         publish_picture(self._step, done, png)
 
+    def report(self, event: Event) -> None:
+        """Tell of an event and export it."""
+        super().report(event)
+        count(event, str(self._about.get("run", "")), self._step)
+        if event.kind is CHECKPOINT_STORED:
+            self._metrics.set(CHECKPOINT_TIME, time.time())
+
+    def begin(self) -> None:
+        """Export that the age of checkpoints counts from now."""
+        self._metrics.set(CHECKPOINT_TIME, time.time())
+
+    def end(self) -> None:
+        """Export that no checkpoint is due any more."""
+        self._metrics.set(CHECKPOINT_TIME, 0.0)
+
     def _publish(self, done: int, values: Mapping[str, float]) -> None:
         now = time.monotonic()
         if done < self.total and now - self._published < PUBLISH_SECONDS:
@@ -185,158 +205,3 @@ class StepProgress(ProgressLine):
 
     def _tell(self, text: str, **fields: Any) -> None:
         super()._tell(text, **{**self._about, **fields})
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """The progress of a training at a row of its history.
-
-    Attributes:
-        done: images seen.
-        rate: images per second.
-        loss: loss of the row.
-        totals: counters of the training so far.
-    """
-
-    done: int
-    rate: float
-    loss: float
-    totals: Mapping[Metric, float]
-
-
-class Board:
-    """Holds the newest progress of each training, which its workers write; one Ray actor serves a whole job."""
-
-    def __init__(self) -> None:
-        self._states: dict[str, TrainingProgress] = {}
-        self._resumed: dict[str, int] = {}
-        self._notes: dict[str, list[str]] = {}
-        self._evaluations: dict[str, list[tuple[float, float]]] = {}
-        self._rows: dict[str, list[Mapping[str, float]]] = {}
-        self._pictures: dict[str, list[tuple[int, bytes]]] = {}
-
-    def begin(self, title: str) -> None:
-        """Forget an earlier training of this title."""
-        for kept in (self._states, self._resumed, self._notes, self._evaluations, self._rows, self._pictures):
-            kept.pop(title, None)
-
-    def write(self, title: str, state: TrainingProgress, row: Mapping[str, float] | None = None) -> None:
-        """Replace a step's state, and add a row to what `take_rows` returns."""
-        self._states[title] = state
-        if row is not None:
-            self._rows.setdefault(title, []).append(row)
-
-    def take_rows(self, title: str) -> list[Mapping[str, float]]:
-        """Return, once, the new rows of a training's history."""
-        return self._rows.pop(title, [])
-
-    def resume(self, title: str, done: int) -> None:
-        """Note that a step goes on from `done` units."""
-        self._resumed[title] = done
-
-    def take_resumed(self, title: str) -> int | None:
-        """Return, once, where a step went on from."""
-        return self._resumed.pop(title, None)
-
-    def note(self, title: str, text: str) -> None:
-        """Note what the reader of a step's progress should know."""
-        self._notes.setdefault(title, []).append(text)
-
-    def take_notes(self, title: str) -> list[str]:
-        """Return, once, what was noted of a step."""
-        return self._notes.pop(title, [])
-
-    def note_evaluation(self, title: str, share: float, score: float) -> None:
-        """Note an evaluation of a training (`evaluation_callback.py`)."""
-        self._evaluations.setdefault(title, []).append((share, score))
-
-    def take_evaluations(self, title: str) -> list[tuple[float, float]]:
-        """Return, once, the evaluations of a training: share and score of each."""
-        return self._evaluations.pop(title, [])
-
-    def show(self, title: str, done: int, png: bytes) -> None:
-        """Note a picture of a network that has seen `done` images (`preview.py`)."""
-        self._pictures.setdefault(title, []).append((done, png))
-
-    def take_pictures(self, title: str) -> list[tuple[int, bytes]]:
-        """Return, once, the pictures of a training: images seen and PNG file of each."""
-        return self._pictures.pop(title, [])
-
-    def read(self, title: str) -> TrainingProgress | None:
-        """Return a step's newest state."""
-        return self._states.get(title)
-
-
-def job_board() -> KeptActor:
-    """Return this job's board, started at first use."""
-    import ray
-
-    return _board_of(ray.get_runtime_context().get_job_id(), ray.get_runtime_context().gcs_address)
-
-
-@lru_cache(maxsize=1)
-def _board_of(job: str, cluster: str) -> KeptActor:
-    return KeptActor(Board)
-
-
-class BoardWatcher:
-    """Shows on a `ProgressLine` what workers write on a `Board`, from a thread, while the caller waits.
-
-    If the board dies, a new one is started, and what was not shown yet is lost.
-
-    Args:
-        line: where to show it.
-        on_evaluation: called with share and score of each evaluation of the training.
-    """
-
-    def __init__(self, line: ProgressLine, on_evaluation: Callable[[float, float], None] | None = None):
-        self._board = job_board()
-        self._line, self._on_evaluation = line, on_evaluation
-        self._shown: TrainingProgress | None = None
-        self._repeated = RepeatedCall(self._show, SHOW_SECONDS)
-
-    @property
-    def mailbox(self) -> Mailbox:
-        """Sends messages of workers to the board."""
-        return self._board.mailbox
-
-    def __enter__(self) -> "BoardWatcher":
-        self.mailbox.send(Board.begin, self._line.title)
-        self._repeated.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._repeated.__exit__(*exception)
-
-    def _show(self) -> None:
-        title = (self._line.title,)
-        questions = (
-            Board.take_notes,
-            Board.take_resumed,
-            Board.read,
-            Board.take_evaluations,
-            Board.take_rows,
-            Board.take_pictures,
-        )
-        try:
-            answers = self._board.ask(*((question, title) for question in questions))
-        except ActorLostError:
-            self._line.warn("the process that collects progress died and is started again; the training continues")
-            return
-        if answers is None:
-            return
-        notes, resumed, state, evaluations, rows, pictures = answers
-        for note in notes:
-            self._line.note(note)
-        if resumed is not None:
-            self._line.resume(resumed)
-        for row in rows:
-            self._line.record(row)
-        for done, png in pictures:
-            self._line.show(done, png)
-        if state and state != self._shown:
-            self._shown = state
-            self._line.update(state.done, state.totals, rate=state.rate, loss=state.loss)
-        if self._on_evaluation is not None:
-            for share, score in evaluations:
-                self._on_evaluation(share, score)

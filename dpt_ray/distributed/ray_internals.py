@@ -7,6 +7,7 @@ module when a job starts. The import also imports Ray, which reads its environme
 import importlib
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,8 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback as
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError as WorkerGroupStartupFailedError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError as WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.callback import ControllerCallback as ControllerCallback
+from ray.train.v2._internal.execution.callback import WorkerCallback as WorkerCallback
+from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.controller.state import RunningState as RunningState
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
@@ -177,6 +180,48 @@ def remove_groups_of(actor_id: str) -> None:
         group: Any = PlacementGroupTableData.FromString(content)
         if group.creator_actor_id.hex() == actor_id and group.state != PlacementGroupTableData.REMOVED:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
+
+
+def preempted_nodes() -> list[str]:
+    """Return the ids of nodes of this training's workers that are about to be reclaimed, as Ray Train told this worker.
+
+    The public function `ray.train.get_preemption_info` is a barrier of all workers, too slow for every step.
+    """
+    info = get_train_context().preemption_context.preemption_info
+    return [] if info is None else list(info.preempted_node_ids)
+
+
+def draining_nodes() -> dict[str, float | None]:
+    """Return the nodes that are about to be reclaimed: id -> Unix time of it; None if that is unknown."""
+    found: dict[str, int] = ray._private.state.state.get_draining_nodes()
+    return {node: milliseconds / 1000 if milliseconds else None for node, milliseconds in found.items()}
+
+
+def nodes_of_machine() -> list[str]:
+    """Return the ids of the Ray nodes that run on this machine."""
+    return sorted(find_node_ids())
+
+
+def drain_node(node: str, message: str, seconds: float) -> bool:
+    """Announce that a node is reclaimed, to the cluster that RAY_ADDRESS names or that runs on this machine.
+
+    Ray starts nothing more there, and its raylet ends once nothing runs on it. Ray's own command for it is hidden.
+
+    Args:
+        node: id of the node, hexadecimal.
+        message: why.
+        seconds: time until then.
+
+    Returns:
+        Whether Ray accepts it.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated import autoscaler_pb2
+
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    client = GcsClient(address=canonicalize_bootstrap_address_or_die(os.environ.get("RAY_ADDRESS", "auto")))
+    accepted, _ = client.drain_node(node, reason, message, int((time.time() + seconds) * 1000))
+    return bool(accepted)
 
 
 def spilled_bytes() -> int:

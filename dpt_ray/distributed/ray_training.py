@@ -1,7 +1,6 @@
 """Training with Ray Train: starts the workers, and goes on after failures."""
 
-import itertools
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
@@ -11,22 +10,26 @@ import torch
 
 from dpt_ray import plugins
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
+from dpt_ray.distributed.board import Board, BoardWatcher
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
     KEPT,
     begin_attempt,
+    images_of,
     run_storage,
 )
 from dpt_ray.distributed.cluster import Resources, runs_here, training_wish, trains_in_this_process
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
+from dpt_ray.distributed.events import preempted, restarted
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.lost_ray import lost_ray
+from dpt_ray.distributed.notice import Notice, PreemptedSignal, Stopped
 from dpt_ray.distributed.preview import Preview
-from dpt_ray.distributed.progress import BoardWatcher, ProgressLine
+from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.skipped_log import open_skipped_log
 from dpt_ray.distributed.training_job import TrainingJob, WorkerSetup
 from dpt_ray.distributed.training_worker import SETUP, Complaint, run_worker
-from dpt_ray.distributed.worker_failures import forget_failures, own_error
+from dpt_ray.distributed.worker_failures import FailureCount, forget_failures, is_preemption, own_error
 from dpt_ray.errors import TryAgainError, UserError
 
 
@@ -86,50 +89,86 @@ def run_training(
             preview=preview,
             plugins=plugins.registered(),
             stop=Event() if here else None,
+            notice=Notice() if here else None,
         )
+        progress.begin()
         complaint = _fit_to_the_end(setup, resources, progress)
+        progress.end()
     if complaint:
         what, where, fix = complaint
         raise UserError(what, where=where or progress.title, fix=fix)
 
 
 def _fit_to_the_end(setup: WorkerSetup, resources: Resources, progress: ProgressLine) -> Complaint | None:
-    """Train, and again from the newest checkpoint if Ray Train's controller dies; return what `run_worker` returns.
+    """Train, and again from the newest checkpoint after failures and preemptions; return what `run_worker` returns.
 
     Raises:
-        TryAgainError: the controller or a worker died too often, or Ray itself died.
+        TryAgainError: the controller or a worker died too often without progress, or Ray itself died.
         UserError: a disk failed, or memory was not enough.
+        PreemptedSignal: this process got SIGTERM.
         Exception: the error of a worker.
     """
     from ray.exceptions import RayActorError
-    from ray.train import WorkerGroupError
+    from ray.train import PreemptionError, WorkerGroupError
+
+    count = FailureCount(setup.job.cluster.max_failures)
+    while True:
+        failure: Exception | None = None
+        try:
+            returned: Complaint | Stopped | None = _fit(_trainer(setup, resources), setup, progress).return_value
+            if not isinstance(returned, Stopped):
+                return returned
+        except (PreemptionError, RayActorError, WorkerGroupError) as error:
+            failure = error
+        except Exception as error:
+            raise user_error(error) or lost_ray() or error from error
+        setup = replace(setup, left=begin_attempt(setup.job.folder))
+        images = images_of(setup.left)
+        if failure is None or is_preemption(failure):
+            progress.report(preempted(images))
+            continue
+        what = _describe(failure)
+        if not count.is_tolerated(images):
+            raise _final(failure) from failure
+        progress.report(restarted(images, count.failures, what))
+
+
+def _describe(failure: Exception) -> str:
+    """Return what ended an attempt, and remove what a dead controller has left.
+
+    Raises:
+        TryAgainError: Ray itself died.
+        UserError: the controller found something that the user can correct.
+    """
+    from ray.exceptions import RayActorError
 
     from dpt_ray.distributed.ray_internals import remove_groups_of
 
-    for attempt in itertools.count():
-        try:
-            complaint: Complaint | None = _fit(_trainer(setup, resources), setup.stop).return_value
-            return complaint
-        except RayActorError as error:
-            if known := user_error(error) or lost_ray():
-                raise known from error
-            if error.actor_id is not None:
-                remove_groups_of(error.actor_id)
-            if attempt >= setup.job.cluster.max_failures:
-                raise TryAgainError("Ray Train's controller died, more often than cluster.max_failures") from error
-            progress.warn("Ray Train's controller died; the training goes on from its newest checkpoint")
-            setup = replace(setup, left=begin_attempt(setup.job.folder))
-        except WorkerGroupError as error:
-            raise user_error(error) or lost_ray() or own_error(error.worker_failures) from error
-        except Exception as error:
-            raise user_error(error) or lost_ray() or error from error
-    raise AssertionError("unreachable")
+    if not isinstance(failure, RayActorError):
+        if lost := lost_ray():
+            raise lost from failure
+        return str(own_error(failure.worker_failures))
+    if known := user_error(failure) or lost_ray():
+        raise known from failure
+    if failure.actor_id is not None:
+        remove_groups_of(failure.actor_id)
+    return "Ray Train's controller died"
+
+
+def _final(failure: Exception) -> Exception:
+    """Return the error of a training that failed too often without progress."""
+    failures = getattr(failure, "worker_failures", None)
+    if failures is None:
+        return TryAgainError("Ray Train's controller died, more often than cluster.max_failures")
+    return user_error(failure) or own_error(failures)
 
 
 def _trainer(setup: WorkerSetup, resources: Resources) -> Any:
     """Return Ray Train's trainer, whose workers run `run_worker` with `setup`."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+
+    from dpt_ray.distributed.worker_notice import HeedSigterm
 
     return TorchTrainer(
         run_worker,  # type: ignore[arg-type]  # Ray annotates None, and passes on what is returned
@@ -141,13 +180,14 @@ def _trainer(setup: WorkerSetup, resources: Resources) -> Any:
         ),
         run_config=RunConfig(
             name=CHECKPOINT_FOLDER,
-            callbacks=[_placement(setup, resources)],  # none is called in the local mode
+            callbacks=[_placement(setup, resources), HeedSigterm()],  # none is called in the local mode
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
             **run_storage(setup.job.folder),
             failure_config=FailureConfig(
-                max_failures=setup.job.cluster.max_failures,
+                max_failures=0,  # `_fit_to_the_end` counts them, and goes on after a preemption
+                max_preemption_failures=0,  # type: ignore[call-arg]  # the stubs are of Ray Train's first version
                 # Without a limit here: `PlaceWorkers` counts failed starts, and limits the time to wait.
-                controller_failure_limit=-1,  # type: ignore[call-arg]  # the stubs are of Ray Train's first version
+                controller_failure_limit=-1,
             ),
         ),
     )
@@ -166,8 +206,13 @@ def _placement(setup: WorkerSetup, resources: Resources) -> Any:
     return PlaceWorkers(wish, resources.cpus, cluster.wait_seconds, setup.notes())
 
 
-def _fit(trainer: Any, stop: Event | None) -> Any:
-    """Train in a thread: in the main one Ray Train would take Ctrl-C, then and ever after, and exit without a word."""
+def _fit(trainer: Any, setup: WorkerSetup, progress: ProgressLine) -> Any:
+    """Train in a thread: in the main one Ray Train would take Ctrl-C, then and ever after, and exit without a word.
+
+    Raises:
+        PreemptedSignal: this process got SIGTERM. The workers have stored a checkpoint if they could do so in time.
+        Exception: any error of the training.
+    """
     result: Future[Any] = Future()
     threads = torch.get_num_threads()
 
@@ -179,14 +224,31 @@ def _fit(trainer: Any, stop: Event | None) -> Any:
 
     thread = Thread(target=run, daemon=True)
     thread.start()
-    if stop is None:
-        return result.result()  # an interruption does not wait for the thread, since worker processes are killed
     try:
         return result.result()
+    except PreemptedSignal:
+        _stop_with_a_checkpoint(setup, result, progress)
+        raise
     finally:
-        stop.set()
-        thread.join()  # a thread that computes while Python ends would abort the process
-        torch.set_num_threads(threads)
+        if setup.stop is not None:  # otherwise nothing waits for the thread, since worker processes are killed
+            setup.stop.set()
+            thread.join()  # a thread that computes while Python ends would abort the process
+            torch.set_num_threads(threads)
+
+
+def _stop_with_a_checkpoint(setup: WorkerSetup, result: Future[Any], progress: ProgressLine) -> None:
+    """Let the workers store a checkpoint, and wait until they have done so, or failed, or the time is over."""
+    if setup.notice is not None:
+        setup.notice.give("the job got SIGTERM")
+    else:
+        setup.board.send(Board.stop, setup.title)
+    seconds = setup.job.cluster.preemption_seconds
+    wait([result], seconds)
+    returned = result.result().return_value if result.done() and result.exception() is None else None
+    if isinstance(returned, Stopped):
+        progress.report(preempted(returned.images))
+    else:
+        progress.warn(f"no checkpoint was stored within {seconds:g} s of SIGTERM")
 
 
 def _report_nothing(share: float, score: float) -> None:

@@ -1,6 +1,5 @@
 """A stream whose readers get no CPU is read by the worker that waits for it, in the same order."""
 
-import logging
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -13,25 +12,24 @@ from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.source import LABEL
 from dpt_ray.distributed.background import in_background
+from dpt_ray.distributed.events import READERS_BACK, STARVED, Event, tell
 
 STARVED_SECONDS = 30.0
 """Time without a block after which a worker reads by itself. A reader needs less to start and to fetch a shard."""
-
-logger = logging.getLogger("dpt_ray.reading")
 
 ReadHere = Callable[[Segment], Iterator[Columns]]
 """Reads the rows of a segment in this process, as blocks."""
 
 
 class Starvation:
-    """Says once that a stream starves and once that it no longer does, however many executions it has.
+    """Tells once that a stream starves and once that it no longer does, however many executions it has.
 
     Args:
-        say: receives the lines.
+        say: receives the events.
         seconds: time without a block after which an execution starves.
     """
 
-    def __init__(self, say: Callable[[str], object] = logger.warning, seconds: float = STARVED_SECONDS):
+    def __init__(self, say: Callable[[Event], object] = tell, seconds: float = STARVED_SECONDS):
         self.seconds = seconds
         self._say, self._lock, self._starving = say, Lock(), 0
 
@@ -40,14 +38,15 @@ class Starvation:
         with self._lock:
             self._starving += 1
             if self._starving == 1:
-                self._say(f"no reader gave a block for {self.seconds:g} s, so the worker reads by itself")
+                text = f"no reader gave a block for {self.seconds:g} s, so the worker reads by itself"
+                self._say(Event(STARVED, text, {"seconds": self.seconds}))
 
     def end(self, *, has_block: bool) -> None:
         """Note that an execution no longer starves: a reader gave it a block, or all its rows were read here."""
         with self._lock:
             self._starving -= 1
             if self._starving == 0 and has_block:
-                self._say("readers run again")
+                self._say(Event(READERS_BACK, "readers run again"))
 
 
 def never_starved(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
+from threading import Event as StopEvent
 from typing import Any
 
 from dpt_ray import plugins
@@ -11,9 +11,11 @@ from dpt_ray.config.schema import ClassifierConfig, ClusterConfig, DataConfig, G
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.source import ImageSource
+from dpt_ray.distributed.board import Board
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
+from dpt_ray.distributed.events import Event
+from dpt_ray.distributed.notice import Notice
 from dpt_ray.distributed.preview import Preview
-from dpt_ray.distributed.progress import Board
 from dpt_ray.distributed.watching_actor import Mailbox
 
 HISTORY_FILE = "history.json"
@@ -69,6 +71,8 @@ class WorkerSetup:
         preview: draws pictures of the network; None if nobody looks.
         plugins: plug-ins that the process which started the training has registered.
         stop: set when the training shall end before the next step; None in a worker process, which is killed instead.
+        notice: notice of preemption for a training in the process of the job; None in a worker process, which has its
+            own.
     """
 
     job: TrainingJob
@@ -80,8 +84,12 @@ class WorkerSetup:
     callback: EvaluationCallback | None
     preview: Preview | None
     plugins: Sequence[plugins.Plugin]
-    stop: Event | None
+    stop: StopEvent | None
+    notice: Notice | None
 
-    def notes(self) -> Callable[[str], None]:
-        """Return a function that passes lines to the board. It has its own mailbox, since any thread may call it."""
+    def notes(self) -> Callable[[str | Event], None]:
+        """Return a function that passes lines and events to the board.
+
+        It has its own mailbox, since any thread may call it.
+        """
         return partial(Mailbox(self.board.name).send, Board.note, self.title)

@@ -1,7 +1,7 @@
 """One worker of a training: adds data, checkpoints and progress to the loop in `core/training`."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
@@ -13,13 +13,16 @@ from dpt_ray import plugins
 from dpt_ray.core.collective import agree, mean_over_workers
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
-from dpt_ray.core.training.loop import Pace, train
+from dpt_ray.core.training.interval import Pace
+from dpt_ray.core.training.loop import train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.sharding import shard
 from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.storage import stores
+from dpt_ray.data.storage.outages import outages
+from dpt_ray.distributed.board import Board, TrainingProgress
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
     CheckpointWriter,
@@ -29,13 +32,15 @@ from dpt_ray.distributed.checkpoints import (
     store_together,
 )
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
+from dpt_ray.distributed.events import of_outage
 from dpt_ray.distributed.kept_state import keep_state
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
+from dpt_ray.distributed.notice import Notice, Stopped
 from dpt_ray.distributed.preview import Preview
-from dpt_ray.distributed.progress import Board, TrainingProgress
 from dpt_ray.distributed.starved_stream import Starvation
 from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob, WorkerSetup
 from dpt_ray.distributed.worker_failures import note_failure, recurring_failure
+from dpt_ray.distributed.worker_notice import noticing, requested
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
@@ -55,11 +60,11 @@ class TakenOverError(Exception):
     """Another job has taken this training over. All workers raise it."""
 
 
-def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | None:
-    """Run one training worker; return an error that would occur again if Ray Train started the workers again.
+def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | Stopped | None:
+    """Run one training worker to the end; return `Stopped` after a notice of preemption.
 
-    It returns only errors that occur on all workers together: a worker that left alone would block the collective
-    operations of the others.
+    It also returns an error that would occur again if the workers were started again. Such an error occurs on all
+    workers together: a worker that left alone would block the collective operations of the others.
     """
     import ray.train
 
@@ -73,9 +78,10 @@ def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | None:
         return (problem.what, None, problem.fix) if problem is not None else None
     if complaint := _recurring(setup.job, ray.train.get_context().get_world_rank()):
         return complaint
-    place = _Place()
+    place, report = _Place(), setup.notes()
     try:
-        _train(setup, place)
+        with outages.observed(lambda outage: report(of_outage(outage))):
+            return _train(setup, place)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), None, "lower the learning rate or set gradient_clip"
     except ForeignCheckpointError as error:  # all workers are here: they read the same one, before the first step
@@ -90,7 +96,6 @@ def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | None:
     except Exception as error:
         note_failure(setup.job.folder, ray.train.get_context().get_world_rank(), place.images, error)
         raise
-    return None
 
 
 def _device(setup: WorkerSetup) -> torch.device:
@@ -134,7 +139,7 @@ def _unfit(job: TrainingJob, device: Any) -> UserError | None:
     return None
 
 
-def _train(setup: WorkerSetup, place: _Place) -> None:
+def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
     import ray.train
     from ray.train.torch import prepare_model
 
@@ -146,7 +151,7 @@ def _train(setup: WorkerSetup, place: _Place) -> None:
     _require_ownership(job, rank == 0)
     place.state = state = job.build().to(device)
     restored = _restore(state, setup, rank)
-    writer = CheckpointWriter(job.folder, rank, restored, setup.left, ray_keeps=setup.stop is None)
+    writer = CheckpointWriter(job.folder, rank, restored, setup.left, setup.stop is None, setup.notes())
     if job.cluster.channels_last:
         keep_channels_last(state)
     if job.cluster.compile:
@@ -161,18 +166,30 @@ def _train(setup: WorkerSetup, place: _Place) -> None:
     feeds = {name: _open_feed(name, setup, lanes, first_step) for name in job.sources}
     batches = training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device)
     observer = _Observer(setup, writer, rank, device)
-    train(
-        state,
-        batches if setup.stop is None else _until(setup.stop, batches),
-        job.schedule,
-        job.config.optimizer,
-        model=model,
-        precision=job.config.precision,
-        gradient_accumulation=job.cluster.gradient_accumulation,
-        on_log=observer.on_log,
-        on_checkpoint=observer.on_checkpoint,
-        on_snapshot=observer.on_snapshot,
-    )
+    with noticing(setup, rank) as notice:
+        is_complete = train(
+            state,
+            batches if setup.stop is None else _until(setup.stop, batches),
+            job.schedule,
+            job.config.optimizer,
+            model=model,
+            precision=job.config.precision,
+            gradient_accumulation=job.cluster.gradient_accumulation,
+            on_log=observer.on_log,
+            on_checkpoint=observer.on_checkpoint,
+            on_snapshot=observer.on_snapshot,
+            should_stop=_telling(notice, setup, rank),
+        )
+    if not is_complete:
+        writer.settle()
+        return Stopped(state.images_seen)
+    _finish(state, setup, writer, rank)
+    return None
+
+
+def _finish(state: TrainState, setup: WorkerSetup, writer: CheckpointWriter, rank: int) -> None:
+    """Store the trained network, the history, and the state from which the training can be extended."""
+    job = setup.job
     network = job.finish(state) if rank == 0 or state.sharded else b""
     writer.settle()
     history = stores.json_bytes(state.history)
@@ -180,6 +197,20 @@ def _train(setup: WorkerSetup, place: _Place) -> None:
     if job.cluster.keep_training_state:  # last: the network is whole even if there is no space for it
         final = state.to_bytes() if rank == 0 or state.sharded else b""
         store_together(rank == 0, lambda: keep_state(job.folder, state.images_seen, final))
+
+
+def _telling(notice: Notice, setup: WorkerSetup, rank: int) -> Callable[[], bool]:
+    """Return a function that says whether a notice was given, and tells the board when it is first."""
+    told = False
+
+    def is_given() -> bool:
+        nonlocal told
+        if notice.is_given and not told:
+            told = True
+            setup.notes()(requested(notice, rank))
+        return notice.is_given
+
+    return is_given
 
 
 def _until(stop: Event, batches: Iterator[_Item]) -> Iterator[_Item]:

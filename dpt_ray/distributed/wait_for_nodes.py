@@ -1,16 +1,14 @@
 """Waits until a cluster has the nodes that a job needs: an autoscaler takes minutes to add or replace them."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from dpt_ray.distributed.events import WAITING, Event, tell
 from dpt_ray.distributed.placement import Refusal
 
 POLL_SECONDS, LINE_SECONDS = 2.0, 30.0
 """Time between two looks at the cluster, and between two lines about it."""
-
-logger = logging.getLogger("dpt_ray.cluster")
 
 Found = TypeVar("Found")
 """What was sought: a plan, for instance."""
@@ -43,14 +41,14 @@ def wait_for_nodes(
 
 
 def wait_until_found(
-    find: Callable[[], Found | Refusal], seconds: float, say: Callable[[str], object] = logger.warning
+    find: Callable[[], Found | Refusal], seconds: float, say: Callable[[Event], object] = tell
 ) -> Found | Refusal:
     """Poll `find` until it does not refuse or the time is over, and return its last answer.
 
     Args:
         find: looks at the cluster.
         seconds: longest time to wait.
-        say: receives a line, at the start and every `LINE_SECONDS`, that says what is missing and what the nodes host.
+        say: receives an event, at the start and every `LINE_SECONDS`: what is missing and what the nodes host.
     """
     began = time.monotonic()
     said = -LINE_SECONDS
@@ -59,7 +57,7 @@ def wait_until_found(
         waited = time.monotonic() - began
         if waited - said >= LINE_SECONDS:
             said = waited
-            say(waiting_line(found, waited, seconds))
+            say(waiting(found, waited, seconds))
         if waited >= seconds:
             break
         time.sleep(min(POLL_SECONDS, seconds - waited))
@@ -67,7 +65,8 @@ def wait_until_found(
     return found
 
 
-def waiting_line(refusal: Refusal, waited: float, seconds: float) -> str:
-    """Return the line that says what is missing and what the nodes host."""
+def waiting(refusal: Refusal, waited: float, seconds: float) -> Event:
+    """Return the event that says what is missing and what the nodes host."""
     hosting = "" if refusal.hosting in refusal.what else f" ({refusal.hosting})"
-    return f"waiting for nodes, {waited:.0f} of at most {seconds:.0f} s: {refusal.what}{hosting}"
+    text = f"waiting for nodes, {waited:.0f} of at most {seconds:.0f} s: {refusal.what}{hosting}"
+    return Event(WAITING, text, {"waited_seconds": round(waited, 1)})

@@ -51,6 +51,39 @@ def note_failure(folder: str, rank: int, images: int, error: Exception) -> None:
         stores.write_json(_url(folder, rank), Failure(images, text, times, time.time()).to_json())
 
 
+class FailureCount:
+    """Counts the failures of a training since it had a newer checkpoint.
+
+    Args:
+        limit: most failures without progress that are tolerated.
+    """
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._images = 0
+        self.failures = 0
+
+    def is_tolerated(self, images: int) -> bool:
+        """Count a failure, and return whether the training may go on.
+
+        Args:
+            images: images seen at the newest checkpoint.
+        """
+        if images > self._images:
+            self._images, self.failures = images, 0
+        self.failures += 1
+        return self.failures <= self._limit
+
+
+def is_preemption(error: Exception) -> bool:
+    """Whether an error of Ray Train follows from the loss of a node that was announced."""
+    from ray.train import PreemptionError
+
+    failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
+    deaths = (getattr(failure, "health_check_failure", failure) for failure in failures.values())
+    return isinstance(error, PreemptionError) or any(getattr(death, "preempted", False) for death in deaths)
+
+
 def forget_failures(folder: str) -> None:
     """Remove the notes of an earlier job."""
     place = stores.join(folder, CHECKPOINT_FOLDER)

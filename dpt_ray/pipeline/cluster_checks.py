@@ -7,7 +7,7 @@ from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed.address import named_address
 from dpt_ray.distributed.cluster import connect, nodes_of_job, training_resources, training_wish
 from dpt_ray.distributed.placement import Plan, plan_placement
-from dpt_ray.distributed.wait_for_nodes import waiting_line
+from dpt_ray.distributed.wait_for_nodes import waiting
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts
@@ -44,7 +44,7 @@ def find_placement(config: ClusterConfig, steps: Iterable[Step], store: Artifact
         return found, [*describe_placement(found), ""]
     if not config.wait_seconds:
         raise UserError(found.what, where="cluster", fix=found.fix)
-    return None, [f"placement of a training: {waiting_line(found, 0, config.wait_seconds)}", ""]
+    return None, [f"placement of a training: {waiting(found, 0, config.wait_seconds).text}", ""]
 
 
 def _trains(steps: Iterable[Step], store: ArtifactStore) -> bool:

@@ -10,6 +10,7 @@ from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.cluster import check_machine
+from dpt_ray.distributed.node_watch import watched_surroundings
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.cluster_checks import check_cluster
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
@@ -72,7 +73,11 @@ def make_targets(
         return
     stores.check_writable(store.root)
     check_cluster(config.cluster, in_order(wanted), store)
-    with job_log.about(run=config.name), recorded_run(config, run, wanted, store.root) as recording:
+    with (
+        job_log.about(run=config.name),
+        watched_surroundings(),
+        recorded_run(config, run, wanted, store.root) as recording,
+    ):
         say(f"run: {recording.folder}")
         artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data), strict=strict)
         recording.made(run, artifacts)

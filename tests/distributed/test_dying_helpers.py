@@ -17,8 +17,9 @@ from dpt_ray.config.schema import ClusterConfig, DataConfig
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.storage import stores
+from dpt_ray.distributed.board import job_board
 from dpt_ray.distributed.journal import Journal, KeptJournal, job_of
-from dpt_ray.distributed.progress import ProgressLine, job_board
+from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.ray_training import run_training
 from dpt_ray.distributed.training_job import TrainingJob
 from dpt_ray.errors import UserError

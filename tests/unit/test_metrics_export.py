@@ -41,7 +41,7 @@ def clock(monkeypatch) -> Clock:
 def written(monkeypatch):
     """Everything that goes to Ray."""
     calls = []
-    monkeypatch.setattr(metrics, "_write_to_ray", lambda *call: calls.append(call))
+    monkeypatch.setattr(metrics, "write_to_ray", lambda *call: calls.append(call))
     return calls
 
 
@@ -49,7 +49,7 @@ def test_names_follow_the_conventions_of_prometheus():
     for metric in METRICS:
         assert re.fullmatch(r"dpt(_[a-z]+)+", metric.name)
         assert metric.name.endswith("_total") == (metric.kind == "counter")
-    units = {"seconds", "ratio", "images", "shards", "checkpoints"}
+    units = {"seconds", "ratio", "images", "shards", "checkpoints", "events"}
     assert all(units & set(metric.name.split("_")) for metric in METRICS if metric is not LOSS)
 
 

@@ -8,7 +8,8 @@ import pytest
 from rich.cells import cell_len
 
 from dpt_ray.distributed import progress
-from dpt_ray.distributed.progress import BAR_SECONDS, LINE_SECONDS, Board, ProgressLine, TrainingProgress
+from dpt_ray.distributed.board import Board, TrainingProgress
+from dpt_ray.distributed.progress import BAR_SECONDS, LINE_SECONDS, ProgressLine
 from dpt_ray.tables import duration
 from dpt_ray.text import printable
 

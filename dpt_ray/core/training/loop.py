@@ -4,16 +4,17 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.collective import agree, mean_over_workers, whole
+from dpt_ray.core.collective import agree, whole
 from dpt_ray.core.training.accumulation import backward
 from dpt_ray.core.training.compute import FLOAT32, Precision, in_precision
+from dpt_ray.core.training.interval import Interval, Pace
 from dpt_ray.core.training.nonfinite import NonFiniteCheck
 from dpt_ray.core.training.optim import learning_rate, set_learning_rate
 from dpt_ray.core.training.state import TrainState
@@ -46,6 +47,10 @@ class Schedule:
         """Number of steps of the whole training."""
         return math.ceil(self.total_images / self.images_per_step)
 
+    def row_due(self, images_seen: int) -> bool:
+        """Whether the history gets a row after the step that ends with a number of images."""
+        return _passed(images_seen - self.images_per_step, images_seen, self.log_every)
+
     def snapshot_due(self, step: int) -> bool:
         """Whether the power averages are stored after a step; steps are numbered from 0."""
         return (step + 1) * self.snapshots // self.num_steps > step * self.snapshots // self.num_steps
@@ -57,42 +62,6 @@ def snapshot_images(total_images: int, images_per_step: int, snapshots: int) -> 
     # The k-th of n snapshots follows the first step that completes k / n of all steps.
     ends = (math.ceil(k * schedule.num_steps / snapshots) for k in range(1, snapshots + 1))
     return {end * images_per_step for end in ends}
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Speed of the steps since the last history row, by this worker's clock and without checkpoints.
-
-    Attributes:
-        images_per_second: throughput of all workers together.
-        seconds: duration of the steps.
-        data_wait_seconds: the part of `seconds` in which this worker waited for its batches.
-    """
-
-    images_per_second: float
-    seconds: float
-    data_wait_seconds: float
-
-
-@dataclass
-class _Interval:
-    """The steps since the last history row."""
-
-    began: float
-    waited: float = 0.0
-    metrics: list[dict[str, Tensor]] = field(default_factory=list)
-
-    def next_batch(self, batches: Iterator[Mapping[str, ImageBatch]]) -> Mapping[str, ImageBatch]:
-        """Return the next batch, and add the time spent waiting for it."""
-        began = time.monotonic()
-        batch = next(batches)
-        self.waited += time.monotonic() - began
-        return batch
-
-    def pace(self, images_per_step: int) -> Pace:
-        """Return the speed of these steps until now."""
-        seconds = time.monotonic() - self.began
-        return Pace(len(self.metrics) * images_per_step / seconds, seconds, self.waited)
 
 
 @dataclass(frozen=True)
@@ -116,8 +85,9 @@ def train(
     on_log: Callable[[TrainState, Pace], None] = lambda state, pace: None,
     on_checkpoint: Callable[[TrainState], None] = lambda state: None,
     on_snapshot: Callable[[TrainState], None] = lambda state: None,
-) -> None:
-    """Train `state` from its current step to the end of the schedule.
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train `state` from its current step to the end of the schedule; return whether the end was reached.
 
     Args:
         state: changed in place.
@@ -130,40 +100,65 @@ def train(
         on_log: called after each new row of `state.history`, on every worker.
         on_checkpoint: called when a checkpoint is due, on every worker.
         on_snapshot: called when the power averages are to be stored, on every worker.
+        should_stop: called once a step. If it is true on any worker, all store a checkpoint of the same step and stop.
 
     Raises:
         NonFiniteLossError: a loss or gradient is not finite; no weight was updated by it, and nothing stored since.
     """
-    network = state.model if model is None else model
-    network.train()
+    network = (state.model if model is None else model).train()
     computing = _StepSettings(optimizer.gradient_clip, precision, gradient_accumulation)
     unchecked: deque[NonFiniteCheck] = deque()
     checkpointed = time.monotonic()
-    interval = _Interval(checkpointed)
+    interval, state.interval = Interval.resumed(state.interval, state.device), {}
     for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
         set_learning_rate(state.optimizer, learning_rate(optimizer, state.images_seen, schedule.total_images))
-        before, after = state.images_seen, state.images_seen + schedule.images_per_step
         batch = interval.next_batch(batches)
-        place = f"in step {step + 1:,} (images {before + 1:,} to {after:,})"
-        metrics, check = _update(state, network, batch, computing, place)
-        interval.metrics.append(metrics)
-        unchecked.append(check)
-        state.images_seen = after
-        for average in state.power_averages:
-            average.update(state.model, before, state.images_seen)
+        unchecked.append(_advance(state, network, batch, computing, schedule.images_per_step, interval, should_stop()))
         last, snapshot = step + 1 == schedule.num_steps, schedule.snapshot_due(step)
-        row = last or _passed(before, state.images_seen, schedule.log_every)
-        while len(unchecked) > (0 if row or snapshot else STEPS_AHEAD):
-            unchecked.popleft().require()
+        row = last or schedule.row_due(state.images_seen)
+        stop = _require(unchecked, 0 if row or snapshot else STEPS_AHEAD) and not last
         if snapshot:
             on_snapshot(state)
         if row:
-            state.history.append(_history_row(state.images_seen, interval.metrics))
+            state.history.append(interval.row(state.images_seen))
             on_log(state, interval.pace(schedule.images_per_step))
+        if stop:
+            _require(unchecked, 0)
+            state.interval = {} if row else interval.save()
+            on_checkpoint(state)
+            return False
+        if row:
             if not last and agree(time.monotonic() - checkpointed >= schedule.checkpoint_seconds):
                 on_checkpoint(state)
                 checkpointed = time.monotonic()
-            interval = _Interval(time.monotonic())
+            interval = Interval()
+    return True
+
+
+def _advance(
+    state: TrainState,
+    network: nn.Module,
+    batch: Mapping[str, ImageBatch],
+    computing: _StepSettings,
+    images: int,
+    interval: Interval,
+    stop: bool,
+) -> NonFiniteCheck:
+    """Do the update of a step of a number of images, move the averages of the weights, and note the metrics."""
+    before, after = state.images_seen, state.images_seen + images
+    place = f"in step {after // images:,} (images {before + 1:,} to {after:,})"
+    metrics, check = _update(state, network, batch, computing, place, stop)
+    state.images_seen = after
+    for average in state.power_averages:
+        average.update(state.model, before, after)
+    interval.metrics.append(metrics)
+    return check
+
+
+def _require(unchecked: deque[NonFiniteCheck], left: int) -> bool:
+    """Require that all steps but the newest `left` are finite; return whether one of them says to stop."""
+    stops = [unchecked.popleft().require() for _ in range(len(unchecked) - left)]
+    return any(stops)
 
 
 def train_step(
@@ -200,6 +195,7 @@ def _update(
     batches: Mapping[str, ImageBatch],
     settings: _StepSettings,
     place: str = "",
+    stop: bool = False,
 ) -> tuple[dict[str, Tensor], NonFiniteCheck]:
     """Do one update; the caller calls `require` of the returned check.
 
@@ -212,7 +208,7 @@ def _update(
     )
     # All workers hold the same gradient by now, or shards of it, so they compute the same norm.
     norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
-    check = NonFiniteCheck(loss, whole(norm), metrics, place)
+    check = NonFiniteCheck(loss, whole(norm), metrics, place, stop)
     if state.heeds_found_inf:
         before = getattr(state.optimizer, "found_inf", check.found_inf)  # later steps are skipped too
         state.optimizer.found_inf = torch.maximum(before, check.found_inf)  # type: ignore[attr-defined]
@@ -227,11 +223,3 @@ def _update(
 
 def _passed(before: int, after: int, every: int) -> bool:
     return before // every != after // every
-
-
-def _history_row(images_seen: int, interval: list[dict[str, Tensor]]) -> dict[str, float]:
-    names = list(interval[0])
-    means = torch.stack([torch.stack([metrics[name].detach().float() for name in names]) for metrics in interval]).mean(
-        0
-    )
-    return {"images": images_seen, **dict(zip(names, mean_over_workers(means).tolist(), strict=True))}

@@ -20,32 +20,45 @@ class NonFiniteCheck:
         gradient_norm: norm of the gradient averaged over workers, a scalar.
         metrics: this worker's metrics, the terms of the loss among them; name -> scalar.
         place: the step in words, for the error message.
+        stop: whether this worker wishes that training stops early; it shares the collective operation of the loss.
 
     Attributes:
         found_inf: float32 scalar on the device: 1 if a worker's loss or the gradient is not finite, otherwise 0.
     """
 
-    def __init__(self, loss: Tensor, gradient_norm: Tensor, metrics: Mapping[str, Tensor], place: str = ""):
+    def __init__(
+        self,
+        loss: Tensor,
+        gradient_norm: Tensor,
+        metrics: Mapping[str, Tensor],
+        place: str = "",
+        stop: bool = False,
+    ):
         self._values, self._place = {"loss": loss, **metrics}, place
-        self.found_inf = 1 - torch.isfinite(mean_over_workers(loss) + gradient_norm).float()
-        self._on_host, self._ready = self.found_inf, None
+        own = torch.stack([loss.detach().float(), torch.full_like(loss, float(stop), dtype=torch.float32)])
+        mean_loss, stopping = mean_over_workers(own)
+        self.found_inf = 1 - torch.isfinite(mean_loss + gradient_norm).float()
+        flags = torch.stack([self.found_inf, stopping])
+        self._on_host, self._ready = flags, None
         if self.found_inf.device.type == "cuda":
             # An asynchronous copy and an event: the host waits for this point of the stream, not for all queued work.
-            self._on_host = torch.empty_like(self.found_inf, device="cpu", pin_memory=True)
-            self._on_host.copy_(self.found_inf, non_blocking=True)
+            self._on_host = torch.empty_like(flags, device="cpu", pin_memory=True)
+            self._on_host.copy_(flags, non_blocking=True)
             self._ready = torch.cuda.Event()
             self._ready.record()
 
-    def require(self) -> None:
-        """Raise on every worker if a worker's loss or the gradient is not finite.
+    def require(self) -> bool:
+        """Return whether any worker wishes to stop; raise if a worker's loss or the gradient is not finite.
+
+        All workers return or raise the same.
 
         Raises:
             NonFiniteLossError: the message contains the non-finite values and their workers.
         """
         if self._ready is not None:
             self._ready.synchronize()
-        if self._on_host == 0:
-            return
+        if self._on_host[0] == 0:
+            return bool(self._on_host[1] > 0)
         flags = torch.stack([torch.isfinite(value).float() for value in self._values.values()])
         finite = gather_from_workers(flags[None]).cpu() > 0  # (workers, names)
         wrong = [name for name, column in zip(self._values, finite.T, strict=True) if not column.all()]

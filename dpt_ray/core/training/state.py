@@ -22,6 +22,9 @@ from dpt_ray.core.training.power_ema import PowerEma
 from dpt_ray.core.weights import check_header, read_metadata
 from dpt_ray.text import one_line
 
+_INTERVAL = "interval."
+"""Prefix of the tensors of `TrainState.interval`."""
+
 
 class ForeignCheckpointError(ValueError):
     """A checkpoint is damaged, or belongs to another training."""
@@ -56,6 +59,7 @@ class TrainState:
         objective: the training method, with statistics in buffers.
         images_seen: number of images trained on so far, over all workers.
         history: one row of averaged metrics for each logging interval.
+        interval: metrics of the steps since the last row: name -> (workers, steps); empty directly after a row.
         power_averages: power-function averages, whose snapshots are stored.
         sharded: whether each worker holds a shard of every tensor (`sharding.py`).
     """
@@ -66,6 +70,7 @@ class TrainState:
     objective: Objective
     images_seen: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    interval: Mapping[str, Tensor] = field(default_factory=dict)
     power_averages: tuple[PowerEma, ...] = ()
     sharded: bool = False
 
@@ -114,6 +119,7 @@ class TrainState:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}/{key}"] = torch.as_tensor(value)
+        tensors |= {f"{_INTERVAL}{name}": value for name, value in self.interval.items()}
         metadata = {"state": json.dumps({"images_seen": self.images_seen, "history": self.history})}
         # Sorted: workers gather tensor by tensor, and loaded moments have another order in every process.
         copies = {name: whole(tensors[name].detach()).to("cpu", copy=True).contiguous() for name in sorted(tensors)}
@@ -133,6 +139,9 @@ class TrainState:
                 if complaint := describe_mismatch(weights[part], module.state_dict()):
                     raise ValueError(f"its {part} is {complaint}")
             optimizer = self._optimizer_state(_with_prefix(tensors, "optimizer."))
+            interval = _with_prefix(tensors, _INTERVAL)
+            if len({values.shape for values in interval.values()}) > 1 or any(v.ndim != 2 for v in interval.values()):
+                raise ValueError("its metrics are not those of the same steps")
             described = json.loads(metadata["state"])
             images_seen, history = described["images_seen"], described["history"]
             _check_progress(images_seen, history)
@@ -143,7 +152,7 @@ class TrainState:
         self.optimizer.load_state_dict(
             {"state": optimizer, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
-        self.images_seen, self.history = images_seen, history
+        self.images_seen, self.history, self.interval = images_seen, history, interval
 
     def _optimizer_state(self, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         """Return the optimizer's state in torch's form: number of the parameter -> name -> tensor.

@@ -17,6 +17,7 @@ import aiohttp
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from dpt_ray.data.storage.outages import outages
 from dpt_ray.errors import StoreFailureError, UserError
 
 ATTEMPTS = 10
@@ -73,6 +74,7 @@ _CLOSED = (boto.HTTPClientError, boto.ConnectionError, aiohttp.ClientConnectionE
 
 _T = TypeVar("_T")
 _log = logging.getLogger("dpt_ray.storage")
+_requests = itertools.count()
 _jitter = random.SystemRandom()  # not seeded, so that forked processes do not wait in step
 
 
@@ -157,13 +159,24 @@ async def with_retries(attempt: Callable[[], Awaitable[_T]], *, where: str, reac
         StoreFailureError: all attempts failed.
         Exception: any other error of `attempt`, at once.
     """
+    request = next(_requests)
+    try:
+        return await _repeated(attempt, where, reached, request)
+    finally:
+        outages.ended(request, well=False)
+
+
+async def _repeated(attempt: Callable[[], Awaitable[_T]], where: str, reached: Callable[[], bool], request: int) -> _T:
     start = time.monotonic()
     for failures in itertools.count(1):
         try:
-            return await attempt()
+            result = await attempt()
+            outages.ended(request, well=True)
+            return result
         except Exception as error:
             trouble = temporary_trouble(error)
             if trouble is None:
+                outages.ended(request, well=True)  # the store answers, whatever it says
                 raise
             wait, passed = _jitter.uniform(0, longest_wait(failures)), time.monotonic() - start
             hopeless = trouble.unreachable and not reached()
@@ -171,6 +184,7 @@ async def with_retries(attempt: Callable[[], Awaitable[_T]], *, where: str, reac
             if failures >= limit or passed + wait > GIVE_UP_SECONDS:
                 raise _given_up(trouble, failures, passed, where) from error
         if failures > 1:
+            outages.failed(request, where, trouble.what)
             _log.warning("%s: %d attempts failed (%s); the next in %.1f s", where, failures, trouble.what, wait)
         await sleep(wait)
     raise AssertionError("unreachable")
