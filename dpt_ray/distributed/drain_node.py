@@ -1,4 +1,4 @@
-"""`python -m dpt_ray.distributed.drain_node SECONDS`: what a pod of a Ray cluster runs before it is stopped (`preStop`).
+"""`python -m dpt_ray.distributed.drain_node SECONDS`: what a pod of a Ray cluster runs before it stops (`preStop`).
 
 A node with workers is announced to Ray as about to be reclaimed. Trainings then store a checkpoint and leave it, and
 Ray starts nothing more on it. The command ends when the node has ended, or after the time. On the head, which runs the

@@ -14,7 +14,6 @@ from dpt_ray.config.places import redacted
 from dpt_ray.data.storage.outages import Outage
 from dpt_ray.distributed import job_log, metrics
 from dpt_ray.tables import format_bytes
-from dpt_ray.text import one_line
 
 _LONGEST = 300
 """Most characters of an error in an event."""
@@ -137,7 +136,7 @@ def restarted(images: int, failures: int, error: str) -> Event:
         failures: number of failures since there was a newer checkpoint.
         error: the failure.
     """
-    reason = one_line(error)[:_LONGEST]
+    reason = " ".join(error.split())[:_LONGEST]
     text = f"its workers start again from {images:,} images, since {reason}"
     return Event(RESTARTED, text, {"images": images, "failures": failures, "error": reason})
 

@@ -10,6 +10,7 @@ SUBMISSION_MODES = ("K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode")
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 LONGEST_NAME = 47
 """KubeRay appends to the name of the job what its cluster and services are called, which must stay below 63."""
+DRAIN = "dpt_ray.distributed.drain_node"
 RAY_CONTAINER = 0
 """KubeRay takes the first container for Ray's."""
 
@@ -17,11 +18,12 @@ RAY_CONTAINER = 0
 def mistakes(documents: list[dict]) -> list[str]:
     """Return what is wrong with the RayJob among `documents`, one line each."""
     (job,) = [document for document in documents if document["kind"] == "RayJob"]
-    found = [*_job(job), *_groups(job["spec"]["rayClusterSpec"])]
+    found = [*_job(job), *_deletion(job["spec"]), *_groups(job["spec"]["rayClusterSpec"])]
     for place, template in pods(job):
         found += [f"{place}: {mistake}" for mistake in _pod(template["spec"], _sidecars(job, place))]
     for place, start, template in _ray_nodes(job):
         found += [f"{place}: {mistake}" for mistake in _object_store(start, template["spec"])]
+        found += [f"{place}: {mistake}" for mistake in _stop(template["spec"])]
     return [*found, *_references(job, documents)]
 
 
@@ -42,6 +44,40 @@ def _job(job: dict) -> Iterator[str]:
         for field, why in (("ttlSecondsAfterFinished", "has no effect"), ("suspend", "is refused")):
             if spec.get(field):
                 yield f"{field} {why} without shutdownAfterJobFinishes"
+
+
+def _deletion(spec: dict) -> Iterator[str]:
+    """What KubeRay's operator refuses of the rules of deletion, and ends of a job after which its cluster would stay."""
+    rules = spec.get("deletionStrategy", {}).get("deletionRules", [])
+    if not rules and not spec.get("shutdownAfterJobFinishes"):
+        yield "the cluster is never deleted"
+    if rules and spec.get("shutdownAfterJobFinishes"):
+        yield "deletionRules and shutdownAfterJobFinishes exclude each other"
+    seconds = {(_end(rule["condition"]), rule["policy"]): rule["condition"].get("ttlSeconds", 0) for rule in rules}
+    if len(seconds) < len(rules):
+        yield "two deletionRules have one policy for the same end"
+    if spec["rayClusterSpec"].get("enableInTreeAutoscaling") and any(
+        policy == "DeleteWorkers" for _, policy in seconds
+    ):
+        yield "DeleteWorkers is refused with enableInTreeAutoscaling"
+    for end in ("SUCCEEDED", "FAILED", "Failed") if rules else ():
+        if (end, "DeleteCluster") not in seconds:
+            yield f"the cluster stays after {end}"
+        elif seconds.get((end, "DeleteWorkers"), 0) > seconds[end, "DeleteCluster"]:
+            yield f"workers would be deleted after their cluster ({end})"
+
+
+def _end(condition: dict) -> str:
+    return condition.get("jobStatus") or condition["jobDeploymentStatus"]
+
+
+def _stop(spec: dict) -> Iterator[str]:
+    """A pod drains its node before it stops, and Kubernetes gives it the time for that."""
+    command = spec["containers"][RAY_CONTAINER].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
+    if not command or command[:3] != ["python", "-m", DRAIN]:
+        yield "its Ray container does not drain the node before it stops"
+    elif float(command[3]) >= spec.get("terminationGracePeriodSeconds", 30):
+        yield f"preStop may take {command[3]} s, terminationGracePeriodSeconds is not above"
 
 
 def _groups(cluster: dict) -> Iterator[str]:

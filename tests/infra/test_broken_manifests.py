@@ -20,11 +20,38 @@ MISSED_BY_SCHEMAS = {
         "mounts 'scratsh'",
     ),
     "at least more than at most": ("spec.rayClusterSpec.workerGroupSpecs.0.minReplicas", 9, "minReplicas 9"),
-    "a time to live of what stays": ("spec.shutdownAfterJobFinishes", False, "ttlSecondsAfterFinished has no effect"),
+    "a time to live of what stays": ("spec.ttlSecondsAfterFinished", 600, "ttlSecondsAfterFinished has no effect"),
+    "two ways of deletion": ("spec.shutdownAfterJobFinishes", True, "exclude each other"),
+    "workers that outlive their cluster": (
+        "spec.deletionStrategy.deletionRules.0.condition.ttlSeconds",
+        700,
+        "deleted after their cluster (SUCCEEDED)",
+    ),
+    "an autoscaler beside a rule for workers": (
+        "spec.rayClusterSpec.enableInTreeAutoscaling",
+        True,
+        "DeleteWorkers is refused",
+    ),
 }
 """Neither KubeRay's schema nor Kubernetes' finds these; most would show on a running cluster only."""
 
 MORE_RULES = {
+    "a cluster that stays": ("spec.deletionStrategy", {}, "the cluster is never deleted"),
+    "a cluster that stays after a failure": (
+        "spec.deletionStrategy.deletionRules.3.condition.jobStatus",
+        "SUCCEEDED",
+        "the cluster stays after FAILED",
+    ),
+    "a pod that stops at once": (
+        "spec.rayClusterSpec.workerGroupSpecs.1.template.spec.containers.0.lifecycle",
+        {},
+        "trainers: its Ray container does not drain",
+    ),
+    "a pod without time to drain": (
+        "spec.rayClusterSpec.headGroupSpec.template.spec.terminationGracePeriodSeconds",
+        50,
+        "head: preStop may take 50 s",
+    ),
     "no time to run": ("spec.activeDeadlineSeconds", 0, "activeDeadlineSeconds 0"),
     "a request above its limit": (
         "spec.rayClusterSpec.headGroupSpec.template.spec.containers.0.resources.requests.memory",
@@ -111,6 +138,9 @@ BROKEN_OBJECTS = {
 }
 
 
+_AUTOSCALING = "spec.rayClusterSpec.enableInTreeAutoscaling"
+
+
 def _break(document: dict, path: str, value: object) -> None:
     *parents, last = path.split(".")
     node = document
@@ -120,7 +150,8 @@ def _break(document: dict, path: str, value: object) -> None:
 
 
 def _broken(path: str, value: object) -> list[dict]:
-    documents = overlay("gpu")
+    needs_autoscaler = "autoscaler" in path or path.endswith("restartPolicy") or (path, value) == (_AUTOSCALING, False)
+    documents = overlay("tune" if needs_autoscaler else "gpu")
     _break(ray_job(documents), path, value)
     return documents
 
@@ -182,9 +213,10 @@ def test_kueue_gets_a_job_that_waits_and_keeps_its_size(tmp_path):
     assert core_schema.mistakes(job) == []
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "dpt"
     assert job["spec"]["suspend"] is True
+    assert job["spec"]["shutdownAfterJobFinishes"] is True  # otherwise KubeRay refuses to suspend it
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["enableInTreeAutoscaling"] is False
-    assert [group["replicas"] for group in cluster["workerGroupSpecs"]] == [1, 4]
+    assert [group["replicas"] for group in cluster["workerGroupSpecs"]] == [2, 4]
     assert kuberay_schema.mistakes(job) == []
 
 
