@@ -47,7 +47,7 @@ def _job(job: dict) -> Iterator[str]:
 
 
 def _deletion(spec: dict) -> Iterator[str]:
-    """What KubeRay's operator refuses of the rules of deletion, and ends of a job after which its cluster would stay."""
+    """What KubeRay refuses of the rules of deletion, and ends of a job after which its cluster would stay."""
     rules = spec.get("deletionStrategy", {}).get("deletionRules", [])
     if not rules and not spec.get("shutdownAfterJobFinishes"):
         yield "the cluster is never deleted"
