@@ -18,7 +18,7 @@ from dpt_ray.tables import format_bytes
 _LONGEST = 300
 """Most characters of an error in an event."""
 
-Value = str | int | float | None
+Value = str | int | float | bool | None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dpt_ray.data.storage.outages import outages
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.address import named_address
 from dpt_ray.distributed.background import RepeatedCall
-from dpt_ray.distributed.events import NODE_DRAINING, NODE_JOINED, NODE_LOST, Event, of_outage, tell
+from dpt_ray.distributed.events import NODE_DRAINING, NODE_JOINED, NODE_LOST, Event, Value, of_outage, tell
 from dpt_ray.distributed.lost_ray import is_connected
 
 LOOK_SECONDS = 2.0
@@ -34,6 +34,10 @@ class SeenNode:
     is_draining: bool = False
     until: float | None = None
 
+    def size(self, name: str) -> dict[str, Value]:
+        """Return the fields of the node's events, given its id."""
+        return {"node": name, "cpus": self.cpus, "gpus": self.gpus}
+
     def describe(self, name: str) -> str:
         """Return the node in words, given its id."""
         gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
@@ -50,19 +54,23 @@ def changes(before: Mapping[str, SeenNode], after: Mapping[str, SeenNode], now: 
     """
     for name, node in before.items():
         if name not in after:
-            known = {"node": name, "cpus": node.cpus, "gpus": node.gpus, "announced": str(node.is_draining).lower()}
+            known: dict[str, Value] = {
+                "node": name,
+                "cpus": node.cpus,
+                "gpus": node.gpus,
+                "announced": node.is_draining,
+            }
             announced = ", as announced" if node.is_draining else ""
             yield Event(NODE_LOST, f"lost {node.describe(name)}{announced}", known)
     for name, node in after.items():
-        size = {"node": name, "cpus": node.cpus, "gpus": node.gpus}
         earlier = before.get(name)
         if earlier is None:
-            yield Event(NODE_JOINED, f"{node.describe(name)} has joined the cluster", size)
+            yield Event(NODE_JOINED, f"{node.describe(name)} has joined the cluster", node.size(name))
         if node.is_draining and not (earlier is not None and earlier.is_draining):
             left = None if node.until is None else round(max(0.0, node.until - now), 1)
             when = "" if left is None else f" in {left:.0f} s"
             text = f"{node.describe(name)} is about to be reclaimed{when}"
-            yield Event(NODE_DRAINING, text, {**size, "seconds_left": left})
+            yield Event(NODE_DRAINING, text, {**node.size(name), "seconds_left": left})
 
 
 def look_at_nodes() -> dict[str, SeenNode] | None:

@@ -218,7 +218,7 @@ def drain_node(node: str, message: str, seconds: float) -> bool:
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated import autoscaler_pb2
 
-    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]  # made when imported
     client = GcsClient(address=canonicalize_bootstrap_address_or_die(os.environ.get("RAY_ADDRESS", "auto")))
     accepted, _ = client.drain_node(node, reason, message, int((time.time() + seconds) * 1000))
     return bool(accepted)

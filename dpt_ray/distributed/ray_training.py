@@ -29,7 +29,7 @@ from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.skipped_log import open_skipped_log
 from dpt_ray.distributed.training_job import TrainingJob, WorkerSetup
 from dpt_ray.distributed.training_worker import SETUP, Complaint, run_worker
-from dpt_ray.distributed.worker_failures import FailureCount, forget_failures, is_preemption, own_error
+from dpt_ray.distributed.worker_failures import FailureCount, forget_failures, is_preemption, own_error, worker_failures
 from dpt_ray.errors import TryAgainError, UserError
 
 
@@ -147,7 +147,7 @@ def _describe(failure: Exception) -> str:
     if not isinstance(failure, RayActorError):
         if lost := lost_ray():
             raise lost from failure
-        return str(own_error(failure.worker_failures))
+        return str(own_error(worker_failures(failure)))
     if known := user_error(failure) or lost_ray():
         raise known from failure
     if failure.actor_id is not None:
@@ -157,8 +157,8 @@ def _describe(failure: Exception) -> str:
 
 def _final(failure: Exception) -> Exception:
     """Return the error of a training that failed too often without progress."""
-    failures = getattr(failure, "worker_failures", None)
-    if failures is None:
+    failures = worker_failures(failure)
+    if not failures:
         return TryAgainError("Ray Train's controller died, more often than cluster.max_failures")
     return user_error(failure) or own_error(failures)
 
@@ -170,6 +170,7 @@ def _trainer(setup: WorkerSetup, resources: Resources) -> Any:
 
     from dpt_ray.distributed.worker_notice import HeedSigterm
 
+    callbacks: list[Any] = [_placement(setup, resources), HeedSigterm()]  # none is called in the local mode
     return TorchTrainer(
         run_worker,  # type: ignore[arg-type]  # Ray annotates None, and passes on what is returned
         train_loop_config={SETUP: setup},
@@ -180,7 +181,7 @@ def _trainer(setup: WorkerSetup, resources: Resources) -> Any:
         ),
         run_config=RunConfig(
             name=CHECKPOINT_FOLDER,
-            callbacks=[_placement(setup, resources), HeedSigterm()],  # none is called in the local mode
+            callbacks=callbacks,
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
             **run_storage(setup.job.folder),
             failure_config=FailureConfig(

@@ -75,12 +75,17 @@ class FailureCount:
         return self.failures <= self._limit
 
 
+def worker_failures(error: Exception) -> Mapping[int, Exception]:
+    """Return the error of each failed worker, by rank, from Ray Train's error; empty if it is another one."""
+    failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
+    return failures
+
+
 def is_preemption(error: Exception) -> bool:
     """Whether an error of Ray Train follows from the loss of a node that was announced."""
     from ray.train import PreemptionError
 
-    failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
-    deaths = (getattr(failure, "health_check_failure", failure) for failure in failures.values())
+    deaths = (getattr(failure, "health_check_failure", failure) for failure in worker_failures(error).values())
     return isinstance(error, PreemptionError) or any(getattr(death, "preempted", False) for death in deaths)
 
 

@@ -41,9 +41,10 @@ raise SystemExit(status)
     [
         ("raylet", signal.SIGKILL, os.EX_TEMPFAIL, f"error: Ray's node manager (raylet) died; {RESUME}\n"),
         ("control store", signal.SIGKILL, os.EX_TEMPFAIL, f"error: Ray's control store (gcs_server) died; {RESUME}\n"),
-        ("driver", signal.SIGTERM, INTERRUPTED, f"interrupted: {RESUME}\n"),
+        ("driver", signal.SIGINT, INTERRUPTED, f"interrupted: {RESUME}\n"),
+        ("driver", signal.SIGTERM, os.EX_TEMPFAIL, f"preempted: {RESUME}\n"),
     ],
-    ids=["raylet", "control store", "SIGTERM"],
+    ids=["raylet", "control store", "Ctrl-C", "SIGTERM"],
 )
 def test_a_job_ends_soon_with_a_line_and_leaves_nothing(part, number, status, line):
     with temporary_folder() as temporary:

@@ -1,6 +1,7 @@
 """Processes that only watch or steer a training die: it ends with the same bytes, and one line tells of it."""
 
 import os
+import re
 import signal
 import time
 from functools import partial
@@ -18,6 +19,7 @@ from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.board import job_board
+from dpt_ray.distributed.events import Event
 from dpt_ray.distributed.journal import Journal, KeptJournal, job_of
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.ray_training import run_training
@@ -49,6 +51,12 @@ class KillingLine(ProgressLine):
         super().warn(text)
         self.warnings.append(text)
         self._flag.touch()
+
+    def report(self, event: Event) -> None:
+        super().report(event)
+        if event.kind.level == "warning":
+            self.warnings.append(event.text)
+            self._flag.touch()
 
 
 def _waiting(flag: Path) -> TrainState:
@@ -106,7 +114,8 @@ def test_a_training_goes_on_when_its_controller_is_killed(undisturbed, tmp_path)
 
     line = KillingLine("steered", tmp_path / "flag", kill)
     assert _train(tmp_path, line, partial(_waiting, tmp_path / "flag")) == undisturbed
-    assert line.warnings == ["Ray Train's controller died; the training goes on from its newest checkpoint"]
+    (warning,) = line.warnings
+    assert re.fullmatch(r"its workers start again from [\d,]+ images, since Ray Train's controller died", warning)
     assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}  # none keeps CPUs
 
 

@@ -32,9 +32,7 @@ def _kill_when(process: subprocess.Popen, happened, kind=signal.SIGKILL) -> str:
     ("kind", "workers"),
     [
         (signal.SIGINT, 0),
-        pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_training_says_how_to_go_on_and_fails(tmp_path, kind, workers):
