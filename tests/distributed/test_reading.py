@@ -119,7 +119,7 @@ def test_a_stream_whose_readers_get_no_cpu_is_read_by_its_worker(tmp_path):
     ray.get(holder.hold.remote(), timeout=60)
     try:
         streamed = StreamedImages(source, memory=2**20, readers=2)
-        starvation = Starvation(lines.append, seconds=0.5)
+        starvation = Starvation(lambda event: lines.append(event.text), seconds=0.5)
         read = streamed.open(
             order=order, lanes=range(4), rows_per_lane=3, first_step=0, stop_step=4, starvation=starvation
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ray_processes import processes_of
-from tiny_runs import described, files, start_job
+from tiny_runs import artifact, described, files, start_job
 
 from dpt_ray.cli.guard import TRY_AGAIN
 from dpt_ray.distributed.checkpoints import images_of, list_checkpoints
@@ -74,7 +74,6 @@ def test_a_job_that_gets_sigterm_stores_a_checkpoint_and_goes_on_from_it(finishe
 @pytest.mark.slow
 def test_a_worker_that_gets_sigterm_makes_all_stop_and_start_again_from_there(finished, tmp_path):
     settings = ("cluster.workers=1", "cluster.max_failures=0", NEVER)
-    _, run = described(tmp_path)
     job = start_job("train_classifier", tmp_path, *settings)
     begun(job)
     (worker,) = processes_of(job.pid, "training worker")

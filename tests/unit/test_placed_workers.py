@@ -41,7 +41,7 @@ def _start(callback: PlaceWorkers, workers: int = 2) -> dict[str, float]:
 
 def test_after_the_loss_of_a_node_workers_leave_readers_cpus(clock, nodes):
     lines: list[str] = []
-    callback = PlaceWorkers(Wish(2), 1.0, 0.0, lines.append)
+    callback = PlaceWorkers(Wish(2), 1.0, 0.0, lambda event: lines.append(event.text))
     assert _start(callback) == {"CPU": 1.0}
     callback.after_controller_state_update(None, RunningState())
     nodes.pop()
@@ -76,7 +76,7 @@ def test_what_no_longer_fits_a_fixed_cluster_is_refused_at_once(clock, nodes):
 
 def test_on_a_cluster_that_grows_ray_tries_again_until_the_time_is_over(clock, nodes):
     lines: list[str] = []
-    callback = PlaceWorkers(Wish(2, 1.5), 1.5, 70.0, lines.append)
+    callback = PlaceWorkers(Wish(2, 1.5), 1.5, 70.0, lambda event: lines.append(event.text))
     lost = nodes.pop()
     while clock[0] < 165:
         with pytest.raises(WorkerGroupStartupTimeoutError):
@@ -98,7 +98,7 @@ def test_on_a_cluster_that_grows_ray_tries_again_until_the_time_is_over(clock, n
 
 def test_cpus_that_other_work_holds_are_waited_for_with_a_line(clock, nodes):
     lines: list[str] = []
-    callback = PlaceWorkers(Wish(2), 1.0, 0.0, lines.append)
+    callback = PlaceWorkers(Wish(2), 1.0, 0.0, lambda event: lines.append(event.text))
     _start(callback)
     clock[0] += 30
     _start(callback)

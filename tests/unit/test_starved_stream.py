@@ -41,7 +41,7 @@ class _Readers:
 
 
 def _numbers(readers: _Readers, lines: list[str], seconds: float = 0.05):
-    starvation = Starvation(lines.append, seconds)
+    starvation = Starvation(lambda event: lines.append(event.text), seconds)
     for block in never_starved(readers.blocks(), SEGMENTS, _read_here, starvation):
         yield from block["label"].tolist()
 
@@ -93,7 +93,7 @@ def test_readers_that_end_early_are_an_error():
 
 def test_several_executions_of_a_stream_say_it_once():
     lines: list[str] = []
-    starvation = Starvation(lines.append, seconds=30)
+    starvation = Starvation(lambda event: lines.append(event.text), seconds=30)
     starvation.begin()
     starvation.begin()
     starvation.end(has_block=True)
