@@ -29,7 +29,14 @@ from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.skipped_log import open_skipped_log
 from dpt_ray.distributed.training_job import TrainingJob, WorkerSetup
 from dpt_ray.distributed.training_worker import SETUP, Complaint, run_worker
-from dpt_ray.distributed.worker_failures import FailureCount, forget_failures, is_preemption, own_error, worker_failures
+from dpt_ray.distributed.worker_failures import (
+    MORE_OFTEN,
+    FailureCount,
+    forget_failures,
+    is_preemption,
+    own_error,
+    worker_failures,
+)
 from dpt_ray.errors import TryAgainError, UserError
 
 
@@ -66,8 +73,7 @@ def run_training(
     keep_bytes = job.cluster.keep_mib * 2**20
     images_in = sum(source.num_images for source, _ in job.sources.values())
     on_unreadable = open_skipped_log(job.folder, policy, images_in)
-    streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
-    streams = max(1, resources.processes * streaming)
+    streams = max(1, resources.processes * sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values()))
     open_one = partial(
         open_source,
         keep_bytes=keep_bytes,
@@ -147,7 +153,10 @@ def _describe(failure: Exception) -> str:
     if not isinstance(failure, RayActorError):
         if lost := lost_ray():
             raise lost from failure
-        return str(own_error(worker_failures(failure)))
+        error = own_error(worker_failures(failure))
+        return (
+            error.what.removesuffix(MORE_OFTEN) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        )
     if known := user_error(failure) or lost_ray():
         raise known from failure
     if failure.actor_id is not None:
@@ -159,7 +168,7 @@ def _final(failure: Exception) -> Exception:
     """Return the error of a training that failed too often without progress."""
     failures = worker_failures(failure)
     if not failures:
-        return TryAgainError("Ray Train's controller died, more often than cluster.max_failures")
+        return TryAgainError(f"Ray Train's controller died{MORE_OFTEN}")
     return user_error(failure) or own_error(failures)
 
 

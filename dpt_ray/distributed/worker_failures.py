@@ -20,6 +20,7 @@ from dpt_ray.text import one_line
 SAME_PLACE = 3
 """An error that occurs so often at the same place would occur again."""
 
+MORE_OFTEN = ", more often than cluster.max_failures"
 _PREFIX = "failure-"
 MEMORY_FIX = "lower the batch of this stage, set cluster.gradient_accumulation, or give each worker more memory"
 
@@ -124,7 +125,7 @@ def own_error(failures: Mapping[int, Exception]) -> Exception:
     if died is None:
         return errors[0]
     fix = f"if it dies again, it may lack memory: {MEMORY_FIX}"
-    return TryAgainError(f"the process of training worker {rank} died, more often than cluster.max_failures", fix=fix)
+    return TryAgainError(f"the process of training worker {rank} died{MORE_OFTEN}", fix=fix)
 
 
 def _unwrapped(failures: Mapping[int, Exception]) -> Iterator[Exception]:

@@ -210,7 +210,7 @@ def test_forged_metadata_are_refused_before_anything_is_taken_over(metadata):
 def reported(monkeypatch) -> list[tuple[int, str]]:
     """What Ray Train is given."""
     given: list[tuple[int, str]] = []
-    monkeypatch.setattr(checkpoints, "_report", lambda images, name: given.append((images, name)))
+    monkeypatch.setattr(checkpoints, "_report_to_ray", lambda images, name: given.append((images, name)))
     return given
 
 
@@ -309,7 +309,7 @@ def _pair(rank: int, port: int, folder: str) -> None:
     with pytest.raises(UserError, match="some training workers read this checkpoint, and others do not"):
         restore(_state(7), folder if rank == 0 else str(place / "other"))
 
-    checkpoints._report = lambda images, name: told.setdefault("reported", []).append([images, name])
+    checkpoints._report_to_ray = lambda images, name: told.setdefault("reported", []).append([images, name])
     writer, state.images_seen = CheckpointWriter(folder, rank, restored, []), 250
     writer.save(state)
     writer.settle()
