@@ -1,7 +1,7 @@
 """How a training worker learns of a preemption: from SIGTERM, from Ray, and from the driver by way of the board."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from dpt_ray.distributed.background import RepeatedCall
@@ -13,7 +13,18 @@ from dpt_ray.distributed.training_job import WorkerSetup
 from dpt_ray.distributed.watching_actor import ActorLostError, Mailbox
 
 ASK_SECONDS = 1.0
-"""Between two looks."""
+"""Between two questions."""
+
+
+class WorkerNotice(Notice):
+    """The notice of a worker of Ray Train, which Ray gives by a field of the worker's context."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the training shall stop; it is looked at once a step."""
+        if not super().is_given and (nodes := preempted_nodes()):
+            self.give(f"node {', '.join(name[:8] for name in nodes)} is about to be reclaimed")
+        return super().is_given
 
 
 class HeedSigterm(WorkerCallback):
@@ -26,33 +37,26 @@ class HeedSigterm(WorkerCallback):
 
 @contextmanager
 def noticing(setup: WorkerSetup, rank: int) -> Iterator[Notice]:
-    """Return the notice of a training worker, which is looked for within the context.
+    """Return the notice of a training worker. Within the context the first worker asks for that of the driver.
 
     In the process of the job there is nothing to look for: the notice is that of the setup.
     """
     if setup.notice is not None:
         yield setup.notice
         return
-    notice, mailbox = Notice(), Mailbox(setup.board.name)
-    with RepeatedCall(partial(_look, notice, mailbox, setup.title, rank == 0), ASK_SECONDS):
+    notice = WorkerNotice()
+    if rank > 0:
+        yield notice
+        return
+    with RepeatedCall(partial(_ask, notice, Mailbox(setup.board.name), setup.title), ASK_SECONDS):
         yield notice
 
 
-def _look(notice: Notice, mailbox: Mailbox, title: str, is_first: bool) -> None:
-    """Give notice if Ray or the driver does; only the first worker asks for the driver's."""
-    if notice.is_given:
-        return
-    if nodes := preempted_nodes():
-        notice.give(f"the node {', '.join(name[:8] for name in nodes)} is about to be reclaimed")
-    elif is_first and _driver_stops(mailbox, title):
-        notice.give("the job got SIGTERM")
-
-
-def _driver_stops(mailbox: Mailbox, title: str) -> bool:
-    try:
-        return bool(mailbox.ask(Board.is_stopped, title, seconds=ASK_SECONDS))
-    except ActorLostError:  # another board is being started
-        return False
+def _ask(notice: Notice, mailbox: Mailbox, title: str) -> None:
+    """Give notice if the driver does."""
+    with suppress(ActorLostError):  # another board is being started
+        if not notice.is_given and mailbox.ask(Board.is_stopped, title, seconds=ASK_SECONDS):
+            notice.give("the job got SIGTERM")
 
 
 def requested(notice: Notice, rank: int) -> Event:

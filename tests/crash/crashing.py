@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from draws import Draw, progress_of
+from draws import Draw, folder_of, progress_of
+from places import Place
 from ray_processes import command, processes_of, processes_with
 from tiny_runs import described, start_job
 
@@ -79,23 +80,23 @@ def settings(drawn: Draw) -> tuple[str, ...]:
     return OFTEN, f"cluster.workers={drawn.workers}"
 
 
-def crash(drawn: Draw, root: Path, job: str = "dpt_full") -> Outcome:
+def crash(drawn: Draw, place: Place, job: str = "dpt_full") -> Outcome:
     """Run a job, kill what is drawn, and run the same command until it is done.
 
     Args:
         drawn: what is killed and when.
-        root: of the results.
+        place: of the results.
         job: script of the job.
     """
     outcome = Outcome(drawn)
     with temporary_folder() as temporary:
         began = time.monotonic()
         while len(outcome.statuses) < MOST_ATTEMPTS and 0 not in outcome.statuses:
-            process = start_job(job, root, *settings(drawn), RAY_TMPDIR=str(temporary))
+            process = start_job(job, place.root, *settings(drawn), RAY_TMPDIR=str(temporary), **place.environment)
             with tempfile.TemporaryFile("w+") as log:
                 pump = subprocess.Popen(["cat"], stdin=process.stdout, stdout=log)  # a full pipe would stop the job
                 if not outcome.killed:
-                    _kill(process, outcome, root)
+                    _kill(process, outcome, place)
                 outcome.statuses.append(_wait(process))
                 pump.wait()
                 log.seek(0)
@@ -106,11 +107,11 @@ def crash(drawn: Draw, root: Path, job: str = "dpt_full") -> Outcome:
     return outcome
 
 
-def _kill(process: subprocess.Popen, outcome: Outcome, root: Path) -> None:
+def _kill(process: subprocess.Popen, outcome: Outcome, place: Place) -> None:
     """Kill what is drawn when its moment comes, and wait until the attempt ends or goes on without it."""
     drawn = outcome.drawn
-    _, run = described(root)
-    has_come = progress_of(drawn, run, root)
+    _, run = described(place.root)
+    has_come = progress_of(drawn, run, place)
     while process.poll() is None:
         come = has_come()
         if come is None:
@@ -120,23 +121,10 @@ def _kill(process: subprocess.Popen, outcome: Outcome, root: Path) -> None:
             os.kill(found[int(drawn.position * len(found))], signal.SIGKILL)
             outcome.killed = True
             killed = time.monotonic()
-            outcome.lost_seconds = _work_lost(root / drawn_folder(run, drawn))
+            outcome.lost_seconds = place.work_lost(folder_of(drawn, run))
             outcome.seconds_to_end = _wait_for_end(process, killed)
             return
         time.sleep(POLL_SECONDS)
-
-
-def drawn_folder(run: object, drawn: Draw) -> str:
-    """The folder of the step in which something is killed, below the root."""
-    step = getattr(run, drawn.moment.step)
-    return f"{step.name}/{step.fingerprint}"
-
-
-def _work_lost(folder: Path) -> float:
-    """Seconds since the newest file of a step was written: what was done since then is done again."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "claim.json"]
-    newest = max((path.stat().st_mtime for path in files if not path.name.endswith(".partial")), default=None)
-    return time.time() - newest if newest is not None else 0.0
 
 
 def _wait_for_end(process: subprocess.Popen, killed: float) -> float:
@@ -180,17 +168,16 @@ def problems(outcome: Outcome) -> list[str]:
     return found + [f"left behind: {what}" for what in outcome.left]
 
 
-def artifacts(root: Path) -> dict[str, bytes]:
+def artifacts(place: Place) -> dict[str, bytes]:
     """Return the content of all files of all artifacts; of manifests, what does not depend on time."""
     content: dict[str, bytes] = {}
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        if not path.is_file() or name.partition("/")[0] in NOT_ARTIFACTS:
+    for name in sorted(place.files("")):
+        if name.partition("/")[0] in NOT_ARTIFACTS:
             continue
-        if path.name == "manifest.json":
-            manifest = json.loads(path.read_text())
+        read = place.read(name)
+        if name.endswith("/manifest.json"):
+            manifest = json.loads(read)
             kept = {key: manifest[key] for key in ("step", "fingerprint", "settings", "facts", "parents")}
-            content[name] = json.dumps(kept).replace(str(root), "ROOT").encode()
-        else:
-            content[name] = path.read_bytes().replace(str(root).encode(), b"ROOT")
+            read = json.dumps(kept).encode()
+        content[name] = read.replace(place.root.encode(), b"ROOT")
     return content

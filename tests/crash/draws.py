@@ -3,7 +3,8 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+
+from places import Place
 
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 
@@ -78,19 +79,25 @@ def draw(seed: int) -> Draw:
     return Draw(seed, moment, files, chosen.choice(parts), position, workers)
 
 
-def progress_of(drawn: Draw, run: DualPseudoTraining, root: Path) -> Callable[[], bool | None]:
+def folder_of(drawn: Draw, run: DualPseudoTraining) -> str:
+    """Return the folder of the step in which something is killed, below the root."""
+    step = getattr(run, drawn.moment.step)
+    return f"{step.name}/{step.fingerprint}"
+
+
+def progress_of(drawn: Draw, run: DualPseudoTraining, place: Place) -> Callable[[], bool | None]:
     """Return a function that says whether the moment of a draw has come; None once its step is finished.
 
     A checkpoint is removed after some later ones, so different files are counted, not those that are there.
     """
-    step = getattr(run, drawn.moment.step)
-    folder = root / step.name / step.fingerprint
+    folder = folder_of(drawn, run)
     seen: set[str] = set()
 
     def has_come() -> bool | None:
-        if (folder / "manifest.json").exists():
+        there = place.files(folder)
+        if "manifest.json" in there:
             return None
-        seen.update(path.name for path in folder.glob(drawn.moment.pattern))
-        return folder.exists() and len(seen) >= drawn.files
+        seen.update(place.entries(folder, drawn.moment.pattern))
+        return bool(there) and len(seen) >= drawn.files
 
     return has_come
