@@ -8,6 +8,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 sys.path.append(str(TESTS / "pipeline"))  # `tiny_runs`, for tests of several folders
+sys.path.append(str(TESTS / "storage"))  # the object store and the proxy before it
 
 pytest.register_assert_rewrite("store_contract")  # tests that modules of several folders import
 

@@ -29,8 +29,8 @@ or without `.yaml`, the command is refused; `--config ./digits.yaml` names the f
 [settings.md](settings.md).
 
 **Exit statuses.** 0: success. 2: an error that you can correct, in settings, data, environment or the command line; one
-line says what, where and what to do. 75: a process that the command needs has died; the same command resumes. 130:
-interrupted; the same command resumes. 1: any other error.
+line says what, where and what to do. 75: a process that the command needs has died, or SIGTERM announced a preemption;
+the same command resumes. 130: interrupted; the same command resumes. 1: any other error.
 
 **Logs.** With `DPT_LOG_FORMAT=json` every line is a JSON object, errors included.
 

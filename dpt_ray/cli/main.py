@@ -34,8 +34,8 @@ def dpt() -> None:
     """Dual pseudo training: a better classifier and an image generator from a few labels.
 
     A command first makes the results that it needs. After an interruption the same command resumes. The exit status is
-    0 for success, 2 for an error that you can correct, 75 if a process that the command needs has died and the same
-    command resumes, 130 for an interruption and 1 for any other error.
+    0 for success, 2 for an error that you can correct, 75 if a process that the command needs has died or SIGTERM
+    announced a preemption and the same command resumes, 130 for an interruption and 1 for any other error.
     """
 
 

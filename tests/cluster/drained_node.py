@@ -114,6 +114,9 @@ def main(folder: Path) -> None:
                 "equal": disturbed == undisturbed,
                 "events": [event.kind.name for event in events if event.kind.name != "checkpoint_stored"],
                 "goes on from": next(event.fields["images"] for event in events if event.kind.name == "preempted"),
+                "announced in step": LOST_AT + 2,
+                "batch": CONFIG.batch,
+                "steps": CONFIG.images // CONFIG.batch,
                 "steps before": steps[second - 1],
                 "steps after": len(steps) - second,
             }
