@@ -65,24 +65,10 @@ def run_training(
         UserError: the data are damaged, a loss is not finite, the checkpoints belong to another network, or results
             cannot be written.
     """
-    from dpt_ray.distributed.reading import is_kept, open_source
-
     here = trains_in_this_process(job.cluster)
     left = begin_attempt(job.folder)
     forget_failures(job.folder)
-    keep_bytes = job.cluster.keep_mib * 2**20
-    images_in = sum(source.num_images for source, _ in job.sources.values())
-    on_unreadable = open_skipped_log(job.folder, policy, images_in)
-    streams = max(1, resources.processes * sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values()))
-    open_one = partial(
-        open_source,
-        keep_bytes=keep_bytes,
-        streams=streams,
-        training=resources,
-        in_workers=not here,
-        on_unreadable=on_unreadable,
-    )
-    readers = {name: open_one(source) for name, (source, _) in job.sources.items()}
+    readers = _open_readers(job, resources, policy, in_workers=not here)
     with progress, BoardWatcher(progress, callback.report if callback else None) as watcher:
         setup = WorkerSetup(
             job=job,
@@ -103,6 +89,24 @@ def run_training(
     if complaint:
         what, where, fix = complaint
         raise UserError(what, where=where or progress.title, fix=fix)
+
+
+def _open_readers(job: TrainingJob, resources: Resources, policy: SkipPolicy, *, in_workers: bool) -> dict[str, Any]:
+    """Return, for each source, what is kept of it or how it is streamed."""
+    from dpt_ray.distributed.reading import is_kept, open_source
+
+    keep_bytes = job.cluster.keep_mib * 2**20
+    images_in = sum(source.num_images for source, _ in job.sources.values())
+    streaming = sum(not is_kept(source, keep_bytes) for source, _ in job.sources.values())
+    open_one = partial(
+        open_source,
+        keep_bytes=keep_bytes,
+        streams=max(1, resources.processes * streaming),
+        training=resources,
+        in_workers=in_workers,
+        on_unreadable=open_skipped_log(job.folder, policy, images_in),
+    )
+    return {name: open_one(source) for name, (source, _) in job.sources.items()}
 
 
 def _fit_to_the_end(setup: WorkerSetup, resources: Resources, progress: ProgressLine) -> Complaint | None:

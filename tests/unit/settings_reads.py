@@ -19,6 +19,7 @@ from dpt_ray.core.training import from_settings
 from dpt_ray.data.loading.source import ImageSource, new_arrays, read_rows
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.distributed import checkpoints, training_job, training_worker
+from dpt_ray.distributed.notice import Notice
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
@@ -168,6 +169,7 @@ def _run_training(job: training_job.TrainingJob, **_: Any) -> None:
         preview=None,
         plugins=(),
         stop=None,
+        notice=Notice(),
     )
     assert training_worker.run_worker({training_worker.SETUP: setup}) is None
 
