@@ -148,9 +148,9 @@ The time of an image is interpolated linearly in its number of pixels. Three mor
   network on a fast GPU could use very many readers there. With fewer readers the pass only takes longer.
 - The measured rate excludes downloads from S3, so two readers share a CPU there.
 
-**GET/s** = images/s x (1 / images in a shard + `data.lanes` / `data.shuffle_window`). A shard is fetched whole. It
-is fetched again where a lane's shuffle window ends within it; inference fetches it once. **Fetched bytes** are these
-GETs times the size of a shard.
+**GET/s** = images/s x (1 / images in a shard + `data.lanes` / `data.shuffle_window`). A shard takes
+one, and one more for each shuffle window of a lane that ends within it, each for another part; inference takes one.
+**Fetched bytes** = images/s x stored bytes of an image.
 
 **Object store** = kept sources + {storage.stream_gib():g} GiB for each source that streams. Streams take at most
 {storage.stream_share():.0%} of it, which sets a lower bound. The shuffle window needs further memory of the worker:

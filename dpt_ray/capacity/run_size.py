@@ -211,7 +211,7 @@ class _Sizing:
             streaming,
             taken / stored.read_rate if streaming else 0.0,
             taken * fetches if streaming else 0.0,
-            taken * fetches * stored.shard if streaming else 0.0,
+            taken * stored.shard / self._data.images_per_shard if streaming else 0.0,
             checkpoint,
         )
 

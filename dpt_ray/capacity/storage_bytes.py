@@ -81,7 +81,7 @@ def object_store_bytes(kept: list[int], streams: int) -> int:
 def fetches_per_image(images_per_shard: int, lanes: int, shuffle_window: int) -> float:
     """Return the GETs for each image of a stream.
 
-    A shard is fetched whole, and once more for each shuffle window of a lane that ends within it.
+    A shard takes one, and one more for each shuffle window of a lane that ends within it.
     """
     return 1 / images_per_shard + lanes / shuffle_window
 

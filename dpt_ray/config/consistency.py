@@ -23,13 +23,11 @@ def check_consistent(config: "RunConfig") -> None:
 
 def _check_batches(config: "RunConfig") -> None:
     lanes = config.data.lanes
-    batches = {
-        "stage1.labelled_batch": config.stage1.labelled_batch,
-        "stage1.unlabelled_batch": config.stage1.unlabelled_batch,
-        "stage2.batch": config.stage2.batch,
-        "stage3.labelled_batch": config.stage3.labelled_batch,
-        "stage3.unlabelled_batch": config.stage3.unlabelled_batch,
-    }
+    batches = {"stage2.batch": config.stage2.batch}
+    for stage, settings in (("stage1", config.stage1), ("stage3", config.stage3)):
+        if settings.model.name != "linear_probe":  # a probe is solved for, without batches
+            batches[f"{stage}.labelled_batch"] = settings.labelled_batch
+            batches[f"{stage}.unlabelled_batch"] = settings.unlabelled_batch
     for name, size in batches.items():
         if size % lanes:
             raise ValueError(f"{name} must be a multiple of data.lanes: {size} is not a multiple of {lanes}")

@@ -141,7 +141,8 @@ class DataConfig(Section):
     trains. `report`: they are counted and listed, as near duplicates always are (`docs/guide/data.md`)."""
     lanes: Count = 8
     """Number of interleaved streams that make up the data order. Training workers divide the lanes among them, so it
-    must be a multiple of `cluster.workers`. Batch sizes must be multiples of it."""
+    must be a multiple of `cluster.workers`. Batch sizes must be multiples of it. More lanes read no more bytes; another
+    number gives another order."""
     shuffle_window: Count = 16384
     """Number of images in the shuffle window, over all lanes. It bounds the memory of streaming."""
 

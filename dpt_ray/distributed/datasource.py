@@ -2,7 +2,7 @@
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,13 +16,10 @@ from ray.data.extensions import ArrowTensorArray
 from dpt_ray.data.buffer_pool import BufferPool
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.order import Segment
-from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource, read_segment
-from dpt_ray.data.shards.skipped import Skipped
+from dpt_ray.data.loading.segments import OnUnreadable, read_segment
+from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource
 from dpt_ray.distributed.cluster import configure_data
 from dpt_ray.distributed.ray_internals import WITHOUT_BACKPRESSURE
-
-OnUnreadable = Callable[[Skipped], None]
-"""Receives the entry of a shard that cannot be read, and may raise."""
 
 
 class SegmentDatasource(Datasource):

@@ -1,7 +1,8 @@
 """Image sources through Ray Data: kept decoded in the object store, or streamed.
 
 Both forms give a worker the same rows in the same order (`data/loading/order.py`). The size of the source decides which
-form is used. A read task fetches whole shards and decodes the requested rows.
+form is used. A read task fetches the requested rows, or their whole shards, and decodes them
+(`data/loading/segments.py`).
 """
 
 from bisect import bisect_right
@@ -25,7 +26,8 @@ from dpt_ray.data.loading.prefetch_plan import (
     merge_segments,
     segment_sequence,
 )
-from dpt_ray.data.loading.source import LABEL, ImageSource, new_arrays, read_segment
+from dpt_ray.data.loading.segments import OnUnreadable, read_segment
+from dpt_ray.data.loading.source import LABEL, ImageSource, new_arrays
 from dpt_ray.data.storage.stores import is_remote
 from dpt_ray.distributed.block_reader import BlockReader, copied, rows_of
 from dpt_ray.distributed.cluster import (
@@ -36,7 +38,7 @@ from dpt_ray.distributed.cluster import (
     share_cluster,
     stream_readers,
 )
-from dpt_ray.distributed.datasource import OnUnreadable, rows_in, segment_dataset
+from dpt_ray.distributed.datasource import rows_in, segment_dataset
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.node_capacity import READER_CPUS
 from dpt_ray.distributed.starved_stream import Starvation, never_starved
@@ -124,7 +126,7 @@ class StreamedImages:
             starvation: how long to wait for readers; the default logs.
         """
         requests = segment_sequence(order, lanes, rows_per_lane, first_step, stop_step)
-        reads = self._read(merge_segments(requests, self._block_rows), starvation or Starvation())
+        reads = self._read(merge_segments(requests, self._merged_rows), starvation or Starvation())
         # A merged segment is read with its first request. The blocks of its other requests wait here. An equal segment
         # may be requested again in the next epoch, so there is a queue for each.
         waiting: dict[Segment, deque[Iterable[Columns]]] = defaultdict(deque)
@@ -197,6 +199,11 @@ class StreamedImages:
     def _block_rows(self) -> int:
         """Rows of a block."""
         return rows_in(min(BLOCK_BYTES, self._task_bytes // LEAST_TASK_BLOCKS), self.source)
+
+    @property
+    def _merged_rows(self) -> int:
+        """Most rows of merged segments. Their later requests wait in memory, so they are merged only to save reads."""
+        return 0 if self.source.has_layouts else self._block_rows
 
     @property
     def _task_rows(self) -> int:

@@ -29,8 +29,8 @@ class SkippedLog:
         self._entries = read_skipped_log(folder)
 
     def note(self, entry: Skipped) -> UserError | None:
-        """Add an entry, unless its shard has one; return an error instead if the policy does not allow the entry."""
-        if entry.where in {known.where for known in self._entries}:
+        """Add an entry, unless it or its shard has one; return an error if the policy does not allow the entry."""
+        if {(entry.where, entry.key), (entry.where, None)} & {(known.where, known.key) for known in self._entries}:
             return None
         entries = [*self._entries, entry]
         try:

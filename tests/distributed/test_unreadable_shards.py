@@ -11,7 +11,8 @@ from numbered_shards import numbered_image, write_numbered_shards
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.batches import batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
-from dpt_ray.data.loading.source import new_arrays, read_segment
+from dpt_ray.data.loading.segments import read_segment
+from dpt_ray.data.loading.source import new_arrays
 from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.reading import open_source

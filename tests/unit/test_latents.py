@@ -331,8 +331,9 @@ def test_an_image_and_its_mirror_image_are_encoded(tmp_path, request, family, st
     content = worker.make(0)
     assert content == worker.make(0)
     stores.write_bytes(worker.output_url(0), content)
-    keys, stored = read_latents(worker.output_url(0), form)
-    assert keys == [f"key{n}" for n in range(5)]
+    latents = read_latents(worker.output_url(0), form, 0, 5)
+    stored = latents.moments
+    assert latents.keys == [f"key{n}" for n in range(5)]
     assert (stored.shape, stored.dtype) == ((5, *form.shape), np.dtype(storage))
     pixels = to_uint8(images()).float() / 127.5 - 1
     autoencoder = open_autoencoder(find_autoencoder(place))
@@ -391,7 +392,7 @@ def read(source: ImageSource, rows: list[int]) -> dict[str, np.ndarray]:
 
 def test_labels_join_latents_when_they_are_read_and_the_shard_is_not(source, tmp_path):
     (tmp_path / "0.tar").unlink()
-    _, stored = read_latents(str(tmp_path / "latents" / sidecar_name(0)), source.form)
+    stored = read_latents(str(tmp_path / "latents" / sidecar_name(0)), source.form, 0, 5).moments
     got = read(source, [3, 0, 4])
     np.testing.assert_array_equal(got["image"], stored[[3, 0, 4]])
     assert got["label"].tolist() == [3, 0, 4]
@@ -413,8 +414,8 @@ def test_latents_of_other_images_or_another_autoencoder_are_refused(source, tmp_
     larger = ImageSource(source.shards, replace(source.form, image_size=16))
     assert "holds latents of another image size" in told(read, larger, [0])
     url = str(tmp_path / "latents" / sidecar_name(0))
-    keys, stored = read_latents(url, source.form)
-    stores.write_bytes(url, encode_latents(keys[:4], stored[:4], source.form, {}))
+    latents = read_latents(url, source.form, 0, 5)
+    stores.write_bytes(url, encode_latents(latents.keys[:4], latents.moments[:4], source.form, {}))
     assert "latents of 4 images but the shard has 5" in told(read, source, [0])
 
 

@@ -2,7 +2,8 @@
 
 These are the words for a number of images, here, in `data/shards` and in `distributed`; there are no others:
 
-- shard: one tar archive of samples. It is fetched whole and compared with its index.
+- shard: one tar archive of samples. It is fetched whole and compared with its index, or some of its images are.
+- layout: where each image of a shard lies, and its checksum. It is stored beside the index.
 - lane: one of a fixed number of interleaved sequences that make up the data order. Each worker reads some lanes.
 - shuffle window, or window: consecutive images of one lane, which are shuffled together.
 - segment: consecutive rows of one shard. A window consists of segments, and a worker requests one after another.

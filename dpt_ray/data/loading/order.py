@@ -7,13 +7,15 @@ contiguous range of the permuted sequence of images and shuffles it window by wi
 - every image occurs exactly once an epoch, for any counts and any number of lanes;
 - a global batch holds equally many images of every lane, so the images of a step do not depend on the number of
   workers that share the lanes;
-- a lane reads each shard's rows in order, so a reader fetches few rows that it does not use;
+- a lane reads each shard's rows in order, and two lanes share at most one shard, so each part of a shard is fetched
+  for one lane (`data/loading/segments.py`), however many lanes there are;
 - the position to resume from is one integer, the number of images seen.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -83,6 +85,7 @@ class ImageOrder:
         if self.num_images == 0:
             raise ValueError("an image source must hold at least one image")
         self._epoch_shards = lru_cache(maxsize=4)(self._permute_shards)
+        self._lane_starts = lru_cache(maxsize=4)(self._add_shares)
 
     def lane_share(self, lane: int, epoch: int) -> tuple[int, int]:
         """Return the number of a lane's images before an epoch, and the number in it."""
@@ -106,7 +109,7 @@ class ImageOrder:
             epoch, skip = epoch + 1, 0
 
     def _window(self, lane: int, epoch: int, begin: int, end: int) -> Window:
-        earlier_lanes = sum(self.lane_share(other, epoch)[1] for other in range(lane))
+        earlier_lanes = self._lane_starts(epoch)[lane]
         segments = tuple(self._segments(epoch, earlier_lanes + begin, earlier_lanes + end))
         return Window(segments, lambda size: self._generator(epoch, 1 + lane, begin).permutation(size))
 
@@ -121,6 +124,10 @@ class ImageOrder:
             if stop > begin:
                 yield Segment(shard, begin - shard_begin, stop - shard_begin)
             begin, index = stop, index + 1
+
+    def _add_shares(self, epoch: int) -> list[int]:
+        """Return the number of an epoch's images in the lanes before each lane."""
+        return [0, *accumulate(self.lane_share(lane, epoch)[1] for lane in range(self.lanes))]
 
     def _permute_shards(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the shards in an epoch's order, and the number of images up to the end of each."""

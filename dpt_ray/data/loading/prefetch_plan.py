@@ -1,7 +1,8 @@
 """The plan of what a worker reads: the segments that it will request, merged, and assigned to executions.
 
-A window often ends within a shard, and the lane's next window begins there. The segments on both sides are merged and
-read at once. Otherwise each of them would fetch and check the whole shard.
+A window often ends within a shard, and the lane's next window begins there. Where images cannot be fetched without
+their shard, the segments on both sides are merged and read at once. Otherwise each would fetch and check the whole
+shard.
 """
 
 from collections import deque
@@ -64,7 +65,7 @@ def merge_segments(requests: Iterator[Segment], most_rows: int) -> Iterator[Merg
 
     Args:
         requests: segments in the order of a worker's requests.
-        most_rows: most rows of a segment that serves several requests.
+        most_rows: most rows of a segment that serves several requests; 0 to merge nothing.
     """
     waiting: deque[Segment | None] = deque()
     while True:
@@ -80,6 +81,8 @@ def merge_segments(requests: Iterator[Segment], most_rows: int) -> Iterator[Merg
 
 def _take_following(waiting: deque[Segment | None], merged: list[Segment], most_rows: int) -> None:
     """Move the segments that continue `merged` from `waiting` to it, and put None in their places."""
+    if len(merged[0]) >= most_rows:
+        return
     passed: set[Segment] = set()
     for place, candidate in enumerate(waiting):
         if candidate is None:

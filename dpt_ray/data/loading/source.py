@@ -13,16 +13,17 @@ from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.data.images.decoding import ImageForm, decode_images
 from dpt_ray.data.images.white_level import Levels
 from dpt_ray.data.loading.batches import Columns
-from dpt_ray.data.loading.order import Segment
+from dpt_ray.data.shards.image_ranges import fetch_images, images_differ
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
-from dpt_ray.data.shards.layouts import find_layout
+from dpt_ray.data.shards.layouts import Layout, find_layout
 from dpt_ray.data.shards.salvage import reliable_samples
 from dpt_ray.data.shards.samples import Sample, fetch_shard
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.shards.stored_latents import LatentForm, read_latents
+from dpt_ray.data.shards.stored_layouts import read_layout
 from dpt_ray.data.storage.stores import join
-from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.errors import UserError
 
 IMAGE, LABEL, CONFIDENCE = "image", "label", "confidence"
 """Names of columns. Only sources that name it in `columns` have the last one."""
@@ -57,6 +58,10 @@ class SourceShard:
         """Number of images that the source uses of this shard."""
         return self.info.samples if self.rows is None else len(self.rows)
 
+    def samples_of(self, rows: Sequence[int]) -> list[int]:
+        """Return the numbers of samples of the shard, given those of rows of the source in it."""
+        return list(rows) if self.rows is None else [self.rows[row] for row in rows]
+
 
 @dataclass(frozen=True)
 class ImageSource:
@@ -81,6 +86,11 @@ class ImageSource:
     def counts(self) -> list[int]:
         """Number of images in each shard."""
         return [shard.num_rows for shard in self.shards]
+
+    @property
+    def has_layouts(self) -> bool:
+        """Whether images can be fetched without the rest of their shards."""
+        return all(shard.info.layouts is not None for shard in self.shards)
 
     @property
     def decoded_bytes(self) -> int:
@@ -234,8 +244,10 @@ HasKeys = Callable[[list[str]], bool]
 """Whether a list equals the keys of a shard's samples, in order."""
 
 
-def _open_images(shard: SourceShard, form: ImageForm) -> tuple[HasKeys, Decode]:
-    """Fetch a shard. Return functions that compare its keys, and that decode some of its images."""
+def _open_images(shard: SourceShard, form: ImageForm, rows: Sequence[int], whole: bool) -> tuple[HasKeys, Decode]:
+    """Fetch images of a shard. Return functions that compare the shard's keys, and that decode some of the images."""
+    if not whole and (stored := read_layout(shard.info)) is not None:
+        return _open_ranges(shard.info, stored, form, rows)
     data, url = _fetch(shard.info), shard.info.url
     layout = find_layout(data, shard.info)
     if layout is None:
@@ -253,16 +265,32 @@ def _open_images(shard: SourceShard, form: ImageForm) -> tuple[HasKeys, Decode]:
     return layout.has_keys, decode
 
 
-def _open_latents(shard: SourceShard, url: str, form: LatentForm) -> tuple[HasKeys, Decode]:
-    """Read a sidecar of moments. Return functions that compare its keys, and that copy some of its rows."""
-    keys, moments = read_latents(url, form)
-    if len(keys) != shard.info.samples:
-        raise UserError(f"holds latents of {len(keys)} images but the shard has {shard.info.samples}", where=url)
+def _open_ranges(shard: ShardInfo, layout: Layout, form: ImageForm, rows: Sequence[int]) -> tuple[HasKeys, Decode]:
+    encoded = fetch_images(shard, layout, rows)
+    if damaged := [layout.key(row) for row in sorted(set(rows)) if row not in encoded]:
+        raise images_differ(shard, damaged)
 
-    def copy(rows: Sequence[int], out: np.ndarray) -> object:
-        return np.take(moments, rows, axis=0, out=out)
+    def decode(wanted: Sequence[int], out: np.ndarray) -> object:
+        named = lambda place: f"{shard.url}: sample {layout.key(wanted[place])!r}"  # noqa: E731
+        return decode_images([encoded[row] for row in wanted], shard.form(form), named, out=out)
 
-    return lambda others: others == keys, copy
+    return layout.has_keys, decode
+
+
+def _open_latents(shard: SourceShard, url: str, form: LatentForm, rows: Sequence[int]) -> tuple[HasKeys, Decode]:
+    """Read moments. Return functions that compare the keys of all images with those read, and that copy some rows."""
+    latents = read_latents(url, form, min(rows), max(rows) + 1)
+    if latents.images != shard.info.samples:
+        raise UserError(f"holds latents of {latents.images} images but the shard has {shard.info.samples}", where=url)
+
+    def has_keys(others: list[str]) -> bool:
+        part = others[latents.first : latents.first + len(latents.keys)]
+        return len(others) == latents.images and part == latents.keys
+
+    def copy(wanted: Sequence[int], out: np.ndarray) -> object:
+        return np.take(latents.moments, np.subtract(wanted, latents.first), axis=0, out=out)
+
+    return has_keys, copy
 
 
 def read_rows(
@@ -271,8 +299,10 @@ def read_rows(
     form: ImageForm | LatentForm,
     allocate: Allocate,
     columns: Sequence[str] = (),
+    *,
+    whole: bool = True,
 ) -> Iterator[Columns]:
-    """Fetch a shard once and yield some of its rows as blocks.
+    """Fetch images of a shard once, and yield them with their labels as blocks.
 
     Args:
         shard: the shard as the source uses it.
@@ -280,6 +310,7 @@ def read_rows(
         form: size and channels of the decoded images, or the form of their latents.
         allocate: returns the array for the images of each block, whose length is the length of the block.
         columns: names of further columns of the shard's label sidecar.
+        whole: fetch the whole shard; otherwise only the images, where the shard has a layout.
 
     Yields:
         `image`: uint8 (N, C, H, W), or moments (N, *form.shape); `label`: int64 (N,), `UNKNOWN_LABEL` where the source
@@ -289,12 +320,12 @@ def read_rows(
         UserError: the shard or a sidecar is damaged, differs from the index, or they do not match. It is raised before
             the first block, except for an image that cannot be decoded.
     """
+    rows = shard.samples_of(wanted)
     if isinstance(form, LatentForm):
         assert shard.latent_sidecar is not None
-        has_keys, decode = _open_latents(shard, shard.latent_sidecar, form)
+        has_keys, decode = _open_latents(shard, shard.latent_sidecar, form, rows)
     else:
-        has_keys, decode = _open_images(shard, form)
-    rows = list(wanted) if shard.rows is None else [shard.rows[row] for row in wanted]
+        has_keys, decode = _open_images(shard, form, rows, whole)
     further: Columns = {}
     if shard.label_sidecar is not None:
         sidecar = read_sidecar(shard.label_sidecar, [LABEL, *columns])
@@ -313,51 +344,3 @@ def read_rows(
         decode(rows[block], images)
         start += len(images)
         yield {IMAGE: images, LABEL: labels[block], **{name: values[block] for name, values in further.items()}}
-
-
-def read_segment(
-    source: ImageSource,
-    segment: Segment,
-    allocate: Allocate,
-    on_unreadable: Callable[[Skipped], None] | None,
-) -> Iterator[Columns]:
-    """Yield a segment of a source as blocks; see `read_rows`.
-
-    Rows of the next readable shard replace those of an unreadable one, so that the number of images and the position to
-    resume from do not change.
-
-    Args:
-        source: the source.
-        segment: rows of one of its shards.
-        allocate: see `read_rows`. It is called again for the first block where a shard turns out to be unreadable.
-        on_unreadable: receives the entry of each unreadable shard, and may raise. If None, such a shard raises.
-
-    Raises:
-        StoreFailureError: the store does not answer.
-        UserError: the shard cannot be read and `on_unreadable` is None, or no shard can be read.
-    """
-    count = len(source.shards)
-    for number in ((segment.shard + step) % count for step in range(count)):
-        shard = source.shards[number]
-        rows = shard.num_rows
-        wanted = [row % rows for row in range(segment.start, segment.stop)]
-        blocks = read_rows(shard, wanted, source.form, allocate, source.columns)
-        # Only the first block is guarded: replacing a shard after some of its rows were yielded would shift the order.
-        try:
-            first = next(blocks)
-        except StoreFailureError:
-            raise
-        except UserError as error:
-            if on_unreadable is None:
-                raise
-            on_unreadable(Skipped(shard.url, None, _reason(shard, error), shard.num_rows))
-            continue
-        yield first
-        yield from blocks
-        return
-    raise UserError(f"none of {count} shards can be read", where=source.shards[0].url)
-
-
-def _reason(shard: SourceShard, error: UserError) -> str:
-    in_shard = error.where is None or error.where.startswith(shard.url)
-    return error.what if in_shard else f"{error.where} {error.what}"

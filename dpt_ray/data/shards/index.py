@@ -25,6 +25,8 @@ class ShardInfo:
         number: its position in the listing that was indexed, which names its sidecar of true labels.
         white: the white level of the data set's images of more than 8 bits, in the shards or before the import into
             shards (`white_level.py`). None if the data set has no such images.
+        layouts: URL of the folder of stored layouts (`stored_layouts.py`); None if the set has none. The JSON of an
+            index has it once for all shards.
     """
 
     url: str
@@ -34,6 +36,12 @@ class ShardInfo:
     skipped: tuple[int, ...] = ()
     number: int = 0
     white: int | None = None
+    layouts: str | None = None
+
+    @property
+    def layout_sidecar(self) -> str | None:
+        """URL of the sidecar with the shard's layout; None if it has none."""
+        return None if self.layouts is None else stores.join(self.layouts, sidecar_name(self.number))
 
     def form(self, wanted: ImageForm) -> ImageForm:
         """Return the form `wanted` with the white level of the shard's data set."""
@@ -50,12 +58,14 @@ class DatasetIndex:
         label_folder: URL of the folder of sidecars with the columns `key` and `label` (-1: none), one for each shard.
             Those of an indexed set also have the columns of the images' hashes.
         class_names: names of the classes in the data, in the order of ids; None if the data has only ids.
+        layout_folder: URL of the folder of stored layouts, one sidecar for each shard; None if there are none.
     """
 
     shards: tuple[ShardInfo, ...]
     class_counts: tuple[int, ...]
     label_folder: str
     class_names: tuple[str, ...] | None = None
+    layout_folder: str | None = None
 
     @property
     def num_images(self) -> int:
@@ -95,11 +105,14 @@ class DatasetIndex:
         """
         prefix = _root(folder) + "/"
         shards = [asdict(replace(shard, url=shard.url.removeprefix(prefix))) for shard in self.shards]
+        for shard in shards:
+            del shard["layouts"]
         return {
             "shards": shards,
             "class_counts": list(self.class_counts),
             "label_folder": self.label_folder.removeprefix(prefix),
             "class_names": self.class_names,
+            "layout_folder": self.layout_folder.removeprefix(prefix) if self.layout_folder else None,
         }
 
 
@@ -119,5 +132,6 @@ def read_index(folder: str) -> DatasetIndex:
         return path if "://" in path or path.startswith("/") else stores.join(_root(folder), path)
 
     index: DatasetIndex = read_document(stores.join(folder, INDEX_FILE), DatasetIndex, "an index")
-    shards = tuple(replace(shard, url=resolve(shard.url)) for shard in index.shards)
-    return DatasetIndex(shards, index.class_counts, resolve(index.label_folder), index.class_names or None)
+    layouts = resolve(index.layout_folder) if index.layout_folder else None
+    shards = tuple(replace(shard, url=resolve(shard.url), layouts=layouts) for shard in index.shards)
+    return DatasetIndex(shards, index.class_counts, resolve(index.label_folder), index.class_names or None, layouts)

@@ -5,6 +5,7 @@ The checksum itself is compared at every read.
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,11 +27,13 @@ class Layout:
         keys: the keys, one on each line.
         starts: first byte of each image's file in the shard, int64 (N,).
         stops: end of each image's file in the shard, int64 (N,).
+        checksums: checksum of each image's file, uint64 (N,); None unless the layout was stored (`stored_layouts.py`).
     """
 
     keys: str
     starts: np.ndarray
     stops: np.ndarray
+    checksums: np.ndarray | None = None
 
     def key(self, row: int) -> str:
         """Return the key of a sample."""
@@ -39,6 +42,13 @@ class Layout:
     def has_keys(self, keys: list[str]) -> bool:
         """Whether `keys` equals the keys of the samples, in order."""
         return "\n".join(keys) == self.keys
+
+    def without(self, rows: Sequence[int]) -> "Layout":
+        """Return the layout without some samples."""
+        kept = np.delete(np.arange(len(self.starts)), rows)
+        keys = self.keys.split("\n")
+        checksums = None if self.checksums is None else self.checksums[kept]
+        return Layout("\n".join(keys[row] for row in kept), self.starts[kept], self.stops[kept], checksums)
 
     def images(self, data: bytes, rows: list[int]) -> list[bytes]:
         """Return the image files of some samples, given the shard's content."""
@@ -60,7 +70,7 @@ def find_layout(data: bytes, shard: ShardInfo) -> Layout | None:
         return None
     with _lock:
         layout = _known.pop(shard.sha256, None)
-    layout = layout or _walk(data, shard.url)
+    layout = layout or walk(data, shard.url)
     if layout is None or len(layout.starts) != shard.samples:
         return None
     with _lock:
@@ -74,7 +84,8 @@ def _head(data: bytes, files: Places, name: str) -> bytes:
     return head_of(data, files[name])
 
 
-def _walk(data: bytes, where: str) -> Layout | None:
+def walk(data: bytes, where: str) -> Layout | None:
+    """Return the layout of a shard's content; None if it is damaged or a sample has no image."""
     keys: list[str] = []
     places: list[tuple[int, int]] = []
     try:

@@ -155,16 +155,17 @@ def fetch_shard(url: str, *, size: int | None = None, checksum: str | None = Non
     """
     data = stores.read_bytes(url)
     if size is not None and len(data) != size:
-        raise UserError(f"holds {len(data)} bytes but its index says {size}", where=url, fix=_CHANGED)
+        raise UserError(f"holds {len(data)} bytes but its index says {size}", where=url, fix=CHANGED)
     if checksum is not None and sha256(data) != checksum:
-        raise UserError("its content differs from its index (checksum)", where=url, fix=_CHANGED)
+        raise UserError("its content differs from its index (checksum)", where=url, fix=CHANGED)
     return data
 
 
 SCATTERED = "has files of one sample that are not next to each other"
 _END_BYTES = END_BLOCKS * BLOCK
 _NO_END = "is not a complete tar archive (no end-of-archive mark)"
-_CHANGED = "the shard changed or was damaged after it was indexed: restore it, or index the data again"
+CHANGED = "the shard changed or was damaged after it was indexed: restore it, or index the data again"
+"""Remedy for a shard that differs from its index."""
 
 
 Places = dict[str, tuple[int, int]]

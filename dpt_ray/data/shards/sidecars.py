@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,11 @@ def sidecar_name(position: int) -> str:
 
 
 def encode_sidecar(
-    keys: Sequence[str], columns: Mapping[str, np.ndarray], facts: Mapping[str, Any] | None = None
+    keys: Sequence[str],
+    columns: Mapping[str, np.ndarray],
+    facts: Mapping[str, Any] | None = None,
+    *,
+    group_rows: int | None = None,
 ) -> bytes:
     """Return a sidecar's bytes.
 
@@ -33,6 +38,7 @@ def encode_sidecar(
         columns: name -> array (N,) or (N, D). An array uint64 (N, D) holds hashes, which are stored uncompressed and
             without a dictionary, since their values are random.
         facts: JSON values about the whole shard, stored in the file's metadata.
+        group_rows: rows of a row group, the least that `read_sidecar_rows` fetches; None for one group of all.
     """
     arrays: dict[str, pa.Array] = {KEY: pa.array(keys, pa.string())}
     hashes = [name for name, values in columns.items() if values.ndim == 2 and values.dtype == np.uint64]
@@ -44,8 +50,11 @@ def encode_sidecar(
         table,
         buffer,
         compression={name: "none" if name in hashes else "zstd" for name in arrays},
-        use_dictionary=[name for name in arrays if name not in hashes],
+        # A small row group gains nothing from a dictionary of its numbers, nor from statistics in the footer.
+        use_dictionary=[name for name in arrays if name not in hashes and not (group_rows and name != KEY)],
+        write_statistics=group_rows is None,
         write_page_checksum=True,
+        row_group_size=group_rows,
     )
     return buffer.getvalue()
 
@@ -78,14 +87,38 @@ def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None
     Raises:
         UserError: the content is no sidecar, or a column is missing.
     """
+    with arrow_errors(where):
+        return columns_of(pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True), where, columns)
+
+
+@contextmanager
+def arrow_errors(where: str) -> Iterator[None]:
+    """Raise a `UserError` about the sidecar at a URL for each error of Arrow within the context."""
     try:
-        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
-        missing = {KEY, *(columns or ())} - set(file.schema_arrow.names)
-        if missing:
-            raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
-        table = file.read(columns=None if columns is None else [KEY, *columns])
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"is not a readable sidecar ({one_line(error)})", where=where) from None
+
+
+def columns_of(
+    file: pq.ParquetFile, where: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Return the columns of an open sidecar; see `decode_sidecar`.
+
+    Args:
+        file: the sidecar.
+        where: its URL, for messages.
+        columns: names of the columns to read beside `key`; None for all.
+        groups: numbers of the row groups to read; None for all.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    missing = {KEY, *(columns or ())} - set(file.schema_arrow.names)
+    if missing:
+        raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
+    names = None if columns is None else [KEY, *columns]
+    table = file.read(columns=names) if groups is None else file.read_row_groups(groups, columns=names)
     result: dict[str, Any] = {KEY: table.column(KEY).to_pylist()}
     for name in table.column_names:
         if name != KEY:
@@ -111,15 +144,26 @@ def sidecar_facts(data: bytes, where: str) -> JsonObject:
         UserError: the content is no sidecar.
     """
     try:
-        facts = json.loads((pq.read_schema(io.BytesIO(data)).metadata or {})[_FACTS])
+        metadata = pq.read_schema(io.BytesIO(data)).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise _without_facts(error, where) from None
+    return metadata_facts(metadata, where)
+
+
+def metadata_facts(metadata: Mapping[bytes, bytes] | None, where: str) -> JsonObject:
+    """Return the facts in the metadata of a sidecar's schema; see `sidecar_facts`."""
+    try:
+        facts = json.loads((metadata or {})[_FACTS])
         if not isinstance(facts, dict):
             raise TypeError("its facts are no object")
-    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(
-            f"is not a readable sidecar ({reason})", where=where, fix="remove it; it is made again"
-        ) from None
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise _without_facts(error, where) from None
     return facts
+
+
+def _without_facts(error: Exception, where: str) -> UserError:
+    reason = f"{type(error).__name__}: {one_line(error)}"
+    return UserError(f"is not a readable sidecar ({reason})", where=where, fix="remove it; it is made again")
 
 
 def read_sidecar(url: str, columns: Sequence[str] | None = None) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, sidecar_facts
-from dpt_ray.data.storage import stores
+from dpt_ray.data.shards.sidecar_ranges import read_sidecar_rows
+from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, metadata_facts
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 
@@ -59,26 +59,46 @@ class LatentForm:
         return asdict(self)
 
 
+GROUP_ROWS = 8
+"""Images of a row group of a sidecar, the least that is fetched."""
+
+
 def encode_latents(keys: Sequence[str], moments: np.ndarray, form: LatentForm, facts: JsonObject) -> bytes:
     """Return a sidecar of moments (N, *form.shape); its metadata holds the form and `facts`."""
     rows = moments.reshape(len(keys), -1)
-    return encode_sidecar(keys, {MOMENTS: rows}, {"form": form.to_json(), **facts})
+    return encode_sidecar(keys, {MOMENTS: rows}, {"form": form.to_json(), **facts}, group_rows=GROUP_ROWS)
 
 
-def read_latents(url: str, form: LatentForm) -> tuple[list[str], np.ndarray]:
-    """Return a sidecar's keys and moments (N, *form.shape).
+@dataclass(frozen=True)
+class Latents:
+    """Moments of consecutive images of a shard.
+
+    Attributes:
+        first: number of the first image in the shard.
+        keys: keys of the images.
+        moments: (N, *form.shape).
+        images: number of images of the shard that have latents.
+    """
+
+    first: int
+    keys: list[str]
+    moments: np.ndarray
+    images: int
+
+
+def read_latents(url: str, form: LatentForm, start: int, stop: int) -> Latents:
+    """Return the latents in a sidecar of images [start, stop) at least.
 
     Raises:
         UserError: the sidecar cannot be read, or holds moments of another form or autoencoder.
     """
-    content = stores.read_bytes(url)
-    columns = decode_sidecar(content, url, [MOMENTS])
-    made = sidecar_facts(content, url).get("form")
+    found = read_sidecar_rows(url, [MOMENTS], start, stop)
+    made = metadata_facts(found.footer.metadata, url).get("form")
     if made != form.to_json():
         difference = _difference(made if isinstance(made, dict) else {}, form)
         fix = "remove the folder of these latents; the same command makes them again"
         raise UserError(f"holds latents of another {difference}", where=url, fix=fix)
-    return columns[KEY], columns[MOMENTS].reshape(-1, *form.shape)
+    return Latents(found.first, found.columns[KEY], found.columns[MOMENTS].reshape(-1, *form.shape), found.rows)
 
 
 def _difference(made: JsonObject, form: LatentForm) -> str:

@@ -158,6 +158,20 @@ def read_range(url: str, start: int, stop: int) -> bytes:
     return _read(url, start=start, end=stop)
 
 
+def file_size(url: str) -> int:
+    """Return a file's length in bytes.
+
+    Raises:
+        UserError: the file does not exist or cannot be looked up.
+    """
+    fs, path = filesystem(url)
+    with _user_errors(url, "cannot be looked up"):
+        try:
+            return int(fs.size(path))
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError("does not exist", where=url) from None
+
+
 def _read(url: str, **limits: int) -> bytes:
     fs, path = filesystem(url)
     with _user_errors(url, "cannot be read"):

@@ -22,6 +22,7 @@ from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import Sample, fetch_shard, sha256
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, count_images
+from dpt_ray.data.shards.stored_layouts import encode_layout
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.stores import StoredFile
 from dpt_ray.distributed.cluster import inference_resources
@@ -44,7 +45,7 @@ from dpt_ray.text import printable, shortened
 
 _EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"
-_LABELS, _TRAIN, _SHARDS = "labels", "train", "shards"
+_LABELS, _LAYOUTS, _TRAIN, _SHARDS = "labels", "layouts", "train", "shards"
 _KEPT_NAMES = 10
 """Largest number of ignored members whose names are stored, for each shard and for the set."""
 
@@ -64,7 +65,7 @@ class Dataset(Step[DatasetFacts]):
     """
 
     name = "dataset"
-    version = 4
+    version = 5
     facts_type = DatasetFacts
 
     def __init__(
@@ -127,6 +128,7 @@ class Dataset(Step[DatasetFacts]):
             {
                 "urls": urls,
                 "folder": context.file(_LABELS),
+                "layouts": context.file(_LAYOUTS),
                 "form": image_form(self._data),
             },
             list(range(len(urls))),
@@ -151,7 +153,7 @@ class Dataset(Step[DatasetFacts]):
         repeated = _check_images([shard.url for shard in shards if shard.url], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
         names = self.images.class_names if self.images else None
-        index = DatasetIndex(tuple(infos), class_counts, context.file(_LABELS), names)
+        index = DatasetIndex(tuple(infos), class_counts, context.file(_LABELS), names, context.file(_LAYOUTS))
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return DatasetFacts(
             images=index.num_images,
@@ -195,10 +197,10 @@ class Dataset(Step[DatasetFacts]):
 
 
 class _IndexWorker(UnitWorker):
-    """Checks one shard, and writes a sidecar with the keys and true labels of its usable samples."""
+    """Checks one shard, and writes sidecars: with the keys and true labels of its usable samples, and its layout."""
 
-    def __init__(self, urls: list[str], folder: str, form: ImageForm):
-        self._urls, self._folder, self._form = urls, folder, form
+    def __init__(self, urls: list[str], folder: str, layouts: str, form: ImageForm):
+        self._urls, self._folder, self._layouts, self._form = urls, folder, layouts, form
 
     def output_url(self, unit: int) -> str:
         return stores.join(self._folder, sidecar_name(unit))
@@ -223,6 +225,9 @@ class _IndexWorker(UnitWorker):
         if not usable:
             raise UnusableUnitError(skipped or [Skipped(url, None, _EMPTY)])
         labels = [all_labels[row] for row in usable]
+        # Before the sidecar of labels, whose existence says that the shard is done.
+        layout = encode_layout(data, url, 0 if skipped else len(usable))
+        stores.write_bytes(stores.join(self._layouts, sidecar_name(unit)), layout)
         return encode_sidecar(
             [samples[row].key for row in usable],
             {

@@ -184,10 +184,11 @@ class DataPart(Step[DataPartFacts]):
             labels = sidecar[LABEL][kept]
             keys = [sidecar[KEY][row] for row in kept]
             columns = {LABEL: labels, **whole.hashes(position).columns(kept.tolist())}
-            shards.append(replace(_keep_rows(shard, kept), number=position))
-            stores.write_bytes(context.file(_LABELS, sidecar_name(position)), encode_sidecar(keys, columns))
+            shards.append(_keep_rows(shard, kept))
+            stores.write_bytes(context.file(_LABELS, sidecar_name(shard.number)), encode_sidecar(keys, columns))
             counts += np.bincount(labels[labels >= 0], minlength=whole.num_classes)
-        index = DatasetIndex(tuple(shards), tuple(counts.tolist()), context.file(_LABELS), whole.class_names)
+        class_counts, folder = tuple(counts.tolist()), context.file(_LABELS)
+        index = DatasetIndex(tuple(shards), class_counts, folder, whole.class_names, whole.layout_folder)
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return DataPartFacts(images=index.num_images, shards=len(shards), images_per_class=tuple(counts.tolist()))
 
