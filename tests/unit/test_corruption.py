@@ -113,7 +113,7 @@ def no_hang():
 @pytest.mark.usefixtures("no_hang")
 def test_no_mutation_loses_a_sample_without_listing_it(tmp_path):
     url = str(tmp_path / "00000.tar")
-    worker = _IndexWorker([url], str(tmp_path / "labels"), FORM)
+    worker = _IndexWorker([url], str(tmp_path / "labels"), str(tmp_path / "layouts"), FORM)
     used_whole = listed_some = 0
     for number in range(MUTATIONS):
         data = mutated(number)

@@ -62,7 +62,7 @@ def indexed(folder, encoded: dict[str, bytes], *, per_shard: int = 7) -> Artifac
         urls.append(f"{folder}/{number}.tar")
         stores.write_bytes(urls[-1], content)
         infos.append(ShardInfo(urls[-1], len(content), sha256(content), len(samples), number=number))
-    worker = _IndexWorker(urls, f"{folder}/labels", image_form(DATA))
+    worker = _IndexWorker(urls, f"{folder}/labels", f"{folder}/layouts", image_form(DATA))
     for number in range(len(urls)):
         stores.write_bytes(worker.output_url(number), worker.make(number))
     index = DatasetIndex(tuple(infos), (len(keys), 0), f"{folder}/labels")

@@ -83,7 +83,7 @@ def test_litter_is_passed_over_and_told_and_all_images_are_read(name, form, tmp_
     assert len(told) == len(members) - 12
     assert {member.removeprefix("./") for member, _ in members} == kept | {member.removeprefix("./") for member in told}
     (tmp_path / "0.tar").write_bytes(data)
-    worker = _IndexWorker([url], str(tmp_path), FORM)
+    worker = _IndexWorker([url], str(tmp_path), str(tmp_path / "layouts"), FORM)
     facts = IndexedShard.from_json(worker.facts(0, worker.make(0)))
     assert (facts.samples, facts.class_counts, facts.skipped) == (6, {0: 3, 1: 3}, ())
     passed_over = _add_passed_over([facts, facts])
@@ -117,7 +117,7 @@ def test_litter_is_passed_over_and_told_and_all_images_are_read(name, form, tmp_
 def test_a_sample_without_its_image_is_a_complaint(lost, tmp_path):
     data, url = tar([*samples(), *lost]), str(tmp_path / "0.tar")
     (tmp_path / "0.tar").write_bytes(data)
-    worker = _IndexWorker([url], str(tmp_path), FORM)
+    worker = _IndexWorker([url], str(tmp_path), str(tmp_path / "layouts"), FORM)
     facts = worker.facts(0, worker.make(0))
     (entry,) = read_skipped(facts)
     assert entry.key == lost[0][0].partition(".")[0]
