@@ -114,21 +114,14 @@ def build(
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
     stage3 = _classifier_stage(
-        config,
-        "stage3",
-        parts,
-        pseudo_images=pseudo_images,
-        pseudo_predictions=on_pseudo_images,
-        pseudo_labels=pseudo_labels,
-        stage1=classifier,
-    )
+        config, "stage3", parts, stage1=classifier, pseudo_labels=pseudo_labels,
+        pseudo_images=pseudo_images, pseudo_predictions=on_pseudo_images,
+    )  # fmt: skip
     retrained = learn(stage3, inputs)
 
-    measured, held_out = config.evaluation.measures_stage1, parts.held_out_name
-    stage1_predictions = predict(
-        f"stage 1 on {held_out}", data, classifier, test_data, inputs, features=measured, kept=TOP
-    )
-    stage3_predictions = predict(f"stage 3 on {held_out}", data, retrained, test_data, inputs, kept=TOP)
+    name, measured = parts.held_out_name, config.evaluation.measures_stage1
+    stage1_predictions = predict(f"stage 1 on {name}", data, classifier, test_data, inputs, features=measured, kept=TOP)
+    stage3_predictions = predict(f"stage 3 on {name}", data, retrained, test_data, inputs, kept=TOP)
     real_features = None
     if features:
         real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
