@@ -11,7 +11,7 @@ from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.feed import worker_lanes
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.prefetch_plan import segment_sequence
-from dpt_ray.data.loading.segments import fetches_whole, parts, read_segment
+from dpt_ray.data.loading.segments import fetches_whole, read_segment, split_segment
 from dpt_ray.data.loading.source import ImageSource, SourceShard, new_arrays
 from dpt_ray.data.shards import sidecar_ranges, stored_layouts
 from dpt_ray.data.shards.image_ranges import near_rows
@@ -140,7 +140,7 @@ def test_imagenet_is_fetched_once_an_epoch_by_up_to_256_workers(imagenet, worker
             if fetches_whole(shard, len(segment)):
                 fetched += shard.info.bytes
                 continue
-            for part in parts(imagenet, segment):
+            for part in split_segment(imagenet, segment):
                 for near in near_rows(layout, list(range(part.start, part.stop))):
                     size = int(layout.stops[near[-1]] - layout.starts[near[0]])
                     fetched, largest = fetched + size, max(largest, size)

@@ -131,7 +131,7 @@ def test_images_far_apart_are_fetched_singly_and_many_in_parts(source, monkeypat
     monkeypatch.setattr(image_ranges, "GAP_BYTES", 2048)
     assert near_rows(layout, [0, 1, 9]) == [[0, 1], [9]]
     assert sorted(fetch_images(info, layout, [9, 0, 1])) == [0, 1, 9]
-    monkeypatch.setattr(image_ranges, "PART_BYTES", int((layout.stops - layout.starts)[:3].sum()))
+    monkeypatch.setattr(image_ranges, "FETCH_BYTES", int((layout.stops - layout.starts)[:3].sum()))
     assert next(split_rows(layout, range(COUNT))) == slice(0, 3)
     cut = [place for part in split_rows(layout, range(COUNT)) for place in range(part.start, part.stop)]
     assert cut == list(range(COUNT))

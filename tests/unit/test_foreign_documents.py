@@ -120,7 +120,7 @@ def test_what_is_left_out_is_told_in_one_line_whatever_names_it_holds(tmp_path):
         for name in ("a.p\ng\x1b[2J", "b.png"):
             archive.addfile(tarfile.TarInfo(name))
     with pytest.raises(UnusableUnitError) as caught:
-        _IndexWorker([str(tar)], str(tmp_path / "labels"), ImageForm(8, 3)).make(0)
+        _IndexWorker([str(tar)], str(tmp_path / "labels"), str(tmp_path / "layouts"), ImageForm(8, 3)).make(0)
     assert "has no image file (found: p\\ng\\x1b[2j)" in " ".join(entry.reason for entry in caught.value.skipped)
     assert all(str(entry).isprintable() for entry in caught.value.skipped)
 

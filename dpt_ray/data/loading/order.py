@@ -7,7 +7,7 @@ contiguous range of the permuted sequence of images and shuffles it window by wi
 - every image occurs exactly once an epoch, for any counts and any number of lanes;
 - a global batch holds equally many images of every lane, so the images of a step do not depend on the number of
   workers that share the lanes;
-- a lane reads each shard's rows in order, and two lanes share at most one shard, so each part of a shard is fetched
+- a lane reads each shard's rows in order, and two lanes share at most one shard, so each image is fetched
   for one lane (`data/loading/segments.py`), however many lanes there are;
 - the position to resume from is one integer, the number of images seen.
 """

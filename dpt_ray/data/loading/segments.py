@@ -11,7 +11,7 @@ from itertools import groupby
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.source import Allocate, ImageSource, SourceShard, read_rows
-from dpt_ray.data.shards.image_ranges import PART_BYTES, fetch_images, images_differ, split_rows
+from dpt_ray.data.shards.image_ranges import FETCH_BYTES, fetch_images, images_differ, split_rows
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.shards.stored_latents import LatentForm
 from dpt_ray.data.shards.stored_layouts import read_layout
@@ -48,8 +48,8 @@ def read_segment(
     if fetches_whole(shard, len(segment)):
         yield from reader.read(segment.shard, range(segment.start, segment.stop), whole=True)
         return
-    for part in parts(source, segment):
-        yield from reader.read(part.shard, range(part.start, part.stop), whole=False)
+    for short in split_segment(source, segment):
+        yield from reader.read(short.shard, range(short.start, short.stop), whole=False)
 
 
 def fetches_whole(shard: SourceShard, rows: int) -> bool:
@@ -58,11 +58,11 @@ def fetches_whole(shard: SourceShard, rows: int) -> bool:
     return info.layouts is None or (2 * info.samples <= 3 * rows and info.bytes <= MOST_WHOLE_BYTES)
 
 
-def parts(source: ImageSource, segment: Segment) -> Iterator[Segment]:
-    """Yield a segment in parts of at most `PART_BYTES` of what is fetched for them."""
+def split_segment(source: ImageSource, segment: Segment) -> Iterator[Segment]:
+    """Yield a segment as consecutive ones, for each of which at most `FETCH_BYTES` are fetched."""
     shard = source.shards[segment.shard]
     if isinstance(source.form, LatentForm):
-        yield from segment.split(max(1, PART_BYTES // source.form.num_bytes))
+        yield from segment.split(max(1, FETCH_BYTES // source.form.num_bytes))
     elif (layout := read_layout(shard.info)) is None:
         yield segment
     else:

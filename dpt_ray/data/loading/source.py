@@ -284,8 +284,8 @@ def _open_latents(shard: SourceShard, url: str, form: LatentForm, rows: Sequence
         raise UserError(f"holds latents of {latents.images} images but the shard has {shard.info.samples}", where=url)
 
     def has_keys(others: list[str]) -> bool:
-        part = others[latents.first : latents.first + len(latents.keys)]
-        return len(others) == latents.images and part == latents.keys
+        listed = others[latents.first : latents.first + len(latents.keys)]
+        return len(others) == latents.images and listed == latents.keys
 
     def copy(wanted: Sequence[int], out: np.ndarray) -> object:
         return np.take(latents.moments, np.subtract(wanted, latents.first), axis=0, out=out)

@@ -15,16 +15,16 @@ GAP_BYTES = 128 * 2**10
 """Most bytes between two images that are fetched with them. An object store transfers more than that in the time that
 another request would wait."""
 
-PART_BYTES = 32 * 2**20
+FETCH_BYTES = 32 * 2**20
 """Most bytes of images that are fetched before they are decoded."""
 
 
 def split_rows(layout: Layout, rows: Sequence[int]) -> Iterator[slice]:
-    """Yield slices of `rows`, in order, whose images have at most `PART_BYTES` together; a larger image is alone."""
+    """Yield slices of `rows`, in order, whose images have at most `FETCH_BYTES` together; a larger image is alone."""
     sizes = (layout.stops - layout.starts)[list(rows)].tolist()
     first, total = 0, 0
     for place, size in enumerate(sizes):
-        if place > first and total + size > PART_BYTES:
+        if place > first and total + size > FETCH_BYTES:
             yield slice(first, place)
             first, total = place, 0
         total += size

@@ -165,7 +165,7 @@ def read_what_is_whole(data: bytes, folder: Path) -> Iterator[str]:
     yield from (f"{name!r} {reason}" for name, reason in content.passed_over)
     url = str(folder / _WHERE)
     Path(url).write_bytes(data)
-    worker = _IndexWorker([url], str(folder / "labels"), _FORM)
+    worker = _IndexWorker([url], str(folder / "labels"), str(folder / "layouts"), _FORM)
     try:
         facts = worker.facts(0, worker.make(0))
     except UnusableUnitError as error:
