@@ -17,8 +17,7 @@ pytest.register_assert_rewrite("store_contract")  # tests that modules of severa
 def pytest_xdist_make_scheduler(config, log):
     """Let `--numprocesses` run the tests of one group in one process, in order.
 
-    The tests that start Ray are two groups, since the processes of a group share what takes long to start. Any other
-    file is a group.
+    All tests that start Ray are one group: two Rays on two cores start and compute slowly. Any other file is a group.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -31,21 +30,15 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_collection_modifyitems(items):
     """Begin with the tests of Ray, which take longest."""
-    items.sort(key=lambda item: _group(item.path.relative_to(TESTS).as_posix()) not in _WITH_RAY)
+    items.sort(key=lambda item: _group(item.path.relative_to(TESTS).as_posix()) != _RAY)
 
 
-_WITH_RAY = {
-    "whole runs": ("pipeline/", "infra/test_local_run.py"),
-    "parts": ("cluster/", "distributed/", "storage/", "security/", "crash/"),
-}
-"""Name of a group -> the beginnings of its files."""
+_RAY = "ray"
+_WITH_RAY = ("cluster/", "distributed/", "storage/", "pipeline/", "security/", "crash/", "infra/test_local_run.py")
 
 
 def _group(file: str) -> str:
-    for name, beginnings in _WITH_RAY.items():
-        if file.startswith(beginnings):
-            return name
-    return file
+    return _RAY if file.startswith(_WITH_RAY) else file
 
 
 @pytest.fixture(scope="session")
