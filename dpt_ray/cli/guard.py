@@ -27,16 +27,16 @@ def run_guarded(job: Callable[[], object]) -> int:
 
     Without JSON logs, a traceback precedes the line of an error that is not a `UserError`.
     """
-    watch = RayWatch(_end_late)
+    watch, terminated = RayWatch(_end_late), threading.Event()
     try:
-        with _terminable(), watch:
+        with _terminable(terminated), watch:
             job()
         return 0
     except UserError as error:
         return report_user_error(error)
-    except PreemptedSignal:
-        return report_preemption()
     except KeyboardInterrupt:
+        if terminated.is_set():  # from a wait within Ray comes a KeyboardInterrupt of Ray's own
+            return report_preemption()
         return report_user_error(watch.error) if watch.error else report_interruption()
     except Exception as error:
         if cause := user_error(error) or lost_ray():
@@ -51,16 +51,20 @@ def run_guarded(job: Callable[[], object]) -> int:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def _terminable(terminated: threading.Event) -> Iterator[None]:
     """Let SIGTERM interrupt the main thread as Ctrl-C does: contexts are left, and claims are given back.
 
     A training stores a checkpoint first.
+
+    Args:
+        terminated: set when SIGTERM comes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        terminated.set()
         raise PreemptedSignal
 
     before = signal.signal(signal.SIGTERM, interrupt)
