@@ -161,7 +161,7 @@ def test_a_damaged_list_and_a_damaged_newest_checkpoint_cost_no_more_than_that_c
     with pytest.raises(Exception, match="worker"):
         _train(tmp_path, "damaged", build=build, max_failures=0)
     ray_list = folder / "checkpoints" / "checkpoint_manager_snapshot.json"
-    ray_list.write_bytes(ray_list.read_bytes()[:-20])
+    ray_list.write_text('{"checkpoint_results": [{"checkpoint_dir_name": "images_')
     # The worker may have died while its last checkpoint was copied.
     stored = [
         name for name in list_checkpoints(str(folder)) if (folder / "checkpoints" / name / CHECKPOINT_FILE).exists()
