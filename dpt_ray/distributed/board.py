@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from dpt_ray.distributed.background import RepeatedCall
 from dpt_ray.distributed.events import Event
@@ -46,17 +45,9 @@ class Board:
 
     def begin(self, title: str) -> None:
         """Forget an earlier training of this title."""
-        of_titles: tuple[dict[str, Any], ...] = (
-            self._states,
-            self._resumed,
-            self._notes,
-            self._evaluations,
-            self._rows,
-            self._pictures,
-            self._stopped,
-        )
-        for kept in of_titles:
+        for kept in (self._states, self._resumed, self._notes, self._evaluations, self._rows, self._pictures):
             kept.pop(title, None)
+        self._stopped.pop(title, None)
 
     def write(self, title: str, state: TrainingProgress, row: Mapping[str, float] | None = None) -> None:
         """Replace a step's state, and add a row to what `take_rows` returns."""

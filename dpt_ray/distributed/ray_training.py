@@ -1,5 +1,6 @@
 """Training with Ray Train: starts the workers, and goes on after failures."""
 
+from collections.abc import Mapping
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
@@ -91,7 +92,7 @@ def run_training(
         raise UserError(what, where=where or progress.title, fix=fix)
 
 
-def _open_readers(job: TrainingJob, resources: Resources, policy: SkipPolicy, *, in_workers: bool) -> dict[str, Any]:
+def _open_readers(job: TrainingJob, resources: Resources, policy: SkipPolicy, *, in_workers: bool) -> Mapping[str, Any]:
     """Return, for each source, what is kept of it or how it is streamed."""
     from dpt_ray.distributed.reading import is_kept, open_source
 

@@ -34,7 +34,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph.ray_cluster, "connect", lambda config: None)
     monkeypatch.setattr(step, "StepProgress", ProgressLine)
     monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(checkpoints, "_report", lambda images, name: None)
+    monkeypatch.setattr(checkpoints, "_report_to_ray", lambda images, name: None)
 
 
 ONE = Resources(1, 1.0, 0.0)

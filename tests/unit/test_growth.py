@@ -28,7 +28,7 @@ def test_it_goes_on_as_soon_as_the_workers_fit(clock, caplog):
     assert 67 <= clock() < 67 + growth.POLL_SECONDS
     missing = "2 GPUs are needed but the cluster has 1 (1 node of 4 CPUs and 1 GPUs for 1)"
     assert [record.message for record in caplog.records] == [
-        f"waiting for nodes, {waited} of at most 600 s: {missing}" for waited in (0, 30, 60)
+        f"warning: waiting for nodes, {waited} of at most 600 s: {missing}" for waited in (0, 30, 60)
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from dpt_ray.config.schema import ClusterConfig
-from dpt_ray.distributed import cluster
+from dpt_ray.distributed import cluster, ray_internals
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.node_capacity import LEAST_READER_CPUS
 from dpt_ray.distributed.trial_messages import TrialReport
@@ -74,6 +74,7 @@ def of(monkeypatch):
     def set_resources(cpus: float, gpus: float = 0.0):
         node = {"NodeID": "a", "Alive": True, "Resources": {"CPU": cpus, "GPU": gpus, "object_store_memory": 1e9}}
         monkeypatch.setattr(ray, "nodes", lambda: [node])
+        monkeypatch.setattr(ray_internals, "draining_nodes", dict)
 
     monkeypatch.setattr(cluster, "_runs", 1)
     return set_resources

@@ -143,7 +143,7 @@ def test_hours_readers_and_requests_follow_from_images_and_rates():
     assert stage.gpu_hours == pytest.approx(config.stage2.images / stage.images_per_second / 3600)
     assert stage.readers == pytest.approx(stage.images_per_second / measured.read_rate(200_000))
     assert stage.requests == pytest.approx(stage.images_per_second * (1 / 1000 + 8 / 4096))
-    assert stage.bytes_per_second == pytest.approx(stage.requests * storage.shard_bytes(1000, 110_000))
+    assert stage.bytes_per_second == pytest.approx(stage.images_per_second * storage.shard_bytes(1000, 110_000) / 1000)
     assert size.shards == 1000 * storage.shard_bytes(1000, 110_000)
     twice = size_run(load_config("configs/sizing/hundred_million.yaml", [*settings, "stage2.images=600000000"]), data)
     assert twice.gpu_hours - size.gpu_hours == pytest.approx(stage.gpu_hours)
@@ -166,7 +166,7 @@ def test_a_generator_of_latents_is_sized_by_them():
     generate = compute.generator_flops(config.stage2, size=32, channels=4, num_classes=1000)
     assert generate == pytest.approx(forward, rel=0.02)
     assert training.images_per_second == pytest.approx(compute.rate(3 * generate, "uvit", "bfloat16"))
-    assert training.bytes_per_second == pytest.approx(training.requests * 1000 * 65_536)
+    assert training.bytes_per_second == pytest.approx(training.images_per_second * 65_536)
     assert stages["encoding latents"].gpu_hours == pytest.approx(
         1_000_000 * 2 * 256**2 * compute.ENCODE_FLOPS_PER_PIXEL / (67e12 * 0.5) / 3600
     )

@@ -29,7 +29,7 @@ def test_the_paired_interval_is_students():
     mean, low, high = paired_interval([0.0, 0.0, 0.0], [1.0, 2.0, 3.0])
     assert mean == pytest.approx(2)
     assert (mean - low, high - mean) == pytest.approx([4.302653 / math.sqrt(3)] * 2)
-    with pytest.raises(ValueError, match="two pairs"):
+    with pytest.raises(ValueError, match="two values"):
         paired_interval([0.0], [1.0])
 
 

@@ -3,7 +3,7 @@
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class SidecarRows:
     """
 
     first: int
-    columns: dict[str, Any]
+    columns: Mapping[str, Any]
     rows: int
     footer: pq.FileMetaData
 

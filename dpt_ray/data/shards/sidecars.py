@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,9 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.text import one_line
+
+SidecarColumns: TypeAlias = dict[str, Any]
+"""Name of a column -> its values: `KEY` as a list of strings, any other as an array (N, ...)."""
 
 KEY = "key"
 _FACTS = b"facts"
@@ -76,7 +79,7 @@ def _words(column: pa.Array) -> np.ndarray:
     return content.view("<u8").reshape(len(column), width // 8)
 
 
-def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
+def decode_sidecar(data: bytes, where: str, columns: Sequence[str] | None = None) -> SidecarColumns:
     """Return a sidecar's columns: `key` as a list of str, the others as arrays (N,) or (N, D).
 
     Args:
@@ -102,7 +105,7 @@ def arrow_errors(where: str) -> Iterator[None]:
 
 def columns_of(
     file: pq.ParquetFile, where: str, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
-) -> dict[str, Any]:
+) -> SidecarColumns:
     """Return the columns of an open sidecar; see `decode_sidecar`.
 
     Args:
@@ -119,7 +122,7 @@ def columns_of(
         raise UserError(f"lacks the column {sorted(missing)[0]!r}", where=where)
     names = None if columns is None else [KEY, *columns]
     table = file.read(columns=names) if groups is None else file.read_row_groups(groups, columns=names)
-    result: dict[str, Any] = {KEY: table.column(KEY).to_pylist()}
+    result: SidecarColumns = {KEY: table.column(KEY).to_pylist()}
     for name in table.column_names:
         if name != KEY:
             column = table.column(name).combine_chunks()
@@ -166,6 +169,6 @@ def _without_facts(error: Exception, where: str) -> UserError:
     return UserError(f"is not a readable sidecar ({reason})", where=where, fix="remove it; it is made again")
 
 
-def read_sidecar(url: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
+def read_sidecar(url: str, columns: Sequence[str] | None = None) -> SidecarColumns:
     """Read a sidecar file; see `decode_sidecar`."""
     return decode_sidecar(stores.read_bytes(url), url, columns)
