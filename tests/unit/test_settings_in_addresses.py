@@ -100,6 +100,7 @@ NOT_READ = {
     ("statistics", "evaluation.network"): "the network is found before",
     ("statistics", "evaluation.encoder_size"): "it is a property of the network, which is found before",
     ("generation", "evaluation.network"): "the network is found before",
+    ("generation", "evaluation.reference"): "the file is found before",
 }
 """(kind of step, setting) -> why it is in the settings of the address though `make` does not read it."""
 
