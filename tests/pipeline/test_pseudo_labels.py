@@ -87,7 +87,7 @@ def test_balanced_labels_of_one_label_a_class_reach_every_later_step(local_ray, 
     assert artifact(tmp_path, run.pseudo_images).facts["images"] == 120
     page = (tmp_path / "runs" / "balanced" / "report.html").read_text()
     assert "another class than the most probable one" in page
-    assert "Confidence of pseudo-labels" in page
+    assert "Reliability of confidence" in page
 
 
 def test_a_class_without_any_image_is_a_warning_and_a_working_run(finished, capsys):
