@@ -370,8 +370,8 @@ class MixingConfig(Section):
     """How stage 3 adds pseudo images to the labelled ones. The defaults follow the paper."""
 
     images: Annotated[Literal["pseudo", "real"], ReadWhen("real", lambda mixing: mixing.images == "real")] = "pseudo"
-    """The images that are added. `pseudo`: those of the generator. `real`: all real training images with their
-    pseudo-labels, as in plain self-training, which is a control: no generator takes part in stage 3."""
+    """The images that are added. `pseudo`: the pseudo images. `real`: all real training images with their
+    pseudo-labels. The latter is plain self-training, a control: no generator takes part in stage 3."""
     real_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of real images among a step's labelled images; real and pseudo images then have separate data orders. By
     default images are drawn uniformly from both together."""

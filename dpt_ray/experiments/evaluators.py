@@ -1,10 +1,8 @@
 """Scores of a network during its training, for early stopping; higher is better. They run in a training worker."""
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.errors import UserError
 from dpt_ray.networks.classifier import Classifier
-from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.files import NETWORK_FILE, open_content
 from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.predictions import sidecar_urls
@@ -52,7 +50,7 @@ class ValidationAccuracy:
         if self._read is None:
             self._read = self._read_images()
         images, labels = self._read
-        classifier = _open(Classifier, network)
+        classifier = open_content(Classifier, network)
         predicted = torch.cat([classifier(piece)[0].argmax(1) for piece in images.split(BATCH)])
         return float((predicted == labels).double().mean())
 
@@ -101,7 +99,7 @@ class PseudoImageDistance:
         if self._kept is None:
             self._kept = Classifier(self.classifier, own_device()), self._real_moments()
         classifier, real = self._kept
-        generator = _open(Generator, network)
+        generator = open_content(Generator, network)
         wanted = [(label, number) for number in range(self.per_class) for label in range(generator.num_classes)]
         batches = (wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH))
         try:
@@ -138,10 +136,3 @@ def without_snapshots(sampling: SamplingConfig) -> SamplingConfig:
     if sampling.guidance_method == "autoguidance":
         changes |= {"guidance_method": "classifier_free", "guidance_scale": 0.0}
     return sampling.model_copy(update=changes)
-
-
-def _open(kind: Any, network: bytes) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "network.safetensors"
-        file.write_bytes(network)
-        return kind(str(file), own_device())

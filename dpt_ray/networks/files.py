@@ -1,17 +1,23 @@
 """Files of trained networks: safetensors with a description of the network in the metadata."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from dpt_ray.core.models.pretrained import check_repetitions
 from dpt_ray.core.state_mismatch import describe_mismatch
+from dpt_ray.core.transfer import own_device
 from dpt_ray.core.weights import Description, load_network
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.text import one_line
+
+Opened = TypeVar("Opened")
 
 NETWORK_FILE = "network.safetensors"
 """Name of the trained network's file in the artifact of a training step."""
@@ -84,3 +90,16 @@ def read_network_file(url: str, checksum: str | None = None) -> tuple[dict[str, 
     except ValueError as error:
         raise UserError(str(error), where=url) from error
     return weights, description
+
+
+def open_content(kind: Callable[[str, str], Opened], content: bytes) -> Opened:
+    """Open a network's file that is in memory, on the device that this process computes on.
+
+    Args:
+        kind: `Classifier` or `Generator`.
+        content: content of the file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / NETWORK_FILE
+        file.write_bytes(content)
+        return kind(str(file), own_device())

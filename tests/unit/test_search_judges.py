@@ -15,6 +15,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.experiments import evaluators as judges
 from dpt_ray.experiments.evaluators import PseudoImageDistance, ValidationAccuracy, without_snapshots
 from dpt_ray.networks.classifier import Classifier, classifier_file
+from dpt_ray.networks.files import open_content
 from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.pipeline.artifacts.features import FEATURES
 
@@ -75,13 +76,13 @@ def test_a_generator_that_draws_real_images_scores_best(tmp_path, monkeypatch):
             raise UserError("images are not finite")
 
     def score(darker: float) -> float:
-        monkeypatch.setattr(judges, "_open", lambda kind, network: Drawing(darker))
+        monkeypatch.setattr(judges, "open_content", lambda kind, network: Drawing(darker))
         return PseudoImageDistance(file, [sidecar], SamplingConfig(), 0, per_class=20)(b"")
 
     assert abs(score(0.0)) < 1e-3
     assert score(0.0) > score(0.3) > score(0.9)
 
-    monkeypatch.setattr(judges, "_open", lambda kind, network: Diverged(0.0))
+    monkeypatch.setattr(judges, "open_content", lambda kind, network: Diverged(0.0))
     assert PseudoImageDistance(file, [sidecar], SamplingConfig(), 0, per_class=20)(b"") < score(0.9)
 
 
@@ -89,7 +90,7 @@ def test_a_network_on_its_way_is_drawn_from_without_its_snapshots():
     model = {"name": "ddpmpp", "channels": 8, "multipliers": [1, 1], "blocks": 1}
     config = GeneratorConfig.model_validate({"model": model, "process": "edm", "ema_snapshots": 4})
     form = {"image_size": 8, "channels": 1, "num_classes": 3}
-    network = judges._open(Generator, generator_file(config, form, generator_training(config, **form, seed=0)))
+    network = open_content(Generator, generator_file(config, form, generator_training(config, **form, seed=0)))
     wanted = [(0, 0), (1, 3)]
     few = SamplingConfig(steps=2, guidance_scale=0)
     told = few.model_copy(update={"guidance_method": "autoguidance", "guidance_scale": 1.0, "ema_width": 0.1})

@@ -1,13 +1,11 @@
 """Images of a generator that is still being trained, as one picture."""
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from dpt_ray.config.schema import SamplingConfig
-from dpt_ray.core.transfer import own_device
+from dpt_ray.networks.files import open_content
 from dpt_ray.networks.generator import Generator
 from dpt_ray.report.grid import grid_png
 from dpt_ray.report.image_content import SampleGrid
@@ -23,10 +21,7 @@ def draw_preview(network: bytes, names: Sequence[str] | None) -> bytes:
         network: content of the generator's file.
         names: name of each class, by id; None if the ids are the names.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "network.safetensors"
-        file.write_bytes(network)
-        generator = Generator(str(file), own_device())
+    generator = open_content(Generator, network)
     classes = range(min(generator.num_classes, MAX_CLASSES))
     sampling = SamplingConfig(guidance_scale=0, steps=STEPS)
     wanted = [(label, number) for label in classes for number in range(PER_CLASS)]
