@@ -29,8 +29,11 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the tests of Ray, which take longest."""
+    """Begin with the tests of Ray, which take longest. Give slow tests more time before they count as hung."""
     items.sort(key=lambda item: _group(item.path.relative_to(TESTS).as_posix()) != _RAY)
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 _RAY = "ray"
