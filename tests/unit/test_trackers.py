@@ -63,7 +63,7 @@ def test_tensorboard_gets_pictures(folder):
     tracker = TensorBoardEvents(folder)
     tracker.show([Picture("stage 2 generator", 64, png, 1000.0)])
     (value,) = events(folder)[-1].summary.value
-    assert (value.tag, events(folder)[-1].step) == ("stage_2_generator/images", 64)
+    assert (value.tag, events(folder)[-1].step) == ("stage_2_generator/picture", 64)
     assert (value.image.height, value.image.width, value.image.encoded_image_string) == (4, 6, png)
 
 

@@ -7,6 +7,7 @@ from dpt_ray.core.semi_supervised.algorithms import algorithm_settings
 from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.distributed.preview import preview_if_observed
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.classifier import classifier_file
 from dpt_ray.networks.files import NETWORK_FILE
@@ -18,6 +19,7 @@ from dpt_ray.pipeline.artifacts.trained_network import (
     summarise_training,
 )
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
+from dpt_ray.pipeline.execution.draw_confusion import draw_confusion, few_shards
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_LABELS, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import started, train_network, training_settings
@@ -100,6 +102,10 @@ class TrainClassifier(Step[ClassifierFacts]):
         )
         if _START in context.parents:
             build = partial(start_from, context.parents[_START].file(NETWORK_FILE), None, build)
+        given = mixed.sources["labelled"][0]
+        if "pseudo" in mixed.sources:
+            given = given + mixed.sources["pseudo"][0]
+        draw = partial(draw_confusion, source=few_shards(given), names=index.class_names)
         finish = partial(classifier_file, config.model, data.channels, index.num_classes)
         trained = train_network(
             context,
@@ -109,5 +115,6 @@ class TrainClassifier(Step[ClassifierFacts]):
             build=started(context, self._start, index.num_classes, build),
             finish=finish,
             seed=seed,
+            preview=preview_if_observed(draw),
         )
         return ClassifierFacts(**vars(trained), **vars(mixed.facts))

@@ -52,7 +52,7 @@ class TensorBoardEvents:
             with Image.open(io.BytesIO(one.png)) as opened:
                 width, height = opened.size
             image = self._summary.Image(height=height, width=width, colorspace=_RGBA, encoded_image_string=one.png)
-            value = self._summary.Value(tag=tag(one.step, "images"), image=image)
+            value = self._summary.Value(tag=tag(one.step, "picture"), image=image)
             self._file.write(
                 _record(self._event(wall_time=one.seconds, step=one.done, summary=self._summary(value=[value])))
             )

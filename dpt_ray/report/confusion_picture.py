@@ -1,0 +1,67 @@
+"""A confusion matrix as one PNG, for a network that is still being trained."""
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from dpt_ray.report.canvas import TEXT_COLOR, new_canvas
+
+MAX_CLASSES = 20
+"""Classes that one picture shows; the names of more could not be read."""
+
+_OTHERS = "all others"
+_CELL_INCHES, _MARGIN_INCHES = 0.34, 2.6
+_DARK = 0.55  # share above which a cell has white digits
+_MAX_NAME = 24
+
+
+def confusion_png(counts: np.ndarray, names: Sequence[str], caption: str) -> bytes:
+    """Draw a confusion matrix, each row as shares of its images in percent.
+
+    More than `MAX_CLASSES` classes are not all shown: those with most mistakes are, and one more column has the rest.
+
+    Args:
+        counts: images by given and by predicted class, int64 (C, C).
+        names: name of each class.
+        caption: stands above the matrix.
+
+    Returns:
+        The PNG file.
+    """
+    counts, rows, columns = _shown(counts, names)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    width, height = (_MARGIN_INCHES + _CELL_INCHES * len(labels) for labels in (columns, rows))
+    figure, axes = new_canvas(width, height)
+    axes.grid(visible=False)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    axes.set_xticks(range(len(columns)), columns, rotation=90)
+    axes.set_yticks(range(len(rows)), rows)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_parse_math(False)
+    for (row, column), share in np.ndenumerate(shares):
+        if counts[row, column]:
+            color = "white" if share > _DARK else "#1f2328"
+            axes.text(column, row, f"{share * 100:.0f}", ha="center", va="center", size=7, color=color)
+    axes.set_title(caption, size=9, color=TEXT_COLOR)
+    axes.set_xlabel("predicted class, % of the row's images")
+    axes.set_ylabel("given class", size=9, color=TEXT_COLOR)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # a script that the font lacks
+        warnings.filterwarnings("ignore", message=".*missing from font.*")
+        figure.savefig(buffer, format="png", dpi=110, facecolor="white")
+    return buffer.getvalue()
+
+
+def _shown(counts: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
+    """Return the counts to draw, and the names of their rows and columns."""
+    labels = [name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}" for name in names]
+    if len(names) <= MAX_CLASSES:
+        return counts, labels, labels
+    mistakes = counts.sum(1) - counts.diagonal()
+    kept = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_CLASSES])
+    square = counts[np.ix_(kept, kept)]
+    rest = counts[kept].sum(1) - square.sum(1)
+    shown = [labels[label] for label in kept]
+    return np.column_stack([square, rest]), shown, [*shown, _OTHERS]
