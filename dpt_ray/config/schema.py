@@ -15,9 +15,13 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     create_model,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from dpt_ray.config.consistency import check_consistent
 from dpt_ray.config.effects import ReadBy, ReadWhen, read_with
@@ -757,13 +761,36 @@ class EvaluationConfig(Section):
         return self.frechet or self.measures_stage1
 
 
+def _number_or_range(value: Any, read: ValidatorFunctionWrapHandler) -> int | tuple[int, int]:
+    """Return a number of workers, 0 or more, or a range of at least 1.
+
+    Raises:
+        PydanticCustomError: it is neither. A union's own error would be one for each of its types.
+    """
+    refusal = PydanticCustomError("worker_range", "a number from 0 on, or a range such as [2, 8], is wanted")
+    try:
+        workers: int | tuple[int, int] = read(value)
+    except ValidationError:
+        raise refusal from None
+    least, most = workers if isinstance(workers, tuple) else (workers + 1, workers + 1)
+    if not 1 <= least <= most:
+        raise refusal
+    return workers
+
+
 class ClusterConfig(Section):
     """How the work is distributed. No setting here changes a result beyond floating-point rounding."""
 
-    workers: Annotated[int, Field(ge=0)] = 1
+    workers: Annotated[int | tuple[int, int], WrapValidator(_number_or_range)] = 1
     """Number of training workers: processes with DistributedDataParallel. With 0, a local Ray and no GPUs, the job's
     own process trains (Ray Train's local mode): a training starts about 20 s sooner, but no worker can be restarted.
-    Otherwise 0 means 1."""
+    Otherwise 0 means 1. A range `[least, most]` makes trainings elastic: as many workers as the nodes host and as
+    divide `data.lanes`, fewer after the loss of a node, and more when nodes join."""
+    grow_seconds: Annotated[
+        Positive, ReadWhen("workers a range", lambda cluster: isinstance(cluster.workers, tuple))
+    ] = 60
+    """Time in seconds between two looks for nodes that host more workers. A training that grows stores a checkpoint
+    and starts its workers again, which takes half a minute."""
     cpus_per_worker: Positive | None = None
     """Number of CPUs that each training worker reserves; by default as many as fit on the nodes beside a CPU for
     readers, at most 4 for a worker with a GPU."""
@@ -793,7 +820,7 @@ class ClusterConfig(Section):
     gradient_accumulation: Count = 1
     """Generators: number of backward passes of a worker in a step. Each takes an equal share of the worker's images, so
     more passes need less memory. Times `workers`, it must divide `data.lanes`."""
-    shard_weights: Annotated[bool, ReadWhen("workers above 1", lambda cluster: cluster.workers > 1)] = False
+    shard_weights: Annotated[bool, ReadWhen("workers above 1", lambda cluster: cluster.most_workers > 1)] = False
     """Generators: shard the weights, averages and moments over the workers (FSDP2), for networks that do not fit on one
     GPU."""
     checkpoint_seconds: Positive = 60
@@ -813,9 +840,21 @@ class ClusterConfig(Section):
     for clusters that scale automatically or replace lost nodes. With 0 the job is refused at once."""
 
     @property
-    def training_workers(self) -> int:
-        """The number of workers that share a training, in whichever process."""
-        return max(1, self.workers)
+    def most_workers(self) -> int:
+        """The largest number of workers that share a training, in whichever process."""
+        return self.workers[1] if isinstance(self.workers, tuple) else max(1, self.workers)
+
+    def worker_counts(self, lanes: int | None = None) -> tuple[int, ...]:
+        """Return the numbers of workers that may share a training, the largest first.
+
+        Args:
+            lanes: the setting `data.lanes`, which the numbers of a range divide; None for all numbers of the range.
+        """
+        if not isinstance(self.workers, tuple):
+            return (self.most_workers,)
+        least, most = self.workers
+        counts = range(most, least - 1, -1)
+        return tuple(n for n in counts if lanes is None or lanes % (n * self.gradient_accumulation) == 0)
 
 
 class TrackingConfig(Section):

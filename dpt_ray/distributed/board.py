@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dpt_ray.distributed.background import RepeatedCall
-from dpt_ray.distributed.events import Event
+from dpt_ray.distributed.events import Event, resized
 from dpt_ray.distributed.metrics import Metric
+from dpt_ray.distributed.notice import GROWTH_REASON
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.watching_actor import ActorLostError, KeptActor, Mailbox
 
@@ -38,7 +39,8 @@ class Board:
         self._states: dict[str, TrainingProgress] = {}
         self._resumed: dict[str, int] = {}
         self._notes: dict[str, list[str | Event]] = {}
-        self._stopped: dict[str, bool] = {}
+        self._stops: dict[str, str] = {}
+        self._workers: dict[str, int] = {}
         self._evaluations: dict[str, list[tuple[float, float]]] = {}
         self._rows: dict[str, list[Mapping[str, float]]] = {}
         self._pictures: dict[str, list[tuple[int, bytes]]] = {}
@@ -47,7 +49,8 @@ class Board:
         """Forget an earlier training of this title."""
         for kept in (self._states, self._resumed, self._notes, self._evaluations, self._rows, self._pictures):
             kept.pop(title, None)
-        self._stopped.pop(title, None)
+        self._stops.pop(title, None)
+        self._workers.pop(title, None)
 
     def write(self, title: str, state: TrainingProgress, row: Mapping[str, float] | None = None) -> None:
         """Replace a step's state, and add a row to what `take_rows` returns."""
@@ -75,13 +78,27 @@ class Board:
         """Return, once, what was noted of a step."""
         return self._notes.pop(title, [])
 
-    def stop(self, title: str) -> None:
-        """Let the workers of a training store a checkpoint and stop."""
-        self._stopped[title] = True
+    def start(self, title: str, workers: int) -> None:
+        """Note that a number of workers starts, and an event if it was another one before."""
+        if self._stops.get(title) == GROWTH_REASON:
+            del self._stops[title]
+        before = self._workers.setdefault(title, workers)
+        if before != workers:
+            self._workers[title] = workers
+            self.note(title, resized(before, workers))
 
-    def is_stopped(self, title: str) -> bool:
-        """Whether the workers of a training shall stop."""
-        return self._stopped.get(title, False)
+    def stop(self, title: str, reason: str) -> None:
+        """Let the workers of a training store a checkpoint and stop.
+
+        Args:
+            title: of the training.
+            reason: why, as a clause.
+        """
+        self._stops[title] = reason
+
+    def stop_reason(self, title: str) -> str | None:
+        """Return why the workers of a training shall stop; None if they shall not."""
+        return self._stops.get(title)
 
     def note_evaluation(self, title: str, share: float, score: float) -> None:
         """Note an evaluation of a training (`evaluation_callback.py`)."""

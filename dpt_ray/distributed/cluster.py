@@ -289,34 +289,49 @@ def _hosts_tasks(node: Mapping[str, Any]) -> bool:
     return _node("", node["Resources"], alive=node["Alive"]).usable
 
 
-def training_wish(config: ClusterConfig) -> Wish:
-    """Return what the training workers of one run need."""
-    return Wish(config.training_workers, config.cpus_per_worker, config.gpus_per_worker)
+def training_wish(config: ClusterConfig, lanes: int | None = None) -> Wish:
+    """Return what the training workers of one run need.
+
+    Args:
+        config: the settings.
+        lanes: the setting `data.lanes`, which every number of workers of a range divides.
+    """
+    most, *fewer = config.worker_counts(lanes)
+    return Wish(most, config.cpus_per_worker, config.gpus_per_worker, fewer=tuple(fewer))
 
 
-def training_resources(config: ClusterConfig) -> Resources:
+def training_resources(config: ClusterConfig, lanes: int | None = None) -> Resources:
     """Return the resources of training workers. They leave at least `LEAST_READER_CPUS` to readers.
+
+    Args:
+        config: the settings.
+        lanes: see `training_wish`.
 
     Raises:
         UserError: the nodes do not host what the settings require, even after `cluster.wait_seconds`.
     """
-    wish = training_wish(config).shared(_runs)
+    wish = training_wish(config, lanes).shared(_runs)
     process = {"CPU": float(config.cpus_per_worker or 1), "GPU": float(config.gpus_per_worker)}
     found = wait_for_nodes(lambda: plan_placement(cluster_nodes(), wish), process, wish.workers, config.wait_seconds)
-    return Resources(wish.workers, _accepted(found).cpus, config.gpus_per_worker)
+    plan = _accepted(found)
+    return Resources(plan.wish.workers, plan.cpus, config.gpus_per_worker)
 
 
-def check_machine(config: ClusterConfig) -> None:
+def check_machine(config: ClusterConfig, lanes: int | None = None) -> None:
     """Check that a local Ray on this machine would have the GPUs and CPUs that the settings require.
 
     Nothing is checked if RAY_ADDRESS names a cluster, which may add nodes, or if this process is connected already.
+
+    Args:
+        config: the settings.
+        lanes: see `training_wish`.
 
     Raises:
         UserError: this machine has fewer.
     """
     if named_address() or _is_connected():
         return
-    _accepted(plan_placement([this_machine(config)], training_wish(config), place="this machine"))
+    _accepted(plan_placement([this_machine(config)], training_wish(config, lanes), place="this machine"))
 
 
 def this_machine(config: ClusterConfig) -> Node:

@@ -60,6 +60,7 @@ class Wish:
         gpus_per_worker: GPUs of each worker.
         streams: streams of the run that read at the same time.
         runs: number of equal runs that share the cluster.
+        fewer: smaller numbers of workers that will do where the nodes do not host all, the largest first.
     """
 
     workers: int
@@ -67,10 +68,15 @@ class Wish:
     gpus_per_worker: float = 0.0
     streams: int = 1
     runs: int = 1
+    fewer: tuple[int, ...] = ()
 
     def shared(self, runs: int) -> "Wish":
         """Return the wish of a number of equal runs that share the cluster."""
         return replace(self, runs=runs)
+
+    def choices(self) -> "list[Wish]":
+        """Return the wishes for each number of workers that will do, the largest first."""
+        return [replace(self, workers=workers, fewer=()) for workers in (self.workers, *self.fewer)]
 
 
 def placements(usable: Sequence[Node], wish: Wish) -> Iterator[tuple[int, Sequence[Node], dict[str, int]]]:

@@ -10,6 +10,10 @@ import threading
 from dataclasses import dataclass
 from types import FrameType
 
+SIGTERM_REASON = "the job got SIGTERM"
+GROWTH_REASON = "nodes host more workers"
+"""Reasons that the driver and Ray Train's controller give."""
+
 _sigterm = threading.Event()
 """Set by SIGTERM in a training worker."""
 
@@ -24,9 +28,11 @@ class Stopped:
 
     Attributes:
         images: images seen at the checkpoint that they have stored.
+        reason: why they stopped, as the first worker knows it.
     """
 
     images: int
+    reason: str | None = None
 
 
 class Notice:

@@ -6,7 +6,6 @@ would wait for them 600 s, four times, and where they fit they may leave no CPU 
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from dpt_ray.distributed.cluster import answering_nodes
@@ -35,18 +34,27 @@ _NODE_LABEL = "ray.io/node-id"
 class PlaceWorkers(ControllerCallback):
     """Plans the placement at each start of the workers; it runs in Ray Train's controller.
 
-    Workers keep their number and their threads, so the result stays the same. They reserve fewer CPUs where the nodes
-    that are left would otherwise not host them beside a reader, unless the wish gives the CPUs.
+    Workers keep their threads, and their number unless it is a range, so the result stays the same. They reserve fewer
+    CPUs where the nodes that are left would otherwise not host them beside a reader, unless the wish gives the CPUs.
 
     Args:
         wish: what the training needs.
         cpus: CPUs that a worker reserves at most.
         wait_seconds: time to wait for nodes that are missing.
         say: receives events.
+        started: receives the number of workers at each start.
     """
 
-    def __init__(self, wish: Wish, cpus: float, wait_seconds: float, say: Callable[[Event], object]):
-        self._wish, self._cpus, self._wait_seconds, self._say = wish, cpus, wait_seconds, say
+    def __init__(
+        self,
+        wish: Wish,
+        cpus: float,
+        wait_seconds: float,
+        say: Callable[[Event], object],
+        started: Callable[[int], object] = lambda workers: None,
+    ):
+        self._wish, self._cpus, self._wait_seconds = wish, cpus, wait_seconds
+        self._say, self._started = say, started
         self._hosts: frozenset[str] = frozenset()
         self._failed_starts = 0
         self._lacking_since: float | None = None
@@ -54,14 +62,14 @@ class PlaceWorkers(ControllerCallback):
         self._said = -LINE_SECONDS
 
     def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:
-        """Set what each worker reserves.
+        """Set the number of workers, and what each reserves.
 
         Raises:
             UserError: the nodes do not host the workers, and the time to wait for others is over.
             WorkerGroupStartupTimeoutError: Ray Train shall try again soon.
         """
         now, nodes = time.monotonic(), answering_nodes()
-        plan = plan_placement(nodes, replace(self._wish, workers=resize_decision.num_workers))
+        plan = plan_placement(nodes, self._wish)
         if isinstance(plan, Refusal):
             self._lacking_since, self._placed_since = self._lacking_since or now, None
             self._wait(plan, now - self._lacking_since)
@@ -74,6 +82,8 @@ class PlaceWorkers(ControllerCallback):
             text = f"each worker reserves {cpus:g} instead of {self._cpus:g} CPUs, as nodes are missing"
             self._say(Event(FEWER_CPUS, text, {"cpus": cpus, "planned": self._cpus}))
         resize_decision.resources_per_worker = {**resize_decision.resources_per_worker, "CPU": cpus}
+        resize_decision.num_workers = plan.wish.workers
+        self._started(plan.wish.workers)
         outside = {node.name for node in nodes if node.cpus > 0} - plan.hosts
         self._hosts = plan.hosts if outside else frozenset()
 

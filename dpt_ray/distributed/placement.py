@@ -81,6 +81,9 @@ class Refusal:
 def plan_placement(nodes: Sequence[Node], wish: Wish, place: str = "the cluster") -> Plan | Refusal:
     """Return where the workers of a wish run, with the largest workers that leave readers the CPUs they need.
 
+    Where fewer workers will do, more of them go before larger ones, as long as each has a whole CPU. A refusal is that
+    of the fewest.
+
     The rules are those of `node_capacity.placements`.
 
     Args:
@@ -91,11 +94,16 @@ def plan_placement(nodes: Sequence[Node], wish: Wish, place: str = "the cluster"
     usable = sorted((node for node in nodes if node.usable), key=lambda node: (-node.gpus, -node.cpus, node.name))
     if wish.gpus_per_worker > 1 and wish.gpus_per_worker % 1:
         return Refusal(f"{wish.gpus_per_worker:g} GPUs are neither a share of one GPU nor whole GPUs", _FIX_GPUS, "")
-    for size, group, counts in placements(usable, wish):
-        plan = _with_readers(usable, wish, size, counts)
-        if plan is not None:
-            return replace(plan, hosts=frozenset(node.name for node in group))
-    return _refusal(usable, wish, place)
+    choices = wish.choices()
+    for choice in choices:
+        least = UNIT if wish.cpus_per_worker is None and choice is not choices[-1] else 0
+        for size, group, counts in placements(usable, choice):
+            if size < least:
+                continue
+            plan = _with_readers(usable, choice, size, counts)
+            if plan is not None:
+                return replace(plan, hosts=frozenset(node.name for node in group))
+    return _refusal(usable, choices[-1], place)
 
 
 def _with_readers(usable: Sequence[Node], wish: Wish, size: int, counts: dict[str, int]) -> Plan | None:

@@ -1,7 +1,8 @@
 """Training with Ray Train: starts the workers, and goes on after failures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
@@ -24,12 +25,14 @@ from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.events import preempted, restarted
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.lost_ray import lost_ray
-from dpt_ray.distributed.notice import Notice, PreemptedSignal, Stopped
+from dpt_ray.distributed.notice import GROWTH_REASON, SIGTERM_REASON, Notice, PreemptedSignal, Stopped
 from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.skipped_log import open_skipped_log
 from dpt_ray.distributed.training_job import TrainingJob, WorkerSetup
 from dpt_ray.distributed.training_worker import SETUP, Complaint, run_worker
+from dpt_ray.distributed.wait_for_nodes import requested_nodes
+from dpt_ray.distributed.watching_actor import Mailbox
 from dpt_ray.distributed.worker_failures import (
     MORE_OFTEN,
     FailureCount,
@@ -85,11 +88,22 @@ def run_training(
             notice=Notice() if here else None,
         )
         progress.begin()
-        complaint = _fit_to_the_end(setup, resources, progress)
+        with _room_to_grow(job, resources):
+            complaint = _fit_to_the_end(setup, resources, progress)
         progress.end()
     if complaint:
         what, where, fix = complaint
         raise UserError(what, where=where or progress.title, fix=fix)
+
+
+def _room_to_grow(job: TrainingJob, resources: Resources) -> AbstractContextManager[None]:
+    """Return a context that requests nodes for the most workers of a range.
+
+    Only one request holds for a cluster, so jobs that share one make none.
+    """
+    if not isinstance(job.cluster.workers, tuple) or runs_here() > 1:
+        return nullcontext()
+    return requested_nodes({"CPU": resources.cpus, "GPU": resources.gpus}, job.cluster.worker_counts(job.data.lanes)[0])
 
 
 def _open_readers(job: TrainingJob, resources: Resources, policy: SkipPolicy, *, in_workers: bool) -> Mapping[str, Any]:
@@ -125,10 +139,12 @@ def _fit_to_the_end(setup: WorkerSetup, resources: Resources, progress: Progress
     count = FailureCount(setup.job.cluster.max_failures)
     while True:
         failure: Exception | None = None
+        stopped: Stopped | None = None
         try:
             returned: Complaint | Stopped | None = _fit(_trainer(setup, resources), setup, progress).return_value
             if not isinstance(returned, Stopped):
                 return returned
+            stopped = returned
         except (PreemptionError, RayActorError, WorkerGroupError) as error:
             failure = error
         except Exception as error:
@@ -136,7 +152,8 @@ def _fit_to_the_end(setup: WorkerSetup, resources: Resources, progress: Progress
         setup = replace(setup, left=begin_attempt(setup.job.folder))
         images = images_of(setup.left)
         if failure is None or is_preemption(failure):
-            progress.report(preempted(images))
+            if stopped is None or stopped.reason != GROWTH_REASON:
+                progress.report(preempted(images))
             continue
         what = _describe(failure)
         if not count.is_tolerated(images):
@@ -184,7 +201,7 @@ def _trainer(setup: WorkerSetup, resources: Resources) -> Any:
 
     from dpt_ray.distributed.worker_notice import HeedSigterm
 
-    callbacks: list[Any] = [_placement(setup, resources), HeedSigterm()]  # none is called in the local mode
+    callbacks = [*_placement(setup, resources), HeedSigterm()]  # none is called in the local mode
     return TorchTrainer(
         run_worker,  # type: ignore[arg-type]  # Ray annotates None, and passes on what is returned
         train_loop_config={SETUP: setup},
@@ -212,13 +229,23 @@ _LOCAL_MODE = 0
 """The number of workers for which Ray Train trains in the calling process."""
 
 
-def _placement(setup: WorkerSetup, resources: Resources) -> Any:
-    """Return the callback that places the workers at each of their starts."""
+def _placement(setup: WorkerSetup, resources: Resources) -> list[Any]:
+    """Return the callbacks that place the workers at each of their starts, and that look for nodes for more of them."""
+    from dpt_ray.distributed.grow_workers import GrowWorkers
     from dpt_ray.distributed.placed_workers import PlaceWorkers
 
-    cluster = setup.job.cluster
-    wish = training_wish(cluster).shared(runs_here())
-    return PlaceWorkers(wish, resources.cpus, cluster.wait_seconds, setup.notes())
+    cluster, board, title = setup.job.cluster, setup.board.name, setup.title
+    wish = training_wish(cluster, setup.job.data.lanes).shared(runs_here())
+    started = partial(_send, board, Board.start, title)
+    place = PlaceWorkers(wish, resources.cpus, cluster.wait_seconds, setup.notes(), started)
+    if not wish.fewer:
+        return [place]
+    return [place, GrowWorkers(wish, cluster.grow_seconds, partial(_send, board, Board.stop, title, GROWTH_REASON))]
+
+
+def _send(board: str, message: Callable[..., object], *arguments: object) -> None:
+    """Send a message to the board of this name, from any process."""
+    Mailbox(board).send(message, *arguments)
 
 
 def _fit(trainer: Any, setup: WorkerSetup, progress: ProgressLine) -> Any:
@@ -254,9 +281,9 @@ def _fit(trainer: Any, setup: WorkerSetup, progress: ProgressLine) -> Any:
 def _stop_with_a_checkpoint(setup: WorkerSetup, result: Future[Any], progress: ProgressLine) -> None:
     """Let the workers store a checkpoint, and wait until they have done so, or failed, or the time is over."""
     if setup.notice is not None:
-        setup.notice.give("the job got SIGTERM")
+        setup.notice.give(SIGTERM_REASON)
     else:
-        setup.board.send(Board.stop, setup.title)
+        setup.board.send(Board.stop, setup.title, SIGTERM_REASON)
     seconds = setup.job.cluster.preemption_seconds
     wait([result], seconds)
     returned = result.result().return_value if result.done() and result.exception() is None else None

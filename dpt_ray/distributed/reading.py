@@ -224,8 +224,8 @@ class PlannedStream:
 
     Attributes:
         source: the source.
-        streams: number of streams of the training.
-        training: the workers of the training as planned.
+        streams: number of streams of each worker.
+        training: the workers of the training as planned; their number is that of those that run.
         runs: number of runs that share the cluster.
         on_unreadable: see `StreamedImages`.
     """
@@ -236,11 +236,13 @@ class PlannedStream:
     runs: int
     on_unreadable: OnUnreadable | None
 
-    def open(self, **arguments: Any) -> ReadSegment:
+    def open(self, *, order: ImageOrder, lanes: Sequence[int], **arguments: Any) -> ReadSegment:
         """Return what `StreamedImages.open` returns."""
         share_cluster(self.runs)
-        training = replace(self.training, cpus=reserved_cpus())
-        return _streamed(self.source, self.streams, training, self.on_unreadable).open(**arguments)
+        workers = order.lanes // len(lanes)
+        training = replace(self.training, processes=workers, cpus=reserved_cpus())
+        stream = _streamed(self.source, self.streams * workers, training, self.on_unreadable)
+        return stream.open(order=order, lanes=lanes, **arguments)
 
 
 def _equal_shares(total: int, shares: int) -> list[int]:
@@ -277,7 +279,7 @@ def open_source(
     """
     if not is_kept(source, keep_bytes):
         if in_workers and training is not None:
-            return PlannedStream(source, streams, training, runs_here(), on_unreadable)
+            return PlannedStream(source, max(1, streams // training.processes), training, runs_here(), on_unreadable)
         return _streamed(source, streams, training, on_unreadable)
     whole_shards = [Segment(number, 0, count) for number, count in enumerate(source.counts)]
     try:

@@ -182,7 +182,7 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
         )
     if not is_complete:
         writer.settle()
-        return Stopped(state.images_seen)
+        return Stopped(state.images_seen, notice.reason)
     _finish(state, setup, writer, rank)
     return None
 

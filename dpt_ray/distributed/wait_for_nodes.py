@@ -1,7 +1,8 @@
 """Waits until a cluster has the nodes that a job needs: an autoscaler takes minutes to add or replace them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from dpt_ray.distributed.events import WAITING, Event, tell
@@ -30,12 +31,22 @@ def wait_for_nodes(
     found = find()
     if seconds <= 0 or not isinstance(found, Refusal):
         return found
+    with requested_nodes(process, processes):
+        return wait_until_found(find, seconds)
+
+
+@contextmanager
+def requested_nodes(process: Mapping[str, float], processes: int) -> Iterator[None]:
+    """Request the resources of processes from the autoscaler, if there is one, within the context.
+
+    An autoscaler adds nodes for tasks that wait. No task waits before a step starts, nor for workers that a training
+    can do without.
+    """
     from ray.autoscaler.sdk import request_resources
 
-    # An autoscaler adds nodes for tasks that wait. Before a step starts no task waits, so the request is explicit.
     request_resources(bundles=[{name: amount for name, amount in process.items() if amount}] * processes)
     try:
-        return wait_until_found(find, seconds)
+        yield
     finally:
         request_resources(bundles=[])
 

@@ -55,8 +55,8 @@ def noticing(setup: WorkerSetup, rank: int) -> Iterator[Notice]:
 def _ask(notice: Notice, mailbox: Mailbox, title: str) -> None:
     """Give notice if the driver does."""
     with suppress(ActorLostError):  # another board is being started
-        if not notice.is_given and mailbox.ask(Board.is_stopped, title, seconds=ASK_SECONDS):
-            notice.give("the job got SIGTERM")
+        if not notice.is_given and (reason := mailbox.ask(Board.stop_reason, title, seconds=ASK_SECONDS)):
+            notice.give(reason)
 
 
 def requested(notice: Notice, rank: int) -> Event:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from dpt_ray.capacity.placement_table import describe_placement
-from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.config.schema import RunConfig
 from dpt_ray.distributed.address import named_address
 from dpt_ray.distributed.cluster import connect, nodes_of_job, training_resources, training_wish
 from dpt_ray.distributed.placement import Plan, plan_placement
@@ -14,7 +14,7 @@ from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts
 from dpt_ray.pipeline.execution.step import Step
 
 
-def check_cluster(config: ClusterConfig, steps: Iterable[Step], store: ArtifactStore) -> None:
+def check_cluster(config: RunConfig, steps: Iterable[Step], store: ArtifactStore) -> None:
     """Check that the cluster that RAY_ADDRESS names hosts the workers of missing trainings.
 
     Nothing is checked if steps wait for nodes.
@@ -22,12 +22,12 @@ def check_cluster(config: ClusterConfig, steps: Iterable[Step], store: ArtifactS
     Raises:
         UserError: the cluster cannot be reached, or its nodes do not host the workers.
     """
-    if named_address() and not config.wait_seconds and _trains(steps, store):
-        connect(config)
-        training_resources(config)
+    if named_address() and not config.cluster.wait_seconds and _trains(steps, store):
+        connect(config.cluster)
+        training_resources(config.cluster, config.data.lanes)
 
 
-def find_placement(config: ClusterConfig, steps: Iterable[Step], store: ArtifactStore) -> tuple[Plan | None, list[str]]:
+def find_placement(config: RunConfig, steps: Iterable[Step], store: ArtifactStore) -> tuple[Plan | None, list[str]]:
     """Return where the workers of missing trainings would run, if that is known, and lines about it.
 
     Raises:
@@ -36,15 +36,15 @@ def find_placement(config: ClusterConfig, steps: Iterable[Step], store: Artifact
     if not _trains(steps, store):
         return None, []
     try:
-        nodes = nodes_of_job(config)
+        nodes = nodes_of_job(config.cluster)
     except UserError as error:
         return None, [f"placement of a training: not known ({error})", ""]
-    found = plan_placement(nodes, training_wish(config))
+    found = plan_placement(nodes, training_wish(config.cluster, config.data.lanes))
     if isinstance(found, Plan):
         return found, [*describe_placement(found), ""]
-    if not config.wait_seconds:
+    if not config.cluster.wait_seconds:
         raise UserError(found.what, where="cluster", fix=found.fix)
-    return None, [f"placement of a training: {waiting(found, 0, config.wait_seconds).text}", ""]
+    return None, [f"placement of a training: {waiting(found, 0, config.cluster.wait_seconds).text}", ""]
 
 
 def _trains(steps: Iterable[Step], store: ArtifactStore) -> bool:

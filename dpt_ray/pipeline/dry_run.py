@@ -56,7 +56,7 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore, 
     index = _training_index(steps, store)
     if index is not None:
         _check_labels(steps, index)
-    plan, placed = find_placement(config.cluster, steps, store)
+    plan, placed = find_placement(config, steps, store)
     costs, size = _costs(config, steps, store), _size(config, index, plan)
     times = _times(config, steps, index, measure)
     return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *placed, *times, *size])

@@ -57,7 +57,7 @@ def make_targets(
     inputs = Inputs()
     settings = load_run(file, [] if file else [f"preset={DEFAULT}"], overrides, inputs=inputs)
     config = settings.config
-    check_machine(config.cluster)
+    check_machine(config.cluster, config.data.lanes)
     say_choices(settings.choices)
     run = build(config, inputs=inputs)
     warn_of_settings(config, file, overrides)
@@ -72,7 +72,7 @@ def make_targets(
         say(describe_plan(config, wanted, store, measure=dry_run == "measure"))
         return
     stores.check_writable(store.root)
-    check_cluster(config.cluster, in_order(wanted), store)
+    check_cluster(config, in_order(wanted), store)
     with (
         job_log.about(run=config.name),
         watched_surroundings(),

@@ -13,6 +13,7 @@ from dpt_ray.distributed.board import Board
 from dpt_ray.distributed.events import KINDS, NODE_LOST, Event, Kind
 from dpt_ray.distributed.metrics import CHECKPOINT_TIME, EVENT_TIME, EVENTS
 from dpt_ray.distributed.node_watch import NodeWatch, SeenNode, changes
+from dpt_ray.distributed.notice import GROWTH_REASON, SIGTERM_REASON
 from dpt_ray.distributed.progress import StepProgress
 from dpt_ray.errors import StoreFailureError
 
@@ -74,11 +75,26 @@ def test_the_events_of_workers_reach_the_driver_by_the_board():
     board.note("a", events.stored(640, 10, 0.1))
     board.note("a", "a line")
     assert [type(note) for note in board.take_notes("a")] == [Event, str]
-    assert not board.is_stopped("a")
-    board.stop("a")
-    assert (board.is_stopped("a"), board.is_stopped("b")) == (True, False)
+    assert board.stop_reason("a") is None
+    board.stop("a", SIGTERM_REASON)
+    assert (board.stop_reason("a"), board.stop_reason("b")) == (SIGTERM_REASON, None)
+    board.start("a", 2)
+    assert board.stop_reason("a") == SIGTERM_REASON  # workers that are just being started must stop, too
     board.begin("a")
-    assert not board.is_stopped("a")
+    assert board.stop_reason("a") is None
+
+
+def test_another_number_of_workers_is_an_event():
+    board = Board()
+    board.begin("a")
+    for workers in (2, 2, 4, 1):
+        board.stop("a", GROWTH_REASON)
+        board.start("a", workers)
+        assert board.stop_reason("a") is None
+    assert board.take_notes("a") == [events.resized(2, 4), events.resized(4, 1)]
+    board.begin("a")
+    board.start("a", 2)
+    assert board.take_notes("a") == []
 
 
 HEAD, WORKER = SeenNode("10.0.0.1", 0, 0), SeenNode("10.0.0.2", 8, 1)

@@ -71,7 +71,7 @@ def train_network(
         go_on(context)
         run_training(
             job,
-            resources=training_resources(cluster),
+            resources=training_resources(cluster, data.lanes),
             progress=context.progress(math.ceil(config.images / images_per_step) * images_per_step),
             policy=context.policy,
             callback=context.callback,

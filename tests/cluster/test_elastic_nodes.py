@@ -1,0 +1,34 @@
+"""A training with a range of workers grows when a node joins and shrinks when one is lost."""
+
+import json
+
+import pytest
+from elastic_nodes import LOST_AT, STEPS
+from ray_nodes import run_program
+
+from dpt_ray.core.training.loop import STEPS_AHEAD
+
+
+@pytest.mark.slow
+def test_a_training_grows_and_shrinks_with_the_cluster(tmp_path):
+    result = run_program("elastic_nodes.py", str(tmp_path), seconds=500)
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["resized"] == [[1, 2], [2, 1]], result.stdout
+    # A worker is stopped in order to grow; the loss of a node is a failure.
+    assert [kind for kind in found["events"] if kind not in ("fewer_cpus", "starved", "readers_back")] == [
+        "stop_requested",
+        "resized",
+        "workers_restarted",
+        "resized",
+    ]
+    steps = [step for step, _ in found["steps"]]
+    workers = [workers for _, workers in found["steps"]]
+    grown = workers.index(2)
+    assert steps[:grown] == list(range(grown))  # every step before the growth was done once, with one worker
+    assert steps[grown] == grown  # and none was lost
+    shrunk = grown + workers[grown:].index(1)
+    assert steps[shrunk - 1] == LOST_AT
+    assert LOST_AT - 1 - STEPS_AHEAD <= steps[shrunk] <= LOST_AT
+    assert steps[shrunk:] == list(range(steps[shrunk], STEPS))
+    for images, fixed, elastic in found["losses"]:
+        assert elastic == pytest.approx(fixed, rel=1e-4), images
