@@ -12,7 +12,7 @@ from dpt_ray.distributed.cluster import training_wish
 from dpt_ray.distributed.grow_workers import GrowWorkers
 from dpt_ray.distributed.node_capacity import Node, Wish
 from dpt_ray.distributed.placed_workers import PlaceWorkers
-from dpt_ray.distributed.placement import Plan, Refusal, plan_placement
+from dpt_ray.distributed.placement import Refusal, plan_placement
 from dpt_ray.distributed.ray_internals import RunningState
 from dpt_ray.errors import UserError
 
