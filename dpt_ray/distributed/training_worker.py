@@ -1,19 +1,16 @@
 """One worker of a training: adds data, checkpoints and progress to the loop in `core/training`."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from threading import Event
 from typing import Any, TypeVar
 
 import torch
 
 from dpt_ray import plugins
-from dpt_ray.core.collective import agree, mean_over_workers
+from dpt_ray.core.collective import agree
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
-from dpt_ray.core.training.interval import Pace
 from dpt_ray.core.training.loop import train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.sharding import shard
@@ -22,7 +19,7 @@ from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.outages import outages
-from dpt_ray.distributed.board import Board, TrainingProgress
+from dpt_ray.distributed.board import Board
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
     CheckpointWriter,
@@ -31,20 +28,16 @@ from dpt_ray.distributed.checkpoints import (
     restore,
     store_together,
 )
-from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.events import of_outage
 from dpt_ray.distributed.kept_state import keep_state
-from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
 from dpt_ray.distributed.notice import Notice, Stopped
-from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.starved_stream import Starvation
 from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob, WorkerSetup
+from dpt_ray.distributed.training_observer import Observer, TakenOverError, require_ownership, store_files
 from dpt_ray.distributed.worker_failures import note_failure, recurring_failure
 from dpt_ray.distributed.worker_notice import noticing, requested
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.networks.snapshots import snapshot_files
-from dpt_ray.text import one_line
 
 _Item = TypeVar("_Item")
 
@@ -54,10 +47,6 @@ SETUP = "setup"
 
 Complaint = tuple[str, str | None, str | None]
 """An error's description, its place if known, and its remedy if there is one."""
-
-
-class TakenOverError(Exception):
-    """Another job has taken this training over. All workers raise it."""
 
 
 def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | Stopped | None:
@@ -148,7 +137,7 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
     context, device = ray.train.get_context(), _device(setup)
     rank, num_workers = context.get_world_rank(), context.get_world_size()
 
-    _require_ownership(job, rank == 0)
+    require_ownership(job, rank == 0)
     place.state = state = job.build().to(device)
     restored = _restore(state, setup, rank)
     writer = CheckpointWriter(job.folder, rank, restored, setup.left, setup.stop is None, setup.notes())
@@ -165,7 +154,7 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
     first_step = state.images_seen // job.schedule.images_per_step
     feeds = {name: _open_feed(name, setup, lanes, first_step) for name in job.sources}
     batches = training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device)
-    observer = _Observer(setup, writer, rank, device)
+    observer = Observer(setup, writer, rank, device)
     with noticing(setup, rank) as notice:
         is_complete = train(
             state,
@@ -193,7 +182,7 @@ def _finish(state: TrainState, setup: WorkerSetup, writer: CheckpointWriter, ran
     network = job.finish(state) if rank == 0 or state.sharded else b""
     writer.settle()
     history = stores.json_bytes(state.history)
-    store_together(rank == 0, lambda: _store_files(job.folder, {HISTORY_FILE: history, NETWORK_FILE: network}))
+    store_together(rank == 0, lambda: store_files(job.folder, {HISTORY_FILE: history, NETWORK_FILE: network}))
     if job.cluster.keep_training_state:  # last: the network is whole even if there is no space for it
         final = state.to_bytes() if rank == 0 or state.sharded else b""
         store_together(rank == 0, lambda: keep_state(job.folder, state.images_seen, final))
@@ -221,73 +210,6 @@ def _until(stop: Event, batches: Iterator[_Item]) -> Iterator[_Item]:
         yield batch
 
 
-class _Observer:
-    """Stores checkpoints on every worker, and reports progress on the first one."""
-
-    def __init__(self, setup: WorkerSetup, writer: CheckpointWriter, rank: int, device: Any):
-        self._job, self._callback, self._preview = setup.job, setup.callback, setup.preview
-        self._board, self._title = setup.board if rank == 0 else None, setup.title
-        self._writer, self._is_first, self._device = writer, rank == 0, device
-        self._totals: dict[Metric, float] = dict.fromkeys((TRAINING, DATA_WAIT, CHECKPOINTS, CHECKPOINT), 0.0)
-
-    def on_log(self, state: TrainState, pace: Pace) -> None:
-        """Report a new row of the history, and evaluate the network if that is due."""
-        self._writer.settle(wait=False)
-        self._totals[TRAINING] += pace.seconds
-        waited = torch.tensor(pace.data_wait_seconds, device=self._device)
-        self._totals[DATA_WAIT] += float(mean_over_workers(waited))
-        if self._board is not None:
-            row, totals = state.history[-1], dict(self._totals)
-            progress = TrainingProgress(int(row["images"]), pace.images_per_second, row["loss"], totals)
-            measured = {**row, "images_per_second": pace.images_per_second}
-            self._board.send(Board.write, self._title, progress, measured)
-        if self._callback is not None:
-            self._evaluate(state, self._callback)
-        if self._preview is not None:
-            self._draw(state, self._preview)
-
-    def _draw(self, state: TrainState, preview: Preview) -> None:
-        """Draw a picture if that is due. One that cannot be drawn does not end the training."""
-        if not preview.due(*self._since_last_row(state)):
-            return
-        network = self._job.finish(state) if self._is_first or state.sharded else b""
-        if self._board is None:
-            return
-        try:
-            self._board.send(Board.show, self._title, state.images_seen, preview.draw(network))
-        except Exception as error:
-            self._board.send(Board.note, self._title, f"no picture is drawn ({one_line(error)})")
-
-    def _since_last_row(self, state: TrainState) -> tuple[int, int, int]:
-        """Return the images seen at the last row of the history but one and now, and those of the whole training."""
-        schedule = self._job.schedule
-        before = state.history[-2]["images"] if len(state.history) > 1 else 0
-        return int(before), state.images_seen, schedule.num_steps * schedule.images_per_step
-
-    def _evaluate(self, state: TrainState, callback: EvaluationCallback) -> None:
-        share = callback.due(*self._since_last_row(state))
-        if share is None:
-            return
-        network = self._job.finish(state) if self._is_first or state.sharded else b""
-        if self._board is not None:
-            self._board.send(Board.note_evaluation, self._title, share, callback.evaluate(network))
-
-    def on_checkpoint(self, state: TrainState) -> None:
-        """Store a checkpoint."""
-        began = time.monotonic()
-        _require_ownership(self._job, self._is_first)
-        self._writer.save(state)
-        self._totals[CHECKPOINTS] += 1
-        self._totals[CHECKPOINT] += time.monotonic() - began
-
-    def on_snapshot(self, state: TrainState) -> None:
-        """Store the power averages, one at a time, since each is as large as the network."""
-        files = snapshot_files(state)
-        for _ in state.power_averages:
-            file = dict([next(files)]) if self._is_first or state.sharded else {}
-            store_together(self._is_first, partial(_store_files, self._job.folder, file))
-
-
 def _restore(state: TrainState, setup: WorkerSetup, rank: int) -> Restored:
     """Load the newest complete checkpoint, and report it and the damaged ones."""
     restored = restore(state, setup.job.folder)
@@ -297,17 +219,6 @@ def _restore(state: TrainState, setup: WorkerSetup, rank: int) -> Restored:
         if restored.name is not None:
             setup.board.send(Board.resume, setup.title, state.images_seen)
     return restored
-
-
-def _require_ownership(job: TrainingJob, is_first: bool) -> None:
-    """Let all workers raise `TakenOverError` if another job trains in the folder. Every worker must call this."""
-    if agree(is_first and not job.owns()):
-        raise TakenOverError
-
-
-def _store_files(folder: str, files: Mapping[str, bytes]) -> None:
-    for name, content in files.items():
-        stores.write_bytes(stores.join(folder, name), content)
 
 
 def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int) -> Feed:

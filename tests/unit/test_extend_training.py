@@ -201,7 +201,7 @@ def test_an_extension_that_was_killed_goes_on_from_its_own_checkpoint(train, roo
 
     settings = ["stage1.images=960", "cluster.checkpoint_seconds=0.000001"]
     with monkeypatch.context() as patch:
-        patch.setattr("dpt_ray.distributed.training_worker._store_files", be_killed)
+        patch.setattr("dpt_ray.distributed.training_worker.store_files", be_killed)
         with pytest.raises(KeyboardInterrupt):
             train(root, "stage1", *settings)
     assert len(lines(capsys, "goes on from")) == 1
