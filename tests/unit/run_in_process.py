@@ -30,7 +30,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
             if hasattr(module, attribute):
                 monkeypatch.setattr(module, attribute, stand_in)
     monkeypatch.setattr(training, "run_training", _run_training)
-    monkeypatch.setattr(training, "training_resources", lambda config: ONE)
+    monkeypatch.setattr(training, "training_resources", lambda config, lanes: ONE)
     monkeypatch.setattr(graph.ray_cluster, "connect", lambda config: None)
     monkeypatch.setattr(step, "StepProgress", ProgressLine)
     monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
