@@ -99,8 +99,10 @@ docs: $(TOOLS_INSTALLED)
 	$(TOOLS)/bin/sphinx-build --quiet --fail-on-warning --conf-dir infra/docs --doctree-dir build/doctrees docs site
 
 # Two processes share the tests (tests/conftest.py). Ray's workers have niceness 15, so the others must not have less.
+# A process that dies ends the tests: its replacement would be given no work, and all would wait for ever.
 test: lint $(STORE_INSTALLED)
-	OMP_NUM_THREADS=1 nice -n 15 $(VENV)/bin/pytest --numprocesses 2 --no-loadscope-reorder --durations=30
+	OMP_NUM_THREADS=1 nice -n 15 $(VENV)/bin/pytest --numprocesses 2 --no-loadscope-reorder --max-worker-restart 0 \
+		--durations=30
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a call of Ray in a test without Ray is an error, and starts no cluster
+
 TESTS = Path(__file__).parent
 sys.path.append(str(TESTS / "pipeline"))  # `tiny_runs`, for tests of several folders
 sys.path.append(str(TESTS / "storage"))  # the object store and the proxy before it

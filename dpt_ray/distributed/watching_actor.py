@@ -86,6 +86,8 @@ class Mailbox:
     def _find(self) -> Any:
         import ray
 
+        if not ray.is_initialized():  # after the end of the job, in a thread; this call would start a new Ray
+            raise ConnectionError("this process is not connected to Ray")
         if self._actor is None:
             self._actor = ray.get_actor(self.name)
         return self._actor

@@ -30,6 +30,7 @@ class FakeRay:
         import ray
 
         self.living: dict[str, FakeHandle] = {}
+        monkeypatch.setattr(ray, "is_initialized", lambda: True)
         monkeypatch.setattr(ray, "get_actor", self._find)
         monkeypatch.setattr(ray, "wait", lambda calls, timeout: (calls, []))
         monkeypatch.setattr(ray, "get", self._get)
@@ -70,6 +71,16 @@ class FakeHandle:
 @pytest.fixture
 def rays(monkeypatch) -> FakeRay:
     return FakeRay(monkeypatch)
+
+
+def test_a_process_that_is_not_connected_to_ray_starts_none(monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "get_actor", lambda name: pytest.fail("it starts a Ray"))
+    Mailbox("notes").send(Notebook.write, "a")
+    with pytest.raises(ActorLostError):
+        Mailbox("notes").ask(Notebook.read, seconds=0.01)
 
 
 def test_messages_arrive_in_order(rays):
