@@ -187,7 +187,7 @@ def _report(place: Place) -> Work:
 
 STEPS: dict[str, Measured] = {
     "repeated keys and pixels": Measured(_repeated),
-    "labelled subset (1 %)": Measured(_labelled_subset),
+    "labelled subset (1 %)": Measured(_labelled_subset, on_ray=True),
     "validation choice (20 %)": Measured(_validation_choice),
     "training part": Measured(_training_part),
     "overlap of the splits": Measured(_overlap),

@@ -19,7 +19,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.held_out import ROWS_FILE, DataPartFacts, read_choice
-from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, all_images, read_labelled, write_labelled
+from dpt_ray.pipeline.artifacts.labelled import AllImages, ChoiceFacts, read_labelled, write_labelled
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 Purpose = Literal["validation", "test"]
@@ -83,7 +83,7 @@ class ValidationChoice(Step[ChoiceFacts]):
             candidates = known
         else:
             spared = copies.of(known)
-            candidates = [i for i in all_images(index) if i.label >= 0 and (i.shard, i.row) not in spared]
+            candidates = [i for i in AllImages(index) if i.label >= 0 and (i.shard, i.row) not in spared]
         held_out = copies.of(self._choose(candidates))
         self._check_left(candidates, held_out)
         rows: dict[int, list[int]] = defaultdict(list)
@@ -227,6 +227,6 @@ class LabelledRest(Step[ChoiceFacts]):
     def make(self, context: StepContext) -> ChoiceFacts:
         labelled = {image.key: image for image in read_labelled(context.parents["labelled"])}
         index = read_index(context.parents["images"].url)
-        rest = [replace(i, label=labelled[i.key].label) for i in all_images(index) if i.key in labelled]
+        rest = [replace(i, label=labelled[i.key].label) for i in AllImages(index) if i.key in labelled]
         write_labelled(context.folder, rest)
         return ChoiceFacts(images=len(rest), of=len(labelled))

@@ -1,0 +1,81 @@
+"""Partial results of groups of shards, made by batch inference and merged by the driver.
+
+The driver would read the sidecars of a large set one after another while the cluster idles. Here a unit of work is a
+group of shards. Its partial result is one file, whose size does not depend on the number of images in it, or is bounded
+by what is wanted of all images. A set of one group is computed in the driver itself, without Ray.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.json_values import JsonObject
+from dpt_ray.pipeline.execution.step import StepContext
+
+LEAST_SHARDS = 64
+"""Shards of a group, unless there would be more than `MOST_GROUPS`."""
+MOST_GROUPS = 512
+"""Most groups of a set. The driver reads one file of each, 15 s together from a store that answers in 30 ms."""
+
+Group = tuple[int, int]
+"""Positions of a group's first shard, and of the one after its last."""
+
+
+def shard_groups(shards: int) -> list[Group]:
+    """Return the groups of a number of shards."""
+    size = max(LEAST_SHARDS, -(-shards // MOST_GROUPS))
+    return [(start, min(start + size, shards)) for start in range(0, shards, size)]
+
+
+class GroupWorker(UnitWorker):
+    """Computes the partial results of groups.
+
+    Args:
+        folder: URL of the folder for their files.
+        images: number of images of each group, by its first shard.
+    """
+
+    def __init__(self, folder: str, images: Mapping[int, int]):
+        self._folder, self._images = folder, images
+
+    def output_url(self, unit: Group) -> str:
+        return stores.join(self._folder, f"{unit[0]:06d}")
+
+    def facts(self, unit: Group, content: bytes) -> JsonObject:
+        return {"images": self._images[unit[0]]}
+
+
+def run_groups(
+    worker_class: type[GroupWorker],
+    settings: Mapping[str, Any],
+    counts: Sequence[int],
+    context: StepContext,
+    parts: str = "parts",
+) -> Iterator[bytes]:
+    """Yield the partial result of every group, in order; their files are removed in the end.
+
+    Args:
+        worker_class: computes them; its constructor takes `folder` and `images`, which this function adds.
+        settings: its other arguments; they must pickle.
+        counts: number of images of each shard.
+        context: that of the step.
+        parts: name of the folder for the files, different for each use within a step.
+
+    Raises:
+        UserError: what a worker raises.
+    """
+    groups = shard_groups(len(counts))
+    images = {start: sum(counts[start:stop]) for start, stop in groups}
+    settings = {**settings, "folder": context.file(parts), "images": images}
+    if len(groups) < 2:
+        for group in groups:
+            yield worker_class(**settings).make(group)
+        return
+    progress: ProgressLine = context.progress(sum(images.values()))
+    files = run_units(worker_class, settings, groups, resources=inference_resources(context.cluster), progress=progress)
+    for file in files:
+        yield stores.read_bytes(str(file["url"]))
+    stores.remove_tree(context.file(parts))
