@@ -191,7 +191,7 @@ STEPS: dict[str, Measured] = {
     "validation choice (20 %)": Measured(_validation_choice),
     "training part": Measured(_training_part),
     "overlap of the splits": Measured(_overlap),
-    "evaluation": Measured(_evaluation),
+    "evaluation": Measured(_evaluation, on_ray=True),
     "balanced labels": Measured(_balanced, on_ray=True),
     "mixing of pseudo images": Measured(_mixing),
     f"{FLEXMATCH_STEPS} steps of FlexMatch": Measured(_flexmatch),

@@ -4,20 +4,33 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from dpt_ray.benchmark.scale_data import SyntheticSet
 from dpt_ray.config.schema import ClusterConfig, DataConfig, LabelsConfig
+from dpt_ray.core.metrics.calibration import reliability
+from dpt_ray.core.metrics.classification import accuracy
 from dpt_ray.core.row_random import derive_seed, derive_seeds
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecar_urls import label_sidecars, numbered_sidecars
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.pipeline.artifacts.evaluation import (
+    EvaluationMetrics,
+    read_confidence,
+    read_metrics,
+    read_predicted,
+    read_true_labels,
+)
 from dpt_ray.pipeline.artifacts.labelled import AllImages, read_labelled, write_labelled
+from dpt_ray.pipeline.artifacts.predictions import prediction_sidecars, read_predictions
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution import draw_candidates as drawing
 from dpt_ray.pipeline.execution import shard_groups
+from dpt_ray.pipeline.execution.compare_groups import ToCompare, compare_predictions
 from dpt_ray.pipeline.execution.step import Step, StepContext
+from dpt_ray.pipeline.steps.evaluate import Evaluation
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 
 
@@ -132,3 +145,64 @@ def test_a_class_with_too_few_images_is_named(tmp_path):
     step = LabelledSubset(LabelsConfig(per_class=6), DataConfig(num_classes=7), given())
     with pytest.raises(UserError, match="6 labelled images of class '5' are requested, and it has 5"):
         step.make(context_of(tmp_path / "made", images=data))
+
+
+def evaluated(folder, train, test, labelled) -> EvaluationMetrics:
+    """The metrics of an evaluation of a synthetic run."""
+    roles = ("train_data", "test_data", "labelled", "pseudo_labels", "stage1", "stage3", "pseudo_images")
+    step = Evaluation(**dict.fromkeys(roles, given()))
+    predicted, held_out = train.predictions(), test.predictions()
+    parents = (train.data(), test.data(), labelled, predicted, held_out, held_out, predicted)
+    step.make(context_of(folder, **dict(zip(roles, parents, strict=True))))
+    return read_metrics(Artifact(str(folder), {}))
+
+
+def test_an_evaluation_by_groups_is_that_of_all_images(tmp_path, in_groups):
+    """Compared with the definitions, on all images at once."""
+    train, test = SyntheticSet(tmp_path, "train", 700, 6, 100), SyntheticSet(tmp_path, "test", 500, 6, 100)
+    index = read_index(train.data().url)
+    write_labelled(str(tmp_path / "labelled"), list(AllImages(index))[250:650:7])
+    labelled = Artifact(str(tmp_path / "labelled"), {})
+    found = evaluated(tmp_path / "made", train, test, labelled)
+    keys, true = read_true_labels(index)
+    chosen = {image.key for image in read_labelled(labelled)}
+    others = torch.tensor([key not in chosen for shard in keys for key in shard])
+    seen, confidence = read_predicted(train.predictions())[others], read_confidence(train.predictions())[others]
+    true = true[others]
+    assert found.pseudo_label_accuracy == accuracy(true, seen)
+    bins = reliability(confidence, true == seen)
+    assert [bin.images for bin in found.reliability] == [bin.images for bin in bins]
+    assert [bin.confidence for bin in found.reliability] == pytest.approx([bin.confidence for bin in bins])
+    for label in range(6):
+        assert found.per_class.pseudo_label_recall[label] == pytest.approx(
+            float((seen[true == label] == label).float().mean())
+        )
+        assert found.per_class.pseudo_label_precision[label] == pytest.approx(
+            float((true[seen == label] == label).float().mean())
+        )
+    _, held_out = read_true_labels(read_index(test.data().url))
+    predicted = read_predicted(test.predictions())
+    assert found.stage3_accuracy == accuracy(held_out, predicted)
+    assert found.confusion is not None
+    assert sum(pair.images for pair in found.confusion.stage1) == len(held_out)
+    for pair in found.confusion.stage1:
+        assert pair.images == int(((held_out == pair.true) & (predicted == pair.predicted)).sum())
+    top = np.concatenate([sidecar["top_classes"] for sidecar in read_predictions(test.predictions(), "top_classes")])
+    assert found.stage1_top5_accuracy == pytest.approx((held_out.numpy()[:, None] == top).any(1).mean())
+    assert found.stage3_change is not None
+    assert (found.stage3_change.mended, found.stage3_change.broken) == (0, 0)
+    every = torch.arange(700) % 6
+    assert found.pseudo_image_agreement == accuracy(every, read_predicted(train.predictions()))
+
+
+def test_two_classifiers_are_compared_on_images_that_both_could_read(tmp_path, in_groups):
+    test = SyntheticSet(tmp_path, "test", 500, 2, 100)
+    index, first = read_index(test.data().url), prediction_sidecars(test.predictions())
+    second = numbered_sidecars(first.folder, [0, -1, 2, 1, 4])
+    what = ToCompare((first, second), np.full(5, 100), 2, true=label_sidecars(index))
+    with pytest.raises(UserError, match=r"00001\.parquet: does not list the images"):
+        compare_predictions(context_of(tmp_path / "a"), what, "parts")
+    second = numbered_sidecars(first.folder, [0, -1, 2, -1, 4])
+    what = ToCompare((first, second), np.full(5, 100), 2, true=label_sidecars(index), left_out={4: np.arange(90)})
+    compared = compare_predictions(context_of(tmp_path / "b"), what, "parts")
+    assert [counts.images for counts in compared.counts] == [210, 210]

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import LABEL, ImageSource, SourceShard
 from dpt_ray.data.shards.index import DatasetIndex
@@ -63,6 +65,14 @@ def read_labelled(artifact: Artifact) -> list[LabelledImage]:
     """
     entries = read_document(artifact.file(_FILE), list[tuple[int, int, str, int]], "a list of labelled images", REMOVE)
     return [LabelledImage(*entry) for entry in entries]
+
+
+def labelled_rows(artifact: Artifact) -> dict[int, np.ndarray]:
+    """Return position of a shard -> rows of its labelled images, int64 (M,); see `read_labelled`."""
+    rows: dict[int, list[int]] = {}
+    for image in read_labelled(artifact):
+        rows.setdefault(image.shard, []).append(image.row)
+    return {shard: np.array(found) for shard, found in rows.items()}
 
 
 def labelled_source(artifact: Artifact, index: DatasetIndex, form: ImageForm) -> ImageSource:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dpt_ray.data.shards.sidecar_urls import SidecarUrls, numbered_sidecars
 from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.data.storage.json_records import optional
@@ -81,6 +82,17 @@ def sidecar_urls(artifact: Artifact) -> list[str | None]:
         artifact.file(SIDECARS, sidecar_name(number)) if file.is_made else None
         for number, file in enumerate(PredictionsFacts.read(artifact).files)
     ]
+
+
+def prediction_sidecars(artifact: Artifact) -> SidecarUrls:
+    """Return the sidecars of a `Predictions` artifact, without a text for each."""
+    made = [number if file.is_made else -1 for number, file in enumerate(PredictionsFacts.read(artifact).files)]
+    return numbered_sidecars(artifact.file(SIDECARS), made)
+
+
+def shard_counts(facts: PredictionsFacts) -> np.ndarray:
+    """Return the number of images of each shard, int64 (shards,), with those that could not be read."""
+    return np.array([file.images if file.is_made else file.num_skipped for file in facts.files], np.int64)
 
 
 def read_predictions(artifact: Artifact, *columns: str) -> Iterator[dict[str, Any] | None]:

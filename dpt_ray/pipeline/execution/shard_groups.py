@@ -24,9 +24,9 @@ Group = tuple[int, int]
 """Positions of a group's first shard, and of the one after its last."""
 
 
-def shard_groups(shards: int) -> list[Group]:
-    """Return the groups of a number of shards."""
-    size = max(LEAST_SHARDS, -(-shards // MOST_GROUPS))
+def shard_groups(shards: int, most: int = MOST_GROUPS) -> list[Group]:
+    """Return the groups of a number of shards, at most `most`."""
+    size = max(LEAST_SHARDS, -(-shards // most))
     return [(start, min(start + size, shards)) for start in range(0, shards, size)]
 
 
@@ -54,6 +54,7 @@ def run_groups(
     counts: Sequence[int],
     context: StepContext,
     parts: str = "parts",
+    most: int = MOST_GROUPS,
 ) -> Iterator[bytes]:
     """Yield the partial result of every group, in order; their files are removed in the end.
 
@@ -63,11 +64,12 @@ def run_groups(
         counts: number of images of each shard.
         context: that of the step.
         parts: name of the folder for the files, different for each use within a step.
+        most: most groups.
 
     Raises:
         UserError: what a worker raises.
     """
-    groups = shard_groups(len(counts))
+    groups = shard_groups(len(counts), most)
     images = {start: sum(counts[start:stop]) for start, stop in groups}
     settings = {**settings, "folder": context.file(parts), "images": images}
     if len(groups) < 2:
