@@ -190,7 +190,7 @@ STEPS: dict[str, Measured] = {
     "labelled subset (1 %)": Measured(_labelled_subset, on_ray=True),
     "validation choice (20 %)": Measured(_validation_choice),
     "training part": Measured(_training_part),
-    "overlap of the splits": Measured(_overlap),
+    "overlap of the splits": Measured(_overlap, on_ray=True),
     "evaluation": Measured(_evaluation, on_ray=True),
     "balanced labels": Measured(_balanced, on_ray=True),
     "mixing of pseudo images": Measured(_mixing),

@@ -11,8 +11,11 @@ from dpt_ray.config.schema import ClusterConfig, DataConfig, LabelsConfig
 from dpt_ray.core.metrics.calibration import reliability
 from dpt_ray.core.metrics.classification import accuracy
 from dpt_ray.core.row_random import derive_seed, derive_seeds
+from dpt_ray.data.images.perceptual_hash import ImageHashes
+from dpt_ray.data.shards.duplicates import DuplicateSearch, limits_for
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecar_urls import label_sidecars, numbered_sidecars
+from dpt_ray.data.shards.sidecars import decode_sidecar, encode_sidecar
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -24,11 +27,18 @@ from dpt_ray.pipeline.artifacts.evaluation import (
     read_true_labels,
 )
 from dpt_ray.pipeline.artifacts.labelled import AllImages, read_labelled, write_labelled
-from dpt_ray.pipeline.artifacts.predictions import prediction_sidecars, read_predictions
+from dpt_ray.pipeline.artifacts.predictions import (
+    PredictedShard,
+    count_labels,
+    prediction_sidecars,
+    read_predictions,
+    summarise_predictions,
+)
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution import draw_candidates as drawing
 from dpt_ray.pipeline.execution import shard_groups
 from dpt_ray.pipeline.execution.compare_groups import ToCompare, compare_predictions
+from dpt_ray.pipeline.execution.overlap_groups import find_pairs
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.steps.evaluate import Evaluation
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
@@ -206,3 +216,40 @@ def test_two_classifiers_are_compared_on_images_that_both_could_read(tmp_path, i
     what = ToCompare((first, second), np.full(5, 100), 2, true=label_sidecars(index), left_out={4: np.arange(90)})
     compared = compare_predictions(context_of(tmp_path / "b"), what, "parts")
     assert [counts.images for counts in compared.counts] == [210, 210]
+
+
+def test_the_search_for_copies_by_groups_is_that_of_all_shards(tmp_path, in_groups, monkeypatch):
+    """Some test images are training images, or nearly; the list is cut where it is too long."""
+    train, test = SyntheticSet(tmp_path, "train", 700, 2, 100), SyntheticSet(tmp_path, "test", 200, 2, 100)
+    whole, held = read_index(train.data().url), read_index(test.data().url)
+    copied = decode_sidecar(stores.read_bytes(whole.label_sidecar(4)), "x")
+    copied["pixel_hash"][50:] ^= np.uint64(1)  # the others are copies whose pixels differ
+    keys = copied.pop("key")
+    stores.write_bytes(held.label_sidecar(1), encode_sidecar(keys, copied))
+    for most in (1000, 30):
+        found = find_pairs(context_of(tmp_path / "made"), whole, held, limits_for(32), most)
+        joined = [held.hashes(position) for position in range(2)]
+        both = ImageHashes(*(np.concatenate([getattr(h, n) for h in joined]) for n in ("pixels", "perceptual")))
+        search = DuplicateSearch(both, limits_for(32), most)
+        for position in range(len(whole.shards)):
+            search.add(position, whole.hashes(position))
+        for mine, right in ((found.exact, search.exact), (found.near, search.near)):
+            assert (mine.images, mine.pairs, mine.listed) == (right.images, right.pairs, right.listed)
+            assert mine.held.tolist() == right.held.tolist()
+        assert (found.exact.pairs, found.near.pairs) == (50, 50)
+        assert found.test_not_compared == search.not_compared == 0
+
+
+def test_predicted_classes_are_counted_without_a_number_for_every_class():
+    shards = [
+        PredictedShard(images=3, predicted={20_999: 2, 5: 1}),
+        PredictedShard(images=0),
+        PredictedShard(images=1, predicted={5: 1}),
+    ]
+    facts = summarise_predictions(shards, 4, 21_000)
+    assert (facts.predicted_per_class[5], facts.predicted_per_class[20_999], sum(facts.predicted_per_class)) == (
+        2,
+        2,
+        4,
+    )
+    assert count_labels(np.array([5, 20_999, 20_999])) == {"5": 1, "20999": 2}
