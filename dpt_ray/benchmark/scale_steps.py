@@ -193,7 +193,7 @@ STEPS: dict[str, Measured] = {
     "overlap of the splits": Measured(_overlap, on_ray=True),
     "evaluation": Measured(_evaluation, on_ray=True),
     "balanced labels": Measured(_balanced, on_ray=True),
-    "mixing of pseudo images": Measured(_mixing),
+    "mixing of pseudo images": Measured(_mixing, on_ray=True),
     f"{FLEXMATCH_STEPS} steps of FlexMatch": Measured(_flexmatch),
     "classes in the report": Measured(_report, "classes"),
 }

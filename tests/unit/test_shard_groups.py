@@ -1,12 +1,16 @@
 """Partial results of groups of shards: what the driver merges is what it would compute of all images at once."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as examples
+from hypothesis import strategies as st
 
 from dpt_ray.benchmark.scale_data import SyntheticSet
+from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ClusterConfig, DataConfig, LabelsConfig
 from dpt_ray.core.metrics.calibration import reliability
 from dpt_ray.core.metrics.classification import accuracy
@@ -14,6 +18,7 @@ from dpt_ray.core.row_random import derive_seed, derive_seeds
 from dpt_ray.data.images.perceptual_hash import ImageHashes
 from dpt_ray.data.shards.duplicates import DuplicateSearch, limits_for
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.integers import Integers
 from dpt_ray.data.shards.sidecar_urls import label_sidecars, numbered_sidecars
 from dpt_ray.data.shards.sidecars import decode_sidecar, encode_sidecar
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
@@ -38,6 +43,7 @@ from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution import draw_candidates as drawing
 from dpt_ray.pipeline.execution import shard_groups
 from dpt_ray.pipeline.execution.compare_groups import ToCompare, compare_predictions
+from dpt_ray.pipeline.execution.mixing import mix
 from dpt_ray.pipeline.execution.overlap_groups import find_pairs
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.steps.evaluate import Evaluation
@@ -253,3 +259,33 @@ def test_predicted_classes_are_counted_without_a_number_for_every_class():
         4,
     )
     assert count_labels(np.array([5, 20_999, 20_999])) == {"5": 1, "20999": 2}
+
+
+@examples(values=st.lists(st.integers(0, 2**40), max_size=20))
+def test_integers_are_a_sequence_like_a_tuple(values):
+    ours = Integers(values)
+    assert (list(ours), len(ours), bool(ours)) == (values, len(values), bool(values))
+    assert pickle.loads(pickle.dumps(ours)) == ours == Integers(tuple(values))
+    assert hash(ours) == hash(Integers(np.array(values, np.int64)))
+    assert list(ours[1:3]) == values[1:3]
+    assert all(type(value) is int and ours[place] == value for place, value in enumerate(ours))
+    assert ours != Integers([*values, 1])
+    assert np.asarray(ours, np.int64).tolist() == values
+
+
+def test_pseudo_images_take_few_bytes_each_and_are_those_that_agree(tmp_path, in_groups):
+    data = SyntheticSet(tmp_path, "train", 5000, 1000, 1000)
+    index, predictions = read_index(data.data().url), data.predictions()
+    write_labelled(str(tmp_path / "labelled"), list(AllImages(index))[:10])
+    config = load_config(None, ["preset=digits", "stage3.mixing.only_agreeing=true"])
+    parents = {"images": data.data(), "pseudo_images": data.data(), "pseudo_predictions": predictions}
+    context = context_of(tmp_path / "made", labelled=Artifact(str(tmp_path / "labelled"), {}), **parents)
+    mixed = mix(context, config.stage3, config.data, index)
+    seen = read_predicted(predictions).numpy()
+    agrees = seen == np.arange(5000) % 1000
+    assert mixed.facts.pseudo_images_used_per_class == tuple(np.bincount(seen[agrees], minlength=1000).tolist())
+    pseudo = [shard for shard in mixed.sources["labelled"][0].shards if len(shard.rows) > 10]
+    used = [1000 * shard.info.number + row for shard in pseudo for row in shard.rows]
+    assert used == np.flatnonzero(agrees).tolist()
+    assert [label for shard in pseudo for label in shard.labels] == (np.array(used) % 1000).tolist()
+    assert len(pickle.dumps(pseudo)) < 5 * len(used)

@@ -16,7 +16,7 @@ from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.pipeline.artifacts.class_metrics import Shares
 from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts, prediction_sidecars, shard_counts
-from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
+from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
 from dpt_ray.pipeline.execution.step import StepContext
@@ -178,8 +178,8 @@ class _MomentsWorker(GroupWorker):
         features = torch.from_numpy(np.array(read_sidecar(url, [FEATURES])[FEATURES]))
         if self._features.labels is None:
             end = int(self._ends[position])
-            numbers = np.arange(end - int(self._features.counts[position]), end)
-            return features, torch.from_numpy(conditioning_class(numbers, self._num_classes)[0])
+            requested = conditioning_labels(end - int(self._features.counts[position]), end, self._num_classes)
+            return features, torch.from_numpy(requested)
         place = self._features.labels[position]
         assert place is not None
         return features, torch.from_numpy(np.array(read_sidecar(place, [LABEL])[LABEL]))

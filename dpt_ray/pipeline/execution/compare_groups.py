@@ -12,7 +12,7 @@ from dpt_ray.data.shards.sidecar_urls import SidecarUrls
 from dpt_ray.data.shards.sidecars import KEY, SidecarColumns, read_sidecar
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.predictions import TOP_CLASSES
-from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
+from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
@@ -139,8 +139,7 @@ class _ComparingWorker(GroupWorker):
     def _true(self, position: int, keys: list[list[str]], urls: list[str]) -> np.ndarray:
         if self._what.true is None:
             end = int(self._ends[position])
-            numbers = np.arange(end - int(self._what.counts[position]), end)
-            return conditioning_class(numbers, self._what.num_classes)[0]
+            return conditioning_labels(end - int(self._what.counts[position]), end, self._what.num_classes)
         place = self._what.true[position]
         assert place is not None
         sidecar = read_sidecar(place, [LABEL])
