@@ -12,7 +12,7 @@ from dpt_ray.pipeline.artifacts.class_metrics import ClassPair, class_pairs
 from dpt_ray.pipeline.execution import class_quality
 from dpt_ray.pipeline.execution.class_quality import class_moments
 from dpt_ray.report.class_content import ClassAudit, ConfusedPair, Confusion, best_and_worst, rank_correlation
-from dpt_ray.report.class_tables import describe_confusion, describe_quality
+from dpt_ray.report.class_tables import LISTED_CLASSES, describe_classes, describe_confusion, describe_quality
 
 
 def counts_of(labels, predicted, num_classes, **options):
@@ -130,3 +130,25 @@ def test_quality_of_classes_is_left_out_where_it_is_not_known():
         "Rank correlation of the agreement over classes: with precision +1.00, with recall +1.00."
     ]
     assert quality.table.rows[0][0] == "0"
+
+
+def test_a_page_lists_the_worst_and_the_best_of_very_many_classes():
+    """21,000 classes, as of ImageNet-21k: the page stays a page, and says what it leaves out."""
+    accuracies = np.random.default_rng(0).permutation(21_000) / 21_000
+    classes = [
+        ClassAudit(f"class {n}", 10, 1, 10, value, value, value, value, agreement=value)
+        for n, value in enumerate(accuracies.tolist())
+    ]
+    section = describe_classes(classes)
+    listed = len(section.worst.rows) + len(section.best.rows) + len(section.others.rows)
+    assert (listed, section.unlisted) == (LISTED_CLASSES, 20_000)
+    names = {row[0] for table in (section.worst, section.best, section.others) for row in table.rows}
+    ranked = [f"class {n}" for n in np.argsort(accuracies)]
+    assert names == {*ranked[: LISTED_CLASSES // 2], *ranked[-LISTED_CLASSES // 2 :]}
+    quality = describe_quality(classes)
+    assert [row[0] for row in quality.table.rows] == ranked[: LISTED_CLASSES // 2] + ranked[-LISTED_CLASSES // 2 :]
+    assert sum(len(panel.svg) for _, panel in quality.panels) < 2**20
+    assert "2,000 of 21,000 classes" in quality.panels[0][1].alt
+    few = describe_classes(classes[:1000])
+    assert few.unlisted == 0
+    assert len(few.others.rows) == 1000 - 20
