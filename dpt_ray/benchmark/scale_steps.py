@@ -99,10 +99,9 @@ def _labelled(place: Place, per_class: int = 2) -> Artifact:
 
 
 def _repeated(place: Place) -> Work:
-    index = read_index(place.train.data().url)
-    sidecars = [index.label_sidecar(position) for position in range(len(index.shards))]
-    shards = [shard.url for shard in index.shards]
-    return lambda: check_images(sidecars, shards)
+    data = place.train.data()
+    index, context = read_index(data.url), _context(place, {"images": data})
+    return lambda: check_images(context, index)
 
 
 def _labelled_subset(place: Place) -> Work:
@@ -186,10 +185,10 @@ def _report(place: Place) -> Work:
 
 
 STEPS: dict[str, Measured] = {
-    "repeated keys and pixels": Measured(_repeated),
+    "repeated keys and pixels": Measured(_repeated, on_ray=True),
     "labelled subset (1 %)": Measured(_labelled_subset, on_ray=True),
-    "validation choice (20 %)": Measured(_validation_choice),
-    "training part": Measured(_training_part),
+    "validation choice (20 %)": Measured(_validation_choice, on_ray=True),
+    "training part": Measured(_training_part, on_ray=True),
     "overlap of the splits": Measured(_overlap, on_ray=True),
     "evaluation": Measured(_evaluation, on_ray=True),
     "balanced labels": Measured(_balanced, on_ray=True),

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from dpt_ray.benchmark.scale_data import SyntheticSet
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ClusterConfig, DataConfig, LabelsConfig
+from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.core.metrics.calibration import reliability
 from dpt_ray.core.metrics.classification import accuracy
 from dpt_ray.core.row_random import derive_seed, derive_seeds
 from dpt_ray.data.images.perceptual_hash import ImageHashes
 from dpt_ray.data.shards.duplicates import DuplicateSearch, limits_for
-from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, few_or_many, read_index
 from dpt_ray.data.shards.integers import Integers
 from dpt_ray.data.shards.sidecar_urls import label_sidecars, numbered_sidecars
 from dpt_ray.data.shards.sidecars import decode_sidecar, encode_sidecar
@@ -41,13 +42,14 @@ from dpt_ray.pipeline.artifacts.predictions import (
 )
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution import draw_candidates as drawing
-from dpt_ray.pipeline.execution import shard_groups
+from dpt_ray.pipeline.execution import repeated_images, shard_groups
 from dpt_ray.pipeline.execution.compare_groups import ToCompare, compare_predictions
 from dpt_ray.pipeline.execution.mixing import mix
 from dpt_ray.pipeline.execution.overlap_groups import find_pairs
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.steps.evaluate import Evaluation
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
+from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest, ValidationChoice
 
 
 @pytest.fixture
@@ -60,8 +62,9 @@ def in_groups(monkeypatch):
         files = []
         for unit in units:
             worker = worker_class(**settings)
-            stores.write_bytes(worker.output_url(unit), worker.make(unit))
-            files.append({"url": worker.output_url(unit), **worker.facts(unit, b"")})
+            content = worker.make(unit)
+            stores.write_bytes(worker.output_url(unit), content)
+            files.append({"url": worker.output_url(unit), **worker.facts(unit, content)})
         return files
 
     monkeypatch.setattr(shard_groups, "run_units", run)
@@ -289,3 +292,96 @@ def test_pseudo_images_take_few_bytes_each_and_are_those_that_agree(tmp_path, in
     assert used == np.flatnonzero(agrees).tolist()
     assert [label for shard in pseudo for label in shard.labels] == (np.array(used) % 1000).tolist()
     assert len(pickle.dumps(pseudo)) < 5 * len(used)
+
+
+def with_copies(folder, copies: dict[int, int], per_shard: int = 50, shards: int = 6):
+    """A set in which images have the pixels of others, by their numbers."""
+    made = SyntheticSet(folder, "train", per_shard * shards, 3, per_shard)
+    index = read_index(made.data().url)
+    sidecars = [decode_sidecar(stores.read_bytes(url), url) for url in map(index.label_sidecar, range(shards))]
+    for copy, of in copies.items():
+        sidecars[copy // per_shard]["pixel_hash"][copy % per_shard] = sidecars[of // per_shard]["pixel_hash"][
+            of % per_shard
+        ]
+    for number, sidecar in enumerate(sidecars):
+        stores.write_bytes(index.label_sidecar(number), encode_sidecar(sidecar.pop("key"), sidecar))
+    return made.data()
+
+
+@pytest.mark.parametrize("part_images", [10, 90, 10**6])
+def test_copies_are_found_in_parts_of_the_range_of_hashes(tmp_path, in_groups, monkeypatch, part_images):
+    monkeypatch.setattr(repeated_images, "PART_IMAGES", part_images)
+    copies = {7: 3, 120: 3, 299: 40}
+    index = read_index(with_copies(tmp_path, copies).url)
+    found = repeated_images.find_repeated(context_of(tmp_path / "a"), index, "pixels", "all")
+    assert sorted((50 * found.records["shard"] + found.records["row"]).tolist()) == [3, 7, 40, 120, 299]
+    assert found.number == 3
+    assert repeated_images.check_images(context_of(tmp_path / "b"), index) == 3
+    assert not list((tmp_path / "a").iterdir())
+
+
+def test_a_key_in_two_shards_is_refused_and_both_are_named(tmp_path, in_groups):
+    index = read_index(with_copies(tmp_path, {}).url)
+    sidecar = decode_sidecar(stores.read_bytes(index.label_sidecar(5)), "x")
+    keys = sidecar.pop("key")
+    stores.write_bytes(index.label_sidecar(5), encode_sidecar([*keys[:9], "train/000000060", *keys[10:]], sidecar))
+    with pytest.raises(UserError, match=r"train-000001.tar: the key 'train/000000060' is also in .*train-000005.tar"):
+        repeated_images.check_images(context_of(tmp_path / "a"), index)
+
+
+@pytest.mark.parametrize("images", ["training", "labelled"])
+def test_a_division_by_groups_is_that_of_all_images(tmp_path, in_groups, images):
+    """Compared with the definition: the smallest hashes of each class, and their copies."""
+    copies = {7: 3, 120: 3, 299: 40, 200: 201}
+    data = with_copies(tmp_path, copies)
+    everything = list(AllImages(read_index(data.url)))
+    write_labelled(str(tmp_path / "labelled"), everything[:90])
+    labelled = Artifact(str(tmp_path / "labelled"), {"facts": {"images": 90, "of": 300}})
+    choice = ValidationChoice(ValidationConfig(images=images, share=0.3, seed=4), given(), given())
+    facts = choice.make(context_of(tmp_path / "choice", images=data, labelled=labelled))
+    group = {copy: copies.get(copy, copy) for copy in range(300)}
+    spared = (
+        {n for n in range(300) if group[n] in {group[m] for m in range(90)}}
+        if images == "training"
+        else set(range(90, 300))
+    )
+    held = set()
+    for label in range(3):
+        members = [n for n in range(300) if n % 3 == label and n not in spared]
+        members.sort(key=lambda n: derive_seed("validation", 4, everything[n].key))
+        held |= set(members[: round(0.3 * len(members))])
+    held = {n for n in range(300) if group[n] in {group[m] for m in held}}
+    assert (facts.images, facts.of) == (len(held), 300 - len(spared))
+    parts = {}
+    for part in ("training", "validation"):
+        step = DataPart(part, given(), choice)
+        chosen = Artifact(str(tmp_path / "choice"), {})
+        made = step.make(context_of(tmp_path / part, images=data, choice=chosen))
+        parts[part] = read_index(str(tmp_path / part))
+        assert made.images_per_class == parts[part].class_counts
+        assert sum(shard.samples + len(shard.skipped) for shard in parts[part].shards) % 50 == 0
+    keys = {part: [key for n in range(len(index.shards)) for key in index.keys(n)] for part, index in parts.items()}
+    assert keys["validation"] == [everything[n].key for n in sorted(held)]
+    assert keys["training"] == [everything[n].key for n in range(300) if n not in held]
+    index = parts["training"]
+    rest = LabelledRest(given(), DataPart("training", given(), choice))
+    rest.make(context_of(tmp_path / "rest", labelled=labelled, images=Artifact(str(tmp_path / "training"), {})))
+    left = read_labelled(Artifact(str(tmp_path / "rest"), {}))
+    assert [image.key for image in left] == [everything[n].key for n in range(90) if n not in held]
+    assert all(index.keys(image.shard)[image.row] == image.key for image in left)
+
+
+def test_rows_that_are_left_out_take_a_bit_each_in_the_index(tmp_path):
+    left_out = np.flatnonzero(np.arange(1000) % 5 == 0)
+    few, many = few_or_many(left_out[:3]), few_or_many(left_out)
+    shards = tuple(ShardInfo(f"{n}.tar", 1, "0", 800, rows, n) for n, rows in enumerate(((), few, many)))
+    whole = DatasetIndex(shards, (1,), "labels")
+    content = stores.json_bytes(whole.to_json(str(tmp_path / "a" / "b"), row_bits=True))
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "index.json").write_bytes(content)
+    assert len(content) < 1000
+    read = read_index(str(tmp_path / "a" / "b"))
+    assert [list(shard.skipped) for shard in read.shards] == [[], left_out[:3].tolist(), left_out.tolist()]
+    assert read.shards[2].skipped == many
+    plain = whole.to_json(str(tmp_path / "a" / "b"))["shards"]
+    assert plain[2]["skipped"] == left_out.tolist()

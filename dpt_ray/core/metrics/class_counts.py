@@ -39,8 +39,8 @@ class ClassCounts:
     @classmethod
     def empty(cls, num_classes: int) -> "ClassCounts":
         """Return the counts of no image."""
-        zeros = (np.zeros(num_classes, np.int64) for _ in range(3))
-        return cls(*zeros, np.zeros((3, BINS)), _EMPTY, _EMPTY, np.zeros(1, np.int64))
+        true, predicted, right = (np.zeros(num_classes, np.int64) for _ in range(3))
+        return cls(true, predicted, right, np.zeros((3, BINS)), _EMPTY, _EMPTY, np.zeros(1, np.int64))
 
     @property
     def images(self) -> int:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Candidates:
         rows: their rows there, int32.
         labels: their class ids, int32.
         draws: their hashes, int64; the smallest ones of a class are chosen.
-        keys: their keys.
+        keys: their keys; an empty list where they are not needed.
     """
 
     shards: np.ndarray
@@ -57,11 +58,12 @@ class Candidates:
     @classmethod
     def joined(cls, parts: "Sequence[Candidates]") -> "Candidates":
         """Return the images of several parts, in order."""
-        arrays = [
-            np.concatenate([np.asarray(getattr(part, name), kind) for part in parts] or [np.zeros(0, kind)])
-            for name, kind in (("shards", np.int32), ("rows", np.int32), ("labels", np.int32), ("draws", np.int64))
-        ]
-        return cls(*arrays, [key for part in parts for key in part.keys])
+
+        def whole(name: str, kind: type[np.signedinteger[Any]]) -> np.ndarray:
+            return np.concatenate([np.asarray(getattr(part, name), kind) for part in parts] or [np.zeros(0, kind)])
+
+        places = (whole("shards", np.int32), whole("rows", np.int32), whole("labels", np.int32))
+        return cls(*places, whole("draws", np.int64), [key for part in parts for key in part.keys])
 
     def images(self, places: np.ndarray) -> list[LabelledImage]:
         """Return the images at some places of the arrays, int64 (M,)."""
@@ -73,11 +75,11 @@ class Candidates:
 def draw_smallest(found: Candidates, counts: Sequence[int]) -> np.ndarray:
     """Return the places of the `counts[c]` images of each class c with the smallest hashes, class by class, int64 (M,).
 
-    Equal hashes are ordered by their keys.
+    Equal hashes are ordered by their keys, and without keys by their places.
     """
     order = np.lexsort((found.draws, found.labels))
     draws, labels = found.draws[order], found.labels[order]
-    if ((draws[1:] == draws[:-1]) & (labels[1:] == labels[:-1])).any():
+    if found.keys and ((draws[1:] == draws[:-1]) & (labels[1:] == labels[:-1])).any():
         order = np.array(
             sorted(range(len(order)), key=lambda n: (int(found.labels[n]), int(found.draws[n]), found.keys[n]))
         )

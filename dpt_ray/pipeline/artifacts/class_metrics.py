@@ -55,4 +55,4 @@ def class_pairs(counts: ClassCounts) -> tuple[ClassPair, ...]:
     """Return the entries of a confusion matrix that are not 0, row by row; the counts must keep pairs."""
     classes = len(counts.true)
     pairs = zip(counts.pairs.tolist(), counts.pair_images.tolist(), strict=True)
-    return tuple(ClassPair(*divmod(pair, classes), images) for pair, images in pairs)
+    return tuple(ClassPair(pair // classes, pair % classes, images) for pair, images in pairs)

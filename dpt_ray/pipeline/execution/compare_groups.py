@@ -98,23 +98,22 @@ class _ComparingWorker(GroupWorker):
     def make(self, unit: Group) -> bytes:
         what = self._what
         parts = [found for position in range(*unit) if (found := self._read(position)) is not None]
-        labels = np.concatenate([part[0] for part in parts] or [np.zeros(0, np.int64)])
-        right, arrays = [], {}
+        labels = np.concatenate([labels for labels, _ in parts] or [np.zeros(0, np.int64)])
+        right: list[np.ndarray] = []
+        arrays: dict[str, np.ndarray] = {}
         for number in range(len(what.predictions)):
-            seen = {
-                name: np.concatenate([part[1][number][name] for part in parts]) if parts else None
-                for name in self._columns
-            }
-            predicted = seen[LABEL] if parts else labels
-            counts = count_predictions(
-                labels,
-                predicted,
-                what.num_classes,
-                confidence=seen.get(CONFIDENCE),
-                top_classes=seen.get(TOP_CLASSES),
-                keep_pairs=what.keep_pairs,
-            )
-            right.append(predicted == labels)
+            counts = ClassCounts.empty(what.num_classes)
+            if parts:
+                seen = {name: np.concatenate([columns[number][name] for _, columns in parts]) for name in self._columns}
+                counts = count_predictions(
+                    labels,
+                    seen[LABEL],
+                    what.num_classes,
+                    confidence=seen.get(CONFIDENCE),
+                    top_classes=seen.get(TOP_CLASSES),
+                    keep_pairs=what.keep_pairs,
+                )
+            right.append(seen[LABEL] == labels if parts else np.zeros(0, bool))
             arrays |= {f"{number}.{name}": values for name, values in counts.arrays().items()}
         paired = [int((right[-1] & ~right[0]).sum()), int((right[0] & ~right[-1]).sum())]
         return save({**arrays, _PAIRED: np.array(paired)})

@@ -5,16 +5,18 @@ below (k + 10 sqrt(k) + 20) / n of its range hold them all but for one draw in 1
 all images. So one pass over the sidecars finds little more than what is chosen.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from safetensors.numpy import load, save
 
 from dpt_ray.core.row_random import derive_seeds
 from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.label_choice import Candidates
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls, label_sidecars
-from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar
+from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
@@ -33,6 +35,8 @@ def draw_candidates(
     counts: Sequence[int],
     available: Sequence[int],
     spared: Mapping[int, np.ndarray] | None = None,
+    *,
+    with_keys: bool = True,
 ) -> Candidates:
     """Return images among which are the `counts[c]` of each class c with the smallest hashes, or all of the class.
 
@@ -43,13 +47,21 @@ def draw_candidates(
         counts: images that are wanted of each class.
         available: images of each class that may be drawn, without those that are spared.
         spared: position of a shard -> rows that are not drawn, int64 (M,).
+        with_keys: return the keys, too; otherwise they are empty.
     """
     limits = draw_limits(counts, available)
     while True:
-        settings = {"sidecars": label_sidecars(index), "salt": salt, "limits": limits, "spared": spared or {}}
+        settings = {
+            "sidecars": label_sidecars(index),
+            "salt": salt,
+            "limits": limits,
+            "spared": spared or {},
+            "with_keys": with_keys,
+        }
         samples = [shard.samples for shard in index.shards]
-        parts = [_decoded(part) for part in run_groups(_CandidateWorker, settings, samples, context)]
-        found = Candidates.joined(parts)
+        found = Candidates.joined(
+            [decode_candidates(part) for part in run_groups(_CandidateWorker, settings, samples, context)]
+        )
         present = np.bincount(found.labels, minlength=len(counts))
         short = (present < np.minimum(counts, available)) & (limits < _END - 1)
         if not short.any():
@@ -65,9 +77,18 @@ def draw_limits(counts: Sequence[int], available: Sequence[int]) -> np.ndarray:
     return np.where(wanted == 0, -1, np.where(share < 1, limits, _END - 1))
 
 
-def _decoded(content: bytes) -> Candidates:
-    columns = decode_sidecar(content, "candidates")
-    return Candidates(columns[_SHARD], columns[_ROW], columns[LABEL], columns[_DRAW], columns[KEY])
+def encode_candidates(found: Candidates, *, with_keys: bool = True) -> bytes:
+    """Return the content of a file of candidates, with their keys or without."""
+    keys = np.frombuffer(json.dumps(found.keys if with_keys else []).encode(), np.uint8)
+    arrays = {_SHARD: found.shards, _ROW: found.rows, LABEL: found.labels, _DRAW: found.draws, KEY: keys}
+    return save(arrays)
+
+
+def decode_candidates(content: bytes) -> Candidates:
+    """Return the candidates in a file; the list of keys is empty if it holds none."""
+    arrays = load(content)
+    keys = json.loads(arrays[KEY].tobytes())
+    return Candidates(arrays[_SHARD], arrays[_ROW], arrays[LABEL], arrays[_DRAW], keys)
 
 
 class _CandidateWorker(GroupWorker):
@@ -77,16 +98,16 @@ class _CandidateWorker(GroupWorker):
         salt: Salt,
         limits: np.ndarray,
         spared: Mapping[int, np.ndarray],
+        with_keys: bool,
         folder: str,
         images: Mapping[int, int],
     ):
         super().__init__(folder, images)
         self._sidecars, self._salt, self._limits, self._spared = sidecars, salt, limits, spared
+        self._with_keys = with_keys
 
     def make(self, unit: Group) -> bytes:
-        found = Candidates.joined(list(self._of_shards(unit)))
-        columns = {_SHARD: found.shards, _ROW: found.rows, LABEL: found.labels, _DRAW: found.draws}
-        return encode_sidecar(found.keys, columns)
+        return encode_candidates(Candidates.joined(list(self._of_shards(unit))), with_keys=self._with_keys)
 
     def _of_shards(self, unit: Group) -> Iterator[Candidates]:
         for position in range(*unit):

@@ -41,8 +41,8 @@ def find_pairs(
 
     Every worker holds the hashes of all test images.
     """
-    empty = (Found(np.zeros(test.num_images, bool)) for _ in _KINDS)
-    whole = FoundPairs(*empty, not_compared=0, test_not_compared=0)
+    exact, near = (Found(np.zeros(test.num_images, bool)) for _ in _KINDS)
+    whole = FoundPairs(exact, near, not_compared=0, test_not_compared=0)
     settings = {
         "train": label_sidecars(train),
         "test": label_sidecars(test),

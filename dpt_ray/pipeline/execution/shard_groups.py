@@ -11,7 +11,6 @@ from typing import Any
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
-from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.execution.step import StepContext
 
@@ -76,8 +75,26 @@ def run_groups(
         for group in groups:
             yield worker_class(**settings).make(group)
         return
-    progress: ProgressLine = context.progress(sum(images.values()))
-    files = run_units(worker_class, settings, groups, resources=inference_resources(context.cluster), progress=progress)
-    for file in files:
-        yield stores.read_bytes(str(file["url"]))
+    for url in make_files(worker_class, settings, groups, context, sum(images.values())):
+        yield stores.read_bytes(url)
     stores.remove_tree(context.file(parts))
+
+
+def make_files(
+    worker_class: type[UnitWorker], settings: Mapping[str, Any], units: Sequence[Any], context: StepContext, images: int
+) -> list[str]:
+    """Make the files of units on Ray, and return their URLs in order.
+
+    Args:
+        worker_class: computes the files.
+        settings: arguments of its constructor; they must pickle.
+        units: the units; they must pickle.
+        context: that of the step.
+        images: number of images of all units.
+
+    Raises:
+        UserError: what a worker raises.
+    """
+    resources, progress = inference_resources(context.cluster), context.progress(images)
+    files = run_units(worker_class, settings, list(units), resources=resources, progress=progress)
+    return [str(file["url"]) for file in files]

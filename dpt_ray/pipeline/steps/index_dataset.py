@@ -150,10 +150,10 @@ class Dataset(Step[DatasetFacts]):
             raise lost_classes(sorted(gone), None, self._where)
         known_by = train if self.num_classes is None else None
         num_classes = self._num_classes(counts, known_by, _largest_id(shards, infos) or self._where)
-        repeated = check_images([shard.url for shard in shards if shard.url], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
         names = self.images.class_names if self.images else None
         index = DatasetIndex(tuple(infos), class_counts, context.file(_LABELS), names, context.file(_LAYOUTS))
+        repeated = check_images(context, index)
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return DatasetFacts(
             images=index.num_images,
