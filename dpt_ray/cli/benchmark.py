@@ -20,6 +20,7 @@ MEASURES = {
     "augment": ("augmentation_speed:measure_augmentation", "augmentation_speed:augmentation_table"),
     "probe": ("probe_speed:measure_probe", "probe_speed:probe_table"),
     "metrics": ("metrics_speed:measure_metrics", "metrics_speed:metrics_table"),
+    "scale": ("scale:measure_scale", "scale_table:scale_table"),
 }
 """Maps a measurement to two functions of `dpt_ray.benchmark`: one measures, its parameters are options of the command
 line; one renders a table of the figures."""
@@ -156,3 +157,35 @@ def probe(**options: Any) -> None:
 def metrics(**options: Any) -> None:
     """Measure metrics of pseudo images: time, memory, features."""
     _measure("metrics", **options)
+
+
+class _Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas between them, each as in 1e7 or 10000000."""
+
+    name = "NUMBERS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers of a text."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(float(part) for part in str(value).split(","))
+            if not all(number >= 1 and number.is_integer() for number in numbers):
+                raise ValueError
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no list of whole numbers such as 1e5,1e6", param, ctx)
+        return tuple(map(int, numbers))
+
+
+@benchmark.command("scale", epilog=example("dpt benchmark scale --images 1e5,1e6 --classes 1000"))
+@click.option("--output", metavar="URL", help="Path of the .json and .md files, without extension.")
+@click.option("--images", type=_Numbers(), default="1e5,1e6", help="Numbers of images.")
+@click.option("--classes", type=_Numbers(), default="10,1000", help="Numbers of classes.")
+@click.option("--steps", multiple=True, metavar="WORD", help="Measure steps with this word in their names alone.")
+@click.option("--per-shard", type=click.IntRange(1), default=1000, help="Images of a shard.")
+@click.option("--folder", metavar="FOLDER", help="Local folder that keeps the synthetic data for another call.")
+@click.option("--most-seconds", type=float, default=300.0, help="Leave out a step that would take longer.")
+@click.option("--most-mib", type=float, default=8192.0, help="Leave out a step that would need more memory.")
+def scale(**options: Any) -> None:
+    """Measure the driver at up to 1e8 images, without pixels."""
+    _measure("scale", **options)

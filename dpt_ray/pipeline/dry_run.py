@@ -83,7 +83,7 @@ def _training_index(steps: list[Step], store: ArtifactStore) -> DatasetIndex | N
 def _check_labels(steps: list[Step], index: DatasetIndex) -> None:
     for step in steps:
         if isinstance(step, LabelledSubset):
-            step.choose(index)
+            step.check_labels(index)
 
 
 def _size(config: RunConfig, index: DatasetIndex | None, plan: Plan | None) -> list[str]:

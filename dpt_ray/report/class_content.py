@@ -98,6 +98,11 @@ def most_changed(classes: Sequence[ClassAudit], limit: int) -> list[ClassAudit]:
     return ranked[: limit - limit // 2] + ranked[len(ranked) - limit // 2 :]
 
 
+def by_accuracy(classes: Sequence[ClassAudit]) -> list[ClassAudit]:
+    """Sort classes by the accuracy of stage 3, lowest first; those whose accuracy is not known come last."""
+    return sorted(classes, key=lambda audit: audit.stage3_accuracy if is_known(audit.stage3_accuracy) else math.inf)
+
+
 def best_and_worst(classes: Sequence[ClassAudit], limit: int) -> tuple[list[ClassAudit], list[ClassAudit]]:
     """Sort classes by the accuracy of stage 3, lowest first.
 
@@ -109,7 +114,7 @@ def best_and_worst(classes: Sequence[ClassAudit], limit: int) -> tuple[list[Clas
         The worst and the best classes, `limit` together; the second list is empty if all classes are among the first.
         Classes whose accuracy is not known follow those whose accuracy is.
     """
-    ranked = sorted(classes, key=lambda audit: audit.stage3_accuracy if is_known(audit.stage3_accuracy) else math.inf)
+    ranked = by_accuracy(classes)
     if len(ranked) <= limit:
         return ranked, []
     known = [audit for audit in ranked if is_known(audit.stage3_accuracy)]

@@ -22,6 +22,8 @@ _QUALITY = (
     ("distance", "Fréchet distance", "Fréchet distance in stage 1's features"),
 )
 """Field of `ClassAudit`, label of the axis, heading."""
+DRAWN_CLASSES = 2000
+"""Most classes of a scatter plot, which are then spread evenly over the ids. Each takes 260 characters of SVG."""
 
 
 def accuracy_panel(classes: Sequence[ClassAudit]) -> Panel:
@@ -73,6 +75,8 @@ def quality_panels(classes: Sequence[ClassAudit]) -> list[tuple[str, Panel]]:
 
 def _quality_panel(values: np.ndarray, label: str, *, is_share: bool) -> Panel:
     """Draw one measure of quality; `values` are precision, recall and quality, (classes, 3)."""
+    every = len(values)
+    values = values[np.linspace(0, every - 1, min(every, DRAWN_CLASSES)).round().astype(int)]
     figure, axes = new_canvas(*PANEL_INCHES, grid="both")
     for column, (name, marker) in enumerate((("precision", "o"), ("recall", "D"))):
         # A line without strokes: a point of a scatter plot takes 750 characters of SVG, that of a line 130.
@@ -84,5 +88,6 @@ def _quality_panel(values: np.ndarray, label: str, *, is_share: bool) -> Panel:
     axes.xaxis.set_major_locator(MaxNLocator(6))
     add_legend(axes, columns=2)
     low, high = (f"{bound:.1%}" if is_share else f"{bound:.3g}" for bound in (values[:, 2].min(), values[:, 2].max()))
-    alt = f"{label[0].upper()}{label[1:]} of {len(values)} classes, from {low} to {high}, over precision and recall."
+    drawn = f"{len(values)}" if every == len(values) else f"{len(values):,} of {every:,}"
+    alt = f"{label[0].upper()}{label[1:]} of {drawn} classes, from {low} to {high}, over precision and recall."
     return Panel(to_svg(figure, salt=f"quality/{label}"), alt)

@@ -8,6 +8,7 @@ from dpt_ray.report.class_content import (
     ClassAudit,
     Confusion,
     best_and_worst,
+    by_accuracy,
     is_known,
     most_changed,
     rank_correlation,
@@ -19,6 +20,8 @@ from dpt_ray.tables import format_number, format_share
 MAX_OPEN_CLASSES = 20
 MAX_CONFUSION_CLASSES = 20
 WORST_PAIRS = 20
+LISTED_CLASSES = 1000
+"""Most classes that a page lists, folded ones included: the worst and the best. `metrics.json` has all."""
 _LONGEST_HEADING = 4
 """Characters of a class name that stands above a column of a confusion matrix; longer names are numbered."""
 
@@ -33,7 +36,8 @@ class ClassesSection:
         compared: classes in the comparison.
         worst: the classes that are shown first, lowest accuracy of stage 3 first.
         best: those of highest accuracy; without rows if all classes stand in `worst`.
-        others: the rest.
+        others: the next ones, in the order of ids; all others up to `LISTED_CLASSES`.
+        unlisted: number of classes that are in no table.
     """
 
     truth_is_known: bool
@@ -42,6 +46,7 @@ class ClassesSection:
     worst: Table
     best: Table
     others: Table
+    unlisted: int
 
 
 def describe_classes(classes: Sequence[ClassAudit]) -> ClassesSection:
@@ -49,14 +54,24 @@ def describe_classes(classes: Sequence[ClassAudit]) -> ClassesSection:
     compared = most_changed(classes, MAX_OPEN_CLASSES)
     worst, best = best_and_worst(classes, MAX_OPEN_CLASSES)
     shown = {id(audit) for audit in (*worst, *best)}
+    listed = {id(audit) for audit in _ends(by_accuracy(classes), LISTED_CLASSES)}
+    others = [audit for audit in classes if id(audit) in listed and id(audit) not in shown]
     return ClassesSection(
         truth_is_known=any(audit.images is not None for audit in classes),
         comparison=accuracy_panel(compared) if compared else None,
         compared=len(compared),
         worst=_class_table("Classes, lowest accuracy first", worst),
         best=_class_table("Classes, highest accuracy first", best),
-        others=_class_table("Other classes", [audit for audit in classes if id(audit) not in shown]),
+        others=_class_table("Other classes", others),
+        unlisted=len(classes) - len(shown) - len(others),
     )
+
+
+def _ends(ranked: Sequence[ClassAudit], limit: int) -> list[ClassAudit]:
+    """Return the first and the last of ranked classes, `limit` together; all if there are no more."""
+    if len(ranked) <= limit:
+        return list(ranked)
+    return [*ranked[: limit - limit // 2], *ranked[len(ranked) - limit // 2 :]]
 
 
 def _class_table(label: str, classes: Sequence[ClassAudit]) -> Table:
@@ -81,7 +96,7 @@ class QualitySection:
     Attributes:
         panels: heading and scatter plot, one for each measure of quality.
         correlations: rank correlations in a sentence each.
-        table: worst quality first.
+        table: worst quality first; of more than `LISTED_CLASSES` classes the worst and the best.
     """
 
     panels: Sequence[tuple[str, Panel]]
@@ -103,7 +118,7 @@ def describe_quality(classes: Sequence[ClassAudit]) -> QualitySection | None:
             *map(format_share, (audit.precision, audit.recall, audit.agreement)),
             format_number(audit.distance),
         )
-        for audit in ranked
+        for audit in _ends(ranked, LISTED_CLASSES)
     ]
     return QualitySection(panels, _correlations(classes), Table("Pseudo-labels and pseudo images", columns, rows))
 

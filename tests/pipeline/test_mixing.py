@@ -12,7 +12,7 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage.stores import read_bytes
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.predictions import read_predictions
-from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
+from dpt_ray.pipeline.artifacts.pseudo_images import requested_labels
 from dpt_ray.pipeline.graph import in_order
 
 SHORT = "stage3.images=1600"
@@ -26,7 +26,7 @@ def test_pseudo_images_are_left_out_weighted_kept_apart_and_unlabelled_too(finis
     assert run_all(finished, *settings) == 0
     _, run = described(finished, *settings)
     seen = list(read_predictions(artifact(finished, run.pseudo_image_predictions), "label", CONFIDENCE))
-    asked = np.concatenate(conditioning_labels(read_index(artifact(finished, run.pseudo_images).url)))
+    asked = np.concatenate(list(requested_labels(read_index(artifact(finished, run.pseudo_images).url))))
     agrees = np.concatenate([s["label"] for s in seen]) == asked
     used = agrees & (np.concatenate([s[CONFIDENCE] for s in seen]) >= 0.3)
     assert 0 < used.sum() < 120

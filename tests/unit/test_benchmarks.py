@@ -64,6 +64,7 @@ def test_threads_are_limited_for_a_while():
         ("sample", ["sample", "--rounds", "2"], {"guidance_scale": 0.4, "rounds": 2}),
         ("augment", ["augment", "--seconds", "0.5"], {"seconds": 0.5}),
         ("probe", ["probe", "--decay", "2"], {"decay": 2.0}),
+        ("scale", ["scale", "--images", "1e5,2000"], {"images": (100_000, 2000), "classes": (10, 1000)}),
     ],
 )
 def test_a_benchmark_takes_its_parameters_from_the_command_line(name, arguments, told, tmp_path, monkeypatch, capsys):

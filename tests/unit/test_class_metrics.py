@@ -3,29 +3,66 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dpt_ray.core.metrics.classification import confusion_matrix, top_k_accuracy
+from dpt_ray.core.metrics.calibration import reliability
+from dpt_ray.core.metrics.class_counts import count_predictions
 from dpt_ray.pipeline.artifacts.class_metrics import ClassPair, class_pairs
 from dpt_ray.pipeline.execution import class_quality
 from dpt_ray.pipeline.execution.class_quality import class_moments
 from dpt_ray.report.class_content import ClassAudit, ConfusedPair, Confusion, best_and_worst, rank_correlation
-from dpt_ray.report.class_tables import describe_confusion, describe_quality
+from dpt_ray.report.class_tables import LISTED_CLASSES, describe_classes, describe_confusion, describe_quality
+
+
+def counts_of(labels, predicted, num_classes, **options):
+    return count_predictions(np.array(labels), np.array(predicted), num_classes, **options)
 
 
 def test_top_k_counts_an_image_whose_class_is_among_the_first():
-    top = torch.tensor([[3, 1], [0, 2], [2, 0]])
-    assert top_k_accuracy(torch.tensor([1, 0, 1]), top) == pytest.approx(2 / 3)
-    assert top_k_accuracy(torch.tensor([1, 0, 1]), top[:, :1]) == pytest.approx(1 / 3)
-    with pytest.raises(ValueError, match="top_classes"):
-        top_k_accuracy(torch.tensor([1]), top)
+    top = np.array([[3, 1], [0, 2], [2, 0]])
+    assert counts_of([1, 0, 1], [3, 0, 2], 4, top_classes=top).top == 2
+    assert counts_of([1, 0, 1], [3, 0, 2], 4, top_classes=top[:, :1]).top == 1
 
 
 def test_pairs_hold_the_whole_confusion_matrix():
-    labels, predicted = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 0, 0])
-    confusion = confusion_matrix(labels, predicted, 4)
-    pairs = class_pairs(confusion)
+    counts = counts_of([0, 0, 1, 2, 2, 2], [0, 1, 1, 2, 0, 0], 4, keep_pairs=True)
+    pairs = class_pairs(counts)
     assert pairs == (ClassPair(0, 0, 1), ClassPair(0, 1, 1), ClassPair(1, 1, 1), ClassPair(2, 0, 2), ClassPair(2, 2, 1))
-    assert sum(pair.images for pair in pairs) == len(labels)
+    assert sum(pair.images for pair in pairs) == counts.images == 6
+
+
+def test_shares_of_classes_are_those_of_their_images():
+    counts = counts_of([0, 0, 0, 1, 1, 3, 3], [0, 0, 1, 1, 3, 3, 3], 5)
+    assert counts.precision() == pytest.approx([1, 0.5, None, 2 / 3, None])
+    assert counts.recall() == pytest.approx([2 / 3, 0.5, None, 1, None])
+    assert counts.accuracy == pytest.approx(5 / 7)
+
+
+@given(split=st.integers(0, 300), classes=st.sampled_from([2, 7, 21_000]))
+def test_counts_of_two_parts_are_those_of_the_whole(split, classes):
+    random = np.random.default_rng(split)
+    labels, predicted = random.integers(0, classes, (2, 300))
+    confidence, top = random.random(300, np.float32), random.integers(0, classes, (300, 5))
+
+    def of(part):
+        return count_predictions(
+            labels[part], predicted[part], classes, confidence=confidence[part], top_classes=top[part], keep_pairs=True
+        )
+
+    whole, first = of(slice(None)), of(slice(split))
+    first.merge(of(slice(split, None)))
+    for name, values in whole.arrays().items():
+        np.testing.assert_allclose(first.arrays()[name], values, rtol=1e-12)
+    bins = reliability(torch.from_numpy(confidence), torch.from_numpy(labels == predicted))
+    assert whole.reliability() == bins
+
+
+def test_classes_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\)"):
+        counts_of([-1], [1], 3)
+    with pytest.raises(ValueError, match="predictions must lie"):
+        counts_of([1], [3], 3)
 
 
 def test_moments_of_a_class_are_those_of_its_images_in_any_split(monkeypatch):
@@ -93,3 +130,25 @@ def test_quality_of_classes_is_left_out_where_it_is_not_known():
         "Rank correlation of the agreement over classes: with precision +1.00, with recall +1.00."
     ]
     assert quality.table.rows[0][0] == "0"
+
+
+def test_a_page_lists_the_worst_and_the_best_of_very_many_classes():
+    """21,000 classes, as of ImageNet-21k: the page stays a page, and says what it leaves out."""
+    accuracies = np.random.default_rng(0).permutation(21_000) / 21_000
+    classes = [
+        ClassAudit(f"class {n}", 10, 1, 10, value, value, value, value, agreement=value)
+        for n, value in enumerate(accuracies.tolist())
+    ]
+    section = describe_classes(classes)
+    listed = len(section.worst.rows) + len(section.best.rows) + len(section.others.rows)
+    assert (listed, section.unlisted) == (LISTED_CLASSES, 20_000)
+    names = {row[0] for table in (section.worst, section.best, section.others) for row in table.rows}
+    ranked = [f"class {n}" for n in np.argsort(accuracies)]
+    assert names == {*ranked[: LISTED_CLASSES // 2], *ranked[-LISTED_CLASSES // 2 :]}
+    quality = describe_quality(classes)
+    assert [row[0] for row in quality.table.rows] == ranked[: LISTED_CLASSES // 2] + ranked[-LISTED_CLASSES // 2 :]
+    assert sum(len(panel.svg) for _, panel in quality.panels) < 2**20
+    assert "2,000 of 21,000 classes" in quality.panels[0][1].alt
+    few = describe_classes(classes[:1000])
+    assert few.unlisted == 0
+    assert len(few.others.rows) == 1000 - 20

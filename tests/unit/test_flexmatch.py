@@ -59,3 +59,25 @@ def test_the_mask_is_that_of_the_memory_before_the_step():
 
 def test_the_memory_is_in_the_checkpoint():
     assert set(make_flexmatch().state_dict()) == {"learned"}
+
+
+def counted(algorithm: FlexMatch) -> list[int]:
+    return (algorithm.learned + 1).bincount(minlength=4).tolist()
+
+
+def test_counts_follow_the_memory_through_steps_and_checkpoints():
+    """A step changes them for its own images alone, also where an image is in it twice."""
+    random = torch.Generator().manual_seed(0)
+    algorithm = make_flexmatch(num_unlabelled=50)
+    for step in range(40):
+        q = (6 * torch.rand(16, 3, generator=random)).softmax(dim=1)
+        index = torch.randint(50, (16,), generator=random)
+        algorithm.compute_targets(Views(q, q, index))
+        assert algorithm.counts.tolist() == counted(algorithm)
+        if step == 20:
+            other = make_flexmatch(num_unlabelled=50)
+            other.thresholds()  # counts an empty memory
+            other.load_state_dict(algorithm.state_dict())
+            torch.testing.assert_close(other.thresholds(), algorithm.thresholds())
+            algorithm = other
+    assert counted(algorithm)[0] < 50

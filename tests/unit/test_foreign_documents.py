@@ -108,10 +108,13 @@ def test_an_index_names_what_is_of_another_type(tmp_path):
     file = folder / "index.json"
     file.write_text(json.dumps(INDEX))
     assert read_index(str(folder)).shards[0].url == f"{tmp_path}/data/0.tar"
-    for name, value in [("samples", "3"), ("samples", 2.5), ("skipped", "1"), ("url", None), ("white", [])]:
+    for name, value in [("samples", "3"), ("samples", 2.5), ("skipped", 1), ("url", None), ("white", [])]:
         file.write_text(json.dumps({**INDEX, "shards": [{**INDEX["shards"][0], name: value}]}))
-        with pytest.raises(UserError, match=rf"is not an index \(shards\.0\.{name}: "):
+        with pytest.raises(UserError, match=rf"is not an index \(shards\.0\.{name}"):
             read_index(str(folder))
+    file.write_text(json.dumps({**INDEX, "shards": [{**INDEX["shards"][0], "skipped": "AA"}]}))
+    with pytest.raises(UserError, match="holds a list of rows that is none"):
+        read_index(str(folder))
 
 
 def test_what_is_left_out_is_told_in_one_line_whatever_names_it_holds(tmp_path):

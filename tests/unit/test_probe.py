@@ -147,14 +147,13 @@ def test_pseudo_images_in_which_stage_1_sees_another_class_can_be_left_out(tmp_p
 
     from dpt_ray.pipeline.steps import fit_probe
 
-    labels, seen = [np.array([0, 1, 2]), np.array([0, 1])], [{"label": np.array([0, 2, 2])}, None]
+    labels, agreeing = [np.array([0, 1, 2]), np.array([0, 1])], [np.array([True, False, True]), np.zeros(2, bool)]
     monkeypatch.setattr(fit_probe, "read_index", lambda url: None)
-    monkeypatch.setattr(fit_probe, "conditioning_labels", lambda index: labels)
+    monkeypatch.setattr(fit_probe, "requested_labels", lambda index: labels)
     monkeypatch.setattr(fit_probe, "features_urls", lambda artifact: ["first", "second"])
-    monkeypatch.setattr(fit_probe, "read_predictions", lambda artifact, column: iter(seen))
-    monkeypatch.setattr(fit_probe, "LABEL", "label")
+    monkeypatch.setattr(fit_probe, "agreeing_images", lambda context, index, predictions: agreeing)
     parents = {"pseudo_images": SimpleNamespace(url="x"), "encoded_pseudo": None}
     every = fit_probe._pseudo_pieces(SimpleNamespace(parents=parents))
     assert [(piece.url, piece.rows) for piece in every] == [("first", None), ("second", None)]
     (kept,) = fit_probe._pseudo_pieces(SimpleNamespace(parents=parents | {fit_probe.PSEUDO_PREDICTIONS: None}))
-    assert (kept.url, kept.rows, kept.labels.tolist()) == ("first", (0, 2), [0, 2])
+    assert (kept.url, kept.rows.tolist(), kept.labels.tolist()) == ("first", [0, 2], [0, 2])

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
+from dpt_ray.core.row_random import derive_seeds
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.importing.file_sets import list_shards
 from dpt_ray.data.loading.source import (
@@ -25,7 +26,13 @@ from dpt_ray.data.loading.source import (
 )
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.keys import file_key
-from dpt_ray.data.shards.label_choice import LabelledImage, check_every_class_labelled, choose_listed, draw_per_class
+from dpt_ray.data.shards.label_choice import (
+    Candidates,
+    LabelledImage,
+    check_every_class_labelled,
+    choose_listed,
+    draw_per_class,
+)
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.sidecars import decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.storage.stores import write_bytes, write_json
@@ -151,6 +158,15 @@ def many_images(per_class: int = 20, shards: int = 4) -> list[LabelledImage]:
     return [LabelledImage(n % shards, n // shards, f"image-{n:03d}", n % len(CLASSES)) for n in range(total)]
 
 
+def draw(images: list[LabelledImage], counts: list[int], seed: int) -> list[LabelledImage]:
+    labelled = [image for image in images if image.label >= 0]
+    draws = derive_seeds(("labelled", seed), [image.key for image in labelled])
+    columns = (np.array([getattr(i, name) for i in labelled]) for name in ("shard", "row", "label"))
+    found = Candidates(*columns, draws, [image.key for image in labelled])
+    available = [sum(image.label == label for image in labelled) for label in range(len(CLASSES))]
+    return draw_per_class(found, CLASSES, counts, available)
+
+
 def keys(images: list[LabelledImage]) -> set[str]:
     return {image.key for image in images}
 
@@ -159,8 +175,8 @@ def keys(images: list[LabelledImage]) -> set[str]:
 def test_smaller_subsets_lie_within_larger_ones(seed, small, large):
     small, large = sorted([small, large])
     images = many_images()
-    chosen = draw_per_class(images, CLASSES, [large] * 3, seed)
-    assert keys(draw_per_class(images, CLASSES, [small] * 3, seed)) <= keys(chosen)
+    chosen = draw(images, [large] * 3, seed)
+    assert keys(draw(images, [small] * 3, seed)) <= keys(chosen)
     assert [sum(image.label == label for image in chosen) for label in range(3)] == [large] * 3
     assert len(keys(chosen)) == len(chosen)
 
@@ -170,24 +186,24 @@ def test_a_draw_depends_neither_on_the_order_nor_on_the_place_of_images(order, s
     images = many_images()
     moved = [many_images(shards=shards)[n] for n in order]
     counts = [1, 5, 3]
-    assert keys(draw_per_class(images, CLASSES, counts, 7)) == keys(draw_per_class(moved, CLASSES, counts, 7))
+    assert keys(draw(images, counts, 7)) == keys(draw(moved, counts, 7))
 
 
 def test_seeds_draw_different_images_and_every_image_has_its_turn():
-    draws = [keys(draw_per_class(many_images(), CLASSES, [4] * 3, seed)) for seed in range(60)]
+    draws = [keys(draw(many_images(), [4] * 3, seed)) for seed in range(60)]
     assert len(set(map(frozenset, draws))) == 60
     assert set.union(*draws) == keys(many_images())
 
 
 def test_images_without_a_label_are_never_drawn():
     images = [*many_images(2), *(LabelledImage(9, n, f"none-{n}", -1) for n in range(50))]
-    assert keys(draw_per_class(images, CLASSES, [2] * 3, 0)) == keys(many_images(2))
+    assert keys(draw(images, [2] * 3, 0)) == keys(many_images(2))
 
 
 def test_asking_for_more_than_a_class_has_names_the_class():
     images = [image for image in many_images(5) if image.key != "image-001"]  # one dog less
     with pytest.raises(UserError, match=r"^labels: 5 labelled images of class 'dog' are requested, and it has 4;"):
-        draw_per_class(images, CLASSES, [5] * 3, 0)
+        draw(images, [5] * 3, 0)
 
 
 LISTED = [

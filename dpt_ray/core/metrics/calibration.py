@@ -21,7 +21,11 @@ class ReliabilityBin:
     accuracy: float
 
 
-def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> list[ReliabilityBin]:
+BINS = 15
+"""Number of intervals of confidence."""
+
+
+def reliability(confidence: Tensor, correct: Tensor, bins: int = BINS) -> list[ReliabilityBin]:
     """Return the bins that contain images, by increasing confidence.
 
     Args:
@@ -34,10 +38,25 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> list[Rel
     """
     if confidence.shape != correct.shape or confidence.ndim != 1 or len(confidence) == 0:
         raise ValueError("confidence and correct must be vectors of one length, with at least one image")
+    return bins_of(*bin_sums(confidence, correct, bins))
+
+
+def bin_sums(confidence: Tensor, correct: Tensor, bins: int = BINS) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each interval's images, sum of confidence, and correct images, float64 (bins,) each; see `reliability`.
+
+    The sums of two sets of images are those of both together.
+    """
     number = (confidence.double() * bins).ceil().long().clamp(1, bins) - 1
-    images = number.bincount(minlength=bins)
-    confidences = number.bincount(confidence.double(), minlength=bins)
-    right = number.bincount(correct.double(), minlength=bins)
+    images = number.bincount(minlength=bins).double()
+    return (
+        images,
+        number.bincount(confidence.double(), minlength=bins),
+        number.bincount(correct.double(), minlength=bins),
+    )
+
+
+def bins_of(images: Tensor, confidences: Tensor, right: Tensor) -> list[ReliabilityBin]:
+    """Return the bins that contain images; see `bin_sums`."""
     return [
         ReliabilityBin(int(n), float(c / n), float(r / n))
         for n, c, r in zip(images, confidences, right, strict=True)

@@ -58,13 +58,7 @@ def wilson_interval(right: int, images: int) -> Interval:
 
 
 def compare_paired(labels: Tensor, first: Tensor, second: Tensor) -> PairedChange:
-    """Compare two classifiers on the same images.
-
-    The test is exact and two-sided: among the images on which just one classifier is right, each is equally likely to
-    be that one. The interval of the gain adds one image to either side of the disagreement.
-
-    Sources: McNemar, Psychometrika 12 (1947); Bonett and Price, "Adjusted Wald Confidence Interval for a Difference of
-    Binomial Proportions Based on Paired Data", J. Educ. Behav. Stat. 37 (2012).
+    """Compare two classifiers on the same images; see `paired_change`.
 
     Args:
         labels: true classes, int64 (N,).
@@ -77,7 +71,23 @@ def compare_paired(labels: Tensor, first: Tensor, second: Tensor) -> PairedChang
     if not labels.shape == first.shape == second.shape or labels.ndim != 1 or len(labels) == 0:
         raise ValueError("labels and predictions must be vectors of one length, with at least one image")
     was_right, is_right = first == labels, second == labels
-    images, mended, broken = len(labels), int((is_right & ~was_right).sum()), int((was_right & ~is_right).sum())
+    return paired_change(len(labels), int((is_right & ~was_right).sum()), int((was_right & ~is_right).sum()))
+
+
+def paired_change(images: int, mended: int, broken: int) -> PairedChange:
+    """Compare two classifiers on the same images, by what changes between them.
+
+    The test is exact and two-sided: among the images on which just one classifier is right, each is equally likely to
+    be that one. The interval of the gain adds one image to either side of the disagreement.
+
+    Sources: McNemar, Psychometrika 12 (1947); Bonett and Price, "Adjusted Wald Confidence Interval for a Difference of
+    Binomial Proportions Based on Paired Data", J. Educ. Behav. Stat. 37 (2012).
+
+    Args:
+        images: number of images, at least one.
+        mended: images that the first gets wrong and the second right.
+        broken: images that the first gets right and the second wrong.
+    """
     up, down = (mended + 1) / (images + 2), (broken + 1) / (images + 2)
     half = float(norm.ppf((1 + LEVEL) / 2)) * math.sqrt((up + down - (up - down) ** 2) / (images + 2))
     return PairedChange(

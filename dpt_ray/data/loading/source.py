@@ -35,7 +35,7 @@ class SourceShard:
 
     Attributes:
         info: the shard's entry in the index.
-        rows: numbers of the samples that the source uses; None for all.
+        rows: numbers of the samples that the source uses, a tuple or `Integers`; None for all.
         labels: class id of each used row; None if labels are unknown or in a sidecar.
         label_sidecar: URL of a sidecar with the column `label` and the source's further columns, for every sample of
             the shard.
@@ -43,8 +43,8 @@ class SourceShard:
     """
 
     info: ShardInfo
-    rows: tuple[int, ...] | None = None
-    labels: tuple[int, ...] | None = None
+    rows: Sequence[int] | None = None
+    labels: Sequence[int] | None = None
     label_sidecar: str | None = None
     latent_sidecar: str | None = None
 

@@ -1,38 +1,49 @@
-"""Images of one data set with the same pixels."""
-
-from collections import defaultdict
-from collections.abc import Iterable
+"""Images of one data set with the same pixels. Images are numbered through all shards, in the order of the index."""
 
 import numpy as np
 
 from dpt_ray.data.shards.index import DatasetIndex
-from dpt_ray.data.shards.label_choice import LabelledImage
-
-Place = tuple[int, int]
-"""Position of an image's shard, and its row there."""
 
 
-class Copies:
-    """The images of a data set that have the pixels of another one. The hashes of all images are in memory at once.
+class ImageNumbers:
+    """Numbers of images, from their shards and rows.
 
     Args:
         index: the data set.
     """
 
     def __init__(self, index: DatasetIndex):
-        hashes = [index.hashes(position).pixels for position in range(len(index.shards))]
-        shards = np.repeat(np.arange(len(hashes)), [len(part) for part in hashes])
-        rows = np.concatenate([np.arange(len(part)) for part in hashes])
-        _, groups, counts = np.unique(np.concatenate(hashes), axis=0, return_inverse=True, return_counts=True)
-        repeated = np.flatnonzero(counts[groups] > 1)
-        self._group_of: dict[Place, int] = {}
-        self._members: dict[int, list[Place]] = defaultdict(list)
-        for shard, row, group in zip(*(values[repeated].tolist() for values in (shards, rows, groups)), strict=True):
-            self._group_of[shard, row] = group
-            self._members[group].append((shard, row))
+        self.counts = np.array([shard.samples for shard in index.shards], np.int64)
+        self._starts = np.cumsum(self.counts) - self.counts
 
-    def of(self, images: Iterable[LabelledImage]) -> set[Place]:
-        """Return the places of the images and of their copies."""
-        places = {(image.shard, image.row) for image in images}
-        groups = {self._group_of[place] for place in places if place in self._group_of}
-        return places.union(*(self._members[group] for group in groups))
+    def of(self, shards: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the numbers of images, int64 (N,)."""
+        numbers: np.ndarray = self._starts[shards] + rows
+        return numbers
+
+    def by_shard(self, numbers: np.ndarray) -> dict[int, np.ndarray]:
+        """Return position of a shard -> rows of the images, ascending, given their distinct numbers."""
+        if not len(numbers):
+            return {}
+        numbers = np.sort(numbers)
+        shards = np.searchsorted(self._starts, numbers, "right") - 1
+        present, first = np.unique(shards, return_index=True)
+        parts = np.split(numbers - self._starts[shards], first[1:])
+        return dict(zip(present.tolist(), parts, strict=True))
+
+
+class Copies:
+    """The images of a data set that have the pixels of another one.
+
+    Args:
+        numbers: those of images of which there are several, int64 (M,).
+        groups: number of the pixels of each, int64 (M,).
+    """
+
+    def __init__(self, numbers: np.ndarray, groups: np.ndarray):
+        self._numbers, self._groups = numbers, groups
+
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """Return the numbers of the images and of their copies, ascending, int64."""
+        found = np.unique(self._groups[np.isin(self._numbers, images)])
+        return np.union1d(images, self._numbers[np.isin(self._groups, found)])

@@ -1,13 +1,18 @@
 """The index of a set of shards: the length, checksum and number of samples of each, which reading checks."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+
+import numpy as np
 
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.images.perceptual_hash import PERCEPTUAL_HASH, PIXEL_HASH, ImageHashes
+from dpt_ray.data.shards.integers import Integers
+from dpt_ray.data.shards.row_bits import decode_rows, encode_rows
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
-from dpt_ray.json_values import JsonObject
+from dpt_ray.json_values import Json, JsonObject
 
 INDEX_FILE = "index.json"
 
@@ -21,7 +26,8 @@ class ShardInfo:
         bytes: its length.
         sha256: its checksum, hexadecimal.
         samples: number of usable samples, at least 1.
-        skipped: numbers of the unusable samples among those that `reliable_samples` returns.
+        skipped: numbers of the samples that are left out among those that `reliable_samples` returns, ascending: a
+            tuple of a few, `Integers` of many.
         number: its position in the listing that was indexed, which names its sidecar of true labels.
         white: the white level of the data set's images of more than 8 bits, in the shards or before the import into
             shards (`white_level.py`). None if the data set has no such images.
@@ -33,7 +39,7 @@ class ShardInfo:
     bytes: int
     sha256: str
     samples: int
-    skipped: tuple[int, ...] = ()
+    skipped: Sequence[int] = ()
     number: int = 0
     white: int | None = None
     layouts: str | None = None
@@ -98,8 +104,8 @@ class DatasetIndex:
         columns = read_sidecar(self.label_sidecar(position), [PIXEL_HASH, PERCEPTUAL_HASH])
         return ImageHashes(columns[PIXEL_HASH], columns[PERCEPTUAL_HASH])
 
-    def to_json(self, folder: str) -> JsonObject:
-        """Return the index as JSON for the artifact in `folder`.
+    def to_json(self, folder: str, *, row_bits: bool = False) -> JsonObject:
+        """Return the index as JSON for the artifact in `folder`, with `row_bits` for a part of a set.
 
         URLs under the artifacts' common root become relative to it, so that the root can move.
         """
@@ -107,6 +113,7 @@ class DatasetIndex:
         shards = [asdict(replace(shard, url=shard.url.removeprefix(prefix))) for shard in self.shards]
         for shard in shards:
             del shard["layouts"]
+            shard["skipped"] = _written_rows(shard["skipped"]) if row_bits else list(shard["skipped"])
         return {
             "shards": shards,
             "class_counts": list(self.class_counts),
@@ -114,6 +121,52 @@ class DatasetIndex:
             "class_names": self.class_names,
             "layout_folder": self.layout_folder.removeprefix(prefix) if self.layout_folder else None,
         }
+
+
+MOST_LISTED = 16
+"""Most rows that an index lists one by one; more are a bit for each row."""
+
+
+def _written_rows(rows: Sequence[int]) -> Json:
+    if len(rows) <= MOST_LISTED:
+        return list(rows)
+    places = np.asarray(rows)
+    chosen = np.zeros(int(places.max()) + 1, bool)
+    chosen[places] = True
+    return encode_rows(chosen)
+
+
+def few_or_many(rows: np.ndarray) -> Sequence[int]:
+    """Return rows as `ShardInfo.skipped` has them."""
+    return tuple(rows.tolist()) if len(rows) <= MOST_LISTED else Integers(rows)
+
+
+@dataclass(frozen=True)
+class _WrittenShard:
+    """`ShardInfo` as an index has it; see `_written_rows`."""
+
+    url: str
+    bytes: int
+    sha256: str
+    samples: int
+    skipped: tuple[int, ...] | str = ()
+    number: int = 0
+    white: int | None = None
+
+    def info(self, where: str) -> ShardInfo:
+        rows = few_or_many(decode_rows(self.skipped, where)) if isinstance(self.skipped, str) else self.skipped
+        return ShardInfo(**{**vars(self), "skipped": rows})
+
+
+@dataclass(frozen=True)
+class _WrittenIndex:
+    """`DatasetIndex` as its file has it."""
+
+    shards: tuple[_WrittenShard, ...]
+    class_counts: tuple[int, ...]
+    label_folder: str
+    class_names: tuple[str, ...] | None = None
+    layout_folder: str | None = None
 
 
 def _root(folder: str) -> str:
@@ -131,7 +184,8 @@ def read_index(folder: str) -> DatasetIndex:
     def resolve(path: str) -> str:
         return path if "://" in path or path.startswith("/") else stores.join(_root(folder), path)
 
-    index: DatasetIndex = read_document(stores.join(folder, INDEX_FILE), DatasetIndex, "an index")
+    place = stores.join(folder, INDEX_FILE)
+    index: _WrittenIndex = read_document(place, _WrittenIndex, "an index")
     layouts = resolve(index.layout_folder) if index.layout_folder else None
-    shards = tuple(replace(shard, url=resolve(shard.url), layouts=layouts) for shard in index.shards)
+    shards = tuple(replace(s.info(place), url=resolve(s.url), layouts=layouts) for s in index.shards)
     return DatasetIndex(shards, index.class_counts, resolve(index.label_folder), index.class_names or None, layouts)

@@ -8,8 +8,11 @@ import difflib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
-from dpt_ray.core.row_random import derive_seed
+import numpy as np
+
 from dpt_ray.data.shards.keys import file_key, file_keys, normalise_name
 from dpt_ray.data.shards.listed_paths import ListedPaths, plain_path
 from dpt_ray.data.shards.samples import split_name
@@ -17,7 +20,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.text import shortened
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelledImage:
     """An image whose true label training may use.
 
@@ -34,32 +37,95 @@ class LabelledImage:
     label: int
 
 
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Images that a draw may choose, as arrays of N values.
+
+    Attributes:
+        shards: positions of their shards in the index, int32.
+        rows: their rows there, int32.
+        labels: their class ids, int32.
+        draws: their hashes, int64; the smallest ones of a class are chosen.
+        keys: their keys; an empty list where they are not needed.
+    """
+
+    shards: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    draws: np.ndarray
+    keys: list[str]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Candidates]") -> "Candidates":
+        """Return the images of several parts, in order."""
+
+        def whole(name: str, kind: type[np.signedinteger[Any]]) -> np.ndarray:
+            return np.concatenate([np.asarray(getattr(part, name), kind) for part in parts] or [np.zeros(0, kind)])
+
+        places = (whole("shards", np.int32), whole("rows", np.int32), whole("labels", np.int32))
+        return cls(*places, whole("draws", np.int64), [key for part in parts for key in part.keys])
+
+    def images(self, places: np.ndarray) -> list[LabelledImage]:
+        """Return the images at some places of the arrays, int64 (M,)."""
+        shards, rows, labels = (values[places].tolist() for values in (self.shards, self.rows, self.labels))
+        keys = [self.keys[place] for place in places.tolist()]
+        return [LabelledImage(*values) for values in zip(shards, rows, keys, labels, strict=True)]
+
+
+def draw_smallest(found: Candidates, counts: Sequence[int]) -> np.ndarray:
+    """Return the places of the `counts[c]` images of each class c with the smallest hashes, class by class, int64 (M,).
+
+    Equal hashes are ordered by their keys, and without keys by their places.
+    """
+    order = np.lexsort((found.draws, found.labels))
+    draws, labels = found.draws[order], found.labels[order]
+    if found.keys and ((draws[1:] == draws[:-1]) & (labels[1:] == labels[:-1])).any():
+        order = np.array(
+            sorted(range(len(order)), key=lambda n: (int(found.labels[n]), int(found.draws[n]), found.keys[n]))
+        )
+    sizes = np.bincount(labels, minlength=len(counts))
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen: np.ndarray = order[rank < np.asarray(counts)[labels]]
+    return chosen
+
+
 def draw_per_class(
-    images: Sequence[LabelledImage], class_names: Sequence[str], counts: Sequence[int], seed: int
+    found: Candidates, class_names: Sequence[str], counts: Sequence[int], available: Sequence[int]
 ) -> list[LabelledImage]:
     """Draw `counts[c]` images of each class c.
+
+    Args:
+        found: images among which those are.
+        class_names: name of each class.
+        counts: images that are wanted of each class.
+        available: images of each class.
 
     Raises:
         UserError: a class has fewer images than requested.
     """
-    chosen = []
-    for label, name in enumerate(class_names):
-        members = [image for image in images if image.label == label]
-        if not members and counts[label]:
+    check_enough(class_names, counts, available)
+    return found.images(draw_smallest(found, counts))
+
+
+def check_enough(class_names: Sequence[str], counts: Sequence[int], available: Sequence[int]) -> None:
+    """Check that every class has as many images as are requested; see `draw_per_class`.
+
+    Raises:
+        UserError: one has fewer.
+    """
+    for name, wanted, present in zip(class_names, counts, available, strict=True):
+        if not present and wanted:
             raise UserError(
                 f"no image of class {name!r}, one of {len(class_names)}",
                 where="labels",
                 fix="set data.num_classes (or the class names) to the classes of the data, or add images",
             )
-        if len(members) < counts[label]:
+        if present < wanted:
             raise UserError(
-                f"{counts[label]} labelled images of class {name!r} are requested, and it has {len(members)}",
+                f"{wanted} labelled images of class {name!r} are requested, and it has {present}",
                 where="labels",
                 fix="lower labels.per_class or add images",
             )
-        members.sort(key=lambda image: (derive_seed("labelled", seed, image.key), image.key))
-        chosen += members[: counts[label]]
-    return chosen
 
 
 def choose_listed(
@@ -71,7 +137,7 @@ def choose_listed(
     in any of the forms of `ListedPaths`.
 
     Args:
-        images: all images.
+        images: all images; they are gone through several times.
         lines: the lines of the list.
         where: URL of the list, for messages.
         location: URL of the training images, to which listed paths may be relative or absolute.
@@ -79,7 +145,6 @@ def choose_listed(
     Raises:
         UserError: the list names no image, names a missing one, or has a file name that several images share.
     """
-    images = list(images)
     listed = dict.fromkeys(line for line in map(str.strip, lines) if line and line != "#" and not line.startswith("# "))
     if not listed:
         raise UserError("names no image", where=where)
@@ -149,7 +214,7 @@ _COMPARED = 20_000
 """Most keys that a missing name is compared with."""
 
 
-def _missing(missing: Sequence[str], images: Sequence[LabelledImage], where: str) -> UserError:
+def _missing(missing: Sequence[str], images: Iterable[LabelledImage], where: str) -> UserError:
     """Return the error for names that no image has; it shows the first one."""
     nearest = _nearest(missing[0], images)
     first = shortened(missing[0])
@@ -160,14 +225,15 @@ def _missing(missing: Sequence[str], images: Sequence[LabelledImage], where: str
     return UserError(what, where=where, fix=f"{fix}; the nearest key is {shortened(nearest)!r}" if nearest else fix)
 
 
-def _nearest(line: str, images: Sequence[LabelledImage]) -> str | None:
+def _nearest(line: str, images: Iterable[LabelledImage]) -> str | None:
     """Return the key that is most similar to a listed name; None if none is similar."""
     path = plain_path(line)
     wanted = file_key(path) if "." in path.rpartition("/")[2] else path
     last = wanted.rpartition("/")[2]
     same = [image.key for image in images if image.key.rpartition("/")[2] == last]
-    keys = same or [image.key for image in images if abs(len(image.key) - len(wanted)) <= len(wanted) // 2]
-    close = difflib.get_close_matches(wanted, keys[:_COMPARED], n=1, cutoff=0.0 if same else 0.6)
+    similar = (image.key for image in images if abs(len(image.key) - len(wanted)) <= len(wanted) // 2)
+    keys = same[:_COMPARED] or list(islice(similar, _COMPARED))
+    close = difflib.get_close_matches(wanted, keys, n=1, cutoff=0.0 if same else 0.6)
     return close[0] if close else None
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from dpt_ray.core.metrics.class_counts import ClassCounts
 
 Shares = tuple[float | None, ...]
 """A figure for each class; None for a class without images."""
@@ -51,10 +51,8 @@ class Confusions:
     stage3: tuple[ClassPair, ...]
 
 
-def class_pairs(confusion: Tensor) -> tuple[ClassPair, ...]:
-    """Return the entries of a confusion matrix that are not 0, row by row.
-
-    Args:
-        confusion: int64 (C, C), true classes in rows and predicted ones in columns.
-    """
-    return tuple(ClassPair(row, column, int(confusion[row, column])) for row, column in confusion.nonzero().tolist())
+def class_pairs(counts: ClassCounts) -> tuple[ClassPair, ...]:
+    """Return the entries of a confusion matrix that are not 0, row by row; the counts must keep pairs."""
+    classes = len(counts.true)
+    pairs = zip(counts.pairs.tolist(), counts.pair_images.tolist(), strict=True)
+    return tuple(ClassPair(pair // classes, pair % classes, images) for pair, images in pairs)

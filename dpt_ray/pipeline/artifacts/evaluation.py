@@ -17,7 +17,7 @@ from dpt_ray.data.storage.json_records import optional
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.class_metrics import ClassMetrics, Confusions
 from dpt_ray.pipeline.artifacts.generation import GenerationFacts, generation_metrics
-from dpt_ray.pipeline.artifacts.predictions import TOP_CLASSES, PredictionsFacts, read_predictions
+from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts, read_predictions
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
 from dpt_ray.report.content import Metric
@@ -145,23 +145,6 @@ def read_predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> t
         else:
             labels.append(sidecar[LABEL])
     return torch.from_numpy(np.concatenate(labels))
-
-
-def read_top_classes(artifact: Artifact, known: torch.Tensor) -> torch.Tensor:
-    """Return the most probable classes of images, int64 (N, k).
-
-    Args:
-        artifact: `Predictions` that keep them.
-        known: which images are returned, bool (all images,); those of shards that could not be read cannot be.
-    """
-    parts, start = [], 0
-    files = PredictionsFacts.read(artifact).files
-    for file, sidecar in zip(files, read_predictions(artifact, TOP_CLASSES), strict=True):
-        rows = file.num_skipped if sidecar is None else len(sidecar[TOP_CLASSES])
-        if sidecar is not None:
-            parts.append(torch.from_numpy(np.array(sidecar[TOP_CLASSES])).long()[known[start : start + rows]])
-        start += rows
-    return torch.cat(parts)
 
 
 def read_confidence(artifact: Artifact) -> torch.Tensor:

@@ -1,8 +1,12 @@
 """Images that are kept out of training: which rows of which shard, and the index of a part of the training images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from dpt_ray.data.shards.row_bits import decode_rows, encode_rows
+from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import REMOVE
@@ -19,11 +23,27 @@ class DataPartFacts(Facts):
     images_per_class: tuple[int, ...]
 
 
-def read_choice(url: str) -> Mapping[int, list[int]]:
-    """Return position of a shard -> its rows with validation images.
+def write_choice(url: str, rows: Mapping[int, np.ndarray], counts: Sequence[int]) -> None:
+    """Write which images are held out, in a bit an image of each shard that has some.
+
+    Args:
+        url: URL of the file.
+        rows: position of a shard -> its rows with held-out images, int64 (M,).
+        counts: images of each shard.
+    """
+    texts = {}
+    for shard in sorted(rows):
+        chosen = np.zeros(counts[shard], bool)
+        chosen[rows[shard]] = True
+        texts[str(shard)] = encode_rows(chosen)
+    stores.write_json(url, texts)
+
+
+def read_choice(url: str) -> Mapping[int, np.ndarray]:
+    """Return position of a shard -> its rows with held-out images, ascending, int64 (M,).
 
     Raises:
         UserError: the file is missing, or not in the form that this package writes.
     """
-    choice: dict[int, list[int]] = read_document(url, dict[int, list[int]], "a choice of images", REMOVE)
-    return choice
+    choice: dict[int, str] = read_document(url, dict[int, str], "a choice of images", REMOVE)
+    return {shard: decode_rows(text, url) for shard, text in choice.items()}

@@ -1,7 +1,10 @@
 """The list of labelled images."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import LABEL, ImageSource, SourceShard
@@ -24,21 +27,34 @@ class ChoiceFacts(Facts):
     of: int
 
 
-def all_images(index: DatasetIndex) -> Iterator[LabelledImage]:
-    """Yield every image of a data set with its true label (-1: none), in its order.
+class AllImages:
+    """Every image of a data set with its true label (-1: none), in its order; one shard at a time is in memory.
 
-    For choosing labelled and validation images; nothing that trains may call it.
+    For choosing labelled and validation images; nothing that trains may use it.
+
+    Args:
+        index: the data set.
     """
-    for position in range(len(index.shards)):
-        sidecar = read_sidecar(index.label_sidecar(position), [LABEL])
-        for row, (key, label) in enumerate(zip(sidecar[KEY], sidecar[LABEL].tolist(), strict=True)):
-            yield LabelledImage(position, row, key, label)
+
+    def __init__(self, index: DatasetIndex):
+        self._index = index
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        for position in range(len(self._index.shards)):
+            sidecar = read_sidecar(self._index.label_sidecar(position), [LABEL])
+            for row, (key, label) in enumerate(zip(sidecar[KEY], sidecar[LABEL].tolist(), strict=True)):
+                yield LabelledImage(position, row, key, label)
 
 
 def write_labelled(folder: str, chosen: Sequence[LabelledImage]) -> None:
     """Write the labelled images into an artifact's folder, in the order of the data set."""
     ordered = sorted(chosen, key=lambda image: (image.shard, image.row))
-    stores.write_json(stores.join(folder, _FILE), [[i.shard, i.row, i.key, i.label] for i in ordered])
+    # The form of `stores.write_json`, whose encoder would take 1 kB an image.
+    entries = ",\n".join(
+        f"  [\n    {i.shard},\n    {i.row},\n    {json.dumps(i.key, ensure_ascii=False)},\n    {i.label}\n  ]"
+        for i in ordered
+    )
+    stores.write_bytes(stores.join(folder, _FILE), (f"[\n{entries}\n]\n" if ordered else "[]\n").encode())
 
 
 def read_labelled(artifact: Artifact) -> list[LabelledImage]:
@@ -49,6 +65,14 @@ def read_labelled(artifact: Artifact) -> list[LabelledImage]:
     """
     entries = read_document(artifact.file(_FILE), list[tuple[int, int, str, int]], "a list of labelled images", REMOVE)
     return [LabelledImage(*entry) for entry in entries]
+
+
+def labelled_rows(artifact: Artifact) -> dict[int, np.ndarray]:
+    """Return position of a shard -> rows of its labelled images, int64 (M,); see `read_labelled`."""
+    rows: dict[int, list[int]] = {}
+    for image in read_labelled(artifact):
+        rows.setdefault(image.shard, []).append(image.row)
+    return {shard: np.array(found) for shard, found in rows.items()}
 
 
 def labelled_source(artifact: Artifact, index: DatasetIndex, form: ImageForm) -> ImageSource:

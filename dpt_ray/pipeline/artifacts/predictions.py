@@ -1,14 +1,14 @@
 """Predicted classes of every image, one sidecar a shard."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from dpt_ray.data.shards.sidecar_urls import SidecarUrls, numbered_sidecars
 from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, count_images
-from dpt_ray.data.storage.json_records import optional
 from dpt_ray.pipeline.artifacts.step_facts import Facts, ShardFile
 from dpt_ray.pipeline.artifacts.store import Artifact
 
@@ -46,11 +46,11 @@ class PredictedShard(ShardFile):
     """What a worker reports of one shard.
 
     Attributes:
-        predicted: images that each class was predicted for.
+        predicted: class id -> images that it was predicted for, of the classes that were.
         confidence_sum: sum of the confidence.
     """
 
-    predicted: tuple[int, ...] | None = optional()
+    predicted: dict[int, int] = field(default_factory=dict)
     confidence_sum: float = 0.0
 
 
@@ -64,15 +64,24 @@ def summarise_predictions(shards: Sequence[PredictedShard], images_in: int, num_
     """
     skipped = tuple(entry for shard in shards for entry in shard.skipped or ())
     images = images_in - count_images(skipped)
-    counts = np.sum([shard.predicted or [0] * num_classes for shard in shards], axis=0).tolist()
+    counts = np.zeros(num_classes, np.int64)
+    for shard in shards:
+        classes, predicted = (np.array(list(side), np.int64) for side in (shard.predicted, shard.predicted.values()))
+        counts[classes] += predicted
     return PredictionsFacts(
         images_in=images_in,
         skipped=skipped,
         images=images,
-        predicted_per_class=tuple(counts),
+        predicted_per_class=tuple(counts.tolist()),
         mean_confidence=sum(shard.confidence_sum for shard in shards) / max(1, images),
         files=tuple(shard.file for shard in shards),
     )
+
+
+def count_labels(labels: np.ndarray) -> dict[str, int]:
+    """Return `PredictedShard.predicted` of a shard as JSON, given its predicted classes, int64 (N,)."""
+    classes, images = np.unique(labels, return_counts=True)
+    return dict(zip(map(str, classes.tolist()), images.tolist(), strict=True))
 
 
 def sidecar_urls(artifact: Artifact) -> list[str | None]:
@@ -81,6 +90,17 @@ def sidecar_urls(artifact: Artifact) -> list[str | None]:
         artifact.file(SIDECARS, sidecar_name(number)) if file.is_made else None
         for number, file in enumerate(PredictionsFacts.read(artifact).files)
     ]
+
+
+def prediction_sidecars(artifact: Artifact) -> SidecarUrls:
+    """Return the sidecars of a `Predictions` artifact, without a text for each."""
+    made = [number if file.is_made else -1 for number, file in enumerate(PredictionsFacts.read(artifact).files)]
+    return numbered_sidecars(artifact.file(SIDECARS), made)
+
+
+def shard_counts(facts: PredictionsFacts) -> np.ndarray:
+    """Return the number of images of each shard, int64 (shards,), with those that could not be read."""
+    return np.array([file.images if file.is_made else file.num_skipped for file in facts.files], np.int64)
 
 
 def read_predictions(artifact: Artifact, *columns: str) -> Iterator[dict[str, Any] | None]:

@@ -58,13 +58,17 @@ def conditioning_class(number: Number, num_classes: int) -> tuple[Number, Number
     return number % num_classes, number // num_classes
 
 
-def conditioning_labels(index: DatasetIndex) -> list[np.ndarray]:
-    """Return the class that each pseudo image of each shard was sampled for, int64 (samples of the shard,)."""
-    ends = np.cumsum([shard.samples for shard in index.shards])
-    return [
-        conditioning_class(np.arange(end - shard.samples, end), index.num_classes)[0]
-        for shard, end in zip(index.shards, ends, strict=True)
-    ]
+def conditioning_labels(start: int, stop: int, num_classes: int) -> np.ndarray:
+    """Return the classes that pseudo images [start, stop) were sampled for, int64 (stop - start,)."""
+    return conditioning_class(np.arange(start, stop), num_classes)[0]
+
+
+def requested_labels(index: DatasetIndex) -> Iterator[np.ndarray]:
+    """Yield the class that each pseudo image of each shard was sampled for, int64 (samples of the shard,)."""
+    stop = 0
+    for shard in index.shards:
+        start, stop = stop, stop + shard.samples
+        yield conditioning_labels(start, stop, index.num_classes)
 
 
 class PseudoImage(NamedTuple):

@@ -1,45 +1,73 @@
 """How good the pseudo images of each class are, to compare with the quality of its pseudo-labels."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
+from dpt_ray.data.loading.source import LABEL
+from dpt_ray.data.shards.index import DatasetIndex
+from dpt_ray.data.shards.sidecar_urls import SidecarUrls, label_sidecars
+from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.pipeline.artifacts.class_metrics import Shares
 from dpt_ray.pipeline.artifacts.features import FEATURES
-from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts, read_predictions
+from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts, prediction_sidecars, shard_counts
+from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
+from dpt_ray.pipeline.execution.step import StepContext
 
 MOST_VALUES = 2**25
 """Values of all classes' covariances together (256 MiB in float64); with more, no distances by class are computed."""
+MOST_PARTS = 64
+"""Most groups of shards whose moments are stored apart; a file holds up to `MOST_VALUES` values."""
 FEWEST_IMAGES = 2
 """Images of a class without which it has no covariance."""
 
 
-def class_distances(real: Artifact, true: Tensor, pseudo: Artifact, requested: Tensor, num_classes: int) -> Shares:
-    """Return the Fréchet distance between real and pseudo images of each class, in the features of stage 1.
+@dataclass(frozen=True)
+class Distances:
+    """Fréchet distances between real and pseudo images in the features of stage 1.
 
-    With few images the distance is biased upwards, by about as much for classes with equal numbers of images.
+    Attributes:
+        whole: of all images.
+        by_class: one a class, None for a class with fewer than `FEWEST_IMAGES` on either side; empty where the
+            covariances would have more than `MOST_VALUES` values. With few images a distance is biased upwards, by
+            about as much for classes with equal numbers of images.
+    """
+
+    whole: float
+    by_class: Shares
+
+
+def feature_distances(context: StepContext, index: DatasetIndex, real: Artifact, pseudo: Artifact) -> Distances:
+    """Compare real with pseudo images, whose moments are made by groups of shards.
 
     Args:
+        context: that of the step.
+        index: the real images, with their true labels.
         real: stage 1's predictions for the real images, with features.
-        true: true class of every real image, int64 (N,), negative where it is not known.
         pseudo: stage 1's predictions for the pseudo images, with features.
-        requested: class that each pseudo image was sampled for, int64 (M,).
-        num_classes: number of classes.
-
-    Returns:
-        One distance a class, None for a class with fewer than `FEWEST_IMAGES` on either side; empty where the
-        covariances would have more than `MOST_VALUES` values.
     """
-    sides = [_moments(artifact, labels, num_classes) for artifact, labels in ((real, true), (pseudo, requested))]
-    if not all(sides):
-        return ()
-    return tuple(
-        frechet_distance(a, b) if min(a.count, b.count) >= FEWEST_IMAGES else None for a, b in zip(*sides, strict=True)
+    sides = (
+        _Features(prediction_sidecars(real), shard_counts(PredictionsFacts.read(real)), label_sidecars(index)),
+        _Features(prediction_sidecars(pseudo), shard_counts(PredictionsFacts.read(pseudo)), None),
     )
+    first, second = (
+        _moments(context, features, index.num_classes, f"{name}_moments")
+        for features, name in zip(sides, ("real", "pseudo"), strict=True)
+    )
+    by_class: Shares = ()
+    if first.by_class and second.by_class:
+        by_class = tuple(
+            frechet_distance(a, b) if min(a.count, b.count) >= FEWEST_IMAGES else None
+            for a, b in zip(first.by_class, second.by_class, strict=True)
+        )
+    return Distances(frechet_distance(first.whole, second.whole), by_class)
 
 
 def class_moments(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> list[GaussianMoments]:
@@ -63,16 +91,95 @@ def class_moments(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) ->
     return moments
 
 
-def _moments(artifact: Artifact, labels: Tensor, num_classes: int) -> Sequence[GaussianMoments]:
-    return class_moments(_features(artifact, labels), num_classes)
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """Sidecars with features, the number of images of each shard, and those of true labels; None for pseudo images."""
+
+    sidecars: SidecarUrls
+    counts: np.ndarray
+    labels: SidecarUrls | None
 
 
-def _features(artifact: Artifact, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the features of each shard that could be read, with the labels of its images."""
-    start = 0
-    files = PredictionsFacts.read(artifact).files
-    for file, sidecar in zip(files, read_predictions(artifact, FEATURES), strict=True):
-        rows = file.num_skipped if sidecar is None else len(sidecar[FEATURES])
-        if sidecar is not None:
-            yield torch.from_numpy(np.array(sidecar[FEATURES])), labels[start : start + rows]
-        start += rows
+@dataclass
+class _Moments:
+    """The moments of all images, and those of each class; empty where they would be too large."""
+
+    whole: GaussianMoments
+    by_class: list[GaussianMoments]
+
+    def merge(self, other: "_Moments") -> None:
+        self.whole.merge(other.whole)
+        for mine, theirs in zip(self.by_class, other.by_class, strict=True):
+            mine.merge(theirs)
+
+    def encode(self) -> bytes:
+        every = [self.whole, *self.by_class]
+        return save(
+            {
+                "count": torch.tensor([moments.count for moments in every]),
+                "mean": torch.stack([moments.mean for moments in every]),
+                "scatter": torch.stack([moments.scatter for moments in every]),
+            }
+        )
+
+    @classmethod
+    def decode(cls, content: bytes) -> "_Moments":
+        tensors = load(content)
+        every = []
+        for count, mean, scatter in zip(tensors["count"].tolist(), tensors["mean"], tensors["scatter"], strict=True):
+            moments = GaussianMoments(len(mean))
+            moments.count, moments.mean, moments.scatter = count, mean, scatter
+            every.append(moments)
+        return cls(every[0], every[1:])
+
+
+def _moments(context: StepContext, features: _Features, num_classes: int, parts: str) -> _Moments:
+    whole: _Moments | None = None
+    settings = {"features": features, "num_classes": num_classes}
+    for content in run_groups(_MomentsWorker, settings, features.counts.tolist(), context, parts, most=MOST_PARTS):
+        if content:
+            part = _Moments.decode(content)
+            if whole is None:
+                whole = part
+            else:
+                whole.merge(part)
+    if whole is None:
+        raise ValueError("no features are given")
+    return whole
+
+
+class _MomentsWorker(GroupWorker):
+    def __init__(self, features: _Features, num_classes: int, folder: str, images: Mapping[int, int]):
+        super().__init__(folder, images)
+        self._features, self._num_classes = features, num_classes
+        self._ends = np.cumsum(features.counts)
+
+    def make(self, unit: Group) -> bytes:
+        whole: GaussianMoments | None = None
+
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            nonlocal whole
+            for position in range(*unit):
+                if (found := self._read(position)) is not None:
+                    whole = whole or GaussianMoments(found[0].shape[1])
+                    whole.update(found[0])
+                    yield found
+
+        shards = batches()
+        by_class = class_moments(shards, self._num_classes)
+        for _ in shards:  # `class_moments` stops where the classes' moments would be too large
+            pass
+        return b"" if whole is None else _Moments(whole, by_class).encode()
+
+    def _read(self, position: int) -> tuple[Tensor, Tensor] | None:
+        url = self._features.sidecars[position]
+        if url is None:
+            return None
+        features = torch.from_numpy(np.array(read_sidecar(url, [FEATURES])[FEATURES]))
+        if self._features.labels is None:
+            end = int(self._ends[position])
+            requested = conditioning_labels(end - int(self._features.counts[position]), end, self._num_classes)
+            return features, torch.from_numpy(requested)
+        place = self._features.labels[position]
+        assert place is not None
+        return features, torch.from_numpy(np.array(read_sidecar(place, [LABEL])[LABEL]))

@@ -2,15 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from dpt_ray.core.metrics.calibration import ReliabilityBin
-from dpt_ray.core.metrics.classification import accuracy, class_recall, confusion_matrix, top_k_accuracy
+from dpt_ray.core.metrics.class_counts import ClassCounts
 from dpt_ray.core.metrics.uncertainty import Interval, wilson_interval
 from dpt_ray.pipeline.artifacts.class_metrics import ClassPair, Shares, class_pairs
-from dpt_ray.pipeline.artifacts.evaluation import read_confidence, read_top_classes, reliability_bins
 from dpt_ray.pipeline.artifacts.predictions import TOP
-from dpt_ray.pipeline.artifacts.store import Artifact
 
 
 @dataclass(frozen=True)
@@ -36,45 +32,23 @@ class JudgedClassifier:
     top5_interval: Interval | None
 
 
-def judge_classifier(
-    labels: torch.Tensor, predicted: torch.Tensor, predictions: Artifact, known: torch.Tensor, num_classes: int
-) -> JudgedClassifier:
-    """Compare a classifier's predictions for held-out images with their true classes.
-
-    Args:
-        labels: true classes of the known images, int64 (N,).
-        predicted: predicted classes of the same images.
-        predictions: the artifact with all predictions.
-        known: which of all images those are, bool (all images,).
-        num_classes: number of classes.
-    """
-    confusion = confusion_matrix(labels, predicted, num_classes)
+def judge_classifier(counts: ClassCounts) -> JudgedClassifier:
+    """Return the figures of a classifier from the counts of its predictions, which keep pairs."""
     top5, top5_interval = None, None
-    if num_classes > TOP:
-        top5 = top_k_accuracy(labels, read_top_classes(predictions, known))
-        top5_interval = wilson_interval(round(top5 * len(labels)), len(labels))
+    if len(counts.true) > TOP:
+        top5 = int(counts.top[0]) / counts.images
+        top5_interval = wilson_interval(int(counts.top[0]), counts.images)
     return JudgedClassifier(
-        accuracy=accuracy(labels, predicted),
-        interval=accuracy_interval(labels, predicted),
-        per_class=known_shares(class_recall(confusion), confusion.sum(1)),
-        bins=reliability_bins(labels, predicted, read_confidence(predictions)[known]),
-        confusion=class_pairs(confusion),
+        accuracy=counts.accuracy,
+        interval=accuracy_interval(counts),
+        per_class=tuple(counts.recall()),
+        bins=counts.reliability(),
+        confusion=class_pairs(counts),
         top5=top5,
         top5_interval=top5_interval,
     )
 
 
-def accuracy_interval(labels: torch.Tensor, predictions: torch.Tensor) -> Interval | None:
+def accuracy_interval(counts: ClassCounts) -> Interval | None:
     """Return the interval of an accuracy; None without an image."""
-    return wilson_interval(int((labels == predictions).sum()), len(labels)) if len(labels) else None
-
-
-def class_shares(labels: torch.Tensor, predictions: torch.Tensor, num_classes: int) -> Shares:
-    """Return the share of each class's images that are predicted as this class."""
-    confusion = confusion_matrix(labels, predictions, num_classes)
-    return known_shares(class_recall(confusion), confusion.sum(1))
-
-
-def known_shares(shares: torch.Tensor, wholes: torch.Tensor) -> Shares:
-    """Return shares of wholes, None where the whole is 0."""
-    return tuple(share if whole > 0 else None for share, whole in zip(shares.tolist(), wholes.tolist(), strict=True))
+    return wilson_interval(counts.num_right, counts.images) if counts.images else None

@@ -7,21 +7,16 @@ import numpy as np
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.training.from_settings import uses_unlabelled
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import (
-    CONFIDENCE,
-    LABEL,
-    ImageSource,
-    SourceShard,
-    sidecar_labelled_source,
-    unlabelled_source,
-)
+from dpt_ray.data.loading.source import ImageSource, SourceShard, sidecar_labelled_source, unlabelled_source
 from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.integers import Integers
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.labelled import labelled_source
-from dpt_ray.pipeline.artifacts.predictions import SIDECARS, read_predictions
-from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS
+from dpt_ray.pipeline.artifacts.pseudo_images import requested_labels
 from dpt_ray.pipeline.artifacts.trained_network import MixedFacts
+from dpt_ray.pipeline.execution.agreeing_images import agreeing_images
 from dpt_ray.pipeline.execution.step import StepContext
 
 PSEUDO_IMAGES, PSEUDO_PREDICTIONS, PSEUDO_LABELS = "pseudo_images", "pseudo_predictions", "pseudo_labels"
@@ -79,21 +74,17 @@ def _pseudo_images(
 ) -> tuple[ImageSource, MixedFacts]:
     """Return the pseudo images that are used, labelled with the classes that were requested from the generator."""
     index = read_index(context.parents[PSEUDO_IMAGES].url)
-    requested = conditioning_labels(index)
-    used = [np.ones(len(labels), bool) for labels in requested]
+    used: list[np.ndarray] | None = None
     if config.mixing.only_agreeing:
-        predictions = read_predictions(context.parents[PSEUDO_PREDICTIONS], LABEL, CONFIDENCE)
-        for number, (seen, labels) in enumerate(zip(predictions, requested, strict=True)):
-            used[number] = (
-                np.zeros(len(labels), bool)
-                if seen is None
-                else (seen[LABEL] == labels) & (seen[CONFIDENCE] >= config.mixing.least_confidence)
-            )
-    shards = [
-        SourceShard(info, tuple(np.flatnonzero(rows).tolist()), tuple(labels[rows].tolist()))
-        for info, labels, rows in zip(index.shards, requested, used, strict=True)
-        if rows.any()
-    ]
+        predictions = context.parents[PSEUDO_PREDICTIONS]
+        used = agreeing_images(context, index, predictions, config.mixing.least_confidence)
+    shards = []
+    kept = np.zeros(num_classes, np.int64)
+    for number, (info, labels) in enumerate(zip(index.shards, requested_labels(index), strict=True)):
+        rows = np.arange(len(labels)) if used is None else np.flatnonzero(used[number])
+        if len(rows):
+            shards.append(SourceShard(info, Integers(rows), Integers(labels[rows])))
+            kept += np.bincount(labels[rows], minlength=num_classes)
     if not shards:
         raise UserError(
             "stage 1 sees another class than the requested one in every pseudo image, so none is left",
@@ -101,5 +92,4 @@ def _pseudo_images(
             fix="set it to false, lower least_confidence, or train the generator longer",
         )
     source = ImageSource(tuple(shards), form)
-    kept = np.bincount(np.concatenate([s.labels for s in shards]), minlength=num_classes).tolist()
-    return source, MixedFacts(pseudo_images=index.num_images, pseudo_images_used_per_class=tuple(kept))
+    return source, MixedFacts(pseudo_images=index.num_images, pseudo_images_used_per_class=tuple(kept.tolist()))

@@ -20,7 +20,13 @@ from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.features import FEATURES
-from dpt_ray.pipeline.artifacts.predictions import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
+from dpt_ray.pipeline.artifacts.predictions import (
+    AVERAGED,
+    PROBABILITIES,
+    TOP_CLASSES,
+    TOP_PROBABILITIES,
+    count_labels,
+)
 
 _VIEW_SEED = derive_seed("pseudo-label views")
 """Seed of the weak views, the same for all runs. A view follows from it, the key of the image and its own number."""
@@ -132,7 +138,7 @@ class PredictionWorker(UnitWorker):
         columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
         return {
             "images": len(columns[KEY]),
-            "predicted": np.bincount(columns[LABEL], minlength=self._index.num_classes).tolist(),
+            "predicted": count_labels(columns[LABEL]),
             "confidence_sum": float(columns[CONFIDENCE].sum(dtype=np.float64)),
         }
 

@@ -106,21 +106,22 @@ def image_spread(images: np.ndarray, labels: np.ndarray) -> float | None:
     return float(np.mean(spreads)) if spreads else None
 
 
-def disagreement(requested: np.ndarray, seen: np.ndarray, names: Sequence[str]) -> str | None:
+def disagreement(requested: np.ndarray, right: np.ndarray, names: Sequence[str]) -> str | None:
     """Warn of pseudo images in which stage 1 does not see the class that was asked for.
 
     Args:
-        requested: class ids (N,).
-        seen: predicted class ids (N,).
+        requested: pseudo images of each class, int64 (C,).
+        right: those of them in which stage 1 sees the class, int64 (C,).
         names: of the classes.
     """
-    shares = {label: float((seen[requested == label] == label).mean()) for label in np.unique(requested).tolist()}
-    low = sorted((share, label) for label, share in shares.items() if share < LEAST_AGREEMENT)
+    asked = np.flatnonzero(requested)
+    shares = right[asked] / requested[asked]
+    low = sorted((share, label) for share, label in zip(shares, asked.tolist(), strict=True) if share < LEAST_AGREEMENT)
     if not low:
         return None
     worst = _listed([f"{names[label]} ({share:.0%})" for share, label in low])
     return (
-        f"stage 1 sees the class that was asked for in {float((seen == requested).mean()):.0%} of the pseudo images, "
+        f"stage 1 sees the class that was asked for in {right.sum() / requested.sum():.0%} of the pseudo images, "
         f"and in less than half of those of {len(low):,} of {len(names):,} classes ({worst}); try more stage2.images, "
         "a higher sampling.guidance_scale or stage3.mixing.only_agreeing=true"
     )

@@ -24,6 +24,7 @@ from dpt_ray.pipeline.artifacts.predictions import (
     SIDECARS,
     TOP_CLASSES,
     TOP_PROBABILITIES,
+    count_labels,
     read_predictions,
     sidecar_urls,
     summarise_predictions,
@@ -148,7 +149,7 @@ class _BalancingWorker(UnitWorker):
         columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
         return {
             "images": len(columns[KEY]),
-            "predicted": np.bincount(columns[LABEL], minlength=self._index.num_classes).tolist(),
+            "predicted": count_labels(columns[LABEL]),
             "confidence_sum": float(columns[CONFIDENCE].sum(dtype=np.float64)),
             **sidecar_facts(content, self.output_url(unit)),
         }

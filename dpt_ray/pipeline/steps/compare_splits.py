@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dpt_ray.config.schema import DataConfig
-from dpt_ray.data.images.perceptual_hash import ImageHashes, is_comparable
-from dpt_ray.data.shards.duplicates import DuplicateSearch, Found, Pair, limits_for
+from dpt_ray.data.shards.duplicates import Found, Pair, limits_for
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -23,6 +22,7 @@ from dpt_ray.pipeline.artifacts.overlap import (
     tell_exact,
     tell_near,
 )
+from dpt_ray.pipeline.execution.overlap_groups import find_pairs
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.text import csv_cell
 
@@ -58,14 +58,7 @@ class Overlap(Step[OverlapFacts]):
 
     def make(self, context: StepContext) -> OverlapFacts:
         train, test = (read_index(context.parents[role].url) for role in ("train_data", "test_data"))
-        held = _joined([test.hashes(position) for position in range(len(test.shards))])
-        search = DuplicateSearch(held, limits_for(self._data.image_size), MOST_LISTED)
-        seen = 0
-        with context.progress(train.num_images) as progress:
-            for position, shard in enumerate(train.shards):
-                search.add(position, train.hashes(position))
-                seen += shard.samples
-                progress.update(seen)
+        search = find_pairs(context, train, test, limits_for(self._data.image_size), MOST_LISTED)
         near = sorted(search.near.listed, key=lambda pair: (pair.bits, pair.held_row, pair.shard, pair.row))
         named = _NamedPairs(train, test).name([*search.exact.listed, *near])
         stores.write_bytes(context.file(PAIRS_FILE), _table(named))
@@ -77,7 +70,7 @@ class Overlap(Step[OverlapFacts]):
             near=_counts(search.near),
             without_perceptual_hash={
                 "train": search.not_compared,
-                "test": int((~is_comparable(held.perceptual)).sum()),
+                "test": search.test_not_compared,
             },
             listed=len(named),
             first=tuple(named[:PAIRS_IN_FACTS]),
@@ -107,12 +100,6 @@ class Overlap(Step[OverlapFacts]):
 
 def _counts(found: Found) -> PairCounts:
     return PairCounts(int(found.held.sum()), found.images, found.pairs)
-
-
-def _joined(parts: list[ImageHashes]) -> ImageHashes:
-    return ImageHashes(
-        np.concatenate([part.pixels for part in parts]), np.concatenate([part.perceptual for part in parts])
-    )
 
 
 class _NamedPairs:

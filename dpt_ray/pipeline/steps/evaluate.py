@@ -1,55 +1,26 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from dpt_ray.core.metrics.calibration import (
-    expected_calibration_error,
-    mean_confidence,
-)
-from dpt_ray.core.metrics.classification import (
-    accuracy,
-    class_precision,
-    class_recall,
-    confusion_matrix,
-)
-from dpt_ray.core.metrics.frechet import frechet_distance, gaussian_moments
-from dpt_ray.core.metrics.uncertainty import PairedChange, compare_paired
+from dpt_ray.core.metrics.calibration import expected_calibration_error, mean_confidence
+from dpt_ray.core.metrics.class_counts import ClassCounts
+from dpt_ray.core.metrics.uncertainty import paired_change
 from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.sidecar_urls import label_sidecars
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.class_metrics import ClassMetrics, Confusions
-from dpt_ray.pipeline.artifacts.evaluation import (
-    METRICS_FILE,
-    EvaluationFacts,
-    EvaluationMetrics,
-    known_by_all,
-    known_pairs,
-    read_confidence,
-    read_predicted,
-    read_true_labels,
-    reliability_bins,
-    tell_verdict,
-)
-from dpt_ray.pipeline.artifacts.features import FEATURES
+from dpt_ray.pipeline.artifacts.evaluation import METRICS_FILE, EvaluationFacts, EvaluationMetrics, tell_verdict
 from dpt_ray.pipeline.artifacts.generation import GenerationFacts
-from dpt_ray.pipeline.artifacts.labelled import read_labelled
+from dpt_ray.pipeline.artifacts.labelled import labelled_rows
 from dpt_ray.pipeline.artifacts.overlap import OverlapFacts
-from dpt_ray.pipeline.artifacts.predictions import read_predictions
-from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
-from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.execution.class_quality import class_distances
-from dpt_ray.pipeline.execution.judged_classifier import (
-    JudgedClassifier,
-    accuracy_interval,
-    class_shares,
-    judge_classifier,
-    known_shares,
-)
+from dpt_ray.pipeline.artifacts.predictions import TOP, PredictionsFacts, prediction_sidecars, shard_counts
+from dpt_ray.pipeline.execution.class_quality import Distances, feature_distances
+from dpt_ray.pipeline.execution.compare_groups import Comparison, ToCompare, compare_predictions
+from dpt_ray.pipeline.execution.judged_classifier import accuracy_interval, judge_classifier
 from dpt_ray.pipeline.execution.result_warnings import stage3_below
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
@@ -114,40 +85,48 @@ class Evaluation(Step[EvaluationFacts]):
 
     def make(self, context: StepContext) -> EvaluationFacts:
         parents = context.parents
-        seen = _read(context)
-        bins = reliability_bins(seen.unlabelled, seen.pseudo_labels, seen.confidence)
-        labelled = known_pairs(seen.unlabelled, seen.pseudo_labels)
-        agreeing = known_pairs(seen.requested, seen.pseudo_images)
+        seen = _compare(context)
         overlap = OverlapFacts.read(parents["overlap"]) if "overlap" in parents else None
-        real = parents.get("real_features")
-        stage1, stage3 = seen.judged
+        distances = _distances(context)
+        pseudo_labels, agreeing = seen.pseudo_labels, seen.pseudo_images
+        stage1, stage3 = (judge_classifier(counts) for counts in seen.held_out.counts)
+        bins = pseudo_labels.reliability()
+        change = paired_change(seen.held_out.counts[0].images, seen.held_out.mended, seen.held_out.broken)
         facts = EvaluationFacts(
             stage1_accuracy=stage1.accuracy,
-            pseudo_label_accuracy=_optional_accuracy(*labelled),
+            pseudo_label_accuracy=pseudo_labels.accuracy if pseudo_labels.images else None,
             pseudo_label_mean_confidence=mean_confidence(bins) if bins else None,
             pseudo_label_calibration_error=expected_calibration_error(bins) if bins else None,
             stage3_accuracy=stage3.accuracy,
-            pseudo_image_agreement=accuracy(*agreeing),
-            test_images=seen.change.images,
+            pseudo_image_agreement=agreeing.accuracy,
+            test_images=change.images,
             duplicate_test_images=overlap.exact.test_images if overlap else None,
             near_duplicate_test_images=overlap.near.test_images if overlap else None,
-            frechet_distance=_frechet(real, parents["pseudo_images"]) if real else None,
+            frechet_distance=distances.whole if distances else None,
             stage1_interval=stage1.interval,
             stage3_interval=stage3.interval,
-            stage3_change=seen.change,
+            stage3_change=change,
             stage1_calibration_error=expected_calibration_error(stage1.bins),
             stage3_calibration_error=expected_calibration_error(stage3.bins),
-            pseudo_label_interval=accuracy_interval(*labelled),
-            pseudo_image_agreement_interval=accuracy_interval(*agreeing),
+            pseudo_label_interval=accuracy_interval(pseudo_labels),
+            pseudo_image_agreement_interval=accuracy_interval(agreeing),
             stage1_top5_accuracy=stage1.top5,
             stage1_top5_interval=stage1.top5_interval,
             stage3_top5_accuracy=stage3.top5,
             stage3_top5_interval=stage3.top5_interval,
             generation=GenerationFacts.read(parents["generation"]) if "generation" in parents else None,
         )
+        per_class = ClassMetrics(
+            pseudo_label_precision=tuple(pseudo_labels.precision()),
+            pseudo_label_recall=tuple(pseudo_labels.recall()),
+            stage1_accuracy=stage1.per_class,
+            stage3_accuracy=stage3.per_class,
+            pseudo_image_agreement=tuple(agreeing.recall()),
+            pseudo_image_distance=distances.by_class if distances else (),
+        )
         metrics = EvaluationMetrics(
             **vars(facts),
-            per_class=_class_metrics(seen, context),
+            per_class=per_class,
             reliability=tuple(bins),
             stage1_reliability=tuple(stage1.bins),
             stage3_reliability=tuple(stage3.bins),
@@ -179,85 +158,55 @@ def _check_same_classes(train: DatasetIndex, test: DatasetIndex) -> None:
 
 @dataclass(frozen=True)
 class _Seen:
-    """True and predicted classes of all images.
+    """Predictions of all images against their true classes.
 
     Attributes:
-        num_classes: number of classes.
-        judged: stage 1 and stage 3 on the held-out images that both could read.
-        change: between them.
-        training: true classes of all training images, in their order.
-        unlabelled: those of the images without a given label.
-        pseudo_labels: pseudo-labels of the same images.
-        confidence: of these pseudo-labels.
-        requested: class that each pseudo image was sampled for.
-        pseudo_images: class that stage 1 sees in each.
+        held_out: stage 1 and stage 3 on the held-out images that both could read.
+        pseudo_labels: pseudo-labels of the images without a given label.
+        pseudo_images: stage 1 on the pseudo images, whose true class is the one that was requested.
     """
 
-    num_classes: int
-    judged: tuple[JudgedClassifier, JudgedClassifier]
-    change: PairedChange
-    training: torch.Tensor
-    unlabelled: torch.Tensor
-    pseudo_labels: torch.Tensor
-    confidence: torch.Tensor
-    requested: torch.Tensor
-    pseudo_images: torch.Tensor
+    held_out: Comparison
+    pseudo_labels: ClassCounts
+    pseudo_images: ClassCounts
 
 
-def _read(context: StepContext) -> _Seen:
+def _compare(context: StepContext) -> _Seen:
     parents = context.parents
     train, test = read_index(parents["train_data"].url), read_index(parents["test_data"].url)
     _check_same_classes(train, test)
-    test_keys, test_labels = read_true_labels(test)
-    stage1, stage3 = (read_predicted(parents[name], test_keys) for name in ("stage1", "stage3"))
-    held_out = known_by_all(test_labels, stage1, stage3)  # both classifiers are compared on the same images
-    if not held_out.any():
+    stages = ToCompare(
+        tuple(prediction_sidecars(parents[name]) for name in ("stage1", "stage3")),
+        np.array([shard.samples for shard in test.shards]),
+        train.num_classes,
+        true=label_sidecars(test),
+        top=train.num_classes > TOP,
+        keep_pairs=True,
+    )
+    held_out = compare_predictions(context, stages, "held_out")
+    if not held_out.counts[0].images:
         raise UserError("no held-out image has a true label and can be read", where="data.test")
-    stage1, stage3, test_labels = stage1[held_out], stage3[held_out], test_labels[held_out]
-    keys, training = read_true_labels(train)
-    labelled = {image.key for image in read_labelled(parents["labelled"])}
-    unlabelled = torch.tensor([key not in labelled for shard in keys for key in shard])
-    pseudo_images = read_predicted(parents["pseudo_images"])
-    requested = conditioning_class(np.arange(len(pseudo_images)), train.num_classes)[0]
+    labels = ToCompare(
+        (prediction_sidecars(parents["pseudo_labels"]),),
+        np.array([shard.samples for shard in train.shards]),
+        train.num_classes,
+        true=label_sidecars(train),
+        left_out=labelled_rows(parents["labelled"]),
+    )
+    pseudo_images = parents["pseudo_images"]
+    counts = shard_counts(PredictionsFacts.read(pseudo_images))
+    requested = ToCompare((prediction_sidecars(pseudo_images),), counts, train.num_classes, confidence=False)
     return _Seen(
-        num_classes=train.num_classes,
-        judged=(
-            judge_classifier(test_labels, stage1, parents["stage1"], held_out, train.num_classes),
-            judge_classifier(test_labels, stage3, parents["stage3"], held_out, train.num_classes),
-        ),
-        change=compare_paired(test_labels, stage1, stage3),
-        training=training,
-        unlabelled=training[unlabelled],
-        pseudo_labels=read_predicted(parents["pseudo_labels"], keys)[unlabelled],
-        confidence=read_confidence(parents["pseudo_labels"])[unlabelled],
-        requested=torch.from_numpy(requested),
-        pseudo_images=pseudo_images,
+        held_out,
+        compare_predictions(context, labels, "pseudo_labels").counts[0],
+        compare_predictions(context, requested, "pseudo_images").counts[0],
     )
 
 
-def _class_metrics(seen: _Seen, context: StepContext) -> ClassMetrics:
-    confusion = confusion_matrix(*known_pairs(seen.unlabelled, seen.pseudo_labels), seen.num_classes)
+def _distances(context: StepContext) -> Distances | None:
     real, pseudo = context.parents.get("real_features"), context.parents["pseudo_images"]
-    return ClassMetrics(
-        pseudo_label_precision=known_shares(class_precision(confusion), confusion.sum(0)),
-        pseudo_label_recall=known_shares(class_recall(confusion), confusion.sum(1)),
-        stage1_accuracy=seen.judged[0].per_class,
-        stage3_accuracy=seen.judged[1].per_class,
-        pseudo_image_agreement=class_shares(*known_pairs(seen.requested, seen.pseudo_images), seen.num_classes),
-        pseudo_image_distance=()
+    return (
+        None
         if real is None
-        else class_distances(real, seen.training, pseudo, seen.requested, seen.num_classes),
+        else feature_distances(context, read_index(context.parents["train_data"].url), real, pseudo)
     )
-
-
-def _optional_accuracy(labels: torch.Tensor, predictions: torch.Tensor) -> float | None:
-    return accuracy(labels, predictions) if len(labels) else None
-
-
-def _frechet(real: Artifact, pseudo: Artifact) -> float:
-    return frechet_distance(gaussian_moments(_features(real)), gaussian_moments(_features(pseudo)))
-
-
-def _features(artifact: Artifact) -> Iterator[torch.Tensor]:
-    for sidecar in filter(None, read_predictions(artifact, FEATURES)):
-        yield torch.from_numpy(np.array(sidecar[FEATURES]))

@@ -12,7 +12,6 @@ from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.temperature import out_of_fold_temperature
 from dpt_ray.core.transfer import own_device
-from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.storage import stores
@@ -24,9 +23,9 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.probe import probe_file
 from dpt_ray.pipeline.artifacts.features import features_urls, read_features
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
-from dpt_ray.pipeline.artifacts.predictions import read_predictions
-from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
+from dpt_ray.pipeline.artifacts.pseudo_images import requested_labels
 from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, ProbeFacts
+from dpt_ray.pipeline.execution.agreeing_images import agreeing_images
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.mixing import PSEUDO_PREDICTIONS
 from dpt_ray.pipeline.execution.step import Step, StepContext
@@ -101,32 +100,32 @@ class FitProbe(Step[ProbeFacts]):
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows of one feature sidecar and their labels, int64; `rows` None stands for all rows."""
+    """Rows of one feature sidecar, int32, and their labels, int32; `rows` None stands for all rows."""
 
     url: str
-    rows: tuple[int, ...] | None
+    rows: np.ndarray | None
     labels: np.ndarray
 
     def read(self) -> tuple[Tensor, Tensor]:
         """Return normalised features and labels."""
         features = read_features(self.url)
-        chosen = features if self.rows is None else features[list(self.rows)]
-        return normalise_rows(torch.from_numpy(np.array(chosen))), torch.from_numpy(self.labels)
+        chosen = features if self.rows is None else features[self.rows]
+        return normalise_rows(torch.from_numpy(np.array(chosen))), torch.from_numpy(self.labels).long()
 
 
 def _pseudo_pieces(context: StepContext) -> list[_Piece]:
     """Return the pseudo images with the classes that were requested, without those that stage 1 sees otherwise."""
     parents = context.parents
-    conditioning = conditioning_labels(read_index(parents["pseudo_images"].url))
-    urls = features_urls(parents["encoded_pseudo"])
+    index = read_index(parents["pseudo_images"].url)
+    requested, urls = requested_labels(index), features_urls(parents["encoded_pseudo"])
     if PSEUDO_PREDICTIONS not in parents:
-        return [_Piece(url, None, labels) for url, labels in zip(urls, conditioning, strict=True) if url]
+        return [_Piece(url, None, labels.astype(np.int32)) for url, labels in zip(urls, requested, strict=True) if url]
     pieces = []
-    predictions = read_predictions(parents[PSEUDO_PREDICTIONS], LABEL)
-    for url, labels, seen in zip(urls, conditioning, predictions, strict=True):
-        rows = np.flatnonzero(seen[LABEL] == labels) if seen is not None else ()
+    agreeing = agreeing_images(context, index, parents[PSEUDO_PREDICTIONS])
+    for url, labels, agrees in zip(urls, requested, agreeing, strict=True):
+        rows = np.flatnonzero(agrees).astype(np.int32)
         if url is not None and len(rows):
-            pieces.append(_Piece(url, tuple(int(row) for row in rows), labels[rows]))
+            pieces.append(_Piece(url, rows, labels[rows].astype(np.int32)))
     return pieces
 
 
@@ -138,8 +137,8 @@ def _labelled_pieces(context: StepContext) -> list[_Piece]:
     urls = features_urls(context.parents["encoded"])
     for shard, images in by_shard.items():
         if (url := urls[shard]) is not None:
-            labels = np.array([image.label for image in images], np.int64)
-            pieces.append(_Piece(url, tuple(image.row for image in images), labels))
+            rows, labels = (np.array([getattr(image, name) for image in images], np.int32) for name in ("row", "label"))
+            pieces.append(_Piece(url, rows, labels))
     return pieces
 
 

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import numpy as np
-import pandas as pd
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.images.perceptual_hash import PIXEL_HASH, empty_hashes, is_comparable
+from dpt_ray.data.images.perceptual_hash import empty_hashes, is_comparable
 from dpt_ray.data.images.white_level import Levels, level_facts, say_levels
 from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split
@@ -20,7 +19,7 @@ from dpt_ray.data.loading.source import LABEL, try_samples
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import Sample, fetch_shard, sha256
-from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
+from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.data.shards.stored_layouts import encode_layout
 from dpt_ray.data.storage import stores
@@ -40,6 +39,7 @@ from dpt_ray.pipeline.artifacts.dataset import (
 from dpt_ray.pipeline.artifacts.shards import ShardsFacts, lost_classes, say_ignored, shard_urls
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
+from dpt_ray.pipeline.execution.repeated_images import check_images
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.text import printable, shortened
 
@@ -150,10 +150,10 @@ class Dataset(Step[DatasetFacts]):
             raise lost_classes(sorted(gone), None, self._where)
         known_by = train if self.num_classes is None else None
         num_classes = self._num_classes(counts, known_by, _largest_id(shards, infos) or self._where)
-        repeated = _check_images([shard.url for shard in shards if shard.url], [info.url for info in infos])
         class_counts = tuple(counts.get(label, 0) for label in range(num_classes))
         names = self.images.class_names if self.images else None
         index = DatasetIndex(tuple(infos), class_counts, context.file(_LABELS), names, context.file(_LAYOUTS))
+        repeated = check_images(context, index)
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
         return DatasetFacts(
             images=index.num_images,
@@ -301,35 +301,3 @@ def _largest_id(shards: list[IndexedShard], infos: list[ShardInfo]) -> str | Non
         return None
     _, key, url = max(places, key=lambda place: place[0])
     return f"{url}: sample {key!r}"
-
-
-def _check_images(sidecars: list[str], shards: list[str]) -> int:
-    """Refuse a key in two shards, and return the number of images with the pixels of another one.
-
-    Memory holds hashes of keys and pixels only, 16 bytes an image.
-
-    Raises:
-        UserError: two samples have the same key.
-    """
-    hashes, pixels = [], []
-    for url in sidecars:
-        columns = read_sidecar(url, [PIXEL_HASH])
-        hashes.append(pd.util.hash_array(np.array(columns[KEY], dtype=object)))
-        pixels.append(columns[PIXEL_HASH][:, 0].copy())
-    _refuse_duplicate_keys(hashes, sidecars, shards)
-    images = np.concatenate(pixels)
-    return len(images) - len(np.unique(images))
-
-
-def _refuse_duplicate_keys(hashes: list[np.ndarray], sidecars: list[str], shards: list[str]) -> None:
-    values, counts = np.unique(np.concatenate(hashes), return_counts=True)
-    if len(values) == counts.sum():
-        return
-    repeated = values[counts > 1][0]
-    holders = [number for number, shard in enumerate(hashes) if repeated in shard]
-    key = read_sidecar(sidecars[holders[0]], [])[KEY][int(np.flatnonzero(hashes[holders[0]] == repeated)[0])]
-    raise UserError(
-        f"the key {key!r} is also in {shards[holders[-1]]}",
-        where=shards[holders[0]],
-        fix="keys must be unique over all shards: pseudo-labels are joined on them",
-    )

@@ -6,6 +6,7 @@ from dpt_ray.config.schema import DataConfig, LabelsConfig
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.label_choice import (
     LabelledImage,
+    check_enough,
     check_every_class_labelled,
     choose_listed,
     draw_per_class,
@@ -14,7 +15,8 @@ from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.dataset import class_names
-from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, all_images, write_labelled
+from dpt_ray.pipeline.artifacts.labelled import AllImages, ChoiceFacts, write_labelled
+from dpt_ray.pipeline.execution.draw_candidates import draw_candidates
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
@@ -46,25 +48,39 @@ class LabelledSubset(Step[ChoiceFacts]):
 
     def make(self, context: StepContext) -> ChoiceFacts:
         index = read_index(context.parents["images"].url)
-        chosen = self.choose(index)
+        chosen = self._choose(context, index)
         write_labelled(context.folder, chosen)
         return ChoiceFacts(images=len(chosen), of=index.num_images)
 
-    def choose(self, index: DatasetIndex) -> list[LabelledImage]:
-        """Return the labelled images of a data set.
+    def check_labels(self, index: DatasetIndex) -> None:
+        """Check that the labelled images of a data set can be chosen, without drawing them.
 
         Raises:
             UserError: a class has too few images, or the list does not fit the data.
         """
-        images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
         if self._labels.file is not None:
-            where = self._labels.file
-            chosen = choose_listed(images, self._lines, where, _training_location(self._data))
+            self._choose_listed(index)
         else:
-            where = "labels"
-            chosen = draw_per_class(images, names, self._counts(index), self._labels.seed)
-        check_every_class_labelled(chosen, names, where)
+            check_enough(self._names(index), self._counts(index), index.class_counts)
+
+    def _choose(self, context: StepContext, index: DatasetIndex) -> list[LabelledImage]:
+        if self._labels.file is not None:
+            return self._choose_listed(index)
+        counts, salt = self._counts(index), ("labelled", self._labels.seed)
+        found = draw_candidates(context, index, salt, counts, index.class_counts)
+        chosen = draw_per_class(found, self._names(index), counts, index.class_counts)
+        check_every_class_labelled(chosen, self._names(index), "labels")
         return chosen
+
+    def _choose_listed(self, index: DatasetIndex) -> list[LabelledImage]:
+        where = self._labels.file
+        assert where is not None
+        chosen = choose_listed(AllImages(index), self._lines, where, _training_location(self._data))
+        check_every_class_labelled(chosen, self._names(index), where)
+        return chosen
+
+    def _names(self, index: DatasetIndex) -> Sequence[str]:
+        return class_names(self._data, index.num_classes, index.class_names)
 
     def summary(self, facts: ChoiceFacts) -> str:
         return f"{facts.images:,} of {facts.of:,} images"

@@ -13,19 +13,20 @@ from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import run_units
 from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.pipeline.artifacts.evaluation import read_predicted
 from dpt_ray.pipeline.artifacts.features import features_urls
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.predictions import (
     SIDECARS,
     PredictedShard,
     PredictionsFacts,
+    prediction_sidecars,
+    shard_counts,
     sidecar_urls,
     summarise_predictions,
 )
-from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_class
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.artifacts.store import Artifact, store_of
+from dpt_ray.pipeline.execution.compare_groups import ToCompare, compare_predictions
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings, PredictionWorker
 from dpt_ray.pipeline.execution.result_warnings import calibration, collapse, disagreement, empty_classes
 from dpt_ray.pipeline.execution.step import Step, StepContext
@@ -116,9 +117,9 @@ class Predictions(Step[PredictionsFacts]):
         finished = Artifact(context.folder, {"facts": facts.to_json()})
         found: list[str | None] = []
         if images.step == "pseudo_images":
-            seen = read_predicted(finished).numpy()
-            requested = conditioning_class(np.arange(len(seen)), index.num_classes)[0]
-            found = [disagreement(requested[seen >= 0], seen[seen >= 0], names)]
+            what = ToCompare((prediction_sidecars(finished),), shard_counts(facts), index.num_classes, confidence=False)
+            seen = compare_predictions(context, what, "agreement").counts[0]
+            found = [disagreement(seen.true, seen.right, names)]
         elif classifier.parent("images") == (images.step, images.fingerprint) and not self._predicting.features:
             predicted = facts.predicted_per_class
             found = [collapse(predicted), empty_classes(predicted, names), _calibration(finished, classifier)]

@@ -1,25 +1,25 @@
 """Images that are held out of all training: to compare settings, so that the test split stays unread, or to evaluate a
 run that has no test split."""
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from dpt_ray.config.search_settings import ValidationConfig
-from dpt_ray.core.row_random import derive_seed
-from dpt_ray.data.loading.source import LABEL
-from dpt_ray.data.shards.copies import Copies, Place
-from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
-from dpt_ray.data.shards.label_choice import LabelledImage
-from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
+from dpt_ray.core.row_random import derive_seeds
+from dpt_ray.data.shards.copies import Copies, ImageNumbers
+from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, few_or_many, read_index
+from dpt_ray.data.shards.label_choice import Candidates, draw_smallest
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
-from dpt_ray.pipeline.artifacts.held_out import ROWS_FILE, DataPartFacts, read_choice
-from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, all_images, read_labelled, write_labelled
+from dpt_ray.pipeline.artifacts.held_out import ROWS_FILE, DataPartFacts, read_choice, write_choice
+from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, read_labelled, write_labelled
+from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.execution.divide_index import Part, divide_sidecars, kept_rows, labelled_rest
+from dpt_ray.pipeline.execution.draw_candidates import draw_candidates
+from dpt_ray.pipeline.execution.repeated_images import find_repeated
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 Purpose = Literal["validation", "test"]
@@ -44,7 +44,7 @@ class ValidationChoice(Step[ChoiceFacts]):
     """
 
     name = "validation_choice"
-    version = 2
+    version = 3
     facts_type = ChoiceFacts
 
     def __init__(
@@ -77,42 +77,50 @@ class ValidationChoice(Step[ChoiceFacts]):
 
     def make(self, context: StepContext) -> ChoiceFacts:
         index = read_index(context.parents["images"].url)
-        known = read_labelled(context.parents["labelled"]) if "labelled" in context.parents else []
-        copies = Copies(index)
+        numbers = ImageNumbers(index)
+        known = _given(context.parents["labelled"], self._config.seed) if "labelled" in context.parents else _NONE
+        repeated = find_repeated(context, index, "pixels", "all").records
+        copied = numbers.of(repeated["shard"], repeated["row"])
+        copies = Copies(copied, _group_numbers(repeated))
+        given = numbers.of(known.shards, known.rows)
+        labels = _Labels(np.concatenate([given, copied]), np.concatenate([known.labels, repeated["label"]]))
         if self._config.images == "labelled":
-            candidates = known
+            candidates, available = known, np.bincount(known.labels, minlength=index.num_classes)
+            counts = self._counts(available)
         else:
-            spared = copies.of(known)
-            candidates = [i for i in all_images(index) if i.label >= 0 and (i.shard, i.row) not in spared]
-        held_out = copies.of(self._choose(candidates))
-        self._check_left(candidates, held_out)
-        rows: dict[int, list[int]] = defaultdict(list)
-        for shard, row in held_out:
-            rows[shard].append(row)
-        stores.write_json(context.file(ROWS_FILE), {str(shard): sorted(rows[shard]) for shard in sorted(rows)})
-        return ChoiceFacts(images=sum(map(len, rows.values())), of=len(candidates))
+            spared = copies.of(given)
+            available = np.array(index.class_counts) - labels.count(spared, index.num_classes)
+            counts = self._counts(available)
+            salt, rows = (_SALT, self._config.seed), numbers.by_shard(spared)
+            candidates = draw_candidates(context, index, salt, counts, available.tolist(), rows, with_keys=False)
+        chosen = draw_smallest(candidates, counts)
+        drawn = numbers.of(candidates.shards[chosen], candidates.rows[chosen])
+        labels.add(drawn, candidates.labels[chosen])
+        held_out = copies.of(drawn)
+        among = held_out if self._config.images == "training" else np.intersect1d(held_out, given)
+        self._check_left(available, labels.count(among, index.num_classes))
+        rows = numbers.by_shard(held_out)
+        write_choice(context.file(ROWS_FILE), rows, numbers.counts.tolist())
+        return ChoiceFacts(images=len(held_out), of=int(available.sum()))
 
-    def _choose(self, candidates: Sequence[LabelledImage]) -> list[LabelledImage]:
-        classes: dict[int, list[LabelledImage]] = defaultdict(list)
-        for image in candidates:
-            classes[image.label].append(image)
-        if not classes:
+    def _counts(self, available: np.ndarray) -> list[int]:
+        """Return how many images of each class are held out, of those that may be."""
+        if not available.any():
             raise self._no_label()
-        chosen = []
-        for label, members in sorted(classes.items()):
-            count = self._config.per_class or max(1, round((self._share or 0) * len(members)))
-            if count >= len(members):
-                raise self._leaves_none(count, len(members), label)
-            members.sort(key=lambda image: (derive_seed("validation", self._config.seed, image.key), image.key))
-            chosen += members[:count]
-        return chosen
+        counts = []
+        for label, images in enumerate(available.tolist()):
+            count = (self._config.per_class or max(1, round((self._share or 0) * images))) if images else 0
+            if images and count >= images:
+                raise self._leaves_none(count, images, label)
+            counts.append(count)
+        return counts
 
-    def _check_left(self, candidates: Sequence[LabelledImage], held_out: Collection[Place]) -> None:
+    def _check_left(self, available: np.ndarray, held_out: np.ndarray) -> None:
         """Refuse a choice after which a class has no image left, because the others are copies of the chosen ones."""
-        left = {image.label for image in candidates if (image.shard, image.row) not in held_out}
-        for label in sorted({image.label for image in candidates} - left):
-            images = sum(image.label == label for image in candidates)
-            raise self._leaves_none(images, images, label)
+        gone = np.flatnonzero((available > 0) & (held_out >= available))
+        if len(gone):
+            images = int(available[gone[0]])
+            raise self._leaves_none(images, images, int(gone[0]))
 
     def _no_label(self) -> UserError:
         what = "no training image has a true label"
@@ -147,12 +155,12 @@ class DataPart(Step[DataPartFacts]):
     """
 
     name = "data_part"
-    version = 2
+    version = 3
     facts_type = DataPartFacts
 
     def __init__(
         self,
-        part: Literal["training", "validation"],
+        part: Part,
         train_data: Step,
         choice: ValidationChoice,
         purpose: Purpose = "validation",
@@ -173,31 +181,26 @@ class DataPart(Step[DataPartFacts]):
 
     def make(self, context: StepContext) -> DataPartFacts:
         whole = read_index(context.parents["images"].url)
-        chosen = read_choice(context.parents["choice"].file(ROWS_FILE))
-        shards, counts = [], np.zeros(whole.num_classes, np.int64)
+        choice = context.parents["choice"].file(ROWS_FILE)
+        chosen = read_choice(choice)
+        shards = []
         for position, shard in enumerate(whole.shards):
-            is_chosen = np.isin(np.arange(shard.samples), chosen.get(position, []))
-            kept = np.flatnonzero(is_chosen == (self._part == "validation"))
-            if not len(kept):
-                continue
-            sidecar = read_sidecar(whole.label_sidecar(position), [LABEL])
-            labels = sidecar[LABEL][kept]
-            keys = [sidecar[KEY][row] for row in kept]
-            columns = {LABEL: labels, **whole.hashes(position).columns(kept.tolist())}
-            shards.append(_keep_rows(shard, kept))
-            stores.write_bytes(context.file(_LABELS, sidecar_name(shard.number)), encode_sidecar(keys, columns))
-            counts += np.bincount(labels[labels >= 0], minlength=whole.num_classes)
+            kept = kept_rows(shard.samples, chosen.get(position), self._part)
+            if len(kept):
+                shards.append(_keep_rows(shard, kept))
+        samples = [shard.samples for shard in whole.shards]
+        counts = divide_sidecars(context, whole, choice, self._part, context.file(_LABELS), samples)
         class_counts, folder = tuple(counts.tolist()), context.file(_LABELS)
         index = DatasetIndex(tuple(shards), class_counts, folder, whole.class_names, whole.layout_folder)
-        stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder))
-        return DataPartFacts(images=index.num_images, shards=len(shards), images_per_class=tuple(counts.tolist()))
+        stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder, row_bits=True))
+        return DataPartFacts(images=index.num_images, shards=len(shards), images_per_class=class_counts)
 
 
 def _keep_rows(shard: ShardInfo, kept: np.ndarray) -> ShardInfo:
     """Return a shard with only the `kept` ones of its usable rows."""
     usable = np.setdiff1d(np.arange(shard.samples + len(shard.skipped)), shard.skipped)
     left_out = np.setdiff1d(np.arange(shard.samples + len(shard.skipped)), usable[kept])
-    return replace(shard, samples=len(kept), skipped=tuple(left_out.tolist()))
+    return replace(shard, samples=len(kept), skipped=few_or_many(left_out))
 
 
 class LabelledRest(Step[ChoiceFacts]):
@@ -225,8 +228,47 @@ class LabelledRest(Step[ChoiceFacts]):
         return f"{facts.images:,} of {facts.of:,} labelled images"
 
     def make(self, context: StepContext) -> ChoiceFacts:
-        labelled = {image.key: image for image in read_labelled(context.parents["labelled"])}
         index = read_index(context.parents["images"].url)
-        rest = [replace(i, label=labelled[i.key].label) for i in all_images(index) if i.key in labelled]
+        rest = labelled_rest(context, index, context.parents["labelled"])
         write_labelled(context.folder, rest)
-        return ChoiceFacts(images=len(rest), of=len(labelled))
+        return ChoiceFacts(images=len(rest), of=ChoiceFacts.read(context.parents["labelled"]).images)
+
+
+_NONE = Candidates.joined([])
+_SALT = "validation"
+
+
+def _given(labelled: Artifact, seed: int) -> Candidates:
+    """Return given labelled images as candidates for validation."""
+    images = read_labelled(labelled)
+    shards, rows, labels = (
+        np.array([getattr(i, name) for i in images], np.int32) for name in ("shard", "row", "label")
+    )
+    keys = [image.key for image in images]
+    return Candidates(shards, rows, labels, derive_seeds((_SALT, seed), keys), keys)
+
+
+def _group_numbers(records: np.ndarray) -> np.ndarray:
+    """Return the number of the pixels of each record, which are sorted by hash, int64 (M,)."""
+    if not len(records):
+        return np.zeros(0, np.int64)
+    differs = (records["first"][1:] != records["first"][:-1]) | (records["second"][1:] != records["second"][:-1])
+    return np.concatenate([[0], np.cumsum(differs)])
+
+
+class _Labels:
+    """True labels of some images, by their numbers."""
+
+    def __init__(self, numbers: np.ndarray, labels: np.ndarray):
+        self._numbers, self._labels = numbers, labels
+
+    def add(self, numbers: np.ndarray, labels: np.ndarray) -> None:
+        """Add the labels of further images."""
+        self._numbers = np.concatenate([self._numbers, numbers])
+        self._labels = np.concatenate([self._labels, labels])
+
+    def count(self, images: np.ndarray, num_classes: int) -> np.ndarray:
+        """Return how many of some images, each of which is known, have each class, int64 (C,)."""
+        known, first = np.unique(self._numbers, return_index=True)
+        labels = self._labels[first[np.isin(known, images)]]
+        return np.bincount(labels[labels >= 0], minlength=num_classes)

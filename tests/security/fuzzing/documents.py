@@ -103,7 +103,7 @@ _MANIFEST = {
 _LEDGER = [{"where": "a.tar", "key": "1", "reason": "is damaged", "images": 1}]
 _LABELLED = [[0, 1, "cat/1", 0], [0, 2, "dog/1", 1]]
 _HISTORY = [{"images": 64, "loss": 2.5, "mask_share": 0.5}, {"images": 128, "loss": 1.5}]
-_CHOICE = {"0": [1, 2], "1": [0]}
+_CHOICE = {"0": "YA==", "1": "gA=="}
 _SHARES = ("pseudo_label_precision", "pseudo_label_recall", "stage1_accuracy", "stage3_accuracy")
 _METRICS = {
     "stage1_accuracy": 0.5, "stage3_accuracy": 0.5, "pseudo_image_agreement": 0.5, "test_images": 2,

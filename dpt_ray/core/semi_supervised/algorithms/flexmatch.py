@@ -15,7 +15,9 @@ class FlexMatch(Algorithm):
 
     The learning effect of a class is the number of unlabelled images for which it is the latest confident prediction
     (the paper's equation 5). Buffer `learned`: int32 (N,), that prediction for each image of the source, or
-    `UNLEARNED`. No other algorithm here has a statistic that grows with the data.
+    `UNLEARNED`. No other algorithm here has a statistic that grows with the data. Buffer `counts`: int64 (C + 1,), the
+    images without such a prediction and those of each class. It follows from `learned`, so it is in no checkpoint; a
+    step changes it for its own images alone.
     """
 
     class Settings(UnlabelledSettings):
@@ -25,10 +27,14 @@ class FlexMatch(Algorithm):
     extendable = True
     settings: Settings
     learned: Tensor
+    counts: Tensor
 
     def __init__(self, settings: Settings, task: Task):
         super().__init__(settings, task)
         self.register_buffer("learned", torch.full((task.num_unlabelled,), UNLEARNED, dtype=torch.int32))
+        self.register_buffer("counts", torch.zeros(task.num_classes + 1, dtype=torch.int64), persistent=False)
+        self._counted = False
+        self.register_load_state_dict_post_hook(_count_again)
 
     @torch.no_grad()
     def compute_targets(self, views: Views) -> PseudoLabelTargets:
@@ -40,15 +46,32 @@ class FlexMatch(Algorithm):
 
     def thresholds(self) -> Tensor:
         """Return each class's threshold, (C,): equations 7, 11 (warm-up) and 12 with M(x) = x / (2 - x)."""
-        counts = (self.learned + 1).bincount(minlength=self.task.num_classes + 1).float()
+        counts = self._known_counts().float()
         beta = counts[1:] / counts.max().clamp_min(1)  # counts[0] is the number of images that are not learned
         return self.settings.threshold * beta / (2 - beta)
+
+    def _known_counts(self) -> Tensor:
+        if not self._counted:  # at the start, and after a checkpoint was loaded
+            self.counts.copy_(self._count(self.learned))
+            self._counted = True
+        return self.counts
+
+    def _count(self, learned: Tensor) -> Tensor:
+        return (learned + 1).bincount(minlength=self.task.num_classes + 1)
 
     def _remember(self, index: Tensor, predicted: Tensor) -> None:
         """Store the confident predictions for the rows of all workers; the other rows keep their earlier ones."""
         index, predicted = gather_from_workers(torch.stack([index, predicted], dim=1)).unbind(1)
         confident = predicted != UNLEARNED
+        counts = self._known_counts()
+        touched = index[confident].unique()  # an image may occur twice, at the border of two epochs
+        before = self._count(self.learned[touched])
         self.learned[index[confident]] = predicted[confident].int()
+        counts += self._count(self.learned[touched]) - before
+
+
+def _count_again(algorithm: FlexMatch, _: object) -> None:
+    algorithm._counted = False
 
 
 ALGORITHM = FlexMatch
