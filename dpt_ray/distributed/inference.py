@@ -2,6 +2,9 @@
 
 A unit is a shard or a range of pseudo images. Its output is one file with a fixed name and content, written atomically.
 So after a kill the same call continues with the missing units, and no file depends on the number of workers.
+
+A process gets the settings of all units, which are small, and the unit with the entries of its own shards. So what it
+receives does not grow with the data set.
 """
 
 import json
@@ -15,12 +18,13 @@ import numpy as np
 
 from dpt_ray import plugins
 from dpt_ray.data.loading.source import read_shard_samples
-from dpt_ray.data.shards.index import ShardInfo
+from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import Sample, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import StoreFailureError, UserError
@@ -52,6 +56,29 @@ class UnitFacts(Record):
     skipped: tuple[Skipped, ...] | None = None
 
 
+@dataclass(frozen=True)
+class ShardUnit:
+    """A shard as a unit.
+
+    Attributes:
+        number: its position in the index.
+        shard: its entry there.
+        given: URL of the sidecar that another step made for it; None if it made none.
+    """
+
+    number: int
+    shard: ShardInfo
+    given: str | None = None
+
+
+def shard_units(index: DatasetIndex, given: Sequence[str | None] | None = None) -> list[ShardUnit]:
+    """Return the shards of an index as units, with the sidecars that another step made for them."""
+    return [
+        ShardUnit(number, shard, given[number] if given is not None else None)
+        for number, shard in enumerate(index.shards)
+    ]
+
+
 class UnitWorker(ABC):
     """Computes the output files of units. One instance processes many units, so it may hold a model."""
 
@@ -79,7 +106,6 @@ class _Runner:
         self,
         worker_class: type[UnitWorker],
         settings: Mapping[str, Any],
-        units: list[Any],
         registered: Sequence[plugins.Plugin] = (),
     ):
         import torch
@@ -87,12 +113,11 @@ class _Runner:
         torch.set_num_threads(1)  # results must not depend on how many processes share the CPUs
         plugins.adopt(registered)
         self._worker = worker_class(**settings)
-        self._units = units
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
         """Return a row with the unit's facts or its error, which Ray itself would return as text without structure."""
         try:
-            return {"facts": [json.dumps(self._run(self._units[int(batch["unit"][0])]))], "complaint": [""]}
+            return {"facts": [json.dumps(self._run(unpacked(batch["unit"][0])))], "complaint": [""]}
         except UserError as error:
             return {"facts": [""], "complaint": [json.dumps([error.what, error.where, error.fix])]}
 
@@ -191,12 +216,12 @@ def _made(
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    numbers = ray.data.from_items([{"unit": number} for number in range(len(units))], override_num_blocks=len(units))
+    rows = ray.data.from_items([{"unit": packed(unit)} for unit in units], override_num_blocks=len(units))
     processes = min(resources.processes, len(units))
     if resources.gpus:  # an actor frees its GPU memory when it ends
-        dataset = numbers.map_batches(
+        dataset = rows.map_batches(
             _Runner,
-            fn_constructor_args=(worker_class, settings, units, plugins.registered()),
+            fn_constructor_args=(worker_class, settings, plugins.registered()),
             compute=ActorPoolStrategy(size=processes),
             num_gpus=resources.gpus,
             ray_remote_args_fn=_limit_restarts,
@@ -204,9 +229,9 @@ def _made(
             **_ONE_UNIT,
         )
     else:
-        dataset = numbers.map_batches(
+        dataset = rows.map_batches(
             _run_in_task,  # type: ignore[arg-type]  # Ray's annotation knows no `fn_args`
-            fn_args=(uuid.uuid4().hex, worker_class, settings, units, plugins.registered()),
+            fn_args=(uuid.uuid4().hex, worker_class, settings, plugins.registered()),
             compute=TaskPoolStrategy(size=processes),
             num_cpus=resources.cpus,
             **_ONE_UNIT,

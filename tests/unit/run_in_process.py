@@ -41,7 +41,7 @@ ONE = Resources(1, 1.0, 0.0)
 
 
 def _run_units(worker_class, settings, units, **_: Any) -> list[dict[str, Any]]:
-    runner = _Runner(worker_class, settings, units)
+    runner = _Runner(worker_class, settings)
     return [runner._run(unit) for unit in units]
 
 
