@@ -158,7 +158,7 @@ def divide_segments(segments: Sequence[Segment], source: ImageSource, most_rows:
     return [few for task in divide(segments, rows, len) for few in divide(task, MOST_TASK_SEGMENTS, lambda segment: 1)]
 
 
-MOST_TASK_SEGMENTS, MOST_LISTED_ROWS = 512, 8192
+MOST_TASK_SEGMENTS, MOST_LISTED_ROWS = 384, 6144
 """Most segments of a read task, each of which has the entry of its shard; most rows that have an entry of their own.
 With them the message of a task has at most 64 kB."""
 

@@ -56,17 +56,14 @@ def messages(source: ImageSource, lanes: int, window: int, task_rows: int) -> li
     return [len(cloudpickle.dumps(task)) for task in listed]
 
 
-@pytest.mark.parametrize(
-    ("lanes", "window", "task_rows"), [(8, 16_384, 3400), (256, 16_384, 3400), (64, 8192, 170_000)]
-)
-def test_a_read_task_receives_its_own_shards(lanes, window, task_rows):
+@pytest.mark.parametrize(("lanes", "window", "rows"), [(8, 16_384, 3400), (256, 16_384, 3400), (64, 8192, 170_000)])
+def test_a_read_task_receives_its_own_shards(lanes, window, rows):
     index = DatasetIndex(INFOS, (1,), "s3://a-bucket/labels")
     source = sidecar_labelled_source(
-        index, "s3://a-bucket/runs/predictions/0123456789abcdef/predictions", ImageForm(32, 3)
+        index, "s3://a-bucket/runs/predictions/0123456789abcdef/sidecars", ImageForm(32, 3)
     )
-    many = max(messages(source, lanes, window, task_rows))
-    few = max(messages(ImageSource(source.shards[:1000], source.form), lanes, window, task_rows))
-    print("task bytes", many, few)
+    many = max(messages(source, lanes, window, rows))
+    few = max(messages(ImageSource(source.shards[:1000], source.form), lanes, window, rows))
     assert many <= MOST
     assert many <= 1.5 * few
 
@@ -79,9 +76,7 @@ def test_a_read_task_receives_the_labels_of_its_own_rows(share):
         rows = tuple(np.flatnonzero(random.random(SIZE) < share).tolist())
         if rows:
             shards.append(SourceShard(info, rows, tuple(random.integers(0, 21_000, len(rows)).tolist())))
-    m = max(messages(ImageSource(tuple(shards), ImageForm(32, 3)), 64, 8192, 170_000))
-    print("labels", share, m)
-    assert m <= MOST
+    assert max(messages(ImageSource(tuple(shards), ImageForm(32, 3)), 64, 8192, 170_000)) <= MOST
 
 
 def labelled_shards(counts: list[int]) -> ImageSource:
@@ -193,7 +188,6 @@ def test_a_unit_of_inference_receives_its_own_shards(monkeypatch, name):
     settings, units = taken.value.args
     sizes = [len(packed(unit)) for unit in (units[0], units[7], units[-1])]
     assert len(units) >= SHARDS // 5
-    print(name, len(cloudpickle.dumps(settings)), sizes)
     assert len(cloudpickle.dumps(settings)) + max(sizes) <= MOST
 
 
