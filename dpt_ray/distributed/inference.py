@@ -24,6 +24,7 @@ from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.finished_units import FinishedUnits
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.progress import ProgressLine
@@ -158,6 +159,7 @@ def run_units(
     resources: Resources,
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
+    folder: str | None = None,
 ) -> list[JsonObject]:
     """Write the missing files of all units, and return the facts of all units in their order.
 
@@ -169,6 +171,7 @@ def run_units(
         progress: counts shards, which are units, or the fact of a unit that its `unit` names, such as images.
         policy: if it tolerates nothing, the first unit that leaves an image out ends the call. The step checks what
             all units together leave out.
+        folder: URL of the artifact's folder, where finished units are listed; None to list them nowhere.
 
     Returns:
         For each unit, `url`, `bytes` and `sha256` of its file, and the result of `UnitWorker.facts`. A unit without
@@ -177,21 +180,39 @@ def run_units(
     Raises:
         UserError: the first error of a worker, or that of the policy.
     """
-    facts: list[JsonObject] = []
-    done = 0
-    with progress:
-        for row in _made(worker_class, settings, units, resources):
-            if row["complaint"]:
-                what, where, fix = json.loads(row["complaint"])
-                raise UserError(what, where=where, fix=fix)
-            facts.append(json.loads(row["facts"]))
-            if policy.allowed_share == 0:
-                policy.check(list(UnitFacts.from_json(facts[-1]).skipped or ()), images_in=0)
-            done += count_done(facts[-1], progress.unit)
-            progress.update(done, {SHARDS: len(facts)})
-    if len(facts) != len(units):
-        raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
-    return facts
+    messages = [packed(unit) for unit in units]
+    kind = worker_class.__name__.strip("_")
+    listed = FinishedUnits(folder, kind, settings, messages) if folder is not None else None
+    facts = listed.read() if listed is not None else {}
+    missing = [number for number in range(len(units)) if number not in facts]
+    if facts and missing:
+        progress.note(f"{len(facts):,} of {len(units):,} files are there already")
+    done = sum(count_done(entry, progress.unit) for entry in facts.values())
+    for entry in facts.values():
+        _check(entry, policy)
+    try:
+        with progress:
+            rows = _made(worker_class, settings, [messages[number] for number in missing], resources)
+            for number, row in zip(missing, rows, strict=True):
+                if row["complaint"]:
+                    what, where, fix = json.loads(row["complaint"])
+                    raise UserError(what, where=where, fix=fix)
+                facts[number] = json.loads(row["facts"])
+                if listed is not None:
+                    listed.note(number, facts[number])
+                _check(facts[number], policy)
+                done += count_done(facts[number], progress.unit)
+                progress.update(done, {SHARDS: len(facts)})
+    finally:
+        if listed is not None:
+            listed.close(complete=len(facts) == len(units))
+    return [facts[number] for number in range(len(units))]
+
+
+def _check(facts: JsonObject, policy: SkipPolicy) -> None:
+    """Refuse the first unit that leaves an image out, if the policy tolerates nothing."""
+    if policy.allowed_share == 0:
+        policy.check(list(UnitFacts.from_json(facts).skipped or ()), images_in=0)
 
 
 def count_done(facts: JsonObject, unit: str) -> int:
@@ -210,13 +231,15 @@ def count_done(facts: JsonObject, unit: str) -> int:
 
 
 def _made(
-    worker_class: type[UnitWorker], settings: Mapping[str, Any], units: list[Any], resources: Resources
+    worker_class: type[UnitWorker], settings: Mapping[str, Any], units: list[bytes], resources: Resources
 ) -> Iterator[Mapping[str, str]]:
-    """Process all units on Ray Data, and yield the row of `_Runner` for each, in their order."""
+    """Process packed units on Ray Data, and yield the row of `_Runner` for each, in their order."""
+    if not units:
+        return
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    rows = ray.data.from_items([{"unit": packed(unit)} for unit in units], override_num_blocks=len(units))
+    rows = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units))
     processes = min(resources.processes, len(units))
     if resources.gpus:  # an actor frees its GPU memory when it ends
         dataset = rows.map_batches(

@@ -83,6 +83,7 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
             resources=inference_resources(context.cluster),
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = [BalancedShard.from_json(file) for file in files]
         facts = summarise_predictions(shards, index.num_images, index.num_classes)

@@ -78,6 +78,7 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
             resources=inference_resources(context.cluster),
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = tuple(ConditionedShard.from_json(file) for file in files)
         return ConditioningLabelsFacts(

@@ -63,6 +63,7 @@ class EncodeImages(Step[FeaturesFacts]):
             resources=resources,
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = tuple(EncodedShard.from_json(file) for file in files)
         skipped = tuple(entry for shard in shards for entry in shard.skipped or ())

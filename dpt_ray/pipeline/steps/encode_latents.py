@@ -104,6 +104,7 @@ class EncodeLatents(Step[LatentsFacts]):
             resources=resources,
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = [LatentsShard.from_json(file) for file in files]
         skipped = tuple(entry for shard in shards for entry in shard.skipped or ())

@@ -141,6 +141,7 @@ class ImportedShards(Step[ShardsFacts]):
             resources=inference_resources(context.cluster),
             progress=context.progress(images),
             policy=context.policy,
+            folder=context.folder,
         )
         return [ShardRecord.from_json(record) for record in records]
 

@@ -136,6 +136,7 @@ class Dataset(Step[DatasetFacts]):
             resources=inference_resources(context.cluster),
             progress=context.progress(len(urls), "shards"),
             policy=context.policy,
+            folder=context.folder,
         )
         train = context.parents.get(_TRAIN)
         shards = [IndexedShard.from_json(file) for file in files]

@@ -86,6 +86,7 @@ class MeasureFeatures(Step[StatisticsFacts]):
             resources=resources,
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         whole = self._merged([str(file["url"]) for file in files if "url" in file])
         if whole is None:

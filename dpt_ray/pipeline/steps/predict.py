@@ -105,6 +105,7 @@ class Predictions(Step[PredictionsFacts]):
             resources=resources,
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = [PredictedShard.from_json(file) for file in files]
         return summarise_predictions(shards, index.num_images, index.num_classes)
