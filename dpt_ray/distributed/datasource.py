@@ -4,7 +4,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -148,7 +148,8 @@ def segment_dataset(
 
 def shared(source: ImageSource) -> Callable[[], ImageSource]:
     """Put a source into the object store; return a function that gets it in any process."""
-    return partial(ray.get, ray.put(source))
+    reference = ray.put(source)
+    return lambda: cast(ImageSource, ray.get(reference))
 
 
 def divide_segments(segments: Sequence[Segment], source: ImageSource, most_rows: int) -> list[list[Segment]]:
