@@ -4,7 +4,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -149,7 +149,7 @@ def segment_dataset(
 def shared(source: ImageSource) -> Callable[[], ImageSource]:
     """Put a source into the object store; return a function that gets it in any process."""
     reference = ray.put(source)
-    return lambda: cast(ImageSource, ray.get(reference))
+    return lambda: ray.get(reference)
 
 
 def divide_segments(segments: Sequence[Segment], source: ImageSource, most_rows: int) -> list[list[Segment]]:

@@ -188,7 +188,8 @@ def held_needs(folder: str) -> tuple[str, ...] | None:
 
 def _read(url: str) -> Holder | None:
     try:
-        return read_document(url, Holder, "a claim")
+        holder: Holder = read_document(url, Holder, "a claim")
+        return holder
     except UserError:  # there is none, or it is no claim of ours
         return None
 
