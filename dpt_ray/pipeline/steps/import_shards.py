@@ -91,9 +91,8 @@ class ImportedShards(Step[ShardsFacts]):
 
     def make(self, context: StepContext) -> ShardsFacts:
         recipes = self.images.recipes(self._data.images_per_shard)
-        plan, units = _plan(recipes)
+        plan, units, total = _plan(recipes)
         stores.write_bytes(context.file(_PLAN_FILE), plan)
-        total = sum(map(num_images, recipes))
         images_in = total + count_images(self.images.refused)
         self._check(context, list(self.images.refused), images_in, ())
         records, levels = self._write_with_one_level(context, units, total)
@@ -224,18 +223,18 @@ def _forget(records: Iterable[ShardRecord]) -> None:
             stores.remove_tree(record.url)
 
 
-def _plan(recipes: Iterable[Recipe]) -> tuple[bytes, list[PlannedShard]]:
-    """Return the file of all recipes, a line each, and the shards.
+def _plan(recipes: Iterable[Recipe]) -> tuple[bytes, list[PlannedShard], int]:
+    """Return the file of all recipes, a line each, the shards, and the number of images.
 
     Each recipe is compressed for itself, so that whoever writes a shard reads its own alone.
     """
-    parts, units, start = [], [], 0
+    parts, units, start, total = [], [], 0, 0
     for number, recipe in enumerate(recipes):
         line = json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) + "\n"
         parts.append(gzip.compress(line.encode(), compresslevel=5, mtime=0))
         units.append(PlannedShard(number, start, start + len(parts[-1])))
-        start = units[-1].stop
-    return b"".join(parts), units
+        start, total = units[-1].stop, total + num_images(recipe)
+    return b"".join(parts), units, total
 
 
 class _ShardWorker(UnitWorker):
