@@ -20,9 +20,10 @@ from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage.json_records import Record
+from dpt_ray.distributed.inference import shard_units
 from dpt_ray.networks.inception_weights import find_inception, open_inception
 from dpt_ray.networks.metric_networks import MetricNetwork
-from dpt_ray.pipeline.execution.statistics_worker import StatisticsWorker
+from dpt_ray.pipeline.execution.statistics_worker import StatisticsPart, StatisticsWorker
 from dpt_ray.tables import markdown_table
 
 OURS, BARE = "statistics from shards", "forward pass alone"
@@ -134,15 +135,15 @@ def _contestants(folder: Path, images: int, size: int, batch: int, device: str) 
     content = shard.read_bytes()
     index = DatasetIndex((ShardInfo(str(shard), len(content), sha256(content), images),), (images,), "")
     worker = StatisticsWorker(
-        index=index, network=MetricNetwork(found.name, "inception", {}, inception=found), form=ImageForm(size, 3),
-        encoded=None, sample=SAMPLE, folder=str(folder), batch=batch, device=device, strict=True,
+        network=MetricNetwork(found.name, "inception", {}, inception=found), form=ImageForm(size, 3),
+        sample=SAMPLE, images=images, folder=str(folder), batch=batch, device=device, strict=True,
     )  # fmt: skip
     network = open_inception(found, device)
     pixels = torch.randint(0, 256, (batch, 3, 299, 299), dtype=torch.uint8, device=device)  # resizing changes nothing
 
     def ours(passes: int) -> int:
         for _ in range(passes):
-            worker.make((0, 1))
+            worker.make(StatisticsPart(0, tuple(shard_units(index))))
         return passes * images
 
     def bare(passes: int) -> int:

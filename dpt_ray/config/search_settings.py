@@ -154,7 +154,10 @@ class TuneConfig(Section):
     searcher: SearcherConfig = SearcherConfig()
     budget: BudgetConfig = BudgetConfig()
     max_concurrent: Count | None = None
-    """Largest number of concurrent trials; by default as many as fit on the cluster."""
+    """Largest number of concurrent trials; by default as many as the CPUs, GPUs and memory of the cluster allow."""
+    trial_gib: Annotated[float, Field(gt=0)] | None = None
+    """Memory in GiB that the processes of a trial need on all nodes together, which bounds the number of concurrent
+    trials; by default reckoned from the networks and the number of workers."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "TuneConfig":

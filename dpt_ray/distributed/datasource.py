@@ -2,7 +2,7 @@
 
 import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,12 @@ from ray.data.extensions import ArrowTensorArray
 from dpt_ray.data.buffer_pool import BufferPool
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.order import Segment
+from dpt_ray.data.loading.prefetch_plan import divide
 from dpt_ray.data.loading.segments import OnUnreadable, read_segment
 from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource
+from dpt_ray.data.loading.source_parts import SourcePart, cut
 from dpt_ray.distributed.cluster import configure_data
+from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.ray_internals import WITHOUT_BACKPRESSURE
 
 
@@ -30,6 +33,7 @@ class SegmentDatasource(Datasource):
         tasks: the segments of each read task.
         block_rows: most rows of a block.
         on_unreadable: see `read_segment`.
+        whole: returns the source in any process.
     """
 
     def __init__(
@@ -38,9 +42,10 @@ class SegmentDatasource(Datasource):
         tasks: Sequence[Sequence[Segment]],
         block_rows: int,
         on_unreadable: OnUnreadable | None,
+        whole: Callable[[], ImageSource],
     ):
         super().__init__()
-        self._source, self._tasks = source, tasks
+        self._source, self._tasks, self._whole = source, tasks, whole
         self._block_rows, self._on_unreadable = block_rows, on_unreadable
 
     def estimate_inmemory_data_size(self) -> int:
@@ -50,10 +55,17 @@ class SegmentDatasource(Datasource):
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
-        """Return the read tasks; their number does not depend on `parallelism`."""
-        # Put once for all tasks, since a source may list a hundred thousand shards.
-        shared = ray.put((self._source, self._block_rows, self._on_unreadable))
-        return [ReadTask(partial(_read_blocks, shared, segments), self._metadata(segments)) for segments in self._tasks]
+        """Return the read tasks; their number does not depend on `parallelism`.
+
+        A task gets the entries of its own shards, since a source may list a hundred thousand.
+        """
+        read = partial(_read_blocks, whole=self._whole, block_rows=self._block_rows, on_unreadable=self._on_unreadable)
+        return [ReadTask(partial(read, self._pack(segments)), self._metadata(segments)) for segments in self._tasks]
+
+    def _pack(self, segments: Sequence[Segment]) -> bytes:
+        source = self._source
+        parts = [cut(source.shards[segment.shard], segment.start, segment.stop) for segment in segments]
+        return packed((source.form, source.columns, source.num_shards, list(zip(segments, parts, strict=True))))
 
     def _metadata(self, segments: Sequence[Segment]) -> BlockMetadata:
         rows = sum(map(len, segments))
@@ -65,23 +77,26 @@ _buffers = BufferPool(most_spare=1, most_excess=math.inf, least_bytes=0)
 """The memory of this process's blocks. One buffer, as large as the largest block so far, serves them all."""
 
 
-def _read_blocks(shared: ray.ObjectRef[Any], segments: Sequence[Segment]) -> Iterator[pa.Table]:
+def _read_blocks(
+    task: bytes, *, whole: Callable[[], ImageSource], block_rows: int, on_unreadable: OnUnreadable | None
+) -> Iterator[pa.Table]:
     """Yield the rows of a read task in blocks, all but the last one full."""
-    source, block_rows, on_unreadable = ray.get(shared)
+    form, columns, num_shards, listed = unpacked(task)
     if gc.get_freeze_count() == 0:
         # Samples trigger many collections, each of which would visit all objects of Ray and its libraries.
         gc.freeze()
     # All blocks of the task are decoded into the same array. Ray Data copies each to the object store before the task
     # continues; see `_pass_on_full_blocks`.
-    most_rows = min(block_rows, sum(map(len, segments)))
-    images = _buffers.empty((most_rows, *source.form.shape), source.form.dtype)
+    most_rows = min(block_rows, sum(len(segment) for segment, _ in listed))
+    images = _buffers.empty((most_rows, *form.shape), form.dtype)
     views: list[Columns] = []
     filled = 0
 
     def allocate(rows: int) -> np.ndarray:
         return images[filled : filled + rows]
 
-    for segment in segments:
+    for segment, own in listed:
+        source = SourcePart(form, columns, num_shards, segment, own, whole)
         for view in read_segment(source, segment, allocate, on_unreadable):
             views.append(view)
             filled += len(view[LABEL])
@@ -109,6 +124,7 @@ def segment_dataset(
     block_rows: int,
     on_unreadable: OnUnreadable | None,
     cpus: float,
+    whole: Callable[[], ImageSource] | None = None,
 ) -> ray.data.Dataset:
     """Return a data set with the rows of all segments, in order.
 
@@ -118,9 +134,10 @@ def segment_dataset(
         block_rows: most rows of a block.
         on_unreadable: see `read_segment`.
         cpus: CPUs that a read task reserves.
+        whole: returns the source in any process; None to put the source into the object store for that.
     """
     configure_data()  # the calling process may be a training worker, whose Ray Data has its default settings
-    datasource = SegmentDatasource(source, tasks, block_rows, on_unreadable)
+    datasource = SegmentDatasource(source, tasks, block_rows, on_unreadable, whole or shared(source))
     # A stalled task would keep its CPU, and another stream that the same worker needs could wait for that CPU for ever.
     dataset = ray.data.read_datasource(
         datasource, override_num_blocks=len(tasks), num_cpus=cpus, ray_remote_args=WITHOUT_BACKPRESSURE
@@ -128,6 +145,23 @@ def segment_dataset(
     _pass_on_full_blocks(dataset, block_rows * (source.form.num_bytes + _NUMBER_BYTES * (1 + len(source.columns))))
     return dataset
 
+
+def shared(source: ImageSource) -> Callable[[], ImageSource]:
+    """Put a source into the object store; return a function that gets it in any process."""
+    reference = ray.put(source)
+    return lambda: ray.get(reference)
+
+
+def divide_segments(segments: Sequence[Segment], source: ImageSource, most_rows: int) -> list[list[Segment]]:
+    """Divide the segments of a source into read tasks, each with at most `most_rows` rows and a short message."""
+    has_entries = any(shard.rows is not None or shard.labels is not None for shard in source.shards)
+    rows = min(most_rows, MOST_LISTED_ROWS) if has_entries else most_rows
+    return [few for task in divide(segments, rows, len) for few in divide(task, MOST_TASK_SEGMENTS, lambda segment: 1)]
+
+
+MOST_TASK_SEGMENTS, MOST_LISTED_ROWS = 384, 6144
+"""Most segments of a read task, each of which has the entry of its shard; most rows that have an entry of their own.
+With them the message of a task has at most 64 kB."""
 
 _NUMBER_BYTES = 8
 """Bytes of a label; most bytes of a value of a further column."""

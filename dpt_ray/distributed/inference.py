@@ -2,6 +2,9 @@
 
 A unit is a shard or a range of pseudo images. Its output is one file with a fixed name and content, written atomically.
 So after a kill the same call continues with the missing units, and no file depends on the number of workers.
+
+A process gets the settings of all units, which are small, and the unit with the entries of its own shards. So what it
+receives does not grow with the data set.
 """
 
 import json
@@ -15,12 +18,14 @@ import numpy as np
 
 from dpt_ray import plugins
 from dpt_ray.data.loading.source import read_shard_samples
-from dpt_ray.data.shards.index import ShardInfo
+from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import Sample, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.finished_units import FinishedUnits
+from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import StoreFailureError, UserError
@@ -52,6 +57,29 @@ class UnitFacts(Record):
     skipped: tuple[Skipped, ...] | None = None
 
 
+@dataclass(frozen=True)
+class ShardUnit:
+    """A shard as a unit.
+
+    Attributes:
+        number: its position in the index.
+        shard: its entry there.
+        given: URL of the sidecar that another step made for it; None if it made none.
+    """
+
+    number: int
+    shard: ShardInfo
+    given: str | None = None
+
+
+def shard_units(index: DatasetIndex, given: Sequence[str | None] | None = None) -> list[ShardUnit]:
+    """Return the shards of an index as units, with the sidecars that another step made for them."""
+    return [
+        ShardUnit(number, shard, given[number] if given is not None else None)
+        for number, shard in enumerate(index.shards)
+    ]
+
+
 class UnitWorker(ABC):
     """Computes the output files of units. One instance processes many units, so it may hold a model."""
 
@@ -79,7 +107,6 @@ class _Runner:
         self,
         worker_class: type[UnitWorker],
         settings: Mapping[str, Any],
-        units: list[Any],
         registered: Sequence[plugins.Plugin] = (),
     ):
         import torch
@@ -87,12 +114,11 @@ class _Runner:
         torch.set_num_threads(1)  # results must not depend on how many processes share the CPUs
         plugins.adopt(registered)
         self._worker = worker_class(**settings)
-        self._units = units
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
         """Return a row with the unit's facts or its error, which Ray itself would return as text without structure."""
         try:
-            return {"facts": [json.dumps(self._run(self._units[int(batch["unit"][0])]))], "complaint": [""]}
+            return {"facts": [json.dumps(self._run(unpacked(batch["unit"][0])))], "complaint": [""]}
         except UserError as error:
             return {"facts": [""], "complaint": [json.dumps([error.what, error.where, error.fix])]}
 
@@ -133,6 +159,7 @@ def run_units(
     resources: Resources,
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
+    folder: str | None = None,
 ) -> list[JsonObject]:
     """Write the missing files of all units, and return the facts of all units in their order.
 
@@ -144,6 +171,7 @@ def run_units(
         progress: counts shards, which are units, or the fact of a unit that its `unit` names, such as images.
         policy: if it tolerates nothing, the first unit that leaves an image out ends the call. The step checks what
             all units together leave out.
+        folder: URL of the artifact's folder, where finished units are listed; None to list them nowhere.
 
     Returns:
         For each unit, `url`, `bytes` and `sha256` of its file, and the result of `UnitWorker.facts`. A unit without
@@ -152,21 +180,39 @@ def run_units(
     Raises:
         UserError: the first error of a worker, or that of the policy.
     """
-    facts: list[JsonObject] = []
-    done = 0
-    with progress:
-        for row in _made(worker_class, settings, units, resources):
-            if row["complaint"]:
-                what, where, fix = json.loads(row["complaint"])
-                raise UserError(what, where=where, fix=fix)
-            facts.append(json.loads(row["facts"]))
-            if policy.allowed_share == 0:
-                policy.check(list(UnitFacts.from_json(facts[-1]).skipped or ()), images_in=0)
-            done += count_done(facts[-1], progress.unit)
-            progress.update(done, {SHARDS: len(facts)})
-    if len(facts) != len(units):
-        raise RuntimeError(f"{len(units)} units gave {len(facts)} results")
-    return facts
+    messages = [packed(unit) for unit in units]
+    kind = worker_class.__name__.strip("_")
+    listed = FinishedUnits(folder, kind, settings, messages) if folder is not None else None
+    facts = listed.read() if listed is not None else {}
+    missing = [number for number in range(len(units)) if number not in facts]
+    if facts and missing:
+        progress.note(f"{len(facts):,} of {len(units):,} files are there already")
+    done = sum(count_done(entry, progress.unit) for entry in facts.values())
+    for entry in facts.values():
+        _check(entry, policy)
+    try:
+        with progress:
+            rows = _made(worker_class, settings, [messages[number] for number in missing], resources)
+            for number, row in zip(missing, rows, strict=True):
+                if row["complaint"]:
+                    what, where, fix = json.loads(row["complaint"])
+                    raise UserError(what, where=where, fix=fix)
+                facts[number] = json.loads(row["facts"])
+                if listed is not None:
+                    listed.note(number, facts[number])
+                _check(facts[number], policy)
+                done += count_done(facts[number], progress.unit)
+                progress.update(done, {SHARDS: len(facts)})
+    finally:
+        if listed is not None:
+            listed.close(complete=len(facts) == len(units))
+    return [facts[number] for number in range(len(units))]
+
+
+def _check(facts: JsonObject, policy: SkipPolicy) -> None:
+    """Refuse the first unit that leaves an image out, if the policy tolerates nothing."""
+    if policy.allowed_share == 0:
+        policy.check(list(UnitFacts.from_json(facts).skipped or ()), images_in=0)
 
 
 def count_done(facts: JsonObject, unit: str) -> int:
@@ -185,18 +231,20 @@ def count_done(facts: JsonObject, unit: str) -> int:
 
 
 def _made(
-    worker_class: type[UnitWorker], settings: Mapping[str, Any], units: list[Any], resources: Resources
+    worker_class: type[UnitWorker], settings: Mapping[str, Any], units: list[bytes], resources: Resources
 ) -> Iterator[Mapping[str, str]]:
-    """Process all units on Ray Data, and yield the row of `_Runner` for each, in their order."""
+    """Process packed units on Ray Data, and yield the row of `_Runner` for each, in their order."""
+    if not units:
+        return
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    numbers = ray.data.from_items([{"unit": number} for number in range(len(units))], override_num_blocks=len(units))
+    rows = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units))
     processes = min(resources.processes, len(units))
     if resources.gpus:  # an actor frees its GPU memory when it ends
-        dataset = numbers.map_batches(
+        dataset = rows.map_batches(
             _Runner,
-            fn_constructor_args=(worker_class, settings, units, plugins.registered()),
+            fn_constructor_args=(worker_class, settings, plugins.registered()),
             compute=ActorPoolStrategy(size=processes),
             num_gpus=resources.gpus,
             ray_remote_args_fn=_limit_restarts,
@@ -204,9 +252,9 @@ def _made(
             **_ONE_UNIT,
         )
     else:
-        dataset = numbers.map_batches(
+        dataset = rows.map_batches(
             _run_in_task,  # type: ignore[arg-type]  # Ray's annotation knows no `fn_args`
-            fn_args=(uuid.uuid4().hex, worker_class, settings, units, plugins.registered()),
+            fn_args=(uuid.uuid4().hex, worker_class, settings, plugins.registered()),
             compute=TaskPoolStrategy(size=processes),
             num_cpus=resources.cpus,
             **_ONE_UNIT,

@@ -7,9 +7,10 @@ form is used. A read task fetches the requested rows, or their whole shards, and
 
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, chain
 from typing import Any
 
@@ -38,7 +39,7 @@ from dpt_ray.distributed.cluster import (
     share_cluster,
     stream_readers,
 )
-from dpt_ray.distributed.datasource import rows_in, segment_dataset
+from dpt_ray.distributed.datasource import divide_segments, rows_in, segment_dataset, shared
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.node_capacity import READER_CPUS
 from dpt_ray.distributed.starved_stream import Starvation, never_starved
@@ -182,8 +183,8 @@ class StreamedImages:
         """Yield the rows of segments as blocks, from one Ray Data execution with the given number of readers."""
         if not segments:
             return
-        tasks = list(divide(segments, self._task_rows, len))
-        dataset = segment_dataset(self.source, tasks, self._block_rows, self.on_unreadable, self.cpus)
+        tasks = divide_segments(segments, self.source, self._task_rows)
+        dataset = segment_dataset(self.source, tasks, self._block_rows, self.on_unreadable, self.cpus, self._whole)
         dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
             # Half of the stream's memory: tasks that run when the limit is reached go on, and fill as much again.
             cpu=self.cpus * readers,
@@ -194,6 +195,11 @@ class StreamedImages:
     def _read_here(self, segment: Segment) -> Iterator[Columns]:
         """Yield the rows of a segment as blocks, read in this process."""
         return read_segment(self.source, segment, new_arrays(self.source.form, self._block_rows), self.on_unreadable)
+
+    @cached_property
+    def _whole(self) -> Callable[[], ImageSource]:
+        """Returns the source in any process. It is put into the object store once for all executions."""
+        return shared(self.source)
 
     @property
     def _block_rows(self) -> int:
@@ -285,7 +291,7 @@ def open_source(
     try:
         # The source is decoded before training starts, so read tasks may take all CPUs.
         task_rows = min(rows_in(TASK_BLOCKS * BLOCK_BYTES, source), -(-source.num_images // stream_readers()[0]))
-        tasks = list(divide(whole_shards, task_rows, len))
+        tasks = divide_segments(whole_shards, source, task_rows)
         # Blocks of a node that is lost are decoded again while the training holds its CPUs.
         _, cpus = stream_readers(streams, training)
         dataset = segment_dataset(source, tasks, rows_in(BLOCK_BYTES, source), on_unreadable, cpus)

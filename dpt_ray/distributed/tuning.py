@@ -13,15 +13,16 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from dpt_ray.distributed.cluster import join_cluster
+from dpt_ray.distributed.cluster_memory import largest_memory
 from dpt_ray.distributed.journal import Journal, KeptJournal, job_of
 from dpt_ray.distributed.private_folder import private_folder
 from dpt_ray.distributed.trial_messages import Report, TrialOutcome, TrialReport
 from dpt_ray.distributed.watching_actor import Mailbox
 from dpt_ray.json_values import JsonObject
 
-TRIAL_BYTES = 2**20
-"""Bytes of memory that a trial reserves. It reserves no CPU: the workers and tasks that it starts and waits for could
-wait for that CPU for ever."""
+TRIAL_BYTES = 512 * 2**20
+"""Bytes of memory that the process of a trial reserves, so that trials spread over the nodes. It reserves no CPU: the
+workers and tasks that it starts and waits for could wait for that CPU for ever."""
 
 Body = Callable[[Any, Report, Callable[[str], None]], TrialOutcome]
 
@@ -94,7 +95,7 @@ def run_trials(
     with private_folder() as scratch, KeptJournal(events.say) as journal:
         trial = partial(_run, body=body, journal=journal.mailbox, parts=concurrent)
         tune.Tuner(
-            tune.with_resources(trial, {"memory": TRIAL_BYTES}),
+            tune.with_resources(trial, {"memory": int(min(TRIAL_BYTES, largest_memory() / 2))}),
             tune_config=tune.TuneConfig(
                 search_alg=_Jobs(events, journal),
                 scheduler=scheduler,

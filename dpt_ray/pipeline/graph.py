@@ -10,6 +10,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
+from dpt_ray.distributed.finished_units import UNITS_FOLDER
 from dpt_ray.distributed.job_log import about, tell
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.claims import Claim
@@ -181,6 +182,7 @@ def _make(step: Step, store: ArtifactStore, context: StepContext, say: Callable[
         },
     )
     stores.remove_tree(context.file(WITHDRAWN_FILE))
+    stores.remove_tree(context.file(UNITS_FOLDER))
     with about(event="step_done", seconds=round(seconds, 3)):
         say(f"{label}: done in {duration(seconds)} ({step.summary(facts)})")
     return artifact

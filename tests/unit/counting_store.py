@@ -1,5 +1,7 @@
-"""A store in memory that counts the bytes that are read from it."""
+"""A store in memory that counts the requests to it, and the bytes that are read from it."""
 
+from collections import Counter
+from functools import wraps
 from typing import Any, ClassVar
 
 import fsspec
@@ -14,6 +16,7 @@ class CountingStore(MemoryFileSystem):
     pseudo_dirs: ClassVar[list[str]] = [""]
     fetched = 0
     requests = 0
+    calls: ClassVar[Counter[str]] = Counter()
 
     def cat_file(self, path, start=None, end=None, **kwargs):
         content = super().cat_file(path, start, end, **kwargs)
@@ -29,6 +32,21 @@ class CountingStore(MemoryFileSystem):
     def count_from_here(cls) -> None:
         """Forget what was read so far."""
         cls.fetched = cls.requests = 0
+        cls.calls.clear()
 
+
+def _counted(name: str) -> Any:
+    method = getattr(CountingStore, name)
+
+    @wraps(method)
+    def call(self: CountingStore, *arguments: Any, **options: Any) -> Any:
+        CountingStore.calls[name] += 1
+        return method(self, *arguments, **options)
+
+    return call
+
+
+for _name in ("cat_file", "pipe_file", "exists", "info", "ls", "rm_file"):
+    setattr(CountingStore, _name, _counted(_name))
 
 fsspec.register_implementation("counting", CountingStore, clobber=True)

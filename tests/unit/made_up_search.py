@@ -10,6 +10,7 @@ import pytest
 from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.distributed import tuning
 from dpt_ray.distributed.trial_messages import TrialOutcome, TrialReport
+from dpt_ray.experiments.search import room
 from dpt_ray.experiments.search import search as search_module
 from dpt_ray.experiments.search.search import Search, Searched
 from dpt_ray.experiments.search.space import Trial
@@ -44,6 +45,7 @@ class Runs:
         monkeypatch.setattr(tuning, "run_trials", self._run_trials)
         monkeypatch.setattr(search_module.ray_cluster, "connect", lambda config: None)
         monkeypatch.setattr(search_module.ray_cluster, "concurrent_runs", lambda config, wanted: self.concurrent)
+        monkeypatch.setattr(room, "runs_in_memory", lambda run_bytes: self.concurrent)
 
     def search(self, root: Path, tune: TuneConfig, *overrides: str) -> tuple[Search, Searched]:
         """Run a search."""

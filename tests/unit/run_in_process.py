@@ -18,14 +18,15 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
 from dpt_ray.pipeline import graph, steps
 from dpt_ray.pipeline.artifacts import claims
-from dpt_ray.pipeline.execution import step
+from dpt_ray.pipeline.execution import packed_labelled, step
 from dpt_ray.pipeline.execution import train_network as training
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let steps be made in this process."""
-    for _, name, _ in pkgutil.iter_modules(steps.__path__):
-        module = importlib.import_module(f"dpt_ray.pipeline.steps.{name}")
+    names = [f"{steps.__name__}.{name}" for _, name, _ in pkgutil.iter_modules(steps.__path__)]
+    for name in [*names, packed_labelled.__name__]:
+        module = importlib.import_module(name)
         for attribute, stand_in in (("run_units", _run_units), ("inference_resources", lambda config: ONE)):
             if hasattr(module, attribute):
                 monkeypatch.setattr(module, attribute, stand_in)
@@ -41,7 +42,7 @@ ONE = Resources(1, 1.0, 0.0)
 
 
 def _run_units(worker_class, settings, units, **_: Any) -> list[dict[str, Any]]:
-    runner = _Runner(worker_class, settings, units)
+    runner = _Runner(worker_class, settings)
     return [runner._run(unit) for unit in units]
 
 

@@ -26,7 +26,7 @@ from dpt_ray.pipeline.artifacts.run import RUN_FILE
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.artifacts.trained_network import read_history
 from dpt_ray.pipeline.network_origin import find_origin
-from dpt_ray.pipeline.steps.index_dataset import _IndexWorker
+from dpt_ray.pipeline.steps.index_dataset import ListedShard, _IndexWorker
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -123,7 +123,9 @@ def test_what_is_left_out_is_told_in_one_line_whatever_names_it_holds(tmp_path):
         for name in ("a.p\ng\x1b[2J", "b.png"):
             archive.addfile(tarfile.TarInfo(name))
     with pytest.raises(UnusableUnitError) as caught:
-        _IndexWorker([str(tar)], str(tmp_path / "labels"), str(tmp_path / "layouts"), ImageForm(8, 3)).make(0)
+        _IndexWorker(str(tmp_path / "labels"), str(tmp_path / "layouts"), ImageForm(8, 3)).make(
+            ListedShard(0, str(tar))
+        )
     assert "has no image file (found: p\\ng\\x1b[2j)" in " ".join(entry.reason for entry in caught.value.skipped)
     assert all(str(entry).isprintable() for entry in caught.value.skipped)
 

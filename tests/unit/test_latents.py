@@ -29,6 +29,7 @@ from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
 from dpt_ray.data.shards.stored_latents import LatentForm, encode_latents, read_latents
 from dpt_ray.data.storage import stores
+from dpt_ray.distributed.inference import shard_units
 from dpt_ray.errors import UserError
 from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.networks.latent_decoder import latent_description
@@ -320,18 +321,19 @@ def encoded_shard(tmp_path: Path, autoencoder: str, **form) -> tuple[DatasetInde
     found = find_autoencoder(autoencoder)
     form = replace(FORM, autoencoder=found.checksum, has_variance=found.form.has_variance, **form)
     folder = str(tmp_path / "latents")
-    return index, form, _EncodingWorker(index, autoencoder, form, ImageForm(8, 1), folder, 2, "cpu")
+    return index, form, _EncodingWorker(autoencoder, form, ImageForm(8, 1), folder, 2, "cpu")
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 @pytest.mark.parametrize("family", ["kl", "tiny"])
 def test_an_image_and_its_mirror_image_are_encoded(tmp_path, request, family, storage):
     place = request.getfixturevalue(family)
-    _, form, worker = encoded_shard(tmp_path, place, storage=storage)
-    content = worker.make(0)
-    assert content == worker.make(0)
-    stores.write_bytes(worker.output_url(0), content)
-    latents = read_latents(worker.output_url(0), form, 0, 5)
+    index, form, worker = encoded_shard(tmp_path, place, storage=storage)
+    (unit,) = shard_units(index)
+    content = worker.make(unit)
+    assert content == worker.make(unit)
+    stores.write_bytes(worker.output_url(unit), content)
+    latents = read_latents(worker.output_url(unit), form, 0, 5)
     stored = latents.moments
     assert latents.keys == [f"key{n}" for n in range(5)]
     assert (stored.shape, stored.dtype) == ((5, *form.shape), np.dtype(storage))
@@ -340,7 +342,7 @@ def test_an_image_and_its_mirror_image_are_encoded(tmp_path, request, family, st
     precise = {"float32": 1e-6, "float16": 2e-3}[storage]
     for flip, seen in enumerate([pixels, pixels.flip(3)]):
         np.testing.assert_allclose(stored[:, flip], autoencoder.encode(seen), rtol=precise, atol=precise)
-    facts = worker.facts(0, content)
+    facts = worker.facts(unit, content)
     assert facts["images"] == 5
     deviation = _pooled_deviation([facts["statistics"]])
     assert deviation == pytest.approx(stored[:, 0, :4].astype(np.float64).std(), rel=1e-5)
@@ -353,29 +355,33 @@ def test_latents_that_overflow_their_storage_are_refused(tmp_path):
     weights = load_file(f"{place}/diffusion_pytorch_model.safetensors")
     weights["quant_conv.bias"][:4] = 1e5
     save_file(weights, f"{place}/diffusion_pytorch_model.safetensors")
-    assert "not finite in float16" in told(encoded_shard(tmp_path, place, storage="float16")[2].make, 0)
-    assert encoded_shard(tmp_path, place)[2].make(0)
+    index, _, worker = encoded_shard(tmp_path, place, storage="float16")
+    (unit,) = shard_units(index)
+    assert "not finite in float16" in told(worker.make, unit)
+    assert encoded_shard(tmp_path, place)[2].make(unit)
 
 
 def test_sidecars_left_by_another_autoencoder_are_refused(tmp_path, kl, tiny):
-    _, _, worker = encoded_shard(tmp_path, kl)
-    content = worker.make(0)
+    index, _, worker = encoded_shard(tmp_path, kl)
+    (unit,) = shard_units(index)
+    content = worker.make(unit)
     _, _, other = encoded_shard(tmp_path, tiny)
-    assert "another autoencoder or form" in told(other.facts, 0, content)
+    assert "another autoencoder or form" in told(other.facts, unit, content)
 
 
 def test_an_autoencoder_that_changes_meanwhile_is_noticed_before_a_sidecar_is_made(tmp_path, kl, tiny):
     place = tmp_path / "model"
     place.mkdir()
-    _, _, worker = encoded_shard(tmp_path, copied(kl, place))
+    index, _, worker = encoded_shard(tmp_path, copied(kl, place))
     copied(tiny, place)
-    assert "latents of another autoencoder" in told(worker.make, 0)
+    assert "latents of another autoencoder" in told(worker.make, *shard_units(index))
 
 
 @pytest.fixture
 def source(tmp_path, kl) -> ImageSource:
     index, form, worker = encoded_shard(tmp_path, kl)
-    stores.write_bytes(worker.output_url(0), worker.make(0))
+    (unit,) = shard_units(index)
+    stores.write_bytes(worker.output_url(unit), worker.make(unit))
     write_labels(tmp_path, [f"key{n}" for n in range(5)])
     return sidecar_latent_source(index, str(tmp_path / "labels"), str(tmp_path / "latents"), form)
 

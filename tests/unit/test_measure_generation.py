@@ -14,7 +14,7 @@ from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnusableUnitError
+from dpt_ray.distributed.inference import UnusableUnitError, shard_units
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.metric_networks import DINOV2_LARGE, MetricNetwork, find_network, open_network
@@ -22,7 +22,7 @@ from dpt_ray.networks.reference_statistics import find_reference
 from dpt_ray.pipeline.artifacts.feature_statistics import STATISTICS_FILE, StatisticsFacts
 from dpt_ray.pipeline.artifacts.generation import generation_metrics
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
-from dpt_ray.pipeline.execution.statistics_worker import StatisticsWorker
+from dpt_ray.pipeline.execution.statistics_worker import StatisticsPart, StatisticsWorker
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.steps.measure_generation import MeasureGeneration
 
@@ -50,15 +50,20 @@ def network(tmp_path_factory) -> MetricNetwork:
 
 
 def worker(folder: Path, index: DatasetIndex, network: MetricNetwork, batch: int = 7, **options) -> StatisticsWorker:
-    given = {"encoded": None, "sample": 12, "device": "cpu", "strict": True, **options}
-    return StatisticsWorker(index, network, ImageForm(8, 1), folder=str(folder), batch=batch, **given)
+    given = {"sample": 12, "images": index.num_images, "device": "cpu", "strict": True, **options}
+    return StatisticsWorker(network, ImageForm(8, 1), folder=str(folder), batch=batch, **given)
+
+
+def part(index: DatasetIndex, first: int, stop: int) -> StatisticsPart:
+    return StatisticsPart(first, tuple(shard_units(index)[first:stop]))
 
 
 def test_statistics_do_not_depend_on_shards_and_batches_and_are_those_of_the_network(tmp_path, network):
-    whole = worker(tmp_path, write_shards(tmp_path / "one", (30,)), network, batch=30).make((0, 1))
-    parts = worker(tmp_path, write_shards(tmp_path / "four", (4, 1, 15, 10)), network)
-    merged = decode_statistics(parts.make((0, 2)), 12)
-    merged.merge(decode_statistics(parts.make((2, 4)), 12))
+    one, four = write_shards(tmp_path / "one", (30,)), write_shards(tmp_path / "four", (4, 1, 15, 10))
+    whole = worker(tmp_path, one, network, batch=30).make(part(one, 0, 1))
+    parts = worker(tmp_path, four, network)
+    merged = decode_statistics(parts.make(part(four, 0, 2)), 12)
+    merged.merge(decode_statistics(parts.make(part(four, 2, 4)), 12))
     expected = decode_statistics(whole, 12)
     assert merged.images == expected.images == 30
     torch.testing.assert_close(merged.moments.covariance(), expected.moments.covariance(), rtol=1e-4, atol=1e-6)
@@ -72,13 +77,13 @@ def test_a_shard_that_cannot_be_read_ends_the_part_or_is_listed(tmp_path, networ
     index = write_shards(tmp_path / "shards", (10, 10))
     Path(index.shards[1].url).write_bytes(b"another file")
     with pytest.raises(UnusableUnitError):
-        worker(tmp_path, index, network).make((0, 2))
+        worker(tmp_path, index, network).make(part(index, 0, 2))
     tolerant = worker(tmp_path, index, network, strict=False)
-    facts = tolerant.facts((0, 2), tolerant.make((0, 2)))
+    facts = tolerant.facts(part(index, 0, 2), tolerant.make(part(index, 0, 2)))
     assert facts["images"] == 10
     assert [(entry["where"], entry["images"]) for entry in facts["skipped"]] == [(index.shards[1].url, 10)]
     with pytest.raises(UnusableUnitError):
-        tolerant.make((1, 2))
+        tolerant.make(part(index, 1, 2))
 
 
 def test_names_of_networks():

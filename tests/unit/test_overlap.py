@@ -24,7 +24,7 @@ from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.report_images import look_alikes
 from dpt_ray.pipeline.steps.compare_splits import Overlap
-from dpt_ray.pipeline.steps.index_dataset import Dataset, _IndexWorker
+from dpt_ray.pipeline.steps.index_dataset import Dataset, ListedShard, _IndexWorker
 
 SIZE = 32
 DATA = DataConfig(image_size=SIZE, num_classes=2)
@@ -62,9 +62,9 @@ def indexed(folder, encoded: dict[str, bytes], *, per_shard: int = 7) -> Artifac
         urls.append(f"{folder}/{number}.tar")
         stores.write_bytes(urls[-1], content)
         infos.append(ShardInfo(urls[-1], len(content), sha256(content), len(samples), number=number))
-    worker = _IndexWorker(urls, f"{folder}/labels", f"{folder}/layouts", image_form(DATA))
-    for number in range(len(urls)):
-        stores.write_bytes(worker.output_url(number), worker.make(number))
+    worker = _IndexWorker(f"{folder}/labels", f"{folder}/layouts", image_form(DATA))
+    for unit in map(ListedShard, range(len(urls)), urls):
+        stores.write_bytes(worker.output_url(unit), worker.make(unit))
     index = DatasetIndex(tuple(infos), (len(keys), 0), f"{folder}/labels")
     stores.write_json(f"{folder}/{INDEX_FILE}", index.to_json(str(folder)))
     return Artifact(str(folder), {"facts": {}})

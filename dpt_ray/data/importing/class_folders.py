@@ -8,13 +8,15 @@ from typing import ClassVar
 from dpt_ray.data.importing.cifar10_binary import is_cifar10, refuse_pickled
 from dpt_ray.data.importing.classes import ClassList, ids_of_names, sorted_names
 from dpt_ray.data.importing.digits import Split
+from dpt_ray.data.importing.file_entries import FileEntries
 from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, choices, name_some
 from dpt_ray.data.importing.folder_structure import check_structure
-from dpt_ray.data.importing.image_files import FileSet, SortedFiles, hash_listing, label_files, sort_out
+from dpt_ray.data.importing.image_files import FileSet, SortedFiles, hash_listing, sort_out
 from dpt_ray.data.importing.import_plan import Ignored
+from dpt_ray.data.importing.labelled_files import LabelledFiles
 from dpt_ray.data.importing.litter import why_folder_passed_over
 from dpt_ray.data.importing.split_names import is_bare_split, splits_of_files
-from dpt_ray.data.importing.tree import FileEntry, list_folders, list_tree
+from dpt_ray.data.importing.tree import list_folders, list_tree
 from dpt_ray.data.shards.keys import normalise_name
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -50,14 +52,14 @@ def describe_class_folders(location: str, known: ClassList | None, split: Split 
     if known is not None:
         known = replace(known, names=tuple(map(normalise_name, known.names)))
     unlabelled = _unlabelled_folders(found.images, known)
-    in_folders = [entry for entry in found.images if "/" in entry["name"]]
-    classed = [entry for entry in in_folders if _top(entry["name"]) not in unlabelled]
-    loose = [Ignored(printable(e["name"]), "lies in no class folder") for e in found.images if "/" not in e["name"]]
-    folders = {name: normalise_name(name) for name in (_top(entry["name"]) for entry in classed)}
+    in_folders = found.images.named(lambda name: "/" in name)
+    classed = in_folders.named(lambda name: _top(name) not in unlabelled)
+    loose = [Ignored(printable(n), "lies in no class folder") for n in found.images.names() if "/" not in n]
+    folders = {name: normalise_name(name) for name in dict.fromkeys(map(_top, classed.names()))}
     if folders:
         # Beside a folder with the name of a split, `unlabelled` is another split: the unlabelled part of STL-10, say.
         checked = in_folders if any(map(is_bare_split, folders)) else classed
-        check_structure(location, [entry["name"] for entry in checked], set(known.names) if known else set())
+        check_structure(location, checked.names(), set(known.names) if known else set())
         _refuse_empty_classes(location, set(folders), found, known)
     else:
         _refuse_absent(location, tree, found, bool(loose))
@@ -67,21 +69,21 @@ def describe_class_folders(location: str, known: ClassList | None, split: Split 
         reason = "holds images without a label, which test nothing"
         unused = [Ignored(f"{printable(name)}/", reason) for name in sorted(unlabelled)]
         in_folders = classed
-    labels = [ids.get(folders.get(_top(entry["name"]), "")) for entry in in_folders]
+    labels = (ids.get(folders.get(_top(name), "")) for name in in_folders.names())
     return ClassFolders(
         location,
         hash_listing(in_folders, [entry.to_json() for entry in found.refused]),
         known.names if known else sorted_names(folders.values()),
-        label_files(in_folders, labels),
+        LabelledFiles(in_folders, labels),
         refused=tuple(found.refused),
         ignored=(*found.ignored, *loose, *unused, *_empty_folders(location, tree)),
         notes=_merged(folders),
     )
 
 
-def _unlabelled_folders(images: Sequence[FileEntry], known: ClassList | None) -> set[str]:
+def _unlabelled_folders(images: FileEntries, known: ClassList | None) -> set[str]:
     """Return the folders whose images have no label."""
-    names = {_top(entry["name"]) for entry in images if "/" in entry["name"]}
+    names = {_top(name) for name in images.names() if "/" in name}
     classes = set(known.names) if known is not None else set()
     return {name for name in names if name.lower() in UNLABELLED and normalise_name(name) not in classes}
 
@@ -113,8 +115,8 @@ def _refuse_empty_classes(location: str, classes: set[str], found: SortedFiles, 
             )
 
 
-def _empty_folders(location: str, tree: Sequence[FileEntry]) -> list[Ignored]:
-    seen = {_top(entry["name"]) for entry in tree}
+def _empty_folders(location: str, tree: FileEntries) -> list[Ignored]:
+    seen = set(map(_top, tree.names()))
     empty = [name for name in list_folders(location) if name not in seen and not why_folder_passed_over(name)]
     return [Ignored(f"{printable(name)}/", "a folder without files") for name in empty]
 
@@ -131,12 +133,12 @@ def _merged(folders: dict[str, str]) -> tuple[str, ...]:
     )
 
 
-def _refuse_absent(location: str, tree: Sequence[FileEntry], found: SortedFiles, loose_images: bool) -> None:
+def _refuse_absent(location: str, tree: FileEntries, found: SortedFiles, loose_images: bool) -> None:
     """Raise the error for a location without class folders: what it holds, and what to do."""
     if not tree and not stores.exists(location):
         raise UserError("does not exist", where=location, fix="give a folder with a folder for each class")
     if not loose_images:
-        _refuse_other_files(location, [entry["name"] for entry in tree])
+        _refuse_other_files(location, list(tree.names()))
         _refuse_empty_classes(location, set(), found, None)
     raise UserError(
         "holds images but no class folders" if loose_images else "holds no images in class folders",

@@ -1,7 +1,7 @@
 """Read a folder of images whose labels are in a CSV table."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,8 +9,10 @@ from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.classes import ClassList, check_ids, ids_of_names, is_number, sorted_names
 from dpt_ray.data.importing.csv_rows import Row, read_rows
 from dpt_ray.data.importing.digits import Split
-from dpt_ray.data.importing.image_files import FileSet, hash_listing, label_files, sort_out
+from dpt_ray.data.importing.file_entries import FileEntries
+from dpt_ray.data.importing.image_files import FileSet, hash_listing, sort_out
 from dpt_ray.data.importing.import_plan import Ignored
+from dpt_ray.data.importing.labelled_files import LabelledFiles
 from dpt_ray.data.importing.path_hints import why_none_fits
 from dpt_ray.data.importing.tree import FileEntry, list_tree
 from dpt_ray.data.importing.written_labels import read_labels, say_missing
@@ -57,7 +59,8 @@ def describe_csv(
             ids are implausible; or `known` lacks a class.
     """
     rows = read_rows(table, file_column or FILE_COLUMN, label_column or LABEL_COLUMN)
-    tree = [entry for entry in list_tree(location) if entry["url"] != table]
+    tree = list_tree(location)
+    tree = tree.named(lambda name: stores.join(location, name) != table)
     if not tree and not stores.exists(location):
         raise UserError("does not exist", where=location, fix=f"give the folder of the images that {table} lists")
     images, unusable, ignored = sort_out(tree)
@@ -81,11 +84,18 @@ def describe_csv(
         location,
         hash_listing([*entries, *others], labels, [entry.to_json() for entry in refused]),
         names,
-        label_files([*entries, *others], [*known_ids, *(None for _ in others)]),
+        LabelledFiles(_listed(location, [*entries, *others]), [*known_ids, *(None for _ in others)]),
         refused=tuple(refused),
         ignored=tuple(ignored + joined.repeated),
         notes=say_missing(Counter(label for label in labels if meanings[label] is None), len(labels), table),
     )
+
+
+def _listed(location: str, entries: Iterable[FileEntry]) -> FileEntries:
+    listed = FileEntries(location)
+    for entry in entries:
+        listed.append(entry)
+    return listed
 
 
 FoundRow = tuple[Row, FileEntry | None]

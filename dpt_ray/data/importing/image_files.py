@@ -1,21 +1,25 @@
 """Image files with one image each: the base of the importers of class folders and tables of labels."""
 
+import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.data.importing.file_entries import FileEntries
 from dpt_ray.data.importing.file_sets import ARCHIVE_ENDINGS
-from dpt_ray.data.importing.import_plan import Ignored, ImageSet, Location, RawImage, Recipe, Unread, ranges
+from dpt_ray.data.importing.import_plan import Ignored, ImageSet, Location, RawImage, Recipe, Unread
+from dpt_ray.data.importing.labelled_files import FileRecipes, LabelledFile, LabelledFiles
 from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.sniffing import sniff_files
 from dpt_ray.data.importing.tree import BROKEN, FileEntry
-from dpt_ray.data.shards.keys import extension, file_keys, has_image_name, is_text
-from dpt_ray.data.shards.samples import IMAGE_EXTENSIONS, sha256
+from dpt_ray.data.shards.keys import extension, has_image_name, is_text
+from dpt_ray.data.shards.samples import IMAGE_EXTENSIONS
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
@@ -25,22 +29,6 @@ from dpt_ray.text import printable
 
 _CONCURRENT_READS = 16
 """Concurrent reads of a worker. They hide the latency of object stores, since image files are small."""
-
-
-class LabelledFile(NamedTuple):
-    """An image file.
-
-    Attributes:
-        name: its path below the folder.
-        size: bytes; None if the store does not report it.
-        key: its key in the shards.
-        label: class id; None if it is unlabelled.
-    """
-
-    name: str
-    size: int | None
-    key: str
-    label: int | None
 
 
 @dataclass(frozen=True)
@@ -55,28 +43,17 @@ class _FileRecipe(Record):
 class FileSet(ImageSet):
     """Images in files of their own. Their recipes mix the classes."""
 
-    files: tuple[LabelledFile, ...]
+    files: Sequence[LabelledFile]
 
     def planned_counts(self) -> Mapping[int, int]:
         """Return the number of files of each class id."""
+        if isinstance(self.files, LabelledFiles):
+            return self.files.counts()
         return Counter(file.label for file in self.files if file.label is not None)
 
-    def recipes(self, images_per_shard: int) -> list[Recipe]:
+    def recipes(self, images_per_shard: int) -> Sequence[Recipe]:
         """Return the files of each shard, in a pseudorandom order that depends only on their keys."""
-        mixed = sorted(self.files, key=lambda file: (derive_seed("shard order", file.key), file.key))
-        return [
-            {"images": stop - start, "files": [list(file) for file in mixed[start:stop]]}
-            for start, stop in ranges(len(mixed), images_per_shard)
-        ]
-
-
-def label_files(entries: Sequence[FileEntry], labels: Iterable[int | None]) -> tuple[LabelledFile, ...]:
-    """Join files with their keys and labels."""
-    keys = file_keys([entry["name"] for entry in entries])
-    return tuple(
-        LabelledFile(entry["name"], entry["size"], key, label)
-        for entry, key, label in zip(entries, keys, labels, strict=True)
-    )
+        return FileRecipes(self.files, images_per_shard)
 
 
 class SortedFiles(NamedTuple):
@@ -88,23 +65,24 @@ class SortedFiles(NamedTuple):
         ignored: all other files.
     """
 
-    images: list[FileEntry]
+    images: FileEntries
     refused: list[Skipped]
     ignored: list[Ignored]
 
 
-def sort_out(entries: Sequence[FileEntry], look_into: Callable[[str], bool] = lambda name: True) -> SortedFiles:
+def sort_out(entries: FileEntries, look_into: Callable[[str], bool] = lambda name: True) -> SortedFiles:
     """Divide files into images, unusable images and other files.
 
     A file with the name of an image is an image. Other files are identified by their first bytes.
 
     Args:
-        entries: the files that `list_tree` found.
+        entries: the files that `list_tree` found, sorted by name.
         look_into: whether to read the first bytes of a file, given its name. Applies to names that are not an image's.
     """
-    named, unnamed, ignored = [], [], []
+    named, unnamed = array("Q"), array("Q")
     refused: list[Skipped] = []
-    for entry in entries:
+    ignored: list[Ignored] = []
+    for place, entry in enumerate(entries):
         name = entry["name"]
         if reason := why_passed_over(name):
             ignored.append(Ignored(printable(name), reason, document=True))
@@ -116,18 +94,22 @@ def sort_out(entries: Sequence[FileEntry], look_into: Callable[[str], bool] = la
             else:
                 ignored.append(Ignored(printable(name), BROKEN))
         elif has_image_name(name):
-            named.append(entry)
+            named.append(place)
         elif look_into(name):
-            unnamed.append(entry)
+            unnamed.append(place)
         else:
             ignored.append(Ignored(printable(name), _why_not(name)))
-    sniffed = sniff_files(unnamed)
-    images = []
-    for entry in sorted([*named, *sniffed.images], key=lambda entry: entry["name"]):
-        if reason := _unusable_name(entry["name"]):
-            refused.append(Skipped(printable(entry["url"]), None, reason))
-        else:
-            images.append(entry)
+    sniffed = sniff_files(entries.at(unnamed))
+    found = {entry["name"] for entry in sniffed.images}
+    named.extend(place for place in unnamed if entries.name(place) in found)
+    if found:
+        named = array("Q", sorted(named))  # by name, as the entries are
+    images = entries.at(named)
+    unusable = {place for place, name in enumerate(images.names()) if _unusable_name(name)}
+    for place in sorted(unusable):
+        refused.append(Skipped(printable(images[place]["url"]), None, _unusable_name(images.name(place)) or ""))
+    if unusable:
+        images = images.at(place for place in range(len(images)) if place not in unusable)
     return SortedFiles(images, refused + sniffed.refused, ignored + sniffed.ignored)
 
 
@@ -147,8 +129,12 @@ def _unusable_name(name: str) -> str | None:
 
 def hash_listing(entries: Iterable[FileEntry], *others: Any) -> str:
     """Return a hash of `others` and of the files' names, sizes and change marks (modification time or ETag)."""
-    parts = [repr((entry["name"], entry["size"], entry["changed"])) for entry in entries]
-    return sha256("\n".join([*parts, *map(repr, others)]).encode(errors="surrogateescape"))[:16]
+    listed = hashlib.sha256()
+    separator = b""
+    for part in chain((repr((entry["name"], entry["size"], entry["changed"])) for entry in entries), map(repr, others)):
+        listed.update(separator + part.encode(errors="surrogateescape"))
+        separator = b"\n"
+    return listed.hexdigest()[:16]
 
 
 def read_files(settings: JsonObject, recipe: Recipe) -> Iterator[RawImage | Skipped]:

@@ -1,7 +1,7 @@
 """The interface of all importers: a set of images, and the recipes of the shards that are made from it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
@@ -130,7 +130,7 @@ class ImageSet(ABC):
         return {}
 
     @abstractmethod
-    def recipes(self, images_per_shard: int) -> list[Recipe]:
+    def recipes(self, images_per_shard: int) -> Sequence[Recipe]:
         """Return one recipe for each output shard. Each image is in exactly one recipe.
 
         Args:

@@ -2,9 +2,14 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from operator import itemgetter
 
 from fsspec.implementations.local import LocalFileSystem
 
+from dpt_ray.data.importing.file_entries import FileEntries
 from dpt_ray.data.importing.litter import outermost_passed_over, why_folder_passed_over
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
@@ -14,7 +19,7 @@ FileEntry = stores.StoredFile
 BROKEN = "is a link to a file that does not exist"
 
 
-def list_tree(url: str) -> list[FileEntry]:
+def list_tree(url: str) -> FileEntries:
     """Return all files below a folder, at any depth, sorted by name. The name is the path below the folder.
 
     A folder without data (`why_folder_passed_over`) is a single entry, and its files are left out.
@@ -23,9 +28,42 @@ def list_tree(url: str) -> list[FileEntry]:
         UserError: a folder cannot be listed.
     """
     filesystem, path = stores.filesystem(url)
+    found = FileEntries(url)
     if not isinstance(filesystem, LocalFileSystem):
-        return _without_litter(url, stores.list_tree(url))
-    return sorted(_walk(path, url, "", ()) if os.path.isdir(path) else (), key=lambda entry: entry["name"])
+        entries: Iterable[FileEntry] = _without_litter(url, _list_remote(url))
+    else:
+        entries = _walk(path, url, "", ()) if os.path.isdir(path) else ()
+    for entry in entries:
+        found.append(entry)
+    return found
+
+
+def _list_remote(url: str) -> Iterator[FileEntry]:
+    """Yield all files below a folder of a store, sorted by name; some of its folders are in memory at a time."""
+    files, folders = stores.list_files(url), stores.list_folders(url)
+    if {file["name"] for file in files} & set(folders):  # some stores then list the object in place of the folder
+        yield from stores.list_tree(url)
+        return
+    above: dict[str, FileEntry | None] = {file["name"]: file for file in files}
+    above.update({f"{name}/": None for name in folders})
+    places = sorted(above.items(), key=itemgetter(0))
+    with ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
+        for start in range(0, len(places), LISTED_AT_ONCE):
+            yield from chain.from_iterable(pool.map(partial(_list_below, url), places[start : start + LISTED_AT_ONCE]))
+
+
+def _list_below(url: str, place: tuple[str, FileEntry | None]) -> list[FileEntry]:
+    """Return a file, or the files below a folder, directly in a folder of a store."""
+    name, file = place
+    if file is not None:
+        return [file]
+    if why_folder_passed_over(name.rstrip("/")):
+        return [_folder(name, url)]
+    return [{**entry, "name": name + entry["name"]} for entry in stores.list_tree(stores.join(url, name.rstrip("/")))]
+
+
+LISTED_AT_ONCE = 16
+"""Folders of a store that are listed at the same time, which hides the latency of small ones."""
 
 
 def list_files(url: str) -> list[FileEntry]:
@@ -54,20 +92,26 @@ def list_folders(url: str) -> list[str]:
     return sorted(entry.name for entry in _scan(path, url) if entry.is_dir()) if os.path.isdir(path) else []
 
 
-def _without_litter(url: str, entries: Iterable[FileEntry]) -> list[FileEntry]:
-    kept: dict[str, FileEntry] = {}
+def _without_litter(url: str, entries: Iterable[FileEntry]) -> Iterator[FileEntry]:
+    seen: set[str] = set()
     for entry in entries:
-        if entry["name"].endswith("/"):  # an empty object by which some tools represent a folder
+        name = entry["name"]
+        if name.endswith("/") and entry["size"] is not None:  # an empty object by which some tools represent a folder
             continue
-        folder = outermost_passed_over(entry["name"])
-        kept.setdefault(folder or entry["name"], _folder(folder, url) if folder else entry)
-    return list(kept.values())
+        folder = name if name.endswith("/") else outermost_passed_over(name)
+        if folder is None:
+            yield entry
+        elif folder not in seen:
+            seen.add(folder)
+            yield _folder(folder, url)
 
 
 def _walk(path: str, url: str, prefix: str, above: tuple[str, ...]) -> Iterator[FileEntry]:
-    """Yield the files of a folder. `above` holds the real paths of the folders on the way to it."""
+    """Yield the files below a folder, sorted by name. `above` holds the real paths of the folders on the way to it."""
     above = (*above, os.path.realpath(path))
-    for entry in _scan(path, stores.join(url, prefix) if prefix else url):
+    entries = _scan(path, stores.join(url, prefix) if prefix else url)
+    # The names below a folder begin with its name and a slash, by which they come before or after a name beside it.
+    for entry in sorted(entries, key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name):
         name = prefix + entry.name
         if not entry.is_dir():
             yield _file(entry, name, stores.join(url, name))

@@ -10,7 +10,8 @@ from itertools import groupby
 
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.order import Segment
-from dpt_ray.data.loading.source import Allocate, ImageSource, SourceShard, read_rows
+from dpt_ray.data.loading.source import Allocate, SourceShard, read_rows
+from dpt_ray.data.loading.source_parts import Shards
 from dpt_ray.data.shards.image_ranges import FETCH_BYTES, fetch_images, images_differ, split_rows
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.shards.stored_latents import LatentForm
@@ -25,7 +26,7 @@ OnUnreadable = Callable[[Skipped], None]
 
 
 def read_segment(
-    source: ImageSource, segment: Segment, allocate: Allocate, on_unreadable: OnUnreadable | None
+    source: Shards, segment: Segment, allocate: Allocate, on_unreadable: OnUnreadable | None
 ) -> Iterator[Columns]:
     """Yield a segment of a source as blocks; see `read_rows`.
 
@@ -44,7 +45,7 @@ def read_segment(
         UserError: the shard cannot be read and `on_unreadable` is None, or no shard can be read.
     """
     reader = _Reader(source, allocate, on_unreadable)
-    shard = source.shards[segment.shard]
+    shard = source.shard(segment.shard)
     if fetches_whole(shard, len(segment)):
         yield from reader.read(segment.shard, range(segment.start, segment.stop), whole=True)
         return
@@ -58,9 +59,9 @@ def fetches_whole(shard: SourceShard, rows: int) -> bool:
     return info.layouts is None or (2 * info.samples <= 3 * rows and info.bytes <= MOST_WHOLE_BYTES)
 
 
-def split_segment(source: ImageSource, segment: Segment) -> Iterator[Segment]:
+def split_segment(source: Shards, segment: Segment) -> Iterator[Segment]:
     """Yield a segment as consecutive ones, for each of which at most `FETCH_BYTES` are fetched."""
-    shard = source.shards[segment.shard]
+    shard = source.shard(segment.shard)
     if isinstance(source.form, LatentForm):
         yield from segment.split(max(1, FETCH_BYTES // source.form.num_bytes))
     elif (layout := read_layout(shard.info)) is None:
@@ -73,7 +74,7 @@ def split_segment(source: ImageSource, segment: Segment) -> Iterator[Segment]:
 class _Reader:
     """Reads rows of a source's shards, and other rows in their place."""
 
-    def __init__(self, source: ImageSource, allocate: Allocate, on_unreadable: OnUnreadable | None):
+    def __init__(self, source: Shards, allocate: Allocate, on_unreadable: OnUnreadable | None):
         self._source, self._allocate, self._on_unreadable = source, allocate, on_unreadable
 
     def read(self, first: int, rows: Sequence[int], *, whole: bool) -> Iterator[Columns]:
@@ -84,9 +85,9 @@ class _Reader:
             rows: numbers of rows of that shard. In another one they are counted round.
             whole: whether the shard is fetched whole.
         """
-        count = len(self._source.shards)
+        count = self._source.num_shards
         for number in ((first + step) % count for step in range(count)):
-            shard = self._source.shards[number]
+            shard = self._source.shard(number, rows)
             wanted = [row % shard.num_rows for row in rows]
             blocks = read_rows(shard, wanted, self._source.form, self._allocate, self._source.columns, whole=whole)
             # Only the first block is guarded: replacing a shard after some of its rows were yielded would shift the
@@ -107,7 +108,7 @@ class _Reader:
             yield block
             yield from blocks
             return
-        raise UserError(f"none of {count} shards can be read", where=self._source.shards[0].url)
+        raise UserError(f"none of {count} shards can be read", where=self._source.shard(0).url)
 
     def _intact(self, shard: SourceShard, wanted: Sequence[int]) -> list[bool]:
         """Return which rows of a shard can be read although others cannot, and list the others."""
@@ -133,7 +134,7 @@ class _Reader:
         """Yield the intact ones among rows of a shard, and rows of the next shard in place of the others."""
         for is_intact, places in groupby(range(len(wanted)), key=intact.__getitem__):
             rows = [wanted[place] for place in places]
-            yield from self.read(number if is_intact else (number + 1) % len(self._source.shards), rows, whole=False)
+            yield from self.read(number if is_intact else (number + 1) % self._source.num_shards, rows, whole=False)
 
 
 def _reason(shard: SourceShard, error: UserError) -> str:

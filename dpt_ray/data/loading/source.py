@@ -62,6 +62,11 @@ class SourceShard:
         """Return the numbers of samples of the shard, given those of rows of the source in it."""
         return list(rows) if self.rows is None else [self.rows[row] for row in rows]
 
+    def labels_of(self, rows: Sequence[int]) -> list[int]:
+        """Return the class ids of rows of the source in this shard, which has them."""
+        assert self.labels is not None
+        return [self.labels[row] for row in rows]
+
 
 @dataclass(frozen=True)
 class ImageSource:
@@ -86,6 +91,15 @@ class ImageSource:
     def counts(self) -> list[int]:
         """Number of images in each shard."""
         return [shard.num_rows for shard in self.shards]
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards."""
+        return len(self.shards)
+
+    def shard(self, number: int, rows: Sequence[int] = ()) -> SourceShard:
+        """Return a shard; `rows` of it are read, of which a part of a source has no others (`source_parts.py`)."""
+        return self.shards[number]
 
     @property
     def has_layouts(self) -> bool:
@@ -334,7 +348,7 @@ def read_rows(
         labels = sidecar[LABEL][rows].astype(np.int64)
         further = {name: sidecar[name][rows] for name in columns}
     elif shard.labels is not None:
-        labels = np.asarray(shard.labels, np.int64)[list(wanted)]
+        labels = np.array(shard.labels_of(wanted), np.int64)
     else:
         labels = np.full(len(rows), UNKNOWN_LABEL, np.int64)
     start = 0

@@ -57,7 +57,9 @@ def file_keys(names: Sequence[str]) -> list[str]:
     """Return distinct keys of files; the keys of files that differ only in the extension contain it."""
     keys = [file_key(name) for name in names]
     uses = Counter(keys)
-    return [
-        key if uses[key] == 1 else f"{key}{_CLASH}{_split_extension(name.rpartition('/')[2])[1]}"
-        for key, name in zip(keys, names, strict=True)
-    ]
+    return [key if uses[key] == 1 else clashing_key(name) for key, name in zip(keys, names, strict=True)]
+
+
+def clashing_key(name: str) -> str:
+    """Return the key of a file that differs from another one only in the extension, which the key contains."""
+    return f"{file_key(name)}{_CLASH}{_split_extension(name.rpartition('/')[2])[1]}"

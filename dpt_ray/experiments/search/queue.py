@@ -1,5 +1,7 @@
 """The order in which trials run."""
 
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 
@@ -64,23 +66,39 @@ class ListedTrials(TrialQueue):
         return dropped
 
 
+LOOK_SECONDS = 15.0
+"""Seconds for which an artifact that was missing counts as missing."""
+
+
 class Missing:
-    """The artifacts that are missing in a store."""
+    """The artifacts that are missing in a store, by a look that is at most `LOOK_SECONDS` old.
+
+    A look lists the folders of each kind of artifact, and asks for those alone that have a folder.
+    """
 
     def __init__(self, store: ArtifactStore):
         self._store = store
         self._made: set[tuple[str, str]] = set()
+        self._looked: dict[tuple[str, str], float] = {}
+        """Address of a missing artifact -> when it was looked for, s."""
 
     def least_shared(self, candidates: Collection[Trial], running: Collection[Trial]) -> Trial:
         """Return the first of the candidates that share the fewest missing artifacts with the running trials."""
-        being_made = {(step.name, step.fingerprint) for trial in running for step in trial.steps}
-        being_made = {address for address in being_made if self._is_missing(address)}
+        wanted = {(step.name, step.fingerprint) for trial in candidates for step in trial.steps}
+        being_made = wanted & {(step.name, step.fingerprint) for trial in running for step in trial.steps}
+        self._look(being_made)
+        being_made -= self._made
         return min(
             candidates,
             key=lambda trial: sum((step.name, step.fingerprint) in being_made for step in trial.steps),
         )
 
-    def _is_missing(self, address: tuple[str, str]) -> bool:
-        if address not in self._made and self._store.find(*address) is not None:
-            self._made.add(address)
-        return address not in self._made
+    def _look(self, addresses: set[tuple[str, str]]) -> None:
+        """Look for artifacts that are not known to be made, unless this was done a short time ago."""
+        now = time.monotonic()
+        due = {
+            address for address in addresses - self._made if now - self._looked.get(address, -math.inf) >= LOOK_SECONDS
+        }
+        begun = {(name, folder) for name in {name for name, _ in due} for folder in self._store.folders(name)}
+        self._made.update(address for address in due & begun if self._store.find(*address) is not None)
+        self._looked.update(dict.fromkeys(due - self._made, now))

@@ -10,8 +10,8 @@ from dpt_ray.pipeline.artifacts.store import fingerprint
 
 REPORT_FILE, RESULTS_FILE, BEST_FILE = "report.html", "results.json", "best.yaml"
 
-_EXTENT = ("budget", "max_concurrent")
-"""Keys of a tune file that change how much of a search runs, and no result of a trial."""
+_EXTENT = ("budget", "max_concurrent", "trial_gib")
+"""Keys of a tune file that change how much of a search runs, or how much of it at a time, and no result of a trial."""
 _NO_RESULT = ("cluster.", "root=")
 """Beginnings of settings that change no result."""
 

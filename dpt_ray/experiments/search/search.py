@@ -15,6 +15,7 @@ from dpt_ray.experiments.search.proposals import ProposedTrials
 from dpt_ray.experiments.search.queue import ListedTrials, TrialQueue
 from dpt_ray.experiments.search.records import Record, Records, StageReport, measured
 from dpt_ray.experiments.search.results import remove_other_results
+from dpt_ray.experiments.search.room import room_for
 from dpt_ray.experiments.search.search_checks import check_given_once, check_space
 from dpt_ray.experiments.search.sharing import Draws, distinct
 from dpt_ray.experiments.search.space import Point, Trial, Trials, listed_points
@@ -77,7 +78,7 @@ class Search:
             drawn = [self.trials_of(point) for point in self._shown(points)]
             self.draws = Draws([[trial.key for trial in trials] for trials in drawn])
             self.listed = distinct(trial for trials in drawn for trial in trials)
-        self.root, self.cluster = first.root, first.cluster
+        self.root, self.cluster, self._first = first.root, first.cluster, first
         self.store = ArtifactStore(self.root)
         self.records = Records(self.root, tune.name, tune.scheduler.model_dump(mode="json"))
 
@@ -122,8 +123,9 @@ class Search:
         if not queue.is_empty():
             ray_cluster.connect(self.cluster)
             left = session.total - ended
-            concurrent = ray_cluster.concurrent_runs(self.cluster, min(self.tune.max_concurrent or left, left))
-            say(f"{left} trials to run, {concurrent} at the same time")
+            room = room_for(self.tune, self._first, left)
+            concurrent = room.runs
+            say(f"{left} trials to run, {room}")
             session.run(concurrent, records)
         return Searched(
             self.records.folder,

@@ -28,6 +28,8 @@ SEEN_SECONDS = 120.0
 """As `STALE_SECONDS` for whoever looks once and cannot wait: it allows for clocks that differ and slow stores."""
 SETTLE_SECONDS = 0.3
 """Time in seconds between writing a claim and reading it again, since another job may have replaced it."""
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, PAUSE_GROWTH = 1.0, 15.0, 1.25
+"""First and longest pause in seconds between two looks at a claim that is waited for, and by how much they grow."""
 
 _held: set[str] = set()
 """Tokens of the claims that this process holds or is about to take."""
@@ -107,24 +109,34 @@ class Claim:
         return Ownership(self._url, self._token)
 
     def _wait(self) -> bool:
-        """Wait until the claim is free, or (False) the artifact exists."""
-        holder = ""
+        """Wait until the claim is free, or (False) the artifact exists.
+
+        Many may wait for one artifact, so each look costs one request while the holder renews its claim, and looks
+        become rarer: the end of a wait is noticed at most a quarter of the wait later, or `MOST_PAUSE_SECONDS`.
+        """
+        if self._is_done():
+            return False
+        holder, pause = "", FIRST_PAUSE_SECONDS
         last: Holder | None = None
         unchanged_since = time.monotonic()
-        while not self._is_done():
+        while True:
             claim = _read(self._url)
+            is_renewed = claim is not None and claim != last
             if claim != last:  # clocks of hosts differ: staleness is measured on this one
                 last, unchanged_since = claim, time.monotonic()
             is_stale = time.monotonic() - unchanged_since > STALE_SECONDS
-            if claim is None or is_stale or not _may_be_alive(claim):
+            is_free = claim is None or is_stale or not _may_be_alive(claim)
+            if (is_free or not is_renewed) and holder and self._is_done():
+                return False
+            if claim is None or is_free:
                 if holder:
                     self._on_takeover(holder)
                 return True
             if not holder:
                 holder = f"process {claim.process} on {claim.host}"
                 self._on_wait(holder)
-            time.sleep(1.0)
-        return False
+            time.sleep(pause)
+            pause = min(MOST_PAUSE_SECONDS, pause * PAUSE_GROWTH)
 
     def _is_mine(self) -> bool:
         claim = _read(self._url)
@@ -176,8 +188,9 @@ def held_needs(folder: str) -> tuple[str, ...] | None:
 
 def _read(url: str) -> Holder | None:
     try:
-        return read_document(url, Holder, "a claim") if stores.exists(url) else None
-    except UserError:  # it was removed in between, or is no claim of ours
+        holder: Holder = read_document(url, Holder, "a claim")
+        return holder
+    except UserError:  # there is none, or it is no claim of ours
         return None
 
 

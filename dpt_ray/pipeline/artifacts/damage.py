@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.distributed.checkpoints import CHECKPOINT_FOLDER
+from dpt_ray.distributed.finished_units import UNITS_FOLDER
 from dpt_ray.distributed.kept_state import STATE_FOLDER
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
@@ -18,8 +19,8 @@ WITHDRAWN_FILE = "withdrawn.json"
 """The names of an artifact's files from its withdrawal until it is made again."""
 
 _NO_FILES_OF_IT = {MANIFEST_FILE, CLAIM_FILE, WITHDRAWN_FILE}
-_NO_FOLDERS_OF_IT = (f"{CHECKPOINT_FOLDER}/", f"{STATE_FOLDER}/")
-"""Checkpoints, and the final state of a training, which may be removed."""
+_NO_FOLDERS_OF_IT = (f"{CHECKPOINT_FOLDER}/", f"{STATE_FOLDER}/", f"{UNITS_FOLDER}/")
+"""Checkpoints, the final state of a training, which may be removed, and the list of finished units."""
 
 
 @dataclass(frozen=True)

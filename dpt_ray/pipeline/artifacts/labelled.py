@@ -1,18 +1,19 @@
 """The list of labelled images."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import LABEL, ImageSource, SourceShard
-from dpt_ray.data.shards.index import DatasetIndex
+from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
+from dpt_ray.data.storage.json_records import optional
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
 
@@ -21,10 +22,17 @@ _FILE = "labelled.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceFacts(Facts):
-    """The facts of a choice of images: how many were chosen, and out of how many."""
+    """The facts of a choice of images: how many were chosen, and out of how many.
+
+    Attributes:
+        images: number of chosen images.
+        of: number of all images.
+        packed_shards: shards that hold the chosen images alone; None if they are read from the shards of all images.
+    """
 
     images: int
     of: int
+    packed_shards: int | None = optional()
 
 
 class AllImages:
@@ -76,12 +84,32 @@ def labelled_rows(artifact: Artifact) -> dict[int, np.ndarray]:
 
 
 def labelled_source(artifact: Artifact, index: DatasetIndex, form: ImageForm) -> ImageSource:
-    """Return the labelled images with their true labels as an image source."""
+    """Return the labelled images with their true labels as an image source.
+
+    The images of each shard of the data set are a shard of the source, wherever they are read from. So the order of
+    training does not depend on whether the artifact has packed shards.
+    """
     by_shard: dict[int, list[LabelledImage]] = {}
     for image in read_labelled(artifact):
         by_shard.setdefault(image.shard, []).append(image)
-    shards = (
-        SourceShard(index.shards[shard], tuple(i.row for i in images), tuple(i.label for i in images))
-        for shard, images in by_shard.items()
-    )
+    if INDEX_FILE in artifact.files:
+        places = _packed_places(read_index(artifact.url), by_shard)
+    else:
+        places = [(index.shards[shard], tuple(i.row for i in images)) for shard, images in by_shard.items()]
+    labels = (tuple(image.label for image in images) for images in by_shard.values())
+    shards = (SourceShard(info, rows, own) for (info, rows), own in zip(places, labels, strict=True))
     return ImageSource(tuple(shards), form)
+
+
+def _packed_places(
+    packed: DatasetIndex, by_shard: Mapping[int, Sequence[LabelledImage]]
+) -> list[tuple[ShardInfo, tuple[int, ...]]]:
+    """Return where the labelled images of each shard lie in packed shards, which hold all of them in order."""
+    places, shards, first = [], iter(packed.shards), 0
+    info = next(shards)
+    for images in by_shard.values():
+        if first == info.samples:
+            info, first = next(shards), 0
+        places.append((info, tuple(range(first, first + len(images)))))
+        first += len(images)
+    return places

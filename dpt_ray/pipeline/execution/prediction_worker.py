@@ -10,11 +10,10 @@ from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsCo
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, decode_samples
-from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, read_unit_samples
+from dpt_ray.distributed.inference import ShardUnit, UnitWorker, UnusableUnitError, read_unit_samples
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe
@@ -90,9 +89,10 @@ class PredictionWorker(UnitWorker):
 
     Args:
         settings: the settings of the step.
-        index: the images.
+        num_classes: number of classes.
         classifier: URL of the classifier's file.
-        encoded: URL of each shard's features, which a probe predicts from; None for a network, which reads images.
+        from_features: whether a probe predicts, from the features that are given with a shard; otherwise a network
+            predicts from its images.
         folder: URL of the folder for sidecars.
         batch: number of images that the classifier labels together.
         device: the torch device that computes.
@@ -101,25 +101,25 @@ class PredictionWorker(UnitWorker):
     def __init__(
         self,
         settings: PredictionSettings,
-        index: DatasetIndex,
+        num_classes: int,
         classifier: str,
-        encoded: list[str | None] | None,
+        from_features: bool,
         folder: str,
         batch: int,
         device: str,
     ):
         self._settings, self._form, self._batch = settings, image_form(settings.data), batch
-        self._index, self._encoded, self._folder = index, encoded, folder
-        self._open = lambda: (Classifier if encoded is None else Probe)(classifier, device)
+        self._num_classes, self._from_features, self._folder = num_classes, from_features, folder
+        self._open = lambda: (Probe if from_features else Classifier)(classifier, device)
         self._classifier: Any = None
 
-    def output_url(self, unit: int) -> str:
-        return stores.join(self._folder, sidecar_name(unit))
+    def output_url(self, unit: ShardUnit) -> str:
+        return stores.join(self._folder, sidecar_name(unit.number))
 
-    def make(self, unit: int) -> bytes:
+    def make(self, unit: ShardUnit) -> bytes:
         if self._classifier is None:
             self._classifier = self._open()
-        outputs = self._from_images(unit) if self._encoded is None else self._from_features(unit, self._encoded[unit])
+        outputs = self._from_sidecar(unit) if self._from_features else self._from_images(unit)
         labels = outputs.probabilities.argmax(1).astype(np.int64)
         columns = {LABEL: labels, CONFIDENCE: outputs.averaged[np.arange(len(labels)), labels]}
         if self._settings.top_k:
@@ -134,7 +134,7 @@ class PredictionWorker(UnitWorker):
             columns[FEATURES] = outputs.features
         return encode_sidecar(outputs.keys, columns)
 
-    def facts(self, unit: int, content: bytes) -> JsonObject:
+    def facts(self, unit: ShardUnit, content: bytes) -> JsonObject:
         columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
         return {
             "images": len(columns[KEY]),
@@ -142,8 +142,8 @@ class PredictionWorker(UnitWorker):
             "confidence_sum": float(columns[CONFIDENCE].sum(dtype=np.float64)),
         }
 
-    def _from_images(self, unit: int) -> Outputs:
-        shard = self._index.shards[unit]
+    def _from_images(self, unit: ShardUnit) -> Outputs:
+        shard = unit.shard
         samples = read_unit_samples(shard)
         parts: list[tuple[np.ndarray, ...]] = []
         for start in range(0, len(samples), self._batch):
@@ -169,11 +169,10 @@ class PredictionWorker(UnitWorker):
         assert total is not None
         return total / self._settings.views
 
-    def _from_features(self, unit: int, url: str | None) -> Outputs:
-        if url is None:
-            shard = self._index.shards[unit]
-            raise UnusableUnitError([Skipped(shard.url, None, "could not be encoded", shard.samples)])
-        sidecar = read_sidecar(url, [FEATURES])
+    def _from_sidecar(self, unit: ShardUnit) -> Outputs:
+        if unit.given is None:
+            raise UnusableUnitError([Skipped(unit.shard.url, None, "could not be encoded", unit.shard.samples)])
+        sidecar = read_sidecar(unit.given, [FEATURES])
         features = np.array(sidecar[FEATURES])
         pieces = torch.from_numpy(features).split(self._batch)
         probabilities = torch.cat([self._classifier.classify(piece) for piece in pieces]).numpy()

@@ -14,7 +14,7 @@ from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, re
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.distributed.inference import ShardUnit, UnitWorker, UnusableUnitError, run_units, shard_units
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.balanced_predictions import BalancedLabelsFacts, BalancedShard
@@ -74,17 +74,17 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
         files = run_units(
             _BalancingWorker,
             {
-                "index": index,
-                "given": sidecar_urls(predictions),
                 "folder": context.file(SIDECARS),
                 "log_scales": scales.log.tolist(),
                 "sharpness": sharpness,
+                "num_classes": index.num_classes,
                 "averaged": predictions.settings.get("averaged_probabilities", False),
             },
-            list(range(len(index.shards))),
+            shard_units(index, sidecar_urls(predictions)),
             resources=inference_resources(context.cluster),
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = [BalancedShard.from_json(file) for file in files]
         facts = summarise_predictions(shards, index.num_images, index.num_classes)
@@ -116,26 +116,23 @@ def _sampled(predictions: Artifact, index: DatasetIndex) -> Iterator[np.ndarray]
 class _BalancingWorker(UnitWorker):
     def __init__(
         self,
-        index: DatasetIndex,
-        given: list[str | None],
         folder: str,
         log_scales: list[float],
         sharpness: float,
+        num_classes: int,
         averaged: bool,
     ):
-        self._index, self._given, self._folder = index, given, folder
+        self._folder, self._num_classes = folder, num_classes
         self._scales, self._sharpness = torch.tensor(log_scales, dtype=torch.float64), sharpness
         self._confidences = AVERAGED if averaged else PROBABILITIES
 
-    def output_url(self, unit: int) -> str:
-        return stores.join(self._folder, sidecar_name(unit))
+    def output_url(self, unit: ShardUnit) -> str:
+        return stores.join(self._folder, sidecar_name(unit.number))
 
-    def make(self, unit: int) -> bytes:
-        url = self._given[unit]
-        if url is None:
-            shard = self._index.shards[unit]
-            raise UnusableUnitError([Skipped(shard.url, None, "has no predictions", shard.samples)])
-        given = read_sidecar(url)
+    def make(self, unit: ShardUnit) -> bytes:
+        if unit.given is None:
+            raise UnusableUnitError([Skipped(unit.shard.url, None, "has no predictions", unit.shard.samples)])
+        given = read_sidecar(unit.given)
         probabilities = given[PROBABILITIES].astype(np.float32)
         turns = torch.tensor([derive_seed("balancing tie", key) for key in given[KEY]])
         assigned = balanced_classes(torch.from_numpy(probabilities), self._scales, turns, sharpness=self._sharpness)
@@ -145,7 +142,7 @@ class _BalancingWorker(UnitWorker):
         kept = {name: np.array(given[name]) for name in (TOP_CLASSES, TOP_PROBABILITIES)}
         return encode_sidecar(given[KEY], {**columns, **kept}, {"moved": int((labels != given[LABEL]).sum())})
 
-    def facts(self, unit: int, content: bytes) -> JsonObject:
+    def facts(self, unit: ShardUnit, content: bytes) -> JsonObject:
         columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
         return {
             "images": len(columns[KEY]),

@@ -1,15 +1,18 @@
 """The labels on which the generator is conditioned, where they differ from the pseudo-labels
 (`stage2.conditioning`)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from dpt_ray.config.schema import ConditioningConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
-from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.distributed.inference import ShardUnit, UnitWorker, UnusableUnitError, run_units, shard_units
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.conditioning_labels import (
     LABELLED,
@@ -65,16 +68,17 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
         files = run_units(
             _ConditioningWorker,
             {
-                "index": index,
-                "given": sidecar_urls(context.parents["pseudo_labels"]),
                 "folder": context.file(SIDECARS),
-                "known": known,
                 "least_confidence": self._config.least_confidence,
             },
-            list(range(len(index.shards))),
+            [
+                _Conditioned(unit.number, unit.shard, unit.given, known.get(unit.number, {}))
+                for unit in shard_units(index, sidecar_urls(context.parents["pseudo_labels"]))
+            ],
             resources=inference_resources(context.cluster),
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = tuple(ConditionedShard.from_json(file) for file in files)
         return ConditioningLabelsFacts(
@@ -92,28 +96,24 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
         )
 
 
+@dataclass(frozen=True)
+class _Conditioned(ShardUnit):
+    """A shard with its known labels: number of a sample -> its class id."""
+
+    known: Mapping[int, int] = field(default_factory=dict)
+
+
 class _ConditioningWorker(UnitWorker):
-    def __init__(
-        self,
-        index: DatasetIndex,
-        given: list[str | None],
-        folder: str,
-        known: dict[int, dict[int, int]],
-        least_confidence: float,
-    ):
-        self._index, self._given, self._folder = index, given, folder
-        self._known, self._least = known, least_confidence
+    def __init__(self, folder: str, least_confidence: float):
+        self._folder, self._least = folder, least_confidence
 
-    def output_url(self, unit: int) -> str:
-        return stores.join(self._folder, sidecar_name(unit))
+    def output_url(self, unit: _Conditioned) -> str:
+        return stores.join(self._folder, sidecar_name(unit.number))
 
-    def make(self, unit: int) -> bytes:
-        url = self._given[unit]
-        if url is None:
-            shard = self._index.shards[unit]
-            raise UnusableUnitError([Skipped(shard.url, None, "has no pseudo-labels", shard.samples)])
-        given = read_sidecar(url, [LABEL, CONFIDENCE])
-        known = self._known.get(unit, {})
+    def make(self, unit: _Conditioned) -> bytes:
+        if unit.given is None:
+            raise UnusableUnitError([Skipped(unit.shard.url, None, "has no pseudo-labels", unit.shard.samples)])
+        given, known = read_sidecar(unit.given, [LABEL, CONFIDENCE]), dict(unit.known)
         labels, confidence = conditioned(given[LABEL], given[CONFIDENCE], known, self._least)
         facts = {
             "images": len(labels),
@@ -123,5 +123,5 @@ class _ConditioningWorker(UnitWorker):
         }
         return encode_sidecar(given[KEY], {LABEL: labels, CONFIDENCE: confidence}, facts)
 
-    def facts(self, unit: int, content: bytes) -> JsonObject:
+    def facts(self, unit: _Conditioned, content: bytes) -> JsonObject:
         return sidecar_facts(content, self.output_url(unit))

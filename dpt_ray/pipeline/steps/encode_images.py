@@ -8,12 +8,12 @@ import torch
 from dpt_ray.config.schema import DataConfig, ProbeConfig
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples
-from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_units
+from dpt_ray.distributed.inference import ShardUnit, UnitWorker, read_unit_samples, run_units, shard_units
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.pretrained.encoders import open_encoder
 from dpt_ray.pipeline.artifacts.features import FEATURES, SIDECAR_FOLDER, EncodedShard, FeaturesFacts
@@ -53,17 +53,17 @@ class EncodeImages(Step[FeaturesFacts]):
         files = run_units(
             _EncodingWorker,
             {
-                "index": index,
                 "probe": self._probe,
                 "form": ImageForm(self._probe.resize, 3, self._data.max_image_pixels),
                 "folder": context.file(SIDECAR_FOLDER),
                 "batch": context.cluster.encoding_batch,
                 "device": resources.device,
             },
-            list(range(len(index.shards))),
+            shard_units(index),
             resources=resources,
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = tuple(EncodedShard.from_json(file) for file in files)
         skipped = tuple(entry for shard in shards for entry in shard.skipped or ())
@@ -76,26 +76,25 @@ class EncodeImages(Step[FeaturesFacts]):
 
 
 class _EncodingWorker(UnitWorker):
-    def __init__(self, index: DatasetIndex, probe: ProbeConfig, form: ImageForm, folder: str, batch: int, device: str):
-        self._index, self._probe, self._form = index, probe, form
+    def __init__(self, probe: ProbeConfig, form: ImageForm, folder: str, batch: int, device: str):
+        self._probe, self._form = probe, form
         self._folder, self._batch, self._device = folder, batch, device
         self._encoder: Any = None
 
-    def output_url(self, unit: int) -> str:
-        return stores.join(self._folder, sidecar_name(unit))
+    def output_url(self, unit: ShardUnit) -> str:
+        return stores.join(self._folder, sidecar_name(unit.number))
 
-    def make(self, unit: int) -> bytes:
+    def make(self, unit: ShardUnit) -> bytes:
         if self._encoder is None:
             probe = self._probe
             self._encoder = open_encoder(probe.encoder, crop=probe.crop, blocks=probe.blocks, device=self._device)
-        shard = self._index.shards[unit]
-        samples = read_unit_samples(shard)
+        samples = read_unit_samples(unit.shard)
         features = []
         for start in range(0, len(samples), self._batch):
-            images = decode_samples(samples[start : start + self._batch], self._form, shard)
+            images = decode_samples(samples[start : start + self._batch], self._form, unit.shard)
             features.append(self._encoder(torch.from_numpy(images)).cpu().numpy())
         return encode_sidecar([sample.key for sample in samples], {FEATURES: np.concatenate(features)})
 
-    def facts(self, unit: int, content: bytes) -> JsonObject:
+    def facts(self, unit: ShardUnit, content: bytes) -> JsonObject:
         columns = decode_sidecar(content, self.output_url(unit), [FEATURES])
         return {"images": len(columns[KEY]), "feature_size": columns[FEATURES].shape[1]}

@@ -11,13 +11,13 @@ from dpt_ray.core.models.diffusers_autoencoder import Autoencoder
 from dpt_ray.core.pixels import from_uint8
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import decode_samples
-from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.shards.stored_latents import LatentForm, encode_latents
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, read_unit_samples, run_units
+from dpt_ray.distributed.inference import ShardUnit, UnitWorker, read_unit_samples, run_units, shard_units
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.pretrained.autoencoders import (
@@ -93,7 +93,6 @@ class EncodeLatents(Step[LatentsFacts]):
         files = run_units(
             _EncodingWorker,
             {
-                "index": index,
                 "location": found.location,
                 "latents": form,
                 "images": image_form(self._data),
@@ -101,10 +100,11 @@ class EncodeLatents(Step[LatentsFacts]):
                 "batch": context.cluster.encoding_batch,
                 "device": resources.device,
             },
-            list(range(len(index.shards))),
+            shard_units(index),
             resources=resources,
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = [LatentsShard.from_json(file) for file in files]
         skipped = tuple(entry for shard in shards for entry in shard.skipped or ())
@@ -132,7 +132,6 @@ class EncodeLatents(Step[LatentsFacts]):
 class _EncodingWorker(UnitWorker):
     def __init__(
         self,
-        index: DatasetIndex,
         location: str,
         latents: LatentForm,
         images: ImageForm,
@@ -140,17 +139,17 @@ class _EncodingWorker(UnitWorker):
         batch: int,
         device: str,
     ):
-        self._index, self._location, self._latents, self._images = index, location, latents, images
+        self._location, self._latents, self._images = location, latents, images
         self._folder, self._batch, self._device = folder, batch, device
         self._autoencoder: Autoencoder | None = None
 
-    def output_url(self, unit: int) -> str:
-        return stores.join(self._folder, sidecar_name(unit))
+    def output_url(self, unit: ShardUnit) -> str:
+        return stores.join(self._folder, sidecar_name(unit.number))
 
-    def make(self, unit: int) -> bytes:
+    def make(self, unit: ShardUnit) -> bytes:
         if self._autoencoder is None:
             self._autoencoder = self._open()
-        form, shard = self._latents, self._index.shards[unit]
+        form, shard = self._latents, unit.shard
         samples = read_unit_samples(shard)
         moments = np.empty((len(samples), *form.shape), form.dtype)
         total = np.zeros(2)
@@ -165,7 +164,7 @@ class _EncodingWorker(UnitWorker):
         count = len(samples) * form.channels * form.size**2
         return encode_latents([s.key for s in samples], moments, form, {"statistics": [count, *total.tolist()]})
 
-    def facts(self, unit: int, content: bytes) -> JsonObject:
+    def facts(self, unit: ShardUnit, content: bytes) -> JsonObject:
         stored = sidecar_facts(content, self.output_url(unit))
         if stored.get("form") != self._latents.to_json():  # an earlier start made it with another autoencoder
             raise UserError(

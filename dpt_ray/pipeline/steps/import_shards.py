@@ -4,6 +4,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.images.white_level import Levels, WhiteLevel, level_facts, say_levels
@@ -11,7 +12,7 @@ from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.facts import image_sizes, left_out_table
-from dpt_ray.data.importing.import_plan import ImageSet, Unread, num_images
+from dpt_ray.data.importing.import_plan import ImageSet, Recipe, Unread, num_images
 from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.data.shards.samples import build_shard, sha256
 from dpt_ray.data.shards.skipped import Skipped, count_images
@@ -35,6 +36,14 @@ from dpt_ray.plugins import origin_settings
 
 _RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
 _TRAIN = "train"
+
+
+class PlannedShard(NamedTuple):
+    """A shard that will be written: its number, and the bytes of the plan that hold its recipe."""
+
+    number: int
+    start: int
+    stop: int
 
 
 class ImportedShards(Step[ShardsFacts]):
@@ -82,16 +91,14 @@ class ImportedShards(Step[ShardsFacts]):
 
     def make(self, context: StepContext) -> ShardsFacts:
         recipes = self.images.recipes(self._data.images_per_shard)
-        lines = (json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) for recipe in recipes)
-        plan = "\n".join(lines).encode()
-        stores.write_bytes(context.file(_PLAN_FILE), gzip.compress(plan, compresslevel=5, mtime=0))
-        total = sum(map(num_images, recipes))
+        plan, units, total = _plan(recipes)
+        stores.write_bytes(context.file(_PLAN_FILE), plan)
         images_in = total + count_images(self.images.refused)
         self._check(context, list(self.images.refused), images_in, ())
-        records, levels = self._write_with_one_level(context, len(recipes), total)
+        records, levels = self._write_with_one_level(context, units, total)
         if lost := self._lost(context, records):
             _forget(lost)
-            records, levels = self._write_with_one_level(context, len(recipes), total)
+            records, levels = self._write_with_one_level(context, units, total)
         skipped = [*self.images.refused, *(entry for record in records for entry in record.skipped or ())]
         self._check(context, skipped, images_in, records)
         self._check_classes(records)
@@ -99,7 +106,7 @@ class ImportedShards(Step[ShardsFacts]):
         return self._facts(records, levels, images_in, skipped)
 
     def _write_with_one_level(
-        self, context: StepContext, shards: int, images: int
+        self, context: StepContext, units: list[PlannedShard], images: int
     ) -> tuple[list[ShardRecord], WhiteLevel | None]:
         """Write all shards with one white level for images of more than 8 bits.
 
@@ -107,16 +114,18 @@ class ImportedShards(Step[ShardsFacts]):
         """
         train = context.parents.get(_TRAIN)
         of_training = level.white if train and (level := ShardsFacts.read(train).levels) else None
-        records = self._write_shards(context, shards, images, of_training)
+        records = self._write_shards(context, units, images, of_training)
         levels = level_facts((record.deep for record in records), of_training)
         white = levels.white if levels else None
         stale = [record for record in records if record.deep[0] and record.white != white]
         if stale:
             _forget(stale)
-            records = self._write_shards(context, shards, images, white)
+            records = self._write_shards(context, units, images, white)
         return records, levels
 
-    def _write_shards(self, context: StepContext, shards: int, images: int, white: int | None) -> list[ShardRecord]:
+    def _write_shards(
+        self, context: StepContext, units: list[PlannedShard], images: int, white: int | None
+    ) -> list[ShardRecord]:
         records = run_units(
             _ShardWorker,
             {
@@ -127,10 +136,11 @@ class ImportedShards(Step[ShardsFacts]):
                 "white": white,
                 "give_up_unread": context.policy.allowed_share == 0,
             },
-            list(range(shards)),
+            units,
             resources=inference_resources(context.cluster),
             progress=context.progress(images),
             policy=context.policy,
+            folder=context.folder,
         )
         return [ShardRecord.from_json(record) for record in records]
 
@@ -213,6 +223,20 @@ def _forget(records: Iterable[ShardRecord]) -> None:
             stores.remove_tree(record.url)
 
 
+def _plan(recipes: Iterable[Recipe]) -> tuple[bytes, list[PlannedShard], int]:
+    """Return the file of all recipes, a line each, the shards, and the number of images.
+
+    Each recipe is compressed for itself, so that whoever writes a shard reads its own alone.
+    """
+    parts, units, start, total = [], [], 0, 0
+    for number, recipe in enumerate(recipes):
+        line = json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) + "\n"
+        parts.append(gzip.compress(line.encode(), compresslevel=5, mtime=0))
+        units.append(PlannedShard(number, start, start + len(parts[-1])))
+        start, total = units[-1].stop, total + num_images(recipe)
+    return b"".join(parts), units, total
+
+
 class _ShardWorker(UnitWorker):
     """Writes shards. The output file of a unit is a record, which is written after the shard is complete.
 
@@ -231,13 +255,13 @@ class _ShardWorker(UnitWorker):
     ):
         self._folder, self._kind, self._reader_settings = folder, kind, reader_settings
         self._data, self._white, self._give_up_unread = data, white, give_up_unread
-        self._recipes = gzip.decompress(stores.read_bytes(stores.join(folder, _PLAN_FILE))).splitlines()
 
-    def output_url(self, unit: int) -> str:
-        return stores.join(self._folder, _RECORDS, f"{unit:05d}.json")
+    def output_url(self, unit: PlannedShard) -> str:
+        return stores.join(self._folder, _RECORDS, f"{unit.number:05d}.json")
 
-    def make(self, unit: int) -> bytes:
-        recipe = json.loads(self._recipes[unit])
+    def make(self, unit: PlannedShard) -> bytes:
+        line = stores.read_range(stores.join(self._folder, _PLAN_FILE), unit.start, unit.stop)
+        recipe = json.loads(gzip.decompress(line))
         prepared: list[Prepared] = []
         skipped: list[Skipped] = []
         refused: set[int] = set()
@@ -258,7 +282,7 @@ class _ShardWorker(UnitWorker):
             raise UnusableUnitError(skipped)
         record = {
             "images": recipe["images"],
-            "shard": self._write_shard(unit, prepared).to_json() if prepared else None,
+            "shard": self._write_shard(unit.number, prepared).to_json() if prepared else None,
             "classes": dict(sorted(Counter(p.label for p in prepared if p.label is not None).items())),
             "refused_classes": sorted(refused),
             "sizes": sorted([*size, count] for size, count in Counter(p.size for p in prepared).items()),
@@ -269,11 +293,11 @@ class _ShardWorker(UnitWorker):
         }
         return json.dumps(record, ensure_ascii=False).encode()
 
-    def _write_shard(self, unit: int, prepared: list[Prepared]) -> WrittenShard:
-        name, content = f"{unit:05d}.tar", build_shard(p.sample for p in prepared)
+    def _write_shard(self, number: int, prepared: list[Prepared]) -> WrittenShard:
+        name, content = f"{number:05d}.tar", build_shard(p.sample for p in prepared)
         stores.write_bytes(stores.join(self._folder, SHARDS, name), content)
         return WrittenShard(name, len(content), sha256(content), len(prepared))
 
-    def facts(self, unit: int, content: bytes) -> JsonObject:
+    def facts(self, unit: PlannedShard, content: bytes) -> JsonObject:
         record: JsonObject = json.loads(content)
         return record

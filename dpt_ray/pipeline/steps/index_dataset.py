@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import starmap
+from typing import NamedTuple
 
 import numpy as np
 
@@ -126,15 +128,15 @@ class Dataset(Step[DatasetFacts]):
         files = run_units(
             _IndexWorker,
             {
-                "urls": urls,
                 "folder": context.file(_LABELS),
                 "layouts": context.file(_LAYOUTS),
                 "form": image_form(self._data),
             },
-            list(range(len(urls))),
+            list(starmap(ListedShard, enumerate(urls))),
             resources=inference_resources(context.cluster),
             progress=context.progress(len(urls), "shards"),
             policy=context.policy,
+            folder=context.folder,
         )
         train = context.parents.get(_TRAIN)
         shards = [IndexedShard.from_json(file) for file in files]
@@ -196,17 +198,24 @@ class Dataset(Step[DatasetFacts]):
         return num_classes
 
 
+class ListedShard(NamedTuple):
+    """A shard before it is indexed: its position in the listing, and its URL."""
+
+    number: int
+    url: str
+
+
 class _IndexWorker(UnitWorker):
     """Checks one shard, and writes sidecars: with the keys and true labels of its usable samples, and its layout."""
 
-    def __init__(self, urls: list[str], folder: str, layouts: str, form: ImageForm):
-        self._urls, self._folder, self._layouts, self._form = urls, folder, layouts, form
+    def __init__(self, folder: str, layouts: str, form: ImageForm):
+        self._folder, self._layouts, self._form = folder, layouts, form
 
-    def output_url(self, unit: int) -> str:
-        return stores.join(self._folder, sidecar_name(unit))
+    def output_url(self, unit: ListedShard) -> str:
+        return stores.join(self._folder, sidecar_name(unit.number))
 
-    def make(self, unit: int) -> bytes:
-        url = self._urls[unit]
+    def make(self, unit: ListedShard) -> bytes:
+        url = unit.url
         try:
             data = fetch_shard(url)
         except StoreFailureError:
@@ -227,7 +236,7 @@ class _IndexWorker(UnitWorker):
         labels = [all_labels[row] for row in usable]
         # Before the sidecar of labels, whose existence says that the shard is done.
         layout = encode_layout(data, url, 0 if skipped else len(usable))
-        stores.write_bytes(stores.join(self._layouts, sidecar_name(unit)), layout)
+        stores.write_bytes(stores.join(self._layouts, sidecar_name(unit.number)), layout)
         return encode_sidecar(
             [samples[row].key for row in usable],
             {
@@ -252,7 +261,7 @@ class _IndexWorker(UnitWorker):
             },
         )
 
-    def facts(self, unit: int, content: bytes) -> JsonObject:
+    def facts(self, unit: ListedShard, content: bytes) -> JsonObject:
         return {"images": 1, **sidecar_facts(content, self.output_url(unit))}
 
 

@@ -14,18 +14,22 @@ from dpt_ray.data.shards.label_choice import (
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.json_values import JsonObject
-from dpt_ray.pipeline.artifacts.dataset import class_names
+from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
 from dpt_ray.pipeline.artifacts.labelled import AllImages, ChoiceFacts, write_labelled
 from dpt_ray.pipeline.execution.draw_candidates import draw_candidates
+from dpt_ray.pipeline.execution.packed_labelled import pack_labelled
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
 class LabelledSubset(Step[ChoiceFacts]):
     """Choose the labelled training images, and store their labels.
 
+    Images that lie far apart are copied into shards of their own, which changes no result (`packed_labelled.py`).
+
     Args:
         labels: the section `labels`.
-        data: the section `data`, for the names of classes in error messages.
+        data: the section `data`: the names of classes in error messages, and the size of images, which decides whether
+            a copy pays.
         train_data: indexes the training images.
         listed: the lines of `labels.file`.
     """
@@ -50,7 +54,8 @@ class LabelledSubset(Step[ChoiceFacts]):
         index = read_index(context.parents["images"].url)
         chosen = self._choose(context, index)
         write_labelled(context.folder, chosen)
-        return ChoiceFacts(images=len(chosen), of=index.num_images)
+        packed = pack_labelled(context, index, chosen, image_form(self._data))
+        return ChoiceFacts(images=len(chosen), of=index.num_images, packed_shards=packed)
 
     def check_labels(self, index: DatasetIndex) -> None:
         """Check that the labelled images of a data set can be chosen, without drawing them.
@@ -83,7 +88,8 @@ class LabelledSubset(Step[ChoiceFacts]):
         return class_names(self._data, index.num_classes, index.class_names)
 
     def summary(self, facts: ChoiceFacts) -> str:
-        return f"{facts.images:,} of {facts.of:,} images"
+        packed = f", in {facts.packed_shards:,} shards of their own" if facts.packed_shards else ""
+        return f"{facts.images:,} of {facts.of:,} images{packed}"
 
     def _counts(self, index: DatasetIndex) -> Sequence[int]:
         if self._labels.per_class is not None:

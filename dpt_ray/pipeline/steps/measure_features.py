@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from dpt_ray.config.schema import DataConfig, EvaluationConfig
 from dpt_ray.core.metrics.set_statistics import SetStatistics, decode_statistics, encode_statistics
-from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitFacts, run_units
+from dpt_ray.distributed.inference import ShardUnit, UnitFacts, run_units, shard_units
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.metric_networks import MetricNetwork
@@ -15,7 +15,7 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.feature_statistics import STATISTICS_FILE, StatisticsFacts
 from dpt_ray.pipeline.artifacts.predictions import sidecar_urls
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
-from dpt_ray.pipeline.execution.statistics_worker import StatisticsWorker
+from dpt_ray.pipeline.execution.statistics_worker import StatisticsPart, StatisticsWorker
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 _PARTS = "parts"
@@ -73,20 +73,20 @@ class MeasureFeatures(Step[StatisticsFacts]):
         files = run_units(
             StatisticsWorker,
             {
-                "index": index,
                 "network": network,
                 "form": image_form(self._data) if network else None,
-                "encoded": sidecar_urls(predictions) if predictions else None,
                 "sample": self._config.sample,
+                "images": index.num_images,
                 "folder": context.file(_PARTS),
                 "batch": context.cluster.encoding_batch,
                 "device": resources.device,
                 "strict": context.policy.allowed_share == 0,
             },
-            _parts(index),
+            _parts(shard_units(index, sidecar_urls(predictions) if predictions else None)),
             resources=resources,
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         whole = self._merged([str(file["url"]) for file in files if "url" in file])
         if whole is None:
@@ -116,12 +116,12 @@ class MeasureFeatures(Step[StatisticsFacts]):
         return f"{facts.images:,} images, {facts.feature_size:,} features each" + summarise_skipped(facts)
 
 
-def _parts(index: DatasetIndex) -> list[tuple[int, int]]:
+def _parts(shards: Sequence[ShardUnit]) -> list[StatisticsPart]:
     """Return ranges of shards, each with at least `_PART_IMAGES` images but the last."""
     parts, start, images = [], 0, 0
-    for number, shard in enumerate(index.shards, start=1):
-        images += shard.samples
-        if images >= _PART_IMAGES or number == len(index.shards):
-            parts.append((start, number))
+    for number, unit in enumerate(shards, start=1):
+        images += unit.shard.samples
+        if images >= _PART_IMAGES or number == len(shards):
+            parts.append(StatisticsPart(start, tuple(shards[start:number])))
             start, images = number, 0
     return parts

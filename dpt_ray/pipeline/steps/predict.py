@@ -10,7 +10,7 @@ from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import run_units
+from dpt_ray.distributed.inference import run_units, shard_units
 from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.features import features_urls
@@ -95,17 +95,18 @@ class Predictions(Step[PredictionsFacts]):
             PredictionWorker,
             {
                 "settings": self._predicting,
-                "index": index,
+                "num_classes": index.num_classes,
                 "classifier": context.parents["classifier"].file(NETWORK_FILE),
-                "encoded": None if encoded is None else features_urls(encoded),
+                "from_features": encoded is not None,
                 "folder": context.file(SIDECARS),
                 "batch": context.cluster.inference_batch,
                 "device": resources.device,
             },
-            list(range(len(index.shards))),
+            shard_units(index, None if encoded is None else features_urls(encoded)),
             resources=resources,
             progress=context.progress(index.num_images),
             policy=context.policy,
+            folder=context.folder,
         )
         shards = [PredictedShard.from_json(file) for file in files]
         return summarise_predictions(shards, index.num_images, index.num_classes)

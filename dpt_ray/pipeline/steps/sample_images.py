@@ -95,6 +95,7 @@ class PseudoImages(Step[PseudoImagesFacts]):
             [(number, start, min(start + size, total)) for number, start in enumerate(range(0, total, size))],
             resources=resources,
             progress=context.progress(total),
+            folder=context.folder,
         )
         sampled = tuple(SampledShard.from_json(file) for file in files)
         shards = tuple(ShardInfo(shard.url, shard.bytes, shard.sha256, shard.images) for shard in sampled)
