@@ -29,5 +29,5 @@ def trial_bytes(config: RunConfig) -> int:
         for stage in (config.stage1, config.stage3)
         if stage.model.name != "linear_probe"
     ]
-    workers = config.cluster.training_workers
+    workers = config.cluster.most_workers
     return PROCESS_BYTES * (TRIAL_PROCESSES + workers - 1) + STATE_COPIES * workers * max(states)

@@ -17,20 +17,21 @@ _DARK = 0.55  # share above which a cell has white digits
 _MAX_NAME = 24
 
 
-def confusion_png(counts: np.ndarray, names: Sequence[str], caption: str) -> bytes:
+def confusion_png(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str], caption: str) -> bytes:
     """Draw a confusion matrix, each row as shares of its images in percent.
 
     More than `MAX_CLASSES` classes are not all shown: those with most mistakes are, and one more column has the rest.
 
     Args:
-        counts: images by given and by predicted class, int64 (C, C).
+        labels: given class of each image, int64 (N,).
+        predicted: predicted classes of the same images.
         names: name of each class.
         caption: stands above the matrix.
 
     Returns:
         The PNG file.
     """
-    counts, rows, columns = _shown(counts, names)
+    counts, rows, columns = _shown(labels, predicted, names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     width, height = (_MARGIN_INCHES + _CELL_INCHES * len(labels) for labels in (columns, rows))
     figure, axes = new_canvas(width, height)
@@ -54,14 +55,21 @@ def confusion_png(counts: np.ndarray, names: Sequence[str], caption: str) -> byt
     return buffer.getvalue()
 
 
-def _shown(counts: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
+def _shown(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
     """Return the counts to draw, and the names of their rows and columns."""
-    labels = [name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}" for name in names]
-    if len(names) <= MAX_CLASSES:
-        return counts, labels, labels
-    mistakes = counts.sum(1) - counts.diagonal()
-    kept = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_CLASSES])
-    square = counts[np.ix_(kept, kept)]
-    rest = counts[kept].sum(1) - square.sum(1)
-    shown = [labels[label] for label in kept]
-    return np.column_stack([square, rest]), shown, [*shown, _OTHERS]
+    kept = np.arange(len(names))
+    if len(names) > MAX_CLASSES:
+        mistakes = np.bincount(labels[labels != predicted], minlength=len(names))
+        kept = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_CLASSES])
+    place = np.full(len(names), len(kept))  # the last column has the classes that are not shown
+    place[kept] = np.arange(len(kept))
+    counts = np.zeros((len(kept) + 1, len(kept) + 1), np.int64)
+    np.add.at(counts, (place[labels], place[predicted]), 1)
+    shown = [_short(names[label]) for label in kept]
+    if len(kept) == len(names):
+        return counts[:-1, :-1], shown, shown
+    return counts[:-1], shown, [*shown, _OTHERS]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dpt_ray.core.metrics.classification import confusion_matrix
 from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource, new_arrays, read_rows
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import open_content
@@ -38,10 +37,9 @@ def draw_confusion(network: bytes, source: ImageSource, names: Sequence[str] | N
     classifier = open_content(Classifier, network)
     images, labels = _sample(source)
     probabilities, _ = classifier(torch.from_numpy(images))
-    num_classes = probabilities.shape[1]
-    counts = confusion_matrix(torch.from_numpy(labels), probabilities.argmax(1), num_classes).numpy()
-    classes = [names[label] if names else str(label) for label in range(num_classes)]
-    return confusion_png(counts, classes, f"{len(labels)} of the labelled training images")
+    classes = names or [str(label) for label in range(probabilities.shape[1])]
+    caption = f"{len(labels)} of the labelled training images"
+    return confusion_png(labels, probabilities.argmax(1).numpy(), classes, caption)
 
 
 def _sample(source: ImageSource) -> tuple[np.ndarray, np.ndarray]:
