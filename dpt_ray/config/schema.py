@@ -307,6 +307,36 @@ class ClassifierModelConfig(NetworkConfig):
     """Channel standard deviations of images in [0, 1]; a single value applies to all channels."""
 
 
+class PropagationConfig(Section):
+    """Label propagation on the graph of nearest neighbours (Zhou et al. 2004)."""
+
+    neighbours: Count = 10
+    """Number of nearest neighbours of an image in the graph."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Share of its classes that an image takes from its neighbours. A higher share carries labels further."""
+    sharpness: Positive = 1.0
+    """Exponent of the similarities that are the weights of the graph; above 1, nearer neighbours count more."""
+
+
+class MixtureConfig(Section):
+    """A Gaussian mixture of the features of all images, whose components are tied to classes by the labelled ones."""
+
+    components: Count = 2
+    """Number of components for each class; at least one begins at the labelled images of the class."""
+    dimensions: Count = 20
+    """Number of principal components of the features that the mixture describes, at most all."""
+    covariance: Literal["shared", "full"] = "shared"
+    """`shared`: all components have one covariance. `full`: each has its own, which needs more images."""
+    tolerance: Positive = 1e-5
+    """The fit has converged when the log-likelihood of an image changes by a smaller part of it."""
+    max_iterations: Count = 200
+    """Largest number of iterations of expectation-maximisation. The report says when the fit ends before it
+    converges."""
+
+
+_SOLVED = read_with("head", "logistic", "propagation")
+
+
 class ProbeConfig(Section):
     encoder: Place = "facebook/vit-msn-base-4"
     """Network that encodes images. A vision transformer: a name on the Hugging Face hub, `owner/name` or
@@ -320,11 +350,19 @@ class ProbeConfig(Section):
     """Height and width in pixels of the centre crop that is encoded; a multiple of the encoder's patch size."""
     blocks: Count = 1
     """Number of last encoder blocks whose class tokens are concatenated."""
-    regularisation: Positive = 0.0025
+    head: Literal["logistic", "propagation", "mixture"] = "logistic"
+    """What classifies features. `logistic`: logistic regression on the labelled images, as published. The others use
+    the features of unlabelled images, too, and help with few labels a class. `propagation`: labels spread to
+    neighbours, and logistic regression on their result classifies other images. `mixture`: a Gaussian mixture."""
+    propagation: Annotated[PropagationConfig, read_with("head", "propagation")] = PropagationConfig()
+    """Settings of `head: propagation`."""
+    mixture: Annotated[MixtureConfig, read_with("head", "mixture")] = MixtureConfig()
+    """Settings of `head: mixture`."""
+    regularisation: Annotated[Positive, _SOLVED] = 0.0025
     """L2 regularisation: the weight of |W|^2 / 2, divided by the number of fitted images."""
-    tolerance: Positive = 1e-6
+    tolerance: Annotated[Positive, _SOLVED] = 1e-6
     """The fit has converged when no entry of the gradient is larger."""
-    max_evaluations: Count = 1000
+    max_evaluations: Annotated[Count, _SOLVED] = 1000
     """Largest number of passes over the features. The report says when the fit ends before it converges."""
 
     only_agreeing: bool = False

@@ -47,7 +47,9 @@ def predict(
     """Return the step that predicts the class of every image of a set; see `Predictions` and `PredictionSettings`."""
     if isinstance(classifier, FitProbe):
         encoded = _encode(classifier.probe, data, images, inputs)
-        return Predictions(title, PredictionSettings(data, features, details, kept=kept), classifier, images, encoded)
+        settings = PredictionSettings(data, features, details, kept=kept)
+        transduced = classifier.transduces(images)
+        return Predictions(title, settings, classifier, images, encoded, transduced=transduced)
     augmentation = classifier.stage.config.augmentation
     return Predictions(title, PredictionSettings(data, features, details, augmentation, kept), classifier, images)
 

@@ -27,7 +27,7 @@ from dpt_ray.networks.files import NETWORK_FILE, network_kind
 from dpt_ray.networks.generator import RUN_SETTINGS, Generator
 from dpt_ray.networks.pretrained.autoencoders import autoencoder_files, find_autoencoder
 from dpt_ray.networks.pretrained.lite_encoder import exported_files
-from dpt_ray.networks.probe import Probe, probe_file
+from dpt_ray.networks.probe import Probe, head_file
 from dpt_ray.networks.snapshots import early_file
 from dpt_ray.networks.uvit_checkpoint import convert_uvit
 from dpt_ray.pipeline.export_entries import classifier_data, common_entries, generator_data, metric_entries
@@ -159,7 +159,7 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
         probe, head = network.config, network.head
         files = {f"{ENCODER_FOLDER}/{name}": content for name, content in _encoder_files(network).items()}
         portable = probe.model_copy(update={"encoder": ENCODER_FOLDER})
-        files[WEIGHTS_FILE] = probe_file(portable, head.out_features, network.temperature, head.weight)
+        files[WEIGHTS_FILE] = head_file(portable, network.temperature, head)
         image = {"size": probe.resize, "channels": 3}
         architecture = "linear probe on a frozen encoder"
         description = {**network.description, "probe": portable.model_dump(mode="json")}

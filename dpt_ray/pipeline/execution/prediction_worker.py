@@ -87,6 +87,7 @@ class PredictionWorker(UnitWorker):
         index: the images.
         classifier: URL of the classifier's file.
         encoded: URL of each shard's features, which a probe predicts from; None for a network, which reads images.
+        transduced: URL of the probabilities of each shard that the probe's fit has found; None for other images.
         folder: URL of the folder for sidecars.
         batch: number of images that the classifier labels together.
         device: the torch device that computes.
@@ -98,12 +99,13 @@ class PredictionWorker(UnitWorker):
         index: DatasetIndex,
         classifier: str,
         encoded: list[str | None] | None,
+        transduced: list[str] | None,
         folder: str,
         batch: int,
         device: str,
     ):
         self._settings, self._form, self._batch = settings, image_form(settings.data), batch
-        self._index, self._encoded, self._folder = index, encoded, folder
+        self._index, self._encoded, self._transduced, self._folder = index, encoded, transduced, folder
         self._open = lambda: (Classifier if encoded is None else Probe)(classifier, device)
         self._classifier: Any = None
 
@@ -111,7 +113,7 @@ class PredictionWorker(UnitWorker):
         return stores.join(self._folder, sidecar_name(unit))
 
     def make(self, unit: int) -> bytes:
-        if self._classifier is None:
+        if self._classifier is None and self._transduced is None:
             self._classifier = self._open()
         outputs = self._from_images(unit) if self._encoded is None else self._from_features(unit, self._encoded[unit])
         labels = outputs.probabilities.argmax(1).astype(np.int64)
@@ -169,6 +171,9 @@ class PredictionWorker(UnitWorker):
             raise UnusableUnitError([Skipped(shard.url, None, "could not be encoded", shard.samples)])
         sidecar = read_sidecar(url, [FEATURES])
         features = np.array(sidecar[FEATURES])
+        if self._transduced is not None:
+            probabilities = np.array(read_sidecar(self._transduced[unit], [PROBABILITIES])[PROBABILITIES])
+            return Outputs(sidecar[KEY], probabilities, features, probabilities)
         pieces = torch.from_numpy(features).split(self._batch)
         probabilities = torch.cat([self._classifier.classify(piece) for piece in pieces]).numpy()
         return Outputs(sidecar[KEY], probabilities, features, probabilities)
