@@ -225,7 +225,9 @@ class LabelsConfig(Section):
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of every class that is labelled (at least one image each), drawn with `seed`."""
     file: Place | None = None
-    """URL of a text file with the keys or file names of the labelled images, one a line."""
+    """URL of a text file with the keys or file names of the labelled images, one a line. A table (CSV) with the columns
+    `file` and `label` gives their labels too, in place of those in the data; `dpt suggest-labels` writes one to be
+    filled in."""
     seed: Annotated[int, ReadWhen("per_class or fraction", lambda labels: labels.file is None)] = 0
     """Seed of the draw. With the same seed, a larger subset contains a smaller one."""
 

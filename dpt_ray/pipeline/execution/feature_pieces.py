@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,29 @@ from dpt_ray.pipeline.artifacts.features import read_features
 
 _ROWS = 4096
 """Number of rows whose probabilities are computed together; it bounds memory."""
+
+
+class LabelledFeatures(Protocol):
+    """Normalised features with labels, int64, -1 for none."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels."""
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Return normalised features and labels."""
+
+
+@dataclass(frozen=True)
+class HeldFeatures:
+    """Normalised features float32 (N, D) in memory, and their labels."""
+
+    features: Tensor
+    labels: np.ndarray
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Return features and labels."""
+        return self.features, torch.from_numpy(self.labels)
 
 
 @dataclass(frozen=True)
@@ -31,7 +55,7 @@ class FeaturePiece:
         return normalise_rows(torch.from_numpy(np.array(chosen))), torch.from_numpy(self.labels)
 
 
-def feature_chunks(pieces: Sequence[FeaturePiece], keep_bytes: int) -> tuple[Chunks, int]:
+def feature_chunks(pieces: Sequence[LabelledFeatures], keep_bytes: int) -> tuple[Chunks, int]:
     """Return the data of pieces and the number of features of a row.
 
     They are read once if their features take at most `keep_bytes`, otherwise in every pass.
@@ -58,13 +82,13 @@ def with_targets(chunks: Chunks, targets: np.ndarray) -> Chunks:
     return read
 
 
-def _kept(pieces: Sequence[FeaturePiece]) -> Chunks:
+def _kept(pieces: Sequence[LabelledFeatures]) -> Chunks:
     features, labels = (torch.cat(parts) for parts in zip(*(piece.read() for piece in pieces), strict=True))
     split = list(zip(features.split(_ROWS), labels.split(_ROWS), strict=True))
     return lambda: split
 
 
-def _streamed(pieces: Sequence[FeaturePiece]) -> Chunks:
+def _streamed(pieces: Sequence[LabelledFeatures]) -> Chunks:
     def read() -> Iterator[tuple[Tensor, Tensor]]:
         for piece in pieces:
             yield piece.read()

@@ -19,7 +19,13 @@ from dpt_ray.core.probe.principal import principal_components
 from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities, propagate, with_class_shares
 from dpt_ray.core.probe.temperature import held_out_temperature, out_of_fold_temperature
 from dpt_ray.core.transfer import own_device
-from dpt_ray.pipeline.execution.feature_pieces import FeaturePiece, feature_blocks, feature_chunks, with_targets
+from dpt_ray.pipeline.execution.feature_pieces import (
+    HeldFeatures,
+    LabelledFeatures,
+    feature_blocks,
+    feature_chunks,
+    with_targets,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class HeadData:
         keep_bytes: size of the features up to which they are kept in memory.
     """
 
-    pieces: Sequence[FeaturePiece]
+    pieces: Sequence[LabelledFeatures]
     num_classes: int
     calibrated: int
     keep_bytes: int
@@ -69,6 +75,22 @@ def fit_head(data: HeadData, probe: ProbeConfig) -> HeadFit:
     return {"logistic": _fit_logistic, "propagation": _fit_propagation, "mixture": _fit_mixture}[probe.head](
         data, probe
     )
+
+
+def fit_on_features(features: Tensor, labels: np.ndarray, num_classes: int, probe: ProbeConfig) -> HeadFit:
+    """Fit a head to features in memory.
+
+    Args:
+        features: normalised features float32 (N, D).
+        labels: int64 (N,), `UNKNOWN` for none.
+        num_classes: C.
+        probe: the settings of the head.
+    """
+    if probe.head == "logistic":
+        known = labels != UNKNOWN
+        features, labels = features[torch.from_numpy(known)], labels[known]
+    piece = HeldFeatures(features, labels)
+    return fit_head(HeadData([piece], num_classes, len(labels), features.nbytes), probe)
 
 
 def _fit_logistic(data: HeadData, probe: ProbeConfig) -> HeadFit:

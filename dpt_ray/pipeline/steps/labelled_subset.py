@@ -10,6 +10,7 @@ from dpt_ray.data.shards.label_choice import (
     choose_listed,
     draw_per_class,
 )
+from dpt_ray.data.shards.label_table import choose_tabled, is_label_table
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.json_values import JsonObject
@@ -58,8 +59,11 @@ class LabelledSubset(Step[ChoiceFacts]):
         """
         images, names = list(all_images(index)), class_names(self._data, index.num_classes, index.class_names)
         if self._labels.file is not None:
-            where = self._labels.file
-            chosen = choose_listed(images, self._lines, where, _training_location(self._data))
+            where, location = self._labels.file, _training_location(self._data)
+            if is_label_table(self._lines):
+                chosen = choose_tabled(images, self._lines, names, where, location)
+            else:
+                chosen = choose_listed(images, self._lines, where, location)
         else:
             where = "labels"
             chosen = draw_per_class(images, names, self._counts(index), self._labels.seed)
