@@ -581,6 +581,9 @@ class LatentsConfig(Section):
 class ConditioningConfig(Section):
     """How the generator is conditioned on labels that may be wrong. The paper passes every pseudo-label unchanged."""
 
+    labels: Literal["most_probable", "drawn"] = "most_probable"
+    """`most_probable`: the pseudo-label, as published. `drawn`: a class that is drawn anew at each visit of an image,
+    from the `pseudo_labels.top_k` most probable ones in proportion to their probabilities."""
     least_confidence: Share = 0.0
     """An image whose pseudo-label has a lower confidence gets the null label."""
     confidence: bool = False
@@ -592,6 +595,14 @@ class ConditioningConfig(Section):
     def changes_labels(self) -> bool:
         """Whether the labels differ from stage 1's predictions."""
         return self.true_labels or self.least_confidence > 0
+
+    @model_validator(mode="after")
+    def _draws_from_predictions(self) -> "ConditioningConfig":
+        if self.labels == "drawn" and self.changes_labels:
+            raise ValueError(
+                "labels=drawn takes classes as stage 1 predicts them; leave true_labels and least_confidence out"
+            )
+        return self
 
 
 class GeneratorConfig(_StartedGenerator):

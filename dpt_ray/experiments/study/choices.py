@@ -58,6 +58,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
             "under 0.9 dropped": ("least_confidence=0.9",),
             "told the confidence": ("confidence=true",),
             "true labels kept": ("true_labels=true",),
+            "labels drawn": ("labels=drawn",),
         }.items()
     },
 }

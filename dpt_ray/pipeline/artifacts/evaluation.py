@@ -9,7 +9,7 @@ import torch
 from dpt_ray.core.metrics.calibration import ReliabilityBin, reliability
 from dpt_ray.core.metrics.classification import accuracy
 from dpt_ray.core.metrics.uncertainty import Interval, PairedChange
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage.documents import read_document
@@ -17,7 +17,7 @@ from dpt_ray.data.storage.json_records import optional
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.class_metrics import ClassMetrics, Confusions
 from dpt_ray.pipeline.artifacts.generation import GenerationFacts, generation_metrics
-from dpt_ray.pipeline.artifacts.predictions import TOP_CLASSES, PredictionsFacts, read_predictions
+from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts, read_predictions
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import REMOVE, Artifact
 from dpt_ray.report.content import Metric

@@ -9,7 +9,7 @@ import torch
 from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsConfig
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL, decode_samples
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES, decode_samples
 from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
@@ -20,7 +20,7 @@ from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.features import FEATURES
-from dpt_ray.pipeline.artifacts.predictions import AVERAGED, PROBABILITIES, TOP_CLASSES, TOP_PROBABILITIES
+from dpt_ray.pipeline.artifacts.predictions import AVERAGED, PROBABILITIES
 
 _VIEW_SEED = derive_seed("pseudo-label views")
 """Seed of the weak views, the same for all runs. A view follows from it, the key of the image and its own number."""
