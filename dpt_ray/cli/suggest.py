@@ -14,7 +14,7 @@ from dpt_ray.distributed.job_log import tell
     short_help="Choose the images whose labels teach most.",
     epilog=example(
         "dpt suggest-labels --config my.yaml --count 40 --output first",
-        "dpt suggest-labels --config my.yaml --set labels.file=first/labels.csv --count 40 --uncertain 20",
+        "dpt suggest-labels --config labelled.yaml --count 40 --uncertain 20",
         notes=CLUSTER,
     ),
 )
