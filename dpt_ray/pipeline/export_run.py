@@ -163,7 +163,7 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
         portable = probe.model_copy(update={"encoder": ENCODER_FOLDER})
         files[WEIGHTS_FILE] = head_file(portable, network.temperature, head)
         image = {"size": probe.resize, "channels": 3}
-        architecture = "linear probe on a frozen encoder"
+        architecture = _ARCHITECTURES[probe.head]
         description = {**network.description, "probe": portable.model_dump(mode="json")}
         trained_on["encoder"] = stores.without_credentials(probe.encoder)
     else:
@@ -184,6 +184,13 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
     if onnx:
         files |= onnx_files(network.graph(), image, config["classes"])
     return _write(destination, config, files)
+
+
+_ARCHITECTURES = {
+    "logistic": "linear probe on a frozen encoder",
+    "propagation": "linear probe on a frozen encoder, fitted to propagated labels",
+    "mixture": "Gaussian mixture of a frozen encoder's features",
+}
 
 
 def _write(destination: str, config: ExportConfig, files: dict[str, bytes]) -> str:
