@@ -147,10 +147,16 @@ def generators(output: str, **options: Any) -> None:
 @_named("--heads", HEADS, "Heads; the last is compared with the first.")
 def few_labels(output: str, **options: Any) -> None:
     """Compare the heads of a probe on the digits. It needs no Ray, and the package of EfficientNet-Lite0's weights."""
-    from dpt_ray.experiments.study.few_labels import choices_table, compare_few_labels, few_labels_tables
+    from dpt_ray.experiments.study import few_labels as study_of
 
-    figures = compare_few_labels(say=partial(print, file=sys.stderr, flush=True), **options)
-    text = f"{few_labels_tables(figures)}\n\n{choices_table(figures, ONE_OF_EACH)}"
+    figures = study_of.compare_few_labels(say=partial(print, file=sys.stderr, flush=True), **options)
+    tables = {
+        "Accuracy on unlabelled training images:": study_of.accuracies_table(figures, "unlabelled"),
+        "Accuracy on held-out images:": study_of.accuracies_table(figures, "test"),
+        f"Gain over '{ONE_OF_EACH}' on held-out images, points:": study_of.choices_table(figures, ONE_OF_EACH),
+        "Mean confidence less accuracy on held-out images, points:": study_of.confidence_table(figures),
+    }
+    text = "\n\n".join(f"{title}\n\n{table}" for title, table in tables.items())
     _finish(f"{output}/few_labels", figures, text)
 
 

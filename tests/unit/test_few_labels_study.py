@@ -7,7 +7,12 @@ import pytest
 from dpt_ray.cli.main import dpt
 from dpt_ray.cli.running import run_command
 from dpt_ray.experiments.study.choices import CHOICES, HEADS, ONE_OF_EACH
-from dpt_ray.experiments.study.few_labels import choices_table, compare_few_labels, few_labels_tables
+from dpt_ray.experiments.study.few_labels import (
+    accuracies_table,
+    choices_table,
+    compare_few_labels,
+    confidence_table,
+)
 
 
 def test_heads_and_choices_are_compared_seed_by_seed():
@@ -23,7 +28,8 @@ def test_heads_and_choices_are_compared_seed_by_seed():
     typical = [row for row in rows if row.choice == "typical images"]
     drawn = [row for row in rows if row.choice == "any images"]
     assert min(row.test["propagation"] for row in typical) > max(row.test["propagation"] for row in drawn)
-    assert len(few_labels_tables(rows).splitlines()) == 2 + len(CHOICES)
+    for table in (accuracies_table(rows, "test"), accuracies_table(rows, "unlabelled"), confidence_table(rows)):
+        assert len(table.splitlines()) == 2 + len(CHOICES)
     assert len(choices_table(rows, ONE_OF_EACH).splitlines()) == 2 + len(CHOICES) - 1
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -146,33 +147,50 @@ def _encode(images: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def few_labels_tables(rows: Sequence[FewLabelsRow]) -> str:
-    """Return accuracies on held-out images as Markdown: heads by labels, then choices of images."""
+def accuracies_table(rows: Sequence[FewLabelsRow], on: Literal["unlabelled", "test"]) -> str:
+    """Return accuracies as Markdown, with the gain of the last head over the first, paired by seed.
+
+    Args:
+        rows: result of `compare_few_labels`.
+        on: unlabelled training images or held-out ones.
+    """
     heads = list(rows[0].test)
-    table: list[tuple[str, ...]] = [
-        ("features", "labelled images", "labels a class", "classes", *(f"{head}, held-out" for head in heads),
-         *(f"{head}, unlabelled" for head in heads), "last against first head, points")
-    ]  # fmt: skip
-    for features, choice, count in dict.fromkeys((row.features, row.choice, row.per_class) for row in rows):
-        cell = [row for row in rows if (row.features, row.choice, row.per_class) == (features, choice, count)]
-        scores = [_score([values[head] for values in kind]) for kind in
-                  ([row.test for row in cell], [row.unlabelled for row in cell]) for head in heads]  # fmt: skip
-        gain = _interval([row.test[heads[0]] for row in cell], [row.test[heads[-1]] for row in cell])
+    gain = f"{heads[-1]} over {heads[0]}, points"
+    table: list[tuple[str, ...]] = [("features", "labelled images", "labels a class", "classes", *heads, gain)]
+    for (features, choice, count), cell in _cells(rows).items():
+        values = {head: [getattr(row, on)[head] for row in cell] for head in heads}
+        scores = [_score(values[head]) for head in heads]
         classes = f"{np.mean([row.classes for row in cell]):.1f}"
-        table.append((features, choice, str(count), classes, *scores, gain))
+        table.append((features, choice, str(count), classes, *scores, _interval(values[heads[0]], values[heads[-1]])))
     return markdown_table(table)
+
+
+def confidence_table(rows: Sequence[FewLabelsRow]) -> str:
+    """Return mean confidence less accuracy on held-out images as Markdown, in points: above 0, a head is too sure."""
+    heads = list(rows[0].test)
+    table: list[tuple[str, ...]] = [("features", "labelled images", "labels a class", *heads)]
+    for (features, choice, count), cell in _cells(rows).items():
+        gaps = [float(np.mean([row.confidence[head] - row.test[head] for row in cell])) for head in heads]
+        table.append((features, choice, str(count), *(f"{100 * gap:+.1f}" for gap in gaps)))
+    return markdown_table(table)
+
+
+def _cells(rows: Sequence[FewLabelsRow]) -> dict[tuple[str, str, int], list[FewLabelsRow]]:
+    found: dict[tuple[str, str, int], list[FewLabelsRow]] = {}
+    for row in rows:
+        found.setdefault((row.features, row.choice, row.per_class), []).append(row)
+    return found
 
 
 def choices_table(rows: Sequence[FewLabelsRow], before: str) -> str:
     """Return the gain of every choice of images over `before` on held-out images, as Markdown, paired by seed."""
     heads = list(rows[0].test)
     table: list[tuple[str, ...]] = [("features", "labelled images", "labels a class", *heads)]
-    for features, choice, count in dict.fromkeys((row.features, row.choice, row.per_class) for row in rows):
-        sides = [[row for row in rows if (row.features, row.choice, row.per_class) == (features, name, count)]
-                 for name in (before, choice)]  # fmt: skip
-        if choice != before and sides[0]:
-            gains = [_interval([row.test[head] for row in sides[0]], [row.test[head] for row in sides[1]])
-                     for head in heads]  # fmt: skip
+    cells = _cells(rows)
+    for (features, choice, count), cell in cells.items():
+        known = cells.get((features, before, count))
+        if choice != before and known is not None:
+            gains = [_interval([row.test[head] for row in known], [row.test[head] for row in cell]) for head in heads]
             table.append((features, choice, str(count), *gains))
     return markdown_table(table)
 
