@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dpt_ray.data.images.perceptual_hash import PERCEPTUAL_HASH, PIXEL_HASH
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
 from dpt_ray.data.storage import stores
@@ -16,8 +16,6 @@ from dpt_ray.pipeline.artifacts.predictions import (
     PROBABILITIES,
     SIDECARS,
     TOP,
-    TOP_CLASSES,
-    TOP_PROBABILITIES,
     PredictionsFacts,
 )
 from dpt_ray.pipeline.artifacts.step_facts import ShardFile

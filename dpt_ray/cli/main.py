@@ -18,6 +18,7 @@ from dpt_ray.cli.predict import generate, predict
 from dpt_ray.cli.running import run_command
 from dpt_ray.cli.runs import runs
 from dpt_ray.cli.study import study
+from dpt_ray.cli.suggest import suggest_labels
 from dpt_ray.cli.tune import tune
 from dpt_ray.cli.verbs import Verbs
 
@@ -39,7 +40,20 @@ def dpt() -> None:
     """
 
 
-for _verb in (init, *JOBS, predict, generate, tune, compare, study, benchmark, export, runs, completion):
+for _verb in (
+    init,
+    *JOBS,
+    suggest_labels,
+    predict,
+    generate,
+    tune,
+    compare,
+    study,
+    benchmark,
+    export,
+    runs,
+    completion,
+):
     dpt.add_command(_verb)
 
 

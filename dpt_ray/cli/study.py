@@ -11,7 +11,7 @@ from dpt_ray.cli.options import Decorator, config_option, example, set_option, t
 from dpt_ray.cli.verbs import OneOf, Values, Verbs
 from dpt_ray.config.shipped import find_config
 from dpt_ray.distributed.job_log import tell
-from dpt_ray.experiments.study.choices import MEASURES, MIXINGS, VARIANTS
+from dpt_ray.experiments.study.choices import CHOICES, FEATURES, HEADS, MEASURES, MIXINGS, ONE_OF_EACH, VARIANTS
 
 
 @click.group("study", cls=Verbs, short_help="Compare ways of training over seeds, on small data.")
@@ -132,6 +132,32 @@ def generators(output: str, **options: Any) -> None:
 
     figures = compare_generators(**options)
     _finish(f"{output}/generators", figures, generators_table(figures))
+
+
+@study.command(
+    "few-labels",
+    short_help="Heads of a probe, by labels and by who chooses them.",
+    epilog=example("dpt study few-labels --per-class 1 2", notes=_listed("Choices", CHOICES)),
+)
+@click.option("--output", metavar="URL", default="dpt_results/studies", help="Folder for .json and .md.")
+@click.option("--seeds", cls=Values, type=int, default=tuple(range(10)), help="Seeds of the choices of images.")
+@_per_class(1, 2, 4, 10)
+@_named("--features", FEATURES, "Features of the digits.")
+@_named("--choices", CHOICES, "Who chooses the labelled images.")
+@_named("--heads", HEADS, "Heads; the last is compared with the first.")
+def few_labels(output: str, **options: Any) -> None:
+    """Compare the heads of a probe on the digits. It needs no Ray, and the package of EfficientNet-Lite0's weights."""
+    from dpt_ray.experiments.study import few_labels as study_of
+
+    figures = study_of.compare_few_labels(say=partial(print, file=sys.stderr, flush=True), **options)
+    tables = {
+        "Accuracy on unlabelled training images:": study_of.accuracies_table(figures, "unlabelled"),
+        "Accuracy on held-out images:": study_of.accuracies_table(figures, "test"),
+        f"Gain over '{ONE_OF_EACH}' on held-out images, points:": study_of.choices_table(figures, ONE_OF_EACH),
+        "Mean confidence less accuracy on held-out images, points:": study_of.confidence_table(figures),
+    }
+    text = "\n\n".join(f"{title}\n\n{table}" for title, table in tables.items())
+    _finish(f"{output}/few_labels", figures, text)
 
 
 @_study(

@@ -72,6 +72,11 @@ def _check_pseudo_labels(config: "RunConfig") -> None:
             "pseudo_labels.views has no effect with stage1.model.name=linear_probe, whose features are of "
             "the image as it is; set pseudo_labels.views=0"
         )
+    if config.pseudo_labels.assignment == "balanced" and config.stage2.conditioning.labels == "drawn":
+        raise ValueError(
+            "stage2.conditioning.labels=drawn draws from the probabilities of stage 1, which pseudo_labels.assignment="
+            "balanced does not change; give one of them"
+        )
     shares, classes = config.pseudo_labels.class_shares, config.data.num_classes
     if shares is not None and classes is not None and len(shares) != classes:
         raise ValueError(f"pseudo_labels.class_shares needs a share for each class: {len(shares)} for {classes}")

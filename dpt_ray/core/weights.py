@@ -40,6 +40,13 @@ class LatentEntry(TypedDict):
     latents: LatentDescription
 
 
+class MixtureEntry(TypedDict):
+    """The sizes of a probe's mixture: principal components, and components of the mixture."""
+
+    dimensions: int
+    components: int
+
+
 class SamplingEntry(TypedDict, total=False):
     """Settings of the section `sampling`. These four are read by other code, too."""
 
@@ -58,6 +65,7 @@ class Description(TypedDict, total=False):
         temperature: classifier, probe: temperature of the probabilities.
         probe: probe: its settings.
         num_features: probe: number of features of the encoder.
+        mixture: probe whose head is a mixture: its sizes.
         config: generator: its settings.
         image_size: generator: side of the images or latents.
         channels: classifier, generator: channels of the images or latents.
@@ -71,6 +79,7 @@ class Description(TypedDict, total=False):
     temperature: float
     probe: JsonObject
     num_features: int
+    mixture: MixtureEntry
     config: JsonObject
     image_size: int
     channels: int

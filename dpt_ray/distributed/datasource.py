@@ -110,7 +110,12 @@ def _read_blocks(
 def _to_table(images: np.ndarray, views: Sequence[Columns]) -> pa.Table:
     """Return a block of `images` and the other columns of the views that fill it."""
     further = {name: np.concatenate([view[name] for view in views]) for name in views[0] if name != IMAGE}
-    return pa.table({**further, IMAGE: ArrowTensorArray.from_numpy(images)})
+    columns = {name: values if values.ndim == 1 else _tensors(values) for name, values in further.items()}
+    return pa.table({**columns, IMAGE: _tensors(images)})
+
+
+def _tensors(values: np.ndarray) -> pa.Array:
+    return ArrowTensorArray.from_numpy(values)
 
 
 def rows_in(num_bytes: int, source: ImageSource) -> int:

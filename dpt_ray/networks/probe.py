@@ -1,4 +1,4 @@
-"""A linear probe on a frozen encoder: its file, and inference with it."""
+"""A probe on a frozen encoder, which is a head on its features: its file, and inference with it."""
 
 from typing import cast
 
@@ -9,6 +9,7 @@ from dpt_ray.config.schema import (
     ProbeConfig,
 )
 from dpt_ray.core.models.graphs import ProbeGraph
+from dpt_ray.core.probe.heads import Head, LinearHead, MixtureHead
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.weights import Description, save_network
 from dpt_ray.networks.files import open_network
@@ -16,7 +17,7 @@ from dpt_ray.networks.pretrained.encoders import Encoder, open_encoder
 
 
 def probe_file(probe: ProbeConfig, num_classes: int, temperature: float, weight: torch.Tensor) -> bytes:
-    """Return the content of a fitted linear probe's file: weight and description.
+    """Return the content of the file of a fitted linear head: weight and description.
 
     Args:
         probe: settings of the encoder and the fit.
@@ -24,16 +25,28 @@ def probe_file(probe: ProbeConfig, num_classes: int, temperature: float, weight:
         temperature: divides the logits.
         weight: (C, D), D the number of features.
     """
-    head = nn.Linear(weight.shape[1], num_classes, bias=False)
+    head = LinearHead(weight.shape[1], num_classes)
     head.load_state_dict({"weight": weight.float()})
+    return head_file(probe, temperature, head)
+
+
+def head_file(probe: ProbeConfig, temperature: float, head: Head) -> bytes:
+    """Return the content of the file of a fitted head; see `probe_file`."""
     description: Description = {
         "kind": "probe",
         "probe": probe.model_dump(mode="json"),
-        "num_features": weight.shape[1],
-        "num_classes": num_classes,
+        "num_features": head.in_features,
+        "num_classes": head.out_features,
         "temperature": temperature,
     }
+    if isinstance(head, MixtureHead):
+        description["mixture"] = {"dimensions": head.dimensions, "components": head.components}
     return save_network(head, description)
+
+
+def _build_head(description: Description) -> Head:
+    shape = description["num_features"], description["num_classes"]
+    return MixtureHead(*shape, **description["mixture"]) if "mixture" in description else LinearHead(*shape)
 
 
 class Probe:
@@ -53,10 +66,10 @@ class Probe:
         def build(description: Description) -> nn.Module:
             self.config = ProbeConfig.model_validate(description["probe"])
             self.temperature = float(description["temperature"])
-            return nn.Linear(description["num_features"], description["num_classes"], bias=False)
+            return _build_head(description)
 
         head, self.description = open_network(url, "probe", build, checksum)
-        self.head = cast(nn.Linear, head.to(device))
+        self.head = cast(Head, head.to(device))
         self._device = device
         self._location = encoder or self.config.encoder
         self._encoder: Encoder | None = None

@@ -28,8 +28,8 @@ def learn(stage: ClassifierStage, inputs: Inputs) -> Classifier:
         return TrainClassifier(replace(stage, start=start))
     stage = replace(stage, config=stage.config.model_copy(update={"probe": located(stage.config.probe)}))
     probe, pseudo_images = stage.config.probe, stage.pseudo_images
-    encoded = _encode(probe, stage.data, stage.train_data, inputs)
-    encoded_pseudo = _encode(probe, stage.data, pseudo_images, inputs) if pseudo_images is not None else None
+    encoded = encode(probe, stage.data, stage.train_data, inputs)
+    encoded_pseudo = encode(probe, stage.data, pseudo_images, inputs) if pseudo_images is not None else None
     return FitProbe(stage, encoded, encoded_pseudo)
 
 
@@ -46,11 +46,14 @@ def predict(
 ) -> Predictions:
     """Return the step that predicts the class of every image of a set; see `Predictions` and `PredictionSettings`."""
     if isinstance(classifier, FitProbe):
-        encoded = _encode(classifier.probe, data, images, inputs)
-        return Predictions(title, PredictionSettings(data, features, details, kept=kept), classifier, images, encoded)
+        encoded = encode(classifier.probe, data, images, inputs)
+        settings = PredictionSettings(data, features, details, kept=kept)
+        transduced = classifier.transduces(images)
+        return Predictions(title, settings, classifier, images, encoded, transduced=transduced)
     augmentation = classifier.stage.config.augmentation
     return Predictions(title, PredictionSettings(data, features, details, augmentation, kept), classifier, images)
 
 
-def _encode(probe: ProbeConfig, data: DataConfig, images: Step, inputs: Inputs) -> EncodeImages:
+def encode(probe: ProbeConfig, data: DataConfig, images: Step, inputs: Inputs) -> EncodeImages:
+    """Return the step that computes an encoder's features of a set of images; the encoder's place is absolute."""
     return EncodeImages(f"features of {images.title}", probe, data, images, inputs.encoder(probe.encoder))

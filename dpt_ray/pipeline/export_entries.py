@@ -73,7 +73,16 @@ def _images_seen(trained: Artifact) -> int | None:
 
 def _teacher(classifier: Artifact) -> str:
     training = classifier.settings.get("training")
-    return f"a {training['model']['name']} ({training['algorithm']['name']})" if training else "a linear probe"
+    if training:
+        return f"a {training['model']['name']} ({training['algorithm']['name']})"
+    return _PROBES[classifier.settings.get("probe", {}).get("head", "logistic")]
+
+
+_PROBES = {
+    "logistic": "a linear probe",
+    "propagation": "label propagation on features",
+    "mixture": "a mixture of features",
+}
 
 
 def _location(origin: Origin) -> str | None:

@@ -1,5 +1,6 @@
 """Export of the networks of runs to folders that load without Ray; see `export/folder.py`."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import cast
@@ -7,6 +8,7 @@ from typing import cast
 from dpt_ray import __version__
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.models.efficientnet_lite import EfficientNetLite
+from dpt_ray.core.models.image_processor import PROCESSOR
 from dpt_ray.core.weights import Description, SamplingEntry, save_network
 from dpt_ray.data.storage import stores
 from dpt_ray.export.card import model_card
@@ -27,7 +29,7 @@ from dpt_ray.networks.files import NETWORK_FILE, network_kind
 from dpt_ray.networks.generator import RUN_SETTINGS, Generator
 from dpt_ray.networks.pretrained.autoencoders import autoencoder_files, find_autoencoder
 from dpt_ray.networks.pretrained.lite_encoder import exported_files
-from dpt_ray.networks.probe import Probe, probe_file
+from dpt_ray.networks.probe import Probe, head_file
 from dpt_ray.networks.snapshots import early_file
 from dpt_ray.networks.uvit_checkpoint import convert_uvit
 from dpt_ray.pipeline.export_entries import classifier_data, common_entries, generator_data, metric_entries
@@ -159,9 +161,9 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
         probe, head = network.config, network.head
         files = {f"{ENCODER_FOLDER}/{name}": content for name, content in _encoder_files(network).items()}
         portable = probe.model_copy(update={"encoder": ENCODER_FOLDER})
-        files[WEIGHTS_FILE] = probe_file(portable, head.out_features, network.temperature, head.weight)
+        files[WEIGHTS_FILE] = head_file(portable, network.temperature, head)
         image = {"size": probe.resize, "channels": 3}
-        architecture = "linear probe on a frozen encoder"
+        architecture = _ARCHITECTURES[probe.head]
         description = {**network.description, "probe": portable.model_dump(mode="json")}
         trained_on["encoder"] = stores.without_credentials(probe.encoder)
     else:
@@ -184,6 +186,13 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
     return _write(destination, config, files)
 
 
+_ARCHITECTURES = {
+    "logistic": "linear probe on a frozen encoder",
+    "propagation": "linear probe on a frozen encoder, fitted to propagated labels",
+    "mixture": "Gaussian mixture of a frozen encoder's features",
+}
+
+
 def _write(destination: str, config: ExportConfig, files: dict[str, bytes]) -> str:
     card = model_card(config, files, destination.rsplit("/", 1)[1])
     write_export(destination, files | {CARD_FILE: card.encode()}, config)
@@ -195,4 +204,5 @@ def _encoder_files(probe: Probe) -> dict[str, bytes]:
         return exported_files(probe.encoder)
     with tempfile.TemporaryDirectory() as folder:
         probe.encoder.model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `open_encoder` fetches it
+        (Path(folder) / PROCESSOR).write_text(json.dumps(probe.encoder.scale.to_json()))
         return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}

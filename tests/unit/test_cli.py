@@ -26,7 +26,7 @@ SCRIPTS = {
     "dpt_full": "run", "prepare_data": "prepare", "train_classifier": "train-classifier",
     "pseudo_label": "pseudo-label", "train_generator": "train-generator", "sample": "sample", "retrain": "retrain",
     "evaluate": "evaluate", "tune": "tune", "study": "study", "benchmark": "benchmark", "export": "export",
-    "predict": "predict", "generate": "generate",
+    "predict": "predict", "generate": "generate", "suggest_labels": "suggest-labels",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.setting_warnings import setting_warnings, unread_in_run
 
 PROBE = ["{stage}.model.name=linear_probe"]
+PROPAGATION, MIXTURE = ([*PROBE, f"{{stage}}.probe.head={head}"] for head in ("propagation", "mixture"))
 DDPMPP = ["stage2.model.name=ddpmpp"]
 LATENTS = ["stage2.latents.autoencoder=owner/name", "stage2.latents.downsampling=4", "stage2.model.patch_size=1"]
 SUPERVISED, WEAK = ["{stage}.algorithm.name=supervised"], ["{stage}.algorithm.name=pseudo_label"]
@@ -64,6 +65,11 @@ OF_CLASSIFIER = {
     "model.mean": ("[0.25]", [], [PROBE]),
     "model.std": ("[0.25]", [], [PROBE]),
     "probe": ("{crop: 200}", PROBE, [[]]),
+    "probe.propagation": ("{alpha: 0.5}", PROPAGATION, [[], PROBE, MIXTURE]),
+    "probe.mixture": ("{components: 3}", MIXTURE, [[], PROBE, PROPAGATION]),
+    "probe.regularisation": ("0.5", PROBE, [[], MIXTURE]),
+    "probe.tolerance": ("0.5", PROPAGATION, [[], MIXTURE]),
+    "probe.max_evaluations": ("5", PROBE, [[], MIXTURE]),
     "algorithm": ("{name: fixmatch}", [], [PROBE]),
     "mixing": ("{pseudo_weight: 0.5}", [], [PROBE]),
     "mixing.images": ("real", [], [PROBE]),

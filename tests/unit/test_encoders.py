@@ -1,12 +1,14 @@
 """Frozen encoders: which features come out, of which pixels, and what is refused."""
 
+import json
 import sys
 
 import pytest
 import torch
-from encoder_folders import save_dinov2, save_msn
+from encoder_folders import POOLED_SHAPES, save_dinov2, save_msn, save_pooled, save_with_text
 
-from dpt_ray.core.models.frozen_encoder import MEAN, STD, FrozenEncoder
+from dpt_ray.core.models.frozen_encoder import POOLED, FrozenEncoder
+from dpt_ray.core.models.image_processor import MEAN, PROCESSOR, STD, PixelScale, pixel_scale
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
 
@@ -110,4 +112,99 @@ def test_a_missing_package_is_named(monkeypatch, msn):
 def test_another_encoder_has_another_identity(tmp_path, msn):
     other = save_msn(tmp_path, seed=5)
     assert encoder_identity(msn) != encoder_identity(other)
-    assert encoder_identity("facebook/vit-msn-base-4") == {"name": "facebook/vit-msn-base-4"}
+    assert encoder_identity("facebook/vit-msn-base-4") == {
+        "name": "facebook/vit-msn-base-4",
+        "pixels": "processor",
+    }
+
+
+def test_every_pooled_family_is_tried():
+    assert set(POOLED_SHAPES) == set(POOLED)
+
+
+@pytest.mark.parametrize("family", POOLED)
+def test_a_pooled_feature_is_the_librarys(tmp_path, family):
+    encoder = FrozenEncoder(save_pooled(tmp_path, family), crop=32)
+    batch = images(size=32)
+    with torch.inference_mode():
+        output = encoder.model(pixel_values=pixels(batch))
+    pooled = getattr(output, "pooler_output", None)
+    last = output.last_hidden_state
+    without = last.mean((2, 3)) if last.ndim == 4 else last[:, 0]
+    expected = pooled.flatten(1) if pooled is not None else without
+    features = encoder(batch)
+    assert expected.std() > 0
+    assert features.shape == (3, encoder.feature_size)
+    rounding = {"rtol": 1e-3, "atol": 1e-3 * float(expected.std())}
+    torch.testing.assert_close(features, expected, **rounding)
+    torch.testing.assert_close(encoder(batch[:1]), features[:1], **rounding)
+    with pytest.raises(UserError, match=r"pooled features.*set probe\.blocks=1"):
+        FrozenEncoder(str(tmp_path), crop=32, blocks=2)
+
+
+@pytest.mark.parametrize("family", ["siglip", "clip"])
+def test_the_image_encoder_of_a_model_with_texts_is_taken(tmp_path, family):
+    whole = save_with_text(tmp_path, family)
+    batch = images(size=32)
+    with torch.inference_mode():
+        expected = whole.vision_model(pixel_values=pixels(batch)).pooler_output
+    torch.testing.assert_close(FrozenEncoder(str(tmp_path), crop=32)(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pixels_are_scaled_as_the_encoders_own_processor_says(tmp_path):
+    from transformers import ViTImageProcessorPil
+
+    folder = save_dinov2(tmp_path)
+    before, batch = FrozenEncoder(folder, crop=8)(images()), images()
+    mean, std = [0.5, 0.4, 0.3], [0.5, 0.25, 0.2]
+    processor = ViTImageProcessorPil(do_resize=False, image_mean=mean, image_std=std)
+    processor.save_pretrained(folder)
+    own = processor(list(batch), return_tensors="pt")["pixel_values"]
+    encoder = FrozenEncoder(folder, crop=8)
+    with torch.inference_mode():
+        expected = encoder.model(pixel_values=own).last_hidden_state[:, 0]
+    torch.testing.assert_close(encoder(batch), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(encoder(batch), before, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("config", "mean", "std"),
+    [
+        ({}, MEAN, STD),
+        ({"do_normalize": False}, (0, 0, 0), (1, 1, 1)),
+        ({"image_mean": 0.5, "image_std": 0.5}, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ({"rescale_factor": 2 / 255, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}, (0.5,) * 3, (0.5,) * 3),
+        ({"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [255.0] * 3}, (0.5,) * 3, (1,) * 3),
+    ],
+)
+def test_scales_of_processors(config, mean, std):
+    found = pixel_scale(config)
+    assert found.mean == pytest.approx(mean)
+    assert found.std == pytest.approx(std)
+    again = pixel_scale(found.to_json())
+    assert (*again.mean, *again.std) == pytest.approx((*found.mean, *found.std))
+
+
+@pytest.mark.parametrize("config", [{"image_mean": [1, 2]}, {"image_std": [0, 1, 1]}, {"image_std": "x"},
+                                    {"rescale_factor": 0}, {"image_mean": [1e400, 0, 0]}])  # fmt: skip
+def test_a_processor_without_sense_is_one_line(tmp_path, config):
+    folder = save_msn(tmp_path)
+    (tmp_path / PROCESSOR).write_text(json.dumps(config))
+    with pytest.raises(UserError) as error:
+        FrozenEncoder(folder, crop=8)
+    assert PROCESSOR in str(error.value)
+
+
+def test_a_processor_is_part_of_the_identity_where_there_is_one(tmp_path):
+    folder = save_msn(tmp_path)
+    before = encoder_identity(folder)
+    (tmp_path / PROCESSOR).write_text(json.dumps(PixelScale((0.5,) * 3).to_json()))
+    assert set(encoder_identity(folder)) == {*before, PROCESSOR}
+
+
+def test_a_network_that_repeats_blocks_without_end_is_refused(tmp_path):
+    folder = save_pooled(tmp_path, "efficientnet")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "depth_coefficient": 1e9}))
+    with pytest.raises(UserError, match="num_block_repeats and depth_coefficient exceed"):
+        FrozenEncoder(folder, crop=32)

@@ -17,6 +17,10 @@ from PIL import Image
 
 import dpt_ray
 from dpt_ray.config.schema import LatentsConfig, ProbeConfig
+from dpt_ray.core.probe.heads import MixtureHead
+from dpt_ray.core.probe.mixture import fit_mixture
+from dpt_ray.core.probe.normalisation import normalise_rows
+from dpt_ray.core.probe.principal import principal_components
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.data.shards.index import read_index
@@ -30,7 +34,8 @@ from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained.autoencoders import find_autoencoder
-from dpt_ray.networks.probe import Probe, probe_file
+from dpt_ray.networks.pretrained.encoders import open_encoder
+from dpt_ray.networks.probe import Probe, head_file, probe_file
 from dpt_ray.networks.snapshots import snapshot_files
 from dpt_ray.pipeline.export_run import export_classifier, export_generator
 
@@ -279,6 +284,27 @@ def test_a_probe_takes_its_encoder_along_and_becomes_one_graph(tmp_path):
     assert torch.equal(classifier.probabilities(images), expected)
     np.testing.assert_allclose(probabilities_of(exported / "model.onnx", images), expected.numpy(), atol=1e-5)
     assert "linear probe" in (exported / "README.md").read_text()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_mixture_is_exported_as_a_linear_probe_is(tmp_path, shared):
+    url, _ = write_run(tmp_path / "r")
+    config = ProbeConfig(encoder=save_msn(tmp_path / "encoder"), resize=8, crop=8, head="mixture")
+    images = torch.randint(256, (60, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    features = normalise_rows(open_encoder(config.encoder, crop=8, blocks=1)(images))
+    projection = principal_components([features], 4)
+    labels = torch.full((60,), -1)
+    labels[:6] = torch.arange(6) % 3
+    fit = fit_mixture(projection(features), labels, 3, components=4, shared=shared)
+    file = tmp_path / "r" / "classifier" / "c1" / NETWORK_FILE
+    file.write_bytes(head_file(config, 2.0, MixtureHead.fitted(projection, fit.mixture)))
+    expected = Probe(str(file))(images)[0]
+    tempered = (fit.mixture.log_joint(projection(features).double()).softmax(1) @ fit.mixture.classes).sqrt()
+    torch.testing.assert_close(expected, (tempered / tempered.sum(1, keepdim=True)).float(), rtol=1e-3, atol=1e-4)
+    exported = Path(export_classifier(url, str(tmp_path / "e"), onnx=True))
+    assert torch.equal(dpt_ray.load_classifier(str(exported), "cpu").probabilities(images), expected)
+    np.testing.assert_allclose(probabilities_of(exported / "model.onnx", images), expected.numpy(), atol=1e-4)
+    assert "Gaussian mixture" in (exported / "README.md").read_text()
 
 
 class Killed(BaseException):

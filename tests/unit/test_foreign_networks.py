@@ -52,8 +52,8 @@ def open_msn(folder: str):
     [
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "sets quantization_config"),
         ({"auto_map": {"AutoModel": "evil--model.Model"}}, "sets auto_map"),
-        ({"model_type": "llama"}, "supported vision transformers"),
-        ({"model_type": ["vit_msn"]}, "supported vision transformers"),
+        ({"model_type": "llama"}, "supported vision networks"),
+        ({"model_type": ["vit_msn"]}, "supported vision networks"),
         ({"num_hidden_layers": 4}, "lack"),
         ({"num_hidden_layers": 2}, "have surplus tensors"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
@@ -114,7 +114,7 @@ def test_a_revision_of_a_hub_encoder_is_fetched_and_part_of_its_identity(tmp_pat
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     assert open_msn("owner/model@v1.0").feature_size == 16
-    assert asked == [("owner/model", name, "v1.0") for name in ("config.json", MODEL)]
+    assert asked == [("owner/model", name, "v1.0") for name in ("config.json", MODEL, "preprocessor_config.json")]
     identities = [encoder_identity(f"owner/model{revision}") for revision in ("", "@v1.0", "@v2")]
     assert len({str(identity) for identity in identities}) == 3
 

@@ -101,3 +101,19 @@ def test_published_weights_fit_and_separate_scenes():
     tested = [row for row in range(len(labels)) if row % 12 >= 8]
     fitted = LogisticRegression(max_iter=1000).fit(features[trained], [labels[row] for row in trained])
     assert fitted.score(features[tested], [labels[row] for row in tested]) > 0.7
+
+
+@installed
+@pytest.mark.parametrize(("name", "label"), [("china.jpg", 698), ("flower.jpg", 985)], ids=["palace", "daisy"])
+def test_published_weights_see_in_photographs_what_they_show(name, label):
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    picture = Image.fromarray(load_sample_image(name))
+    scale = 256 / min(picture.size)
+    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+    features = open_encoder(LITE, crop=224, blocks=1)(torch.from_numpy(np.array(picture).transpose(2, 0, 1))[None])
+    weights = lite_encoder._installed_weights()  # with the classifier of ImageNet's 1000 classes
+    probabilities = (features @ weights["_fc.weight"].T + weights["_fc.bias"]).softmax(1)[0]
+    assert int(probabilities.argmax()) == label
+    assert probabilities[label] > 0.3

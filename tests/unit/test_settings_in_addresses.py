@@ -59,6 +59,11 @@ PROBE = [
     "stage3.probe={blocks: 2, only_agreeing: true}",
     "labels.per_class=8",
 ]
+HEADS = [
+    *PROBE,
+    "stage1.probe={head: mixture, mixture: {components: 1, max_iterations: 5}}",
+    "stage3.probe={head: propagation, max_evaluations: 20}",
+]
 ENCODER = [
     "evaluation={generation: true, network: MSN_FOLDER, encoder_size: 8, sample: 200, reference: REFERENCE_FILE}",
     "stage1.images=128",
@@ -67,8 +72,9 @@ CASES: dict[str, tuple[list[str], ValidationConfig | None]] = {
     "plain": ([], None),
     "options": (OPTIONS, ValidationConfig(images="training", per_class=2)),
     "from stage 1": (["stage3.mixing.from_stage1=true", "stage1.algorithm.name=flexmatch"], None),
-    "self-training": (["stage3.mixing.images=real"], None),
+    "self-training": (["stage3.mixing.images=real", "stage2.conditioning.labels=drawn"], None),
     "probe": (PROBE, ValidationConfig(images="labelled", share=0.5)),
+    "heads": (HEADS, None),
     "latents": (LATENTS, None),
     "generation": (["evaluation.generation=true", "evaluation.frechet=false"], None),
     "generation by an encoder": (ENCODER, None),

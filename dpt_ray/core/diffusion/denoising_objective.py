@@ -1,6 +1,7 @@
 """The training objective of stage 2: class-conditional denoising with label dropout."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -37,6 +38,7 @@ class DiffusionObjective(Objective):
         latents: draws latents from their moments, which the batch holds in place of pixels; replaces
             `horizontal_flip` and `augmentation`.
         confidence: condition the network on the confidence of the labels, by its argument `confidence`.
+        drawn_labels: draw each label anew at every visit, from the image's most probable classes.
 
     Raises:
         ValueError: `label_dropout` is not a probability or `null_label` is negative.
@@ -54,6 +56,7 @@ class DiffusionObjective(Objective):
         weighting: Weighting | None = None,
         latents: LatentDraw | None = None,
         confidence: bool = False,
+        drawn_labels: bool = False,
     ):
         super().__init__()
         if not 0 <= label_dropout <= 1:
@@ -69,10 +72,13 @@ class DiffusionObjective(Objective):
         self.weighting = weighting
         self.latents = latents
         self.confidence = confidence
+        self.drawn_labels = drawn_labels
 
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss over this worker's images, and the metric "loss" with the same value."""
         batch = batches["images"]
+        if self.drawn_labels:
+            batch = draw_labels(batch)
         labels = self.drop_labels(batch.labels, batch.random)
         images, conditioning = self.clean(batch)
         if self.dropout:
@@ -97,6 +103,24 @@ class DiffusionObjective(Objective):
         """Replace unknown labels by the null label, and known ones with probability `label_dropout`."""
         dropped = random.uniform() < self.label_dropout
         return torch.where(dropped | (labels == UNKNOWN_LABEL), self.null_label, labels)
+
+
+def draw_labels(batch: ImageBatch) -> ImageBatch:
+    """Return a batch whose labels are drawn from the classes (B, K) in proportion to their probabilities.
+
+    Over many visits the network then learns p(x | y) with each image weighted by p(y | x), instead of by the indicator
+    of its most probable class. The confidence becomes that of the drawn label. Probabilities that are all 0 draw the
+    most probable class, the first.
+    """
+    assert batch.classes is not None
+    assert batch.probabilities is not None
+    cumulative = batch.probabilities.double().cumsum(1)
+    place = batch.random.uniform().double()[:, None] * cumulative[:, -1:]
+    number = (cumulative <= place).sum(1).clamp_max(cumulative.shape[1] - 1)
+    number = torch.where(cumulative[:, -1] > 0, number, 0)[:, None]
+    labels = batch.classes.long().gather(1, number)[:, 0]
+    confidence = None if batch.confidence is None else batch.probabilities.gather(1, number)[:, 0]
+    return replace(batch, labels=labels, confidence=confidence)
 
 
 def flip_half(images: Tensor, random: RowRandom) -> Tensor:

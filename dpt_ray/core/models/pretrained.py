@@ -90,6 +90,11 @@ def check_repetitions(config: Any, tensors: int) -> None:
     Raises:
         ValueError: a setting repeats a part too often; the message names it.
     """
+    if isinstance(config, Mapping) and isinstance(config.get("num_block_repeats"), list):  # EfficientNet
+        factor = config.get("depth_coefficient", 1.0)
+        times = [n * factor for n in config["num_block_repeats"] if isinstance(n, int | float)]
+        if not isinstance(factor, int | float) or not sum(times) <= tensors:
+            raise ValueError(f"its num_block_repeats and depth_coefficient exceed its {tensors} tensors")
     for name, value in config.items() if isinstance(config, Mapping) else ():
         for times in value if isinstance(value, list) else [value]:
             if name in REPEATED and isinstance(times, int) and times > tensors:

@@ -25,7 +25,8 @@ from torch import Tensor
 from dpt_ray.core.probe.lbfgs import Point, lbfgs
 
 Chunks = Callable[[], Iterable[tuple[Tensor, Tensor]]]
-"""Starts a pass over the data: chunks of any size n, each with features float32 (n, D) and labels int64 (n,)."""
+"""Starts a pass over the data: chunks of any size n, each with features float32 (n, D) and labels int64 (n,), or with
+the probability of each class, float (n, C), in place of labels. Then y_i in the objective is a distribution."""
 
 DAMPING = 0.2
 """Damping of the preconditioner, relative to the mean eigenvalue."""
@@ -132,11 +133,17 @@ def objective_and_gradient(
     used = weight.to(dtype)
     loss, gradient, rows = 0.0, torch.zeros_like(weight), 0
     for features, labels in chunks():
-        features, target = features.to(weight.device, dtype), labels.to(weight.device)[:, None]
+        features = features.to(weight.device, dtype)
         log_probability = torch.log_softmax(features @ used.T, dim=1)
-        loss -= log_probability.gather(1, target).double().sum().item()
-        residual = log_probability.exp_()
-        residual.scatter_add_(1, target, torch.full_like(target, -1, dtype=residual.dtype))
+        if labels.ndim == 2:
+            target = labels.to(weight.device, dtype)
+            loss -= (target * log_probability).double().sum().item()
+            residual = log_probability.exp_() - target
+        else:
+            target = labels.to(weight.device)[:, None]
+            loss -= log_probability.gather(1, target).double().sum().item()
+            residual = log_probability.exp_()
+            residual.scatter_add_(1, target, torch.full_like(target, -1, dtype=residual.dtype))
         gradient += residual.T @ features
         rows += len(features)
     return loss / rows + l2 / 2 * weight.square().sum().item(), gradient / rows + l2 * weight
@@ -157,7 +164,10 @@ def _precondition(
     rows = sampled_rows = 0
     for features, labels in chunks():
         features = features.to(device)
-        sums.index_add_(0, labels.to(device), features.double())
+        if labels.ndim == 2:
+            sums += labels.to(device, torch.float64).T @ features.double()
+        else:
+            sums.index_add_(0, labels.to(device), features.double())
         rows += len(features)
         sample = features[:: -(-len(features) // SAMPLED_ROWS)] if len(features) else features
         scatter += sample.T @ sample

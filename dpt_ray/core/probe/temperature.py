@@ -41,6 +41,24 @@ def out_of_fold_temperature(
     Returns:
         The temperature; 1.0 if some class has a single image, which cannot be held out.
     """
+
+    def logits(held_out: Tensor) -> Tensor:
+        return features[held_out] @ fit(features[~held_out], labels[~held_out]).float().T
+
+    return held_out_temperature(labels, logits, folds)
+
+
+def held_out_temperature(labels: Tensor, logits: Callable[[Tensor], Tensor], folds: int = 5) -> float:
+    """Return the temperature of a classifier, fitted on its logits of labelled images whose labels it did not get.
+
+    Args:
+        labels: int64 (N,) of the labelled images.
+        logits: maps the images of a fold, bool (N,), to their logits (n, C) without their labels.
+        folds: largest number of folds; fewer if the smallest class has fewer images.
+
+    Returns:
+        The temperature; 1.0 if some class has a single image, which cannot be held out.
+    """
     counts = labels.bincount()
     folds = min(folds, int(counts[counts > 0].min()))
     if folds < 2:
@@ -49,8 +67,10 @@ def out_of_fold_temperature(
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
         fold[members] = torch.arange(len(members)) % folds
-    logits = torch.empty(len(labels), len(counts))
+    found = torch.empty(len(labels), 0)
     for number in range(folds):
         held_out = fold == number
-        logits[held_out] = features[held_out] @ fit(features[~held_out], labels[~held_out]).float().T
-    return fit_temperature(logits, labels)
+        values = logits(held_out)
+        found = found if found.shape[1] else torch.empty(len(labels), values.shape[1])
+        found[held_out] = values.float()
+    return fit_temperature(found, labels)

@@ -121,6 +121,7 @@ def generator_training(
         weighting=build_weighting(config),
         latents=latents,
         confidence=config.conditioning.confidence,
+        drawn_labels=config.conditioning.labels == "drawn",
     )
     state = _training(model, objective, config, _generator_decay(config))
     if config.ema_snapshots:

@@ -9,7 +9,7 @@ from dpt_ray.data.buffer_pool import BufferPool
 from dpt_ray.data.loading.order import ImageOrder, Segment
 
 Columns = dict[str, np.ndarray]
-"""The columns of a block or batch of N rows: `image` uint8 (N, C, H, W), `label` int64 (N,), and further ones (N,)."""
+"""The columns of a block or batch of N rows: `image` uint8 (N, C, H, W), `label` int64 (N,), and others (N, ...)."""
 
 INDEX = "index"
 

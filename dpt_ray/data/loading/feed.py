@@ -10,7 +10,7 @@ from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.transfer import to_device
 from dpt_ray.data.loading.batches import INDEX, ReadSegment, batches
 from dpt_ray.data.loading.order import ImageOrder
-from dpt_ray.data.loading.source import CONFIDENCE, IMAGE, LABEL
+from dpt_ray.data.loading.source import CONFIDENCE, IMAGE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def training_batches(
                 labels=values[LABEL],
                 index=values[INDEX],
                 confidence=values.get(CONFIDENCE),
+                classes=values.get(TOP_CLASSES),
+                probabilities=values.get(TOP_PROBABILITIES),
                 random=RowRandom([derive_seed(seed, name, step, lane) for lane in lanes], rows[name], device),
             )
         yield batch

@@ -26,6 +26,7 @@ from dpt_ray.data.storage.stores import join
 from dpt_ray.errors import UserError
 
 IMAGE, LABEL, CONFIDENCE = "image", "label", "confidence"
+TOP_CLASSES, TOP_PROBABILITIES = "top_classes", "top_probabilities"
 """Names of columns. Only sources that name it in `columns` have the last one."""
 
 
@@ -75,7 +76,7 @@ class ImageSource:
     Attributes:
         shards: the shards, in the order in which the source numbers its images.
         form: size and channels of the decoded images, or the form of their latents.
-        columns: names of further columns of the label sidecars, which hold numbers.
+        columns: names of further columns of the label sidecars, which hold numbers, one or several for each image.
         num_images: number of images in all shards.
     """
 
@@ -328,7 +329,7 @@ def read_rows(
 
     Yields:
         `image`: uint8 (N, C, H, W), or moments (N, *form.shape); `label`: int64 (N,), `UNKNOWN_LABEL` where the source
-        has no label; the further columns, (N,).
+        has no label; the further columns, (N, ...).
 
     Raises:
         UserError: the shard or a sidecar is damaged, differs from the index, or they do not match. It is raised before

@@ -131,7 +131,15 @@ def check_enough(class_names: Sequence[str], counts: Sequence[int], available: S
 def choose_listed(
     images: Iterable[LabelledImage], lines: Sequence[str], where: str, location: str | None = None
 ) -> list[LabelledImage]:
-    """Choose the images that `lines` name by key or file name (`n04235860_14959.JPEG`).
+    """Return the images that `find_listed` finds, each once."""
+    found = find_listed(images, lines, where, location).values()
+    return list({image.key: image for image in found}.values())
+
+
+def find_listed(
+    images: Iterable[LabelledImage], lines: Sequence[str], where: str, location: str | None = None
+) -> dict[str, LabelledImage]:
+    """Find the images that `lines` name by key or file name (`n04235860_14959.JPEG`).
 
     Empty lines and comments are ignored. A comment is `#` alone, or starts with `#` and a space. A name may be a path
     in any of the forms of `ListedPaths`.
@@ -142,6 +150,9 @@ def choose_listed(
         where: URL of the list, for messages.
         location: URL of the training images, to which listed paths may be relative or absolute.
 
+    Returns:
+        Line without blanks around it -> the image.
+
     Raises:
         UserError: the list names no image, names a missing one, or has a file name that several images share.
     """
@@ -151,7 +162,8 @@ def choose_listed(
     paths = ListedPaths(location, (image.key for image in images))
     wanted = {line: [_possible_keys(path) for path in paths.below(line)] for line in listed}
     find = _Finder(images, {name for ways in wanted.values() for names in ways for name in names})
-    chosen, missing = {}, []
+    chosen: dict[str, LabelledImage] = {}
+    missing = []
     for line, ways in wanted.items():
         candidates = find(ways)
         if len(candidates) > 1:
@@ -161,12 +173,12 @@ def choose_listed(
                 fix=f"give their whole keys, such as {shortened(candidates[0].key)!r}",
             )
         if candidates:
-            chosen[candidates[0].key] = candidates[0]
+            chosen[line] = candidates[0]
         else:
             missing.append(line)
     if missing:
         raise _missing(missing, images, where)
-    return list(chosen.values())
+    return chosen
 
 
 def _possible_keys(path: str) -> tuple[str, ...]:

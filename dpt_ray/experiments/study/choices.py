@@ -1,5 +1,7 @@
 """The choices that studies compare: name -> settings. Imports no torch, so that the command line lists them quickly."""
 
+from typing import Literal
+
 STAGE1, STAGE2 = "stage1", "stage2"
 MEASURES = {STAGE1: "test accuracy", STAGE2: "Frechet distance of pseudo images in stage 1's features"}
 """Stage -> its measure in the curves."""
@@ -27,6 +29,20 @@ MIXINGS: dict[str, tuple[str, ...]] = {
 }
 """Settings of the mixing in stage 3, and of the labels that the generator learns from."""
 
+HEADS: dict[str, Literal["logistic", "mixture", "propagation"]] = {
+    "logistic": "logistic",
+    "mixture": "mixture",
+    "propagation": "propagation",
+}
+"""Values of `probe.head`; the last is compared with the first."""
+
+ONE_OF_EACH = "random, of each class"
+CHOICES = (ONE_OF_EACH, "any images", "farthest images", "typical images")
+"""Who chooses labelled images: a draw that knows the classes, a draw that does not, k-center, TypiClust."""
+
+FEATURES = ("pixels", "encoder")
+"""Features of the digits."""
+
 ALL_LABELS = ("labels.per_class=null", "labels.fraction=1.0", "stage1.algorithm.name=supervised")
 """Settings by which stage 1 learns from the true labels of all training images."""
 
@@ -42,6 +58,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
             "under 0.9 dropped": ("least_confidence=0.9",),
             "told the confidence": ("confidence=true",),
             "true labels kept": ("true_labels=true",),
+            "labels drawn": ("labels=drawn",),
         }.items()
     },
 }

@@ -19,13 +19,14 @@ def located(location: str) -> str:
     return stores.absolute_url(location) if is_folder(location) else location
 
 
-def listed_files(location: str, names: Sequence[str], kind: str) -> dict[str, StoredFile]:
+def listed_files(location: str, names: Sequence[str], kind: str, optional: Sequence[str] = ()) -> dict[str, StoredFile]:
     """Return the directory entries of a model's files by name.
 
     Args:
         location: the folder.
         names: names of the files.
         kind: kind of model for messages, as a possessive such as "an encoder's".
+        optional: names of further files, which are returned if the folder has them.
 
     Raises:
         UserError: the folder lacks one of the files.
@@ -34,7 +35,7 @@ def listed_files(location: str, names: Sequence[str], kind: str) -> dict[str, St
     missing = [name for name in names if name not in files]
     if missing:
         raise UserError(f"lacks {missing[0]}", where=location, fix=f"{kind} folder holds {' and '.join(names)}")
-    return {name: files[name] for name in names}
+    return {name: files[name] for name in (*names, *optional) if name in files}
 
 
 def hub_file(location: str, name: str) -> str:
@@ -63,6 +64,30 @@ def hub_file(location: str, name: str) -> str:
             where=location,
             fix="check the name and the network, or give a folder with the model's files",
         ) from None
+
+
+def hub_file_if_there(location: str, name: str) -> str | None:
+    """Return the local path of a file that a model on the hub may have; None if it has no such file.
+
+    Raises:
+        UserError: as `hub_file`, when it cannot be known whether there is one.
+    """
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    except ImportError:
+        raise hub_is_missing(location) from None
+    place, _, revision = location.partition("@")
+    cached = try_to_load_from_cache(place, name, revision=revision or None)
+    if cached is not None:
+        return cached if isinstance(cached, str) else None  # an object stands for the knowledge that there is none
+    try:
+        return hub_file(location, name)
+    except UserError as error:
+        cause = error.__context__
+        if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
+            return None
+        raise
 
 
 def hub_is_missing(name: str) -> UserError:

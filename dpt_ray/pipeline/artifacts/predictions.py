@@ -13,7 +13,6 @@ from dpt_ray.pipeline.artifacts.step_facts import Facts, ShardFile
 from dpt_ray.pipeline.artifacts.store import Artifact
 
 PROBABILITIES, AVERAGED = "probabilities", "averaged_probabilities"
-TOP_CLASSES, TOP_PROBABILITIES = "top_classes", "top_probabilities"
 TOP = 5
 """Most probable classes that count as right in the top-5 accuracy of held-out images."""
 

@@ -56,12 +56,14 @@ class ProbeFacts(Facts):
     """The facts of a `FitProbe`.
 
     Attributes:
-        rows: images that it is fitted to.
-        evaluations: passes over them.
-        loss: value of the objective at the end.
-        gradient: largest component of its gradient at the end.
-        converged: whether the gradient reached the tolerance.
+        rows: images that it is fitted to, unlabelled ones included where the head uses them.
+        evaluations: passes over them; iterations of a mixture.
+        loss: value of the objective at the end; of a mixture the negative log-likelihood of an image.
+        gradient: largest component of its gradient at the end; of a mixture its last relative change.
+        converged: whether `gradient` reached the tolerance.
         temperature: divides the logits.
+        labelled: images whose labels the head gets; None where they are all `rows`.
+        unreached: propagation: images that no label reaches, for which all classes are equally probable.
     """
 
     rows: int
@@ -70,6 +72,8 @@ class ProbeFacts(Facts):
     gradient: float
     converged: bool
     temperature: float
+    labelled: int | None = optional()
+    unreached: int | None = optional()
 
 
 def read_history(artifact: Artifact) -> list[dict[str, float]]:

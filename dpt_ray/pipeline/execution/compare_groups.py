@@ -7,11 +7,10 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from dpt_ray.core.metrics.class_counts import ClassCounts, count_predictions
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls
 from dpt_ray.data.shards.sidecars import KEY, SidecarColumns, read_sidecar
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.predictions import TOP_CLASSES
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
 from dpt_ray.pipeline.execution.step import StepContext

@@ -9,7 +9,7 @@ import torch
 from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsConfig
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL, decode_samples
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES, decode_samples
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
@@ -19,13 +19,7 @@ from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.features import FEATURES
-from dpt_ray.pipeline.artifacts.predictions import (
-    AVERAGED,
-    PROBABILITIES,
-    TOP_CLASSES,
-    TOP_PROBABILITIES,
-    count_labels,
-)
+from dpt_ray.pipeline.artifacts.predictions import AVERAGED, PROBABILITIES, count_labels
 
 _VIEW_SEED = derive_seed("pseudo-label views")
 """Seed of the weak views, the same for all runs. A view follows from it, the key of the image and its own number."""
@@ -93,6 +87,7 @@ class PredictionWorker(UnitWorker):
         classifier: URL of the classifier's file.
         from_features: whether a probe predicts, from the features that are given with a shard; otherwise a network
             predicts from its images.
+        transduced: URL of the folder with the probabilities that the probe's fit has found; None for other images.
         folder: URL of the folder for sidecars.
         batch: number of images that the classifier labels together.
         device: the torch device that computes.
@@ -104,12 +99,14 @@ class PredictionWorker(UnitWorker):
         num_classes: int,
         classifier: str,
         from_features: bool,
+        transduced: str | None,
         folder: str,
         batch: int,
         device: str,
     ):
         self._settings, self._form, self._batch = settings, image_form(settings.data), batch
         self._num_classes, self._from_features, self._folder = num_classes, from_features, folder
+        self._transduced = transduced
         self._open = lambda: (Probe if from_features else Classifier)(classifier, device)
         self._classifier: Any = None
 
@@ -117,7 +114,7 @@ class PredictionWorker(UnitWorker):
         return stores.join(self._folder, sidecar_name(unit.number))
 
     def make(self, unit: ShardUnit) -> bytes:
-        if self._classifier is None:
+        if self._classifier is None and self._transduced is None:
             self._classifier = self._open()
         outputs = self._from_sidecar(unit) if self._from_features else self._from_images(unit)
         labels = outputs.probabilities.argmax(1).astype(np.int64)
@@ -174,6 +171,11 @@ class PredictionWorker(UnitWorker):
             raise UnusableUnitError([Skipped(unit.shard.url, None, "could not be encoded", unit.shard.samples)])
         sidecar = read_sidecar(unit.given, [FEATURES])
         features = np.array(sidecar[FEATURES])
+        if self._transduced is not None:
+            probabilities = np.array(
+                read_sidecar(stores.join(self._transduced, sidecar_name(unit.number)), [PROBABILITIES])[PROBABILITIES]
+            )
+            return Outputs(sidecar[KEY], probabilities, features, probabilities)
         pieces = torch.from_numpy(features).split(self._batch)
         probabilities = torch.cat([self._classifier.classify(piece) for piece in pieces]).numpy()
         return Outputs(sidecar[KEY], probabilities, features, probabilities)

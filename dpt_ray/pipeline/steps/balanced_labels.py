@@ -8,7 +8,7 @@ import torch
 from dpt_ray.config.schema import PseudoLabelsConfig
 from dpt_ray.core.balanced_assignment import balanced_classes, class_log_scales, largest_miss
 from dpt_ray.core.row_random import derive_seed
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
@@ -22,8 +22,6 @@ from dpt_ray.pipeline.artifacts.predictions import (
     AVERAGED,
     PROBABILITIES,
     SIDECARS,
-    TOP_CLASSES,
-    TOP_PROBABILITIES,
     count_labels,
     read_predictions,
     sidecar_urls,

@@ -1,17 +1,11 @@
 """Stages 1 and 3 by a linear probe on features of a frozen encoder (the paper's ImageNet recipe)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from dpt_ray.config.effects import read_settings
 from dpt_ray.config.schema import ProbeConfig
-from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
-from dpt_ray.core.probe.normalisation import normalise_rows
-from dpt_ray.core.probe.temperature import out_of_fold_temperature
-from dpt_ray.core.transfer import own_device
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.storage import stores
@@ -20,21 +14,27 @@ from dpt_ray.distributed.run_remote import run_once
 from dpt_ray.distributed.training_job import HISTORY_FILE
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.networks.probe import probe_file
-from dpt_ray.pipeline.artifacts.features import features_urls, read_features
+from dpt_ray.networks.probe import head_file
+from dpt_ray.pipeline.artifacts.features import FeaturesFacts, features_urls
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.pseudo_images import requested_labels
 from dpt_ray.pipeline.artifacts.trained_network import CLASSIFIER_TITLES, ProbeFacts
+from dpt_ray.pipeline.artifacts.transduced import write_transduced
 from dpt_ray.pipeline.execution.agreeing_images import agreeing_images
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
+from dpt_ray.pipeline.execution.feature_pieces import FeaturePiece
+from dpt_ray.pipeline.execution.fit_heads import HeadData, HeadFit, fit_head
 from dpt_ray.pipeline.execution.mixing import PSEUDO_PREDICTIONS
 from dpt_ray.pipeline.execution.step import Step, StepContext
+
+_UNLABELLED = -1
 
 
 class FitProbe(Step[ProbeFacts]):
     """Fit a probe to the features of the labelled images; in stage 3 to the features of pseudo images as well.
 
-    Unlabelled images and stage 1's pseudo-labels are not used (reference: the paper's ImageNet recipe).
+    Logistic regression uses no unlabelled images (reference: the paper's ImageNet recipe). The other heads use their
+    features. Stage 1's pseudo-labels are never used, nor any label of an image outside the labelled ones.
 
     Args:
         stage: the stage's settings and parents; only the section `probe` of the settings is read.
@@ -56,36 +56,46 @@ class FitProbe(Step[ProbeFacts]):
 
     @property
     def settings(self) -> JsonObject:
-        fitting = {"regularisation", "tolerance", "max_evaluations"}
+        read = read_settings(self.probe)
+        used = {"regularisation", "tolerance", "max_evaluations"}
+        if self.probe.head != "logistic":  # without it, addresses are those of versions that had no other head
+            used |= {"head", self.probe.head}
         if "pseudo_images" in self.parents:
-            fitting.add("only_agreeing")
-        return {"probe": self.probe.model_dump(mode="json", include=fitting)}
+            used.add("only_agreeing")
+        return {"probe": {name: value for name, value in read.items() if name in used}}
+
+    def transduces(self, images: Step) -> bool:
+        """Whether the fit itself finds the class probabilities of these images: label propagation on their graph."""
+        return self.probe.head == "propagation" and images.fingerprint == self.parents["images"].fingerprint
 
     def plan(self) -> str:
-        return "fitting a linear probe to the encoder's features"
+        return f"fitting a {_HEADS[self.probe.head]} to the encoder's features"
 
     def summary(self, facts: ProbeFacts) -> str:
         ended = "" if facts.converged else f", NOT converged: gradient {facts.gradient:.1e}"
-        return f"{facts.rows:,} images, {facts.evaluations} passes, objective {facts.loss:.4g}{ended}"
+        labelled = "" if facts.labelled is None else f" ({facts.labelled:,} labelled)"
+        unreached = f", {facts.unreached:,} that no label reaches" if facts.unreached else ""
+        return (
+            f"{facts.rows:,} images{labelled}, {facts.evaluations} passes, objective {facts.loss:.4g}{ended}{unreached}"
+        )
 
     def make(self, context: StepContext) -> ProbeFacts:
         parents = context.parents
-        num_classes = read_index(parents["images"].url).num_classes
-        pieces = _labelled_pieces(context)
-        with_pseudo = "pseudo_images" in parents
+        with_pseudo, alone = "pseudo_images" in parents, self.probe.head == "logistic"
+        pieces = _labelled_pieces(context) if alone else _all_pieces(context)
+        own = sum(len(piece.labels) for piece in pieces)
         if with_pseudo:
             pieces += _pseudo_pieces(context)
-        fitted, temperature = run_once(
-            _fit,
+        data = HeadData(
             pieces,
-            self.probe,
-            num_classes,
-            not with_pseudo,
-            context.cluster.keep_mib * 2**20,
-            resources=inference_resources(context.cluster),
+            read_index(parents["images"].url).num_classes,
+            calibrated=0 if with_pseudo and alone else own,
+            keep_bytes=context.cluster.keep_mib * 2**20,
         )
-        file = probe_file(self.probe, num_classes, temperature, fitted.weight)
-        stores.write_bytes(context.file(NETWORK_FILE), file)
+        encoded = features_urls(parents["encoded"])
+        resources = inference_resources(context.cluster)
+        fitted = run_once(_fit, data, self.probe, context.folder, encoded, resources=resources)
+        stores.write_bytes(context.file(NETWORK_FILE), head_file(self.probe, fitted.temperature, fitted.head))
         history = [{"images": number + 1, "loss": value} for number, value in enumerate(fitted.objectives)]
         stores.write_json(context.file(HISTORY_FILE), history)
         return ProbeFacts(
@@ -94,98 +104,67 @@ class FitProbe(Step[ProbeFacts]):
             loss=fitted.objective,
             gradient=fitted.gradient,
             converged=fitted.converged,
-            temperature=temperature,
+            temperature=fitted.temperature,
+            labelled=None if alone else sum(int((piece.labels >= 0).sum()) for piece in pieces),
+            unreached=fitted.unreached,
         )
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Rows of one feature sidecar, int32, and their labels, int32; `rows` None stands for all rows."""
-
-    url: str
-    rows: np.ndarray | None
-    labels: np.ndarray
-
-    def read(self) -> tuple[Tensor, Tensor]:
-        """Return normalised features and labels."""
-        features = read_features(self.url)
-        chosen = features if self.rows is None else features[self.rows]
-        return normalise_rows(torch.from_numpy(np.array(chosen))), torch.from_numpy(self.labels).long()
+_HEADS = {"logistic": "linear probe", "propagation": "label propagation", "mixture": "Gaussian mixture"}
 
 
-def _pseudo_pieces(context: StepContext) -> list[_Piece]:
+def _fit(data: HeadData, probe: ProbeConfig, folder: str, encoded: list[str | None]) -> HeadFit:
+    """Fit a head in a Ray task, and write there what it found for all training images, which may be large."""
+    fitted = fit_head(data, probe)
+    if fitted.probabilities is not None:
+        write_transduced(folder, encoded, fitted.probabilities)
+    return replace(fitted, probabilities=None)
+
+
+def _pseudo_pieces(context: StepContext) -> list[FeaturePiece]:
     """Return the pseudo images with the classes that were requested, without those that stage 1 sees otherwise."""
     parents = context.parents
     index = read_index(parents["pseudo_images"].url)
     requested, urls = requested_labels(index), features_urls(parents["encoded_pseudo"])
     if PSEUDO_PREDICTIONS not in parents:
-        return [_Piece(url, None, labels.astype(np.int32)) for url, labels in zip(urls, requested, strict=True) if url]
+        return [
+            FeaturePiece(url, None, labels.astype(np.int32)) for url, labels in zip(urls, requested, strict=True) if url
+        ]
     pieces = []
     agreeing = agreeing_images(context, index, parents[PSEUDO_PREDICTIONS])
     for url, labels, agrees in zip(urls, requested, agreeing, strict=True):
         rows = np.flatnonzero(agrees).astype(np.int32)
         if url is not None and len(rows):
-            pieces.append(_Piece(url, rows, labels[rows].astype(np.int32)))
+            pieces.append(FeaturePiece(url, rows, labels[rows].astype(np.int32)))
     return pieces
 
 
-def _labelled_pieces(context: StepContext) -> list[_Piece]:
+def _labelled_pieces(context: StepContext) -> list[FeaturePiece]:
+    pieces = []
+    urls = features_urls(context.parents["encoded"])
+    for shard, images in _labelled_by_shard(context).items():
+        if (url := urls[shard]) is not None:
+            rows, labels = (np.array([getattr(image, name) for image in images], np.int32) for name in ("row", "label"))
+            pieces.append(FeaturePiece(url, rows, labels))
+    return pieces
+
+
+def _all_pieces(context: StepContext) -> list[FeaturePiece]:
+    """Return the features of all training images, with the labels of the labelled ones."""
+    pieces = []
+    encoded, labelled = context.parents["encoded"], _labelled_by_shard(context)
+    files = FeaturesFacts.read(encoded).files
+    for shard, (url, file) in enumerate(zip(features_urls(encoded), files, strict=True)):
+        if url is not None:
+            labels = np.full(file.images, _UNLABELLED, np.int32)
+            for image in labelled.get(shard, ()):
+                labels[image.row] = image.label
+            pieces.append(FeaturePiece(url, None, labels))
+    return pieces
+
+
+def _labelled_by_shard(context: StepContext) -> dict[int, list[LabelledImage]]:
     by_shard: dict[int, list[LabelledImage]] = {}
     for image in read_labelled(context.parents["labelled"]):
         by_shard.setdefault(image.shard, []).append(image)
-    pieces = []
-    urls = features_urls(context.parents["encoded"])
-    for shard, images in by_shard.items():
-        if (url := urls[shard]) is not None:
-            rows, labels = (np.array([getattr(image, name) for image in images], np.int32) for name in ("row", "label"))
-            pieces.append(_Piece(url, rows, labels))
-    return pieces
-
-
-def _fit(
-    pieces: list[_Piece], probe: ProbeConfig, num_classes: int, calibrate: bool, keep_bytes: int
-) -> tuple[LogisticFit, float]:
-    """Return the fit of a probe and, with `calibrate`, its temperature; otherwise 1. It runs in a Ray task."""
-    device = own_device()
-    rows = sum(len(piece.labels) for piece in pieces)
-    first, _ = pieces[0].read()
-    num_features = first.shape[1]
-    chunks = _kept(pieces) if rows * num_features * 4 <= keep_bytes else _streamed(pieces)
-
-    def fit(data: Chunks, count: int) -> LogisticFit:
-        return fit_logistic(
-            data,
-            num_features,
-            num_classes,
-            l2=probe.regularisation / count,
-            tolerance=probe.tolerance,
-            max_evaluations=probe.max_evaluations,
-            device=device,
-        )
-
-    def weight(features: Tensor, labels: Tensor) -> Tensor:
-        return fit(lambda: [(features, labels)], len(labels)).weight
-
-    temperature = 1.0
-    if calibrate:
-        features, labels = (torch.cat(parts) for parts in zip(*chunks(), strict=True))
-        temperature = out_of_fold_temperature(features, labels, weight)
-    return fit(chunks, rows), temperature
-
-
-def _kept(pieces: list[_Piece]) -> Chunks:
-    features, labels = (torch.cat(parts) for parts in zip(*(piece.read() for piece in pieces), strict=True))
-    split = list(zip(features.split(_ROWS), labels.split(_ROWS), strict=True))
-    return lambda: split
-
-
-_ROWS = 4096
-"""Number of rows whose probabilities are computed together; it bounds memory."""
-
-
-def _streamed(pieces: list[_Piece]) -> Chunks:
-    def read() -> Iterator[tuple[Tensor, Tensor]]:
-        for piece in pieces:
-            yield piece.read()
-
-    return read
+    return by_shard

@@ -11,6 +11,7 @@ from dpt_ray.data.shards.label_choice import (
     choose_listed,
     draw_per_class,
 )
+from dpt_ray.data.shards.label_table import choose_tabled, is_label_table
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.json_values import JsonObject
@@ -78,9 +79,12 @@ class LabelledSubset(Step[ChoiceFacts]):
         return chosen
 
     def _choose_listed(self, index: DatasetIndex) -> list[LabelledImage]:
-        where = self._labels.file
+        where, images, location = self._labels.file, AllImages(index), _training_location(self._data)
         assert where is not None
-        chosen = choose_listed(AllImages(index), self._lines, where, _training_location(self._data))
+        if is_label_table(self._lines):
+            chosen = choose_tabled(images, self._lines, self._names(index), where, location)
+        else:
+            chosen = choose_listed(images, self._lines, where, location)
         check_every_class_labelled(chosen, self._names(index), where)
         return chosen
 

@@ -26,6 +26,7 @@ from dpt_ray.pipeline.artifacts.predictions import (
 )
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.artifacts.store import Artifact, store_of
+from dpt_ray.pipeline.artifacts.transduced import transduced_folder
 from dpt_ray.pipeline.execution.compare_groups import ToCompare, compare_predictions
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings, PredictionWorker
 from dpt_ray.pipeline.execution.result_warnings import calibration, collapse, disagreement, empty_classes
@@ -42,7 +43,8 @@ class Predictions(Step[PredictionsFacts]):
     `features` float32 (N, D). With `details` or `kept`: `top_classes` int32 and `top_probabilities` float32, (N, k) in
     descending order. For balanced labels also `probabilities` float16 (N, C) and, with views, `averaged_probabilities`
     float16 (N, C). The label is the argmax for every image, labelled ones included, without a confidence filter
-    (reference: the paper's S1).
+    (reference: the paper's S1). Label propagation gives the probabilities of the images that it was fitted to; its
+    logistic regression gives those of others.
 
     Args:
         title: name of the step in messages.
@@ -50,6 +52,7 @@ class Predictions(Step[PredictionsFacts]):
         classifier: a `TrainClassifier` or a `FitProbe`.
         images: any step whose artifact is an indexed shard set.
         encoded: makes the features of `images` that a `FitProbe` predicts from; None for a `TrainClassifier`.
+        transduced: whether the classifier's artifact has the probabilities of these very images.
     """
 
     name = "predictions"
@@ -57,9 +60,16 @@ class Predictions(Step[PredictionsFacts]):
     facts_type = PredictionsFacts
 
     def __init__(
-        self, title: str, predicting: PredictionSettings, classifier: Step, images: Step, encoded: Step | None = None
+        self,
+        title: str,
+        predicting: PredictionSettings,
+        classifier: Step,
+        images: Step,
+        encoded: Step | None = None,
+        *,
+        transduced: bool = False,
     ):
-        self._predicting = predicting
+        self._predicting, self._transduced = predicting, transduced
         parents: dict[str, Step] = {"classifier": classifier, "images": images}
         if encoded is not None:
             parents["encoded"] = encoded
@@ -88,6 +98,7 @@ class Predictions(Step[PredictionsFacts]):
         return "labelling every image"
 
     def make(self, context: StepContext) -> PredictionsFacts:
+        classifier = context.parents["classifier"]
         index = read_index(context.parents["images"].url)
         resources = inference_resources(context.cluster)
         encoded = context.parents.get("encoded")
@@ -96,8 +107,9 @@ class Predictions(Step[PredictionsFacts]):
             {
                 "settings": self._predicting,
                 "num_classes": index.num_classes,
-                "classifier": context.parents["classifier"].file(NETWORK_FILE),
+                "classifier": classifier.file(NETWORK_FILE),
                 "from_features": encoded is not None,
+                "transduced": transduced_folder(classifier) if self._transduced else None,
                 "folder": context.file(SIDECARS),
                 "batch": context.cluster.inference_batch,
                 "device": resources.device,

@@ -6,7 +6,14 @@ from dpt_ray.config.schema import DataConfig, GeneratorConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.weights import Description, LatentEntry
-from dpt_ray.data.loading.source import CONFIDENCE, ImageSource, sidecar_labelled_source, sidecar_latent_source
+from dpt_ray.data.loading.source import (
+    CONFIDENCE,
+    TOP_CLASSES,
+    TOP_PROBABILITIES,
+    ImageSource,
+    sidecar_labelled_source,
+    sidecar_latent_source,
+)
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.distributed.preview import preview_if_observed
 from dpt_ray.json_values import JsonObject
@@ -65,6 +72,9 @@ class TrainGenerator(Step[TrainingFacts]):
     @property
     def settings(self) -> JsonObject:
         settings = training_settings(self.config, self._data, self._seed)
+        if self.config.conditioning.labels == "most_probable":
+            # Addresses are those of versions that had no other labels.
+            del settings["training"]["conditioning"]["labels"]
         if "latents" in self.parents:
             # The other settings of latents are in the address of the step that encodes them.
             settings["latents"] = {"scale": self.config.latents.scale}
@@ -91,7 +101,7 @@ class TrainGenerator(Step[TrainingFacts]):
             "num_classes": index.num_classes,
         }
         labels = context.parents["pseudo_labels"].file(SIDECARS)
-        columns = (CONFIDENCE,) if config.conditioning.confidence else ()
+        columns = _columns(config)
         if config.in_latents:
             source, draw, described = self._latents(context, index, labels, columns)
             form["latents"] = described["latents"]
@@ -132,3 +142,10 @@ class TrainGenerator(Step[TrainingFacts]):
         draw = LatentDraw(found.scale(self.config.latents), form.flips, form.has_variance)
         source = sidecar_latent_source(index, labels, made.file(LATENTS), form, columns)
         return source, draw, latent_description(found, self.config.latents)
+
+
+def _columns(config: GeneratorConfig) -> tuple[str, ...]:
+    """Return the columns of the pseudo-labels that the training reads beside the labels."""
+    confidence = (CONFIDENCE,) if config.conditioning.confidence else ()
+    drawn = (TOP_CLASSES, TOP_PROBABILITIES) if config.conditioning.labels == "drawn" else ()
+    return confidence + drawn

@@ -1,0 +1,87 @@
+"""Lists of labelled images that also say the labels: a table with the columns `file` and `label`.
+
+`dpt suggest-labels` writes one to be filled in. It serves images that have no label in the data.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from dpt_ray.data.shards.label_choice import LabelledImage, find_listed
+from dpt_ray.errors import UserError
+from dpt_ray.text import csv_cell, shortened
+
+FILE, LABEL = "file", "label"
+
+
+def is_label_table(lines: Sequence[str]) -> bool:
+    """Whether the first line is a header with the columns `file` and `label`, apart from others."""
+    first = lines[0].lstrip("\ufeff") if lines else ""
+    return {FILE, LABEL} <= {cell.strip().lower() for cell in next(csv.reader([first]), [])}
+
+
+def choose_tabled(
+    images: Iterable[LabelledImage],
+    lines: Sequence[str],
+    class_names: Sequence[str],
+    where: str,
+    location: str | None = None,
+) -> list[LabelledImage]:
+    """Return the images that a table names, with the labels that it gives them.
+
+    A label is the name of a class, or its id if no class has that name. It takes the place of a label in the data.
+
+    Args:
+        images: all images.
+        lines: the table.
+        class_names: in the order of class ids.
+        where: URL of the table, for messages.
+        location: see `find_listed`.
+
+    Raises:
+        UserError: a row has no label, one of no class, or another label than a row of the same image; or as
+            `find_listed`.
+    """
+    named = _rows(lines, where)
+    ids = {str(number): number for number in range(len(class_names))}
+    ids |= {name.strip(): number for number, name in enumerate(class_names)}
+    chosen: dict[str, LabelledImage] = {}
+    for name, image in find_listed(images, [*named], where, location).items():
+        text = named[name]
+        if text not in ids:
+            known = ", ".join(map(repr, class_names[:10])) + (", ..." if len(class_names) > 10 else "")
+            what = f"labels {shortened(name)!r} as {shortened(text)!r}, which is no class"
+            raise UserError(what, where=where, fix=f"the classes are {known}")
+        given = replace(image, label=ids[text])
+        if chosen.setdefault(image.key, given) != given:
+            raise UserError(f"gives the image {shortened(image.key)!r} two labels", where=where, fix="remove one row")
+    return list(chosen.values())
+
+
+def _rows(lines: Sequence[str], where: str) -> dict[str, str]:
+    """Return the table's labels by file name."""
+    found: dict[str, str] = {}
+    empty: list[str] = []
+    header, *rows = csv.reader([lines[0].lstrip("\ufeff"), *lines[1:]])
+    columns = [cell.strip().lower() for cell in header]
+    file, label = columns.index(FILE), columns.index(LABEL)
+    for row in rows:
+        cells = [_plain(cell.strip()) for cell in row]
+        if not any(cells):
+            continue
+        if len(cells) <= file or not cells[file]:
+            raise UserError("has a row without a file name", where=where, fix="remove the row")
+        text = cells[label] if label < len(cells) else ""
+        if not text:
+            empty.append(cells[file])
+        elif found.setdefault(cells[file], text) != text:
+            raise UserError(f"gives the image {shortened(cells[file])!r} two labels", where=where, fix="remove one row")
+    if empty:
+        what = f"has {len(empty):,} images without a label, first {shortened(empty[0])!r}"
+        raise UserError(what, where=where, fix="fill in the column 'label', or remove these rows")
+    return found
+
+
+def _plain(cell: str) -> str:
+    """Return a cell without the apostrophe that keeps a spreadsheet from evaluating it."""
+    return cell[1:] if cell.startswith("'") and csv_cell(cell[1:]) == cell else cell
