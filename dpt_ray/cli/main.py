@@ -17,6 +17,7 @@ from dpt_ray.cli.options import example
 from dpt_ray.cli.predict import generate, predict
 from dpt_ray.cli.running import run_command
 from dpt_ray.cli.runs import runs
+from dpt_ray.cli.serve import serve
 from dpt_ray.cli.study import study
 from dpt_ray.cli.tune import tune
 from dpt_ray.cli.verbs import Verbs
@@ -39,7 +40,7 @@ def dpt() -> None:
     """
 
 
-for _verb in (init, *JOBS, predict, generate, tune, compare, study, benchmark, export, runs, completion):
+for _verb in (init, *JOBS, predict, generate, serve, tune, compare, study, benchmark, export, runs, completion):
     dpt.add_command(_verb)
 
 
