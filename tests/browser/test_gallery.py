@@ -16,6 +16,7 @@ from dpt_ray.serving.limits import Limits
 from dpt_ray.serving.serve_models import find_exports
 from dpt_ray.serving.served_networks import ServedNetworks
 from tests.browser.chromium import PHONE, WIDE, find_chromium, opened_browser, opened_url
+from tests.browser.screenshots import take_gallery_pictures
 from tests.browser.test_pages import HIDDEN, TOO_WIDE, violations
 
 pytest.importorskip("playwright", reason="Playwright is not installed")
@@ -152,3 +153,9 @@ def test_the_token_is_asked_for_or_comes_with_the_link(browser, exports):
 def test_without_scripts_the_page_says_what_it_needs(browser, service):
     with opened_url(browser, service.url, WIDE, script=False) as page:
         assert "needs JavaScript" in page.locator("noscript").inner_text()
+
+
+def test_pictures_of_the_gallery_are_taken(browser, service, tmp_path):
+    taken = take_gallery_pictures(browser, service.url, str(tmp_path / "gallery"))
+    assert [path.name for path in taken] == [f"gallery-{kind}.png" for kind in ("wide", "phone", "dark")]
+    assert all(1000 < path.stat().st_size < 300_000 for path in taken)
