@@ -736,6 +736,9 @@ class EvaluationConfig(Section):
     reference: Annotated[Place | None, _GENERATION] = None
     """URL of reference statistics, a `.npz` file with `mu` and `sigma`, and `mu_s` and `sigma_s` for sFID (the form of
     the ADM evaluator). They replace the training images in Fréchet distances. By default there are none."""
+    classification_score: bool = False
+    """Train the classifier of stage 3 on pseudo images alone, with the requested classes as labels, and test it on the
+    held-out images: the classification accuracy score. It takes about as long as stage 3."""
     sample: Annotated[int, Field(ge=100), _GENERATION] = 10_000
     """Largest number of images of each kind whose features are compared one by one. The draw is fixed. It bounds memory
     and time, which grows with its square."""

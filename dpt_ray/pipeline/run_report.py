@@ -22,7 +22,7 @@ from dpt_ray.pipeline.report_steps import left_out, provenance, run_notes, step_
 from dpt_ray.report.content import Curve, Figure, Report, StageFigure
 from dpt_ray.tables import format_share, text_table
 
-HEADLINE = ("stage1_accuracy", "pseudo_label_accuracy", "stage3_accuracy")
+HEADLINE = ("stage1_accuracy", "pseudo_label_accuracy", "stage3_accuracy", "classification_accuracy_score")
 """Ids of the metrics that the headline shows."""
 
 Artifacts = Mapping[Step, Artifact]
@@ -71,7 +71,8 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         metrics=described_metrics(metrics),
         curves=tuple(
             Curve(step.title, "images trained on", read_history(artifacts[step]))
-            for step in (run.classifier, run.generator, run.retrained)
+            for step in (run.classifier, run.generator, run.retrained, run.trained_on_pseudo)
+            if step is not None
         ),
         real=real_grid(config, artifacts[run.test_data], artifacts[run.train_data]),
         grid=sample_grid(config, artifacts[run.pseudo_images], artifacts[run.train_data]),
@@ -161,6 +162,11 @@ def _headline(metrics: EvaluationFacts) -> tuple[Figure, ...]:
     ]
     if pseudo is not None:
         figures.insert(1, Figure("pseudo-label accuracy", format_share(pseudo), "on unlabelled training images"))
+    score = metrics.classification_accuracy_score
+    if score is not None:
+        note = "by a classifier that learnt from pseudo images alone"
+        note += _bounds(metrics.classification_accuracy_score_interval)
+        figures.append(Figure("classification accuracy score", format_share(score), note))
     return tuple(figures)
 
 

@@ -53,6 +53,9 @@ from dpt_ray.pipeline.execution.judged_classifier import (
 from dpt_ray.pipeline.execution.result_warnings import stage3_below
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
+_SCORED = "trained_on_pseudo"
+"""Role of the predictions by a classifier that learnt from pseudo images alone."""
+
 
 class Evaluation(Step[EvaluationFacts]):
     """Compute all metrics of a run.
@@ -68,6 +71,7 @@ class Evaluation(Step[EvaluationFacts]):
         pseudo_images: makes stage 1's predictions for the pseudo images, with features if there are `real_features`.
         real_features: makes stage 1's features of the training images, for the Fréchet distance.
         generation: measures pseudo images in the features of a network.
+        trained_on_pseudo: predicts the held-out images by a classifier that learnt from pseudo images alone.
     """
 
     name = "evaluation"
@@ -87,6 +91,7 @@ class Evaluation(Step[EvaluationFacts]):
         pseudo_images: Step,
         real_features: Step | None = None,
         generation: Step | None = None,
+        trained_on_pseudo: Step | None = None,
     ):
         parents: dict[str, Step] = {
             "train_data": train_data,
@@ -103,6 +108,8 @@ class Evaluation(Step[EvaluationFacts]):
             parents["real_features"] = real_features
         if generation is not None:
             parents["generation"] = generation
+        if trained_on_pseudo is not None:
+            parents[_SCORED] = trained_on_pseudo
         super().__init__("evaluation", parents)
 
     @property
@@ -144,6 +151,8 @@ class Evaluation(Step[EvaluationFacts]):
             stage3_top5_accuracy=stage3.top5,
             stage3_top5_interval=stage3.top5_interval,
             generation=GenerationFacts.read(parents["generation"]) if "generation" in parents else None,
+            classification_accuracy_score=_optional_accuracy(*seen.scored) if seen.scored else None,
+            classification_accuracy_score_interval=accuracy_interval(*seen.scored) if seen.scored else None,
         )
         metrics = EvaluationMetrics(
             **vars(facts),
@@ -191,6 +200,8 @@ class _Seen:
         confidence: of these pseudo-labels.
         requested: class that each pseudo image was sampled for.
         pseudo_images: class that stage 1 sees in each.
+        scored: true classes of held-out images, and those that a classifier trained on pseudo images alone sees; None
+            if there is none.
     """
 
     num_classes: int
@@ -202,6 +213,7 @@ class _Seen:
     confidence: torch.Tensor
     requested: torch.Tensor
     pseudo_images: torch.Tensor
+    scored: tuple[torch.Tensor, torch.Tensor] | None
 
 
 def _read(context: StepContext) -> _Seen:
@@ -214,6 +226,9 @@ def _read(context: StepContext) -> _Seen:
     if not held_out.any():
         raise UserError("no held-out image has a true label and can be read", where="data.test")
     stage1, stage3, test_labels = stage1[held_out], stage3[held_out], test_labels[held_out]
+    scored = None
+    if _SCORED in parents:
+        scored = known_pairs(test_labels, read_predicted(parents[_SCORED], test_keys)[held_out])
     keys, training = read_true_labels(train)
     labelled = {image.key for image in read_labelled(parents["labelled"])}
     unlabelled = torch.tensor([key not in labelled for shard in keys for key in shard])
@@ -232,6 +247,7 @@ def _read(context: StepContext) -> _Seen:
         confidence=read_confidence(parents["pseudo_labels"])[unlabelled],
         requested=torch.from_numpy(requested),
         pseudo_images=pseudo_images,
+        scored=scored,
     )
 
 
