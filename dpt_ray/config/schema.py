@@ -811,6 +811,13 @@ class ClusterConfig(Section):
     preemption_seconds: Positive = 25
     """Longest time in seconds from a notice of preemption (SIGTERM, or a node that Ray drains) to the end of the
     checkpoint that is made at once. The clouds warn 30 s or more before they reclaim a machine."""
+    price_per_cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of a CPU for an hour, in `currency`. With it or the next one the report says what each step cost: its time
+    at the price of all CPUs and GPUs that the cluster had, busy or not, shared equally by runs at the same time."""
+    price_per_gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of a GPU for an hour, in `currency`; with the CPUs beside it unless they have a price of their own."""
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "USD"
+    """Name or sign of the currency of both prices."""
     wait_seconds: Annotated[float, Field(ge=0)] = 0
     """Time in seconds that a step or a training waits for nodes while those that are there do not host its processes:
     for clusters that scale automatically or replace lost nodes. With 0 the job is refused at once."""

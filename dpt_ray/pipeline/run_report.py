@@ -9,7 +9,14 @@ from dpt_ray.core.metrics.uncertainty import Interval, PairedChange
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.evaluation import EvaluationFacts, described_metrics, read_metrics, tell_verdict
-from dpt_ray.pipeline.artifacts.run import REPORT_FILE, RUN_FILE, SAMPLES_FILE, SETTINGS_FILE, RunDocument
+from dpt_ray.pipeline.artifacts.run import (
+    REPORT_FILE,
+    RUN_FILE,
+    SAMPLES_FILE,
+    SETTINGS_FILE,
+    STEPS_FILE,
+    RunDocument,
+)
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 from dpt_ray.pipeline.artifacts.trained_network import read_history
 from dpt_ray.pipeline.dpt import DualPseudoTraining
@@ -19,8 +26,9 @@ from dpt_ray.pipeline.published_figures import published_figures
 from dpt_ray.pipeline.report_classes import audit_classes, confusions, reliabilities
 from dpt_ray.pipeline.report_images import look_alikes, nearest_images, real_grid, sample_grid
 from dpt_ray.pipeline.report_steps import left_out, provenance, run_notes, step_records
+from dpt_ray.pipeline.step_costs import run_steps
 from dpt_ray.report.content import Curve, Figure, Report, StageFigure
-from dpt_ray.tables import format_share, text_table
+from dpt_ray.tables import format_money, format_share, text_table
 
 HEADLINE = ("stage1_accuracy", "pseudo_label_accuracy", "stage3_accuracy", "classification_accuracy_score")
 """Ids of the metrics that the headline shows."""
@@ -42,10 +50,14 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
     if report.grid is not None:
         stores.write_bytes(stores.join(folder, SAMPLES_FILE), grid_png(report.grid, with_labels=True))
     stores.write_bytes(stores.join(folder, REPORT_FILE), render(report).encode())
+    steps = run_steps(run.steps(), artifacts, config.cluster)
+    stores.write_json(stores.join(folder, STEPS_FILE), steps.to_json())
     stores.write_json(stores.join(folder, RUN_FILE), document.to_json())
     metrics = EvaluationFacts.read(artifacts[run.evaluation])
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
     rows += [(m.name, f"{m.value:.4g}", "") for m in described_metrics(metrics) if m.id not in HEADLINE]
+    if steps.cost is not None:
+        rows.append(("cost of all steps", f"{format_money(steps.cost)} {steps.currency}", ""))
     report_of_name = stores.join(folder.rpartition("/")[0], REPORT_FILE)  # `show_as_newest` copies it
     return f"\n{text_table(rows)}\n\nreport: {report_of_name}"
 
@@ -89,7 +101,8 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         ),
         overlap=look_alikes(config, run, artifacts),
         published=published_figures(config, [audit.labelled for audit in classes], metrics),
-        steps=step_records(run, artifacts),
+        steps=step_records(run, artifacts, config.cluster),
+        currency=run_steps(run.steps(), artifacts, config.cluster).currency or "",
         left_out=left_out(run, artifacts),
         notes=run_notes(run, artifacts),
         provenance=provenance(folder),

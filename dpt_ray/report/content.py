@@ -121,6 +121,7 @@ class StepRecord:
         images: images that it processed, each as often as it was; None if it counts none.
         bytes: size of its files; None if not recorded.
         parents: addresses of the artifacts that it reads.
+        cost: of making it, in the report's currency; None if it is not known or nothing has a price.
     """
 
     title: str
@@ -130,6 +131,7 @@ class StepRecord:
     images: int | None = None
     bytes: int | None = None
     parents: Sequence[str] = ()
+    cost: float | None = None
 
     @property
     def images_per_second(self) -> float | None:
@@ -195,6 +197,7 @@ class Report:
         overlap: held-out images that look like training images; None if there are none.
         published: figures beside those of the paper; empty if the run corresponds to no row of its tables.
         steps: in the order in which they depend on each other.
+        currency: of the steps' costs; empty if no step has one.
         left_out: all that steps could not use.
         notes: warnings and limits that the reader has to know.
         provenance: name and value of all that made the run: command, commit, versions.
@@ -218,6 +221,7 @@ class Report:
     overlap: Overlap | None = None
     published: Sequence[PublishedFigure] = ()
     steps: Sequence[StepRecord] = ()
+    currency: str = ""
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
     provenance: Sequence[tuple[str, str]] = ()

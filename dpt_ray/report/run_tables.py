@@ -2,7 +2,7 @@
 
 from dpt_ray.report.content import Report
 from dpt_ray.report.page_templates import Column, Table
-from dpt_ray.tables import MISSING, format_bytes, format_number, format_seconds, format_share
+from dpt_ray.tables import MISSING, format_bytes, format_money, format_number, format_seconds, format_share
 
 LEFT_OUT_ROWS = 100
 
@@ -54,10 +54,11 @@ def published_table(report: Report) -> Table:
 
 
 def steps_table(report: Report) -> Table:
-    """Return time, throughput and size of each step."""
+    """Return time, cost if anything has a price, throughput and size of each step."""
+    cost = (f"Cost ({report.currency})",) if report.currency else ()
     columns = (
         Column("Step", "name"),
-        *(Column(heading, "number") for heading in ("Time", "Share of time", "Images/s", "Size")),
+        *(Column(heading, "number") for heading in ("Time", *cost, "Share of time", "Images/s", "Size")),
         Column("Result", "text"),
         Column("Address", "code"),
     )
@@ -66,6 +67,7 @@ def steps_table(report: Report) -> Table:
         (
             step.title,
             format_seconds(step.seconds),
+            *([format_money(step.cost)] if report.currency else []),
             format_share(step.seconds / total) if step.seconds is not None and total else MISSING,
             MISSING if step.images_per_second is None else f"{step.images_per_second:,.0f}",
             MISSING if step.bytes is None else format_bytes(step.bytes),

@@ -91,9 +91,10 @@ def make_report(num_classes: int = 3, name: str = "") -> Report:
             f"Two look alike.{name}", [LookAlike(f"a{name}", name, None), LookAlike(name, "b", 7)], name, make_grid(2)
         ),
         steps=(
-            StepRecord(f"Train{name}", "classifier/0123abcd", 120.0, "trained", 96_000, 2**20),
+            StepRecord(f"Train{name}", "classifier/0123abcd", 120.0, "trained", 96_000, 2**20, cost=1.5),
             StepRecord("Evaluate", "evaluation/0123abcd", 61.0, f"computed{name}", parents=("classifier/0123abcd",)),
         ),
+        currency="EUR",
         left_out=(LeftOut(f"train data{name}", f"s3://b/{name}.tar", name, f"is broken{name}", 2),),
         notes=(f"A note.{name}",),
         settings_yaml=f"seed: 0  # {name}\n",
