@@ -22,7 +22,7 @@ from dpt_ray.pipeline.artifacts.trained_network import read_history
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.held_out_images import held_out_lists
-from dpt_ray.pipeline.published_figures import published_figures
+from dpt_ray.pipeline.published_figures import published_figures, published_note
 from dpt_ray.pipeline.report_classes import audit_classes, confusions, reliabilities
 from dpt_ray.pipeline.report_images import look_alikes, nearest_images, real_grid, sample_grid
 from dpt_ray.pipeline.report_steps import left_out, provenance, run_notes, step_records
@@ -74,6 +74,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
     metrics = read_metrics(artifacts[run.evaluation])
     classes = audit_classes(config, run, artifacts, metrics)
     names = [audit.name for audit in classes]
+    published = published_figures(config, [audit.labelled for audit in classes], metrics)
     return Report(
         title=f"Dual pseudo training: {config.name}",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -100,7 +101,8 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
             image_form(config.data),
         ),
         overlap=look_alikes(config, run, artifacts),
-        published=published_figures(config, [audit.labelled for audit in classes], metrics),
+        published=published,
+        published_note=published_note(config) if published else "",
         steps=step_records(run, artifacts, config.cluster),
         currency=run_steps(run.steps(), artifacts, config.cluster).currency or "",
         left_out=left_out(run, artifacts),

@@ -148,12 +148,14 @@ class PublishedFigure:
         ours: of this run.
         published: of the paper.
         source: where the paper's figure stands.
+        is_share: whether both are in [0, 1]; distances are not.
     """
 
     name: str
     ours: float
     published: float
     source: str
+    is_share: bool = True
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ class Report:
         image_lists: held-out images that stage 3 changed or mistakes.
         overlap: held-out images that look like training images; None if there are none.
         published: figures beside those of the paper; empty if the run corresponds to no row of its tables.
+        published_note: in which settings the run differs from the paper's; empty if in none.
         steps: in the order in which they depend on each other.
         currency: of the steps' costs; empty if no step has one.
         left_out: all that steps could not use.
@@ -220,6 +223,7 @@ class Report:
     image_lists: Sequence[ImageList] = ()
     overlap: Overlap | None = None
     published: Sequence[PublishedFigure] = ()
+    published_note: str = ""
     steps: Sequence[StepRecord] = ()
     currency: str = ""
     left_out: Sequence[LeftOut] = ()

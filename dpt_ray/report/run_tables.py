@@ -34,18 +34,19 @@ def metrics_table(report: Report) -> Table:
 
 
 def published_table(report: Report) -> Table:
-    """Return the run's accuracies beside those of the paper."""
+    """Return the run's figures beside those of the paper: accuracies in per cent, distances as they are."""
     columns = (
         Column("Figure", "name"),
-        *(Column(heading, "number") for heading in ("This run", "Paper", "Difference (points)")),
+        *(Column(heading, "number") for heading in ("This run", "Paper", "Difference")),
         Column("Source", "text"),
     )
     rows = [
         (
             figure.name,
-            format_share(figure.ours),
-            format_share(figure.published),
-            format_share(figure.ours - figure.published, signed=True),
+            *(format_share(v) if figure.is_share else f"{v:.2f}" for v in (figure.ours, figure.published)),
+            f"{format_share(figure.ours - figure.published, signed=True)} points"
+            if figure.is_share
+            else f"{figure.ours - figure.published:+.2f}",
             figure.source,
         )
         for figure in report.published
