@@ -2,6 +2,7 @@
 "use strict";
 
 const MOST_SHEETS = 20; // drawings kept on the page, the newest first
+const SMALL = 128; // pixels of a side below which images are shown with their pixels as squares
 const LARGEST_SEED = 2 ** 31;
 const at = (id) => document.getElementById(id);
 let token = "";
@@ -102,7 +103,7 @@ async function enter() {
 function sheet(drawn) {
   const count = drawn.images.length;
   const settings = `seed ${drawn.seed}, guidance scale ${drawn.guidance_scale}, ${drawn.steps} steps`;
-  const small = offer.generator.image_shape[2] < 128 ? "pixels" : "";
+  const small = offer.generator.image_shape[2] < SMALL ? "pixels" : "";
   const images = drawn.images.map((png, place) => {
     const number = drawn.first + place;
     const source = `data:image/png;base64,${png}`;
@@ -172,7 +173,10 @@ function classify(file) {
     const { classes } = await ask("api/classify", { method: "POST", headers, body: file });
     const picture = make("img", { alt: `The image ${file.name}` });
     const address = URL.createObjectURL(file);
-    picture.addEventListener("load", () => URL.revokeObjectURL(address));
+    picture.addEventListener("load", () => {
+      picture.classList.toggle("pixels", picture.naturalWidth < SMALL);
+      URL.revokeObjectURL(address);
+    });
     picture.addEventListener("error", () => picture.remove()); // a format that the classifier reads and this browser not
     picture.src = address;
     const rows = classes.map((found) => make("li", {}, make("span", {}, found.class), bar(found.probability),
