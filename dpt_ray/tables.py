@@ -45,6 +45,13 @@ def format_bytes(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
+def format_money(amount: float | None) -> str:
+    """Format an amount of money with two decimals, below 1 with two significant digits; a dash for None."""
+    if amount is None or not math.isfinite(amount):
+        return MISSING
+    return f"{amount:,.2f}" if amount >= 0.995 or amount == 0 else f"{float(f'{amount:.2g}'):.10f}".rstrip("0")
+
+
 def format_seconds(seconds: float | None) -> str:
     """Format a duration in its two largest units; a dash for None."""
     if seconds is None or not math.isfinite(seconds):

@@ -17,6 +17,7 @@ from dpt_ray.cli.options import example
 from dpt_ray.cli.predict import generate, predict
 from dpt_ray.cli.running import run_command
 from dpt_ray.cli.runs import runs
+from dpt_ray.cli.serve import serve
 from dpt_ray.cli.study import study
 from dpt_ray.cli.suggest import suggest_labels
 from dpt_ray.cli.tune import tune
@@ -46,6 +47,7 @@ for _verb in (
     suggest_labels,
     predict,
     generate,
+    serve,
     tune,
     compare,
     study,

@@ -792,6 +792,9 @@ class EvaluationConfig(Section):
     reference: Annotated[Place | None, _GENERATION] = None
     """URL of reference statistics, a `.npz` file with `mu` and `sigma`, and `mu_s` and `sigma_s` for sFID (the form of
     the ADM evaluator). They replace the training images in Fréchet distances. By default there are none."""
+    classification_score: bool = False
+    """Train the classifier of stage 3 on pseudo images alone, with the requested classes as labels, and test it on the
+    held-out images: the classification accuracy score. It takes about as long as stage 3."""
     sample: Annotated[int, Field(ge=100), _GENERATION] = 10_000
     """Largest number of images of each kind whose features are compared one by one. The draw is fixed. It bounds memory
     and time, which grows with its square."""
@@ -887,6 +890,13 @@ class ClusterConfig(Section):
     preemption_seconds: Positive = 25
     """Longest time in seconds from a notice of preemption (SIGTERM, or a node that Ray drains) to the end of the
     checkpoint that is made at once. The clouds warn 30 s or more before they reclaim a machine."""
+    price_per_cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of a CPU for an hour, in `currency`. With it or the next one the report says what each step cost: its time
+    at the price of all CPUs and GPUs that the cluster had, busy or not, shared equally by runs at the same time."""
+    price_per_gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of a GPU for an hour, in `currency`; with the CPUs beside it unless they have a price of their own."""
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "USD"
+    """Name or sign of the currency of both prices."""
     wait_seconds: Annotated[float, Field(ge=0)] = 0
     """Time in seconds that a step or a training waits for nodes while those that are there do not host its processes:
     for clusters that scale automatically or replace lost nodes. With 0 the job is refused at once."""

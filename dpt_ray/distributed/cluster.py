@@ -220,6 +220,19 @@ def cluster_nodes() -> list[Node]:
     return [_node(name, node["Resources"], alive=node["Alive"] and name not in draining) for name, node in listed]
 
 
+def shared_capacity(config: ClusterConfig) -> tuple[float, float]:
+    """Return the CPUs and GPUs of all nodes on which processes run, or this process's share of them (`share_cluster`).
+
+    Nodes that drain count, since they are paid for. Without a connection they are those of this machine.
+    """
+    nodes = [this_machine(config)]
+    if _is_connected():
+        import ray
+
+        nodes = [_node("", node["Resources"], alive=node["Alive"]) for node in ray.nodes() if _hosts_tasks(node)]
+    return sum(node.cpus for node in nodes) / _runs, sum(node.gpus for node in nodes) / _runs
+
+
 def _draining() -> set[str]:
     """Return the ids of nodes that are about to be reclaimed, on which Ray starts nothing more."""
     from dpt_ray.distributed import ray_internals

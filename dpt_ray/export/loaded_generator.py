@@ -91,14 +91,58 @@ class LoadedGenerator:
         """
         size = as_whole_number(batch, "batch", least=1)
         config = self._settings(_given(guidance_scale, seed, sampler, steps))
-        places = self._places(labels, as_whole_number(first, "first", least=0))
+        return self._draw(config, self._places(labels, as_whole_number(first, "first", least=0)), size)
+
+    def sample_numbered(
+        self,
+        places: Sequence[tuple[int, int]],
+        *,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        batch: int = 100,
+    ) -> Tensor:
+        """Sample chosen images of chosen classes, as `sample` does.
+
+        Args:
+            places: (class id, number in the class) of each image.
+            guidance_scale: here and below as in `sample`.
+            seed: as in `sample`.
+            sampler: as in `sample`.
+            steps: as in `sample`.
+            batch: as in `sample`.
+
+        Returns:
+            uint8 (N, C, H, W) on the CPU.
+
+        Raises:
+            TypeError: as `sample`.
+            UserError: as `sample`.
+        """
+        config = self._settings(_given(guidance_scale, seed, sampler, steps))
+        return self._draw(config, list(places), as_whole_number(batch, "batch", least=1))
+
+    def _draw(self, config: SamplingConfig, places: list[tuple[int, int]], batch: int) -> Tensor:
+        """Sample images, (class id, number in the class) each, `batch` at a time."""
         if not places:
             return torch.empty(0, *self.image_shape, dtype=torch.uint8)
         run_seed = derive_seed("sampling", config.seed, self._run_seed)
         drawn = [
-            self._network.draw(config, run_seed, places[start : start + size]) for start in range(0, len(places), size)
+            self._network.draw(config, run_seed, places[start : start + batch])
+            for start in range(0, len(places), batch)
         ]
         return torch.cat(drawn)
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """The default sampling settings."""
+        return self._sampling
+
+    @property
+    def can_be_guided(self) -> bool:
+        """Whether a guidance scale above 0 is possible."""
+        return self._network.knows_null_label or self._sampling.guidance_method != "classifier_free"
 
     def check_settings(
         self,

@@ -21,6 +21,7 @@ from dpt_ray.core.diffusion.process_settings import build_process, lacks_times, 
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
 from dpt_ray.pipeline.artifacts.predictions import TOP
+from dpt_ray.pipeline.classification_score import classification_score
 from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step
@@ -62,6 +63,8 @@ class DualPseudoTraining:
     pseudo_image_predictions: Predictions
     real_features: Predictions | None
     generation: MeasureGeneration | None
+    trained_on_pseudo: Classifier | None
+    score_predictions: Predictions | None
     evaluation: Evaluation
 
     def steps(self) -> list[Step]:
@@ -113,11 +116,10 @@ def build(
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data, stage2.latents)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
-    stage3 = _classifier_stage(
+    retrained = learn(_classifier_stage(
         config, "stage3", parts, stage1=classifier, pseudo_labels=pseudo_labels,
         pseudo_images=pseudo_images, pseudo_predictions=on_pseudo_images,
-    )  # fmt: skip
-    retrained = learn(stage3, inputs)
+    ), inputs)  # fmt: skip
 
     name, measured = parts.held_out_name, config.evaluation.measures_stage1
     stage1_predictions = predict(f"stage 1 on {name}", data, classifier, test_data, inputs, features=measured, kept=TOP)
@@ -127,16 +129,17 @@ def build(
         real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
     seen = SeenByStage1(real_features, on_pseudo_images, stage1_predictions)
     generation = measure_generation(config, inputs, train_data, pseudo_images, test_data, seen)
+    on_pseudo, scored = classification_score(config, inputs, pseudo_images, test_data, name)
     evaluation = Evaluation(
         train_data=train_data, test_data=test_data, overlap=parts.overlap, labelled=labelled,
         pseudo_labels=pseudo_labels, stage1=stage1_predictions, stage3=stage3_predictions,
         pseudo_images=on_pseudo_images, real_features=real_features if config.evaluation.frechet else None,
-        generation=generation,
+        generation=generation, trained_on_pseudo=scored,
     )  # fmt: skip
     return DualPseudoTraining(
         train_data, test_data, parts.overlap, labelled, classifier, pseudo_labels, conditioning, latents, generator,
         pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images, real_features,
-        generation, evaluation,
+        generation, on_pseudo, scored, evaluation,
     )  # fmt: skip
 
 
@@ -151,6 +154,7 @@ def _classifier_stage(
         train_data=parts.train_data,
         labelled=parts.labelled,
         start=None,  # `learn` finds it
+        title=None,
         **parents,
     )
 

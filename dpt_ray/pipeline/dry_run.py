@@ -127,8 +127,7 @@ def _costs(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[s
     lines = []
     for step in steps:
         if isinstance(step, TrainClassifier):
-            stage = config.stage3 if "pseudo_images" in step.parents else config.stage1
-            lines.append(_training_cost(step.title, stage, classes, config))
+            lines.append(_training_cost(step.title, step.stage.config, classes, config))
         elif isinstance(step, EncodeLatents):
             lines.append(_latents_cost(step, store))
         elif isinstance(step, TrainGenerator):

@@ -160,6 +160,7 @@ def _make(step: Step, store: ArtifactStore, context: StepContext, say: Callable[
     label = context.title
     with about(event="step_started"):
         say(f"{label}: {step.plan()}")
+    before = ray_cluster.shared_capacity(context.cluster)
     began = time.monotonic()
     facts = step.make(context)
     files = list_own_files(context.folder)
@@ -179,6 +180,7 @@ def _make(step: Step, store: ArtifactStore, context: StepContext, say: Callable[
             **({"warnings": warnings} if warnings else {}),
             "files": {**files},
             "seconds": round(seconds, 3),
+            "capacity": _larger(before, ray_cluster.shared_capacity(context.cluster)),
         },
     )
     stores.remove_tree(context.file(WITHDRAWN_FILE))
@@ -186,6 +188,11 @@ def _make(step: Step, store: ArtifactStore, context: StepContext, say: Callable[
     with about(event="step_done", seconds=round(seconds, 3)):
         say(f"{label}: done in {duration(seconds)} ({step.summary(facts)})")
     return artifact
+
+
+def _larger(before: tuple[float, float], after: tuple[float, float]) -> dict[str, float]:
+    """Return the CPUs and GPUs of a step: the larger number, since a cluster may grow or shrink meanwhile."""
+    return {"cpus": max(before[0], after[0]), "gpus": max(before[1], after[1])}
 
 
 def _check(step: Step, policy: SkipPolicy, facts: Facts, folder: str) -> None:

@@ -4,11 +4,11 @@ import datetime
 
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
-from dpt_ray.pipeline.artifacts.run import REPORT_FILE, RUN_FILE, SAMPLES_FILE, SETTINGS_FILE
+from dpt_ray.pipeline.artifacts.run import REPORT_FILE, RUN_FILE, SAMPLES_FILE, SETTINGS_FILE, STEPS_FILE
 from dpt_ray.pipeline.artifacts.run_record import NEWEST_FILE, STARTED_FILE, Newest, run_id
 from dpt_ray.pipeline.runs import holds_earlier_run
 
-COPIED = (REPORT_FILE, SAMPLES_FILE, SETTINGS_FILE, RUN_FILE)
+COPIED = (REPORT_FILE, SAMPLES_FILE, SETTINGS_FILE, STEPS_FILE, RUN_FILE)
 """`run.json` comes last, as in the folder of a run."""
 
 

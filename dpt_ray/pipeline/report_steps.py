@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping
 
+from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.pipeline.artifacts.balanced_predictions import BalancedLabelsFacts
@@ -17,6 +18,7 @@ from dpt_ray.pipeline.artifacts.trained_network import ProbeFacts, TrainingFacts
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order
+from dpt_ray.pipeline.step_costs import step_cost
 from dpt_ray.report.content import LeftOut, StepRecord
 from dpt_ray.tables import MISSING, format_share
 
@@ -26,12 +28,12 @@ NOTED_MISS = 0.2
 Artifacts = Mapping[Step, Artifact]
 
 
-def step_records(run: DualPseudoTraining, artifacts: Artifacts) -> tuple[StepRecord, ...]:
-    """Return all steps of a run, parents before children."""
-    return tuple(_record(step, artifacts[step]) for step in in_order(run.steps()))
+def step_records(run: DualPseudoTraining, artifacts: Artifacts, cluster: ClusterConfig) -> tuple[StepRecord, ...]:
+    """Return all steps of a run, parents before children, at the prices of the settings."""
+    return tuple(_record(step, artifacts[step], cluster) for step in in_order(run.steps()))
 
 
-def _record(step: Step, artifact: Artifact) -> StepRecord:
+def _record(step: Step, artifact: Artifact, cluster: ClusterConfig) -> StepRecord:
     facts = step.facts_type.read(artifact)
     files = artifact.manifest.get("files")
     return StepRecord(
@@ -42,6 +44,7 @@ def _record(step: Step, artifact: Artifact) -> StepRecord:
         images=_images(facts),
         bytes=sum(files.values()) if isinstance(files, dict) else None,
         parents=tuple(dict.fromkeys(parent.address for parent in step.parents.values())),
+        cost=step_cost(artifact, cluster),
     )
 
 

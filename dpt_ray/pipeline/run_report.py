@@ -9,20 +9,28 @@ from dpt_ray.core.metrics.uncertainty import Interval, PairedChange
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.evaluation import EvaluationFacts, described_metrics, read_metrics, tell_verdict
-from dpt_ray.pipeline.artifacts.run import REPORT_FILE, RUN_FILE, SAMPLES_FILE, SETTINGS_FILE, RunDocument
+from dpt_ray.pipeline.artifacts.run import (
+    REPORT_FILE,
+    RUN_FILE,
+    SAMPLES_FILE,
+    SETTINGS_FILE,
+    STEPS_FILE,
+    RunDocument,
+)
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
 from dpt_ray.pipeline.artifacts.trained_network import read_history
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.held_out_images import held_out_lists
-from dpt_ray.pipeline.published_figures import published_figures
+from dpt_ray.pipeline.published_figures import published_figures, published_note
 from dpt_ray.pipeline.report_classes import audit_classes, confusions, reliabilities
 from dpt_ray.pipeline.report_images import look_alikes, nearest_images, real_grid, sample_grid
 from dpt_ray.pipeline.report_steps import left_out, provenance, run_notes, step_records
+from dpt_ray.pipeline.step_costs import run_steps
 from dpt_ray.report.content import Curve, Figure, Report, StageFigure
-from dpt_ray.tables import format_share, text_table
+from dpt_ray.tables import format_money, format_share, text_table
 
-HEADLINE = ("stage1_accuracy", "pseudo_label_accuracy", "stage3_accuracy")
+HEADLINE = ("stage1_accuracy", "pseudo_label_accuracy", "stage3_accuracy", "classification_accuracy_score")
 """Ids of the metrics that the headline shows."""
 
 Artifacts = Mapping[Step, Artifact]
@@ -42,10 +50,14 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
     if report.grid is not None:
         stores.write_bytes(stores.join(folder, SAMPLES_FILE), grid_png(report.grid, with_labels=True))
     stores.write_bytes(stores.join(folder, REPORT_FILE), render(report).encode())
+    steps = run_steps(run.steps(), artifacts, config.cluster)
+    stores.write_json(stores.join(folder, STEPS_FILE), steps.to_json())
     stores.write_json(stores.join(folder, RUN_FILE), document.to_json())
     metrics = EvaluationFacts.read(artifacts[run.evaluation])
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
     rows += [(m.name, f"{m.value:.4g}", "") for m in described_metrics(metrics) if m.id not in HEADLINE]
+    if steps.cost is not None:
+        rows.append(("cost of all steps", f"{format_money(steps.cost)} {steps.currency}", ""))
     report_of_name = stores.join(folder.rpartition("/")[0], REPORT_FILE)  # `show_as_newest` copies it
     return f"\n{text_table(rows)}\n\nreport: {report_of_name}"
 
@@ -62,6 +74,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
     metrics = read_metrics(artifacts[run.evaluation])
     classes = audit_classes(config, run, artifacts, metrics)
     names = [audit.name for audit in classes]
+    published = published_figures(config, [audit.labelled for audit in classes], metrics)
     return Report(
         title=f"Dual pseudo training: {config.name}",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -71,7 +84,8 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         metrics=described_metrics(metrics),
         curves=tuple(
             Curve(step.title, "images trained on", read_history(artifacts[step]))
-            for step in (run.classifier, run.generator, run.retrained)
+            for step in (run.classifier, run.generator, run.retrained, run.trained_on_pseudo)
+            if step is not None
         ),
         real=real_grid(config, artifacts[run.test_data], artifacts[run.train_data]),
         grid=sample_grid(config, artifacts[run.pseudo_images], artifacts[run.train_data]),
@@ -87,8 +101,10 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
             image_form(config.data),
         ),
         overlap=look_alikes(config, run, artifacts),
-        published=published_figures(config, [audit.labelled for audit in classes], metrics),
-        steps=step_records(run, artifacts),
+        published=published,
+        published_note=published_note(config) if published else "",
+        steps=step_records(run, artifacts, config.cluster),
+        currency=run_steps(run.steps(), artifacts, config.cluster).currency or "",
         left_out=left_out(run, artifacts),
         notes=run_notes(run, artifacts),
         provenance=provenance(folder),
@@ -161,6 +177,11 @@ def _headline(metrics: EvaluationFacts) -> tuple[Figure, ...]:
     ]
     if pseudo is not None:
         figures.insert(1, Figure("pseudo-label accuracy", format_share(pseudo), "on unlabelled training images"))
+    score = metrics.classification_accuracy_score
+    if score is not None:
+        note = "by a classifier that learnt from pseudo images alone"
+        note += _bounds(metrics.classification_accuracy_score_interval)
+        figures.append(Figure("classification accuracy score", format_share(score), note))
     return tuple(figures)
 
 

@@ -44,6 +44,7 @@ def new_canvas(width: float, height: float, *, grid: Literal["both", "x", "y"] =
     axes.xaxis.label.set(color=TEXT_COLOR, size=9)
     axes.grid(axis=grid, color=_LINE_COLOR, linewidth=0.7)
     axes.set_axisbelow(True)
+    axes.ticklabel_format(useOffset=False)  # "+1.999" above an axis lies on the legend, and hides what is shown
     return figure, axes
 
 

@@ -12,6 +12,7 @@ FIGURES = {
     "stage1_accuracy": "Stage 1",
     "stage3_accuracy": "Stage 3",
     "gain": "Gain (points)",
+    "classification_accuracy_score": "Pseudo images alone",
 }
 """Figures in the order of the paper's tables, with their headings."""
 

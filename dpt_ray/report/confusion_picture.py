@@ -65,7 +65,7 @@ def _shown(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> t
     place[kept] = np.arange(len(kept))
     counts = np.zeros((len(kept) + 1, len(kept) + 1), np.int64)
     np.add.at(counts, (place[labels], place[predicted]), 1)
-    shown = [_short(names[label]) for label in kept]
+    shown = [_short(names[label]) for label in kept.tolist()]
     if len(kept) == len(names):
         return counts[:-1, :-1], shown, shown
     return counts[:-1], shown, [*shown, _OTHERS]

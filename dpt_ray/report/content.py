@@ -121,6 +121,7 @@ class StepRecord:
         images: images that it processed, each as often as it was; None if it counts none.
         bytes: size of its files; None if not recorded.
         parents: addresses of the artifacts that it reads.
+        cost: of making it, in the report's currency; None if it is not known or nothing has a price.
     """
 
     title: str
@@ -130,6 +131,7 @@ class StepRecord:
     images: int | None = None
     bytes: int | None = None
     parents: Sequence[str] = ()
+    cost: float | None = None
 
     @property
     def images_per_second(self) -> float | None:
@@ -146,12 +148,14 @@ class PublishedFigure:
         ours: of this run.
         published: of the paper.
         source: where the paper's figure stands.
+        is_share: whether both are in [0, 1]; distances are not.
     """
 
     name: str
     ours: float
     published: float
     source: str
+    is_share: bool = True
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,9 @@ class Report:
         image_lists: held-out images that stage 3 changed or mistakes.
         overlap: held-out images that look like training images; None if there are none.
         published: figures beside those of the paper; empty if the run corresponds to no row of its tables.
+        published_note: in which settings the run differs from the paper's; empty if in none.
         steps: in the order in which they depend on each other.
+        currency: of the steps' costs; empty if no step has one.
         left_out: all that steps could not use.
         notes: warnings and limits that the reader has to know.
         provenance: name and value of all that made the run: command, commit, versions.
@@ -217,7 +223,9 @@ class Report:
     image_lists: Sequence[ImageList] = ()
     overlap: Overlap | None = None
     published: Sequence[PublishedFigure] = ()
+    published_note: str = ""
     steps: Sequence[StepRecord] = ()
+    currency: str = ""
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
     provenance: Sequence[tuple[str, str]] = ()

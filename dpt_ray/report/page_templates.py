@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from dpt_ray.report.grid import grid_png
 from dpt_ray.report.image_content import SampleGrid
-from dpt_ray.tables import MISSING, format_number, format_seconds, format_share
+from dpt_ray.tables import MISSING, format_money, format_number, format_seconds, format_share
 from dpt_ray.text import printable_lines
 
 
@@ -96,5 +96,6 @@ _ENVIRONMENT = Environment(
     keep_trailing_newline=True,
 )
 _ENVIRONMENT.filters.update(date=format_date, number=format_number, base64=_base64, base64_png=_base64_png)
-_ENVIRONMENT.filters.update(share=format_share, duration=format_seconds, section_titles=section_titles)
+_ENVIRONMENT.filters.update(share=format_share, duration=format_seconds, money=format_money)
+_ENVIRONMENT.filters.update(section_titles=section_titles)
 _ENVIRONMENT.globals["dash"] = MISSING

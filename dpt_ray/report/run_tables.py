@@ -2,7 +2,7 @@
 
 from dpt_ray.report.content import Report
 from dpt_ray.report.page_templates import Column, Table
-from dpt_ray.tables import MISSING, format_bytes, format_number, format_seconds, format_share
+from dpt_ray.tables import MISSING, format_bytes, format_money, format_number, format_seconds, format_share
 
 LEFT_OUT_ROWS = 100
 
@@ -34,18 +34,19 @@ def metrics_table(report: Report) -> Table:
 
 
 def published_table(report: Report) -> Table:
-    """Return the run's accuracies beside those of the paper."""
+    """Return the run's figures beside those of the paper: accuracies in per cent, distances as they are."""
     columns = (
         Column("Figure", "name"),
-        *(Column(heading, "number") for heading in ("This run", "Paper", "Difference (points)")),
+        *(Column(heading, "number") for heading in ("This run", "Paper", "Difference")),
         Column("Source", "text"),
     )
     rows = [
         (
             figure.name,
-            format_share(figure.ours),
-            format_share(figure.published),
-            format_share(figure.ours - figure.published, signed=True),
+            *(format_share(v) if figure.is_share else f"{v:.2f}" for v in (figure.ours, figure.published)),
+            f"{format_share(figure.ours - figure.published, signed=True)} points"
+            if figure.is_share
+            else f"{figure.ours - figure.published:+.2f}",
             figure.source,
         )
         for figure in report.published
@@ -54,10 +55,11 @@ def published_table(report: Report) -> Table:
 
 
 def steps_table(report: Report) -> Table:
-    """Return time, throughput and size of each step."""
+    """Return time, cost if anything has a price, throughput and size of each step."""
+    cost = (f"Cost ({report.currency})",) if report.currency else ()
     columns = (
         Column("Step", "name"),
-        *(Column(heading, "number") for heading in ("Time", "Share of time", "Images/s", "Size")),
+        *(Column(heading, "number") for heading in ("Time", *cost, "Share of time", "Images/s", "Size")),
         Column("Result", "text"),
         Column("Address", "code"),
     )
@@ -66,6 +68,7 @@ def steps_table(report: Report) -> Table:
         (
             step.title,
             format_seconds(step.seconds),
+            *([format_money(step.cost)] if report.currency else []),
             format_share(step.seconds / total) if step.seconds is not None and total else MISSING,
             MISSING if step.images_per_second is None else f"{step.images_per_second:,.0f}",
             MISSING if step.bytes is None else format_bytes(step.bytes),

@@ -30,7 +30,14 @@ _SPOKEN = {"labels.per_class": "labels a class"}
 _MARKERS = ("o", "D", "s", "^")
 
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("accuracy", (("stage1_accuracy", "stage 1"), ("stage3_accuracy", "stage 3"))),
+    (
+        "accuracy",
+        (
+            ("stage1_accuracy", "stage 1"),
+            ("stage3_accuracy", "stage 3"),
+            ("classification_accuracy_score", "pseudo images alone"),
+        ),
+    ),
     ("gain of stage 3, points", (("gain", "stage 3 over stage 1"),)),
     ("Frechet distance", (("frechet_distance", "pseudo images"),)),
 )

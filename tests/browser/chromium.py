@@ -54,3 +54,28 @@ def opened_page(
         yield page
     finally:
         context.close()
+
+
+@contextmanager
+def opened_url(browser, url: str, size: tuple[int, int], *, dark: bool = False, script: bool = True):
+    """Open a page of a server for the context, with its own policy for scripts; yields Playwright's page.
+
+    Args:
+        browser: of `opened_browser`.
+        url: the page.
+        size: width and height of the window.
+        dark: whether the reader prefers dark pages.
+        script: whether the browser runs scripts.
+    """
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if dark else "light",
+        java_script_enabled=script,
+    )
+    context.set_default_timeout(15_000)
+    try:
+        page = context.new_page()
+        page.goto(url)
+        yield page
+    finally:
+        context.close()

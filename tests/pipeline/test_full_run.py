@@ -242,3 +242,21 @@ def _export_all(run_folder, destination) -> list[dict]:
         for entry in config["metrics"]:
             del entry["name"]
     return configs
+
+
+@pytest.mark.slow
+def test_a_classifier_that_learns_from_pseudo_images_alone_is_tested_on_real_ones(finished):
+    """It makes what the run lacks and nothing else, and the figure is the accuracy of its own predictions."""
+    assert run_all(finished, "evaluation.classification_score=true", "name=scored") == 0
+    _, run = described(finished, "evaluation.classification_score=true")
+    metrics = evaluation.read_metrics(artifact(finished, run.evaluation))
+    own = evaluation.classifier_accuracy(artifact(finished, run.test_data), artifact(finished, run.score_predictions))
+    assert metrics.classification_accuracy_score == pytest.approx(own)
+    interval = metrics.classification_accuracy_score_interval
+    assert interval.low < own < interval.high
+    page = (finished / "runs" / "scored" / "report.html").read_text()
+    assert "classification accuracy score" in page
+    assert "classifier on pseudo images alone" in page
+    _, before = described(finished)
+    assert before.evaluation.address != run.evaluation.address
+    assert before.retrained.address == run.retrained.address

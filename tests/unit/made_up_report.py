@@ -79,7 +79,11 @@ def make_report(num_classes: int = 3, name: str = "") -> Report:
         neighbours=Neighbours(make_grid(min(num_classes, 10), 6, name=name), 800, 1000),
         reliability=(Reliability(f"Stage 3{name}", [ReliabilityBin(40, 0.6, 0.5), ReliabilityBin(60, 0.95, 0.9)]),),
         confusions=(make_confusion(num_classes, name),),
-        published=(PublishedFigure("stage 3 accuracy", 0.942, 0.9532, f"a table{name}"),),
+        published=(
+            PublishedFigure("stage 3 accuracy", 0.942, 0.9532, f"a table{name}"),
+            PublishedFigure("FID", 4.2, 3.08, "the abstract", is_share=False),
+        ),
+        published_note=f"It differs in stage1.images{name}.",
         provenance=(("command", f"dpt run{name}"), ("torch", "2.13.0")),
         image_lists=(
             ImageList(
@@ -91,9 +95,10 @@ def make_report(num_classes: int = 3, name: str = "") -> Report:
             f"Two look alike.{name}", [LookAlike(f"a{name}", name, None), LookAlike(name, "b", 7)], name, make_grid(2)
         ),
         steps=(
-            StepRecord(f"Train{name}", "classifier/0123abcd", 120.0, "trained", 96_000, 2**20),
+            StepRecord(f"Train{name}", "classifier/0123abcd", 120.0, "trained", 96_000, 2**20, cost=1.5),
             StepRecord("Evaluate", "evaluation/0123abcd", 61.0, f"computed{name}", parents=("classifier/0123abcd",)),
         ),
+        currency="EUR",
         left_out=(LeftOut(f"train data{name}", f"s3://b/{name}.tar", name, f"is broken{name}", 2),),
         notes=(f"A note.{name}",),
         settings_yaml=f"seed: 0  # {name}\n",

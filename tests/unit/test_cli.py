@@ -42,7 +42,7 @@ def commands(command: click.Command = dpt, words: tuple[str, ...] = ()) -> list[
 
 def test_every_script_is_a_command_and_every_command_but_those_for_a_terminal_is_a_script():
     assert {path.stem for path in (REPOSITORY / "jobs").glob("*.py")} == SCRIPTS.keys()
-    assert {*SCRIPTS.values(), "init", "runs", "compare", "completion"} == dpt.commands.keys()
+    assert {*SCRIPTS.values(), "init", "serve", "runs", "compare", "completion"} == dpt.commands.keys()
 
 
 @pytest.mark.parametrize(("script", "command"), SCRIPTS.items())

@@ -21,6 +21,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "guide").rglob
 
 NOT_RUN = {
     "root=s3://dpt/results": "needs an object store; tests/storage runs jobs on one",
+    "serve": "serves until it is told to end; tests/unit/test_http_service.py serves",
     "runs": "needs a finished run; tests/unit/test_runs.py makes some",
     "sampling.sampler=ddim": "needs the package that the line before it installs; tests/unit/test_plugins.py does both",
 }

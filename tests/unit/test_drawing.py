@@ -7,6 +7,7 @@ from dpt_ray.config.schema import GeneratorConfig, GeneratorModelConfig, Samplin
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator, generator_file
+from dpt_ray.report.canvas import new_canvas
 
 FORM = {"image_size": 8, "channels": 1, "num_classes": 3}
 PLACES = [(label, number) for label in range(3) for number in range(2)]
@@ -38,3 +39,11 @@ def test_a_compiled_generator_draws_the_same_images(file):
     config = SamplingConfig(steps=8)
     expected, got = (Generator(file, compiled=compiled).draw(config, 0, PLACES).int() for compiled in (False, True))
     assert (got - expected).abs().max() <= 1
+
+
+def test_an_axis_names_its_values_in_full_where_they_lie_close_together():
+    figure, axes = new_canvas(4, 3)
+    axes.plot([0, 1], [1999.0001, 1999.0002])
+    figure.canvas.draw()
+    assert axes.yaxis.get_offset_text().get_text() == ""
+    assert all(float(label.get_text()) > 1998 for label in axes.get_yticklabels())

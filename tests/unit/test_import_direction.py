@@ -22,7 +22,7 @@ LAYERS = [
     {"distributed"},
     {"report", "export", "capacity"},
     {"pipeline"},
-    {"experiments"},
+    {"experiments", "serving"},
     {"benchmark"},
     {"cli"},
 ]

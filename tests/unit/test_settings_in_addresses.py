@@ -78,6 +78,8 @@ CASES: dict[str, tuple[list[str], ValidationConfig | None]] = {
     "latents": (LATENTS, None),
     "generation": (["evaluation.generation=true", "evaluation.frechet=false"], None),
     "generation by an encoder": (ENCODER, None),
+    "score": (["evaluation.classification_score=true", "stage3.images=320"], None),
+    "score of a probe": ([*PROBE, "evaluation.classification_score=true"], None),
 }
 
 NO_RESULT = {
@@ -89,6 +91,9 @@ NO_RESULT = {
     ("pseudo_images", "latents.autoencoder"): "the autoencoder's content is in the address, not its location",
     ("classifier", "mixing.pseudo_weight"): "stage 1 has no pseudo images",
     ("generator", "optimizer.decay_all_parameters"): "without weight decay nothing follows from it",
+    ("classifier", "augmentation.strong_operations"): "supervised training has no strong view",
+    ("classifier", "augmentation.cutout"): "supervised training has no strong view",
+    ("classifier", "augmentation.cutout_fill"): "supervised training has no strong view",
     ("labelled_subset", "labels.file"): "the list's content is in the address, not its location",
 }
 """(kind of step, setting) -> why `make` reads it though its address does not follow from it."""

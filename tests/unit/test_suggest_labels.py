@@ -12,7 +12,7 @@ from dpt_ray.config.load import load_config
 from dpt_ray.data.importing.digits import digit_numbers
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.artifacts.labelled import all_images
+from dpt_ray.pipeline.artifacts.labelled import AllImages
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.suggest_labels import suggest_labels
@@ -48,7 +48,7 @@ def fill_in(folder: Path, name: str) -> Path:
     config = load_config(None, ["preset=digits", *settings(folder)])
     step = build(config).train_data
     made = ArtifactStore(config.root).find(step.name, step.fingerprint)
-    truth = {image.key: image.label for image in all_images(read_index(made.url))}
+    truth = {image.key: image.label for image in AllImages(read_index(made.url))}
     table = folder / name / "labels.csv"
     lines = ["file,label", *(f"{file},{truth[file]}" for file, _ in rows(table))]
     (folder / f"{name}.csv").write_text("\n".join(lines))

@@ -15,6 +15,7 @@ _POSSIBLE = {
     "stage1_accuracy": (0.0, 1.0),
     "stage3_accuracy": (0.0, 1.0),
     "gain": (-1.0, 1.0),
+    "classification_accuracy_score": (0.0, 1.0),
 }
 """Least and largest value of each figure, at which its interval ends."""
 

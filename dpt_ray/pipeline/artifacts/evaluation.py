@@ -47,6 +47,8 @@ class EvaluationFacts(Facts):
         stage1_top5_accuracy: share of held-out images whose class is among stage 1's five most probable ones. It, its
             interval and those of stage 3 are None for at most five classes.
         generation: pseudo images in the features of a network; None without `evaluation.generation`.
+        classification_accuracy_score: accuracy on held-out images of a classifier that learnt from pseudo images alone.
+            It and its interval are None without `evaluation.classification_score`.
     """
 
     stage1_accuracy: float
@@ -71,6 +73,8 @@ class EvaluationFacts(Facts):
     stage3_top5_accuracy: float | None = optional()
     stage3_top5_interval: Interval | None = optional()
     generation: GenerationFacts | None = optional()
+    classification_accuracy_score: float | None = optional()
+    classification_accuracy_score_interval: Interval | None = optional()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +197,7 @@ _INTERVALS = {
     "pseudo_image_agreement": "pseudo_image_agreement_interval",
     "stage1_top5_accuracy": "stage1_top5_interval",
     "stage3_top5_accuracy": "stage3_top5_interval",
+    "classification_accuracy_score": "classification_accuracy_score_interval",
 }
 """Id of a metric -> field of its interval."""
 
@@ -222,6 +227,8 @@ def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
          "Mean distance between confidence and accuracy of stage 3 on held-out images; 0 is calibrated."),
         ("pseudo_image_agreement", "pseudo-image agreement",
          "Share of pseudo images in which the stage-1 classifier sees the class that was requested."),
+        ("classification_accuracy_score", "classification accuracy score",
+         "Share of held-out images that a classifier gets right which learnt from pseudo images alone."),
         ("duplicate_test_images", "duplicate test images",
          "Held-out images with the very pixels of a training image."),
         ("near_duplicate_test_images", "near-duplicate test images",

@@ -6,6 +6,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.errors import UserError, expecting
 
+STEPS_FILE = "steps.json"
 RUN_FILE, REPORT_FILE, SETTINGS_FILE, SAMPLES_FILE = "run.json", "report.html", "config.yaml", "samples.png"
 FORMAT = 2
 

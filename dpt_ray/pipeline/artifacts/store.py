@@ -34,7 +34,7 @@ class Artifact:
     Attributes:
         url: its folder.
         manifest: content of the manifest: step, fingerprint, settings, parents, facts, warnings, files, software,
-            seconds.
+            seconds, capacity.
     """
 
     url: str
@@ -65,6 +65,12 @@ class Artifact:
     def seconds(self) -> float:
         """Duration of the step in seconds."""
         return float(self.manifest["seconds"])
+
+    @property
+    def capacity(self) -> tuple[float, float] | None:
+        """CPUs and GPUs of the cluster, or the run's share of them, while it was made; None in older manifests."""
+        found = self.manifest.get("capacity")
+        return None if found is None else (float(found["cpus"]), float(found["gpus"]))
 
     @property
     def software(self) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Evaluation: the only step that reads the true labels of unlabelled and of test images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from dpt_ray.pipeline.execution.judged_classifier import accuracy_interval, judg
 from dpt_ray.pipeline.execution.result_warnings import stage3_below
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
+_SCORED = "trained_on_pseudo"
+"""Role of the predictions by a classifier that learnt from pseudo images alone."""
+
 
 class Evaluation(Step[EvaluationFacts]):
     """Compute all metrics of a run.
@@ -39,6 +42,7 @@ class Evaluation(Step[EvaluationFacts]):
         pseudo_images: makes stage 1's predictions for the pseudo images, with features if there are `real_features`.
         real_features: makes stage 1's features of the training images, for the Fréchet distance.
         generation: measures pseudo images in the features of a network.
+        trained_on_pseudo: predicts the held-out images by a classifier that learnt from pseudo images alone.
     """
 
     name = "evaluation"
@@ -58,6 +62,7 @@ class Evaluation(Step[EvaluationFacts]):
         pseudo_images: Step,
         real_features: Step | None = None,
         generation: Step | None = None,
+        trained_on_pseudo: Step | None = None,
     ):
         parents: dict[str, Step] = {
             "train_data": train_data,
@@ -74,6 +79,8 @@ class Evaluation(Step[EvaluationFacts]):
             parents["real_features"] = real_features
         if generation is not None:
             parents["generation"] = generation
+        if trained_on_pseudo is not None:
+            parents[_SCORED] = trained_on_pseudo
         super().__init__("evaluation", parents)
 
     @property
@@ -115,6 +122,8 @@ class Evaluation(Step[EvaluationFacts]):
             stage3_top5_accuracy=stage3.top5,
             stage3_top5_interval=stage3.top5_interval,
             generation=GenerationFacts.read(parents["generation"]) if "generation" in parents else None,
+            classification_accuracy_score=seen.scored.accuracy if seen.scored else None,
+            classification_accuracy_score_interval=accuracy_interval(seen.scored) if seen.scored else None,
         )
         per_class = ClassMetrics(
             pseudo_label_precision=tuple(pseudo_labels.precision()),
@@ -164,11 +173,13 @@ class _Seen:
         held_out: stage 1 and stage 3 on the held-out images that both could read.
         pseudo_labels: pseudo-labels of the images without a given label.
         pseudo_images: stage 1 on the pseudo images, whose true class is the one that was requested.
+        scored: a classifier that learnt from pseudo images alone on the held-out images; None if there is none.
     """
 
     held_out: Comparison
     pseudo_labels: ClassCounts
     pseudo_images: ClassCounts
+    scored: ClassCounts | None
 
 
 def _compare(context: StepContext) -> _Seen:
@@ -186,6 +197,9 @@ def _compare(context: StepContext) -> _Seen:
     held_out = compare_predictions(context, stages, "held_out")
     if not held_out.counts[0].images:
         raise UserError("no held-out image has a true label and can be read", where="data.test")
+    scored = None
+    if _SCORED in parents:
+        scored = replace(stages, predictions=(prediction_sidecars(parents[_SCORED]),), top=False, keep_pairs=False)
     labels = ToCompare(
         (prediction_sidecars(parents["pseudo_labels"]),),
         np.array([shard.samples for shard in train.shards]),
@@ -200,6 +214,7 @@ def _compare(context: StepContext) -> _Seen:
         held_out,
         compare_predictions(context, labels, "pseudo_labels").counts[0],
         compare_predictions(context, requested, "pseudo_images").counts[0],
+        compare_predictions(context, scored, _SCORED).counts[0] if scored else None,
     )
 
 

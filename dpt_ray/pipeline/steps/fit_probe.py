@@ -52,7 +52,7 @@ class FitProbe(Step[ProbeFacts]):
             parents |= {"pseudo_images": stage.pseudo_images, "encoded_pseudo": encoded_pseudo}
             if self.probe.only_agreeing and stage.pseudo_predictions is not None:
                 parents[PSEUDO_PREDICTIONS] = stage.pseudo_predictions
-        super().__init__(CLASSIFIER_TITLES[stage.name], parents)
+        super().__init__(stage.title or CLASSIFIER_TITLES[stage.name], parents)
 
     @property
     def settings(self) -> JsonObject:

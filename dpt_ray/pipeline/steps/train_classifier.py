@@ -62,7 +62,7 @@ class TrainClassifier(Step[ClassifierFacts]):
             if stage.config.mixing.from_stage1 and stage.stage1 is not None:
                 parents[_START] = stage.stage1
         self._start = None if _START in parents else stage.start
-        super().__init__(CLASSIFIER_TITLES[stage.name], parents)
+        super().__init__(stage.title or CLASSIFIER_TITLES[stage.name], parents)
 
     @property
     def settings(self) -> JsonObject:
