@@ -21,6 +21,7 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
+from dpt_ray.pipeline.artifacts.store import fingerprint
 from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, make_files, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
@@ -73,9 +74,10 @@ def find_repeated(context: StepContext, index: DatasetIndex, kind: Kind, wanted:
     """
     counts = [shard.samples for shard in index.shards]
     parts = max(1, -(-sum(counts) // PART_IMAGES))
-    groups, folder = shard_groups(len(counts)), context.file(kind)
     if not counts:
         return Repeated(0, np.zeros(0, RECORD))
+    # A shard that could not be read in an interrupted attempt may be there now, so files of another set are not used.
+    groups, folder = shard_groups(len(counts)), context.file(kind, fingerprint([s.sha256 for s in index.shards]))
     sidecars, images = label_sidecars(index), {start: sum(counts[start:stop]) for start, stop in groups}
     if len(groups) == 1 and parts == 1:
         content = _HashWorker(sidecars, kind, parts, folder, images).make(groups[0])
@@ -85,11 +87,10 @@ def find_repeated(context: StepContext, index: DatasetIndex, kind: Kind, wanted:
         make_files(_HashWorker, settings, groups, context, sum(counts))
         merging = {"hashes": folder, "starts": [start for start, _ in groups], "parts": parts, "wanted": wanted}
         urls = make_files(
-            _PartWorker, {**merging, "folder": context.file(f"{kind}_parts")}, list(range(parts)), context, sum(counts)
+            _PartWorker, {**merging, "folder": stores.join(folder, "found")}, list(range(parts)), context, sum(counts)
         )
         found = [stores.read_bytes(url) for url in urls]
-        for name in (kind, f"{kind}_parts"):
-            stores.remove_tree(context.file(name))
+        stores.remove_tree(context.file(kind))
     records = [np.frombuffer(content, RECORD, offset=_HEADER) for content in found]
     return Repeated(sum(_numbers(content)[1] for content in found), _those(records, wanted))
 
