@@ -18,6 +18,7 @@ from dpt_ray.pipeline.artifacts.class_metrics import ClassPair, class_pairs
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution import class_quality
 from dpt_ray.pipeline.execution.class_quality import class_moments, feature_distances
+from dpt_ray.pipeline.execution.shard_groups import Group
 from dpt_ray.pipeline.execution.step import StepContext
 from dpt_ray.report.class_content import ClassAudit, ConfusedPair, Confusion, best_and_worst, rank_correlation
 from dpt_ray.report.class_tables import LISTED_CLASSES, describe_classes, describe_confusion, describe_quality
@@ -210,7 +211,12 @@ def test_distances_by_groups_are_those_of_all_features(tmp_path, monkeypatch, mo
     assert again.by_class == pytest.approx(found.by_class, rel=1e-9)
 
 
-def one_by_one(worker_class, settings, counts, context, parts, most):
+def one_by_one(worker_class, settings, groups, context, parts):
     """Groups of one shard, in this process."""
-    worker = worker_class(**settings, folder="", images={})
-    return [worker.make((position, position + 1)) for position in range(len(counts))]
+    (group,) = groups
+    worker = worker_class(**settings, folder="")
+    first = np.cumsum([0, *group.counts])
+    return [
+        worker.make(Group(position, group.counts[position : position + 1], int(first[position]), {}))
+        for position in group.positions
+    ]

@@ -1,7 +1,5 @@
 """The scales of balanced labels, from a sample of the predictions that groups of shards select."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from safetensors.torch import load, save
@@ -20,7 +18,7 @@ from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.predictions import PROBABILITIES, PredictionsFacts, prediction_sidecars, shard_counts
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, make_files, run_groups, shard_groups
+from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, group_url, make_files, run_groups, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
 SAMPLED_NUMBERS = 2**24
@@ -42,19 +40,18 @@ def balance_classes(context: StepContext, predictions: Artifact, shares: Tensor,
         sharpness: see `class_log_scales`.
     """
     facts, classes = PredictionsFacts.read(predictions), len(shares)
-    counts = shard_counts(facts).tolist()
-    sidecars, stride = prediction_sidecars(predictions), sample_stride(sum(counts), classes)
+    counts = shard_counts(facts)
+    groups = shard_groups(counts)
+    sidecars, stride = prediction_sidecars(predictions), sample_stride(int(counts.sum()), classes)
     settings = {"predictions": sidecars, "stride": stride, "num_classes": classes}
     if classes <= MOST_HELD_CLASSES:
-        content = b"".join(run_groups(_SampleWorker, settings, counts, context, _SAMPLE))
+        content = b"".join(run_groups(_SampleWorker, settings, groups, context, _SAMPLE))
         return class_log_scales(_rows(content, classes).float(), shares, sharpness=sharpness)
-    groups = shard_groups(len(counts))
-    images = {start: sum(counts[start:stop]) for start, stop in groups}
     folder = context.file(_SAMPLE)
     if len(groups) == 1:
-        sample = _rows(_SampleWorker(sidecars, stride, classes, folder, images).make(groups[0]), classes)
+        sample = _rows(_SampleWorker(sidecars, stride, classes, folder).make(groups[0]), classes)
         return streamed_log_scales(lambda scales: dual_sums(sample, scales, sharpness=sharpness), shares)
-    make_files(_SampleWorker, {**settings, "folder": folder, "images": images}, groups, context, sum(counts))
+    make_files(_SampleWorker, {**settings, "folder": folder}, groups, context, int(counts.sum()))
     passes = 0
 
     def sums(scales: Tensor) -> DualSums:
@@ -62,7 +59,7 @@ def balance_classes(context: StepContext, predictions: Artifact, shares: Tensor,
         passes += 1
         place = stores.join(context.file(_DUAL), f"{passes:04d}")
         dual = {"sample": folder, "log_scales": scales.numpy(), "sharpness": sharpness}
-        urls = make_files(_DualWorker, {**dual, "folder": place, "images": images}, groups, context, sum(counts))
+        urls = make_files(_DualWorker, {**dual, "folder": place}, groups, context, int(counts.sum()))
         total = sum((_decoded(stores.read_bytes(url)) for url in urls), _nothing(classes))
         stores.remove_tree(place)
         return total
@@ -100,12 +97,12 @@ class _SampleWorker(GroupWorker):
     A hash of the key selects them, since the order of images may follow their classes.
     """
 
-    def __init__(self, predictions: SidecarUrls, stride: int, num_classes: int, folder: str, images: Mapping[int, int]):
-        super().__init__(folder, images)
+    def __init__(self, predictions: SidecarUrls, stride: int, num_classes: int, folder: str):
+        super().__init__(folder)
         self._predictions, self._stride, self._num_classes = predictions, stride, num_classes
 
     def make(self, unit: Group) -> bytes:
-        return b"".join(self._of_shard(position) for position in range(*unit))
+        return b"".join(self._of_shard(position) for position in unit.positions)
 
     def _of_shard(self, position: int) -> bytes:
         url = self._predictions[position]
@@ -120,12 +117,12 @@ class _SampleWorker(GroupWorker):
 class _DualWorker(GroupWorker):
     """Its file holds the sums over a group's part of the sample at given scales."""
 
-    def __init__(self, sample: str, log_scales: np.ndarray, sharpness: float, folder: str, images: Mapping[int, int]):
-        super().__init__(folder, images)
+    def __init__(self, sample: str, log_scales: np.ndarray, sharpness: float, folder: str):
+        super().__init__(folder)
         self._sample, self._scales, self._sharpness = sample, torch.from_numpy(log_scales), sharpness
 
     def make(self, unit: Group) -> bytes:
-        rows = _rows(stores.read_bytes(stores.join(self._sample, f"{unit[0]:06d}")), len(self._scales))
+        rows = _rows(stores.read_bytes(group_url(self._sample, unit.start)), len(self._scales))
         sums = dual_sums(rows, self._scales, sharpness=self._sharpness)
         return save(
             {
