@@ -4,12 +4,15 @@ Shapes: N images, C classes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from dpt_ray.core.probe.lbfgs import Point, lbfgs
 
 SMALLEST = 6e-8
 """Smallest positive half-precision number; smaller probabilities are raised to it."""
@@ -60,6 +63,87 @@ def class_log_scales(
         sinkhorn, newton = scales + dual.shares.log() - columns, dual.newton(scales)
         scales = newton if newton is not None and dual(newton) >= dual(sinkhorn) else sinkhorn
     return ClassScales(scales, error, error <= tolerance)
+
+
+@dataclass(frozen=True)
+class DualSums:
+    """Sums over images from which the dual and its gradient follow; those of two sets of images are added.
+
+    Attributes:
+        images: number of images.
+        rows: sum of the logarithms of the rows' sums before they are scaled to 1.
+        log_columns: logarithms of the sums of the columns of rows that are scaled to 1, float64 (C,).
+    """
+
+    images: int
+    rows: float
+    log_columns: Tensor
+
+    def __add__(self, other: "DualSums") -> "DualSums":
+        columns = torch.logaddexp(self.log_columns, other.log_columns)
+        return DualSums(self.images + other.images, self.rows + other.rows, columns)
+
+
+def dual_sums(probabilities: Tensor, log_scales: Tensor, *, sharpness: float) -> DualSums:
+    """Return the sums over some images at given scales; see `class_log_scales` for the arguments.
+
+    Memory is bounded by `_CHUNK_NUMBERS` beside the probabilities, which may be float16.
+    """
+    total = DualSums(0, 0.0, torch.full_like(log_scales, -math.inf))
+    for part in probabilities.split(max(1, _CHUNK_NUMBERS // len(log_scales))):
+        scores = sharpness * part.double().clamp_min(SMALLEST).log() + log_scales
+        rows = scores.logsumexp(dim=1, keepdim=True)
+        total += DualSums(len(part), float(rows.sum()), (scores - rows).logsumexp(dim=0))
+    return total
+
+
+_CHUNK_NUMBERS = 2**22
+_HISTORY, _SINKHORN_STEPS = 10, 3
+
+
+def streamed_log_scales(
+    sums: Callable[[Tensor], DualSums], shares: Tensor, *, tolerance: float = TOLERANCE, max_passes: int = 200
+) -> ClassScales:
+    """Return the scales of `class_log_scales` for images that are gone through once a pass; memory is O(C).
+
+    Newton's matrix would have C^2 numbers. Instead Sinkhorn's first steps are followed by L-BFGS on the dual.
+
+    Args:
+        sums: returns `dual_sums` of all images at given scales.
+        shares: wanted share of each class, (C,), > 0; they are scaled to sum 1.
+        tolerance: largest error of a column at convergence; see `ClassScales.error`.
+        max_passes: passes after which the best scales so far are returned.
+    """
+    shares = shares.double() / shares.double().sum()
+    best = ClassScales(torch.zeros_like(shares), math.inf, False)
+    passes = 0
+
+    def evaluate(scales: Tensor) -> tuple[float, Tensor]:
+        nonlocal best, passes
+        if passes >= max_passes or best.converged:
+            raise _EndedError
+        passes += 1
+        found = sums(scales)
+        columns = found.log_columns - math.log(found.images)
+        error = float((columns - shares.log()).abs().max())
+        if error < best.error:
+            best = ClassScales(scales, error, error <= tolerance)
+        return found.rows / found.images - float(shares @ scales), columns.exp() - shares
+
+    with suppress(_EndedError):
+        scales = best.log
+        for _ in range(_SINKHORN_STEPS):
+            _, gradient = evaluate(scales)
+            scales = scales + shares.log() - (gradient + shares).log()
+        start = Point(scales, *evaluate(scales))
+        # The curvature of a class is about its share, so this is the length of Newton's step.
+        for _ in lbfgs(evaluate, start, first_step=1 / float(shares.mean()), history=_HISTORY):
+            pass
+    return best
+
+
+class _EndedError(Exception):
+    """No further pass is needed, or allowed."""
 
 
 class _Dual:

@@ -1,14 +1,17 @@
 """Which images the scales of balanced labels are found on, and what is told of them."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
+import torch
 
+from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.execution import balancing_groups
+from dpt_ray.pipeline.execution.step import StepContext
 from dpt_ray.pipeline.steps import balanced_labels
 
 CLASSES, SHARD, SHARDS = 10, 1000, 4
@@ -29,22 +32,42 @@ def in_class_order(tmp_path) -> Artifact:
     return Artifact(str(tmp_path), {"facts": facts})
 
 
-def sample(predictions: Artifact) -> np.ndarray:
-    index = SimpleNamespace(num_images=SHARD * SHARDS, num_classes=CLASSES)
-    return np.concatenate(list(balanced_labels._sampled(predictions, index)))
+def sample(predictions: Artifact, monkeypatch) -> np.ndarray:
+    """The probabilities from which the scales are found."""
+    found = []
+    monkeypatch.setattr(balancing_groups, "class_log_scales", lambda rows, shares, sharpness: found.append(rows))
+    context = StepContext("memory://made", {}, ClusterConfig(), "test", TOLERATE_NOTHING)
+    balancing_groups.balance_classes(context, predictions, torch.ones(CLASSES), 1.0)
+    return found[0].numpy()
 
 
-def test_all_images_are_taken_where_they_are_few(in_class_order):
-    assert len(sample(in_class_order)) == SHARD * (SHARDS - 1)
+def test_all_images_are_taken_where_they_are_few(in_class_order, monkeypatch):
+    assert len(sample(in_class_order, monkeypatch)) == SHARD * (SHARDS - 1)
 
 
 def test_a_sample_has_all_classes_whatever_the_order_of_images(in_class_order, monkeypatch):
-    monkeypatch.setattr(balanced_labels, "SAMPLED_NUMBERS", SHARD * SHARDS * CLASSES // 10)  # every tenth image
-    taken = sample(in_class_order)
+    monkeypatch.setattr(balancing_groups, "SAMPLED_NUMBERS", SHARD * SHARDS * CLASSES // 10)  # every tenth image
+    taken = sample(in_class_order, monkeypatch)
     assert 200 < len(taken) < 400
     counts = taken.sum(0)
     assert (counts > 10).all()
     assert (counts < 60).all()
+
+
+def test_many_classes_get_scales_from_so_many_images_a_class_in_parts(in_class_order, monkeypatch):
+    """The same scales, whether the driver holds the sample or workers sum over it."""
+    context = StepContext("memory://made", {}, ClusterConfig(), "test", TOLERATE_NOTHING)
+    shares = torch.linspace(1, 2, CLASSES)
+    held = balancing_groups.balance_classes(context, in_class_order, shares, 1.0)
+    monkeypatch.setattr(balancing_groups, "MOST_HELD_CLASSES", 1)
+    monkeypatch.setattr(balancing_groups, "IMAGES_PER_CLASS", 10**6)
+    streamed = balancing_groups.balance_classes(context, in_class_order, shares, 1.0)
+    assert held.converged
+    assert streamed.converged
+    torch.testing.assert_close(streamed.log - streamed.log.mean(), held.log - held.log.mean(), rtol=0, atol=0.02)
+    monkeypatch.undo()
+    assert balancing_groups.sample_stride(10**8, 21_000) == 10**8 // (16 * 21_000)
+    assert balancing_groups.sample_stride(10**6, 1000) == 60  # 16,777 images, as ever
 
 
 def test_the_largest_miss_is_relative_to_the_wanted_share():

@@ -6,11 +6,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.core.metrics.calibration import reliability
 from dpt_ray.core.metrics.class_counts import count_predictions
+from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaussian_moments
+from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
+from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
+from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
+from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.class_metrics import ClassPair, class_pairs
+from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution import class_quality
-from dpt_ray.pipeline.execution.class_quality import class_moments
+from dpt_ray.pipeline.execution.class_quality import class_moments, feature_distances
+from dpt_ray.pipeline.execution.shard_groups import Group
+from dpt_ray.pipeline.execution.step import StepContext
 from dpt_ray.report.class_content import ClassAudit, ConfusedPair, Confusion, best_and_worst, rank_correlation
 from dpt_ray.report.class_tables import LISTED_CLASSES, describe_classes, describe_confusion, describe_quality
 
@@ -152,3 +161,62 @@ def test_a_page_lists_the_worst_and_the_best_of_very_many_classes():
     few = describe_classes(classes[:1000])
     assert few.unlisted == 0
     assert len(few.others.rows) == 1000 - 20
+
+
+def with_features(
+    folder, name: str, labels: list[np.ndarray], features: list[np.ndarray]
+) -> tuple[Artifact, DatasetIndex]:
+    """Predictions with features, one shard of which could not be read, and the index of their images."""
+    files, infos = [], []
+    for number, (own, rows) in enumerate(zip(labels, features, strict=True)):
+        keys = [f"{number}-{row}" for row in range(len(own))]
+        for kind, columns in (("predictions", {"features": rows}), ("labels", {"label": own})):
+            stores.write_bytes(f"{folder}/{name}/{kind}/{sidecar_name(number)}", encode_sidecar(keys, columns))
+        infos.append(ShardInfo(f"{number}.tar", 1, "0", len(own), number=number))
+        files.append({"sha256": "0", "images": len(own)})
+    files[1] = {"images": 0, "skipped": [{"where": "1.tar", "key": None, "reason": "lost", "images": len(labels[1])}]}
+    facts = {"images": 1, "predicted_per_class": [], "mean_confidence": 1.0, "files": files}
+    index = DatasetIndex(tuple(infos), (1, 1, 1), f"{folder}/{name}/labels")
+    return Artifact(f"{folder}/{name}", {"facts": facts}), index
+
+
+@pytest.mark.parametrize("most_values", [2**25, 26])
+def test_distances_by_groups_are_those_of_all_features(tmp_path, monkeypatch, most_values):
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(class_quality, "MOST_VALUES", most_values)
+    sizes = (40, 30, 50)
+    labels = [random.integers(-1, 3, size) for size in sizes]
+    features = [random.standard_normal((size, 3)).astype(np.float32) for size in sizes]
+    real, index = with_features(tmp_path, "real", labels, features)
+    asked = np.split(np.arange(120) % 3, np.cumsum(sizes)[:-1])
+    pseudo, _ = with_features(tmp_path, "pseudo", asked, [2 * rows + 1 for rows in features])
+    context = StepContext(str(tmp_path / "made"), {}, ClusterConfig(), "test", TOLERATE_NOTHING)
+
+    def moments(rows: np.ndarray) -> GaussianMoments:
+        return gaussian_moments([torch.from_numpy(rows)])
+
+    read = np.concatenate([features[0], features[2]])
+    true, requested = (np.concatenate([side[0], side[2]]) for side in (labels, asked))
+    found = feature_distances(context, index, real, pseudo)
+    assert found.whole == pytest.approx(frechet_distance(moments(read), moments(2 * read + 1)), rel=1e-6)
+    if most_values == 26:
+        assert found.by_class == ()
+        return
+    for label, distance in enumerate(found.by_class):
+        wanted = frechet_distance(moments(read[true == label]), moments(2 * read[requested == label] + 1))
+        assert distance == pytest.approx(wanted, rel=1e-6)
+    monkeypatch.setattr(class_quality, "run_groups", one_by_one)
+    again = feature_distances(context, index, real, pseudo)
+    assert again.whole == pytest.approx(found.whole, rel=1e-9)
+    assert again.by_class == pytest.approx(found.by_class, rel=1e-9)
+
+
+def one_by_one(worker_class, settings, groups, context, parts):
+    """Groups of one shard, in this process."""
+    (group,) = groups
+    worker = worker_class(**settings, folder="")
+    first = np.cumsum([0, *group.counts])
+    return [
+        worker.make(Group(position, group.counts[position : position + 1], int(first[position]), {}))
+        for position in group.positions
+    ]

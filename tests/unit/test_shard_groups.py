@@ -20,7 +20,7 @@ from dpt_ray.data.images.perceptual_hash import ImageHashes
 from dpt_ray.data.shards.duplicates import DuplicateSearch, limits_for
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, few_or_many, read_index
 from dpt_ray.data.shards.integers import Integers
-from dpt_ray.data.shards.sidecar_urls import label_sidecars, numbered_sidecars
+from dpt_ray.data.shards.sidecar_urls import label_sidecars, numbered_sidecars, sidecars_where
 from dpt_ray.data.shards.sidecars import decode_sidecar, encode_sidecar
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
@@ -87,12 +87,31 @@ def given() -> Nothing:
 
 
 def test_groups_hold_every_shard_once_and_their_number_is_bounded():
-    assert shard_groups.shard_groups(0) == []
-    for shards in (1, 64, 65, 1000, 10**5, 10**6):
-        groups = shard_groups.shard_groups(shards)
-        assert [start for start, _ in groups] == [0, *(stop for _, stop in groups[:-1])]
-        assert groups[-1][1] == shards
+    assert shard_groups.shard_groups([]) == []
+    for shards in (1, 64, 65, 1000, 10**5):
+        counts = [1 + shard % 3 for shard in range(shards)]
+        rows = {shard: np.array([shard % 7]) for shard in range(0, shards, 5)}
+        groups = shard_groups.shard_groups(counts, rows)
+        assert [position for group in groups for position in group.positions] == list(range(shards))
         assert len(groups) <= shard_groups.MOST_GROUPS
+        assert {shard: found.tolist() for group in groups for shard, found in group.rows.items()} == {
+            shard: found.tolist() for shard, found in rows.items()
+        }
+        first = 0
+        for group in groups:
+            assert group.first == first
+            for position in group.positions:
+                assert group.images_of(position) == range(first, first + counts[position])
+                first += counts[position]
+
+
+def test_what_a_worker_is_sent_does_not_grow_with_the_shards():
+    """1e5 shards, one of which is left out; a group also holds the lengths of its own shards."""
+    sidecars = numbered_sidecars("s3://bucket/labels", [number for number in range(100_001) if number != 7])
+    predicted = sidecars_where("s3://bucket/predicted", [number != 9 for number in range(100_000)])
+    assert len(pickle.dumps(ToCompare((predicted, predicted), 1000, true=sidecars))) < 2000
+    groups = shard_groups.shard_groups([1000] * 100_000)
+    assert max(len(pickle.dumps(group)) for group in groups) < 2000
 
 
 def test_seeds_of_many_texts_are_those_of_each():
@@ -150,11 +169,13 @@ def test_the_list_of_labelled_images_is_json_as_ever(tmp_path):
 
 
 def test_sidecars_are_found_without_a_text_for_each(tmp_path):
-    assert numbered_sidecars("x", [0, 1, 2]).numbers is None
-    some = numbered_sidecars("memory://x", [0, -1, 7])
-    assert [some[position] for position in range(len(some))] == [
-        "memory://x/00000.parquet", None, "memory://x/00007.parquet",
-    ]  # fmt: skip
+    for numbers in ([0, 1, 2], [1, 2, 5, 6, 9], [3], []):
+        urls = numbered_sidecars("memory://x", numbers)
+        assert [urls[position] for position in range(len(urls))] == [f"memory://x/{n:05d}.parquet" for n in numbers]
+    made = [True, False, False, True]
+    urls = sidecars_where("memory://x", made)
+    assert [urls[position] is not None for position in range(4)] == made
+    assert urls[3] == "memory://x/00003.parquet"
     index = read_index(SyntheticSet(tmp_path, "train", 40, 2, 20).data().url)
     assert [label_sidecars(index)[position] for position in range(2)] == list(map(index.label_sidecar, range(2)))
 
@@ -217,14 +238,14 @@ def test_an_evaluation_by_groups_is_that_of_all_images(tmp_path, in_groups):
 def test_two_classifiers_are_compared_on_images_that_both_could_read(tmp_path, in_groups):
     test = SyntheticSet(tmp_path, "test", 500, 2, 100)
     index, first = read_index(test.data().url), prediction_sidecars(test.predictions())
-    second = numbered_sidecars(first.folder, [0, -1, 2, 1, 4])
-    what = ToCompare((first, second), np.full(5, 100), 2, true=label_sidecars(index))
-    with pytest.raises(UserError, match=r"00001\.parquet: does not list the images"):
-        compare_predictions(context_of(tmp_path / "a"), what, "parts")
-    second = numbered_sidecars(first.folder, [0, -1, 2, -1, 4])
-    what = ToCompare((first, second), np.full(5, 100), 2, true=label_sidecars(index), left_out={4: np.arange(90)})
-    compared = compare_predictions(context_of(tmp_path / "b"), what, "parts")
-    assert [counts.images for counts in compared.counts] == [210, 210]
+    counts, true = [100] * 5, label_sidecars(index)
+    renamed = numbered_sidecars(first.folder, [0, 1, 2, 4, 5])
+    with pytest.raises(UserError, match=r"00004\.parquet: does not list the images"):
+        compare_predictions(context_of(tmp_path / "a"), ToCompare((first, renamed), 2, true=true), counts, "parts")
+    second = sidecars_where(first.folder, [True, False, True, False, True])
+    what, left_out = ToCompare((first, second), 2, true=true), {4: np.arange(90)}
+    compared = compare_predictions(context_of(tmp_path / "b"), what, counts, "parts", left_out)
+    assert [counted.images for counted in compared.counts] == [210, 210]
 
 
 def test_the_search_for_copies_by_groups_is_that_of_all_shards(tmp_path, in_groups, monkeypatch):

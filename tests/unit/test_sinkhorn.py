@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from dpt_ray.core.balanced_assignment import balanced_classes, class_log_scales
+from dpt_ray.core.balanced_assignment import balanced_classes, class_log_scales, dual_sums, streamed_log_scales
 
 EQUAL = torch.ones(3)
 
@@ -105,3 +105,30 @@ def test_classes_that_share_no_image_are_no_failure():
     scales = class_log_scales(p, torch.ones(4), sharpness=10.0)
     assert scales.converged
     assert balanced_classes(p, scales.log, torch.arange(100), sharpness=10.0).tolist() == [0, 1, 2, 3] * 25
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 10.0])
+def test_streamed_scales_are_those_of_newton_s_steps(sharpness):
+    p = probabilities(3000, classes=12, bias=2.0)
+    shares = torch.linspace(1, 3, 12)
+    wanted = class_log_scales(p, shares, sharpness=sharpness, tolerance=1e-9)
+    parts = p.split(700)
+    passes = 0
+
+    def sums(scales):
+        nonlocal passes
+        passes += 1
+        found = [dual_sums(part, scales, sharpness=sharpness) for part in parts]
+        return sum(found[1:], found[0])
+
+    found = streamed_log_scales(sums, shares, tolerance=1e-6)
+    assert found.converged
+    assert passes < 80
+    torch.testing.assert_close(found.log - found.log.mean(), wanted.log - wanted.log.mean(), rtol=0, atol=1e-5)
+
+
+def test_streaming_ends_after_so_many_passes_and_says_how_far_it_came():
+    p = probabilities(300, bias=3.0)
+    found = streamed_log_scales(lambda s: dual_sums(p, s, sharpness=10.0), EQUAL, tolerance=0, max_passes=7)
+    assert not found.converged
+    assert 0 < found.error < 1

@@ -12,32 +12,43 @@ from dpt_ray.data.storage import stores
 
 @dataclass(frozen=True, eq=False)
 class SidecarUrls:
-    """The URL of the sidecar of each shard of a set; as it is pickled, 4 B a shard at most.
+    """The URL of the sidecar of each shard of a set. It pickles to a few bytes for each shard that is left out.
 
     Attributes:
         folder: URL of the sidecars' folder.
         shards: number of shards.
-        numbers: number in the name of each shard's sidecar, int32 (shards,), negative for a shard without one; None if
-            it is the shard's position.
+        gaps: numbers that no sidecar's name has although a larger one is there, less the gaps before each: the number
+            of a shard is its position and the number of gaps up to that position. int32 (G,), ascending.
+        absent: positions of shards without a sidecar, int32 (A,), ascending.
     """
 
     folder: str
     shards: int
-    numbers: np.ndarray | None = None
+    gaps: np.ndarray
+    absent: np.ndarray
 
     def __len__(self) -> int:
         return self.shards
 
     def __getitem__(self, position: int) -> str | None:
-        number = position if self.numbers is None else int(self.numbers[position])
-        return None if number < 0 else stores.join(self.folder, sidecar_name(number))
+        place = int(np.searchsorted(self.absent, position))
+        if place < len(self.absent) and self.absent[place] == position:
+            return None
+        number = position + int(np.searchsorted(self.gaps, position, "right"))
+        return stores.join(self.folder, sidecar_name(number))
 
 
 def numbered_sidecars(folder: str, numbers: Sequence[int]) -> SidecarUrls:
-    """Return the sidecars with these numbers in a folder, negative for a shard without one."""
-    found = np.array(numbers, np.int32)
-    in_order = np.array_equal(found, np.arange(len(found)))
-    return SidecarUrls(folder, len(found), None if in_order else found)
+    """Return the sidecars in a folder whose names have ascending numbers, one for each shard."""
+    found = np.array(numbers, np.int64)
+    missing = np.setdiff1d(np.arange(found[-1] + 1 if len(found) else 0), found)
+    gaps = (missing - np.arange(len(missing))).astype(np.int32)
+    return SidecarUrls(folder, len(found), gaps, np.zeros(0, np.int32))
+
+
+def sidecars_where(folder: str, made: Sequence[bool]) -> SidecarUrls:
+    """Return the sidecars in a folder that are named by the positions of their shards, where they were made."""
+    return SidecarUrls(folder, len(made), np.zeros(0, np.int32), np.flatnonzero(~np.array(made, bool)).astype(np.int32))
 
 
 def label_sidecars(index: DatasetIndex) -> SidecarUrls:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dpt_ray.data.shards.sidecar_urls import SidecarUrls, numbered_sidecars
+from dpt_ray.data.shards.sidecar_urls import SidecarUrls, sidecars_where
 from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.pipeline.artifacts.step_facts import Facts, ShardFile
@@ -93,8 +93,7 @@ def sidecar_urls(artifact: Artifact) -> list[str | None]:
 
 def prediction_sidecars(artifact: Artifact) -> SidecarUrls:
     """Return the sidecars of a `Predictions` artifact, without a text for each."""
-    made = [number if file.is_made else -1 for number, file in enumerate(PredictionsFacts.read(artifact).files)]
-    return numbered_sidecars(artifact.file(SIDECARS), made)
+    return sidecars_where(artifact.file(SIDECARS), [file.is_made for file in PredictionsFacts.read(artifact).files])
 
 
 def shard_counts(facts: PredictionsFacts) -> np.ndarray:

@@ -58,9 +58,9 @@ def conditioning_class(number: Number, num_classes: int) -> tuple[Number, Number
     return number % num_classes, number // num_classes
 
 
-def conditioning_labels(start: int, stop: int, num_classes: int) -> np.ndarray:
-    """Return the classes that pseudo images [start, stop) were sampled for, int64 (stop - start,)."""
-    return conditioning_class(np.arange(start, stop), num_classes)[0]
+def conditioning_labels(numbers: range, num_classes: int) -> np.ndarray:
+    """Return the classes that pseudo images of some consecutive numbers were sampled for, int64 (N,)."""
+    return conditioning_class(np.arange(numbers.start, numbers.stop), num_classes)[0]
 
 
 def requested_labels(index: DatasetIndex) -> Iterator[np.ndarray]:
@@ -68,7 +68,7 @@ def requested_labels(index: DatasetIndex) -> Iterator[np.ndarray]:
     stop = 0
     for shard in index.shards:
         start, stop = stop, stop + shard.samples
-        yield conditioning_labels(start, stop, index.num_classes)
+        yield conditioning_labels(range(start, stop), index.num_classes)
 
 
 class PseudoImage(NamedTuple):

@@ -1,7 +1,5 @@
 """The pseudo images in which stage 1 sees the class that was requested from the generator."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
@@ -11,7 +9,7 @@ from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.pipeline.artifacts.predictions import prediction_sidecars
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
+from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
 
@@ -27,13 +25,9 @@ def agreeing_images(
         least_confidence: confidence below which an image does not agree; None to read no confidence.
     """
     counts = [shard.samples for shard in index.shards]
-    settings = {
-        "predictions": prediction_sidecars(predictions),
-        "counts": np.array(counts),
-        "num_classes": index.num_classes,
-        "least": least_confidence,
-    }
-    bits = b"".join(run_groups(_AgreeingWorker, settings, counts, context, "agreeing"))
+    sidecars = prediction_sidecars(predictions)
+    settings = {"predictions": sidecars, "num_classes": index.num_classes, "least": least_confidence}
+    bits = b"".join(run_groups(_AgreeingWorker, settings, shard_groups(counts), context, "agreeing"))
     found, start = [], 0
     for count in counts:
         stop = start + -(-count // 8)
@@ -45,27 +39,17 @@ def agreeing_images(
 class _AgreeingWorker(GroupWorker):
     """Its partial result is a bit an image, each shard's from a new byte on."""
 
-    def __init__(
-        self,
-        predictions: SidecarUrls,
-        counts: np.ndarray,
-        num_classes: int,
-        least: float | None,
-        folder: str,
-        images: Mapping[int, int],
-    ):
-        super().__init__(folder, images)
-        self._predictions, self._counts, self._ends = predictions, counts, np.cumsum(counts)
-        self._num_classes, self._least = num_classes, least
+    def __init__(self, predictions: SidecarUrls, num_classes: int, least: float | None, folder: str):
+        super().__init__(folder)
+        self._predictions, self._num_classes, self._least = predictions, num_classes, least
 
     def make(self, unit: Group) -> bytes:
-        return b"".join(np.packbits(self._of_shard(position)).tobytes() for position in range(*unit))
+        return b"".join(np.packbits(self._of_shard(unit, position)).tobytes() for position in unit.positions)
 
-    def _of_shard(self, position: int) -> np.ndarray:
-        url, count = self._predictions[position], int(self._counts[position])
+    def _of_shard(self, unit: Group, position: int) -> np.ndarray:
+        url, numbers = self._predictions[position], unit.images_of(position)
         if url is None:
-            return np.zeros(count, bool)
+            return np.zeros(len(numbers), bool)
         seen = read_sidecar(url, [LABEL] if self._least is None else [LABEL, CONFIDENCE])
-        end = int(self._ends[position])
-        agrees: np.ndarray = seen[LABEL] == conditioning_labels(end - count, end, self._num_classes)
+        agrees: np.ndarray = seen[LABEL] == conditioning_labels(numbers, self._num_classes)
         return agrees if self._least is None else agrees & (seen[CONFIDENCE] >= self._least)

@@ -1,6 +1,6 @@
 """How good the pseudo images of each class are, to compare with the quality of its pseudo-labels."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.predictions import PredictionsFacts, prediction_sidecars, shard_counts
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
+from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
 MOST_VALUES = 2**25
@@ -53,14 +53,8 @@ def feature_distances(context: StepContext, index: DatasetIndex, real: Artifact,
         real: stage 1's predictions for the real images, with features.
         pseudo: stage 1's predictions for the pseudo images, with features.
     """
-    sides = (
-        _Features(prediction_sidecars(real), shard_counts(PredictionsFacts.read(real)), label_sidecars(index)),
-        _Features(prediction_sidecars(pseudo), shard_counts(PredictionsFacts.read(pseudo)), None),
-    )
-    first, second = (
-        _moments(context, features, index.num_classes, f"{name}_moments")
-        for features, name in zip(sides, ("real", "pseudo"), strict=True)
-    )
+    first = _moments(context, real, label_sidecars(index), index.num_classes, "real_moments")
+    second = _moments(context, pseudo, None, index.num_classes, "pseudo_moments")
     by_class: Shares = ()
     if first.by_class and second.by_class:
         by_class = tuple(
@@ -89,15 +83,6 @@ def class_moments(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) ->
         for label in labels[labels >= 0].unique().tolist():
             moments[label].update(features[labels == label])
     return moments
-
-
-@dataclass(frozen=True, eq=False)
-class _Features:
-    """Sidecars with features, the number of images of each shard, and those of true labels; None for pseudo images."""
-
-    sidecars: SidecarUrls
-    counts: np.ndarray
-    labels: SidecarUrls | None
 
 
 @dataclass
@@ -133,10 +118,14 @@ class _Moments:
         return cls(every[0], every[1:])
 
 
-def _moments(context: StepContext, features: _Features, num_classes: int, parts: str) -> _Moments:
+def _moments(
+    context: StepContext, predictions: Artifact, labels: SidecarUrls | None, num_classes: int, parts: str
+) -> _Moments:
+    """Return the moments of features; without `labels` of pseudo images, whose classes take turns."""
     whole: _Moments | None = None
-    settings = {"features": features, "num_classes": num_classes}
-    for content in run_groups(_MomentsWorker, settings, features.counts.tolist(), context, parts, most=MOST_PARTS):
+    settings = {"sidecars": prediction_sidecars(predictions), "labels": labels, "num_classes": num_classes}
+    groups = shard_groups(shard_counts(PredictionsFacts.read(predictions)), most=MOST_PARTS)
+    for content in run_groups(_MomentsWorker, settings, groups, context, parts):
         if content:
             part = _Moments.decode(content)
             if whole is None:
@@ -149,18 +138,17 @@ def _moments(context: StepContext, features: _Features, num_classes: int, parts:
 
 
 class _MomentsWorker(GroupWorker):
-    def __init__(self, features: _Features, num_classes: int, folder: str, images: Mapping[int, int]):
-        super().__init__(folder, images)
-        self._features, self._num_classes = features, num_classes
-        self._ends = np.cumsum(features.counts)
+    def __init__(self, sidecars: SidecarUrls, labels: SidecarUrls | None, num_classes: int, folder: str):
+        super().__init__(folder)
+        self._sidecars, self._labels, self._num_classes = sidecars, labels, num_classes
 
     def make(self, unit: Group) -> bytes:
         whole: GaussianMoments | None = None
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             nonlocal whole
-            for position in range(*unit):
-                if (found := self._read(position)) is not None:
+            for position in unit.positions:
+                if (found := self._read(unit, position)) is not None:
                     whole = whole or GaussianMoments(found[0].shape[1])
                     whole.update(found[0])
                     yield found
@@ -171,15 +159,13 @@ class _MomentsWorker(GroupWorker):
             pass
         return b"" if whole is None else _Moments(whole, by_class).encode()
 
-    def _read(self, position: int) -> tuple[Tensor, Tensor] | None:
-        url = self._features.sidecars[position]
+    def _read(self, unit: Group, position: int) -> tuple[Tensor, Tensor] | None:
+        url = self._sidecars[position]
         if url is None:
             return None
         features = torch.from_numpy(np.array(read_sidecar(url, [FEATURES])[FEATURES]))
-        if self._features.labels is None:
-            end = int(self._ends[position])
-            requested = conditioning_labels(end - int(self._features.counts[position]), end, self._num_classes)
-            return features, torch.from_numpy(requested)
-        place = self._features.labels[position]
+        if self._labels is None:
+            return features, torch.from_numpy(conditioning_labels(unit.images_of(position), self._num_classes))
+        place = self._labels[position]
         assert place is not None
         return features, torch.from_numpy(np.array(read_sidecar(place, [LABEL])[LABEL]))

@@ -1,7 +1,7 @@
 """Counts of predictions that are right, made by groups of shards on the cluster and merged by the driver."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -12,7 +12,7 @@ from dpt_ray.data.shards.sidecar_urls import SidecarUrls
 from dpt_ray.data.shards.sidecars import KEY, SidecarColumns, read_sidecar
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.pseudo_images import conditioning_labels
-from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
+from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
 _PAIRED = "paired"
@@ -24,20 +24,16 @@ class ToCompare:
 
     Attributes:
         predictions: sidecars of one classifier, or of two that are compared on the same images.
-        counts: number of images of each shard, int64 (shards,), with those that could not be read.
         num_classes: C.
         true: sidecars with the true labels; None for pseudo images, whose classes take turns.
-        left_out: position of a shard -> rows that are not counted, int64 (M,).
         top: also read the most probable classes.
         confidence: also read the confidence.
         keep_pairs: keep which classes are taken for which.
     """
 
     predictions: tuple[SidecarUrls, ...]
-    counts: np.ndarray
     num_classes: int
     true: SidecarUrls | None = None
-    left_out: Mapping[int, np.ndarray] = field(default_factory=dict)
     top: bool = False
     confidence: bool = True
     keep_pairs: bool = False
@@ -64,19 +60,28 @@ class Comparison:
         self.mended, self.broken = self.mended + other.mended, self.broken + other.broken
 
 
-def compare_predictions(context: StepContext, what: ToCompare, parts: str) -> Comparison:
+def compare_predictions(
+    context: StepContext,
+    what: ToCompare,
+    counts: Sequence[int],
+    parts: str,
+    left_out: Mapping[int, np.ndarray] | None = None,
+) -> Comparison:
     """Compare predictions with true classes.
 
     Args:
         context: that of the step.
         what: the predictions and the true classes.
+        counts: number of images of each shard, with those that could not be read.
         parts: name of the folder for partial results, one for each call of a step.
+        left_out: position of a shard -> rows that are not counted, int64 (M,).
 
     Raises:
         UserError: a sidecar cannot be read, or does not list the images that it is compared with.
     """
     whole = Comparison([ClassCounts.empty(what.num_classes) for _ in what.predictions])
-    for content in run_groups(_ComparingWorker, {"what": what}, what.counts.tolist(), context, parts):
+    groups = shard_groups(counts, left_out)
+    for content in run_groups(_ComparingWorker, {"what": what}, groups, context, parts):
         whole.merge(_decoded(content, len(what.predictions)))
     return whole
 
@@ -89,14 +94,13 @@ def _decoded(content: bytes, classifiers: int) -> Comparison:
 
 
 class _ComparingWorker(GroupWorker):
-    def __init__(self, what: ToCompare, folder: str, images: Mapping[int, int]):
-        super().__init__(folder, images)
+    def __init__(self, what: ToCompare, folder: str):
+        super().__init__(folder)
         self._what = what
-        self._ends = np.cumsum(what.counts)
 
     def make(self, unit: Group) -> bytes:
         what = self._what
-        parts = [found for position in range(*unit) if (found := self._read(position)) is not None]
+        parts = [found for position in unit.positions if (found := self._read(unit, position)) is not None]
         labels = np.concatenate([labels for labels, _ in parts] or [np.zeros(0, np.int64)])
         right: list[np.ndarray] = []
         arrays: dict[str, np.ndarray] = {}
@@ -122,22 +126,23 @@ class _ComparingWorker(GroupWorker):
         what = self._what
         return [LABEL, *([CONFIDENCE] if what.confidence else []), *([TOP_CLASSES] if what.top else [])]
 
-    def _read(self, position: int) -> tuple[np.ndarray, list[SidecarColumns]] | None:
+    def _read(self, unit: Group, position: int) -> tuple[np.ndarray, list[SidecarColumns]] | None:
         """Return true labels and predictions of the images of a shard for which all of them are known."""
         urls = [sidecars[position] for sidecars in self._what.predictions]
         if None in urls:
             return None
         seen = [read_sidecar(url, self._columns) for url in urls if url is not None]
-        labels = self._true(position, [columns[KEY] for columns in seen], [url for url in urls if url is not None])
+        labels = self._true(
+            unit, position, [columns[KEY] for columns in seen], [url for url in urls if url is not None]
+        )
         known = labels >= 0
-        if position in self._what.left_out:
-            known[self._what.left_out[position]] = False
+        if position in unit.rows:
+            known[unit.rows[position]] = False
         return labels[known], [{name: columns[name][known] for name in self._columns} for columns in seen]
 
-    def _true(self, position: int, keys: list[list[str]], urls: list[str]) -> np.ndarray:
+    def _true(self, unit: Group, position: int, keys: list[list[str]], urls: list[str]) -> np.ndarray:
         if self._what.true is None:
-            end = int(self._ends[position])
-            return conditioning_labels(end - int(self._what.counts[position]), end, self._what.num_classes)
+            return conditioning_labels(unit.images_of(position), self._what.num_classes)
         place = self._what.true[position]
         assert place is not None
         sidecar = read_sidecar(place, [LABEL])

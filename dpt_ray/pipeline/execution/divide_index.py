@@ -1,6 +1,6 @@
 """The sidecars of a part of a data set, and its labelled images, made by groups of shards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,13 +10,12 @@ from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.label_choice import Candidates, LabelledImage
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls, label_sidecars
-from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name
+from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar
 from dpt_ray.data.storage import stores
-from dpt_ray.pipeline.artifacts.held_out import read_choice
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.draw_candidates import decode_candidates, encode_candidates
-from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
+from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
 Part = Literal["training", "validation"]
@@ -37,29 +36,29 @@ def kept_rows(samples: int, chosen: np.ndarray | None, part: Part) -> np.ndarray
 
 
 def divide_sidecars(
-    context: StepContext, whole: DatasetIndex, choice: str, part: Part, labels: str, samples: Sequence[int]
+    context: StepContext, whole: DatasetIndex, chosen: Mapping[int, np.ndarray], part: Part, labels: str
 ) -> np.ndarray:
-    """Write the sidecars of a part, and return its images of each class, int64 (C,).
+    """Write the sidecars of a part, under the names of those of the whole, and return its images of each class.
 
     Args:
         context: that of the step.
         whole: the data set.
-        choice: URL of the choice of images that are held out.
+        chosen: position of a shard -> rows that are held out, int64 (M,).
         part: the part.
         labels: URL of the folder for the sidecars.
-        samples: images of each shard of the data set.
+
+    Returns:
+        int64 (C,).
     """
     settings = {
         "sidecars": label_sidecars(whole),
-        "names": np.array([shard.number for shard in whole.shards], np.int32),
-        "samples": np.array(samples),
-        "choice": choice,
         "part": part,
         "labels": labels,
         "num_classes": whole.num_classes,
     }
     counts = np.zeros(whole.num_classes, np.int64)
-    for content in run_groups(_DividingWorker, settings, samples, context):
+    groups = shard_groups([shard.samples for shard in whole.shards], chosen)
+    for content in run_groups(_DividingWorker, settings, groups, context):
         counts += np.frombuffer(content, np.int64)
     return counts
 
@@ -67,27 +66,14 @@ def divide_sidecars(
 class _DividingWorker(GroupWorker):
     """Its partial result is the images of each class, int64 (C,)."""
 
-    def __init__(
-        self,
-        sidecars: SidecarUrls,
-        names: np.ndarray,
-        samples: np.ndarray,
-        choice: str,
-        part: Part,
-        labels: str,
-        num_classes: int,
-        folder: str,
-        images: Mapping[int, int],
-    ):
-        super().__init__(folder, images)
-        self._sidecars, self._names, self._samples = sidecars, names, samples
-        self._chosen, self._part = read_choice(choice), part
-        self._labels, self._num_classes = labels, num_classes
+    def __init__(self, sidecars: SidecarUrls, part: Part, labels: str, num_classes: int, folder: str):
+        super().__init__(folder)
+        self._sidecars, self._part, self._labels, self._num_classes = sidecars, part, labels, num_classes
 
     def make(self, unit: Group) -> bytes:
         counts = np.zeros(self._num_classes, np.int64)
-        for position in range(*unit):
-            kept = kept_rows(int(self._samples[position]), self._chosen.get(position), self._part)
+        for position, samples in zip(unit.positions, unit.counts.tolist(), strict=True):
+            kept = kept_rows(samples, unit.rows.get(position), self._part)
             if len(kept):
                 counts += self._write(position, kept)
         return counts.tobytes()
@@ -98,7 +84,7 @@ class _DividingWorker(GroupWorker):
         sidecar = read_sidecar(url, [LABEL, PIXEL_HASH, PERCEPTUAL_HASH])
         columns = {name: sidecar[name][kept] for name in (LABEL, PIXEL_HASH, PERCEPTUAL_HASH)}
         content = encode_sidecar([sidecar[KEY][row] for row in kept], columns)
-        stores.write_bytes(stores.join(self._labels, sidecar_name(int(self._names[position]))), content)
+        stores.write_bytes(stores.join(self._labels, url.rpartition("/")[2]), content)
         labels = columns[LABEL]
         return np.bincount(labels[labels >= 0], minlength=self._num_classes)
 
@@ -112,8 +98,7 @@ def labelled_rest(context: StepContext, index: DatasetIndex, labelled: Artifact)
         labelled: a `LabelledSubset`, whose labels are used.
     """
     settings = {"sidecars": label_sidecars(index), "labelled": labelled.url}
-    samples = [shard.samples for shard in index.shards]
-    parts = run_groups(_LabelledWorker, settings, samples, context)
+    parts = run_groups(_LabelledWorker, settings, shard_groups([s.samples for s in index.shards]), context)
     found = Candidates.joined([decode_candidates(content) for content in parts])
     return found.images(np.arange(len(found.keys)))
 
@@ -121,14 +106,14 @@ def labelled_rest(context: StepContext, index: DatasetIndex, labelled: Artifact)
 class _LabelledWorker(GroupWorker):
     """Its partial result is the labelled images of its shards."""
 
-    def __init__(self, sidecars: SidecarUrls, labelled: str, folder: str, images: Mapping[int, int]):
-        super().__init__(folder, images)
+    def __init__(self, sidecars: SidecarUrls, labelled: str, folder: str):
+        super().__init__(folder)
         self._sidecars = sidecars
         self._labels = {image.key: image.label for image in read_labelled(Artifact(labelled, {}))}
 
     def make(self, unit: Group) -> bytes:
         found = []
-        for position in range(*unit):
+        for position in unit.positions:
             url = self._sidecars[position]
             assert url is not None
             keys = read_sidecar(url, [])[KEY]

@@ -17,7 +17,7 @@ from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.label_choice import Candidates
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls, label_sidecars
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
-from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
+from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
 _SHARD, _ROW, _DRAW = "shard", "row", "draw"
@@ -55,13 +55,11 @@ def draw_candidates(
             "sidecars": label_sidecars(index),
             "salt": salt,
             "limits": limits,
-            "spared": spared or {},
             "with_keys": with_keys,
         }
-        samples = [shard.samples for shard in index.shards]
-        found = Candidates.joined(
-            [decode_candidates(part) for part in run_groups(_CandidateWorker, settings, samples, context)]
-        )
+        groups = shard_groups([shard.samples for shard in index.shards], spared)
+        parts = run_groups(_CandidateWorker, settings, groups, context)
+        found = Candidates.joined([decode_candidates(part) for part in parts])
         present = np.bincount(found.labels, minlength=len(counts))
         short = (present < np.minimum(counts, available)) & (limits < _END - 1)
         if not short.any():
@@ -92,32 +90,22 @@ def decode_candidates(content: bytes) -> Candidates:
 
 
 class _CandidateWorker(GroupWorker):
-    def __init__(
-        self,
-        sidecars: SidecarUrls,
-        salt: Salt,
-        limits: np.ndarray,
-        spared: Mapping[int, np.ndarray],
-        with_keys: bool,
-        folder: str,
-        images: Mapping[int, int],
-    ):
-        super().__init__(folder, images)
-        self._sidecars, self._salt, self._limits, self._spared = sidecars, salt, limits, spared
-        self._with_keys = with_keys
+    def __init__(self, sidecars: SidecarUrls, salt: Salt, limits: np.ndarray, with_keys: bool, folder: str):
+        super().__init__(folder)
+        self._sidecars, self._salt, self._limits, self._with_keys = sidecars, salt, limits, with_keys
 
     def make(self, unit: Group) -> bytes:
         return encode_candidates(Candidates.joined(list(self._of_shards(unit))), with_keys=self._with_keys)
 
     def _of_shards(self, unit: Group) -> Iterator[Candidates]:
-        for position in range(*unit):
+        for position in unit.positions:
             url = self._sidecars[position]
             assert url is not None
             sidecar = read_sidecar(url, [LABEL])
             labels, keys = sidecar[LABEL], sidecar[KEY]
             may = (labels >= 0) & (self._limits[np.maximum(labels, 0)] >= 0)
-            if position in self._spared:
-                may[self._spared[position]] = False
+            if position in unit.rows:
+                may[unit.rows[position]] = False
             rows = np.flatnonzero(may)
             draws = derive_seeds(self._salt, [keys[row] for row in rows])
             near = draws <= self._limits[labels[rows]]

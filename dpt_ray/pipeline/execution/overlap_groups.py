@@ -11,7 +11,7 @@ from dpt_ray.data.shards.duplicates import DuplicateSearch, Found, Limits, Pair
 from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls, label_sidecars
 from dpt_ray.data.shards.sidecars import read_sidecar
-from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups
+from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, run_groups, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
 _KINDS = ("exact", "near")
@@ -49,7 +49,8 @@ def find_pairs(
         "limits": limits,
         "most_listed": most_listed,
     }
-    for content in run_groups(_SearchWorker, settings, [shard.samples for shard in train.shards], context):
+    groups = shard_groups([shard.samples for shard in train.shards])
+    for content in run_groups(_SearchWorker, settings, groups, context):
         arrays = load(content)
         for kind in _KINDS:
             _merge(getattr(whole, kind), kind, arrays, most_listed)
@@ -75,9 +76,8 @@ class _SearchWorker(GroupWorker):
         limits: Limits,
         most_listed: int,
         folder: str,
-        images: Mapping[int, int],
     ):
-        super().__init__(folder, images)
+        super().__init__(folder)
         self._train, self._limits, self._most_listed = train, limits, most_listed
         parts = [_hashes(test, position) for position in range(len(test))]
         self._held = ImageHashes(
@@ -86,7 +86,7 @@ class _SearchWorker(GroupWorker):
 
     def make(self, unit: Group) -> bytes:
         search = DuplicateSearch(self._held, self._limits, self._most_listed)
-        for position in range(*unit):
+        for position in unit.positions:
             search.add(position, _hashes(self._train, position))
         not_compared = [search.not_compared, int((~is_comparable(self._held.perceptual)).sum())]
         arrays = {"not_compared": np.array(not_compared)}

@@ -4,7 +4,7 @@ Each group of shards sorts the hashes of its images and divides them by their ra
 from the files of all groups, and what occurs twice in it is found. So no process holds the hashes of all images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -21,7 +21,8 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
-from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, make_files, shard_groups
+from dpt_ray.pipeline.artifacts.store import fingerprint
+from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, group_url, make_files, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
 PART_IMAGES = 4_000_000
@@ -73,23 +74,23 @@ def find_repeated(context: StepContext, index: DatasetIndex, kind: Kind, wanted:
     """
     counts = [shard.samples for shard in index.shards]
     parts = max(1, -(-sum(counts) // PART_IMAGES))
-    groups, folder = shard_groups(len(counts)), context.file(kind)
     if not counts:
         return Repeated(0, np.zeros(0, RECORD))
-    sidecars, images = label_sidecars(index), {start: sum(counts[start:stop]) for start, stop in groups}
+    # A shard that could not be read in an interrupted attempt may be there now, so files of another set are not used.
+    groups, folder = shard_groups(counts), context.file(kind, fingerprint([s.sha256 for s in index.shards]))
+    sidecars = label_sidecars(index)
     if len(groups) == 1 and parts == 1:
-        content = _HashWorker(sidecars, kind, parts, folder, images).make(groups[0])
+        content = _HashWorker(sidecars, kind, parts, folder).make(groups[0])
         found = [_repeats(_part([lambda start, stop: content[start:stop]], 1, 0), wanted)]
     else:
-        settings = {"sidecars": sidecars, "kind": kind, "parts": parts, "folder": folder, "images": images}
+        settings = {"sidecars": sidecars, "kind": kind, "parts": parts, "folder": folder}
         make_files(_HashWorker, settings, groups, context, sum(counts))
-        merging = {"hashes": folder, "starts": [start for start, _ in groups], "parts": parts, "wanted": wanted}
+        merging = {"hashes": folder, "starts": [group.start for group in groups], "parts": parts, "wanted": wanted}
         urls = make_files(
-            _PartWorker, {**merging, "folder": context.file(f"{kind}_parts")}, list(range(parts)), context, sum(counts)
+            _PartWorker, {**merging, "folder": stores.join(folder, "found")}, list(range(parts)), context, sum(counts)
         )
         found = [stores.read_bytes(url) for url in urls]
-        for name in (kind, f"{kind}_parts"):
-            stores.remove_tree(context.file(name))
+        stores.remove_tree(context.file(kind))
     records = [np.frombuffer(content, RECORD, offset=_HEADER) for content in found]
     return Repeated(sum(_numbers(content)[1] for content in found), _those(records, wanted))
 
@@ -112,12 +113,12 @@ def _numbers(content: bytes) -> tuple[int, int]:
 class _HashWorker(GroupWorker):
     """Its file holds the places of the parts of the range, int64 (parts + 1,), and the records sorted by hash."""
 
-    def __init__(self, sidecars: SidecarUrls, kind: Kind, parts: int, folder: str, images: Mapping[int, int]):
-        super().__init__(folder, images)
+    def __init__(self, sidecars: SidecarUrls, kind: Kind, parts: int, folder: str):
+        super().__init__(folder)
         self._sidecars, self._kind, self._parts = sidecars, kind, parts
 
     def make(self, unit: Group) -> bytes:
-        records = np.concatenate([self._of_shard(position) for position in range(*unit)])
+        records = np.concatenate([self._of_shard(position) for position in unit.positions])
         records = records[np.argsort(records["first"], kind="stable")]
         bounds = [number * 2**64 // self._parts for number in range(self._parts)]
         places = [*np.searchsorted(records["first"], np.array(bounds, np.uint64)).tolist(), len(records)]
@@ -140,7 +141,7 @@ class _PartWorker(UnitWorker):
     """Finds what occurs twice in a part of the range, which is a unit; see `_repeats` for its file."""
 
     def __init__(self, hashes: str, starts: Sequence[int], parts: int, wanted: Wanted, folder: str):
-        self._reads = [partial(stores.read_range, stores.join(hashes, f"{start:06d}")) for start in starts]
+        self._reads = [partial(stores.read_range, group_url(hashes, start)) for start in starts]
         self._folder, self._parts, self._wanted = folder, parts, wanted
 
     def output_url(self, unit: int) -> str:

@@ -6,7 +6,10 @@ by what is wanted of all images. A set of one group is computed in the driver it
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
@@ -19,14 +22,60 @@ LEAST_SHARDS = 64
 MOST_GROUPS = 512
 """Most groups of a set. The driver reads one file of each, 15 s together from a store that answers in 30 ms."""
 
-Group = tuple[int, int]
-"""Positions of a group's first shard, and of the one after its last."""
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Consecutive shards, which are a unit of work.
+
+    Attributes:
+        start: position of the first shard.
+        counts: number of images of each shard, int32 (shards,).
+        first: number of images in all shards before them.
+        rows: position of a shard of the group -> rows of it that the work regards in its own way, int32 (M,).
+    """
+
+    start: int
+    counts: np.ndarray
+    first: int
+    rows: Mapping[int, np.ndarray]
+
+    @property
+    def positions(self) -> range:
+        """Positions of the shards."""
+        return range(self.start, self.start + len(self.counts))
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return int(self.counts.sum())
+
+    def images_of(self, position: int) -> range:
+        """Return the numbers of the images of a shard, counted through all shards."""
+        own = position - self.start
+        first = self.first + int(self.counts[:own].sum())
+        return range(first, first + int(self.counts[own]))
 
 
-def shard_groups(shards: int, most: int = MOST_GROUPS) -> list[Group]:
-    """Return the groups of a number of shards, at most `most`."""
-    size = max(LEAST_SHARDS, -(-shards // most))
-    return [(start, min(start + size, shards)) for start in range(0, shards, size)]
+def shard_groups(
+    counts: Sequence[int] | np.ndarray, rows: Mapping[int, np.ndarray] | None = None, most: int = MOST_GROUPS
+) -> list[Group]:
+    """Divide shards into groups.
+
+    Args:
+        counts: number of images of each shard.
+        rows: position of a shard -> rows of it; each group gets its own.
+        most: most groups.
+    """
+    size = max(LEAST_SHARDS, -(-len(counts) // most))
+    starts = range(0, len(counts), size)
+    own: dict[int, dict[int, np.ndarray]] = {start: {} for start in starts}
+    for position, found in (rows or {}).items():
+        own[position // size * size][position] = found.astype(np.int32)
+    whole = np.array(counts, np.int64)
+    before = np.cumsum(whole) - whole
+    return [
+        Group(start, whole[start : start + size].astype(np.int32), int(before[start]), own[start]) for start in starts
+    ]
 
 
 class GroupWorker(UnitWorker):
@@ -34,48 +83,48 @@ class GroupWorker(UnitWorker):
 
     Args:
         folder: URL of the folder for their files.
-        images: number of images of each group, by its first shard.
     """
 
-    def __init__(self, folder: str, images: Mapping[int, int]):
-        self._folder, self._images = folder, images
+    def __init__(self, folder: str):
+        self._folder = folder
 
     def output_url(self, unit: Group) -> str:
-        return stores.join(self._folder, f"{unit[0]:06d}")
+        return group_url(self._folder, unit.start)
 
     def facts(self, unit: Group, content: bytes) -> JsonObject:
-        return {"images": self._images[unit[0]]}
+        return {"images": unit.images}
+
+
+def group_url(folder: str, start: int) -> str:
+    """Return the URL of the file of the group whose first shard has the position `start`."""
+    return stores.join(folder, f"{start:06d}")
 
 
 def run_groups(
     worker_class: type[GroupWorker],
     settings: Mapping[str, Any],
-    counts: Sequence[int],
+    groups: Sequence[Group],
     context: StepContext,
     parts: str = "parts",
-    most: int = MOST_GROUPS,
 ) -> Iterator[bytes]:
     """Yield the partial result of every group, in order; their files are removed in the end.
 
     Args:
-        worker_class: computes them; its constructor takes `folder` and `images`, which this function adds.
+        worker_class: computes them; its constructor takes `folder`, which this function adds.
         settings: its other arguments; they must pickle.
-        counts: number of images of each shard.
+        groups: the groups.
         context: that of the step.
         parts: name of the folder for the files, different for each use within a step.
-        most: most groups.
 
     Raises:
         UserError: what a worker raises.
     """
-    groups = shard_groups(len(counts), most)
-    images = {start: sum(counts[start:stop]) for start, stop in groups}
-    settings = {**settings, "folder": context.file(parts), "images": images}
+    settings = {**settings, "folder": context.file(parts)}
     if len(groups) < 2:
         for group in groups:
             yield worker_class(**settings).make(group)
         return
-    for url in make_files(worker_class, settings, groups, context, sum(images.values())):
+    for url in make_files(worker_class, settings, groups, context, sum(group.images for group in groups)):
         yield stores.read_bytes(url)
     stores.remove_tree(context.file(parts))
 

@@ -1,12 +1,10 @@
 """Pseudo-labels whose counts follow given class shares, instead of the most probable classes."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 
 from dpt_ray.config.schema import PseudoLabelsConfig
-from dpt_ray.core.balanced_assignment import balanced_classes, class_log_scales, largest_miss
+from dpt_ray.core.balanced_assignment import balanced_classes, largest_miss
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
 from dpt_ray.data.shards.index import DatasetIndex, read_index
@@ -23,15 +21,11 @@ from dpt_ray.pipeline.artifacts.predictions import (
     PROBABILITIES,
     SIDECARS,
     count_labels,
-    read_predictions,
     sidecar_urls,
     summarise_predictions,
 )
-from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.execution.balancing_groups import balance_classes
 from dpt_ray.pipeline.execution.step import Step, StepContext
-
-SAMPLED_NUMBERS = 2**24
-"""Approximate number of probabilities that the driver holds in memory to compute the scales."""
 
 
 class BalancedLabels(Step[BalancedLabelsFacts]):
@@ -44,7 +38,7 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
     """
 
     name = "balanced_labels"
-    version = 3
+    version = 4
     facts_type = BalancedLabelsFacts
 
     def __init__(self, config: PseudoLabelsConfig, predictions: Step, images: Step):
@@ -67,8 +61,7 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
             )
         predictions = context.parents["predictions"]
         sharpness = self._config.sharpness
-        sample = np.concatenate(list(_sampled(predictions, index)))
-        scales = class_log_scales(torch.from_numpy(sample), torch.tensor(shares), sharpness=sharpness)
+        scales = balance_classes(context, predictions, torch.tensor(shares), sharpness)
         files = run_units(
             _BalancingWorker,
             {
@@ -97,18 +90,6 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
     def summary(self, facts: BalancedLabelsFacts) -> str:
         ended = "" if facts.converged else f", NOT converged: error {facts.error:.1e}"
         return f"{facts.images:,} images, {facts.moved:,} of them with another label{ended}"
-
-
-def _sampled(predictions: Artifact, index: DatasetIndex) -> Iterator[np.ndarray]:
-    """Yield the probabilities of a sample of images, float32 (N, C) for each shard.
-
-    A hash of the key selects them, since the order of images may follow their classes.
-    """
-    stride = -(-index.num_images * index.num_classes // SAMPLED_NUMBERS)
-    for sidecar in read_predictions(predictions, PROBABILITIES):
-        if sidecar is not None:
-            chosen = np.array([derive_seed("balancing sample", key) % stride == 0 for key in sidecar[KEY]])
-            yield sidecar[PROBABILITIES][chosen].astype(np.float32)
 
 
 class _BalancingWorker(UnitWorker):

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from dpt_ray.core.metrics.calibration import expected_calibration_error, mean_confidence
 from dpt_ray.core.metrics.class_counts import ClassCounts
 from dpt_ray.core.metrics.uncertainty import paired_change
@@ -188,34 +186,27 @@ def _compare(context: StepContext) -> _Seen:
     _check_same_classes(train, test)
     stages = ToCompare(
         tuple(prediction_sidecars(parents[name]) for name in ("stage1", "stage3")),
-        np.array([shard.samples for shard in test.shards]),
         train.num_classes,
         true=label_sidecars(test),
         top=train.num_classes > TOP,
         keep_pairs=True,
     )
-    held_out = compare_predictions(context, stages, "held_out")
+    held_out_counts = [shard.samples for shard in test.shards]
+    held_out = compare_predictions(context, stages, held_out_counts, "held_out")
     if not held_out.counts[0].images:
         raise UserError("no held-out image has a true label and can be read", where="data.test")
     scored = None
     if _SCORED in parents:
-        scored = replace(stages, predictions=(prediction_sidecars(parents[_SCORED]),), top=False, keep_pairs=False)
-    labels = ToCompare(
-        (prediction_sidecars(parents["pseudo_labels"]),),
-        np.array([shard.samples for shard in train.shards]),
-        train.num_classes,
-        true=label_sidecars(train),
-        left_out=labelled_rows(parents["labelled"]),
-    )
-    pseudo_images = parents["pseudo_images"]
-    counts = shard_counts(PredictionsFacts.read(pseudo_images))
-    requested = ToCompare((prediction_sidecars(pseudo_images),), counts, train.num_classes, confidence=False)
-    return _Seen(
-        held_out,
-        compare_predictions(context, labels, "pseudo_labels").counts[0],
-        compare_predictions(context, requested, "pseudo_images").counts[0],
-        compare_predictions(context, scored, _SCORED).counts[0] if scored else None,
-    )
+        alone = replace(stages, predictions=(prediction_sidecars(parents[_SCORED]),), top=False, keep_pairs=False)
+        scored = compare_predictions(context, alone, held_out_counts, _SCORED).counts[0]
+    labels = ToCompare((prediction_sidecars(parents["pseudo_labels"]),), train.num_classes, true=label_sidecars(train))
+    counts, given = [shard.samples for shard in train.shards], labelled_rows(parents["labelled"])
+    pseudo_labels = compare_predictions(context, labels, counts, "pseudo_labels", given).counts[0]
+    predicted = parents["pseudo_images"]
+    requested = ToCompare((prediction_sidecars(predicted),), train.num_classes, confidence=False)
+    counts = shard_counts(PredictionsFacts.read(predicted)).tolist()
+    pseudo_images = compare_predictions(context, requested, counts, "pseudo_images").counts[0]
+    return _Seen(held_out, pseudo_labels, pseudo_images, scored)
 
 
 def _distances(context: StepContext) -> Distances | None:

@@ -130,8 +130,8 @@ class Predictions(Step[PredictionsFacts]):
         finished = Artifact(context.folder, {"facts": facts.to_json()})
         found: list[str | None] = []
         if images.step == "pseudo_images":
-            what = ToCompare((prediction_sidecars(finished),), shard_counts(facts), index.num_classes, confidence=False)
-            seen = compare_predictions(context, what, "agreement").counts[0]
+            what = ToCompare((prediction_sidecars(finished),), index.num_classes, confidence=False)
+            seen = compare_predictions(context, what, shard_counts(facts).tolist(), "agreement").counts[0]
             found = [disagreement(seen.true, seen.right, names)]
         elif classifier.parent("images") == (images.step, images.fingerprint) and not self._predicting.features:
             predicted = facts.predicted_per_class

@@ -181,15 +181,13 @@ class DataPart(Step[DataPartFacts]):
 
     def make(self, context: StepContext) -> DataPartFacts:
         whole = read_index(context.parents["images"].url)
-        choice = context.parents["choice"].file(ROWS_FILE)
-        chosen = read_choice(choice)
+        chosen = read_choice(context.parents["choice"].file(ROWS_FILE))
         shards = []
         for position, shard in enumerate(whole.shards):
             kept = kept_rows(shard.samples, chosen.get(position), self._part)
             if len(kept):
                 shards.append(_keep_rows(shard, kept))
-        samples = [shard.samples for shard in whole.shards]
-        counts = divide_sidecars(context, whole, choice, self._part, context.file(_LABELS), samples)
+        counts = divide_sidecars(context, whole, chosen, self._part, context.file(_LABELS))
         class_counts, folder = tuple(counts.tolist()), context.file(_LABELS)
         index = DatasetIndex(tuple(shards), class_counts, folder, whole.class_names, whole.layout_folder)
         stores.write_json(context.file(INDEX_FILE), index.to_json(context.folder, row_bits=True))
