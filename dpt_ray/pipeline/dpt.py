@@ -93,6 +93,7 @@ def build(
             guided; or the job was submitted, and they or the results lie in the folder that Ray made for it.
     """
     inputs = inputs or Inputs()
+    inputs.use_listings(config)
     _check(config, inputs)
     data, seed, features = config.data, config.seed, config.evaluation.reads_stage1
     parts = split(config, inputs)
