@@ -93,7 +93,6 @@ def build(
             guided; or the job was submitted, and they or the results lie in the folder that Ray made for it.
     """
     inputs = inputs or Inputs()
-    inputs.use_listings(config)
     _check(config, inputs)
     data, seed, features = config.data, config.seed, config.evaluation.reads_stage1
     parts = split(config, inputs)
@@ -157,6 +156,7 @@ def _classifier_stage(
 
 
 def _check(config: RunConfig, inputs: Inputs) -> None:
+    inputs.use_listings(config)
     check_submitted(config)
     check_num_classes(config, inputs)
     process = build_process(config.stage2)
