@@ -869,6 +869,10 @@ class ClusterConfig(Section):
     keep_mib: Annotated[int, Field(ge=0)] = 1024
     """A data set of at most this decoded size, in MiB, is kept decoded in the object store; a larger one is
     streamed."""
+    list_again: bool = False
+    """List class folders again. Those with 100,000 files or more are listed once for all commands with the same root,
+    and again only after a folder on a local disk has changed; what was added to a store is seen with this setting
+    alone."""
     recompute_activations: bool = False
     """Generators: activation checkpointing. The backward pass recomputes the activations of each block, which takes
     about a third more time and much less memory."""

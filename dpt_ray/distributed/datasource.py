@@ -17,9 +17,9 @@ from dpt_ray.data.buffer_pool import BufferPool
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.prefetch_plan import divide
+from dpt_ray.data.loading.segment_source import SegmentSource, cut
 from dpt_ray.data.loading.segments import OnUnreadable, read_segment
 from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource
-from dpt_ray.data.loading.source_parts import SourcePart, cut
 from dpt_ray.distributed.cluster import configure_data
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.ray_internals import WITHOUT_BACKPRESSURE
@@ -64,8 +64,8 @@ class SegmentDatasource(Datasource):
 
     def _pack(self, segments: Sequence[Segment]) -> bytes:
         source = self._source
-        parts = [cut(source.shards[segment.shard], segment.start, segment.stop) for segment in segments]
-        return packed((source.form, source.columns, source.num_shards, list(zip(segments, parts, strict=True))))
+        shards = [cut(source.shards[segment.shard], segment.start, segment.stop) for segment in segments]
+        return packed((source.form, source.columns, source.num_shards, list(zip(segments, shards, strict=True))))
 
     def _metadata(self, segments: Sequence[Segment]) -> BlockMetadata:
         rows = sum(map(len, segments))
@@ -96,7 +96,7 @@ def _read_blocks(
         return images[filled : filled + rows]
 
     for segment, own in listed:
-        source = SourcePart(form, columns, num_shards, segment, own, whole)
+        source = SegmentSource(form, columns, num_shards, segment, own, whole)
         for view in read_segment(source, segment, allocate, on_unreadable):
             views.append(view)
             filled += len(view[LABEL])

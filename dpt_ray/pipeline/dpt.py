@@ -160,6 +160,7 @@ def _classifier_stage(
 
 
 def _check(config: RunConfig, inputs: Inputs) -> None:
+    inputs.use_listings(config)
     check_submitted(config)
     check_num_classes(config, inputs)
     process = build_process(config.stage2)

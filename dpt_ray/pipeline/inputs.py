@@ -7,7 +7,8 @@ thousand points lists a bucket once.
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, cast
 
-from dpt_ray.config.schema import ClassifierConfig, DataConfig, EvaluationConfig, GeneratorConfig
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, EvaluationConfig, GeneratorConfig, RunConfig
+from dpt_ray.data.importing.class_folders import describe_class_folders
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.found_data import FoundData, find_data
 from dpt_ray.data.importing.text_files import read_lines
@@ -20,6 +21,7 @@ from dpt_ray.networks.pretrained.encoders import encoder_identity
 from dpt_ray.networks.reference_statistics import FoundReference, find_reference
 from dpt_ray.networks.start_weights import FoundWeights, check_autoencoder, check_classifier, check_generator
 from dpt_ray.pipeline.found_start import Kind, find_start
+from dpt_ray.pipeline.listings import Listings
 
 Found = TypeVar("Found")
 
@@ -29,6 +31,21 @@ class Inputs:
 
     def __init__(self) -> None:
         self._found: dict[Hashable, Any] = {}
+        self._listings: Listings | None = None
+
+    def use_listings(self, config: RunConfig) -> None:
+        """Use the listings of large folders that earlier commands kept below the root, from now on."""
+        if self._listings is None:
+            self._listings = Listings(config.root, again=config.cluster.list_again)
+
+    def keep_listings(self) -> None:
+        """Keep the listings of large folders for later commands, and for other processes of this one.
+
+        Raises:
+            UserError: they cannot be written.
+        """
+        if self._listings is not None:
+            self._listings.keep()
 
     def data(self, split: Split, data: DataConfig) -> FoundData:
         """Return the images of a split.
@@ -37,7 +54,8 @@ class Inputs:
             UserError: there are none, or they cannot be used.
         """
         train = self.data("train", data) if split == "test" else None
-        return self._once((split, data.model_dump_json()), lambda: find_data(split, data, train))
+        folders = describe_class_folders if self._listings is None else self._listings.describe
+        return self._once((split, data.model_dump_json()), lambda: find_data(split, data, train, folders))
 
     def label_list(self, file: str) -> list[str]:
         """Return the lines of a list of labelled images.

@@ -72,6 +72,7 @@ def make_targets(
         say(describe_plan(config, wanted, store, measure=dry_run == "measure"))
         return
     stores.check_writable(store.root)
+    inputs.keep_listings()
     check_cluster(config, in_order(wanted), store)
     with (
         job_log.about(run=config.name),

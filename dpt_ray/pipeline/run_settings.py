@@ -51,7 +51,9 @@ def load_run(file: str | None, *layers: Sequence[str], inputs: Inputs | None = N
     values = {name: value_of(config, name) for name in given}
     first = left_open(photo_recipe.choose_reading(values), given)
     config = load_config(file, *layers, chosen=[choice.override for choice in first])
-    found = survey((inputs or Inputs()).data("train", config.data))
+    inputs = inputs or Inputs()
+    inputs.use_listings(config)
+    found = survey(inputs.data("train", config.data))
     if found is None:
         raise UserError("no image can be read", where=str(config.data.train), fix="dpt prepare lists the reasons")
     choices = [*first, *left_open(photo_recipe.choose(found, this_machine(), values, is_installed()), given)]

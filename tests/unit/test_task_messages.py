@@ -13,9 +13,9 @@ from dpt_ray.config.schema import ClusterConfig, DataConfig, EvaluationConfig, P
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.prefetch_plan import segment_sequence
+from dpt_ray.data.loading.segment_source import SegmentSource, cut
 from dpt_ray.data.loading.segments import read_segment
 from dpt_ray.data.loading.source import ImageSource, SourceShard, new_arrays, sidecar_labelled_source
-from dpt_ray.data.loading.source_parts import SourcePart, cut
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
@@ -94,7 +94,7 @@ def labelled_shards(counts: list[int]) -> ImageSource:
 
 def read_part(source: ImageSource, segment: Segment, whole: Any) -> list[list[int]]:
     own = unpacked(packed(cut(source.shards[segment.shard], segment.start, segment.stop)))
-    part = SourcePart(source.form, source.columns, source.num_shards, segment, own, whole)
+    part = SegmentSource(source.form, source.columns, source.num_shards, segment, own, whole)
     return rows_of(part, segment)
 
 

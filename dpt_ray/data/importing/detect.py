@@ -39,13 +39,23 @@ KNOWN_CLASSES = {Digits.kind: 10, Cifar10.kind: 10}
 SHARDS = "shards"
 
 
-def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> ImageSet | None:
+DescribeFolders = Callable[[str, ClassList | None, Split], ClassFolders]
+"""Lists class folders, as `describe_class_folders` does."""
+
+
+def describe(
+    split: Split,
+    data: DataConfig,
+    train: ImageSet | None = None,
+    class_folders: DescribeFolders = describe_class_folders,
+) -> ImageSet | None:
     """Describe the images of a split; None if they already are shards.
 
     Args:
         split: `train` or `test`.
         data: the settings of the data.
         train: the training images, if they are described already. Test images take their classes.
+        class_folders: lists class folders.
 
     Raises:
         UserError: there are no such images, or their classes are not those of the training images.
@@ -63,17 +73,20 @@ def describe(split: Split, data: DataConfig, train: ImageSet | None = None) -> I
     _check_known_classes(kind, data)
     known = given_classes(data)
     if split == "test" and known is None:
-        train = train or describe("train", data)
+        train = train or describe("train", data, None, class_folders)
         if train is not None and train.class_names is not None:
             known = ClassList(train.class_names, f"the training data's ({train.location})")
-    images = _describe(kind, location, table, data, split, known)
+    if kind == ClassFolders.kind:
+        images: ImageSet = class_folders(location, known, split)
+    else:
+        images = _describe(kind, location, table, data, split, known)
     if kind == ParquetTables.kind:
         images = replace(images, ignored=(*images.ignored, *find_files(location, PARQUET).ignored))
     if (
         split == "test"
         and kind == ClassFolders.kind
         and are_nested(data)
-        and (train := train or describe("train", data)) is not None
+        and (train := train or describe("train", data, None, class_folders)) is not None
     ):
         refuse_nested(train, images)
     if images.class_names is not None:
@@ -108,8 +121,6 @@ def _describe(
         return describe_cifar10(location, split, known)
     if kind == ParquetTables.kind:
         return describe_parquet(location, data.image_column, data.label_column, known, data.num_classes, split)
-    if kind == ClassFolders.kind:
-        return describe_class_folders(location, known, split)
     return describe_by_plugin(kind, location, split, known)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.importing import detect
+from dpt_ray.data.importing.class_folders import describe_class_folders
 from dpt_ray.data.importing.classes import given_classes
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.file_sets import SHARDS, FoundFiles, find_files
@@ -28,18 +29,24 @@ class FoundData:
     num_classes: int | None
 
 
-def find_data(split: Split, data: DataConfig, train: FoundData | None = None) -> FoundData:
+def find_data(
+    split: Split,
+    data: DataConfig,
+    train: FoundData | None = None,
+    class_folders: detect.DescribeFolders = describe_class_folders,
+) -> FoundData:
     """Find the images of a split.
 
     Args:
         split: `train` or `test`.
         data: the settings of the data.
         train: the training images, if they are found already. Test images take their classes.
+        class_folders: lists class folders.
 
     Raises:
         UserError: there are no such images, or they cannot be used.
     """
-    images = detect.describe(split, data, train.images if train is not None else None)
+    images = detect.describe(split, data, train.images if train is not None else None, class_folders)
     if images is not None and images.class_names is not None:
         num_classes: int | None = len(images.class_names)
     else:

@@ -2,7 +2,6 @@
 
 import hashlib
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from dpt_ray.data.importing.file_entries import FileEntries
 from dpt_ray.data.importing.file_sets import ARCHIVE_ENDINGS
 from dpt_ray.data.importing.import_plan import Ignored, ImageSet, Location, RawImage, Recipe, Unread
-from dpt_ray.data.importing.labelled_files import FileRecipes, LabelledFile, LabelledFiles
+from dpt_ray.data.importing.labelled_files import FileList, FileRecipes, LabelledFile
 from dpt_ray.data.importing.litter import why_passed_over
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.importing.sniffing import sniff_files
@@ -43,13 +42,11 @@ class _FileRecipe(Record):
 class FileSet(ImageSet):
     """Images in files of their own. Their recipes mix the classes."""
 
-    files: Sequence[LabelledFile]
+    files: FileList
 
     def planned_counts(self) -> Mapping[int, int]:
         """Return the number of files of each class id."""
-        if isinstance(self.files, LabelledFiles):
-            return self.files.counts()
-        return Counter(file.label for file in self.files if file.label is not None)
+        return self.files.counts()
 
     def recipes(self, images_per_shard: int) -> Sequence[Recipe]:
         """Return the files of each shard, in a pseudorandom order that depends only on their keys."""

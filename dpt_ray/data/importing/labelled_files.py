@@ -1,10 +1,11 @@
 """Image files with their keys and labels, and the recipes of the shards that are made from them."""
 
+from abc import abstractmethod
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
@@ -32,8 +33,23 @@ class LabelledFile(NamedTuple):
     label: int | None
 
 
-class LabelledFiles(Sequence[LabelledFile]):
-    """Image files in some 70 bytes each. Keys follow from names, and are not kept.
+class FileList(Sequence[LabelledFile]):
+    """Image files with their keys and labels."""
+
+    @abstractmethod
+    def all_keys(self) -> Iterator[str]:
+        """Yield the keys of all files."""
+
+    @abstractmethod
+    def counts(self) -> Counter[int]:
+        """Return the number of files of each class id."""
+
+
+class LabelledFiles(FileList):
+    """Image files in some 60 bytes each. Keys follow from names, and are not kept.
+
+    Attributes:
+        stored: the same files in a stored listing, which pickle in place of these; None without one.
 
     Args:
         entries: the files.
@@ -46,6 +62,10 @@ class LabelledFiles(Sequence[LabelledFile]):
         if len(self._labels) != len(entries):
             raise ValueError(f"{len(entries)} files have {len(self._labels)} labels")
         self._clashes = _clashes(self._entries)
+        self.stored: FileList | None = None
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return super().__reduce_ex__(protocol) if self.stored is None else self.stored.__reduce_ex__(protocol)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -60,7 +80,7 @@ class LabelledFiles(Sequence[LabelledFile]):
         name, label = self._entries.name(place), self._labels[place]
         return LabelledFile(name, self._entries.length(place), self._key(place, name), _label(label))
 
-    def keys(self) -> Iterator[str]:
+    def all_keys(self) -> Iterator[str]:
         """Yield the keys of all files."""
         return (self._key(place, name) for place, name in enumerate(self._entries.names()))
 
@@ -95,7 +115,7 @@ class FileRecipes(Sequence[Recipe]):
         images_per_shard: files of a recipe; the last may have fewer.
     """
 
-    def __init__(self, files: Sequence[LabelledFile], images_per_shard: int):
+    def __init__(self, files: FileList, images_per_shard: int):
         self._files, self._size = files, images_per_shard
         self._order = _mixed(files)
 
@@ -116,10 +136,9 @@ class FileRecipes(Sequence[Recipe]):
         return {"images": len(chosen), "files": [list(self._files[place]) for place in chosen]}
 
 
-def _mixed(files: Sequence[LabelledFile]) -> np.ndarray:
+def _mixed(files: FileList) -> np.ndarray:
     """Return the places of files by the hashes of their keys, and by the keys where two hashes are equal."""
-    keys = files.keys() if isinstance(files, LabelledFiles) else (file.key for file in files)
-    seeds = np.fromiter((derive_seed("shard order", key) for key in keys), np.int64, len(files))
+    seeds = np.fromiter((derive_seed("shard order", key) for key in files.all_keys()), np.int64, len(files))
     order = np.argsort(seeds, kind="stable")
     ties = np.flatnonzero(np.diff(seeds[order]) == 0)
     for _, run in groupby(enumerate(ties.tolist()), key=lambda pair: pair[1] - pair[0]):

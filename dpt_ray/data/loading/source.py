@@ -99,7 +99,7 @@ class ImageSource:
         return len(self.shards)
 
     def shard(self, number: int, rows: Sequence[int] = ()) -> SourceShard:
-        """Return a shard; `rows` of it are read, of which a part of a source has no others (`source_parts.py`)."""
+        """Return a shard; `rows` of it are read, and a `SegmentSource` may know no others."""
         return self.shards[number]
 
     @property

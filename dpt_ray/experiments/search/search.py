@@ -104,6 +104,7 @@ class Search:
         """
         began = time.monotonic()
         stores.check_writable(self.store.root)
+        self.trials.inputs.keep_listings()
         remove_other_results(self.records.folder, self.tune, self.overrides)
         queue: TrialQueue
         if self.tune.searcher.name == "random":

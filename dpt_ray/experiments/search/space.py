@@ -116,7 +116,7 @@ class Trials:
 
     def __init__(self, tune: TuneConfig, overrides: Sequence[str]):
         self._tune, self._overrides = tune, overrides
-        self._inputs = Inputs()
+        self.inputs = Inputs()
 
     def trial(self, point: Point, seed: int) -> Trial:
         """Return the trial of a point and a seed.
@@ -144,14 +144,14 @@ class Trials:
         settings = self._tune.settings
         try:
             layers = _settings(settings), self._overrides, _settings(point), _settings(seeds)
-            return load_run(self._tune.base, *layers, inputs=self._inputs).config
+            return load_run(self._tune.base, *layers, inputs=self.inputs).config
         except UserError as error:
             where = _place_in_tune(error.where, settings, self._overrides, point, seeds)
             raise UserError(error.what, where=where, fix=error.fix) from None
 
     def _describe(self, point: Point, seed: int) -> Trial:
         config = self.config(point, seed)
-        return Trial(point, seed, config, build(config, self._split, self._inputs))
+        return Trial(point, seed, config, build(config, self._split, self.inputs))
 
     def _split(self, config: RunConfig, inputs: Inputs) -> Split:
         return validation_split(config, self._tune.validation, inputs)

@@ -1,4 +1,4 @@
-"""Parts of an image source: the entries of a few shards, from which a reader reads some segments.
+"""What a reader of one segment receives of an image source: the entry of its shard, cut to its rows.
 
 A reader that got the whole source would unpickle the entries of a hundred thousand shards to read one of them.
 """
@@ -33,7 +33,7 @@ class Shards(Protocol):
 
 
 @dataclass(frozen=True)
-class ShardPart(SourceShard):
+class CutShard(SourceShard):
     """A shard with the entries of some consecutive rows. Rows keep their numbers.
 
     Attributes:
@@ -65,11 +65,11 @@ def cut(shard: SourceShard, start: int, stop: int) -> SourceShard:
     values = {field.name: getattr(shard, field.name) for field in fields(SourceShard)}
     for name in ("rows", "labels"):
         values[name] = values[name][start:stop] if values[name] is not None else None
-    return ShardPart(**values, first=start, all_rows=shard.num_rows)
+    return CutShard(**values, first=start, all_rows=shard.num_rows)
 
 
 @dataclass(frozen=True)
-class SourcePart:
+class SegmentSource:
     """The shard of one segment, and a way to the others, which are read only in place of what cannot be read.
 
     Attributes:
