@@ -152,6 +152,7 @@ def _draw_or_fail(network: bytes) -> bytes:
     return network
 
 
+@pytest.mark.slow
 def test_a_damaged_list_and_a_damaged_newest_checkpoint_cost_no_more_than_that_checkpoint(
     undisturbed, tmp_path, capsys
 ):
@@ -196,6 +197,7 @@ def test_a_streamed_source_trains_to_bit_identical_weights(undisturbed, tmp_path
         assert torch.equal(value, undisturbed[0][name]), name
 
 
+@pytest.mark.slow
 def test_two_workers_that_share_out_the_network_give_the_same_up_to_rounding(undisturbed, tmp_path):
     weights, history = _train(tmp_path, "two", resources=TWO_WORKERS, shard_weights=True, gradient_accumulation=2)
     for row, expected in zip(history, undisturbed[1], strict=True):
@@ -204,6 +206,7 @@ def test_two_workers_that_share_out_the_network_give_the_same_up_to_rounding(und
         torch.testing.assert_close(weights[name], value, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
     told = r"spoiled: loss is not finite in step 1 \(images 1 to 16\); lower the learning rate"

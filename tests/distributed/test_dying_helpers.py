@@ -97,6 +97,7 @@ def undisturbed(connect_ray, tmp_path_factory) -> bytes:
     return _train(tmp_path_factory.mktemp("undisturbed"), ProgressLine("x", STEPS * BATCH, "images"), _build)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_when_the_actor_that_shows_its_progress_is_killed(undisturbed, tmp_path):
     def kill() -> None:
         ray.kill(ray.get_actor(job_board().mailbox.name))

@@ -43,6 +43,7 @@ def source(tmp_path):
     return source
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_kept_and_streamed_sources_go_on_alike_and_list_the_same(source, tmp_path):
     seen = {}

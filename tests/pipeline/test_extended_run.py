@@ -1,6 +1,7 @@
 """A training on Ray is extended, and starts with the weights of a finished run."""
 
 import shutil
+import pytest
 from pathlib import Path
 
 from tiny_runs import arguments, artifact, described
@@ -13,6 +14,7 @@ def train(root: Path, *settings: str) -> int:
     return run_job("test", lambda run: [run.generator], arguments=arguments(root, *settings))
 
 
+@pytest.mark.slow
 def test_a_generator_is_extended_and_started_from_a_run(finished, tmp_path, capsys):
     root = tmp_path / "results"
     shutil.copytree(finished, root)

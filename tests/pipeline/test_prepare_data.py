@@ -241,6 +241,7 @@ def _kill_when(process, happened) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(tmp_path):
     given = [setting for setting in class_folders(tmp_path / "data") if "images_per_shard" not in setting]

@@ -128,6 +128,7 @@ def test_no_trial_reads_the_test_split(place, undisturbed):
     assert len(_manifests(place, "undisturbed", "dataset")) == 1  # of the training split
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_keeps_what_is_finished(place, killed):
     output, survivors = killed
     assert "of 4 trials have ended already" in output
