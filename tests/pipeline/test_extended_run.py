@@ -1,9 +1,9 @@
 """A training on Ray is extended, and starts with the weights of a finished run."""
 
 import shutil
-import pytest
 from pathlib import Path
 
+import pytest
 from tiny_runs import arguments, artifact, described
 
 from dpt_ray.cli.job import run_job

@@ -137,6 +137,7 @@ def test_the_same_command_goes_on_and_keeps_what_is_finished(place, killed):
     assert len(after) == 2
 
 
+@pytest.mark.slow
 def test_the_results_are_those_of_an_undisturbed_search(place, undisturbed, killed):
     def told(root: str) -> list:
         return [

@@ -7,7 +7,7 @@ from dpt_ray.config.schema import PseudoLabelsConfig
 from dpt_ray.core.balanced_assignment import balanced_classes, largest_miss
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
-from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
