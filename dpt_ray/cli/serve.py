@@ -31,6 +31,13 @@ from dpt_ray.distributed.job_log import tell
 @click.option("--max-images", type=click.IntRange(1, 4096), default=16, help="Images of one request.")
 @click.option("--max-steps", type=click.IntRange(1, 10_000), default=250, help="Sampler steps of one request.")
 @click.option("--max-upload-mib", type=click.IntRange(1, 256), default=10, help="Size of an uploaded image.")
+@click.option(
+    "--replicas",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Copies of the networks on Ray Serve (pip install 'dpt_ray[serve]'), on the cluster of RAY_ADDRESS or on this "
+    "machine. 0: in this process, without Ray.",
+)
 @click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:1; by default a GPU if there is one.")
 def serve(
     models: tuple[str, ...],
@@ -42,6 +49,7 @@ def serve(
     max_images: int,
     max_steps: int,
     max_upload_mib: int,
+    replicas: int,
     device: str | None,
 ) -> None:
     """Serve trained networks until Ctrl-C or SIGTERM.
@@ -49,10 +57,15 @@ def serve(
     MODEL is a run (<root>/runs/<name>), whose generator and classifier are served, or one or two folders that dpt
     export wrote. The page lets a person pick class, seed, guidance scale and sampler steps, and upload an image.
     """
+    from dpt_ray.errors import UserError
     from dpt_ray.serving.limits import Limits
     from dpt_ray.serving.serve_models import serve_models
 
     if max_images > batch:
-        raise click.BadParameter(f"at most --batch={batch}, not {max_images}", param_hint="--max-images")
+        raise UserError(f"at most --batch={batch}, not {max_images}", where="--max-images")
     limits = Limits(held, batch, max_images, max_steps, max_upload_mib * 2**20)
-    tell(serve_models(models, host=host, port=port, token_file=token_file, limits=limits, device=device))
+    tell(
+        serve_models(
+            models, host=host, port=port, token_file=token_file, limits=limits, replicas=replicas, device=device
+        )
+    )

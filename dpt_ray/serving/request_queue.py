@@ -140,7 +140,9 @@ class RequestQueue:
                 answers = await loop.run_in_executor(
                     self._threads, self._networks.answer, [waiting.request for waiting in batch]
                 )
-            except Exception as error:
+                if len(answers) != len(batch):
+                    raise RuntimeError(f"{len(answers)} answers to {len(batch)} requests")
+            except Exception as error:  # whatever it is, the next batch must be computed
                 _fail(batch, error)
                 continue
             seconds = time.perf_counter() - began

@@ -18,6 +18,7 @@ from dpt_ray.pipeline.export_run import export_classifier, export_generator
 from dpt_ray.serving.access import check_host, read_token
 from dpt_ray.serving.http_service import HttpService
 from dpt_ray.serving.limits import Limits
+from dpt_ray.serving.request_queue import Networks
 from dpt_ray.serving.served_networks import ServedNetworks
 
 GRACE_SECONDS = 60.0
@@ -31,6 +32,7 @@ def serve_models(
     port: int = 8000,
     token_file: str | None = None,
     limits: Limits | None = None,
+    replicas: int = 0,
     device: str | None = None,
 ) -> str:
     """Serve trained networks until SIGINT or SIGTERM; return a summary in one line.
@@ -42,6 +44,7 @@ def serve_models(
         port: its port; 0 is a free one.
         token_file: path of a file with the token; None for the variable DPT_SERVE_TOKEN.
         limits: bounds of requests.
+        replicas: number of copies of the networks on Ray Serve; 0 computes in this process.
         device: device of the networks; if None, a GPU if there is one.
 
     Raises:
@@ -53,12 +56,19 @@ def serve_models(
     with ExitStack() as stack:
         folder = stack.enter_context(private_folder())
         generator, classifier = find_exports(models, str(folder))
-        networks = ServedNetworks(generator, classifier, device)
+        networks: Networks
+        if replicas:
+            from dpt_ray.serving.ray_replicas import RayReplicas
+
+            networks = RayReplicas(generator, classifier, device, replicas)
+        else:
+            networks = ServedNetworks(generator, classifier, device)
         stack.callback(networks.close)
         title = " and ".join(stores.without_credentials(model).rstrip("/").rpartition("/")[2] for model in models)
         service = HttpService(networks, limits, title, token)
         asyncio.run(run_service(service, host, port, _tell_address(token)))
-    return f"ended after {service.metrics.answered:,} answers"
+    answers = service.metrics.answered
+    return f"ended after {answers:,} answer{'s' * (answers != 1)}"
 
 
 def find_exports(models: Sequence[str], folder: str) -> tuple[str | None, str | None]:
