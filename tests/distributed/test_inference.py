@@ -25,7 +25,7 @@ class Squares(UnitWorker):
         return stores.join(self._folder, f"{unit}.txt")
 
     def make(self, unit: int) -> bytes:
-        if unit == 3 and self._mischief == "refuse":
+        if unit == 3 and (self._mischief == "refuse" or stores.exists(self._folder + "/refuse")):
             raise UserError("cannot be squared", where="unit 3")
         if unit == 3 and self._mischief == "die once" and not stores.exists(self._folder + "/died"):
             stores.write_bytes(self._folder + "/died", b"")
@@ -36,13 +36,14 @@ class Squares(UnitWorker):
         return {"images": 1, "square": int(content)}
 
 
-def _run(folder, processes: int = 2, mischief: str = "none"):
+def _run(folder, processes: int = 2, mischief: str = "none", listed: str | None = None):
     return run_units(
         Squares,
         {"folder": str(folder), "mischief": mischief},
         UNITS,
         resources=Resources(processes, 1.0, 0),
         progress=ProgressLine("test", len(UNITS), "images"),
+        folder=listed,
     )
 
 
@@ -58,6 +59,18 @@ def test_every_unit_gives_its_file_and_facts_in_order(tmp_path, processes):
 def test_a_finished_unit_is_adopted_and_not_made_again(tmp_path):
     (tmp_path / "2.txt").write_text("1234")
     assert [fact["square"] for fact in _run(tmp_path)] == [0, 1, 1234, 9, 16, 25]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_resume_reads_the_list_and_not_the_files(tmp_path):
+    (tmp_path / "refuse").touch()
+    with pytest.raises(UserError, match="cannot be squared"):
+        _run(tmp_path, listed=str(tmp_path))
+    (tmp_path / "refuse").unlink()
+    listed = [file.stem for file in tmp_path.glob("*.txt")]
+    (tmp_path / "2.txt").write_text("9")  # of the same length, and not looked at
+    assert [fact["square"] for fact in _run(tmp_path, listed=str(tmp_path))] == [unit**2 for unit in UNITS]
+    assert {"0", "1", "2"} <= set(listed)
 
 
 @pytest.mark.usefixtures("local_ray")
