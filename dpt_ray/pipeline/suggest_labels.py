@@ -30,6 +30,7 @@ from dpt_ray.pipeline.artifacts.features import features_urls, read_features
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.classifier_steps import encode
+from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import make_all
 from dpt_ray.pipeline.held_out_images import read_pictures
 from dpt_ray.pipeline.inputs import Inputs
@@ -75,7 +76,7 @@ def suggest_labels(file: str | None, overrides: Sequence[str], count: int, uncer
     _check(config, count, uncertain, table)
     split = test_split(config, inputs)
     encoded = encode(located(config.stage1.probe), config.data, split.train_data, inputs)
-    targets = [encoded, split.labelled] if config.labels.file else [encoded]
+    targets: list[Step] = [encoded, split.labelled] if config.labels.file else [encoded]
     store = ArtifactStore(config.root)
     stores.check_writable(store.root)
     made = make_all(targets, store, config.cluster, say, skip_policy(config.data))

@@ -138,10 +138,10 @@ def _described(given: JsonObject) -> _Described:
     Raises:
         ValueError: it describes none of `FAMILIES`.
     """
-    family = given.get("model_type")
-    if isinstance(family, str) and family in WITH_TEXT and isinstance(given.get("vision_config"), dict):
+    family, vision = given.get("model_type"), given.get("vision_config")
+    if isinstance(family, str) and family in WITH_TEXT and isinstance(vision, dict):
         others = ("text_model.", "text_projection.", "visual_projection.", "logit_")
-        return _Described(WITH_TEXT[family], given["vision_config"], others)
+        return _Described(WITH_TEXT[family], vision, others)
     if family not in FAMILIES:
         some_of_them = "vit_msn, dinov2, dinov3_vit, siglip, convnext and resnet"
         raise ValueError(

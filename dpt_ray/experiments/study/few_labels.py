@@ -119,12 +119,12 @@ def _choose(digits: _Digits, choice: str, per_class: int, seed: int) -> np.ndarr
 
 
 def _digits(kind: str) -> _Digits:
-    found = []
-    for split in ("train", "test"):
-        images, labels = _read(split)
-        found += [normalise_rows(_encode(images) if kind == "encoder" else images.flatten(1).float()), labels]
-    train, labels, test, test_labels = found
-    return _Digits(train, labels, test, test_labels)
+    (train, labels), (test, test_labels) = (_read("train"), _read("test"))
+    return _Digits(_features(kind, train), labels, _features(kind, test), test_labels)
+
+
+def _features(kind: str, images: Tensor) -> Tensor:
+    return normalise_rows(_encode(images) if kind == "encoder" else images.flatten(1).float())
 
 
 def _read(split: Split) -> tuple[Tensor, np.ndarray]:
