@@ -92,8 +92,10 @@ class RayReplicas:
         try:
             self._handle = serve.run(deployment.bind(*self._files, device), name=self._name, route_prefix=None)
             self._offer: Served = self._handle.describe.remote().result(timeout_s=_SECONDS)
-        except Exception as error:
+        except BaseException as error:  # also Ctrl-C: on a shared cluster Serve would keep what it was told to start
             self.close()
+            if not isinstance(error, Exception):
+                raise
             cause = user_error(error)
             raise cause or UserError(f"the replicas do not start ({one_line(error)})", where="--replicas") from None
 
