@@ -72,7 +72,6 @@ def make_targets(
         say(describe_plan(config, wanted, store, measure=dry_run == "measure"))
         return
     stores.check_writable(store.root)
-    inputs.keep_listings()
     check_cluster(config, in_order(wanted), store)
     with (
         job_log.about(run=config.name),
@@ -80,6 +79,7 @@ def make_targets(
         recorded_run(config, run, wanted, store.root) as recording,
     ):
         say(f"run: {recording.folder}")
+        inputs.keep_listings()
         artifacts = make_all(wanted, store, config.cluster, say, skip_policy(config.data), strict=strict)
         recording.made(run, artifacts)
         if finish is not None:
