@@ -117,7 +117,9 @@ def _times(config: RunConfig, steps: list[Step], index: DatasetIndex | None, mea
         source = f"estimated for {cores} CPU cores, within a factor of three; --dry-run=measure measures it"
     total = sum(stage.seconds for stage in times)
     rows = [*((stage.name, duration(stage.seconds)) for stage in times), ("together", duration(total))]
-    return [f"time that the stages compute ({source}):", text_table(rows)]
+    score = config.evaluation.classification_score
+    more = ["the classification accuracy score takes at most as long again as stage 3"] if score else []
+    return [f"time that the stages compute ({source}):", text_table(rows), *more]
 
 
 def _costs(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[str]:

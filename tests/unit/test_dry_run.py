@@ -75,6 +75,13 @@ def test_the_time_on_cpus_is_said_and_nothing_of_gpus(folders, capsys):
     assert "GET/s" not in output
 
 
+def test_the_plan_names_the_classification_accuracy_score(folders, capsys):
+    score = "the classification accuracy score takes at most as long again as stage 3"
+    for settings in ([], ["evaluation.classification_score=true"]):
+        assert start(*sets(*FOLDERS, "labels.per_class=2", *settings), "--dry-run") == 0
+        assert (score in capsys.readouterr().out) == bool(settings)
+
+
 def test_an_estimate_is_proportional_to_images_and_cores():
     config = load_config(None, ["preset=digits"])
     once = {stage.id: stage.seconds for stage in estimate_times(config, 10, 1000, 1)}
