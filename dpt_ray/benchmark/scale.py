@@ -187,12 +187,12 @@ def _measure(connection: Connection, folder: Path, name: str, images: int, class
     try:
         train = SyntheticSet(folder, "train", images, classes, per_shard)
         test = SyntheticSet(folder, "test", -(-HELD_OUT // per_shard) * per_shard, classes, per_shard)
-        work = step.prepare(Place(train, test, own))
         if step.ray_from is not None and train.shards >= step.ray_from:
             from dpt_ray.config.schema import ClusterConfig
             from dpt_ray.distributed.cluster import connect
 
             connect(ClusterConfig(local_cpus=1))
+        work = step.prepare(Place(train, test, own))
         counted = _Requests(folder)
         before = _reset_peak()
         began, busy = time.perf_counter(), time.process_time()
