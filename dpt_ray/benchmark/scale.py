@@ -23,6 +23,7 @@ from dpt_ray.benchmark.scale_data import SyntheticSet
 from dpt_ray.benchmark.scale_steps import HELD_OUT, STEPS, Place
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.errors import UserError
+from dpt_ray.tables import format_seconds
 
 STORE_SECONDS = 0.03
 """Time in which an object store answers a request, s."""
@@ -113,7 +114,7 @@ def measure_scale(
         steps: words that the names of the measured steps contain; all steps without one.
         per_shard: images of a shard.
         folder: local folder for synthetic data, which stays there for another call; a temporary one by default.
-        most_seconds: a step that would take longer, by its time at the size before, is left out, s.
+        most_seconds: a step that would take longer, by its wall time at the size before, is left out, s.
         most_mib: the same of its memory, MiB.
         say: called with each result, as a line of text, when it is known.
 
@@ -157,13 +158,14 @@ def _left_out(
     if not before:
         return None
     last = before[-1]
-    if last.wall_seconds is None or last.peak_mib is None:
+    if last.wall_seconds is None or last.peak_mib is None or last.store_seconds is None:
         return StepScale(name, images, classes, told="left out, as at the size before")
     times = images / last.images
     seconds, mib = last.wall_seconds * times, last.peak_mib * times
     if seconds <= most_seconds and mib <= most_mib:
         return None
-    return StepScale(name, images, classes, told=f"left out: about {seconds:,.0f} s and {mib:,.0f} MiB")
+    expected = f"{format_seconds(last.store_seconds * times)} and {mib:,.0f} MiB"
+    return StepScale(name, images, classes, told=f"left out: about {expected} if it grows in proportion")
 
 
 def _in_own_process(folder: Path, name: str, images: int, classes: int, per_shard: int) -> StepScale:
@@ -185,12 +187,12 @@ def _measure(connection: Connection, folder: Path, name: str, images: int, class
     try:
         train = SyntheticSet(folder, "train", images, classes, per_shard)
         test = SyntheticSet(folder, "test", -(-HELD_OUT // per_shard) * per_shard, classes, per_shard)
-        work = step.prepare(Place(train, test, own))
-        if step.on_ray:
+        if step.ray_from is not None and train.shards >= step.ray_from:
             from dpt_ray.config.schema import ClusterConfig
             from dpt_ray.distributed.cluster import connect
 
             connect(ClusterConfig(local_cpus=1))
+        work = step.prepare(Place(train, test, own))
         counted = _Requests(folder)
         before = _reset_peak()
         began, busy = time.perf_counter(), time.process_time()

@@ -21,6 +21,7 @@ from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, write_labelled
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.execution.repeated_images import check_images
+from dpt_ray.pipeline.execution.shard_groups import LEAST_SHARDS
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
 from dpt_ray.pipeline.steps.compare_splits import Overlap
@@ -54,12 +55,12 @@ class Measured(NamedTuple):
     Attributes:
         prepare: makes what the work reads, which is not measured; returns the work.
         follows: what its size follows: "images", or "classes" for work that does not depend on the images.
-        on_ray: whether it may send work to Ray.
+        ray_from: number of shards from which it sends work to Ray; None if it never does.
     """
 
     prepare: Callable[[Place], Work]
     follows: str = "images"
-    on_ray: bool = False
+    ray_from: int | None = None
 
 
 class _Given(Step[ChoiceFacts]):
@@ -185,14 +186,14 @@ def _report(place: Place) -> Work:
 
 
 STEPS: dict[str, Measured] = {
-    "repeated keys and pixels": Measured(_repeated, on_ray=True),
-    "labelled subset (1 %)": Measured(_labelled_subset, on_ray=True),
-    "validation choice (20 %)": Measured(_validation_choice, on_ray=True),
-    "training part": Measured(_training_part, on_ray=True),
-    "overlap of the splits": Measured(_overlap, on_ray=True),
-    "evaluation": Measured(_evaluation, on_ray=True),
-    "balanced labels": Measured(_balanced, on_ray=True),
-    "mixing of pseudo images": Measured(_mixing, on_ray=True),
+    "repeated keys and pixels": Measured(_repeated, ray_from=LEAST_SHARDS + 1),
+    "labelled subset (1 %)": Measured(_labelled_subset, ray_from=LEAST_SHARDS + 1),
+    "validation choice (20 %)": Measured(_validation_choice, ray_from=LEAST_SHARDS + 1),
+    "training part": Measured(_training_part, ray_from=LEAST_SHARDS + 1),
+    "overlap of the splits": Measured(_overlap, ray_from=LEAST_SHARDS + 1),
+    "evaluation": Measured(_evaluation, ray_from=LEAST_SHARDS + 1),
+    "balanced labels": Measured(_balanced, ray_from=1),
+    "mixing of pseudo images": Measured(_mixing, ray_from=LEAST_SHARDS + 1),
     f"{FLEXMATCH_STEPS} steps of FlexMatch": Measured(_flexmatch),
     "classes in the report": Measured(_report, "classes"),
 }

@@ -21,7 +21,7 @@ def scale_table(figures: ScaleFigures) -> str:
         for entry in figures.measured:
             if entry.classes != classes:
                 continue
-            name = (entry.step, f"{entry.images:.0e}".replace("e+0", "e"))
+            name = (entry.step, _short(entry.images))
             if entry.wall_seconds is None or entry.store_seconds is None:
                 rows.append((*name, entry.told, "", "", "", ""))
                 continue
@@ -39,3 +39,8 @@ def scale_table(figures: ScaleFigures) -> str:
             )
         parts.append(f"{classes:,} classes\n\n{markdown_table(rows)}")
     return "\n\n".join(parts)
+
+
+def _short(number: int) -> str:
+    """Return a number as 1e7 or 6.4e4."""
+    return f"{number:.1e}".replace("e+0", "e").replace("e+", "e").replace(".0e", "e")
