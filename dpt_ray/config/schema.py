@@ -335,7 +335,7 @@ class MixtureConfig(Section):
     """`shared`: all components have one covariance. `full`: each has its own, which needs more images."""
     tolerance: Positive = 1e-5
     """The fit has converged when the log-likelihood of an image changes by a smaller part of it."""
-    max_iterations: Count = 200
+    max_iterations: Annotated[int, Field(ge=2)] = 200
     """Largest number of iterations of expectation-maximisation. The report says when the fit ends before it
     converges."""
 

@@ -79,3 +79,24 @@ def test_a_probe_classifies_images_without_ray(probed):
     probabilities, features = probe(images)
     assert features.shape == (2, 16)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(2))
+
+
+@pytest.mark.slow  # further steps of a whole run on Ray; `tests/unit/test_probe_leak.py` fits all heads without
+def test_heads_and_drawn_labels_run_on_ray_from_end_to_end(finished, probe_settings):
+    more = [
+        "name=heads",
+        "stage1.probe.head=propagation",
+        "stage3.probe.head=mixture",
+        "stage2.conditioning={labels: drawn, confidence: true}",
+    ]
+    assert run_all(finished, *probe_settings, *more) == 0
+    run = described(finished, *probe_settings, *more)[1]
+    facts = artifact(finished, run.classifier).facts
+    assert (facts["labelled"], facts["unreached"]) == (40, 0)
+    labels = read_sidecar(artifact(finished, run.pseudo_labels).file("predictions", "00000.parquet"))
+    spread = read_sidecar(artifact(finished, run.classifier).file("transduced", "00000.parquet"))
+    assert labels["label"].tolist() == spread["probabilities"].argmax(1).tolist()
+    assert artifact(finished, run.retrained).facts["labelled"] == 40 + 120
+    metrics = read_metrics(artifact(finished, run.evaluation))
+    assert metrics.stage1_accuracy > 0.3
+    assert metrics.stage3_accuracy > 0.2

@@ -205,6 +205,7 @@ def test_a_processor_is_part_of_the_identity_where_there_is_one(tmp_path):
 def test_a_network_that_repeats_blocks_without_end_is_refused(tmp_path):
     folder = save_pooled(tmp_path, "efficientnet")
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "depth_coefficient": 1e9}))
-    with pytest.raises(UserError, match="num_block_repeats and depth_coefficient exceed"):
-        FrozenEncoder(folder, crop=32)
+    for more in ({"depth_coefficient": 1e9}, {"depth_coefficient": "x"}, {"num_block_repeats": [10**9, -(10**9)]}):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **more}))
+        with pytest.raises(UserError, match=r"num_block_repeats and depth_coefficient exceed|num_block_repeats is"):
+            FrozenEncoder(folder, crop=32)

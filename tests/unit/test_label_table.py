@@ -19,7 +19,7 @@ def test_a_header_makes_a_table(header):
     assert is_label_table([header, "x,y"])
 
 
-@pytest.mark.parametrize("lines", [[], [""], ["a/1.png"], ["file"], ["label"], ["profile,label"]])
+@pytest.mark.parametrize("lines", [[], [""], ["a/1.png"], ["file"], ["label"], ["profile,label"], ["x" * 200_000]])
 def test_another_first_line_is_a_plain_list(lines):
     assert not is_label_table(lines)
 
@@ -46,6 +46,7 @@ def test_an_apostrophe_against_spreadsheets_is_taken_off():
         ([",cat"], "without a file name"),
         (["a/9,cat"], "which the training data lacks"),
         ([], "names no image"),
+        (["x" * 200_000 + ",cat"], "is no readable table"),
     ],
 )
 def test_rows_without_sense_are_one_line(lines, told):

@@ -90,16 +90,21 @@ def check_repetitions(config: Any, tensors: int) -> None:
     Raises:
         ValueError: a setting repeats a part too often; the message names it.
     """
-    if isinstance(config, Mapping) and isinstance(config.get("num_block_repeats"), list):  # EfficientNet
-        factor = config.get("depth_coefficient", 1.0)
-        times = [n * factor for n in config["num_block_repeats"] if isinstance(n, int | float)]
-        if not isinstance(factor, int | float) or not sum(times) <= tensors:
-            raise ValueError(f"its num_block_repeats and depth_coefficient exceed its {tensors} tensors")
+    if isinstance(config, Mapping):
+        _check_scaled_depth(config, tensors)
     for name, value in config.items() if isinstance(config, Mapping) else ():
         for times in value if isinstance(value, list) else [value]:
             if name in REPEATED and isinstance(times, int) and times > tensors:
                 raise ValueError(f"its {name} is {times}, but its weights have {tensors} tensors")
         check_repetitions(value, tensors)
+
+
+def _check_scaled_depth(config: Mapping[str, Any], tensors: int) -> None:
+    """Refuse an EfficientNet's settings whose product, the number of its blocks, exceeds the number of tensors."""
+    repeats, factor = config.get("num_block_repeats", []), config.get("depth_coefficient", 1.0)
+    numbers = [abs(n) for n in (repeats if isinstance(repeats, list) else [repeats]) if isinstance(n, int | float)]
+    if not isinstance(factor, int | float) or not abs(factor) * max(1, sum(numbers)) <= max(tensors, 1):
+        raise ValueError(f"its num_block_repeats and depth_coefficient exceed its {tensors} tensors")
 
 
 def _numel(shape: list[int]) -> int:

@@ -3,7 +3,8 @@
     p(x, y) = sum_l pi_l beta_{y,l} N(x; mu_l, Sigma_l)
 
 It is the model of SemiOccam (arXiv 2506.03582), by expectation-maximisation, with differences that matter with few
-labels; `docs/decisions` names them. Features are projected onto their principal components first.
+labels: `docs/decisions/0086-heads-that-use-unlabelled-features.md`. Features are projected onto their principal
+components first.
 
 Shapes: N images, D features, d principal components, L components of the mixture, C classes. All sums are float64.
 """
@@ -63,7 +64,7 @@ class MixtureFit:
 
     Attributes:
         mixture: the mixture.
-        objectives: negative log-likelihood of an image after each iteration, priors included.
+        objectives: negative log-likelihood of an image before each iteration, without the priors.
         change: last relative change of it.
         converged: whether that is at most the tolerance.
     """
@@ -94,7 +95,7 @@ def fit_mixture(
         components: L, at least the number of labelled classes.
         shared: whether all components have one covariance.
         tolerance: the fit has converged when the log-likelihood of an image changes by less, relative to it.
-        max_iterations: iterations after which it ends.
+        max_iterations: iterations after which it ends, at least 2.
         seed: of the first means.
 
     Raises:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from dpt_ray.data.shards.label_choice import LabelledImage, find_listed
 from dpt_ray.errors import UserError
-from dpt_ray.text import csv_cell, shortened
+from dpt_ray.text import csv_cell, one_line, shortened
 
 FILE, LABEL = "file", "label"
 
@@ -17,7 +17,10 @@ FILE, LABEL = "file", "label"
 def is_label_table(lines: Sequence[str]) -> bool:
     """Whether the first line is a header with the columns `file` and `label`, apart from others."""
     first = lines[0].lstrip("\ufeff") if lines else ""
-    return {FILE, LABEL} <= {cell.strip().lower() for cell in next(csv.reader([first]), [])}
+    try:
+        return {FILE, LABEL} <= {cell.strip().lower() for cell in next(csv.reader([first]), [])}
+    except csv.Error:  # a cell longer than the library reads
+        return False
 
 
 def choose_tabled(
@@ -62,7 +65,10 @@ def _rows(lines: Sequence[str], where: str) -> dict[str, str]:
     """Return the table's labels by file name."""
     found: dict[str, str] = {}
     empty: list[str] = []
-    header, *rows = csv.reader([lines[0].lstrip("\ufeff"), *lines[1:]])
+    try:
+        header, *rows = csv.reader([lines[0].lstrip("\ufeff"), *lines[1:]])
+    except csv.Error as error:
+        raise UserError(f"is no readable table ({one_line(error)})", where=where) from None
     columns = [cell.strip().lower() for cell in header]
     file, label = columns.index(FILE), columns.index(LABEL)
     for row in rows:
