@@ -53,7 +53,7 @@ def run_steps(targets: list[Step], artifacts: Mapping[Step, Artifact], cluster: 
     steps = tuple(_cost(step, artifacts[step], cluster) for step in in_order(targets))
     known = [step.cost for step in steps if step.cost is not None]
     currency = cluster.currency if _has_prices(cluster) else None
-    return RunSteps(steps=steps, currency=currency, cost=sum(known) if known else None)
+    return RunSteps(steps=steps, currency=currency, cost=round(sum(known), 6) if known else None)
 
 
 def step_cost(artifact: Artifact, cluster: ClusterConfig) -> float | None:
@@ -62,7 +62,7 @@ def step_cost(artifact: Artifact, cluster: ClusterConfig) -> float | None:
         return None
     cpus, gpus = artifact.capacity
     an_hour = cpus * (cluster.price_per_cpu_hour or 0) + gpus * (cluster.price_per_gpu_hour or 0)
-    return artifact.seconds / SECONDS_AN_HOUR * an_hour
+    return round(artifact.seconds / SECONDS_AN_HOUR * an_hour, 6)
 
 
 def _cost(step: Step, artifact: Artifact, cluster: ClusterConfig) -> StepCost:

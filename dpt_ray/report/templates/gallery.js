@@ -56,7 +56,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function shape([channels, height, width]) {
-  return `${width} × ${height} pixels, ${channels === 1 ? "grey" : "colour"}`;
+  return `${width}\u00a0×\u00a0${height} pixels, ${channels === 1 ? "grey" : "colour"}`;
 }
 
 function fill() {
@@ -147,6 +147,11 @@ function draw() {
   });
 }
 
+// No classifier is certain, so what would be rounded to 100.0 % is not.
+function perCent(share) {
+  return share > 0.9995 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`;
+}
+
 function bar(share) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 100 10");
@@ -180,7 +185,7 @@ function classify(file) {
     picture.addEventListener("error", () => picture.remove()); // a format that the classifier reads and this browser not
     picture.src = address;
     const rows = classes.map((found) => make("li", {}, make("span", {}, found.class), bar(found.probability),
-      make("span", { class: "share" }, `${(100 * found.probability).toFixed(1)} %`)));
+      make("span", { class: "share" }, perCent(found.probability))));
     const list = make("ol", { class: "found", "aria-label": `Most probable classes of ${file.name}` }, ...rows);
     at("found").replaceChildren(make("div", { class: "sheet upload" }, make("div", {}, picture), make("div", {}, list)));
     return `${file.name} is most probably ${classes[0].class}; found`;
