@@ -1,7 +1,7 @@
 """The steps whose work in the driver the benchmark of scale measures, each on synthetic artifacts."""
 
-import pickle
 from collections.abc import Callable, Mapping
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,7 +161,7 @@ def _mixing(place: Place) -> Work:
     parents = {"images": data, "labelled": _labelled(place), PSEUDO_IMAGES: data}
     parents[PSEUDO_PREDICTIONS] = place.train.predictions()
     context = _context(place, parents)
-    return lambda: len(pickle.dumps(mix(context, config.stage3, config.data, read_index(data.url)).sources))
+    return lambda: len(ForkingPickler.dumps(mix(context, config.stage3, config.data, read_index(data.url)).sources))
 
 
 def _flexmatch(place: Place) -> Work:

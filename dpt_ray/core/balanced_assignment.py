@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpt_ray.core.probe.lbfgs import Point, lbfgs
+from dpt_ray.core.lbfgs import Point, lbfgs
 
 SMALLEST = 6e-8
 """Smallest positive half-precision number; smaller probabilities are raised to it."""

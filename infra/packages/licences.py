@@ -74,7 +74,7 @@ def licence(package: metadata.Distribution) -> str:
         return stated
     classifiers = [each.rpartition(":: ")[2] for each in package.metadata.get_all("Classifier") or ()
                    if each.startswith("License ::")]  # fmt: skip
-    classifiers = [each for each in classifiers if each != "OSI Approved"]
+    classifiers = [each for each in classifiers if each not in ("OSI Approved", "DFSG approved")]
     text = (package.metadata.get("License") or "").strip()
     if "\n" in text or len(text) > 60:  # the whole text of a licence
         text = ""

@@ -67,6 +67,8 @@ def test_50_million_pixels_are_large_for_a_jpeg():
     assert jpeg.max_scans(10_000_000) == jpeg.MAX_SCANS
 
 
+BETWEEN_OWN_PROCESSES = {"messages.py"}
+"""Pickles what Ray would pickle otherwise: arguments of tasks, which the job itself has made."""
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 
 
@@ -82,7 +84,8 @@ def test_no_module_unpickles_anything():
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-                assert not UNPICKLERS & {name.partition(".")[0] for name in names}, file
+                if file.name not in BETWEEN_OWN_PROCESSES:
+                    assert not UNPICKLERS & {name.partition(".")[0] for name in names}, file
             elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "np.load", "numpy.load"):
                 loaders.append((file.name, {option.arg: ast.unparse(option.value) for option in node.keywords}))
     assert {(name, options.get("weights_only"), options.get("allow_pickle")) for name, options in loaders} == {

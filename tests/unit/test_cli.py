@@ -288,7 +288,7 @@ def test_a_shell_gets_its_script(shell, capsys):
 def test_bash_completes_by_that_script(tmp_path):
     """In bash itself, as after the line in ~/.bashrc."""
     dpt_script = tmp_path / "dpt"
-    dpt_script.write_text(f'#!/bin/sh\nexec {sys.executable} -m dpt_ray "$@"\n')
+    dpt_script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dpt_ray "$@"\n')
     dpt_script.chmod(0o755)
     lines = """
     eval "$(dpt completion bash)"

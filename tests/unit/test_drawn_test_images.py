@@ -1,12 +1,12 @@
 """Without test data, images are held out of training: stratified, by seed, and never those that are labelled."""
 
+import numpy as np
 import pytest
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import DataConfig, RunConfig
 from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.data.shards.index import read_index
-from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline import splits
 from dpt_ray.pipeline.inputs import Inputs
@@ -81,9 +81,9 @@ def choice(labelled=None) -> ValidationChoice:
 
 def test_a_class_keeps_an_image_to_train_on():
     with pytest.raises(UserError, match=r"data.test_share: 1 of the 1 images of class 0 would be kept out"):
-        choice()._choose([LabelledImage(0, 0, "x", 0)])
+        choice()._counts(np.array([1]))
 
 
 def test_a_list_that_names_every_labelled_image_is_answered_with_the_remedy():
     with pytest.raises(UserError, match=r"set labels.fraction=1"):
-        choice(choice())._choose([])
+        choice(choice())._counts(np.array([0]))

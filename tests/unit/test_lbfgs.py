@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.core.probe.lbfgs import MAX_STALLED, Point, lbfgs
+from dpt_ray.core.lbfgs import MAX_STALLED, Point, lbfgs
 
 
 class Counted:

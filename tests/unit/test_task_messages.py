@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from counting_store import CountingStore
 from ray import cloudpickle
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ClusterConfig, DataConfig, EvaluationConfig, PseudoLabelsConfig
+from dpt_ray.core.balanced_assignment import ClassScales
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.prefetch_plan import segment_sequence
@@ -171,7 +173,7 @@ def test_a_unit_of_inference_receives_its_own_shards(monkeypatch, name):
         "features_urls": lambda artifact: urls,
         "sidecar_urls": lambda artifact: urls,
         "read_labelled": lambda artifact: known,
-        "_sampled": lambda *_: [np.full((4, 1000), 1e-3, np.float32)],
+        "balance_classes": lambda *_: ClassScales(torch.zeros(1000), 0.0, True),
         "inference_resources": lambda config: one_process(),
     }
     for attribute, stand_in in stand_ins.items():
@@ -180,6 +182,7 @@ def test_a_unit_of_inference_receives_its_own_shards(monkeypatch, name):
     step = STEPS[name]()
     step._config = {"measure_features": EvaluationConfig(), "conditioning": with_true_labels(config),
                     "balanced_labels": PseudoLabelsConfig()}.get(name)  # fmt: skip
+    step._transduced = True
     step._predicting = predict.PredictionSettings(DataConfig(train="digits"))
     step._probe, step._data, step._network = config.stage1.probe, DataConfig(train="digits"), None
     step.parents = {conditioning.LABELLED: None}

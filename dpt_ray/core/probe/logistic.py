@@ -22,7 +22,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from dpt_ray.core.probe.lbfgs import Point, lbfgs
+from dpt_ray.core.lbfgs import Point, lbfgs
 
 Chunks = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Starts a pass over the data: chunks of any size n, each with features float32 (n, D) and labels int64 (n,), or with

@@ -137,7 +137,7 @@ def _fit_propagation(data: HeadData, probe: ProbeConfig) -> HeadFit:
 def _fit_mixture(data: HeadData, probe: ProbeConfig) -> HeadFit:
     settings, device = probe.mixture, own_device()
     chunks, num_features = feature_chunks(data.pieces, data.keep_bytes)
-    labels = torch.from_numpy(np.concatenate([piece.labels for piece in data.pieces]))
+    labels = torch.from_numpy(np.concatenate([piece.labels for piece in data.pieces])).long()
     projection = principal_components(
         feature_blocks(chunks)(), min(settings.dimensions, num_features, len(labels) - 1), device
     )
@@ -182,7 +182,7 @@ def _held_out_temperature(labels: np.ndarray, calibrated: int, logits: Callable[
     known = np.flatnonzero(labels[:calibrated] != UNKNOWN)
     if not len(known):
         return 1.0
-    return held_out_temperature(torch.from_numpy(labels[known]), lambda fold: logits(known[fold.numpy()]))
+    return held_out_temperature(torch.from_numpy(labels[known]).long(), lambda fold: logits(known[fold.numpy()]))
 
 
 def _without(labels: np.ndarray, hidden: np.ndarray) -> np.ndarray:
