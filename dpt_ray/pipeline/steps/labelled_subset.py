@@ -73,6 +73,7 @@ class LabelledSubset(Step[ChoiceFacts]):
         if self._labels.file is not None:
             return self._choose_listed(index)
         counts, salt = self._counts(index), ("labelled", self._labels.seed)
+        check_enough(self._names(index), counts, index.class_counts)  # before all sidecars are read
         found = draw_candidates(context, index, salt, counts, index.class_counts)
         chosen = draw_per_class(found, self._names(index), counts, index.class_counts)
         check_every_class_labelled(chosen, self._names(index), "labels")
