@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.semi_supervised import LabelSpreading
@@ -17,6 +18,7 @@ from dpt_ray.core.probe.neighbour_graph import Neighbours, nearest_neighbours, n
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.principal import principal_components
 from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities, propagate, with_class_shares
+from dpt_ray.core.probe.propagation_temperature import own_labels_temperature
 
 CLASSES = 3
 
@@ -89,6 +91,27 @@ def test_propagation_labels_clusters_from_one_label_and_reaches_no_other_island(
     apart = propagate(pair, np.concatenate((few(labels), torch.full((90,), UNKNOWN))), CLASSES, 0.99)
     assert not apart[90:].any()
     np.testing.assert_allclose(class_probabilities(apart)[90:], 1 / CLASSES)
+
+
+def test_with_one_label_a_class_the_temperature_makes_confidence_meet_accuracy():
+    digits = load_digits()
+    features, labels = normalise_rows(torch.from_numpy(digits.data[:900])), digits.target[:900]
+    graph = normalised_graph(nearest_neighbours(lambda: [features], 900, 10), 1.0)
+
+    def scores(given: np.ndarray) -> np.ndarray:
+        return with_class_shares(propagate(graph, given, 10, 0.99), given)
+
+    given = np.full(900, UNKNOWN)
+    for label in range(10):
+        given[np.flatnonzero(labels == label)[0]] = label
+    raw = scores(given)
+    temperature = own_labels_temperature(raw, given, scores)
+    accuracy = (raw.argmax(1) == labels).mean()
+    plain, fitted = (class_probabilities(raw, t).max(1).mean() for t in (1.0, temperature))
+    assert plain < accuracy - 0.2  # far too unsure
+    assert abs(fitted - accuracy) < abs(plain - accuracy) / 2
+    assert own_labels_temperature(raw, given, scores) == temperature
+    assert own_labels_temperature(np.zeros((4, 2)), np.full(4, UNKNOWN), scores) == 1.0
 
 
 def test_duplicates_and_opposite_images_make_a_graph():

@@ -17,6 +17,7 @@ from dpt_ray.core.probe.mixture import MixtureFit, fit_mixture
 from dpt_ray.core.probe.neighbour_graph import nearest_neighbours, normalised_graph
 from dpt_ray.core.probe.principal import principal_components
 from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities, propagate, with_class_shares
+from dpt_ray.core.probe.propagation_temperature import own_labels_temperature
 from dpt_ray.core.probe.temperature import held_out_temperature, out_of_fold_temperature
 from dpt_ray.core.transfer import own_device
 from dpt_ray.pipeline.execution.feature_pieces import (
@@ -125,8 +126,11 @@ def _fit_propagation(data: HeadData, probe: ProbeConfig) -> HeadFit:
         chosen = scores(_without(labels, hidden))[hidden]
         return torch.from_numpy(class_probabilities(chosen)).clamp_min(1e-12).log()
 
-    temperature = _held_out_temperature(labels, data.calibrated, logits)
     raw = scores(labels)
+    if _can_be_hidden(labels[: data.calibrated]):
+        temperature = _held_out_temperature(labels, data.calibrated, logits)
+    else:
+        temperature = own_labels_temperature(raw, labels, scores)
     probabilities = class_probabilities(raw, temperature)
     unreached = int((raw.max(1) <= 0).sum())
     fitted = _solver(probe, num_features, data.num_classes)(with_targets(chunks, probabilities), len(labels))
@@ -169,6 +173,12 @@ def _fit_mixture(data: HeadData, probe: ProbeConfig) -> HeadFit:
         fitted.change,
         fitted.converged,
     )
+
+
+def _can_be_hidden(labels: np.ndarray) -> bool:
+    """Whether every labelled class has a label to hide and another that stays."""
+    counts = np.bincount(labels[labels != UNKNOWN])
+    return bool(len(counts)) and int(counts[counts > 0].min()) >= 2
 
 
 def _held_out_temperature(labels: np.ndarray, calibrated: int, logits: Callable[[np.ndarray], Tensor]) -> float:
