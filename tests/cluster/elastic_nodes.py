@@ -120,6 +120,8 @@ def main(folder: Path) -> None:
         json.dumps(
             {
                 "steps": steps,
+                "all steps": STEPS,
+                "lost at": LOST_AT,
                 "resized": [
                     [event.fields["before"], event.fields["workers"]]
                     for event in line.events
