@@ -110,7 +110,7 @@ def test_a_class_without_any_image_is_a_warning_and_a_working_run(finished, caps
         assert f"pseudo-labels: {text}" in output
     assert run_all(finished, *settings, flags=("--strict",)) == 2
     assert "(--strict stops here)" in capsys.readouterr().err
-    assert "Confidence of pseudo-labels" in page
+    assert "Reliability of confidence" in page
     metrics = read_metrics(artifact(finished, run.evaluation))
     empty = counts.index(0)
     assert metrics.per_class.pseudo_label_precision[empty] is None
