@@ -35,6 +35,10 @@ VARIABLES_FILE, REPORT_FILE = "environment", "report.html"
 def main() -> int:
     """Run everything; return the exit status."""
     options = _options()
+    if " " in sys.prefix:
+        what = "Ray's command line does not run from a folder whose path has a space; move the environment"
+        print(f"error: {sys.prefix}: {what}", file=sys.stderr)
+        return 2
     os.umask(0o077)  # other users of this machine cannot read what is written
     settings = [*DATA, *options.set]
     try:

@@ -24,6 +24,7 @@ from s3fs import S3FileSystem
 
 from dpt_ray.distributed.metrics import METRICS
 
+pytestmark = pytest.mark.ray_start
 REPOSITORY = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 DASHBOARD = REPOSITORY / "infra" / "observability" / "dashboard.json"

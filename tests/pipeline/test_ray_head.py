@@ -16,6 +16,7 @@ import pytest
 from dpt_ray.distributed.local_ray import RAY_FOLDER
 from dpt_ray.distributed.private_folder import make_private_folder, remove_private_folder
 
+pytestmark = pytest.mark.ray_start
 RAY = str(Path(sys.executable).with_name("ray"))
 START_SECONDS = 90
 

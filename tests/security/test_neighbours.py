@@ -104,6 +104,7 @@ def test_a_local_ray_is_closed_at_every_port_and_file(local_ray):
     assert ray.get(kept)[:8] == b"a secret"
 
 
+@pytest.mark.ray_start
 def test_a_head_is_closed_at_every_port_and_file(tmp_path):
     from head import ray_head
 
