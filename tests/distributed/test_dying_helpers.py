@@ -108,6 +108,7 @@ def test_a_training_goes_on_when_the_actor_that_shows_its_progress_is_killed(und
     assert line.shown[-1] == STEPS * BATCH
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_when_its_controller_is_killed(undisturbed, tmp_path):
     def kill() -> None:
         (controller,) = processes_of(os.getpid(), "controller")
