@@ -41,7 +41,15 @@ def pytest_collection_modifyitems(items):
 
 
 _RAY = "ray"
-_WITH_RAY = ("cluster/", "distributed/", "storage/", "pipeline/", "security/", "crash/", "infra/test_local_run.py")
+_WITH_RAY = (
+    "cluster/",
+    "crash/",
+    "distributed/",
+    "infra/test_local_run.py",
+    "pipeline/",
+    "security/test_neighbours.py",
+    "storage/test_whole_run_on_s3.py",
+)
 
 
 def _group(file: str) -> str:

@@ -1,6 +1,7 @@
 """Noise-aware conditioning of the generator, from predictions to a trained network."""
 
 import numpy as np
+import pytest
 from tiny_runs import artifact, described
 
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
@@ -15,6 +16,7 @@ from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 LEAST = 0.5
 
 
+@pytest.mark.slow
 def test_the_generator_learns_from_true_labels_and_sure_ones_alone(finished):
     config, run = described(
         finished,

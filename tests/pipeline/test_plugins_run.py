@@ -36,6 +36,7 @@ def write_digits(folder: Path) -> list[str]:
     return [f"data.{name}={folder / name}.npz" for name in ("train", "test")]
 
 
+@pytest.mark.slow
 def test_a_job_runs_with_plug_ins_that_are_installed_outside_the_package(tmp_path):
     site, root = install_toy(tmp_path / "site"), tmp_path / "results"
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
