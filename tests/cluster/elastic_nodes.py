@@ -6,8 +6,8 @@ Argument: a folder. Prints, as JSON, what became of it, beside a training with o
 import json
 import os
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -110,9 +110,11 @@ def main(folder: Path) -> None:
     os.environ["RAY_ADDRESS"] = cluster.address
     connect(ClusterConfig())
     train(folder, "fixed", ClusterConfig(workers=1, cpus_per_worker=1.5), None)
-    threading.Thread(target=change_the_cluster, args=(cluster, folder), daemon=True).start()
     elastic = ClusterConfig(workers=(1, 2), cpus_per_worker=1.5, grow_seconds=1, max_failures=2)
-    line = train(folder, "elastic", elastic, folder)
+    with ThreadPoolExecutor(1) as threads:
+        training = threads.submit(train, folder, "elastic", elastic, folder)
+        change_the_cluster(cluster, folder)  # a node can be added in the main thread alone
+        line = training.result()
     fixed, history = (json.loads((folder / name / HISTORY_FILE).read_bytes()) for name in ("fixed", "elastic"))
     steps = [tuple(map(int, step.split())) for step in (folder / "steps").read_text().splitlines()]
     assert (folder / "elastic" / NETWORK_FILE).exists()
