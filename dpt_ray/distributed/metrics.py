@@ -7,8 +7,10 @@ number of workers, and a training step only reads the clock twice. Names follow 
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock, Thread
 from typing import Any, Literal
 
 EXPORT_SECONDS = 1.0
@@ -122,8 +124,59 @@ def write_to_ray(metric: Metric, value: float, tags: dict[str, str]) -> None:
     import ray
 
     if ray.is_initialized():
-        exporter = _exporter(metric)
-        exporter.inc(value, tags) if metric.kind == "counter" else exporter.set(value, tags)
+        if metric.kind == "counter":
+            _exporter(metric).inc(value, tags)
+        else:
+            _gauges.set(metric, value, tags)
+
+
+class KeptGauges:
+    """Sets gauges, and sets them again as long as this process is connected to Ray.
+
+    Ray drops a gauge that was not set within two of its report intervals, 20 s by default. An alert on the age of a
+    checkpoint would end then.
+
+    Args:
+        write: sets a gauge.
+        is_connected: whether this process is connected to Ray.
+        seconds: time between two settings.
+    """
+
+    def __init__(self, write: Write, is_connected: Callable[[], bool], seconds: float = EXPORT_SECONDS):
+        self._write, self._is_connected, self._seconds = write, is_connected, seconds
+        self._lock = Lock()
+        self._values: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
+        self._is_repeating = False
+
+    def set(self, metric: Metric, value: float, tags: Mapping[str, str]) -> None:
+        """Set a gauge."""
+        with self._lock:
+            self._values[metric, tuple(sorted(tags.items()))] = value
+            self._write(metric, value, dict(tags))
+            if not self._is_repeating:
+                self._is_repeating = True
+                Thread(target=self._repeat, daemon=True).start()
+
+    def _repeat(self) -> None:
+        while True:
+            time.sleep(self._seconds)
+            with self._lock:
+                if not self._is_connected():
+                    self._values.clear()
+                    self._is_repeating = False
+                    return
+                with suppress(Exception):  # Ray may just be ending
+                    for (metric, tags), value in self._values.items():
+                        self._write(metric, value, dict(tags))
+
+
+def _is_connected() -> bool:
+    import ray
+
+    return bool(ray.is_initialized())
+
+
+_gauges = KeptGauges(lambda metric, value, tags: _exporter(metric).set(value, tags), _is_connected)
 
 
 @lru_cache

@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dpt_ray.distributed.metrics import (
     METRICS,
     PROGRESS,
     TRAINING,
+    KeptGauges,
     StepMetrics,
 )
 from dpt_ray.distributed.progress import StepProgress
@@ -103,3 +105,31 @@ def test_progress_of_a_step_is_shown_and_exported(clock, written):
 def test_shards_are_not_counted_as_images(clock, written):
     StepProgress("index", 4, "shards", io.StringIO()).update(4)
     assert [metric for metric, _, _ in written] == [PROGRESS]
+
+
+def test_a_gauge_is_set_again_until_ray_is_gone():
+    """Ray drops a gauge that is not set again, and with it an alert on the age of a checkpoint."""
+    calls, three_times, connected = [], threading.Event(), threading.Event()
+    connected.set()
+
+    def write(metric, value, tags):
+        calls.append((metric, value, tags))
+        if calls.count((LOSS, 2.0, {"run": "a"})) == 3:
+            three_times.set()
+
+    gauges = KeptGauges(write, connected.is_set, seconds=0.01)
+    gauges.set(LOSS, 1.0, {"run": "a"})
+    gauges.set(LOSS, 2.0, {"run": "a"})
+    gauges.set(PROGRESS, 0.5, {"run": "b"})
+    assert three_times.wait(30)
+    assert (PROGRESS, 0.5, {"run": "b"}) in calls[3:]
+    connected.clear()
+    (thread,) = [one for one in threading.enumerate() if getattr(one, "_target", None) == gauges._repeat]
+    thread.join(30)
+    assert not thread.is_alive()
+    before = len(calls)
+    connected.set()
+    gauges.set(LOSS, 3.0, {"run": "a"})  # a new Ray: nothing of the old one is set again
+    assert calls[before] == (LOSS, 3.0, {"run": "a"})
+    assert all(call == (LOSS, 3.0, {"run": "a"}) for call in calls[before:])
+    connected.clear()
