@@ -176,9 +176,6 @@ def _is_connected() -> bool:
     return bool(ray.is_initialized())
 
 
-_gauges = KeptGauges(lambda metric, value, tags: _exporter(metric).set(value, tags), _is_connected)
-
-
 @lru_cache
 def _exporter(metric: Metric) -> Any:
     from ray.util.metrics import Counter, Gauge
@@ -186,3 +183,10 @@ def _exporter(metric: Metric) -> Any:
     return (Counter if metric.kind == "counter" else Gauge)(
         metric.name, description=metric.meaning, tag_keys=metric.tags
     )
+
+
+def _set_gauge(metric: Metric, value: float, tags: dict[str, str]) -> None:
+    _exporter(metric).set(value, tags)
+
+
+_gauges = KeptGauges(_set_gauge, _is_connected)
