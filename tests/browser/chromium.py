@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 WIDE, PHONE, A4 = (1280, 1600), (390, 1600), (794, 1123)
 """Width and height in CSS pixels: a laptop, a phone, and a sheet of paper at 96 dots an inch."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -79,3 +81,11 @@ def opened_url(browser, url: str, size: tuple[int, int], *, dark: bool = False, 
         yield page
     finally:
         context.close()
+
+
+def browser_marks() -> list[pytest.MarkDecorator]:
+    """Return the marks of a module whose tests open pages; skip it where a package that they need is not installed."""
+    pytest.importorskip("playwright", reason="Playwright is not installed")
+    pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
+    missing = "Chromium is not installed (apt-get install chromium)"
+    return [pytest.mark.browser, pytest.mark.skipif(find_chromium() is None, reason=missing)]

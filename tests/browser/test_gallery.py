@@ -15,16 +15,11 @@ from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.serving.limits import Limits
 from dpt_ray.serving.serve_models import find_exports
 from dpt_ray.serving.served_networks import ServedNetworks
-from tests.browser.chromium import PHONE, WIDE, find_chromium, opened_browser, opened_url
+from tests.browser.chromium import PHONE, WIDE, browser_marks, opened_browser, opened_url
 from tests.browser.screenshots import take_gallery_pictures
 from tests.browser.test_pages import HIDDEN, TOO_WIDE, violations
 
-pytest.importorskip("playwright", reason="Playwright is not installed")
-pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed (apt-get install chromium)"),
-]
+pytestmark = browser_marks()
 
 TOKEN = "a-token-of-some-length"
 

@@ -13,15 +13,10 @@ from made_up_report import make_report
 
 from dpt_ray.report.compare_page import render_comparison
 from dpt_ray.report.page import render
-from tests.browser.chromium import A4, PHONE, WIDE, find_chromium, opened_browser, opened_page
+from tests.browser.chromium import A4, PHONE, WIDE, browser_marks, opened_browser, opened_page
 from tests.browser.screenshots import take_pictures
 
-pytest.importorskip("playwright", reason="Playwright is not installed")
-pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed (apt-get install chromium)"),
-]
+pytestmark = browser_marks()
 
 LONG = " with a name of several words that goes on, and Donaudampfschifffahrtselektrizitätenhauptbetriebswerk"
 PAGES = {
