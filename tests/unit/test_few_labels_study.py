@@ -1,23 +1,21 @@
 """The comparison of heads and choices of images on digits, in small."""
 
 import json
+from functools import partial
 
 import pytest
 
 from dpt_ray.cli.main import dpt
 from dpt_ray.cli.running import run_command
 from dpt_ray.experiments.study.choices import CHOICES, HEADS, ONE_OF_EACH
-from dpt_ray.experiments.study.few_labels import (
-    accuracies_table,
-    choices_table,
-    compare_few_labels,
-    confidence_table,
-)
+from dpt_ray.experiments.study.few_labels import compare_few_labels
+from dpt_ray.experiments.study.few_labels_tables import accuracies_table, choices_table, confidence_table
+from dpt_ray.experiments.study.study_features import digits_features
 
 
 def test_heads_and_choices_are_compared_seed_by_seed():
     rows = compare_few_labels(
-        features=["pixels"], choices=CHOICES, heads=["logistic", "propagation"], per_class=[1], seeds=[0, 1],
+        features={"pixels": partial(digits_features, "pixels")}, choices=CHOICES, heads=["logistic", "propagation"], per_class=[1], seeds=[0, 1],
         say=lambda text: None,
     )  # fmt: skip
     assert [(row.choice, row.seed) for row in rows] == [(choice, seed) for choice in CHOICES for seed in (0, 1)]
