@@ -609,9 +609,18 @@ class ConditioningConfig(Section):
         return self
 
 
+class PretrainingConfig(Section):
+    """A training without labels, with which that on pseudo-labels starts. Runs with other labels share it."""
+
+    images: Annotated[int, Field(ge=0)] = 0
+    """Length of the training without labels in images; `stage2.images` follow with pseudo-labels. Its other settings
+    are those of stage 2. With 0 there is none, as published."""
+
+
 class GeneratorConfig(_StartedGenerator):
     model: SerializeAsAny[GeneratorModelConfig] = GeneratorModelConfig()
     latents: LatentsConfig = LatentsConfig()
+    pretraining: PretrainingConfig = PretrainingConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
     process: Literal["variance_preserving", "discrete_variance_preserving", "edm", "flow_matching"] = (
         "variance_preserving"
@@ -673,6 +682,18 @@ class GeneratorConfig(_StartedGenerator):
     def in_latents(self) -> bool:
         """Whether the network is trained on latents instead of pixels."""
         return self.latents.autoencoder is not None
+
+    def without_labels(self) -> "GeneratorConfig":
+        """Return the settings of the training without labels, which hold nothing that concerns labels."""
+        return self.model_copy(
+            update={
+                "images": self.pretraining.images,
+                "pretraining": PretrainingConfig(),
+                "conditioning": ConditioningConfig(),
+                "label_dropout": 0.0,
+                "ema_snapshots": 0,
+            }
+        )
 
     def canvas(self, data: DataConfig) -> tuple[int, int]:
         """Return the side and the number of channels of the network's input."""

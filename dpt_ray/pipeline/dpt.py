@@ -55,6 +55,7 @@ class DualPseudoTraining:
     pseudo_labels: Predictions | BalancedLabels
     conditioning: ConditioningLabels | None
     latents: EncodeLatents | None
+    pretraining: TrainGenerator | None
     generator: TrainGenerator
     pseudo_images: PseudoImages
     retrained: Classifier
@@ -111,8 +112,12 @@ def build(
         conditioning = ConditioningLabels(config.stage2.conditioning, pseudo_labels, train_data, labelled)
     stage2 = located(config.stage2)
     latents = EncodeLatents(stage2, data, train_data, inputs.autoencoder(stage2, data)) if stage2.in_latents else None
-    start = inputs.generator_start(stage2, data)
-    generator = TrainGenerator(stage2, data, seed, train_data, conditioning or pseudo_labels, latents, start)
+    start, pretraining = inputs.generator_start(stage2, data), None
+    if stage2.pretraining.images:
+        pretraining = TrainGenerator(stage2.without_labels(), data, seed, train_data, None, latents, start)
+        start = None
+    labels = conditioning or pseudo_labels
+    generator = TrainGenerator(stage2, data, seed, train_data, labels, latents, start, pretraining)
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data, stage2.latents)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
@@ -137,8 +142,8 @@ def build(
         generation=generation, trained_on_pseudo=scored,
     )  # fmt: skip
     return DualPseudoTraining(
-        train_data, test_data, parts.overlap, labelled, classifier, pseudo_labels, conditioning, latents, generator,
-        pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images, real_features,
+        train_data, test_data, parts.overlap, labelled, classifier, pseudo_labels, conditioning, latents, pretraining,
+        generator, pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images, real_features,
         generation, on_pseudo, scored, evaluation,
     )  # fmt: skip
 

@@ -15,9 +15,13 @@ from dpt_ray.experiments.study.study_features import digits_features
 
 def test_heads_and_choices_are_compared_seed_by_seed():
     rows = compare_few_labels(
-        features={"pixels": partial(digits_features, "pixels")}, choices=CHOICES, heads=["logistic", "propagation"], per_class=[1], seeds=[0, 1],
+        features={"pixels": partial(digits_features, "pixels")},
+        choices=CHOICES,
+        heads=["logistic", "propagation"],
+        per_class=[1],
+        seeds=[0, 1],
         say=lambda text: None,
-    )  # fmt: skip
+    )
     assert [(row.choice, row.seed) for row in rows] == [(choice, seed) for choice in CHOICES for seed in (0, 1)]
     by_class = [row for row in rows if row.choice == ONE_OF_EACH]
     assert all(row.classes == 10 for row in by_class)

@@ -73,6 +73,7 @@ CASES: dict[str, tuple[list[str], ValidationConfig | None]] = {
     "options": (OPTIONS, ValidationConfig(images="training", per_class=2)),
     "from stage 1": (["stage3.mixing.from_stage1=true", "stage1.algorithm.name=flexmatch"], None),
     "self-training": (["stage3.mixing.images=real", "stage2.conditioning.labels=drawn"], None),
+    "pretraining": (["stage2.pretraining.images=128", "stage2.conditioning.confidence=true"], None),
     "probe": (PROBE, ValidationConfig(images="labelled", share=0.5)),
     "heads": (HEADS, None),
     "latents": (LATENTS, None),

@@ -46,6 +46,9 @@ FEATURES = ("pixels", "encoder")
 ALL_LABELS = ("labels.per_class=null", "labels.fraction=1.0", "stage1.algorithm.name=supervised")
 """Settings by which stage 1 learns from the true labels of all training images."""
 
+QUARTER = "stage2.images=28000"
+"""A quarter of the length of stage 2 on digits."""
+
 NO_LABELS, TRUE_LABELS = "no labels", "true labels"
 VARIANTS: dict[str, tuple[str, ...]] = {
     NO_LABELS: ("labels.per_class=4", "stage2.label_dropout=1.0"),
@@ -59,6 +62,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
             "told the confidence": ("confidence=true",),
             "true labels kept": ("true_labels=true",),
             "labels drawn": ("labels=drawn",),
+        }.items()
+    },
+    **{
+        f"{count} a class, {name}": (f"labels.per_class={count}", *settings)
+        for count in (1, 4)
+        for name, settings in {
+            "a quarter of the images": (QUARTER,),
+            "pretrained, a quarter of the images": (QUARTER, "stage2.pretraining.images=112000"),
         }.items()
     },
 }
