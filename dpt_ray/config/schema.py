@@ -322,6 +322,9 @@ class PropagationConfig(Section):
     """Share of its classes that an image takes from its neighbours. A higher share carries labels further."""
     sharpness: Positive = 1.0
     """Exponent of the similarities that are the weights of the graph; above 1, nearer neighbours count more."""
+    class_shares: Literal["labels", "equal"] = "labels"
+    """Share of the images that each class with a label gets. `labels`: its share of the labels, which suits labels of
+    images drawn from all. `equal`: equal shares, where classes are known to have about as many images each."""
 
 
 class MixtureConfig(Section):

@@ -17,6 +17,7 @@ from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order, make_all, refuse_warnings
 from dpt_ray.pipeline.inputs import Inputs
+from dpt_ray.pipeline.licence_notes import licence_notes
 from dpt_ray.pipeline.recorded_run import recorded_run
 from dpt_ray.pipeline.run_settings import load_run
 from dpt_ray.pipeline.setting_warnings import setting_warnings
@@ -61,6 +62,8 @@ def make_targets(
     say_choices(settings.choices)
     run = build(config, inputs=inputs)
     warn_of_settings(config, file, overrides)
+    for line in licence_notes(config):
+        say(f"licence: {line}")
     store = ArtifactStore(config.root)
     targeted = targets(run)
     wanted = run.checked(targeted)

@@ -62,7 +62,7 @@ PROBE = [
 HEADS = [
     *PROBE,
     "stage1.probe={head: mixture, mixture: {components: 1, max_iterations: 5}}",
-    "stage3.probe={head: propagation, max_evaluations: 20}",
+    "stage3.probe={head: propagation, propagation: {class_shares: equal}, max_evaluations: 20}",
 ]
 ENCODER = [
     "evaluation={generation: true, network: MSN_FOLDER, encoder_size: 8, sample: 200, reference: REFERENCE_FILE}",

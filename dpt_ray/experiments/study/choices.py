@@ -1,6 +1,6 @@
 """The choices that studies compare: name -> settings. Imports no torch, so that the command line lists them quickly."""
 
-from typing import Literal
+from dpt_ray.json_values import JsonObject
 
 STAGE1, STAGE2 = "stage1", "stage2"
 MEASURES = {STAGE1: "test accuracy", STAGE2: "Frechet distance of pseudo images in stage 1's features"}
@@ -29,12 +29,13 @@ MIXINGS: dict[str, tuple[str, ...]] = {
 }
 """Settings of the mixing in stage 3, and of the labels that the generator learns from."""
 
-HEADS: dict[str, Literal["logistic", "mixture", "propagation"]] = {
-    "logistic": "logistic",
-    "mixture": "mixture",
-    "propagation": "propagation",
+HEADS: dict[str, JsonObject] = {
+    "logistic": {"head": "logistic"},
+    "mixture": {"head": "mixture"},
+    "propagation, equal shares": {"head": "propagation", "propagation": {"class_shares": "equal"}},
+    "propagation": {"head": "propagation"},
 }
-"""Values of `probe.head`; the last is compared with the first."""
+"""Settings of `probe`; the last is compared with the first."""
 
 ONE_OF_EACH = "random, of each class"
 CHOICES = (ONE_OF_EACH, "any images", "farthest images", "typical images")

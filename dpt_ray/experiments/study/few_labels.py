@@ -120,7 +120,7 @@ def _measure(
     rest = given == UNKNOWN
     unlabelled, test, confidence, self_trained = {}, {}, {}, {}
     for head in heads:
-        probe = ProbeConfig(head=HEADS[head])
+        probe = ProbeConfig.model_validate(HEADS[head])
         graph = measured.neighbour_graph(probe) if probe.head == "propagation" else None
         fitted = fit_on_features(images.train, given, images.num_classes, probe, graph)
         logits = [fitted.head(features) / fitted.temperature for features in (images.train, images.test)]

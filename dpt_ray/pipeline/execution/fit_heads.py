@@ -147,7 +147,8 @@ def _fit_propagation(data: HeadData, probe: ProbeConfig, graph: sparse.csr_array
         graph = normalised_graph(found, settings.sharpness)
 
     def scores(given: np.ndarray) -> np.ndarray:
-        return with_class_shares(propagate(graph, given, data.num_classes, settings.alpha), given)
+        found = propagate(graph, given, data.num_classes, settings.alpha)
+        return with_class_shares(found, given, equal=settings.class_shares == "equal")
 
     def logits(hidden: np.ndarray) -> Tensor:
         chosen = scores(_without(labels, hidden))[hidden]
