@@ -750,9 +750,11 @@ class SamplingConfig(Section):
     """Number of pseudo images of every class (the paper's K)."""
     guidance_scale: Annotated[float, Field(ge=0)] = 0.4
     """s in eps + s (eps - eps_null), the paper's convention: 0 turns guidance off. Other papers write w = 1 + s."""
-    guidance_method: Annotated[Literal["classifier_free", "autoguidance"], _GUIDED] = "classifier_free"
+    guidance_method: Annotated[Literal["classifier_free", "autoguidance", "confidence"], _GUIDED] = "classifier_free"
     """Weaker prediction from which guidance extrapolates. `classifier_free`: the same network without a label, as
-    published. `autoguidance`: an early snapshot of the network, `weak_snapshot`; it needs no label dropout."""
+    published. `autoguidance`: an early snapshot of the network, `weak_snapshot`; it needs no label dropout.
+    `confidence`: the same network at the same label with confidence 0 (Dufour et al. 2024, arXiv 2405.20324); it needs
+    `stage2.conditioning.confidence` and no label dropout."""
     weak_snapshot: Annotated[Count, _GUIDED, read_with("guidance_method", "autoguidance")] = 1
     """autoguidance: number of the snapshot (`stage2.ema_snapshots`) that is the weak network; 1 is the earliest."""
     guidance_interval: Annotated[tuple[Annotated[float, Field(ge=0)], Positive] | None, _GUIDED] = None
