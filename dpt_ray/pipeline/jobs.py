@@ -62,8 +62,6 @@ def make_targets(
     say_choices(settings.choices)
     run = build(config, inputs=inputs)
     warn_of_settings(config, file, overrides)
-    for line in licence_notes(config):
-        say(f"licence: {line}")
     store = ArtifactStore(config.root)
     targeted = targets(run)
     wanted = run.checked(targeted)
@@ -95,7 +93,7 @@ def make_targets(
 
 
 def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[str]) -> None:
-    """Print a line for each setting that has no effect or spoils the result."""
+    """Print a line for each setting that has no effect or spoils the result, and for each restricted licence."""
     in_file, on_command_line = given_settings(file, overrides)
     if file and not in_file:
         warn(
@@ -104,6 +102,8 @@ def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[st
         )
     for line in setting_warnings(config, in_file, on_command_line):
         warn(line)
+    for line in licence_notes(config):
+        say(f"licence: {line}")
 
 
 def say_choices(choices: Sequence[Choice]) -> None:

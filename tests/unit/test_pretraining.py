@@ -69,7 +69,7 @@ def test_no_step_above_the_training_without_labels_reads_a_label():
     def above(step):
         return {step.name, *(name for parent in step.parents.values() for name in above(parent))}
 
-    assert above(described(PRETRAINED).pretraining) == {"generator", "dataset", "shards"}
+    assert above(described(PRETRAINED).pretraining) == {"pretraining", "dataset", "shards"}
 
 
 @pytest.fixture

@@ -95,6 +95,9 @@ NO_RESULT = {
     ("classifier", "augmentation.strong_operations"): "supervised training has no strong view",
     ("classifier", "augmentation.cutout"): "supervised training has no strong view",
     ("classifier", "augmentation.cutout_fill"): "supervised training has no strong view",
+    ("pretraining", "images"): "its copy of the section holds `pretraining.images` in this place",
+    ("pretraining", "label_dropout"): "its copy of the section holds 0: there is no label",
+    ("pretraining", "ema_snapshots"): "its copy of the section holds 0",
     ("labelled_subset", "labels.file"): "the list's content is in the address, not its location",
 }
 """(kind of step, setting) -> why `make` reads it though its address does not follow from it."""
@@ -103,6 +106,7 @@ NOT_READ = {
     ("generator", "data.channels"): "what trains on latents reads their channels",
     ("generator", "conditioning.least_confidence"): "`ConditioningLabels` reads it",
     ("generator", "conditioning.true_labels"): "`ConditioningLabels` reads it",
+    ("pretraining", "pretraining.images"): "it is read as `images` of a copy of the section",
     ("classifier", "mixing.images"): "decides which parents there are",
     ("classifier", "mixing.from_stage1"): "decides which parents there are",
     ("classifier", "probe.only_agreeing"): "decides which parents there are",

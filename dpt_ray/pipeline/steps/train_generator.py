@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 from dpt_ray.config.schema import DataConfig, GeneratorConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
@@ -44,7 +45,7 @@ class TrainGenerator(Step[TrainingFacts]):
     `stage2.conditioning` can change that.
 
     Args:
-        config: the section `stage2`; without pseudo-labels `GeneratorConfig.without_labels` of it.
+        config: the section `stage2`.
         data: the section `data`.
         seed: the run's seed.
         train_data: indexes all real training images.
@@ -59,6 +60,7 @@ class TrainGenerator(Step[TrainingFacts]):
     """
 
     name = "generator"
+    stage_title: ClassVar = "stage 2 generator"
     version = 2
     facts_type = TrainingFacts
 
@@ -77,8 +79,7 @@ class TrainGenerator(Step[TrainingFacts]):
         parents = {
             "images": train_data, _LABELS: pseudo_labels, "latents": latents, _PRETRAINING: pretraining,
         }  # fmt: skip
-        title = "stage 2 pretraining" if pseudo_labels is None else "stage 2 generator"
-        super().__init__(title, {role: parent for role, parent in parents.items() if parent is not None})
+        super().__init__(self.stage_title, {role: parent for role, parent in parents.items() if parent is not None})
 
     @property
     def settings(self) -> JsonObject:
@@ -171,6 +172,36 @@ class TrainGenerator(Step[TrainingFacts]):
         draw = LatentDraw(found.scale(self.config.latents), form.flips, form.has_variance)
         source = sidecar_latent_source(index, labels, made.file(LATENTS), form, _columns(self.config))
         return source, draw, latent_description(found, self.config.latents)
+
+
+class PretrainGenerator(TrainGenerator):
+    """Train a generator on images alone, for a `TrainGenerator` that starts with its weights.
+
+    Every image has the null label. No setting or parent that concerns labels is in the address.
+
+    Args:
+        config: the section `stage2`.
+        data: the section `data`.
+        seed: the run's seed.
+        train_data: indexes all real training images.
+        latents: encodes the images, for a generator of latents; None for a generator of pixels.
+        start: the weights that training starts with; None for random ones.
+    """
+
+    name = "pretraining"
+    stage_title = "stage 2 pretraining"
+    version = 1
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        data: DataConfig,
+        seed: int,
+        train_data: Step,
+        latents: Step | None = None,
+        start: FoundWeights | None = None,
+    ):
+        super().__init__(config.without_labels(), data, seed, train_data, None, latents, start)
 
 
 def _image_source(index: DatasetIndex, labels: str | None, form: ImageForm, columns: tuple[str, ...]) -> ImageSource:
