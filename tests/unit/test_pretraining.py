@@ -141,3 +141,13 @@ def test_every_image_has_the_null_label(make):
     moved = (trained - start["label_embedding.weight"]).abs().amax(1)
     assert (moved[:-1] < 1e-6).all()
     assert moved[-1] > 5e-5  # the learning rate rises slowly
+
+
+def test_a_second_set_of_labels_pays_for_the_training_with_labels_alone(make, tmp_path, capsys):
+    make("results", "generator", PRETRAINED, "labels.per_class=1")
+    capsys.readouterr()
+    make("results", "generator", PRETRAINED, "labels.per_class=2")
+    told = [line for line in capsys.readouterr().out.splitlines() if "stage 2 pretraining" in line]
+    assert [line for line in told if "already made" in line] == told
+    assert len(list((tmp_path / "results" / "pretraining").iterdir())) == 1
+    assert len(list((tmp_path / "results" / "generator").iterdir())) == 2
