@@ -9,8 +9,9 @@ from random import Random
 from encoded_images import encode, noise
 
 from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.shards.archive_samples import iter_samples
 from dpt_ray.data.shards.salvage import read_content
-from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.skipped import read_skipped
 from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.errors import UserError
