@@ -27,8 +27,9 @@ from dpt_ray.data.loading.prefetch_plan import (
     merge_segments,
     segment_sequence,
 )
+from dpt_ray.data.loading.read_rows import new_arrays
 from dpt_ray.data.loading.segments import OnUnreadable, read_segment
-from dpt_ray.data.loading.source import LABEL, ImageSource, new_arrays
+from dpt_ray.data.loading.source import LABEL, ImageSource
 from dpt_ray.data.storage.stores import is_remote
 from dpt_ray.distributed.block_reader import BlockReader, copied, rows_of
 from dpt_ray.distributed.cluster import (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dpt_ray.data.images.decoding import ImageForm, encode_png
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.salvage import reliable_samples
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256

@@ -14,7 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from dpt_ray.data.images import pictures
 from dpt_ray.data.images.decoding import ImageForm, decode_images
 from dpt_ray.data.importing.detect import describe
-from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.skipped import Skipped, read_skipped

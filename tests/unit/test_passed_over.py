@@ -9,7 +9,8 @@ import pytest
 from encoded_images import encode, noise
 
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.layouts import find_layout
 from dpt_ray.data.shards.passed_over import why_passed_over

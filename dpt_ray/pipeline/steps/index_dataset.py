@@ -17,7 +17,8 @@ from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.found_data import FoundData
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
-from dpt_ray.data.loading.source import LABEL, try_samples
+from dpt_ray.data.loading.shard_samples import try_samples
+from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import Sample, fetch_shard, sha256
