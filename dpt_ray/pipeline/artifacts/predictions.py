@@ -1,6 +1,6 @@
 """Predicted classes of every image, one sidecar a shard."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,27 +53,30 @@ class PredictedShard(ShardFile):
     confidence_sum: float = 0.0
 
 
-def summarise_predictions(shards: Sequence[PredictedShard], images_in: int, num_classes: int) -> PredictionsFacts:
+def summarise_predictions(shards: Iterable[PredictedShard], images_in: int, num_classes: int) -> PredictionsFacts:
     """Return the facts of predictions.
 
     Args:
-        shards: what the workers report, in the order of the shards.
+        shards: what the workers report, in the order of the shards; it is gone through once, a shard at a time.
         images_in: images of the set.
         num_classes: number of classes.
     """
-    skipped = tuple(entry for shard in shards for entry in shard.skipped or ())
-    images = images_in - count_images(skipped)
-    counts = np.zeros(num_classes, np.int64)
+    counts, confidence = np.zeros(num_classes, np.int64), 0.0
+    files: list[ShardFile] = []
     for shard in shards:
         classes, predicted = (np.array(list(side), np.int64) for side in (shard.predicted, shard.predicted.values()))
         counts[classes] += predicted
+        confidence += shard.confidence_sum
+        files.append(shard.file)
+    skipped = tuple(entry for file in files for entry in file.skipped or ())
+    images = images_in - count_images(skipped)
     return PredictionsFacts(
         images_in=images_in,
         skipped=skipped,
         images=images,
         predicted_per_class=tuple(counts.tolist()),
-        mean_confidence=sum(shard.confidence_sum for shard in shards) / max(1, images),
-        files=tuple(shard.file for shard in shards),
+        mean_confidence=confidence / max(1, images),
+        files=tuple(files),
     )
 
 

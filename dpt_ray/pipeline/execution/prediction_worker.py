@@ -168,9 +168,9 @@ class PredictionWorker(UnitWorker):
         return total / self._settings.views
 
     def _from_sidecar(self, unit: ShardUnit) -> Outputs:
-        if unit.given is None:
+        if unit.input_sidecar is None:
             raise UnusableUnitError([Skipped(unit.shard.url, None, "could not be encoded", unit.shard.samples)])
-        sidecar = read_sidecar(unit.given, [FEATURES])
+        sidecar = read_sidecar(unit.input_sidecar, [FEATURES])
         features = np.array(sidecar[FEATURES])
         if self._transduced is not None:
             probabilities = np.array(

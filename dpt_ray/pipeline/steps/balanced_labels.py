@@ -1,5 +1,7 @@
 """Pseudo-labels whose counts follow given class shares, instead of the most probable classes."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -77,11 +79,18 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
             policy=context.policy,
             folder=context.folder,
         )
-        shards = [BalancedShard.from_json(file) for file in files]
-        facts = summarise_predictions(shards, index.num_images, index.num_classes)
+        moved = 0
+
+        def shards() -> Iterator[BalancedShard]:
+            nonlocal moved
+            for shard in map(BalancedShard.from_json, files):
+                moved += shard.moved
+                yield shard
+
+        facts = summarise_predictions(shards(), index.num_images, index.num_classes)
         return BalancedLabelsFacts(
             **vars(facts),
-            moved=sum(shard.moved for shard in shards),
+            moved=moved,
             converged=scales.converged,
             error=scales.error,
             largest_miss=largest_miss(list(facts.predicted_per_class), shares),
@@ -109,9 +118,9 @@ class _BalancingWorker(UnitWorker):
         return stores.join(self._folder, sidecar_name(unit.number))
 
     def make(self, unit: ShardUnit) -> bytes:
-        if unit.given is None:
+        if unit.input_sidecar is None:
             raise UnusableUnitError([Skipped(unit.shard.url, None, "has no predictions", unit.shard.samples)])
-        given = read_sidecar(unit.given)
+        given = read_sidecar(unit.input_sidecar)
         probabilities = given[PROBABILITIES].astype(np.float32)
         turns = torch.tensor([derive_seed("balancing tie", key) for key in given[KEY]])
         assigned = balanced_classes(torch.from_numpy(probabilities), self._scales, turns, sharpness=self._sharpness)

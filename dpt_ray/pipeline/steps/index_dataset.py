@@ -1,6 +1,8 @@
 """The index of a shard set."""
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import starmap
 
 from dpt_ray.config.schema import DataConfig
@@ -122,7 +124,7 @@ class Dataset(Step[DatasetFacts]):
             folder=context.folder,
         )
         train = context.parents.get(_TRAIN)
-        shards = [IndexedShard.from_json(file) for file in files]
+        shards, counts = _counted(files)
         levels = level_facts((shard.deep for shard in shards), read_index(train.url).white if train else None)
         imported = ShardsFacts.read(context.parents[_SHARDS]).levels if self.images else None
         known = levels or imported
@@ -130,7 +132,6 @@ class Dataset(Step[DatasetFacts]):
         skipped = [entry for shard in shards for entry in shard.skipped or ()]
         context.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
         shards = [shard for shard in shards if shard.samples is not None]
-        counts = _count_classes(shards)
         if gone := {label for shard in shards for label in shard.classes_out} - counts.keys():
             raise lost_classes(sorted(gone), None, self._where)
         known_by = train if self.num_classes is None else None
@@ -190,11 +191,14 @@ def _shard_infos(urls: list[str], shards: list[IndexedShard], white: int | None)
     ]
 
 
-def _count_classes(shards: list[IndexedShard]) -> Counter[int]:
-    counts: Counter[int] = Counter()
-    for shard in shards:
-        counts.update(shard.class_counts)
-    return counts
+def _counted(files: Iterable[JsonObject]) -> tuple[list[IndexedShard], Counter[int]]:
+    """Return what the workers report without the images of each class in a shard, and those of all shards."""
+    shards, counts = [], Counter[int]()
+    for shard in map(IndexedShard.from_json, files):
+        if shard.samples is not None:
+            counts.update(shard.class_counts)
+        shards.append(replace(shard, class_counts={}))
+    return shards, counts
 
 
 def _add_passed_over(shards: list[IndexedShard]) -> PassedOver:
