@@ -104,10 +104,12 @@ def shard_counts(facts: PredictionsFacts) -> np.ndarray:
     return np.array([file.images if file.is_made else file.num_skipped for file in facts.files], np.int64)
 
 
-def read_predictions(artifact: Artifact, *columns: str) -> Iterator[dict[str, Any] | None]:
+def read_predictions(
+    artifact: Artifact, *columns: str, most_shards: int | None = None
+) -> Iterator[dict[str, Any] | None]:
     """Yield the sidecars of a `Predictions` artifact in the order of its shards; None for one that could not be read.
 
-    Such a shard is listed in the artifact's facts.
+    Such a shard is listed in the artifact's facts. With `most_shards` the first shards alone are read.
     """
-    for url in sidecar_urls(artifact):
+    for url in sidecar_urls(artifact)[:most_shards]:
         yield None if url is None else read_sidecar(url, list(columns))
