@@ -17,6 +17,7 @@ from dpt_ray.core.semi_supervised.algorithm import Task, Views
 from dpt_ray.core.semi_supervised.algorithms.flexmatch import FlexMatch
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
+from dpt_ray.data.shards.label_counts import encode_label_counts
 from dpt_ray.data.shards.sidecars import sidecar_name
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
@@ -27,7 +28,7 @@ from dpt_ray.distributed.messages import packed
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, write_labelled
-from dpt_ray.pipeline.artifacts.predictions import SIDECARS, PredictedShard, count_labels, summarise_predictions
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS, PredictedShard, summarise_predictions
 from dpt_ray.pipeline.artifacts.step_facts import ShardFile
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
@@ -191,8 +192,8 @@ def _finished_units(place: Place) -> Work:
     listed = FinishedUnits(str(made), "FinishedWorker", settings, [packed(unit) for unit in units])
     random = np.random.default_rng(0)
     for unit in units:
-        predicted = count_labels(random.integers(0, place.train.classes, place.train.per_shard))
-        listed.note(unit.number, {**worker.facts(unit, b""), "predicted": dict(predicted)})
+        predicted = encode_label_counts(random.integers(0, place.train.classes, place.train.per_shard))
+        listed.note(unit.number, {**worker.facts(unit, b""), "predicted": predicted})
     listed.close(complete=False)
 
     def work() -> None:

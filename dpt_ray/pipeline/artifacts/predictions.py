@@ -1,11 +1,12 @@
 """Predicted classes of every image, one sidecar a shard."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dpt_ray.data.shards.label_counts import decode_counts
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls, sidecars_where
 from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, count_images
@@ -45,11 +46,11 @@ class PredictedShard(ShardFile):
     """What a worker reports of one shard.
 
     Attributes:
-        predicted: class id -> images that it was predicted for, of the classes that were.
+        predicted: images that each class was predicted for; see `label_counts.py`.
         confidence_sum: sum of the confidence.
     """
 
-    predicted: dict[int, int] = field(default_factory=dict)
+    predicted: str = ""
     confidence_sum: float = 0.0
 
 
@@ -64,7 +65,7 @@ def summarise_predictions(shards: Iterable[PredictedShard], images_in: int, num_
     counts, confidence = np.zeros(num_classes, np.int64), 0.0
     files: list[ShardFile] = []
     for shard in shards:
-        classes, predicted = (np.array(list(side), np.int64) for side in (shard.predicted, shard.predicted.values()))
+        classes, predicted = decode_counts(shard.predicted)
         counts[classes] += predicted
         confidence += shard.confidence_sum
         files.append(shard.file)
@@ -78,12 +79,6 @@ def summarise_predictions(shards: Iterable[PredictedShard], images_in: int, num_
         mean_confidence=confidence / max(1, images),
         files=tuple(files),
     )
-
-
-def count_labels(labels: np.ndarray) -> dict[str, int]:
-    """Return `PredictedShard.predicted` of a shard as JSON, given its predicted classes, int64 (N,)."""
-    classes, images = np.unique(labels, return_counts=True)
-    return dict(zip(map(str, classes.tolist()), images.tolist(), strict=True))
 
 
 def sidecar_urls(artifact: Artifact) -> list[str | None]:

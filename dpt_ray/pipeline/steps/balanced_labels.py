@@ -10,6 +10,7 @@ from dpt_ray.core.balanced_assignment import balanced_classes, largest_miss
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.label_counts import encode_label_counts
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
@@ -22,7 +23,6 @@ from dpt_ray.pipeline.artifacts.predictions import (
     AVERAGED,
     PROBABILITIES,
     SIDECARS,
-    count_labels,
     sidecar_urls,
     summarise_predictions,
 )
@@ -134,7 +134,7 @@ class _BalancingWorker(UnitWorker):
         columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
         return {
             "images": len(columns[KEY]),
-            "predicted": count_labels(columns[LABEL]),
+            "predicted": encode_label_counts(columns[LABEL]),
             "confidence_sum": float(columns[CONFIDENCE].sum(dtype=np.float64)),
             **sidecar_facts(content, self.output_url(unit)),
         }

@@ -1,7 +1,6 @@
 """The index of a shard set."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import starmap
 
@@ -12,6 +11,7 @@ from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.found_data import FoundData
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.shards.label_counts import added_up
 from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.stores import StoredFile
@@ -160,7 +160,7 @@ class Dataset(Step[DatasetFacts]):
         further = filter(None, [say_levels(facts.levels), say_passed_over(facts.passed_over)])
         return "; ".join([text + summarise_skipped(facts) + say_ignored(self._beside), *further])
 
-    def _num_classes(self, counts: Counter[int], train: Artifact | None, place_of_largest: str) -> int:
+    def _num_classes(self, counts: Mapping[int, int], train: Artifact | None, place_of_largest: str) -> int:
         largest, where = max(counts, default=-1), self._where
         known = read_index(train.url).num_classes if train else self.num_classes
         if known is None:
@@ -191,14 +191,17 @@ def _shard_infos(urls: list[str], shards: list[IndexedShard], white: int | None)
     ]
 
 
-def _counted(files: Iterable[JsonObject]) -> tuple[list[IndexedShard], Counter[int]]:
+def _counted(files: Iterable[JsonObject]) -> tuple[list[IndexedShard], dict[int, int]]:
     """Return what the workers report without the images of each class in a shard, and those of all shards."""
-    shards, counts = [], Counter[int]()
-    for shard in map(IndexedShard.from_json, files):
-        if shard.samples is not None:
-            counts.update(shard.class_counts)
-        shards.append(replace(shard, class_counts={}))
-    return shards, counts
+    shards = []
+
+    def counts() -> Iterator[str]:
+        for shard in map(IndexedShard.from_json, files):
+            yield shard.class_counts
+            shards.append(replace(shard, class_counts=""))
+
+    classes = added_up(counts())
+    return shards, classes
 
 
 def _add_passed_over(shards: list[IndexedShard]) -> PassedOver:
