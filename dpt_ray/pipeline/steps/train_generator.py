@@ -61,7 +61,7 @@ class TrainGenerator(Step[TrainingFacts]):
 
     name = "generator"
     stage_title: ClassVar = "stage 2 generator"
-    version = 2
+    version = 3
     facts_type = TrainingFacts
 
     def __init__(
