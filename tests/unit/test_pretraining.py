@@ -12,7 +12,8 @@ from test_start_weights import TINY
 from dpt_ray.config.load import load_config
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.weights import load_network
-from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.archive_samples import iter_samples
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
