@@ -27,6 +27,7 @@ from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.finished_units import FinishedUnits
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.metrics import SHARDS
+from dpt_ray.distributed.notice import leave_preempted_trial
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.json_values import JsonObject
@@ -179,6 +180,7 @@ def run_units(
 
     Raises:
         UserError: the first error of a worker, or that of the policy.
+        PreemptedSignal: the trial of a search that runs here shall stop.
     """
     messages = [packed(unit) for unit in units]
     kind = worker_class.__name__.strip("_")
@@ -203,6 +205,7 @@ def run_units(
                 _check(facts[number], policy)
                 done += count_done(facts[number], progress.unit)
                 progress.update(done, {SHARDS: len(facts)})
+                leave_preempted_trial()
     finally:
         if listed is not None:
             listed.close(complete=len(facts) == len(units))
