@@ -86,6 +86,8 @@ def run_training(
             notice=Notice() if here else None,
         )
         progress.begin()
+        if here:
+            progress.count_workers(1)
         with _room_to_grow(job, resources):
             complaint = _fit_to_the_end(setup, resources, progress)
         progress.end()
