@@ -199,7 +199,7 @@ def _final(failure: Exception) -> Exception:
 def _trainer(setup: WorkerSetup, resources: Resources) -> Any:
     """Return Ray Train's trainer, whose workers run `run_worker` with `setup`."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     from dpt_ray.distributed.worker_notice import HeedSigterm
 
@@ -207,6 +207,7 @@ def _trainer(setup: WorkerSetup, resources: Resources) -> Any:
     return TorchTrainer(
         run_worker,  # type: ignore[arg-type]  # Ray annotates None, and passes on what is returned
         train_loop_config={SETUP: setup},
+        torch_config=TorchConfig(timeout_s=round(setup.job.cluster.collective_seconds)),
         scaling_config=ScalingConfig(
             num_workers=resources.processes if setup.stop is None else _LOCAL_MODE,
             use_gpu=resources.gpus > 0,
