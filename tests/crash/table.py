@@ -66,13 +66,12 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def summary(rows: Iterable[Row]) -> str:
-    """Return a line about a table: how many came home, and the work that trainings lost."""
+    """Return in a line how many draws came home, and the work that trainings lost."""
     rows = list(rows)
     lost = [row["lost_seconds"] for row in rows if row["training"]] or [0.0]
     home = sum(row["equal"] and not row["problems"] for row in rows)
-    return (
-        f"{home} of {len(rows)} came home; trainings lost {median(lost):.2f} s in the median, {max(lost):.2f} s at most"
-    )
+    lost_text = f"{median(lost):.2f} s in the median, {max(lost):.2f} s at most"
+    return f"{home} of {len(rows)} came home. Trainings lost {lost_text}."
 
 
 def markdown(rows: Iterable[Row]) -> str:
