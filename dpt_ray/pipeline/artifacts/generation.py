@@ -65,6 +65,7 @@ def generation_metrics(facts: GenerationFacts) -> tuple[Metric, ...]:
     against = facts.reference or f"{facts.real_images:,} training images"
     sets = f"{facts.pseudo_images:,} pseudo images ({facts.labels}) against {against}; {where}. "
     sample = f"{facts.pseudo_sample:,} pseudo and {facts.real_sample:,} training images; {where}. "
+    note = f"{where}, {facts.pseudo_images:,} pseudo images against {against}"
     kernel, score, support = facts.kernel_distance, facts.inception_score, facts.support
     spatial_name = "sFID" if facts.is_fid else f"{facts.distance_name}, spatial"
     found: list[tuple[str, str, float | None, str]] = [
@@ -84,7 +85,7 @@ def generation_metrics(facts: GenerationFacts) -> tuple[Metric, ...]:
             ("coverage", "coverage", support.coverage, f"Share of real images with a pseudo image near them. {sample}"),
         ]  # fmt: skip
     return tuple(
-        Metric(f"generation_{id}", name, value, "", meaning.strip())
+        Metric(f"generation_{id}", name, value, "", meaning.strip(), note=note)
         for id, name, value, meaning in (*found, *_memorised(facts, where))
         if value is not None
     )
