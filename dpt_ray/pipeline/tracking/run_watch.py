@@ -107,7 +107,8 @@ class RunWatch:
         for tracker in tuple(self._trackers):
             with _Attempt(self, tracker):
                 tracker.write(measurements)
-            if isinstance(tracker, ShowsPictures) and tracker not in self._without_pictures:
+            kept = tracker in self._trackers and tracker not in self._without_pictures
+            if kept and isinstance(tracker, ShowsPictures):
                 with _Attempt(self, tracker, "pictures"):
                     tracker.show(pictures)
         for picture in pictures:
