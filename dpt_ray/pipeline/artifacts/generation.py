@@ -13,6 +13,10 @@ EQUAL_LABELS = "the same number of every class"
 """How the labels of pseudo images were drawn."""
 
 
+STAGE_1 = "stage 1"
+"""Name of the network if it is the stage-1 classifier."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationFacts(Facts):
     """The facts of `MeasureGeneration`.
@@ -52,6 +56,11 @@ class GenerationFacts(Facts):
     inception_score: Spread | None = optional()
     support: Support | None = optional()
     memorisation: Memorisation | None = optional()
+
+    @property
+    def is_of_stage1(self) -> bool:
+        """Whether the distance is that between training and pseudo images in stage 1's features."""
+        return self.network == STAGE_1 and self.reference is None
 
     @property
     def is_fid(self) -> bool:
@@ -99,7 +108,7 @@ def _memorised(facts: GenerationFacts, where: str) -> list[tuple[str, str, float
     return [
         ("closer_probability", "closer to training images than held-out ones", found.closer_probability,
          f"Probability that a pseudo image is closer to its {among}"
-         f"95% interval {found.interval.low:.2f} to {found.interval.high:.2f}; 0.5 is no difference."),
+         f"95% interval {found.interval.low:.3g} to {found.interval.high:.3g}; 0.5 is no difference."),
         ("close_share", "as close as the closest 1% of held-out images", found.close_share,
          f"Share of pseudo images, by the {among}Above 0.01 hints at copies."),
         ("distance_ratio", "median distance to training images, pseudo over held-out", found.median_ratio,
