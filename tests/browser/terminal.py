@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS, ROWS = 80, 24
+LONGEST_TITLE = 60
+"""Characters that fit between the buttons of the window's bar."""
 POLL_SECONDS = 0.2
 KEPT_SECONDS = 3600
 """Time for which the terminal stays after the command's end."""
@@ -55,7 +57,7 @@ class Terminal:
 
     def text(self) -> str:
         """Return what stands there and what was there before, without colours."""
-        return _tmux("capture-pane", "-p", "-J", "-S", "-", "-t", self._session)
+        return re.sub(rf"\s*\d+{_ENDED}\s*$", "\n", _tmux("capture-pane", "-p", "-J", "-S", "-", "-t", self._session))
 
     def status(self) -> int | None:
         """Return the exit status of the command; None while it runs."""
@@ -104,6 +106,7 @@ def to_svg(screen: str, title: str) -> str:
     """
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen), no_wrap=True, overflow="crop")
+    title = title if len(title) <= LONGEST_TITLE else f"{title[:LONGEST_TITLE].rstrip()} …"
     without_fonts = re.sub(r"@font-face \{\{.*?\}\}\s*|<!--.*?-->\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return console.export_svg(title=title, code_format=without_fonts, unique_id="terminal")
 
