@@ -37,13 +37,13 @@ class Pictures:
         """
         with Terminal([sys.executable, "-m", "dpt_ray", *arguments], folder, _ROWS) as terminal:
             terminal.wait(lambda: len(list(folder.rglob("pictures/stage_2_generator-*.png"))) > 1, RUN_SECONDS)
-            self._draw(terminal, arguments, "running")
+            self._draw(terminal, folder, arguments, "running")
             live = next(folder.glob("dpt_results/runs/*/*/report.html"), None)
             if live is not None:
                 terminal.wait(lambda: "stage 2 generator, after" in live.read_text(encoding="utf-8"), 60)
                 self._photograph(live, "live")
             terminal.wait(lambda: False, RUN_SECONDS)
-            self._draw(terminal, arguments, "done")
+            self._draw(terminal, folder, arguments, "done")
             return terminal.status(), terminal.text()
 
     def report(self, file: Path) -> None:
@@ -65,8 +65,9 @@ class Pictures:
                 served.send_signal(signal.SIGINT)
                 served.wait(SERVE_SECONDS)
 
-    def _draw(self, terminal: Terminal, arguments: Sequence[str], name: str) -> None:
-        picture = to_svg(terminal.screen(), shlex.join(["dpt", *arguments]))
+    def _draw(self, terminal: Terminal, folder: Path, arguments: Sequence[str], name: str) -> None:
+        screen = terminal.screen().replace(f"{folder}/", "~/")
+        picture = to_svg(screen, shlex.join(["dpt", *arguments]))
         Path(f"{self._prefix}-{name}.svg").write_text(picture + "\n", encoding="utf-8")
 
     def _photograph(self, page: Path, name: str) -> None:
