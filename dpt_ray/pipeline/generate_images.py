@@ -137,7 +137,10 @@ def generate_images(
     _write_manifest(output, units, generator, kind, settings)
     _write_grid(output, units, generator, kind)
     stores.remove_tree(stores.join(output, _MODEL))
-    images, classes = sum(unit.images for unit in units), len(labels)
+    return _summary(sum(unit.images for unit in units), len(labels), output)
+
+
+def _summary(images: int, classes: int, output: str) -> str:
     return f"{images:,} image{'s' * (images != 1)} of {classes:,} class{'es' * (classes != 1)}: {output}"
 
 
