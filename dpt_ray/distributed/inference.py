@@ -24,10 +24,8 @@ from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.cluster import Resources
-from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.finished_units import FinishedUnits
 from dpt_ray.distributed.lost_inference import inference_error, memory_error
-from dpt_ray.distributed.lost_ray import lost_ray
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.notice import leave_preempted_trial
@@ -190,8 +188,7 @@ def run_units(
         output has no file: its `images` is 0, and `skipped` has the reasons.
 
     Raises:
-        UserError: the first error of a worker, or that of the policy, or memory was not enough.
-        TryAgainError: a process died too often, or Ray itself died.
+        UserError: the first error of a worker, or that of the policy, or see `inference_error`.
         PreemptedSignal: the trial of a search that runs here shall stop.
     """
     messages = [packed(unit) for unit in units]
@@ -221,7 +218,7 @@ def run_units(
                 progress.update(done, {SHARDS: len(facts)})
                 leave_preempted_trial()
     except Exception as error:
-        raise user_error(error) or lost_ray() or inference_error(error) or error from error
+        raise inference_error(error) or error from error
     finally:
         if listed is not None:
             listed.close(complete=len(facts) == len(units))

@@ -1,6 +1,7 @@
 """Processes of batch inference that lack memory: their errors become one line that names the settings to lower."""
 
-from dpt_ray.distributed.failures import causes
+from dpt_ray.distributed.failures import causes, user_error
+from dpt_ray.distributed.lost_ray import lost_ray
 from dpt_ray.errors import TryAgainError, UserError
 from dpt_ray.text import one_line
 
@@ -20,7 +21,12 @@ def memory_error(error: Exception) -> UserError | None:
 
 
 def inference_error(error: Exception) -> UserError | None:
-    """Return an error of one line for one of Ray, since it ended a process or a process died too often."""
+    """Return the `UserError` that caused an error, or one for an error of Ray's; None for a mistake in the code.
+
+    An error of Ray's says that Ray itself died, that it ended a process for its memory, or that one died too often.
+    """
+    if known := user_error(error) or lost_ray():
+        return known
     from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
 
     found = list(causes(error))
