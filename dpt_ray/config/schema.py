@@ -887,7 +887,8 @@ class ClusterConfig(Section):
     inference_batch: Count = 256
     """Batch size of a classifier's predictions; it bounds memory."""
     encoding_batch: Count = 16
-    """Batch size of a frozen encoder or an autoencoder; it bounds memory."""
+    """Batch size of a frozen encoder or an autoencoder; it bounds memory. On CPUs, batches that fit the caches are
+    faster: 2 images of 224 pixels for `efficientnet-lite0`."""
     sampling_batch: Count = 100
     """Batch size of a generator's sampling; it bounds memory."""
     local_cpus: Count | None = None
