@@ -869,6 +869,12 @@ class ClusterConfig(Section):
     keep_mib: Annotated[int, Field(ge=0)] = 1024
     """A data set of at most this decoded size, in MiB, is kept decoded in the object store; a larger one is
     streamed."""
+    keep_gpu_mib: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        ReadWhen("gpus_per_worker above 0", lambda cluster: cluster.gpus_per_worker > 0),
+    ] = None
+    """Most MiB of a training's images or latents that lie on each GPU, the smallest sources first; by default what fits
+    beside the network and its activations. The rest is copied two steps ahead."""
     list_again: bool = False
     """List class folders again. Those with 100,000 files or more are listed once for all commands with the same root,
     and again only after a folder on a local disk has changed; what was added to a store is seen with this setting

@@ -74,6 +74,11 @@ class KeptImages:
     source: ImageSource
     references: list[ray.ObjectRef[Any]]
 
+    def blocks(self, starvation: Starvation | None = None) -> Iterator[Columns]:
+        """Yield all rows in the source's order, as the blocks in the object store."""
+        for reference in self.references:
+            yield ray.get(reference)
+
     def open(self, **_: Any) -> ReadSegment:
         """Return a function that reads a segment as views of the blocks in the object store."""
         blocks: list[Columns] = ray.get(self.references)
@@ -142,6 +147,12 @@ class StreamedImages:
             return blocks
 
         return read
+
+    def blocks(self, starvation: Starvation | None = None) -> Iterator[Columns]:
+        """Yield all rows once, in the source's order, as blocks that Ray Data reads ahead."""
+        segments = [Segment(number, 0, count) for number, count in enumerate(self.source.counts)]
+        read = self._execute(segments, self.readers)
+        return never_starved(read, segments, self._read_here, starvation or Starvation())
 
     def _read(
         self, merged: Iterator[MergedSegment], starvation: Starvation
@@ -244,11 +255,16 @@ class PlannedStream:
 
     def open(self, *, order: ImageOrder, lanes: Sequence[int], **arguments: Any) -> ReadSegment:
         """Return what `StreamedImages.open` returns."""
+        return self._stream(order.lanes // len(lanes)).open(order=order, lanes=lanes, **arguments)
+
+    def blocks(self, starvation: Starvation | None = None) -> Iterator[Columns]:
+        """Yield what `StreamedImages.blocks` yields."""
+        return self._stream(self.training.processes).blocks(starvation)
+
+    def _stream(self, workers: int) -> StreamedImages:
         share_cluster(self.runs)
-        workers = order.lanes // len(lanes)
         training = replace(self.training, processes=workers, cpus=reserved_cpus())
-        stream = _streamed(self.source, self.streams * workers, training, self.on_unreadable)
-        return stream.open(order=order, lanes=lanes, **arguments)
+        return _streamed(self.source, self.streams * workers, training, self.on_unreadable)
 
 
 def _equal_shares(total: int, shares: int) -> list[int]:

@@ -17,6 +17,7 @@ from dpt_ray.core.training.sharding import shard
 from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder
+from dpt_ray.data.loading.resident import ResidentSource, read_nothing
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.outages import outages
 from dpt_ray.distributed.board import Board
@@ -28,6 +29,7 @@ from dpt_ray.distributed.checkpoints import (
     restore,
     store_together,
 )
+from dpt_ray.distributed.device_sources import DeviceMemory, choose_resident
 from dpt_ray.distributed.events import of_outage
 from dpt_ray.distributed.kept_state import keep_state
 from dpt_ray.distributed.notice import Notice, Stopped
@@ -152,8 +154,15 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
         model = prepare_model(state.model, move_to_device=False)
     lanes = worker_lanes(job.data.lanes, rank, num_workers)
     first_step = state.images_seen // job.schedule.images_per_step
-    feeds = {name: _open_feed(name, setup, lanes, first_step) for name in job.sources}
-    batches = training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device)
+    resident = choose_resident(
+        job.sources, state, DeviceMemory.of(device), job.cluster.keep_gpu_mib, _first_worker_notes(setup, rank)
+    )
+    feeds = {
+        name: _open_feed(name, setup, lanes, first_step, device if name in resident else None) for name in job.sources
+    }
+    batches = training_batches(
+        feeds, lanes=lanes, seed=job.seed, first_step=first_step, stop_step=job.schedule.num_steps, device=device
+    )
     observer = Observer(setup, writer, rank, device)
     with noticing(setup, rank) as notice:
         is_complete = train(
@@ -221,7 +230,13 @@ def _restore(state: TrainState, setup: WorkerSetup, rank: int) -> Restored:
     return restored
 
 
-def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int) -> Feed:
+def _first_worker_notes(setup: WorkerSetup, rank: int) -> Callable[[str], None]:
+    """Return a function that passes lines to the board on the first worker, and drops those of the others."""
+    return setup.notes() if rank == 0 else lambda line: None
+
+
+def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int, resident_on: torch.device | None) -> Feed:
+    """Open a source: read it whole onto a device if one is given, otherwise segment by segment."""
     job = setup.job
     source, batch = job.sources[name]
     order = ImageOrder(
@@ -230,12 +245,16 @@ def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int) -> 
         lanes=job.data.lanes,
         shuffle_window=job.data.shuffle_window,
     )
+    starvation = Starvation(setup.notes())
+    if resident_on is not None:
+        blocks = setup.readers[name].blocks(starvation)
+        return Feed(order, read_nothing, batch, ResidentSource.filled(blocks, source.num_images, resident_on))
     read = setup.readers[name].open(
         order=order,
         lanes=lanes,
         rows_per_lane=batch // job.data.lanes,
         first_step=first_step,
         stop_step=job.schedule.num_steps,
-        starvation=Starvation(setup.notes()),
+        starvation=starvation,
     )
     return Feed(order, read, batch)
