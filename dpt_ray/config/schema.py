@@ -856,6 +856,11 @@ class ClusterConfig(Section):
     compile: bool = False
     """Compile networks for training, and generators for sampling (`torch.compile`). It takes about a minute at the
     start and needs a C++ compiler."""
+    cuda_graph: Annotated[bool, ReadWhen("gpus_per_worker above 0", lambda cluster: cluster.gpus_per_worker > 0)] = (
+        False
+    )
+    """Capture the training step as one CUDA graph, so that the GPU does not wait for the host to launch kernels. It
+    needs one training worker; with several a line says that steps are not captured. It has not run on a GPU yet."""
     inference_workers: Count | None = None
     """Number of processes for labelling and sampling; by default one a GPU, or one a CPU without GPUs."""
     inference_batch: Count = 256

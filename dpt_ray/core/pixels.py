@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dpt_ray.core.transfer import to_device
+from dpt_ray.core.transfer import device_constant
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -23,8 +23,11 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     if len(mean) != channels or len(std) != channels:
         raise ValueError(f"mean and std need {channels} values, one per channel, got {len(mean)} and {len(std)}")
     # One multiplication and one subtraction: x / (255 std) - mean / std.
-    folded = torch.tensor([[1 / (255 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)]])
-    scale, shift = to_device(folded, images.device)[..., None, None]
+    folded = (*(1 / (255 * s) for s in std), *(m / s for m, s in zip(mean, std, strict=True)))
+    # An exported graph holds the numbers themselves; it is traced on the CPU.
+    on_host = images.device.type == "cpu"
+    numbers = torch.tensor(folded) if on_host else device_constant(folded, torch.float32, images.device)
+    scale, shift = numbers.view(2, channels, 1, 1)
     return images * scale - shift
 
 

@@ -11,6 +11,7 @@ from dpt_ray import plugins
 from dpt_ray.core.collective import agree
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
+from dpt_ray.core.training.graphed_step import graph_obstacle
 from dpt_ray.core.training.loop import train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.sharding import shard
@@ -173,6 +174,8 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
             model=model,
             precision=job.config.precision,
             gradient_accumulation=job.cluster.gradient_accumulation,
+            graphed=_is_graphed(setup, state, num_workers, rank),
+            say=_first_worker_notes(setup, rank),
             on_log=observer.on_log,
             on_checkpoint=observer.on_checkpoint,
             on_snapshot=observer.on_snapshot,
@@ -228,6 +231,16 @@ def _restore(state: TrainState, setup: WorkerSetup, rank: int) -> Restored:
         if restored.name is not None:
             setup.board.send(Board.resume, setup.title, state.images_seen)
     return restored
+
+
+def _is_graphed(setup: WorkerSetup, state: TrainState, num_workers: int, rank: int) -> bool:
+    """Return whether steps are captured as a CUDA graph; say why not if it is set and cannot be."""
+    if not setup.job.cluster.cuda_graph:
+        return False
+    obstacle = graph_obstacle(state, num_workers)
+    if obstacle is not None:
+        _first_worker_notes(setup, rank)(f"steps are not captured as a CUDA graph: {obstacle}")
+    return obstacle is None
 
 
 def _first_worker_notes(setup: WorkerSetup, rank: int) -> Callable[[str], None]:

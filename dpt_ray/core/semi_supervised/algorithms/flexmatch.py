@@ -62,12 +62,17 @@ class FlexMatch(Algorithm):
     def _remember(self, index: Tensor, predicted: Tensor) -> None:
         """Store the confident predictions for the rows of all workers; the other rows keep their earlier ones."""
         index, predicted = gather_from_workers(torch.stack([index, predicted], dim=1)).unbind(1)
+        counts, learned = self._known_counts(), self.learned[index].long()
         confident = predicted != UNLEARNED
-        counts = self._known_counts()
-        touched = index[confident].unique()  # an image may occur twice, at the border of two epochs
-        before = self._count(self.learned[touched])
-        self.learned[index[confident]] = predicted[confident].int()
-        counts += self._count(self.learned[touched]) - before
+        # An image may occur twice, at the border of two epochs: its last confident row counts.
+        later = torch.arange(len(index), device=index.device)[:, None] < torch.arange(len(index), device=index.device)
+        again = ((index[:, None] == index) & later & confident).any(dim=1)
+        counted = confident & ~again
+        # Shapes do not depend on values, so that a step can be captured as a CUDA graph.
+        change = torch.where(counted, predicted - learned, 0)
+        self.learned.scatter_add_(0, index, change.int())
+        counts.scatter_add_(0, learned + 1, -counted.long())
+        counts.scatter_add_(0, predicted + 1, counted.long())
 
 
 def _count_again(algorithm: FlexMatch, _: object) -> None:
