@@ -30,6 +30,7 @@ from dpt_ray.distributed.checkpoints import (
     restore,
     store_together,
 )
+from dpt_ray.distributed.compiled_code import CompiledCode
 from dpt_ray.distributed.device_sources import DeviceMemory, choose_resident
 from dpt_ray.distributed.events import of_outage
 from dpt_ray.distributed.kept_state import keep_state
@@ -146,7 +147,9 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
     writer = CheckpointWriter(job.folder, rank, restored, setup.left, setup.stop is None, setup.notes())
     if job.cluster.channels_last:
         keep_channels_last(state)
+    code = CompiledCode(job.cluster.compiled_code, device, _first_worker_notes(setup, rank))
     if job.cluster.compile:
+        code.load()
         compile_network(state.model)
     model: torch.nn.Module = state.model
     if num_workers > 1 and job.cluster.shard_weights:
@@ -164,7 +167,7 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
     batches = training_batches(
         feeds, lanes=lanes, seed=job.seed, first_step=first_step, stop_step=job.schedule.num_steps, device=device
     )
-    observer = Observer(setup, writer, rank, device)
+    observer = Observer(setup, writer, rank, device, code if job.cluster.compile and rank == 0 else None)
     with noticing(setup, rank) as notice:
         is_complete = train(
             state,

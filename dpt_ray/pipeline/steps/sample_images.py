@@ -21,7 +21,9 @@ from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_
 from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.compiled_code import CompiledCode
 from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.job_log import tell
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
@@ -143,13 +145,18 @@ class _SamplingWorker(UnitWorker):
         self._config, self._latents, self._seed = config, latents, seed
         self._cluster, self._device = cluster, device
         self._generator: Generator | None = None
+        self._code: CompiledCode | None = None
 
     def output_url(self, unit: Any) -> str:
         return stores.join(self._folder, f"{unit[0]:05d}.tar")
 
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
-            check_compute(self._config.precision, self._cluster.compile, torch.device(self._device), "sampling")
+            device = torch.device(self._device)
+            check_compute(self._config.precision, self._cluster.compile, device, "sampling")
+            self._code = CompiledCode(self._cluster.compiled_code, device, tell)
+            if self._cluster.compile:
+                self._code.load()
             self._generator = Generator(
                 self._generator_url,
                 self._device,
@@ -168,6 +175,8 @@ class _SamplingWorker(UnitWorker):
                 Sample(f"{label:05d}-{index:07d}", {"png": encode_png(image), LABEL_EXTENSION: str(label).encode()})
                 for (label, index), image in zip(places, images.numpy(), strict=True)
             ]
+        if self._code is not None and self._cluster.compile:
+            self._code.save()
         return build_shard(samples)
 
     def facts(self, unit: Any, content: bytes) -> JsonObject:
