@@ -53,16 +53,16 @@ class CompiledCode:
             return
         left = MOST_BYTES
         try:
-            archives = [file for file in stores.list_files(self._folder) if file.url.endswith(SUFFIX)]
+            archives = [file for file in stores.list_files(self._folder) if file["url"].endswith(SUFFIX)]
         except UserError as error:
             self._say(f"compiled code is not used: {one_line(error)}")
             return
         for archive in archives:
-            left -= archive.size
+            left -= archive["size"] or 0
             if left < 0:
                 self._say(f"compiled code beyond {MOST_BYTES // 2**20} MiB in {self._folder} is not used")
                 return
-            self._load(archive.url)
+            self._load(archive["url"])
 
     def _load(self, url: str) -> None:
         try:

@@ -11,11 +11,12 @@ from dpt_ray import plugins
 from dpt_ray.core.collective import agree
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
-from dpt_ray.core.training.graphed_step import graph_obstacle
+from dpt_ray.core.training.graphed_step import GraphedStep, graph_obstacle
 from dpt_ray.core.training.loop import train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.sharding import shard
 from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
+from dpt_ray.core.training.update import StepSettings
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.resident import ResidentSource, read_nothing
@@ -177,8 +178,7 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
             model=model,
             precision=job.config.precision,
             gradient_accumulation=job.cluster.gradient_accumulation,
-            graphed=_is_graphed(setup, state, num_workers, rank),
-            say=_first_worker_notes(setup, rank),
+            graphed=_graphed_step(setup, state, model, num_workers, rank),
             on_log=observer.on_log,
             on_checkpoint=observer.on_checkpoint,
             on_snapshot=observer.on_snapshot,
@@ -236,14 +236,18 @@ def _restore(state: TrainState, setup: WorkerSetup, rank: int) -> Restored:
     return restored
 
 
-def _is_graphed(setup: WorkerSetup, state: TrainState, num_workers: int, rank: int) -> bool:
-    """Return whether steps are captured as a CUDA graph; say why not if it is set and cannot be."""
+def _graphed_step(
+    setup: WorkerSetup, state: TrainState, model: torch.nn.Module, num_workers: int, rank: int
+) -> GraphedStep | None:
+    """Return the step that is captured as a CUDA graph if one is set; say why not if it cannot be."""
     if not setup.job.cluster.cuda_graph:
-        return False
-    obstacle = graph_obstacle(state, num_workers)
-    if obstacle is not None:
-        _first_worker_notes(setup, rank)(f"steps are not captured as a CUDA graph: {obstacle}")
-    return obstacle is None
+        return None
+    say = _first_worker_notes(setup, rank)
+    if (obstacle := graph_obstacle(state, num_workers)) is not None:
+        say(f"steps are not captured as a CUDA graph: {obstacle}")
+        return None
+    config, accumulation = setup.job.config, setup.job.cluster.gradient_accumulation
+    return GraphedStep(state, model, StepSettings(config.optimizer.gradient_clip, config.precision, accumulation), say)
 
 
 def _first_worker_notes(setup: WorkerSetup, rank: int) -> Callable[[str], None]:

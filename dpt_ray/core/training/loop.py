@@ -73,8 +73,7 @@ def train(
     model: nn.Module | None = None,
     precision: Precision = FLOAT32,
     gradient_accumulation: int = 1,
-    graphed: bool = False,
-    say: Callable[[str], object] = lambda line: None,
+    graphed: GraphedStep | None = None,
     on_log: Callable[[TrainState, Pace], None] = lambda state, pace: None,
     on_checkpoint: Callable[[TrainState], None] = lambda state: None,
     on_snapshot: Callable[[TrainState], None] = lambda state: None,
@@ -90,8 +89,8 @@ def train(
         model: `state.model` wrapped by DistributedDataParallel, for the objective to call; None if it is not wrapped.
         precision: the number format of the network's computation.
         gradient_accumulation: see `train_step`.
-        graphed: capture a step as a CUDA graph and replay it; see `GraphedStep`.
-        say: receives a line if steps cannot be captured.
+        graphed: does the update of each step of this state and network, instead of kernels that are launched one by
+            one; its settings take the place of `precision` and `gradient_accumulation`.
         on_log: called after each new row of `state.history`, on every worker.
         on_checkpoint: called when a checkpoint is due, on every worker.
         on_snapshot: called when the power averages are to be stored, on every worker.
@@ -101,9 +100,7 @@ def train(
         NonFiniteLossError: a loss or gradient is not finite; no weight was updated by it, and nothing stored since.
     """
     network = (state.model if model is None else model).train()
-    step_of = _step_of(
-        state, network, StepSettings(optimizer.gradient_clip, precision, gradient_accumulation), graphed, say
-    )
+    step_of = _step_of(state, network, StepSettings(optimizer.gradient_clip, precision, gradient_accumulation), graphed)
     unchecked: deque[NonFiniteCheck] = deque()
     checkpointed = time.monotonic()
     interval, state.interval = Interval.resumed(state.interval, state.device), {}
@@ -137,14 +134,11 @@ _Step = Callable[[Mapping[str, ImageBatch], StepNumbers, str], StepOutput]
 """Does the update of a step, given its rows, its numbers, and the step in words."""
 
 
-def _step_of(
-    state: TrainState, network: nn.Module, settings: StepSettings, graphed: bool, say: Callable[[str], object]
-) -> _Step:
+def _step_of(state: TrainState, network: nn.Module, settings: StepSettings, graphed: GraphedStep | None) -> _Step:
     """Return the function that does the update of each step."""
-    if not graphed:
+    if graphed is None:
         return lambda batches, numbers, place: update(state, network, batches, settings, numbers, place)
-    step = GraphedStep(state, network, settings, say)
-    return lambda batches, numbers, place: step(batches, numbers)
+    return lambda batches, numbers, place: graphed(batches, numbers)
 
 
 def _advance(
