@@ -126,8 +126,6 @@ class Generators:
         score = partial(self._distance, config)
         every = self._plan.generator_row_steps
         go_on(self._run, choice, stage, state, config, sources, clock, score, every, state_name)
-            self._run, choice, stage, state, config, sources, clock, score, self._plan.generator_row_steps, state_name
-        )
         if not stage.rows or stage.rows[-1].images < state.images_seen:
             stage.rows.append(Row(round(stage.seconds, 1), state.images_seen, score(state)))
         self._run.folder.write(GENERATOR, generator_file(config, FORM, state))
