@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from dpt_ray import plugins
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import Sample, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy

@@ -267,7 +267,7 @@ def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int, res
     )
     starvation = Starvation(setup.notes())
     if resident_on is not None:
-        blocks = setup.readers[name].blocks(starvation)
+        blocks = setup.readers[name].blocks(starvation=starvation)
         return Feed(order, read_nothing, batch, ResidentSource.filled(blocks, source.num_images, resident_on))
     read = setup.readers[name].open(
         order=order,

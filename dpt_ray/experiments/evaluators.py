@@ -13,7 +13,8 @@ from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaus
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.transfer import own_device
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.errors import UserError

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dpt_ray.data.images.decoding import ImageForm, decode_image
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.evaluation import known_by_all, read_confidence, read_predicted, read_true_labels

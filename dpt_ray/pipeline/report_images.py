@@ -8,7 +8,7 @@ import torch
 
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.images.decoding import ImageForm, decode_image
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY
 from dpt_ray.errors import UserError

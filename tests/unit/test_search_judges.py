@@ -7,7 +7,8 @@ from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import encode_sidecar, read_sidecar
 from dpt_ray.data.storage import stores

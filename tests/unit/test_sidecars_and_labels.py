@@ -15,15 +15,9 @@ from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.row_random import derive_seeds
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.importing.file_sets import list_shards
-from dpt_ray.data.loading.source import (
-    ImageSource,
-    SourceShard,
-    new_arrays,
-    read_rows,
-    read_shard_samples,
-    sidecar_labelled_source,
-    unlabelled_source,
-)
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.shard_samples import read_shard_samples
+from dpt_ray.data.loading.source import ImageSource, SourceShard, sidecar_labelled_source, unlabelled_source
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.keys import file_key
 from dpt_ray.data.shards.label_choice import (

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from dpt_ray.data.shards.archive_samples import split_name
 from dpt_ray.data.shards.keys import file_key, file_keys, normalise_name
 from dpt_ray.data.shards.listed_paths import ListedPaths, plain_path
-from dpt_ray.data.shards.samples import split_name
 from dpt_ray.errors import UserError
 from dpt_ray.text import shortened
 

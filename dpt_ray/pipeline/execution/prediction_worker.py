@@ -9,7 +9,8 @@ import torch
 from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsConfig
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES, decode_samples
+from dpt_ray.data.loading.shard_samples import decode_samples
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores

@@ -10,7 +10,7 @@ import torch
 from dpt_ray.core.metrics.set_statistics import SetStatistics, encode_statistics
 from dpt_ray.core.weights import read_metadata
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import decode_samples
+from dpt_ray.data.loading.shard_samples import decode_samples
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores

@@ -1,24 +1,18 @@
 """Conversion of other formats to shards: class folders, tables, CIFAR-10, Parquet, the embedded digits."""
 
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from dpt_ray.config.schema import DataConfig
-from dpt_ray.data.images.white_level import Levels, WhiteLevel, level_facts, say_levels
-from dpt_ray.data.importing import detect
+from dpt_ray.data.images.white_level import WhiteLevel, level_facts, say_levels
 from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.facts import image_sizes, left_out_table
-from dpt_ray.data.importing.import_plan import ImageSet, Recipe, Unread, num_images
-from dpt_ray.data.importing.prepare import Prepared, prepare
-from dpt_ray.data.shards.samples import build_shard, sha256
+from dpt_ray.data.importing.import_plan import ImageSet
 from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.shards import (
@@ -26,24 +20,15 @@ from dpt_ray.pipeline.artifacts.shards import (
     SHARDS,
     ShardRecord,
     ShardsFacts,
-    WrittenShard,
     ignored_files,
     lost_classes,
     say_ignored,
 )
+from dpt_ray.pipeline.execution.shard_writer import PLAN_FILE, PlannedShard, ShardWorker, plan_shards
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.plugins import origin_settings
 
-_RECORDS, _PLAN_FILE = "records", "plan.jsonl.gz"
 _TRAIN = "train"
-
-
-class PlannedShard(NamedTuple):
-    """A shard that will be written: its number, and the bytes of the plan that hold its recipe."""
-
-    number: int
-    start: int
-    stop: int
 
 
 class ImportedShards(Step[ShardsFacts]):
@@ -91,8 +76,8 @@ class ImportedShards(Step[ShardsFacts]):
 
     def make(self, context: StepContext) -> ShardsFacts:
         recipes = self.images.recipes(self._data.images_per_shard)
-        plan, units, total = _plan(recipes)
-        stores.write_bytes(context.file(_PLAN_FILE), plan)
+        plan, units, total = plan_shards(recipes)
+        stores.write_bytes(context.file(PLAN_FILE), plan)
         images_in = total + count_images(self.images.refused)
         self._check(context, list(self.images.refused), images_in, ())
         records, levels = self._write_with_one_level(context, units, total)
@@ -127,7 +112,7 @@ class ImportedShards(Step[ShardsFacts]):
         self, context: StepContext, units: list[PlannedShard], images: int, white: int | None
     ) -> list[ShardRecord]:
         records = run_units(
-            _ShardWorker,
+            ShardWorker,
             {
                 "folder": context.folder,
                 "kind": self.images.kind,
@@ -221,83 +206,3 @@ def _forget(records: Iterable[ShardRecord]) -> None:
     for record in records:
         if record.url is not None:
             stores.remove_tree(record.url)
-
-
-def _plan(recipes: Iterable[Recipe]) -> tuple[bytes, list[PlannedShard], int]:
-    """Return the file of all recipes, a line each, the shards, and the number of images.
-
-    Each recipe is compressed for itself, so that whoever writes a shard reads its own alone.
-    """
-    parts, units, start, total = [], [], 0, 0
-    for number, recipe in enumerate(recipes):
-        line = json.dumps(recipe, separators=(",", ":"), ensure_ascii=False) + "\n"
-        parts.append(gzip.compress(line.encode(), compresslevel=5, mtime=0))
-        units.append(PlannedShard(number, start, start + len(parts[-1])))
-        start, total = units[-1].stop, total + num_images(recipe)
-    return b"".join(parts), units, total
-
-
-class _ShardWorker(UnitWorker):
-    """Writes shards. The output file of a unit is a record, which is written after the shard is complete.
-
-    The record describes the shard and the images that were left out, so a shard of an interrupted start is not read
-    again. A unit without a usable image has a record and no shard.
-    """
-
-    def __init__(
-        self,
-        folder: str,
-        kind: str,
-        reader_settings: JsonObject,
-        data: DataConfig,
-        white: int | None,
-        give_up_unread: bool,
-    ):
-        self._folder, self._kind, self._reader_settings = folder, kind, reader_settings
-        self._data, self._white, self._give_up_unread = data, white, give_up_unread
-
-    def output_url(self, unit: PlannedShard) -> str:
-        return stores.join(self._folder, _RECORDS, f"{unit.number:05d}.json")
-
-    def make(self, unit: PlannedShard) -> bytes:
-        line = stores.read_range(stores.join(self._folder, _PLAN_FILE), unit.start, unit.stop)
-        recipe = json.loads(gzip.decompress(line))
-        prepared: list[Prepared] = []
-        skipped: list[Skipped] = []
-        refused: set[int] = set()
-        levels = Levels()
-        size, max_pixels = self._data.prepare_size, self._data.max_image_pixels
-        for found in detect.read(self._kind, self._reader_settings, recipe):
-            result: Prepared | Skipped = (
-                found if isinstance(found, Skipped) else prepare(found, size, max_pixels, self._white, levels)
-            )
-            if isinstance(result, Prepared):
-                prepared.append(result)
-                continue
-            skipped.append(result)
-            if not isinstance(found, Skipped) and found.label is not None:
-                refused.add(found.label)
-        unread = count_images(entry for entry in skipped if isinstance(entry, Unread))
-        if unread and self._give_up_unread:
-            raise UnusableUnitError(skipped)
-        record = {
-            "images": recipe["images"],
-            "shard": self._write_shard(unit.number, prepared).to_json() if prepared else None,
-            "classes": dict(sorted(Counter(p.label for p in prepared if p.label is not None).items())),
-            "refused_classes": sorted(refused),
-            "sizes": sorted([*size, count] for size, count in Counter(p.size for p in prepared).items()),
-            "deep": [levels.images, levels.largest],
-            "white": self._white,
-            "unread": unread,
-            "skipped": [entry.to_json() for entry in skipped],
-        }
-        return json.dumps(record, ensure_ascii=False).encode()
-
-    def _write_shard(self, number: int, prepared: list[Prepared]) -> WrittenShard:
-        name, content = f"{number:05d}.tar", build_shard(p.sample for p in prepared)
-        stores.write_bytes(stores.join(self._folder, SHARDS, name), content)
-        return WrittenShard(name, len(content), sha256(content), len(prepared))
-
-    def facts(self, unit: PlannedShard, content: bytes) -> JsonObject:
-        record: JsonObject = json.loads(content)
-        return record
