@@ -1,7 +1,6 @@
 """The device of this process, and asynchronous copies to it."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,16 +22,6 @@ def to_device(values: Tensor, device: torch.device | str) -> Tensor:
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
-
-
-@lru_cache(maxsize=256)
-def device_constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return constants (N,) on a device, copied once; do not change them.
-
-    A step that is captured as a CUDA graph must not copy from memory of the host which is free by the next replay.
-    """
-    with torch.inference_mode(False):  # a backward pass may use the constants, too
-        return torch.tensor(values, dtype=dtype).to(device)
 
 
 class CopyStream:

@@ -142,7 +142,7 @@ class Strong:
         color = self._fill(images.shape[1], images.device)
         operations, uniform = self._draw_operations(len(images), random)
         square = random.uniform(3) if self.cutout > 0 else torch.zeros(len(images), 3, device=images.device)
-        if images.device.type == "cpu":
+        if images.device.type == "cpu" and not torch.compiler.is_compiling():
             images = self._in_groups(images, operations, uniform)
             operations, uniform = operations[:, :0], uniform[:, :0]
         drawn = (operations, uniform, square, color)
