@@ -861,6 +861,10 @@ class ClusterConfig(Section):
     compile: bool = False
     """Compile networks for training, and generators for sampling (`torch.compile`). It takes about a minute at the
     start and needs a C++ compiler."""
+    compiled_code: Annotated[Place | None, ReadWhen("compile", lambda cluster: cluster.compile)] = None
+    """Folder or object-store URL where compiled code is kept for other machines, by versions and card; on one machine
+    it is kept anyway. It is code: whoever may write there may run programs in your jobs, so give it a place that only
+    you can write."""
     cuda_graph: Annotated[bool, ReadWhen("gpus_per_worker above 0", lambda cluster: cluster.gpus_per_worker > 0)] = (
         False
     )

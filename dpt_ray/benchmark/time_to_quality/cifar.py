@@ -48,7 +48,9 @@ def read_cifar(folder: str, device: str) -> Cifar:
     train, test = (sorted(Path(folder).rglob(name)) for name in ("data_batch_*.bin", "test_batch.bin"))
     if not train or not test:
         fix = "unpack cifar-10-binary.tar.gz there"
-        raise UserError("has no data_batch_*.bin and test_batch.bin, the binary version of CIFAR-10", folder, fix)
+        raise UserError(
+            "has no data_batch_*.bin and test_batch.bin, the binary version of CIFAR-10", where=folder, fix=fix
+        )
     images, labels = _records(train)
     test_images, test_labels = _records(test)
     return Cifar(images, labels, torch.from_numpy(test_images).to(device), torch.from_numpy(test_labels).to(device))
@@ -59,11 +61,11 @@ def _records(files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
     for file in files:
         content = np.fromfile(file, np.uint8)
         if len(content) == 0 or len(content) % RECORD:
-            raise UserError(f"has {len(content)} bytes, which are no records of {RECORD} bytes", str(file))
+            raise UserError(f"has {len(content)} bytes, which are no records of {RECORD} bytes", where=str(file))
         parts.append(content.reshape(-1, RECORD))
     records = np.concatenate(parts)
     if records[:, 0].max() >= CLASSES:
-        raise UserError(f"has a label above {CLASSES - 1}", str(files[0].parent))
+        raise UserError(f"has a label above {CLASSES - 1}", where=str(files[0].parent))
     return np.ascontiguousarray(records[:, 1:]).reshape(-1, CHANNELS, SIZE, SIZE), records[:, 0].astype(np.int64)
 
 

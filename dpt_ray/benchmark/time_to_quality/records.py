@@ -98,7 +98,7 @@ class Folder:
             UserError: it was not written.
         """
         if not stores.exists(self.file(name)):
-            raise UserError(f"{name} is missing", self.path, "run the stages before this one")
+            raise UserError(f"{name} is missing", where=self.path, fix="run the stages before this one")
         return self.file(name)
 
 

@@ -20,6 +20,7 @@ from dpt_ray.core.models.network_settings import channel_statistics
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.weights import Description
 from dpt_ray.data.importing.cifar10_binary import CHANNELS, CLASSES, SIZE
 from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.generator import Generator, generator_file
@@ -34,7 +35,7 @@ IMAGES = "pseudo_images.npy"
 SCORED_TOGETHER = 1000
 """Images that a classifier sees together."""
 
-FORM = {"image_size": SIZE, "channels": CHANNELS, "num_classes": CLASSES}
+FORM: Description = {"image_size": SIZE, "channels": CHANNELS, "num_classes": CLASSES}
 
 
 def train_classifier(run: Run, data: Cifar, plan: Plan, stage: Stage, clock: Clock) -> None:
@@ -121,7 +122,7 @@ class Generators:
 
     def _train(self, choice: str, stage: Stage, clock: Clock, state_name: str | None) -> None:
         config = self._plan.candidates[choice]
-        state = generator_training(config, **FORM, seed=0)
+        state = generator_training(config, image_size=SIZE, channels=CHANNELS, num_classes=CLASSES, seed=0)
         sources = {"images": (self._rows, config.batch)}
         score = partial(self._distance, config)
         every = self._plan.generator_row_steps
