@@ -72,13 +72,13 @@ def test_without_a_gpu_it_refuses(tmp_path):
 
 
 class Steps:
-    """A time that goes on by a second each time that it is asked for."""
+    """A time that goes on by four seconds each time that it is asked for."""
 
     def __init__(self):
         self.now = 0.0
 
     def __call__(self) -> float:
-        self.now += 1.0
+        self.now += 4.0
         return self.now
 
 

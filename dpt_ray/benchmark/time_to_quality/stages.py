@@ -35,7 +35,7 @@ IMAGES = "pseudo_images.npy"
 SCORED_TOGETHER = 1000
 """Images that a classifier sees together."""
 
-FORM: Description = {"image_size": SIZE, "channels": CHANNELS, "num_classes": CLASSES}
+FORM: Description = {"kind": "generator", "image_size": SIZE, "channels": CHANNELS, "num_classes": CLASSES}
 
 
 def train_classifier(run: Run, data: Cifar, plan: Plan, stage: Stage, clock: Clock) -> None:
