@@ -12,6 +12,7 @@ from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.read_rows import new_arrays, read_rows
 from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards.index import ShardInfo
+from dpt_ray.data.shards.label_counts import added_up
 from dpt_ray.data.shards.layouts import find_layout
 from dpt_ray.data.shards.passed_over import why_passed_over
 from dpt_ray.data.shards.salvage import read_content
@@ -87,7 +88,7 @@ def test_litter_is_passed_over_and_told_and_all_images_are_read(name, form, tmp_
     (tmp_path / "0.tar").write_bytes(data)
     worker = IndexWorker(str(tmp_path), str(tmp_path / "layouts"), FORM)
     facts = IndexedShard.from_json(worker.facts(ListedShard(0, url), worker.make(ListedShard(0, url))))
-    assert (facts.samples, facts.class_counts, facts.skipped) == (6, {0: 3, 1: 3}, ())
+    assert (facts.samples, added_up([facts.class_counts]), facts.skipped) == (6, {0: 3, 1: 3}, ())
     passed_over = _add_passed_over([facts, facts])
     assert passed_over.members == 2 * len(told)
     line = say_passed_over(passed_over)

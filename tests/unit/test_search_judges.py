@@ -52,6 +52,18 @@ def test_no_more_images_are_read_than_asked_for(tmp_path):
     assert set(labels.tolist()) == {0, 1, 2}
 
 
+def test_the_images_are_those_of_some_shards_where_there_are_many(tmp_path, monkeypatch):
+    (data,) = make(tmp_path, Given([4] * 9))
+    monkeypatch.setattr(judges, "MOST_SHARDS", 5)
+    read = []
+    monkeypatch.setattr(judges, "read_sidecar", lambda url, columns: read.append(url) or read_sidecar(url, columns))
+    judge = ValidationAccuracy(data.url, FORM, most=1000)
+    assert len(judge._read_images()[1]) == 20
+    assert len(read) == 5
+    assert len(set(read) & set(map(read_index(data.url).label_sidecar, range(5)))) < 5  # not the first ones
+    assert judges._some_shards(3) == [0, 1, 2]
+
+
 def test_a_generator_that_draws_real_images_scores_best(tmp_path, monkeypatch):
     file = str(tmp_path / "n.safetensors")
     stores.write_bytes(file, _classifier())

@@ -13,6 +13,7 @@ from dpt_ray.data.images.white_level import Levels
 from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
 from dpt_ray.data.loading.shard_samples import try_samples
 from dpt_ray.data.loading.source import LABEL
+from dpt_ray.data.shards.label_counts import encode_counts
 from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import Sample, fetch_shard, sha256
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_facts, sidecar_name
@@ -94,7 +95,10 @@ class IndexWorker(UnitWorker):
         )
 
     def facts(self, unit: ListedShard, content: bytes) -> JsonObject:
-        return {"images": 1, **sidecar_facts(content, self.output_url(unit))}
+        facts = sidecar_facts(content, self.output_url(unit))
+        counts = facts["class_counts"]
+        assert isinstance(counts, dict)
+        return {"images": 1, **facts, "class_counts": encode_counts({int(k): int(str(v)) for k, v in counts.items()})}
 
 
 def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:

@@ -1,6 +1,5 @@
 """Conversion of other formats to shards: class folders, tables, CIFAR-10, Parquet, the embedded digits."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from dpt_ray.config.schema import DataConfig
@@ -20,6 +19,7 @@ from dpt_ray.pipeline.artifacts.shards import (
     SHARDS,
     ShardRecord,
     ShardsFacts,
+    WrittenShards,
     ignored_files,
     lost_classes,
     say_ignored,
@@ -80,38 +80,38 @@ class ImportedShards(Step[ShardsFacts]):
         stores.write_bytes(context.file(PLAN_FILE), plan)
         images_in = total + count_images(self.images.refused)
         self._check(context, list(self.images.refused), images_in, ())
-        records, levels = self._write_with_one_level(context, units, total)
-        if lost := self._lost(context, records):
+        written, levels = self._write_with_one_level(context, units, total)
+        if lost := self._lost(context, written.records):
             _forget(lost)
-            records, levels = self._write_with_one_level(context, units, total)
-        skipped = [*self.images.refused, *(entry for record in records for entry in record.skipped or ())]
-        self._check(context, skipped, images_in, records)
-        self._check_classes(records)
+            written, levels = self._write_with_one_level(context, units, total)
+        skipped = [*self.images.refused, *(entry for record in written.records for entry in record.skipped or ())]
+        self._check(context, skipped, images_in, written.records)
+        self._check_classes(written)
         stores.write_bytes(context.file(LEFT_OUT_FILE), left_out_table(skipped, self.images.ignored))
-        return self._facts(records, levels, images_in, skipped)
+        return self._facts(written, levels, images_in, skipped)
 
     def _write_with_one_level(
         self, context: StepContext, units: list[PlannedShard], images: int
-    ) -> tuple[list[ShardRecord], WhiteLevel | None]:
+    ) -> tuple[WrittenShards, WhiteLevel | None]:
         """Write all shards with one white level for images of more than 8 bits.
 
         The level is known once all images are read. Shards with another level are then written again.
         """
         train = context.parents.get(_TRAIN)
         of_training = level.white if train and (level := ShardsFacts.read(train).levels) else None
-        records = self._write_shards(context, units, images, of_training)
-        levels = level_facts((record.deep for record in records), of_training)
+        written = self._write_shards(context, units, images, of_training)
+        levels = level_facts((record.deep for record in written.records), of_training)
         white = levels.white if levels else None
-        stale = [record for record in records if record.deep[0] and record.white != white]
+        stale = [record for record in written.records if record.deep[0] and record.white != white]
         if stale:
             _forget(stale)
-            records = self._write_shards(context, units, images, white)
-        return records, levels
+            written = self._write_shards(context, units, images, white)
+        return written, levels
 
     def _write_shards(
         self, context: StepContext, units: list[PlannedShard], images: int, white: int | None
-    ) -> list[ShardRecord]:
-        records = run_units(
+    ) -> WrittenShards:
+        reports = run_units(
             ShardWorker,
             {
                 "folder": context.folder,
@@ -127,7 +127,7 @@ class ImportedShards(Step[ShardsFacts]):
             policy=context.policy,
             folder=context.folder,
         )
-        return [ShardRecord.from_json(record) for record in records]
+        return WrittenShards.add_up(reports)
 
     def _lost(self, context: StepContext, records: Sequence[ShardRecord]) -> list[ShardRecord]:
         """Return the records whose shards are missing or have another length."""
@@ -145,29 +145,22 @@ class ImportedShards(Step[ShardsFacts]):
             _forget_unread(records)
             raise
 
-    def _check_classes(self, records: Sequence[ShardRecord]) -> None:
+    def _check_classes(self, written: WrittenShards) -> None:
         """Refuse to leave out all images of a class, whatever share of images may be left out.
 
         Raises:
             UserError: a class has no image left; the message contains the first such class.
         """
-        before = set(self.images.planned_counts())
-        before.update(label for record in records for label in record.refused_classes)
-        gone = sorted(before - {label for record in records for label in record.classes})
+        gone = sorted((set(self.images.planned_counts()) | written.refused_classes) - written.classes.keys())
         if gone:
-            _forget_unread(records)
+            _forget_unread(written.records)
             raise lost_classes(gone, self.images.class_names, self.images.location)
 
     def _facts(
-        self, records: Sequence[ShardRecord], levels: WhiteLevel | None, images_in: int, skipped: Sequence[Skipped]
+        self, written: WrittenShards, levels: WhiteLevel | None, images_in: int, skipped: Sequence[Skipped]
     ) -> ShardsFacts:
-        shards = tuple(record.shard for record in records if record.shard)
-        classes: Counter[int] = Counter()
-        sizes: Counter[tuple[int, int]] = Counter()
-        for record in records:
-            classes.update(record.classes)
-            for width, height, count in record.sizes:
-                sizes[width, height] += count
+        shards = tuple(record.shard for record in written.records if record.shard)
+        classes = written.classes
         names = self.images.class_names
         if not names and self._data.num_classes is None:
             check_id_gaps(classes, self.images.location)
@@ -180,7 +173,7 @@ class ImportedShards(Step[ShardsFacts]):
             bytes=sum(shard.bytes for shard in shards),
             class_names=names or None,
             images_per_class=tuple(classes[label] for label in range(num_classes)),
-            sizes=image_sizes(sizes),
+            sizes=image_sizes(written.sizes),
             notes=self.images.notes,
             ignored=ignored_files(self.images.ignored),
             levels=levels,

@@ -1,6 +1,7 @@
 """The index of a shard set."""
 
-from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import starmap
 
 from dpt_ray.config.schema import DataConfig
@@ -10,6 +11,7 @@ from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.found_data import FoundData
 from dpt_ray.data.importing.import_plan import Ignored
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
+from dpt_ray.data.shards.label_counts import added_up
 from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.stores import StoredFile
@@ -122,7 +124,7 @@ class Dataset(Step[DatasetFacts]):
             folder=context.folder,
         )
         train = context.parents.get(_TRAIN)
-        shards = [IndexedShard.from_json(file) for file in files]
+        shards, counts = _counted(files)
         levels = level_facts((shard.deep for shard in shards), read_index(train.url).white if train else None)
         imported = ShardsFacts.read(context.parents[_SHARDS]).levels if self.images else None
         known = levels or imported
@@ -130,7 +132,6 @@ class Dataset(Step[DatasetFacts]):
         skipped = [entry for shard in shards for entry in shard.skipped or ()]
         context.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
         shards = [shard for shard in shards if shard.samples is not None]
-        counts = _count_classes(shards)
         if gone := {label for shard in shards for label in shard.classes_out} - counts.keys():
             raise lost_classes(sorted(gone), None, self._where)
         known_by = train if self.num_classes is None else None
@@ -159,7 +160,7 @@ class Dataset(Step[DatasetFacts]):
         further = filter(None, [say_levels(facts.levels), say_passed_over(facts.passed_over)])
         return "; ".join([text + summarise_skipped(facts) + say_ignored(self._beside), *further])
 
-    def _num_classes(self, counts: Counter[int], train: Artifact | None, place_of_largest: str) -> int:
+    def _num_classes(self, counts: Mapping[int, int], train: Artifact | None, place_of_largest: str) -> int:
         largest, where = max(counts, default=-1), self._where
         known = read_index(train.url).num_classes if train else self.num_classes
         if known is None:
@@ -190,11 +191,17 @@ def _shard_infos(urls: list[str], shards: list[IndexedShard], white: int | None)
     ]
 
 
-def _count_classes(shards: list[IndexedShard]) -> Counter[int]:
-    counts: Counter[int] = Counter()
-    for shard in shards:
-        counts.update(shard.class_counts)
-    return counts
+def _counted(files: Iterable[JsonObject]) -> tuple[list[IndexedShard], dict[int, int]]:
+    """Return what the workers report without the images of each class in a shard, and those of all shards."""
+    shards = []
+
+    def counts() -> Iterator[str]:
+        for shard in map(IndexedShard.from_json, files):
+            yield shard.class_counts
+            shards.append(replace(shard, class_counts=""))
+
+    classes = added_up(counts())
+    return shards, classes
 
 
 def _add_passed_over(shards: list[IndexedShard]) -> PassedOver:
