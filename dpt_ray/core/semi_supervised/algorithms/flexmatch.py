@@ -60,19 +60,24 @@ class FlexMatch(Algorithm):
         return (learned + 1).bincount(minlength=self.task.num_classes + 1)
 
     def _remember(self, index: Tensor, predicted: Tensor) -> None:
-        """Store the confident predictions for the rows of all workers; the other rows keep their earlier ones."""
+        """Store the confident predictions for the rows of all workers; the other rows keep their earlier ones.
+
+        Shapes do not depend on values, so that the step can be captured as a CUDA graph.
+        """
         index, predicted = gather_from_workers(torch.stack([index, predicted], dim=1)).unbind(1)
-        counts, learned = self._known_counts(), self.learned[index].long()
-        confident = predicted != UNLEARNED
-        # An image may occur twice, at the border of two epochs: its last confident row counts.
-        later = torch.arange(len(index), device=index.device)[:, None] < torch.arange(len(index), device=index.device)
-        again = ((index[:, None] == index) & later & confident).any(dim=1)
-        counted = confident & ~again
-        # Shapes do not depend on values, so that a step can be captured as a CUDA graph.
-        change = torch.where(counted, predicted - learned, 0)
-        self.learned.scatter_add_(0, index, change.int())
-        counts.scatter_add_(0, learned + 1, -counted.long())
-        counts.scatter_add_(0, predicted + 1, counted.long())
+        counts, before = self._known_counts(), self.learned[index].long()
+        stored = _last_of_each(index, predicted != UNLEARNED)
+        change = stored.long()
+        counts.index_add_(0, before + 1, -change).index_add_(0, predicted + 1, change)
+        self.learned.index_add_(0, index, torch.where(stored, predicted - before, 0).int())
+
+
+def _last_of_each(index: Tensor, confident: Tensor) -> Tensor:
+    """Return bool (N,): the last confident row of each image, which may occur twice, at the border of two epochs."""
+    order = torch.argsort(2 * index + confident, stable=True)
+    image = index[order]
+    last = torch.cat([image[1:] != image[:-1], torch.ones_like(confident[:1])])
+    return torch.zeros_like(confident).scatter(0, order, last & confident[order])
 
 
 def _count_again(algorithm: FlexMatch, _: object) -> None:
