@@ -19,7 +19,7 @@ import torch
 from dpt_ray.benchmark.time_to_quality.chunk import STAGES, quality_table, run_chunk
 from dpt_ray.benchmark.time_to_quality.cifar import made_up_cifar, read_cifar
 from dpt_ray.benchmark.time_to_quality.plan import full_plan, tiny_plan
-from dpt_ray.benchmark.time_to_quality.records import Clock, Folder
+from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder
 from dpt_ray.benchmark.time_to_quality.training import Run
 from dpt_ray.distributed.code_folder import use_private_code_folder
 from dpt_ray.errors import UserError

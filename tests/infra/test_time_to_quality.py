@@ -13,7 +13,7 @@ from dpt_ray.benchmark.time_to_quality import chunk, stages
 from dpt_ray.benchmark.time_to_quality.chunk import STAGES, quality_table, run_chunk
 from dpt_ray.benchmark.time_to_quality.cifar import made_up_cifar, read_cifar
 from dpt_ray.benchmark.time_to_quality.plan import CANDIDATES, PATIENCE, full_plan, tiny_plan
-from dpt_ray.benchmark.time_to_quality.records import Clock, Folder, Progress, Row, Stage
+from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder, Progress, Row, Stage
 from dpt_ray.benchmark.time_to_quality.training import Run
 from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.errors import UserError

@@ -5,7 +5,7 @@ import torch
 from dpt_ray.benchmark.time_to_quality import stages
 from dpt_ray.benchmark.time_to_quality.cifar import Cifar
 from dpt_ray.benchmark.time_to_quality.plan import Plan
-from dpt_ray.benchmark.time_to_quality.records import Clock, Progress
+from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Progress
 from dpt_ray.benchmark.time_to_quality.training import Run
 from dpt_ray.tables import markdown_table
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dpt_ray.benchmark.time_to_quality.records import Stage
+from dpt_ray.benchmark.time_to_quality.progress_record import Stage
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, SamplingConfig
 

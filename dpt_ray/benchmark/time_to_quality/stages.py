@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dpt_ray.benchmark.time_to_quality.cifar import Cifar
 from dpt_ray.benchmark.time_to_quality.plan import Plan
-from dpt_ray.benchmark.time_to_quality.records import Clock, Row, Stage
+from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Row, Stage
 from dpt_ray.benchmark.time_to_quality.training import SAVING_SECONDS, Run, go_on
 from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dpt_ray.benchmark.time_to_quality.records import Clock, Folder, Row, Stage
+from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder, Row, Stage
 from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import compile_network, keep_channels_last
