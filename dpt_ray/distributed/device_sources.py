@@ -34,12 +34,12 @@ class DeviceMemory:
     free: int
 
     @classmethod
-    def of(cls, device: torch.device) -> "DeviceMemory | None":
-        """Return the memory of a GPU; None for another device."""
+    def of(cls, device: torch.device, share: float = 1.0) -> "DeviceMemory | None":
+        """Return the share of a GPU's memory that a worker may use, in (0, 1]; None for another device."""
         if device.type != "cuda":
             return None
         free, total = torch.cuda.mem_get_info(device)
-        return cls(total, free)
+        return cls(int(share * total), int(share * free))
 
 
 def network_need(state: TrainState, memory: DeviceMemory) -> int:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from dpt_ray import plugins
+from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.collective import agree
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
@@ -31,6 +32,7 @@ from dpt_ray.distributed.checkpoints import (
     restore,
     store_together,
 )
+from dpt_ray.distributed.code_folder import use_private_code_folder
 from dpt_ray.distributed.compiled_code import CompiledCode
 from dpt_ray.distributed.device_sources import DeviceMemory, choose_resident
 from dpt_ray.distributed.events import of_outage
@@ -127,6 +129,7 @@ def _recurring(job: TrainingJob, rank: int) -> Complaint | None:
 def _unfit(job: TrainingJob, device: Any) -> UserError | None:
     """Return the error if this machine does not support the settings' precision or compilation, otherwise None."""
     try:
+        use_private_code_folder()
         check_compute(job.config.precision, job.cluster.compile, device)
     except UserError as error:
         return error
@@ -157,22 +160,12 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
         shard(state)
     elif num_workers > 1:
         model = prepare_model(state.model, move_to_device=False)
-    lanes = worker_lanes(job.data.lanes, rank, num_workers)
-    first_step = state.images_seen // job.schedule.images_per_step
-    resident = choose_resident(
-        job.sources, state, DeviceMemory.of(device), job.cluster.keep_gpu_mib, _first_worker_notes(setup, rank)
-    )
-    feeds = {
-        name: _open_feed(name, setup, lanes, first_step, device if name in resident else None) for name in job.sources
-    }
-    batches = training_batches(
-        feeds, lanes=lanes, seed=job.seed, first_step=first_step, stop_step=job.schedule.num_steps, device=device
-    )
+    batches = _batches(setup, state, rank, num_workers)
     observer = Observer(setup, writer, rank, device, code if job.cluster.compile and rank == 0 else None)
     with noticing(setup, rank) as notice:
         is_complete = train(
             state,
-            batches if setup.stop is None else _until(setup.stop, batches),
+            batches,
             job.schedule,
             job.config.optimizer,
             model=model,
@@ -189,6 +182,23 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
         return Stopped(state.images_seen, notice.reason)
     _finish(state, setup, writer, rank)
     return None
+
+
+def _batches(setup: WorkerSetup, state: TrainState, rank: int, num_workers: int) -> Iterator[Mapping[str, ImageBatch]]:
+    """Return this worker's batches from the state's step on; what fits lies on its GPU."""
+    job, device = setup.job, state.device
+    lanes = worker_lanes(job.data.lanes, rank, num_workers)
+    first_step = state.images_seen // job.schedule.images_per_step
+    memory = DeviceMemory.of(device, min(1.0, job.cluster.gpus_per_worker or 1.0))
+    say = _first_worker_notes(setup, rank)
+    resident = choose_resident(job.sources, state, memory, job.cluster.keep_gpu_mib, say)
+    feeds = {
+        name: _open_feed(name, setup, lanes, first_step, device if name in resident else None) for name in job.sources
+    }
+    batches: Iterator[Mapping[str, ImageBatch]] = training_batches(
+        feeds, lanes=lanes, seed=job.seed, first_step=first_step, stop_step=job.schedule.num_steps, device=device
+    )
+    return batches if setup.stop is None else _until(setup.stop, batches)
 
 
 def _finish(state: TrainState, setup: WorkerSetup, writer: CheckpointWriter, rank: int) -> None:

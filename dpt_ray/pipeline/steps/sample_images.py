@@ -166,10 +166,10 @@ class _SamplingWorker(UnitWorker):
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
             device = torch.device(self._device)
-            check_compute(self._config.precision, self._cluster.compile, device, "sampling")
             self._code = CompiledCode(self._cluster.compiled_code, device, tell)
             if self._cluster.compile:
                 self._code.load()
+            check_compute(self._config.precision, self._cluster.compile, device, "sampling")
             self._generator = Generator(
                 self._generator_url,
                 self._device,
