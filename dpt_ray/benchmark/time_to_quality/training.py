@@ -1,6 +1,6 @@
 """A training of one stage, which ends in time and goes on in the next chunk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder, Row, Stage
 from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig
+from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import compile_network, keep_channels_last
 from dpt_ray.core.training.graphed_step import GraphedStep, graph_obstacle
@@ -80,29 +81,10 @@ def go_on(
         state_name: name of the state in the folder; None for a training that does not go on.
         ends: whether the stage ends before all images, after a row.
     """
-    state.to(run.device)
-    if state_name is not None and (stored := run.folder.read(state_name)) is not None:
-        state.load_bytes(stored)
-        run.say(f"{name}: goes on after {state.images_seen:,} images")
-    if run.device == "cuda":
-        keep_channels_last(state)
-    if run.compiled:
-        compile_network(state.model)
+    _prepare(run, name, state, state_name)
     per_step = sum(batch for _, batch in sources.values())
-    feeds = {
-        source: feed(rows, batch, derive_seed("order", name, source), run.device)
-        for source, (rows, batch) in sources.items()
-    }
-    first = state.images_seen // per_step
     schedule = Schedule(config.images, per_step, row_steps * per_step, 1e9)
-    batches = training_batches(
-        feeds,
-        lanes=range(LANES),
-        seed=derive_seed("time to quality", name),
-        first_step=first,
-        stop_step=schedule.num_steps,
-        device=run.device,
-    )
+    first = state.images_seen // per_step
     before, over = stage.seconds, False
 
     def on_log(state: TrainState, pace: Pace) -> None:
@@ -118,7 +100,7 @@ def go_on(
         step = GraphedStep(state, state.model, StepSettings(config.optimizer.gradient_clip, config.precision), run.say)
     complete = first >= schedule.num_steps or train(
         state,
-        batches,
+        _batches(run, name, sources, first, schedule.num_steps),
         schedule,
         config.optimizer,
         precision=config.precision,
@@ -131,3 +113,33 @@ def go_on(
         run.folder.write(state_name, state.to_bytes())
     if run.device == "cuda":
         torch.cuda.empty_cache()
+
+
+def _prepare(run: Run, name: str, state: TrainState, state_name: str | None) -> None:
+    """Move a training to the device, load what an earlier chunk left, and compile its network."""
+    state.to(run.device)
+    if state_name is not None and (stored := run.folder.read(state_name)) is not None:
+        state.load_bytes(stored)
+        run.say(f"{name}: goes on after {state.images_seen:,} images")
+    if run.device == "cuda":
+        keep_channels_last(state)
+    if run.compiled:
+        compile_network(state.model)
+
+
+def _batches(
+    run: Run, name: str, sources: Mapping[str, tuple[Rows, int]], first_step: int, stop_step: int
+) -> Iterator[Mapping[str, ImageBatch]]:
+    """Return the batches of a training from a step on, gathered on the device."""
+    feeds = {
+        source: feed(rows, batch, derive_seed("order", name, source), run.device)
+        for source, (rows, batch) in sources.items()
+    }
+    return training_batches(
+        feeds,
+        lanes=range(LANES),
+        seed=derive_seed("time to quality", name),
+        first_step=first_step,
+        stop_step=stop_step,
+        device=run.device,
+    )

@@ -87,10 +87,8 @@ def train(
         schedule: where training ends, and when history rows, checkpoints and snapshots are due.
         optimizer: the settings of the learning rate and of gradient clipping.
         model: `state.model` wrapped by DistributedDataParallel, for the objective to call; None if it is not wrapped.
-        precision: the number format of the network's computation.
-        gradient_accumulation: see `train_step`.
-        graphed: does the update of each step of this state and network, instead of kernels that are launched one by
-            one; its settings take the place of `precision` and `gradient_accumulation`.
+        precision, gradient_accumulation: see `train_step`.
+        graphed: does the updates of this state and network with its own precision and accumulation, if given.
         on_log: called after each new row of `state.history`, on every worker.
         on_checkpoint: called when a checkpoint is due, on every worker.
         on_snapshot: called when the power averages are to be stored, on every worker.
@@ -100,15 +98,13 @@ def train(
         NonFiniteLossError: a loss or gradient is not finite; no weight was updated by it, and nothing stored since.
     """
     network = (state.model if model is None else model).train()
-    step_of = _step_of(state, network, StepSettings(optimizer.gradient_clip, precision, gradient_accumulation), graphed)
+    step_of = _step_of(state, network, optimizer.gradient_clip, precision, gradient_accumulation, graphed)
     unchecked: deque[NonFiniteCheck] = deque()
     checkpointed = time.monotonic()
     interval, state.interval = Interval.resumed(state.interval, state.device), {}
     for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
         batch = interval.next_batch(batches)
-        images = schedule.images_per_step
-        numbers = StepNumbers.of_step(state, optimizer, images, schedule.total_images, should_stop())
-        unchecked.append(_advance(state, step_of, batch, numbers, images, interval))
+        unchecked.append(_advance(state, step_of, batch, optimizer, schedule, interval, should_stop()))
         last, snapshot = step + 1 == schedule.num_steps, schedule.snapshot_due(step)
         row = last or schedule.row_due(state.images_seen)
         stop = _require(unchecked, 0 if row or snapshot else STEPS_AHEAD) and not last
@@ -134,25 +130,35 @@ _Step = Callable[[Mapping[str, ImageBatch], StepNumbers, str], StepOutput]
 """Does the update of a step, given its rows, its numbers, and the step in words."""
 
 
-def _step_of(state: TrainState, network: nn.Module, settings: StepSettings, graphed: GraphedStep | None) -> _Step:
+def _step_of(
+    state: TrainState,
+    network: nn.Module,
+    gradient_clip: float | None,
+    precision: Precision,
+    gradient_accumulation: int,
+    graphed: GraphedStep | None,
+) -> _Step:
     """Return the function that does the update of each step."""
-    if graphed is None:
-        return lambda batches, numbers, place: update(state, network, batches, settings, numbers, place)
-    return lambda batches, numbers, place: graphed(batches, numbers)
+    if graphed is not None:
+        return lambda batches, numbers, place: graphed(batches, numbers)
+    settings = StepSettings(gradient_clip, precision, gradient_accumulation)
+    return lambda batches, numbers, place: update(state, network, batches, settings, numbers, place)
 
 
 def _advance(
     state: TrainState,
     step_of: _Step,
     batch: Mapping[str, ImageBatch],
-    numbers: StepNumbers,
-    images: int,
+    optimizer: OptimizerConfig,
+    schedule: Schedule,
     interval: Interval,
+    stop: bool,
 ) -> NonFiniteCheck:
-    """Do the update of a step of a number of images, and note the metrics."""
+    """Do the update of the next step, and note the metrics."""
+    images = schedule.images_per_step
     before, after = state.images_seen, state.images_seen + images
     place = f"in step {after // images:,} (images {before + 1:,} to {after:,})"
-    output = step_of(batch, numbers, place)
+    output = step_of(batch, StepNumbers.of_step(state, optimizer, images, schedule.total_images, stop), place)
     state.images_seen = after
     interval.metrics.append(output.metrics)
     return output.check(place)
