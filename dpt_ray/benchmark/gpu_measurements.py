@@ -162,7 +162,7 @@ def first_step(sizes: Sizes, device: str) -> tuple[float]:
     """Return the seconds from a command to the end of its first step, in a process that finds compiled code."""
     command = [sys.executable, "-c", FIRST_STEP, sizes.classifier, device, str(sizes.compiled)]
     began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip() or "the process failed").splitlines()[-1])
     return (time.monotonic() - began,)

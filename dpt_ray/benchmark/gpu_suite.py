@@ -1,5 +1,6 @@
 """`dpt benchmark gpu`: every figure of a card in a few minutes, beside the card's baseline."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,12 +79,13 @@ MEASUREMENTS = (
 """In order of worth: what the time does not suffice for is left out at the end."""
 
 
-def measure_gpu(*, rehearse: bool, say: Callable[[str], None]) -> Baseline:
+def measure_gpu(*, rehearse: bool, say: Callable[[str], None], seconds: float | None = None) -> Baseline:
     """Measure the whole set.
 
     Args:
         rehearse: run the same code with tiny sizes on the CPU; the figures mean nothing.
         say: called with each result, as a line of text, when it is known.
+        seconds: most seconds of the whole set; by default `WHOLE_SECONDS`, and no limit for a rehearsal.
 
     Raises:
         UserError: there is no GPU, and this is no rehearsal.
@@ -92,9 +94,10 @@ def measure_gpu(*, rehearse: bool, say: Callable[[str], None]) -> Baseline:
         raise UserError("this machine has no GPU", fix="'--rehearse' runs the same code with tiny sizes on the CPU")
     use_private_code_folder()
     device, sizes = ("cpu", TINY) if rehearse else ("cuda", FULL)
+    most = seconds or (math.inf if rehearse else WHOLE_SECONDS)
     began, figures = time.monotonic(), list[Figure]()
     for measurement in MEASUREMENTS:
-        left = WHOLE_SECONDS - (time.monotonic() - began)
+        left = most - (time.monotonic() - began)
         for figure in _measured(measurement, sizes, device, left):
             figures.append(figure)
             value = f"not measured: {figure.note}" if figure.value is None else f"{figure.value:,.4g} {figure.unit}"

@@ -105,7 +105,7 @@ def test_one_measurement_that_fails_or_comes_too_late_ends_no_other(monkeypatch)
     )
     monkeypatch.setattr(gpu_suite, "MEASUREMENTS", given)
     lines: list[str] = []
-    figures = gpu_suite.measure_gpu(rehearse=True, say=lines.append).figures
+    figures = gpu_suite.measure_gpu(rehearse=True, say=lines.append, seconds=WHOLE_SECONDS).figures
     assert [each.value for each in figures] == [None, 2.0, None]
     assert figures[0].note == "CUDA out of memory"
     assert "were left" in figures[2].note
