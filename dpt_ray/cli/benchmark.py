@@ -199,7 +199,7 @@ def scale(**options: Any) -> None:
     "gpu", epilog=example("dpt benchmark gpu", "dpt benchmark gpu --write-baseline", "dpt benchmark gpu --rehearse")
 )
 @click.option("--output", metavar="URL", help="Path of the .json and .md files, without extension.")
-@click.option("--baseline", metavar="URL", help="The card's baseline; docs/results/baselines/CARD.json by default.")
+@click.option("--baseline", metavar="URL", help="The card's baseline; by default its file in docs/results/baselines.")
 @click.option("--write-baseline", is_flag=True, help="Store the figures as the card's baseline.")
 @click.option("--rehearse", is_flag=True, help="Run the same code with tiny sizes on the CPU.")
 @click.option("--threads", type=int, default=4, help="CPU threads.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from dpt_ray.benchmark.time_to_quality import chunk, stages
 from dpt_ray.benchmark.time_to_quality.chunk import STAGES, quality_table, run_chunk
@@ -44,7 +45,7 @@ def test_the_script_runs_every_stage_without_ray_and_prints_the_table(tmp_path):
     progress = json.loads((tmp_path / "record.json").read_text())["stages"]
     assert [row["images"] for row in progress["classifier"]["rows"]] == [240, 480, 720, 960]
     assert progress["generator"]["choice"] == progress["contest"]["choice"]
-    assert np.load(tmp_path / "pseudo_images.npy").shape == (30, 3, 32, 32)
+    assert load_file(tmp_path / "pseudo_images.safetensors")["images"].shape == (30, 3, 32, 32)
     again = script("--rehearse", "--state", str(tmp_path), "--minutes", "9")
     assert again.stdout == done.stdout  # all is finished, and nothing is done twice
 

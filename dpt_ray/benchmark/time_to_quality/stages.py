@@ -1,12 +1,12 @@
 """The stages of the run: classifier, contest of generators, generator, pseudo images, and the retrained classifier."""
 
-import io
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import load, save
 from torch import Tensor
 
 from dpt_ray.benchmark.time_to_quality.cifar import Cifar
@@ -20,8 +20,9 @@ from dpt_ray.core.models.network_settings import channel_statistics
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.core.weights import Description
+from dpt_ray.core.weights import Description, check_header
 from dpt_ray.data.importing.cifar10_binary import CHANNELS, CLASSES, SIZE
+from dpt_ray.data.storage import stores
 from dpt_ray.networks.classifier import Classifier, classifier_file
 from dpt_ray.networks.generator import Generator, generator_file
 
@@ -31,7 +32,7 @@ CLASSIFIER, GENERATOR, RETRAINED = (f"{name}.safetensors" for name in ("classifi
 STATE = "state_of_"
 """Beginning of the names of the files of trainings."""
 
-IMAGES = "pseudo_images.npy"
+IMAGES = "pseudo_images.safetensors"
 SCORED_TOGETHER = 1000
 """Images that a classifier sees together."""
 
@@ -161,17 +162,16 @@ def sample(run: Run, plan: Plan, stage: Stage, clock: Clock) -> None:
     """(c) Draw the pseudo images."""
     generator = Generator(run.folder.require(GENERATOR), run.device, compiled=run.compiled)
     images = draw(generator, plan, plan.pseudo_images)
-    content = io.BytesIO()
-    np.save(content, images.numpy(), allow_pickle=False)
-    run.folder.write(IMAGES, content.getvalue())
+    run.folder.write(IMAGES, save({"images": images.numpy()}))
     stage.seconds += clock.passed
     stage.finished = True
     run.say(f"{plan.pseudo_images:,} pseudo images in {clock.passed:.0f} s")
 
 
 def _read_images(run: Run) -> np.ndarray:
-    images: np.ndarray = np.load(run.folder.require(IMAGES), allow_pickle=False)
-    return images
+    content = stores.read_bytes(run.folder.require(IMAGES))
+    check_header(content)
+    return load(content)["images"]
 
 
 def enough_time(clock: Clock) -> bool:
