@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 import torch
+from safetensors import SafetensorError
 
 from dpt_ray.benchmark.time_to_quality.chunk import STAGES, quality_table, run_chunk
 from dpt_ray.benchmark.time_to_quality.cifar import made_up_cifar, read_cifar
@@ -23,6 +24,7 @@ from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder
 from dpt_ray.benchmark.time_to_quality.training import Run
 from dpt_ray.distributed.code_folder import use_private_code_folder
 from dpt_ray.errors import UserError
+from dpt_ray.text import one_line
 
 CONFIGURATION = REPOSITORY / "configs" / "cifar10_minutes.yaml"
 MADE_UP_IMAGES = 200
@@ -39,8 +41,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, ValueError, SafetensorError) as error:  # the last two: a damaged file of `--state`
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
 
 
