@@ -15,7 +15,6 @@ from dpt_ray.distributed.compiled_code import CHECKSUM_BYTES, CompiledCode, code
 PROGRAM = """
 import sys
 import torch
-from dpt_ray.distributed import compiled_code
 from dpt_ray.distributed.compiled_code import CompiledCode
 
 code = CompiledCode(sys.argv[1], torch.device("cpu"), print)
@@ -31,7 +30,7 @@ print("hits", counters["inductor"]["fxgraph_cache_hit"], "misses", counters["ind
 def run(place: str, own_folder: str) -> str:
     command = [sys.executable, "-c", PROGRAM, place]
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": own_folder, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
