@@ -1,7 +1,7 @@
 """Benchmarks of the generator: its training step, the overhead of Ray Train, and guided sampling."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ def measure_generator(
     if precision != FLOAT32:  # separates the effect of the precision from that of the loop
         contestants[MIXED] = job.published(mixed=True)
     results = run_contest(contestants, rounds, seconds, say)
-    flops = _step_flops(job)
+    flops = step_flops(job)
     peak = next((value for name, value in PEAKS.items() if name in device_name(device)), None)
     return TrainingFigures(
         **vars(_setting(size, batch, device, precision, compiled, rounds, seconds)),
@@ -80,11 +80,12 @@ def measure_sampling(
     guidance_scale: float,
     steps: int,
     say: Callable[[str], None],
+    contestants: Collection[str] = (OURS, PUBLISHED, MIXED),
 ) -> SamplingFigures:
     """Time guided sampling with DPM-Solver++(2M), with our denoiser and with the published one.
 
-    `batch` images are sampled at once, in `steps` steps. The other arguments are those of
-    `measure_generator`.
+    `batch` images are sampled at once, in `steps` steps. Only the named `contestants` take part. The other arguments
+    are those of `measure_generator`.
     """
     job = GeneratorJob(size, batch, device, precision, compiled)
     config = SamplingConfig(guidance_scale=guidance_scale, steps=steps)
@@ -105,15 +106,15 @@ def measure_sampling(
 
         return run
 
-    ours, plain = job.network().eval(), job.network().eval()
+    ours, plain = job.uvit().eval(), job.uvit().eval()
     if compiled:
         compile_network(ours)
     called = in_precision(ours, precision, torch.device(device))
     guided = build_guidance(config, process.denoiser(called), null_label=CLASSES)
-    contestants = {OURS: drawing(guided), PUBLISHED: drawing(published_denoiser(plain, guidance_scale))}
+    known = {OURS: drawing(guided), PUBLISHED: drawing(published_denoiser(plain, guidance_scale))}
     if precision != FLOAT32:
-        contestants[MIXED] = drawing(published_denoiser(plain, guidance_scale, mixed=True))
-    results = run_contest(contestants, rounds, seconds, say)
+        known[MIXED] = drawing(published_denoiser(plain, guidance_scale, mixed=True))
+    results = run_contest({name: known[name] for name in known if name in contestants}, rounds, seconds, say)
     return SamplingFigures(
         **vars(_setting(size, batch, device, precision, compiled, rounds, seconds)),
         guidance_scale=guidance_scale,
@@ -124,7 +125,7 @@ def measure_sampling(
     )
 
 
-def _step_flops(job: GeneratorJob) -> float:
+def step_flops(job: GeneratorJob) -> float:
     """Return the floating-point operations of a step's forward and backward pass, by torch's FLOP counter."""
     network = job.network()
     x = torch.zeros(job.batch, *job.shape, device=job.device)

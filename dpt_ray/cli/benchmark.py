@@ -193,3 +193,22 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 def scale(**options: Any) -> None:
     """Measure the driver at up to 1e8 images, without pixels."""
     _measure("scale", **options)
+
+
+@benchmark.command(
+    "gpu", epilog=example("dpt benchmark gpu", "dpt benchmark gpu --write-baseline", "dpt benchmark gpu --rehearse")
+)
+@click.option("--output", metavar="URL", help="Path of the .json and .md files, without extension.")
+@click.option("--baseline", metavar="URL", help="The card's baseline; by default its file in docs/results/baselines.")
+@click.option("--write-baseline", is_flag=True, help="Store the figures as the card's baseline.")
+@click.option("--rehearse", is_flag=True, help="Run the same code with tiny sizes on the CPU.")
+@click.option("--threads", type=int, default=4, help="CPU threads.")
+def gpu(**options: Any) -> None:
+    """Measure a GPU in four minutes, beside its baseline.
+
+    The exit status is 1 if a figure is more than 5 % worse than the baseline's, or is missing.
+    """
+    from dpt_ray.cli.benchmark_gpu import measure_card
+
+    if measure_card(**options):
+        click.get_current_context().exit(1)

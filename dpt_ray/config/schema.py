@@ -527,6 +527,11 @@ class GeneratorModelConfig(NetworkConfig):
     """uvit: number of attention heads; it must divide `dim`."""
     final_conv: Annotated[bool, _UVIT] = True
     """uvit: end with a 3x3 convolution, as in U-ViT-L."""
+    bfloat16_stream: Annotated[
+        bool, ReadWhen("uvit with bfloat16_stream", lambda model: model.name == "uvit" and model.bfloat16_stream)
+    ] = False
+    """uvit: with precision bfloat16, keep the tokens between the blocks and their normalisation in bfloat16, too. Half
+    as many bytes move on a GPU; it has not been measured on one yet."""
     channels: Annotated[int, Field(ge=8, multiple_of=4), _DDPMPP] = 128
     """ddpmpp: base number of channels."""
     multipliers: Annotated[tuple[Count, ...], Field(min_length=1), _DDPMPP] = (2, 2, 2)
@@ -882,6 +887,15 @@ class ClusterConfig(Section):
     compile: bool = False
     """Compile networks for training, and generators for sampling (`torch.compile`). It takes about a minute at the
     start and needs a C++ compiler."""
+    compiled_code: Annotated[Place | None, ReadWhen("compile", lambda cluster: cluster.compile)] = None
+    """Folder or object-store URL where compiled code is kept for other machines, by versions and card; on one machine
+    it is kept anyway. It is code: whoever may write there may run programs in your jobs, so give it a place that only
+    you can write."""
+    cuda_graph: Annotated[bool, ReadWhen("gpus_per_worker above 0", lambda cluster: cluster.gpus_per_worker > 0)] = (
+        False
+    )
+    """Capture the training step as one CUDA graph, so that the GPU does not wait for the host to launch kernels. It
+    needs one training worker; with several a line says that steps are not captured. It has not run on a GPU yet."""
     inference_workers: Count | None = None
     """Number of processes for labelling and sampling; by default one a GPU, or one a CPU without GPUs."""
     inference_batch: Count = 256
@@ -896,6 +910,12 @@ class ClusterConfig(Section):
     keep_mib: Annotated[int, Field(ge=0)] = 1024
     """A data set of at most this decoded size, in MiB, is kept decoded in the object store; a larger one is
     streamed."""
+    keep_gpu_mib: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        ReadWhen("gpus_per_worker above 0", lambda cluster: cluster.gpus_per_worker > 0),
+    ] = None
+    """Most MiB of a training's images or latents that lie on each GPU, the smallest sources first; by default what fits
+    beside the network and its activations. The rest is copied two steps ahead."""
     list_again: bool = False
     """List class folders again. Those with 100,000 files or more are listed once for all commands with the same root,
     and again only after a folder on a local disk has changed; what was added to a store is seen with this setting

@@ -1,10 +1,24 @@
 """CUDA graphs: many small kernels with one launch, since launches can take the host longer than the kernels run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+_INLINE = ContextVar("inline", default=False)
+
+
+@contextmanager
+def without_own_graphs() -> Iterator[None]:
+    """Let every `GraphedFunction` call its function: its kernels belong to a larger graph, which holds no other one."""
+    token = _INLINE.set(True)
+    try:
+        yield
+    finally:
+        _INLINE.reset(token)
 
 
 @dataclass(frozen=True)
@@ -17,8 +31,8 @@ class _Captured:
 class GraphedFunction:
     """A function of tensors that is captured as a CUDA graph for each combination of shapes and dtypes, and replayed.
 
-    On other devices the function is called. It may use its arguments only. It must not copy a value to the host: the
-    graph would contain the branch that this value selected.
+    On other devices, and within `without_own_graphs`, the function is called. It may use its arguments only. It must
+    not copy a value to the host: the graph would contain the branch that this value selected.
 
     Args:
         function: maps tensors on one device to a tensor, without gradients.
@@ -30,7 +44,7 @@ class GraphedFunction:
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """Return the function's value, in memory that later calls do not overwrite."""
-        if tensors[0].device.type != "cuda":
+        if tensors[0].device.type != "cuda" or _INLINE.get():
             return self._function(*tensors)
         key = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         if key not in self._captured:

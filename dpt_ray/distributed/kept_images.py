@@ -26,6 +26,11 @@ class KeptImages:
     source: ImageSource
     references: list[ray.ObjectRef[Any]]
 
+    def blocks(self, **_: Any) -> Iterator[Columns]:
+        """Yield all rows in the source's order, as the blocks in the object store."""
+        for reference in self.references:
+            yield ray.get(reference)
+
     def open(self, **_: Any) -> ReadSegment:
         """Return a function that reads a segment as views of the blocks in the object store."""
         blocks: list[Columns] = ray.get(self.references)

@@ -9,7 +9,6 @@ import atexit
 import os
 import secrets
 import shlex
-import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dpt_ray.distributed.code_folder import FOLDER_VARIABLE, private_code_folder
 from dpt_ray.distributed.private_folder import make_private_folder, remove_private_folder
 from dpt_ray.errors import TryAgainError
 
@@ -50,7 +50,7 @@ def start_local_ray(**settings: Any) -> None:
     """
     folder = _private_folder()
     _use_token(folder / TOKEN_FILE)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_compiled_code_folder(folder)))
+    os.environ.setdefault(FOLDER_VARIABLE, str(private_code_folder(folder)))
     import ray
 
     from dpt_ray.distributed import ray_internals
@@ -147,21 +147,6 @@ def _temporary_folder(private: Path) -> dict[str, str]:
     folder = private / "tmp"
     folder.mkdir(mode=0o700, exist_ok=True)
     return {"TMPDIR": str(folder)}
-
-
-def _compiled_code_folder(private: Path) -> Path:
-    """Return the folder for compiled networks: in the user's cache folder, or in `private` if that is not safe.
-
-    By default torch loads them from a folder in /tmp with a known name, where another user can place code in advance.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpt_ray"
-    try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = cache.lstat()
-        safe = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
-    except (OSError, RuntimeError):
-        safe = False
-    return (cache if safe else private) / "compiled"
 
 
 @contextmanager

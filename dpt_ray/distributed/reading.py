@@ -5,11 +5,11 @@ form is used. A read task fetches the requested rows, or their whole shards, and
 (`data/loading/segments.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dpt_ray.data.loading.batches import ReadSegment
+from dpt_ray.data.loading.batches import Columns, ReadSegment
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.segments import OnUnreadable
 from dpt_ray.data.loading.source import ImageSource
@@ -53,11 +53,16 @@ class PlannedStream:
 
     def open(self, *, order: ImageOrder, lanes: Sequence[int], **arguments: Any) -> ReadSegment:
         """Return what `StreamedImages.open` returns."""
+        return self._stream(order.lanes // len(lanes)).open(order=order, lanes=lanes, **arguments)
+
+    def blocks(self, **arguments: Any) -> Iterator[Columns]:
+        """Yield what `StreamedImages.blocks` yields."""
+        return self._stream(self.training.processes).blocks(**arguments)
+
+    def _stream(self, workers: int) -> StreamedImages:
         share_cluster(self.runs)
-        workers = order.lanes // len(lanes)
         training = replace(self.training, processes=workers, cpus=reserved_cpus())
-        stream = _streamed(self.source, self.streams * workers, training, self.on_unreadable)
-        return stream.open(order=order, lanes=lanes, **arguments)
+        return _streamed(self.source, self.streams * workers, training, self.on_unreadable)
 
 
 def is_kept(source: ImageSource, keep_bytes: int) -> bool:

@@ -100,6 +100,13 @@ class StreamedImages:
 
         return read
 
+    def blocks(self, *, starvation: Starvation | None = None) -> Iterator[Columns]:
+        """Yield all rows once, in the source's order, as blocks that Ray Data reads ahead."""
+        segments = [Segment(number, 0, count) for number, count in enumerate(self.source.counts)]
+        return never_starved(
+            self._execute(segments, self.readers), segments, self._read_here, starvation or Starvation()
+        )
+
     def _read(
         self, merged: Iterator[MergedSegment], starvation: Starvation
     ) -> Iterator[list[tuple[Segment, Iterable[Columns]]]]:

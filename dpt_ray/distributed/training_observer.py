@@ -12,6 +12,7 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.board import Board, TrainingProgress
 from dpt_ray.distributed.checkpoints import CheckpointWriter, store_together
+from dpt_ray.distributed.compiled_code import CompiledCode
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.metrics import CHECKPOINT, CHECKPOINTS, DATA_WAIT, TRAINING, Metric
 from dpt_ray.distributed.preview import Preview
@@ -25,9 +26,17 @@ class TakenOverError(Exception):
 
 
 class Observer:
-    """Stores checkpoints on every worker, and reports progress on the first one."""
+    """Stores checkpoints on every worker, and reports progress on the first one, which keeps compiled code, too."""
 
-    def __init__(self, setup: WorkerSetup, writer: CheckpointWriter, rank: int, device: torch.device):
+    def __init__(
+        self,
+        setup: WorkerSetup,
+        writer: CheckpointWriter,
+        rank: int,
+        device: torch.device,
+        code: CompiledCode | None = None,
+    ):
+        self._code = code
         self._job, self._callback, self._preview = setup.job, setup.callback, setup.preview
         self._board, self._title = setup.board if rank == 0 else None, setup.title
         self._writer, self._is_first, self._device = writer, rank == 0, device
@@ -36,6 +45,8 @@ class Observer:
     def on_log(self, state: TrainState, pace: Pace) -> None:
         """Report a new row of the history, and evaluate the network if that is due."""
         self._writer.settle(wait=False)
+        if self._code is not None:
+            self._code.save()
         self._totals[TRAINING] += pace.seconds
         waited = torch.tensor(pace.data_wait_seconds, device=self._device)
         self._totals[DATA_WAIT] += float(mean_over_workers(waited))

@@ -9,15 +9,19 @@ from typing import Any, TypeVar
 import torch
 
 from dpt_ray import plugins
+from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.collective import agree
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
+from dpt_ray.core.training.graphed_step import GraphedStep, graph_obstacle
 from dpt_ray.core.training.loop import train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.sharding import shard
 from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
+from dpt_ray.core.training.update import StepSettings
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder
+from dpt_ray.data.loading.resident import ResidentSource, read_nothing
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.outages import Outage, outages
 from dpt_ray.distributed.board import Board
@@ -29,6 +33,9 @@ from dpt_ray.distributed.checkpoints import (
     restore,
     store_together,
 )
+from dpt_ray.distributed.code_folder import use_private_code_folder
+from dpt_ray.distributed.compiled_code import CompiledCode
+from dpt_ray.distributed.device_sources import DeviceMemory, choose_resident
 from dpt_ray.distributed.events import Event, of_outage
 from dpt_ray.distributed.kept_state import keep_state
 from dpt_ray.distributed.notice import Notice, Stopped
@@ -123,6 +130,7 @@ def _recurring(job: TrainingJob, rank: int) -> Complaint | None:
 def _unfit(job: TrainingJob, device: Any) -> UserError | None:
     """Return the error if this machine does not support the settings' precision or compilation, otherwise None."""
     try:
+        use_private_code_folder()
         check_compute(job.config.precision, job.cluster.compile, device)
     except UserError as error:
         return error
@@ -144,27 +152,27 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
     writer = CheckpointWriter(job.folder, rank, restored, setup.left, setup.stop is None, setup.notes())
     if job.cluster.channels_last:
         keep_channels_last(state)
+    code = CompiledCode(job.cluster.compiled_code, device, _first_worker_notes(setup, rank))
     if job.cluster.compile:
+        code.load()
         compile_network(state.model)
     model: torch.nn.Module = state.model
     if num_workers > 1 and job.cluster.shard_weights:
         shard(state)
     elif num_workers > 1:
         model = prepare_model(state.model, move_to_device=False)
-    lanes = worker_lanes(job.data.lanes, rank, num_workers)
-    first_step = state.images_seen // job.schedule.images_per_step
-    feeds = {name: _open_feed(name, setup, lanes, first_step) for name in job.sources}
-    batches = training_batches(feeds, lanes=lanes, seed=job.seed, first_step=first_step, device=device)
-    observer = Observer(setup, writer, rank, device)
+    batches = _batches(setup, state, rank, num_workers)
+    observer = Observer(setup, writer, rank, device, code if job.cluster.compile and rank == 0 else None)
     with noticing(setup, rank) as notice:
         is_complete = train(
             state,
-            batches if setup.stop is None else _until(setup.stop, batches),
+            batches,
             job.schedule,
             job.config.optimizer,
             model=model,
             precision=job.config.precision,
             gradient_accumulation=job.cluster.gradient_accumulation,
+            graphed=_graphed_step(setup, state, model, num_workers, rank),
             on_log=observer.on_log,
             on_checkpoint=observer.on_checkpoint,
             on_snapshot=observer.on_snapshot,
@@ -175,6 +183,23 @@ def _train(setup: WorkerSetup, place: _Place) -> Stopped | None:
         return Stopped(state.images_seen, notice.reason)
     _finish(state, setup, writer, rank)
     return None
+
+
+def _batches(setup: WorkerSetup, state: TrainState, rank: int, num_workers: int) -> Iterator[Mapping[str, ImageBatch]]:
+    """Return this worker's batches from the state's step on; what fits lies on its GPU."""
+    job, device = setup.job, state.device
+    lanes = worker_lanes(job.data.lanes, rank, num_workers)
+    first_step = state.images_seen // job.schedule.images_per_step
+    memory = DeviceMemory.of(device, min(1.0, job.cluster.gpus_per_worker or 1.0))
+    say = _first_worker_notes(setup, rank)
+    resident = choose_resident(job.sources, state, memory, job.cluster.keep_gpu_mib, say)
+    feeds = {
+        name: _open_feed(name, setup, lanes, first_step, device if name in resident else None) for name in job.sources
+    }
+    batches: Iterator[Mapping[str, ImageBatch]] = training_batches(
+        feeds, lanes=lanes, seed=job.seed, first_step=first_step, stop_step=job.schedule.num_steps, device=device
+    )
+    return batches if setup.stop is None else _until(setup.stop, batches)
 
 
 def _finish(state: TrainState, setup: WorkerSetup, writer: CheckpointWriter, rank: int) -> None:
@@ -227,7 +252,27 @@ def _tell_outage(report: Callable[[Event], object], outage: Outage) -> None:
     report(of_outage(outage))
 
 
-def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int) -> Feed:
+def _graphed_step(
+    setup: WorkerSetup, state: TrainState, model: torch.nn.Module, num_workers: int, rank: int
+) -> GraphedStep | None:
+    """Return the step that is captured as a CUDA graph if one is set; say why not if it cannot be."""
+    if not setup.job.cluster.cuda_graph:
+        return None
+    say = _first_worker_notes(setup, rank)
+    if (obstacle := graph_obstacle(state, num_workers)) is not None:
+        say(f"steps are not captured as a CUDA graph: {obstacle}")
+        return None
+    config, accumulation = setup.job.config, setup.job.cluster.gradient_accumulation
+    return GraphedStep(state, model, StepSettings(config.optimizer.gradient_clip, config.precision, accumulation), say)
+
+
+def _first_worker_notes(setup: WorkerSetup, rank: int) -> Callable[[str], None]:
+    """Return a function that passes lines to the board on the first worker, and drops those of the others."""
+    return setup.notes() if rank == 0 else lambda line: None
+
+
+def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int, resident_on: torch.device | None) -> Feed:
+    """Open a source: read it whole onto a device if one is given, otherwise segment by segment."""
     job = setup.job
     source, batch = job.sources[name]
     order = ImageOrder(
@@ -236,13 +281,17 @@ def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int) -> 
         lanes=job.data.lanes,
         shuffle_window=job.data.shuffle_window,
     )
+    starvation = Starvation(setup.notes())
+    if resident_on is not None:
+        blocks = setup.readers[name].blocks(starvation=starvation)
+        return Feed(order, read_nothing, batch, ResidentSource.filled(blocks, source.num_images, resident_on))
     read = setup.readers[name].open(
         order=order,
         lanes=lanes,
         rows_per_lane=batch // job.data.lanes,
         first_step=first_step,
         stop_step=job.schedule.num_steps,
-        starvation=Starvation(setup.notes()),
+        starvation=starvation,
         on_outage=partial(_tell_outage, setup.notes()),
     )
     return Feed(order, read, batch)

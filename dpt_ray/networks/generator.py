@@ -1,12 +1,14 @@
 """A trained image generator: its file, and sampling from it."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import nn
 
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, SamplingConfig
+from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.process_settings import build_guidance, build_process
 from dpt_ray.core.diffusion.samplers import sample
@@ -57,6 +59,7 @@ class Generator:
             file if None.
         decoding_batch: images that the autoencoder decodes at once.
         compiled: compile the network, once for each batch size.
+        graphed: on a GPU, capture the whole solver as a CUDA graph, once for each batch size and each settings.
 
     Raises:
         UserError: the file is damaged or holds no generator; there are no snapshots for `ema_width`; or the autoencoder
@@ -72,6 +75,7 @@ class Generator:
         latents: LatentsConfig | None = None,
         decoding_batch: int = 16,
         compiled: bool = False,
+        graphed: bool = False,
     ):
         def build(description: Description) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
@@ -92,7 +96,8 @@ class Generator:
         self.network = network.eval().to(device)
         if compiled:
             compile_network(self.network)
-        self._url, self._device = url, device
+        self._url, self._device, self._graphed = url, device, graphed
+        self._solvers: dict[str, GraphedFunction] = {}
         self._weak: dict[int, nn.Module] = {}
 
     @property
@@ -141,17 +146,7 @@ class Generator:
         self.check_guidance(config)
         random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
         labels = torch.tensor([label for label, _ in wanted], device=self._device)
-        denoiser = build_guidance(config, self._denoiser(self.network, config), self.num_classes, self._weaker(config))
-        images = sample(
-            config.sampler,
-            denoiser,
-            random.normal(*self.image_shape),
-            labels,
-            config.steps,
-            self.process.sigma_min,
-            self.process.sigma_max,
-            self.process.schedule,
-        )
+        images = self._solver(config)(random.normal(*self.image_shape), labels)
         try:
             return to_uint8(self._decoder(images) if self._decoder else images).cpu()
         except ValueError as error:
@@ -162,6 +157,22 @@ class Generator:
 
     def _denoiser(self, network: nn.Module, config: SamplingConfig) -> Denoiser:
         return self.process.denoiser(in_precision(network, config.precision, torch.device(self._device)))
+
+    def _solver(self, config: SamplingConfig) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Return a function from noise (B, C, H, W) and labels (B,) to images or latents of that shape."""
+        denoiser = build_guidance(config, self._denoiser(self.network, config), self.num_classes, self._weaker(config))
+        process = self.process
+
+        def solve(noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            levels = process.sigma_min, process.sigma_max, process.schedule
+            return sample(config.sampler, denoiser, noise, labels, config.steps, *levels)
+
+        if not self._graphed:
+            return solve
+        key = config.model_dump_json()
+        if key not in self._solvers:
+            self._solvers[key] = GraphedFunction(solve)
+        return self._solvers[key]
 
     def _weaker(self, config: SamplingConfig) -> Denoiser | None:
         """Return the weaker model of guidance that is not classifier-free."""

@@ -12,6 +12,7 @@ from numbered_shards import numbered_image, write_numbered_shards
 
 from dpt_ray.data.loading.batches import batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
+from dpt_ray.data.loading.resident import ResidentSource
 from dpt_ray.distributed import reading, streamed_images
 from dpt_ray.distributed.datasource import segment_dataset
 from dpt_ray.distributed.kept_images import KeptImages
@@ -45,6 +46,17 @@ def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
         for got, want in zip(_rows(streamed, order, lanes, first_step, 8), expected, strict=True):
             np.testing.assert_array_equal(got["image"], want["image"])
             np.testing.assert_array_equal(got["label"], want["label"])
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_kept_and_streamed_sources_fill_a_device_with_their_rows_in_order(tmp_path, monkeypatch):
+    for module in (reading, streamed_images):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 320)  # several blocks in a read task
+    source = write_numbered_shards(str(tmp_path), [10, 3, 17, 1])
+    for keep_bytes in (KEEP_ALL, KEEP_NOTHING):
+        resident = ResidentSource.filled(open_source(source, keep_bytes).blocks(), source.num_images, "cpu")
+        np.testing.assert_array_equal(resident.columns["image"], [numbered_image(n) for n in range(31)])
+        np.testing.assert_array_equal(resident.columns["label"], [n % 3 for n in range(31)])
 
 
 @pytest.mark.usefixtures("local_ray")

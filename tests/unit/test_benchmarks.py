@@ -13,6 +13,7 @@ import torch
 from dpt_ray.benchmark import augmentation_speed as augmentation
 from dpt_ray.benchmark import training_speed as training
 from dpt_ray.benchmark.contest import limited_threads
+from dpt_ray.benchmark.plain_classifier import plain_loop
 from dpt_ray.benchmark.probe_speed import make_problem, measure_probe, probe_table
 from dpt_ray.cli.benchmark import MEASURES
 from dpt_ray.config.load import load_config
@@ -38,7 +39,7 @@ def test_both_loops_train_on_whole_steps_and_ours_tells_its_parts():
     config = config.model_copy(update={"model": training.MODELS["small_cnn"].model_copy(update={"width": 4})})
     images = np.random.default_rng(0).integers(0, 256, (training.LABELLED + training.UNLABELLED, 3, 32, 32), np.uint8)
     own, parts = training._ours(config, images, "cpu", "float32", False, False)
-    assert own(1) == training._plain(config, images, "cpu", "float32", False, False)(1) == 512
+    assert own(1) == plain_loop(config, images, "cpu", "float32", False, False)(1) == 512
     assert set(parts()) == {"step", "feed", "augmentation", "average"}
 
 

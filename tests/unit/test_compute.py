@@ -29,7 +29,7 @@ from dpt_ray.core.training.compute import (
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.loop import Schedule, train, train_step
-from dpt_ray.core.training.nonfinite import NonFiniteCheck, NonFiniteLossError
+from dpt_ray.core.training.nonfinite import NonFiniteCheck, NonFiniteLossError, step_flags
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.errors import UserError
 
@@ -216,4 +216,6 @@ def test_what_is_not_finite_is_told_and_no_weight_moves(objective, told):
 
 
 def test_a_finite_step_is_let_through():
-    NonFiniteCheck(torch.tensor(1.0), torch.tensor(2.0), {"loss": torch.tensor(1.0)}).require()
+    loss = torch.tensor(1.0)
+    assert not NonFiniteCheck({"loss": loss}, step_flags(loss, torch.tensor(2.0), 0.0)).require()
+    assert NonFiniteCheck({"loss": loss}, step_flags(loss, torch.tensor(2.0), 1.0)).require()

@@ -1,6 +1,7 @@
 """On a GPU: the same numbers as on a CPU, up to rounding, by every path that only a GPU takes. Skipped without one."""
 
 import copy
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -24,9 +25,14 @@ from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
 from dpt_ray.core.training.compute import check_compiler, check_precision, compile_network, keep_channels_last
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
+from dpt_ray.core.training.graphed_step import FIRST_STEPS, GraphedStep
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.training.update import StepSettings
+from dpt_ray.data.loading.feed import Feed, training_batches
+from dpt_ray.data.loading.order import ImageOrder, Segment
+from dpt_ray.data.loading.resident import ResidentSource
 from dpt_ray.networks.generator import Generator, generator_file
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -218,3 +224,72 @@ def test_a_probe_finds_the_same_solution():
     )
     assert got.converged
     torch.testing.assert_close(got.weight, expected.weight, rtol=0, atol=1e-6)
+
+
+def captured(config, state: TrainState) -> GraphedStep:
+    def fail(line: str) -> None:
+        raise AssertionError(line)
+
+    return GraphedStep(state, state.model, StepSettings(config.optimizer.gradient_clip), fail)
+
+
+@pytest.mark.parametrize("config", [CLASSIFIER, UVIT, DDPMPP])
+def test_a_captured_step_goes_where_single_kernels_go(config):
+    steps = 4 * FIRST_STEPS
+    expected = trained(config, "cuda", steps=steps)
+    state, _ = start(config, "cuda")
+    trained(config, "cuda", state, steps=steps, graphed=captured(config, state))
+    assert off(state, expected, config) < 0.02
+    losses = [[row["loss"] for row in each.history] for each in (state, expected)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+def test_a_captured_step_that_is_not_finite_moves_nothing():
+    state, sources = start(UVIT, "cuda")
+    state.objective.register_buffer("factor", torch.ones((), device="cuda"), persistent=False)
+    inner = state.objective.forward
+
+    def scaled(*given):
+        loss, metrics = inner(*given)
+        return loss * state.objective.factor, metrics
+
+    state.objective.forward = scaled
+    step = captured(UVIT, state)
+    given = batches(sources, "cuda")
+    train(state, given, Schedule(6 * ROWS, ROWS, ROWS, 1e9), UVIT.optimizer, graphed=step)
+    before = copy.deepcopy(state.model).state_dict()
+    state.objective.factor.fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError, match="in step 7"):
+        train(state, given, Schedule(99 * ROWS, ROWS, 99 * ROWS, 1e9), UVIT.optimizer, graphed=step)
+    assert all(torch.equal(before[name], value) for name, value in state.model.state_dict().items())
+
+
+def test_batches_of_the_device_and_those_that_arrive_are_equal():
+    images, labels = pixels(50, 0).numpy(), torch.arange(50).numpy()
+    order = ImageOrder([50], seed=0, lanes=2, shuffle_window=20)
+
+    def read(segment):
+        rows = slice(segment.start, segment.stop)
+        return [{"image": images[rows], "label": labels[rows]}]
+
+    resident = ResidentSource.filled(read(Segment(0, 0, 50)), 50, "cuda")
+    feeds = [(Feed(order, read, 8), "cpu"), (Feed(order, read, 8), "cuda"), (Feed(order, read, 8, resident), "cuda")]
+    streams = [training_batches({"images": feed}, lanes=range(2), seed=1, device=device) for feed, device in feeds]
+    for _ in range(20):
+        expected, *others = (next(stream)["images"] for stream in streams)
+        for other in others:
+            assert torch.equal(other.images.cpu(), expected.images)
+            assert torch.equal(other.labels.cpu(), expected.labels)
+            assert torch.equal(other.random.integers(1000).cpu(), expected.random.integers(1000))
+            expected = replace(expected, random=RowRandom(expected.random.seeds, 4))
+
+
+def test_a_captured_solver_draws_the_same_images(tmp_path):
+    file = tmp_path / "network.safetensors"
+    form = {"image_size": SIZE, "channels": 3, "num_classes": CLASSES}
+    file.write_bytes(generator_file(UVIT, form, trained(UVIT, "cuda")))
+    config = SamplingConfig(guidance_scale=0.4, steps=6)
+    plain, graphed = (Generator(str(file), "cuda", graphed=graphed) for graphed in (False, True))
+    for first in (0, 4):  # the second call replays
+        wanted = [(label, number) for label in range(CLASSES) for number in range(first, first + 4)]
+        assert (plain.draw(config, 0, wanted).int() - graphed.draw(config, 0, wanted).int()).abs().max() <= 1

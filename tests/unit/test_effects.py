@@ -96,6 +96,7 @@ OF_RUN = {
     "stage2.model.depth": ("6", [], [DDPMPP]),
     "stage2.model.heads": ("2", [], [DDPMPP]),
     "stage2.model.final_conv": ("false", [], [DDPMPP]),
+    "stage2.model.bfloat16_stream": ("true", [], [DDPMPP]),
     "stage2.model.channels": ("64", DDPMPP, [[]]),
     "stage2.model.multipliers": ("[1, 2]", DDPMPP, [[]]),
     "stage2.model.blocks": ("2", DDPMPP, [[]]),
@@ -136,6 +137,9 @@ NO_PART_OF_ADDRESSES = {  # of these data; they are warned about alike
     "data.test_seed": ("3", [[]]),
     "data.unlisted": ("unlabelled", [[]]),
     "cluster.shard_weights": ("true", [[]]),
+    "cluster.cuda_graph": ("true", [[]]),
+    "cluster.keep_gpu_mib": ("9", [[]]),
+    "cluster.compiled_code": ("x", [[]]),
     "cluster.grow_seconds": ("30", [[], ["cluster.workers=4"]]),
     "cluster.collective_seconds": ("60", [[]]),
 }

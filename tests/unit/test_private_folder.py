@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dpt_ray.distributed import local_ray, private_folder
+from dpt_ray.distributed.code_folder import private_code_folder
 from dpt_ray.distributed.private_folder import LONGEST_BASE, make_private_folder, remove_private_folder
 from dpt_ray.errors import UserError
 
@@ -178,9 +179,9 @@ def test_a_token_of_this_run_goes_before_every_other(monkeypatch, tmp_path):
 
 def test_compiled_networks_are_kept_where_nobody_else_can_put_code(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert local_ray._compiled_code_folder(tmp_path) == tmp_path / "cache" / "dpt_ray" / "compiled"
+    assert private_code_folder(tmp_path) == tmp_path / "cache" / "dpt_ray" / "compiled"
     assert stat.S_IMODE((tmp_path / "cache" / "dpt_ray").stat().st_mode) == 0o700
     (tmp_path / "cache" / "dpt_ray").chmod(0o777)  # somebody may have put something there
-    assert local_ray._compiled_code_folder(tmp_path / "private") == tmp_path / "private" / "compiled"
+    assert private_code_folder(tmp_path / "private") == tmp_path / "private" / "compiled"
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
-    assert local_ray._compiled_code_folder(tmp_path / "private") == tmp_path / "private" / "compiled"
+    assert private_code_folder(tmp_path / "private") == tmp_path / "private" / "compiled"

@@ -27,7 +27,7 @@ from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_n
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.loop import Schedule, train, train_step
-from dpt_ray.core.training.nonfinite import NonFiniteCheck, NonFiniteLossError
+from dpt_ray.core.training.nonfinite import NonFiniteCheck, NonFiniteLossError, step_flags
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder, Segment
@@ -134,8 +134,9 @@ def stopped(rank: int) -> list[str]:
 
 
 def _complaint(loss: float) -> str:
+    flags = step_flags(torch.tensor(loss), torch.tensor(1.0), 0.0)
     with pytest.raises(NonFiniteLossError) as caught:
-        NonFiniteCheck(torch.tensor(loss), torch.tensor(1.0), {"labelled_loss": torch.tensor(1.0)}).require()
+        NonFiniteCheck({"loss": torch.tensor(loss), "labelled_loss": torch.tensor(1.0)}, flags).require()
     return str(caught.value)
 
 

@@ -64,6 +64,7 @@ def build_generator(config: GeneratorConfig, *, image_size: int, channels: int, 
         num_classes=num_classes,
         final_conv=model.final_conv,
         confidence=confidence,
+        bfloat16_stream=model.bfloat16_stream,
     )
 
 

@@ -37,6 +37,22 @@ def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+class StreamNorm(nn.LayerNorm):
+    """Layer normalisation in the type of its input; the statistics of bfloat16 are computed in float32.
+
+    Autocast alone would compute it in float32 and hand float32 to everything that follows.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        if x.dtype != torch.bfloat16:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return functional.layer_norm(
+                x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps
+            )
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one fused projection to queries, keys and values."""
 
@@ -59,9 +75,9 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
-        self.attention_norm = nn.LayerNorm(dim)
+        self.attention_norm = StreamNorm(dim)
         self.attention = Attention(dim, heads)
-        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp_norm = StreamNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -87,6 +103,8 @@ class UViT(DenoiserNetwork):
         num_classes: number of classes. The label table has one more row, the last, for "no label".
         final_conv: end with a 3x3 convolution over the image, which smooths the borders of patches.
         confidence: condition the network on the confidence of each label.
+        bfloat16_stream: under bfloat16 autocast keep the tokens between the blocks, and the normalisation of them, in
+            bfloat16, too: half as many bytes move.
 
     Attributes:
         null_label: the label that means "no label" (`num_classes`).
@@ -109,8 +127,10 @@ class UViT(DenoiserNetwork):
         num_classes: int,
         final_conv: bool = True,
         confidence: bool = False,
+        bfloat16_stream: bool = False,
     ):
         super().__init__()
+        self.bfloat16_stream = bfloat16_stream
         if image_size % patch_size:
             raise ValueError(f"patch_size must divide image_size: got patch_size={patch_size}, image_size={image_size}")
         if dim % heads:
@@ -134,7 +154,7 @@ class UViT(DenoiserNetwork):
         self.mid_block = Block(dim, heads)
         self.merges = nn.ModuleList(nn.Linear(2 * dim, dim) for _ in range(depth // 2))
         self.out_blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth // 2))
-        self.norm = nn.LayerNorm(dim)
+        self.norm = StreamNorm(dim)
         self.to_pixels = nn.Linear(dim, patch_size**2 * in_channels)
         self.final_conv = nn.Conv2d(in_channels, in_channels, kernel_size=3, padding=1) if final_conv else nn.Identity()
         self._initialise()
@@ -175,6 +195,8 @@ class UViT(DenoiserNetwork):
                 f"images must have shape (B, {', '.join(map(str, self.image_shape))}): got {tuple(x.shape)}"
             )
         tokens = self._embed(x, time, label, confidence)
+        if self.bfloat16_stream and torch.is_autocast_enabled(x.device.type):
+            tokens = tokens.to(torch.bfloat16)
         skips = []
         for block in self.in_blocks:
             tokens = run_block(block, tokens, recompute=self.recompute)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dpt_ray.core.collective import own_part
 
@@ -45,15 +45,29 @@ class Ema:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
-    @torch.no_grad()
     def update(self, model: nn.Module, images_seen: int = 0) -> None:
         """Move the average towards `model` by 1 - decay; `images_seen` is the number before the step."""
-        decay = self.decay(images_seen) if callable(self.decay) else self.decay
-        averages = list(self.model.state_dict(keep_vars=True).values())
-        values = list(model.state_dict(keep_vars=True).values())
-        pairs = list(zip(averages, values, strict=True))
-        floating = [(average, value) for average, value in pairs if average.is_floating_point()]
-        counters = [(average, value) for average, value in pairs if not average.is_floating_point()]
-        torch._foreach_lerp_([own_part(a) for a, _ in floating], [own_part(v.detach()) for _, v in floating], 1 - decay)
-        if counters:
-            torch._foreach_copy_([average for average, _ in counters], [value for _, value in counters])
+        self.move(model, self.share(images_seen))
+
+    def share(self, images_seen: int) -> float:
+        """Return 1 - decay; `images_seen` is the number before the step."""
+        return 1 - (self.decay(images_seen) if callable(self.decay) else self.decay)
+
+    def move(self, model: nn.Module, share: float | Tensor) -> None:
+        """Move the average towards `model` by a share, a number or a scalar on the device."""
+        move_average(self.model, model, share)
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, model: nn.Module, share: float | Tensor) -> None:
+    """Move all floating-point tensors of `average` towards those of `model` by a share; copy the others."""
+    averages = list(average.state_dict(keep_vars=True).values())
+    values = list(model.state_dict(keep_vars=True).values())
+    pairs = list(zip(averages, values, strict=True))
+    floating = [(own_part(ours), own_part(theirs.detach())) for ours, theirs in pairs if ours.is_floating_point()]
+    counters = [(ours, theirs) for ours, theirs in pairs if not ours.is_floating_point()]
+    ours, theirs = ([pair[side] for pair in floating] for side in (0, 1))
+    # torch has no multi-tensor kernel with a weight on the device: a weight for each tensor gives one kernel for each.
+    torch._foreach_lerp_(ours, theirs, [share] * len(ours) if isinstance(share, Tensor) else share)
+    if counters:
+        torch._foreach_copy_([average for average, _ in counters], [value for _, value in counters])

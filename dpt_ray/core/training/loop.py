@@ -6,18 +6,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from dpt_ray.config.schema import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.collective import agree, whole
-from dpt_ray.core.training.accumulation import backward
-from dpt_ray.core.training.compute import FLOAT32, Precision, in_precision
+from dpt_ray.core.collective import agree
+from dpt_ray.core.training.compute import FLOAT32, Precision
+from dpt_ray.core.training.graphed_step import GraphedStep
 from dpt_ray.core.training.interval import Interval, Pace
 from dpt_ray.core.training.nonfinite import NonFiniteCheck
-from dpt_ray.core.training.optim import learning_rate, set_learning_rate
 from dpt_ray.core.training.state import TrainState
+from dpt_ray.core.training.step_numbers import StepNumbers
+from dpt_ray.core.training.update import StepOutput, StepSettings, update
 
 STEPS_AHEAD = 1
 """Number of steps that the host may launch beyond the last one that is known to be finite: a GPU then never idles."""
@@ -64,15 +64,6 @@ def snapshot_images(total_images: int, images_per_step: int, snapshots: int) -> 
     return {end * images_per_step for end in ends}
 
 
-@dataclass(frozen=True)
-class _StepSettings:
-    """How a step computes its update; see `train_step`."""
-
-    gradient_clip: float | None
-    precision: Precision
-    gradient_accumulation: int
-
-
 def train(
     state: TrainState,
     batches: Iterator[Mapping[str, ImageBatch]],
@@ -82,6 +73,7 @@ def train(
     model: nn.Module | None = None,
     precision: Precision = FLOAT32,
     gradient_accumulation: int = 1,
+    graphed: GraphedStep | None = None,
     on_log: Callable[[TrainState, Pace], None] = lambda state, pace: None,
     on_checkpoint: Callable[[TrainState], None] = lambda state: None,
     on_snapshot: Callable[[TrainState], None] = lambda state: None,
@@ -95,8 +87,8 @@ def train(
         schedule: where training ends, and when history rows, checkpoints and snapshots are due.
         optimizer: the settings of the learning rate and of gradient clipping.
         model: `state.model` wrapped by DistributedDataParallel, for the objective to call; None if it is not wrapped.
-        precision: the number format of the network's computation.
-        gradient_accumulation: see `train_step`.
+        precision, gradient_accumulation: see `train_step`.
+        graphed: does the updates of this state and network with its own precision and accumulation, if given.
         on_log: called after each new row of `state.history`, on every worker.
         on_checkpoint: called when a checkpoint is due, on every worker.
         on_snapshot: called when the power averages are to be stored, on every worker.
@@ -106,14 +98,13 @@ def train(
         NonFiniteLossError: a loss or gradient is not finite; no weight was updated by it, and nothing stored since.
     """
     network = (state.model if model is None else model).train()
-    computing = _StepSettings(optimizer.gradient_clip, precision, gradient_accumulation)
+    step_of = _step_of(state, network, optimizer.gradient_clip, precision, gradient_accumulation, graphed)
     unchecked: deque[NonFiniteCheck] = deque()
     checkpointed = time.monotonic()
     interval, state.interval = Interval.resumed(state.interval, state.device), {}
     for step in range(state.images_seen // schedule.images_per_step, schedule.num_steps):
-        set_learning_rate(state.optimizer, learning_rate(optimizer, state.images_seen, schedule.total_images))
         batch = interval.next_batch(batches)
-        unchecked.append(_advance(state, network, batch, computing, schedule.images_per_step, interval, should_stop()))
+        unchecked.append(_advance(state, step_of, batch, optimizer, schedule, interval, should_stop()))
         last, snapshot = step + 1 == schedule.num_steps, schedule.snapshot_due(step)
         row = last or schedule.row_due(state.images_seen)
         stop = _require(unchecked, 0 if row or snapshot else STEPS_AHEAD) and not last
@@ -135,24 +126,42 @@ def train(
     return True
 
 
-def _advance(
+_Step = Callable[[Mapping[str, ImageBatch], StepNumbers, str], StepOutput]
+"""Does the update of a step, given its rows, its numbers, and the step in words."""
+
+
+def _step_of(
     state: TrainState,
     network: nn.Module,
+    gradient_clip: float | None,
+    precision: Precision,
+    gradient_accumulation: int,
+    graphed: GraphedStep | None,
+) -> _Step:
+    """Return the function that does the update of each step."""
+    if graphed is not None:
+        return lambda batches, numbers, place: graphed(batches, numbers)
+    settings = StepSettings(gradient_clip, precision, gradient_accumulation)
+    return lambda batches, numbers, place: update(state, network, batches, settings, numbers, place)
+
+
+def _advance(
+    state: TrainState,
+    step_of: _Step,
     batch: Mapping[str, ImageBatch],
-    computing: _StepSettings,
-    images: int,
+    optimizer: OptimizerConfig,
+    schedule: Schedule,
     interval: Interval,
     stop: bool,
 ) -> NonFiniteCheck:
-    """Do the update of a step of a number of images, move the averages of the weights, and note the metrics."""
+    """Do the update of the next step, and note the metrics."""
+    images = schedule.images_per_step
     before, after = state.images_seen, state.images_seen + images
     place = f"in step {after // images:,} (images {before + 1:,} to {after:,})"
-    metrics, check = _update(state, network, batch, computing, place, stop)
+    output = step_of(batch, StepNumbers.of_step(state, optimizer, images, schedule.total_images, stop), place)
     state.images_seen = after
-    for average in state.power_averages:
-        average.update(state.model, before, after)
-    interval.metrics.append(metrics)
-    return check
+    interval.metrics.append(output.metrics)
+    return output.check(place)
 
 
 def _require(unchecked: deque[NonFiniteCheck], left: int) -> bool:
@@ -169,7 +178,7 @@ def train_step(
     precision: Precision = FLOAT32,
     gradient_accumulation: int = 1,
 ) -> dict[str, Tensor]:
-    """Do one update and return the step's metrics on this worker.
+    """Do one update at the learning rate that is set, without power averages; return the metrics on this worker.
 
     Args:
         state: changed in place.
@@ -183,42 +192,12 @@ def train_step(
     Raises:
         NonFiniteLossError: a worker's loss or the gradient is not finite; no weight was updated.
     """
-    computing = _StepSettings(gradient_clip, precision, gradient_accumulation)
-    metrics, check = _update(state, network, batches, computing)
-    check.require()
-    return metrics
-
-
-def _update(
-    state: TrainState,
-    network: nn.Module,
-    batches: Mapping[str, ImageBatch],
-    settings: _StepSettings,
-    place: str = "",
-    stop: bool = False,
-) -> tuple[dict[str, Tensor], NonFiniteCheck]:
-    """Do one update; the caller calls `require` of the returned check.
-
-    An optimizer that reads `found_inf` on the device skips a non-finite update by itself, so the host need not wait.
-    """
-    state.optimizer.zero_grad(set_to_none=True)
-    called = in_precision(network, settings.precision, state.device)
-    loss, metrics = backward(
-        lambda rows: state.objective(called, rows), network, batches, settings.gradient_accumulation
-    )
-    # All workers hold the same gradient by now, or shards of it, so they compute the same norm.
-    norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
-    check = NonFiniteCheck(loss, whole(norm), metrics, place, stop)
-    if state.heeds_found_inf:
-        before = getattr(state.optimizer, "found_inf", check.found_inf)  # later steps are skipped too
-        state.optimizer.found_inf = torch.maximum(before, check.found_inf)  # type: ignore[attr-defined]
-    else:
-        check.require()
-    if settings.gradient_clip is not None:
-        nn.utils.clip_grads_with_norm_(state.model.parameters(), settings.gradient_clip, norm)
-    state.optimizer.step()
-    state.ema.update(state.model, state.images_seen)
-    return metrics, check
+    settings = StepSettings(gradient_clip, precision, gradient_accumulation)
+    rate = state.optimizer.param_groups[0]["lr"]
+    numbers = StepNumbers(rate, state.ema.share(state.images_seen))
+    output = update(state, network, batches, settings, numbers)
+    output.check().require()
+    return output.metrics
 
 
 def _passed(before: int, after: int, every: int) -> bool:

@@ -12,35 +12,36 @@ class NonFiniteLossError(ArithmeticError):
     """The loss or the gradient is NaN or infinite; the weights are those before the step."""
 
 
-class NonFiniteCheck:
-    """Check that a step's loss and gradient are finite. The host can read the result later, without delay for the GPU.
+def step_flags(loss: Tensor, gradient_norm: Tensor, stop: float | Tensor) -> Tensor:
+    """Return what the host must know of a step, computed on the device.
 
     Args:
         loss: this worker's loss, a scalar.
         gradient_norm: norm of the gradient averaged over workers, a scalar.
-        metrics: this worker's metrics, the terms of the loss among them; name -> scalar.
-        place: the step in words, for the error message.
-        stop: whether this worker wishes that training stops early; it shares the collective operation of the loss.
+        stop: 1 if this worker wishes that training stops early; it shares the collective operation of the loss.
 
-    Attributes:
-        found_inf: float32 scalar on the device: 1 if a worker's loss or the gradient is not finite, otherwise 0.
+    Returns:
+        float32 (2,): 1 if a worker's loss or the gradient is not finite, otherwise 0; and above 0 if a worker wishes to
+        stop.
+    """
+    wish = stop if isinstance(stop, Tensor) else torch.full_like(loss, stop, dtype=torch.float32)
+    mean_loss, stopping = mean_over_workers(torch.stack([loss.detach().float(), wish])).unbind(0)
+    return torch.stack([1 - torch.isfinite(mean_loss + gradient_norm).float(), stopping])
+
+
+class NonFiniteCheck:
+    """Check that a step's loss and gradient are finite. The host can read the result later, without delay for the GPU.
+
+    Args:
+        values: this worker's loss and metrics, the terms of the loss among them; name -> scalar.
+        flags: what `step_flags` returned.
+        place: the step in words, for the error message.
     """
 
-    def __init__(
-        self,
-        loss: Tensor,
-        gradient_norm: Tensor,
-        metrics: Mapping[str, Tensor],
-        place: str = "",
-        stop: bool = False,
-    ):
-        self._values, self._place = {"loss": loss, **metrics}, place
-        own = torch.stack([loss.detach().float(), torch.full_like(loss, float(stop), dtype=torch.float32)])
-        mean_loss, stopping = mean_over_workers(own)
-        self.found_inf = 1 - torch.isfinite(mean_loss + gradient_norm).float()
-        flags = torch.stack([self.found_inf, stopping])
+    def __init__(self, values: Mapping[str, Tensor], flags: Tensor, place: str = ""):
+        self._values, self._place = values, place
         self._on_host, self._ready = flags, None
-        if self.found_inf.device.type == "cuda":
+        if flags.device.type == "cuda":
             # An asynchronous copy and an event: the host waits for this point of the stream, not for all queued work.
             self._on_host = torch.empty_like(flags, device="cpu", pin_memory=True)
             self._on_host.copy_(flags, non_blocking=True)

@@ -38,7 +38,7 @@ def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) 
     return rate
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every parameter group."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float | torch.Tensor) -> None:
+    """Set the learning rate of every parameter group; a scalar on the device needs a fused optimizer."""
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpt_ray.core.collective import own_part
+from dpt_ray.core.training.ema import move_average
 
 TRACKED = (0.05, 0.10)
 """The two relative widths of the paper."""
@@ -81,16 +81,17 @@ class PowerEma:
         self.sigma_rel, self.exponent = sigma_rel, exponent_of_width(sigma_rel)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
-    @torch.no_grad()
     def update(self, model: nn.Module, images_before: int, images_after: int) -> None:
         """Update the average after a step; the arguments are the numbers of images seen before and after it."""
-        decay = (images_before / images_after) ** (self.exponent + 1)
-        averages, values = self.model.state_dict(keep_vars=True), model.state_dict(keep_vars=True)
-        floating = [name for name, value in values.items() if value.is_floating_point()]
-        ours, theirs = ([own_part(values[n].detach()) for n in floating] for values in (averages, values))
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
-        for name in values.keys() - set(floating):  # counters
-            averages[name].copy_(values[name])
+        self.move(model, self.share(images_before, images_after))
+
+    def share(self, images_before: int, images_after: int) -> float:
+        """Return the share of the new weights in the average after a step."""
+        return 1 - (images_before / images_after) ** (self.exponent + 1)
+
+    def move(self, model: nn.Module, share: float | Tensor) -> None:
+        """Move the average towards `model` by a share, a number or a scalar on the device."""
+        move_average(self.model, model, share)
 
     def profile(self, images: int) -> Profile:
         """Return the profile of the average after `images`."""

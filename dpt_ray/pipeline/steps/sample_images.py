@@ -5,6 +5,9 @@ are numbered by i first and by class second. So every shard contains all classes
 are a prefix of those of a larger one.
 """
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,9 @@ from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_
 from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.compiled_code import CompiledCode
 from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.job_log import tell
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
@@ -128,6 +133,15 @@ def _first_images(shard: ShardInfo, form: ImageForm) -> np.ndarray:
     )
 
 
+ENCODING_THREADS = 4
+"""Threads that encode images beside a GPU; zlib leaves Python to others meanwhile."""
+
+
+def _sample(place: tuple[int, int], image: np.ndarray) -> Sample:
+    label, index = place
+    return Sample(f"{label:05d}-{index:07d}", {"png": encode_png(image), LABEL_EXTENSION: str(label).encode()})
+
+
 class _SamplingWorker(UnitWorker):
     def __init__(
         self,
@@ -143,13 +157,19 @@ class _SamplingWorker(UnitWorker):
         self._config, self._latents, self._seed = config, latents, seed
         self._cluster, self._device = cluster, device
         self._generator: Generator | None = None
+        self._code: CompiledCode | None = None
+        self._threads: ThreadPoolExecutor | None = None
 
     def output_url(self, unit: Any) -> str:
         return stores.join(self._folder, f"{unit[0]:05d}.tar")
 
     def make(self, unit: Any) -> bytes:
         if self._generator is None:
-            check_compute(self._config.precision, self._cluster.compile, torch.device(self._device), "sampling")
+            device = torch.device(self._device)
+            self._code = CompiledCode(self._cluster.compiled_code, device, tell)
+            if self._cluster.compile:
+                self._code.load()
+            check_compute(self._config.precision, self._cluster.compile, device, "sampling")
             self._generator = Generator(
                 self._generator_url,
                 self._device,
@@ -157,18 +177,26 @@ class _SamplingWorker(UnitWorker):
                 latents=self._latents,
                 decoding_batch=self._cluster.encoding_batch,
                 compiled=self._cluster.compile,
+                graphed=self._cluster.cuda_graph,
             )
         _, start, stop = unit
-        samples = []
+        parts = []
         for begin in range(start, stop, self._cluster.sampling_batch):
             numbers = range(begin, min(begin + self._cluster.sampling_batch, stop))
             places = [conditioning_class(number, self._generator.num_classes) for number in numbers]
             images = self._generator.draw(self._config, self._seed, places)
-            samples += [
-                Sample(f"{label:05d}-{index:07d}", {"png": encode_png(image), LABEL_EXTENSION: str(label).encode()})
-                for (label, index), image in zip(places, images.numpy(), strict=True)
-            ]
+            parts.append(self._encoded(places, images.numpy()))
+        samples = list(chain.from_iterable(parts))
+        if self._code is not None and self._cluster.compile:
+            self._code.save()
         return build_shard(samples)
+
+    def _encoded(self, places: list[tuple[int, int]], images: np.ndarray) -> Iterable[Sample]:
+        """Return the samples of images; beside a GPU, threads encode them while it draws the next ones."""
+        if self._device == "cpu":
+            return [_sample(place, image) for place, image in zip(places, images, strict=True)]
+        self._threads = self._threads or ThreadPoolExecutor(ENCODING_THREADS)
+        return self._threads.map(_sample, places, images)
 
     def facts(self, unit: Any, content: bytes) -> JsonObject:
         return {"images": unit[2] - unit[1]}
