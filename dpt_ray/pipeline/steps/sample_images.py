@@ -52,7 +52,7 @@ class PseudoImages(Step[PseudoImagesFacts]):
     """
 
     name = "pseudo_images"
-    version = 3
+    version = 4
     facts_type = PseudoImagesFacts
 
     def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step, latents: LatentsConfig):
