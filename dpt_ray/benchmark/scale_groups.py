@@ -19,6 +19,7 @@ from dpt_ray.data.shards.label_choice import Candidates
 from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.pipeline.execution import balancing_groups, repeated_images, shard_groups
 from dpt_ray.pipeline.execution.draw_candidates import encode_candidates
+from dpt_ray.pipeline.execution.draw_many import encode_drawn
 from dpt_ray.pipeline.execution.shard_groups import Group
 from dpt_ray.pipeline.execution.shard_groups import shard_groups as divided
 from dpt_ray.pipeline.execution.step import StepContext
@@ -73,9 +74,13 @@ def _contents(
     name = type(worker).__name__
     if name == "_CandidateWorker":
         for unit in units:
-            random = np.random.default_rng([unit.start, settings["salt"][1]])
-            found = _candidates(unit, settings["limits"], train, random, with_keys=settings["with_keys"])
-            yield encode_candidates(found, with_keys=settings["with_keys"])
+            yield encode_candidates(_candidates(unit, settings["limits"], train))
+    elif name == "_ManyWorker":
+        for unit in units:
+            found = _candidates(unit, settings["limits"], train)
+            images = (found.rows.astype(np.int64), found.labels, found.draws)
+            by_shard = {p: [a[found.shards == p] for a in images] for p in unit.positions}
+            yield encode_drawn(unit, by_shard, settings["lows"])
     elif name == "_HashWorker":
         yield from (_NOT_READ for _ in units)
     elif name == "_PartWorker":  # no image occurs twice
@@ -88,10 +93,9 @@ def _contents(
             yield first[: size * len(unit.counts) // len(units[0].counts)] if is_bits else first
 
 
-def _candidates(
-    unit: Group, limits: np.ndarray, train: SyntheticSet, random: np.random.Generator, *, with_keys: bool
-) -> Candidates:
+def _candidates(unit: Group, limits: np.ndarray, train: SyntheticSet) -> Candidates:
     """Return the images of a group whose drawn hashes are below the limits of their classes."""
+    random = np.random.default_rng(unit.start)
     numbers = np.arange(unit.first, unit.first + unit.images)
     labels = numbers % train.classes
     may = limits[labels] >= 0
@@ -99,7 +103,6 @@ def _candidates(
         may[unit.images_of(position).start - unit.first + rows] = False
     draws = random.integers(0, _DRAW_END, len(numbers), np.int64)
     chosen = np.flatnonzero(may & (draws <= limits[labels]))
-    images = numbers[chosen]
-    shards, rows = np.divmod(images, train.per_shard)
-    keys = train.keys_of(images.tolist()) if with_keys else []
+    shards, rows = np.divmod(numbers[chosen], train.per_shard)
+    keys = train.keys_of(numbers[chosen].tolist())
     return Candidates(shards.astype(np.int32), rows.astype(np.int32), labels[chosen], draws[chosen], keys)

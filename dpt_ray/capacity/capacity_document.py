@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from dpt_ray.capacity import flops as compute
 from dpt_ray.capacity import storage_bytes as storage
-from dpt_ray.capacity.measured import read_rates
+from dpt_ray.capacity.driver_size import MOST_SECONDS, PROCESS_BYTES
+from dpt_ray.capacity.measured import LEAST_IMAGES, read_rates
 from dpt_ray.capacity.run_size import LATENT_READ_RATE, DataSize, RunSize, size_run
 from dpt_ray.capacity.size_table import number, size_table
 from dpt_ray.config.load import load_config
@@ -159,6 +160,12 @@ one, and one more for each shuffle window of a lane that ends within it, each fo
 **Checkpoint** = bytes of weights, averages, optimizer moments and the algorithm's statistics. They are counted on the
 training that the settings describe, without allocating it. A running training keeps two checkpoints, a finished one
 its final state, which is as large, unless `cluster.keep_training_state` is false.
+
+**Driver**: memory and time of its steps are interpolated in the [benchmark of
+scale](../../results/benchmarks/scale.md), with {PROCESS_BYTES / 2**30:g} GiB for the process itself. From
+{LEAST_IMAGES:,} images on, `--dry-run` compares the memory with that of the machine on which it runs, so run it where
+the job will start. It names the setting to change where the machine is too small, or where a step of the driver would
+take more than {MOST_SECONDS:g} s.
 
 **Shards**: every file of a sample takes a header of 512 bytes, and its content rounded up to 512 bytes (tar).
 **Results**: keys, labels, confidence, {storage.TOP_BYTES} bytes for each kept class, and features in float32; pseudo

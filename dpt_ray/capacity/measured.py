@@ -1,5 +1,6 @@
-"""Measured reading rates: a copy of results in docs/results/benchmarks, which the package does not install.
+"""Measured reading rates, and what the driver needs.
 
+They are a copy of results in docs/results/benchmarks, which the package does not install.
 `python -m dpt_ray.capacity.measured docs/results/benchmarks` prints the copy, `dpt_ray/capacity/measured.json`.
 """
 
@@ -9,12 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.json_values import JsonObject
 
 COMMAND = "python -m dpt_ray.capacity.measured docs/results/benchmarks > dpt_ray/capacity/measured.json"
 COLD = "d: ours, cold"
+SCALE = "scale_after.json"
+"""File of the benchmark of scale."""
+LEAST_IMAGES = 1_000_000
+"""Images below which every driver is large enough, so such figures are not copied."""
 STORED_PIXELS = {"data_cifar10.json": 32 * 32, "data_photos.json": 500 * 400}
 """File of a reading benchmark -> height times width of its stored JPEGs."""
 
@@ -34,8 +40,27 @@ class ReadRate(Record):
     source: str
 
 
+@dataclass(frozen=True)
+class DriverStep(Record):
+    """What the driver needs in a step; see `dpt benchmark scale`.
+
+    Attributes:
+        step: name of the step.
+        images: number of images, in shards of 1,000.
+        classes: number of classes.
+        seconds: its CPU time, and that of its requests to an object store, s.
+        mib: largest memory beyond that before the step, MiB.
+    """
+
+    step: str
+    images: int
+    classes: int
+    seconds: float
+    mib: float
+
+
 def collect(benchmarks: Path) -> JsonObject:
-    """Return the content of the copy: the reading rates in the results of the benchmarks."""
+    """Return the content of the copy: reading rates and steps of the driver in the results of the benchmarks."""
     rates = []
     for name, pixels in STORED_PIXELS.items():
         figures = json.loads((benchmarks / name).read_text())
@@ -46,14 +71,38 @@ def collect(benchmarks: Path) -> JsonObject:
                 source=f"docs/results/benchmarks/{name}",
             ).to_json()
         )
-    return {"reading": rates}
+    scale = json.loads((benchmarks / SCALE).read_text())["measured"]
+    steps = [
+        DriverStep(
+            step=entry["step"],
+            images=entry["images"],
+            classes=entry["classes"],
+            seconds=round(entry["store_seconds"], 1),
+            mib=round(entry["peak_mib"]),
+        ).to_json()
+        for entry in scale
+        if entry["wall_seconds"] is not None and entry["images"] >= LEAST_IMAGES
+    ]
+    return {"reading": rates, "driver": steps}
 
 
 @lru_cache(maxsize=1)
 def read_rates() -> tuple[ReadRate, ...]:
     """Return the measured rates, by increasing number of pixels."""
-    text = (resources.files("dpt_ray.capacity") / "measured.json").read_text()
-    return tuple(ReadRate(**rate) for rate in json.loads(text)["reading"])
+    return tuple(ReadRate(**rate) for rate in _copy()["reading"])
+
+
+@lru_cache(maxsize=1)
+def driver_steps() -> tuple[DriverStep, ...]:
+    """Return what the driver needs in each step at each measured number of images and classes."""
+    return tuple(DriverStep(**step) for step in _copy()["driver"])
+
+
+def _copy() -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = json.loads(
+        (resources.files("dpt_ray.capacity") / "measured.json").read_text()
+    )
+    return found
 
 
 def read_rate(stored_pixels: int) -> float:

@@ -5,6 +5,7 @@ whole. The driver writes it from time to time. What is missing in it costs work 
 unit is fetched and hashed. An entry counts while its file is there and as long as it was.
 """
 
+import io
 import json
 import time
 import uuid
@@ -91,7 +92,7 @@ class FinishedUnits:
 
     def _entries(self, content: bytes) -> Iterator[tuple[int, JsonObject]]:
         """Yield the entries of a list that are those of this step; the last line may be cut."""
-        for line in content.splitlines():
+        for line in io.BytesIO(content):
             with suppress(ValueError, TypeError, LookupError):
                 entry = json.loads(line)
                 number, facts = entry["number"], entry["facts"]

@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from dpt_ray.capacity.driver_size import describe_driver, driver_size, machine_bytes
 from dpt_ray.capacity.placement_table import describe_readers
 from dpt_ray.capacity.run_size import size_run
 from dpt_ray.capacity.size_table import describe_size
@@ -57,7 +58,7 @@ def describe_plan(config: RunConfig, targets: list[Step], store: ArtifactStore, 
     if index is not None:
         _check_labels(steps, index)
     plan, placed = find_placement(config, steps, store)
-    costs, size = _costs(config, steps, store), _size(config, index, plan)
+    costs, size = _costs(config, steps, store), [*_size(config, index, plan), *_driver(index)]
     times = _times(config, steps, index, measure)
     return "\n".join([f"results: {store.root}", "", text_table(rows), "", *costs, "", *placed, *times, *size])
 
@@ -94,6 +95,14 @@ def _size(config: RunConfig, index: DatasetIndex | None, plan: Plan | None) -> l
         return ["", "size of the cluster: known once the data is indexed (dpt prepare)"]
     size = size_run(config, stored_data(index))
     return ["", *describe_size(size), *(describe_readers(size, plan) if plan else [])]
+
+
+def _driver(index: DatasetIndex | None) -> list[str]:
+    """Say what the driver needs where there are many images."""
+    if index is None:
+        return []
+    needed = driver_size(index.num_images, len(index.shards), index.num_classes)
+    return describe_driver(needed, machine_bytes())
 
 
 def _times(config: RunConfig, steps: list[Step], index: DatasetIndex | None, measure: bool) -> list[str]:

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from dpt_ray.core.models.inception import Inception
 from dpt_ray.data.images.decoding import ImageForm, decode_image
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.networks.pretrained.encoders import open_encoder
 from dpt_ray.pipeline.artifacts.evaluation import read_metrics

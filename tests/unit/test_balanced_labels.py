@@ -10,7 +10,7 @@ from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.store import Artifact
-from dpt_ray.pipeline.execution import balancing_groups
+from dpt_ray.pipeline.execution import balancing_groups, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 from dpt_ray.pipeline.steps import balanced_labels
 
@@ -68,6 +68,33 @@ def test_many_classes_get_scales_from_so_many_images_a_class_in_parts(in_class_o
     monkeypatch.undo()
     assert balancing_groups.sample_stride(10**8, 21_000) == 10**8 // (16 * 21_000)
     assert balancing_groups.sample_stride(10**6, 1000) == 60  # 16,777 images, as ever
+
+
+@pytest.mark.parametrize("most", [4, 2, 1])
+def test_a_pass_over_the_sample_is_few_files_and_the_same_sums(in_class_order, monkeypatch, most):
+    monkeypatch.setattr(balancing_groups, "MOST_DUAL_PARTS", most)
+    monkeypatch.setattr(balancing_groups, "MOST_HELD_CLASSES", 1)
+    monkeypatch.setattr(balancing_groups, "IMAGES_PER_CLASS", 10**6)
+    monkeypatch.setattr(balancing_groups, "shard_groups", lambda counts: shard_groups.shard_groups(counts, most=4))
+    monkeypatch.setattr(shard_groups, "LEAST_SHARDS", 1)
+    units = []
+
+    def make(worker_class, settings, listed, context, images):
+        worker = worker_class(**settings)
+        for unit in listed:
+            stores.write_bytes(worker.output_url(unit), worker.make(unit))
+        if worker_class is balancing_groups._DualWorker:
+            units.append(listed)
+            counted = sum(worker.facts(u, stores.read_bytes(worker.output_url(u)))["images"] for u in listed)
+            assert counted == SHARD * (SHARDS - 1)
+        return [worker.output_url(unit) for unit in listed]
+
+    monkeypatch.setattr(balancing_groups, "make_files", make)
+    context = StepContext(f"memory://made-{most}", {}, ClusterConfig(), "test", TOLERATE_NOTHING)
+    scales = balancing_groups.balance_classes(context, in_class_order, torch.linspace(1, 2, CLASSES), 1.0)
+    assert scales.converged
+    assert {len(listed) for listed in units} == {most}
+    assert [start for part in units[0] for start in part.starts] == list(range(SHARDS))
 
 
 def test_the_largest_miss_is_relative_to_the_wanted_share():

@@ -43,7 +43,7 @@ from dpt_ray.pipeline.artifacts.predictions import (
 )
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution import draw_candidates as drawing
-from dpt_ray.pipeline.execution import repeated_images, shard_groups
+from dpt_ray.pipeline.execution import draw_many, repeated_images, shard_groups
 from dpt_ray.pipeline.execution.compare_groups import ToCompare, compare_predictions
 from dpt_ray.pipeline.execution.mixing import mix
 from dpt_ray.pipeline.execution.overlap_groups import find_pairs
@@ -149,6 +149,32 @@ def test_a_draw_that_found_too_few_is_made_again_with_all_images(tmp_path, in_gr
     again = drawing.draw_candidates(context_of(tmp_path / "b"), index, ("draw", 0), [9, 9], index.class_counts)
     assert (again.labels == 0).sum() == 300
     assert (wanted.labels == 0).sum() < 150
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9, 1.0])
+def test_many_drawn_images_are_those_of_smallest_hash(tmp_path, in_groups, share):
+    index = read_index(SyntheticSet(tmp_path, "train", 3000, 2, 300).data().url)
+    spared = {3: np.array([0, 7, 299])}
+    available = [count - number for count, number in zip(index.class_counts, (1, 2), strict=True)]
+    counts = [round(share * available[0]), 5]
+    drawn = draw_many.draw_many(context_of(tmp_path), index, ("draw", 3), counts, available, spared)
+    images = [image for image in AllImages(index) if image.row not in spared.get(image.shard, ())]
+    for label, count in enumerate(counts):
+        members = [image for image in images if image.label == label]
+        members.sort(key=lambda image: derive_seed("draw", 3, image.key))
+        wanted = {300 * image.shard + image.row for image in members[:count]}
+        assert wanted == {number for number in np.flatnonzero(drawn).tolist() if number % 2 == label}
+
+
+def test_a_wrong_floor_is_noticed_and_the_draw_made_again(tmp_path, in_groups, monkeypatch):
+    index = read_index(SyntheticSet(tmp_path, "train", 600, 2, 100).data().url)
+    arguments = index, ("draw", 0), [9, 200], index.class_counts
+    right = draw_many.draw_many(context_of(tmp_path / "a"), *arguments)
+    monkeypatch.setattr(draw_many, "draw_floors", lambda counts, available: np.array([2**62, 2**61]))
+    monkeypatch.setattr(draw_many, "draw_limits", lambda counts, available: np.array([2**62, 2**61]))
+    again = draw_many.draw_many(context_of(tmp_path / "b"), *arguments)
+    assert right.sum() == 209
+    assert again.tolist() == right.tolist()
 
 
 def test_limits_hold_little_more_than_what_is_wanted():

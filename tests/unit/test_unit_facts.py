@@ -18,8 +18,8 @@ from dpt_ray.pipeline.artifacts.shards import WrittenShards
 from dpt_ray.pipeline.steps.index_dataset import _counted
 
 IMAGES, SHARDS = 1000, 200
-MOST_HELD = 8000
-"""Most bytes that the driver holds of a shard of 1,000 images: 0.8 GB of 100,000 shards."""
+MOST_HELD = 3000
+"""Most bytes that the driver holds of a shard of 1,000 images: 0.3 GB of 100,000 shards."""
 
 
 def predicted(number: int, classes: int) -> JsonObject:

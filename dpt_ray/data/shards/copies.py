@@ -38,12 +38,24 @@ class Copies:
     Args:
         numbers: those of images of which there are several, int64 (M,).
         groups: number of the pixels of each, int64 (M,).
+        labels: class id of each, int (M,); negative for an unknown one.
     """
 
-    def __init__(self, numbers: np.ndarray, groups: np.ndarray):
-        self._numbers, self._groups = numbers, groups
+    def __init__(self, numbers: np.ndarray, groups: np.ndarray, labels: np.ndarray):
+        self._numbers, self._groups, self._labels = numbers, groups, labels
 
-    def of(self, images: np.ndarray) -> np.ndarray:
-        """Return the numbers of the images and of their copies, ascending, int64."""
-        found = np.unique(self._groups[np.isin(self._numbers, images)])
-        return np.union1d(images, self._numbers[np.isin(self._groups, found)])
+    def add(self, chosen: np.ndarray, num_classes: int = 0) -> np.ndarray:
+        """Choose the copies of chosen images, too.
+
+        Args:
+            chosen: which images of the data set are chosen, bool (images,); changed in place.
+            num_classes: C.
+
+        Returns:
+            The number of added images of each class, int64 (C,), or more where a class id is larger.
+        """
+        found = np.unique(self._groups[chosen[self._numbers]])
+        added = np.isin(self._groups, found) & ~chosen[self._numbers]
+        chosen[self._numbers[added]] = True
+        labels = self._labels[added]
+        return np.bincount(labels[labels >= 0], minlength=num_classes)

@@ -22,11 +22,11 @@ from dpt_ray.data.storage.filesystems import is_remote as is_remote
 from dpt_ray.data.storage.filesystems import join as join
 from dpt_ray.data.storage.filesystems import special_file as special_file
 from dpt_ray.data.storage.filesystems import special_url as special_url
-from dpt_ray.data.storage.listings import StoredFile as StoredFile
-from dpt_ray.data.storage.listings import changed_at as changed_at
-from dpt_ray.data.storage.listings import list_files as list_files
-from dpt_ray.data.storage.listings import list_folders as list_folders
-from dpt_ray.data.storage.listings import list_tree as list_tree
+from dpt_ray.data.storage.folder_listings import StoredFile as StoredFile
+from dpt_ray.data.storage.folder_listings import changed_at as changed_at
+from dpt_ray.data.storage.folder_listings import list_files as list_files
+from dpt_ray.data.storage.folder_listings import list_folders as list_folders
+from dpt_ray.data.storage.folder_listings import list_tree as list_tree
 from dpt_ray.errors import UserError, expecting
 
 _PARTIAL = ".partial"

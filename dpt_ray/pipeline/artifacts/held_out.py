@@ -1,6 +1,6 @@
 """Images that are kept out of training: which rows of which shard, and the index of a part of the training images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,20 +23,17 @@ class DataPartFacts(Facts):
     images_per_class: tuple[int, ...]
 
 
-def write_choice(url: str, rows: Mapping[int, np.ndarray], counts: Sequence[int]) -> None:
+def write_choice(url: str, held_out: np.ndarray, counts: np.ndarray) -> None:
     """Write which images are held out, in a bit an image of each shard that has some.
 
     Args:
         url: URL of the file.
-        rows: position of a shard -> its rows with held-out images, int64 (M,).
-        counts: images of each shard.
+        held_out: whether each image is held out, shard by shard, bool (images,).
+        counts: images of each shard, int64 (shards,).
     """
-    texts = {}
-    for shard in sorted(rows):
-        chosen = np.zeros(counts[shard], bool)
-        chosen[rows[shard]] = True
-        texts[str(shard)] = encode_rows(chosen)
-    stores.write_json(url, texts)
+    stops = np.cumsum(counts)
+    shards = (held_out[start:stop] for start, stop in zip((stops - counts).tolist(), stops.tolist(), strict=True))
+    stores.write_json(url, {str(shard): encode_rows(chosen) for shard, chosen in enumerate(shards) if chosen.any()})
 
 
 def read_choice(url: str) -> Mapping[int, np.ndarray]:

@@ -1,5 +1,8 @@
 """The scales of balanced labels, from a sample of the predictions that groups of shards select."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from safetensors.torch import load, save
@@ -16,6 +19,8 @@ from dpt_ray.core.row_random import derive_seeds
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores
+from dpt_ray.distributed.inference import UnitWorker
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.predictions import PROBABILITIES, PredictionsFacts, prediction_sidecars, shard_counts
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.shard_groups import Group, GroupWorker, group_url, make_files, run_groups, shard_groups
@@ -27,6 +32,8 @@ MOST_HELD_CLASSES = 1024
 """Classes above which a sample of `SAMPLED_NUMBERS` says too little. The scales are then computed on the cluster, from
 `IMAGES_PER_CLASS` images for each class, and the driver holds a few numbers for each class."""
 IMAGES_PER_CLASS = 16
+MOST_DUAL_PARTS = 32
+"""Most files of a pass over the sample. There may be 200 passes, each of which waits for all of its files."""
 _SAMPLE, _DUAL = "sample", "dual"
 
 
@@ -52,6 +59,7 @@ def balance_classes(context: StepContext, predictions: Artifact, shares: Tensor,
         sample = _rows(_SampleWorker(sidecars, stride, classes, folder).make(groups[0]), classes)
         return streamed_log_scales(lambda scales: dual_sums(sample, scales, sharpness=sharpness), shares)
     make_files(_SampleWorker, {**settings, "folder": folder}, groups, context, int(counts.sum()))
+    parts = dual_parts(groups)
     passes = 0
 
     def sums(scales: Tensor) -> DualSums:
@@ -59,7 +67,7 @@ def balance_classes(context: StepContext, predictions: Artifact, shares: Tensor,
         passes += 1
         place = stores.join(context.file(_DUAL), f"{passes:04d}")
         dual = {"sample": folder, "log_scales": scales.numpy(), "sharpness": sharpness}
-        urls = make_files(_DualWorker, {**dual, "folder": place}, groups, context, int(counts.sum()))
+        urls = make_files(_DualWorker, {**dual, "folder": place}, parts, context, int(counts.sum()))
         total = sum((_decoded(stores.read_bytes(url)) for url in urls), _nothing(classes))
         stores.remove_tree(place)
         return total
@@ -114,16 +122,38 @@ class _SampleWorker(GroupWorker):
         return rows.astype(np.float16).tobytes()
 
 
-class _DualWorker(GroupWorker):
-    """Its file holds the sums over a group's part of the sample at given scales."""
+class DualPart(NamedTuple):
+    """Files of the sample whose sums are made together: a number, and the first shards of their groups."""
+
+    number: int
+    starts: tuple[int, ...]
+
+
+def dual_parts(groups: Sequence[Group]) -> list[DualPart]:
+    """Divide the files of the sample into at most `MOST_DUAL_PARTS` parts."""
+    size = -(-len(groups) // MOST_DUAL_PARTS)
+    starts = [group.start for group in groups]
+    return [DualPart(place // size, tuple(starts[place : place + size])) for place in range(0, len(groups), size)]
+
+
+class _DualWorker(UnitWorker):
+    """Its file holds the sums over a part of the sample at given scales."""
 
     def __init__(self, sample: str, log_scales: np.ndarray, sharpness: float, folder: str):
-        super().__init__(folder)
-        self._sample, self._scales, self._sharpness = sample, torch.from_numpy(log_scales), sharpness
+        self._folder, self._sample = folder, sample
+        self._scales, self._sharpness = torch.from_numpy(log_scales), sharpness
 
-    def make(self, unit: Group) -> bytes:
-        rows = _rows(stores.read_bytes(group_url(self._sample, unit.start)), len(self._scales))
-        sums = dual_sums(rows, self._scales, sharpness=self._sharpness)
+    def output_url(self, unit: DualPart) -> str:
+        return stores.join(self._folder, f"{unit.number:06d}")
+
+    def facts(self, unit: DualPart, content: bytes) -> JsonObject:
+        return {"images": _decoded(content).images}
+
+    def make(self, unit: DualPart) -> bytes:
+        classes = len(self._scales)
+        files = (_rows(stores.read_bytes(group_url(self._sample, start)), classes) for start in unit.starts)
+        each = (dual_sums(rows, self._scales, sharpness=self._sharpness) for rows in files)
+        sums = sum(each, _nothing(classes))
         return save(
             {
                 "images": torch.tensor(sums.images),

@@ -22,7 +22,8 @@ from dpt_ray.pipeline.execution.step import StepContext
 
 _SHARD, _ROW, _DRAW = "shard", "row", "draw"
 _END = 2**63
-"""Hashes are smaller."""
+LARGEST_DRAW = _END - 1
+"""Hashes are not larger."""
 
 Salt = tuple[str, int]
 """Name of the draw and its seed."""
@@ -35,8 +36,6 @@ def draw_candidates(
     counts: Sequence[int],
     available: Sequence[int],
     spared: Mapping[int, np.ndarray] | None = None,
-    *,
-    with_keys: bool = True,
 ) -> Candidates:
     """Return images among which are the `counts[c]` of each class c with the smallest hashes, or all of the class.
 
@@ -47,24 +46,18 @@ def draw_candidates(
         counts: images that are wanted of each class.
         available: images of each class that may be drawn, without those that are spared.
         spared: position of a shard -> rows that are not drawn, int64 (M,).
-        with_keys: return the keys, too; otherwise they are empty.
     """
     limits = draw_limits(counts, available)
     while True:
-        settings = {
-            "sidecars": label_sidecars(index),
-            "salt": salt,
-            "limits": limits,
-            "with_keys": with_keys,
-        }
+        settings = {"sidecars": label_sidecars(index), "salt": salt, "limits": limits}
         groups = shard_groups([shard.samples for shard in index.shards], spared)
         parts = run_groups(_CandidateWorker, settings, groups, context)
         found = Candidates.joined([decode_candidates(part) for part in parts])
         present = np.bincount(found.labels, minlength=len(counts))
-        short = (present < np.minimum(counts, available)) & (limits < _END - 1)
+        short = (present < np.minimum(counts, available)) & (limits < LARGEST_DRAW)
         if not short.any():
             return found
-        limits = np.where(short, _END - 1, limits)
+        limits = np.where(short, LARGEST_DRAW, limits)
 
 
 def draw_limits(counts: Sequence[int], available: Sequence[int]) -> np.ndarray:
@@ -72,43 +65,53 @@ def draw_limits(counts: Sequence[int], available: Sequence[int]) -> np.ndarray:
     wanted = np.asarray(counts, np.float64)
     share = (wanted + 10 * np.sqrt(wanted) + 20) / np.maximum(1, np.asarray(available, np.float64))
     limits = np.where(share < 1, np.minimum(share, 1) * float(_END), 0).astype(np.int64)
-    return np.where(wanted == 0, -1, np.where(share < 1, limits, _END - 1))
+    return np.where(wanted == 0, -1, np.where(share < 1, limits, LARGEST_DRAW))
 
 
-def encode_candidates(found: Candidates, *, with_keys: bool = True) -> bytes:
-    """Return the content of a file of candidates, with their keys or without."""
-    keys = np.frombuffer(json.dumps(found.keys if with_keys else []).encode(), np.uint8)
+def encode_candidates(found: Candidates) -> bytes:
+    """Return the content of a file of candidates."""
+    keys = np.frombuffer(json.dumps(found.keys).encode(), np.uint8)
     arrays = {_SHARD: found.shards, _ROW: found.rows, LABEL: found.labels, _DRAW: found.draws, KEY: keys}
     return save(arrays)
 
 
 def decode_candidates(content: bytes) -> Candidates:
-    """Return the candidates in a file; the list of keys is empty if it holds none."""
+    """Return the candidates in a file."""
     arrays = load(content)
     keys = json.loads(arrays[KEY].tobytes())
     return Candidates(arrays[_SHARD], arrays[_ROW], arrays[LABEL], arrays[_DRAW], keys)
 
 
-class _CandidateWorker(GroupWorker):
-    def __init__(self, sidecars: SidecarUrls, salt: Salt, limits: np.ndarray, with_keys: bool, folder: str):
+class DrawWorker(GroupWorker):
+    """Base of workers that hash the keys of the images that may be drawn."""
+
+    def __init__(self, sidecars: SidecarUrls, salt: Salt, limits: np.ndarray, folder: str):
         super().__init__(folder)
-        self._sidecars, self._salt, self._limits, self._with_keys = sidecars, salt, limits, with_keys
+        self._sidecars, self._salt, self._limits = sidecars, salt, limits
+
+    def _below_limits(self, unit: Group, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+        """Return rows, classes and hashes of a shard's images below the limits, (M,) each, and the shard's keys."""
+        url = self._sidecars[position]
+        assert url is not None
+        sidecar = read_sidecar(url, [LABEL])
+        labels, keys = sidecar[LABEL], sidecar[KEY]
+        may = (labels >= 0) & (self._limits[np.maximum(labels, 0)] >= 0)
+        if position in unit.rows:
+            may[unit.rows[position]] = False
+        rows = np.flatnonzero(may)
+        draws = derive_seeds(self._salt, [keys[row] for row in rows])
+        near = draws <= self._limits[labels[rows]]
+        rows = rows[near]
+        return rows, labels[rows], draws[near], keys
+
+
+class _CandidateWorker(DrawWorker):
+    """Its partial result is candidates; see `encode_candidates`."""
 
     def make(self, unit: Group) -> bytes:
-        return encode_candidates(Candidates.joined(list(self._of_shards(unit))), with_keys=self._with_keys)
+        return encode_candidates(Candidates.joined(list(self._of_shards(unit))))
 
     def _of_shards(self, unit: Group) -> Iterator[Candidates]:
         for position in unit.positions:
-            url = self._sidecars[position]
-            assert url is not None
-            sidecar = read_sidecar(url, [LABEL])
-            labels, keys = sidecar[LABEL], sidecar[KEY]
-            may = (labels >= 0) & (self._limits[np.maximum(labels, 0)] >= 0)
-            if position in unit.rows:
-                may[unit.rows[position]] = False
-            rows = np.flatnonzero(may)
-            draws = derive_seeds(self._salt, [keys[row] for row in rows])
-            near = draws <= self._limits[labels[rows]]
-            rows, draws = rows[near], draws[near]
-            shards = np.full(len(rows), position)
-            yield Candidates(shards, rows, labels[rows], draws, [keys[row] for row in rows])
+            rows, labels, draws, keys = self._below_limits(unit, position)
+            yield Candidates(np.full(len(rows), position), rows, labels, draws, [keys[row] for row in rows])

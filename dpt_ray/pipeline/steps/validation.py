@@ -18,7 +18,7 @@ from dpt_ray.pipeline.artifacts.held_out import ROWS_FILE, DataPartFacts, read_c
 from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, read_labelled, write_labelled
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.divide_index import Part, divide_sidecars, kept_rows, labelled_rest
-from dpt_ray.pipeline.execution.draw_candidates import draw_candidates
+from dpt_ray.pipeline.execution.draw_many import draw_many
 from dpt_ray.pipeline.execution.repeated_images import find_repeated
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
@@ -80,28 +80,28 @@ class ValidationChoice(Step[ChoiceFacts]):
         numbers = ImageNumbers(index)
         known = _given(context.parents["labelled"], self._config.seed) if "labelled" in context.parents else _NONE
         repeated = find_repeated(context, index, "pixels", "all").records
-        copied = numbers.of(repeated["shard"], repeated["row"])
-        copies = Copies(copied, _group_numbers(repeated))
+        copies = Copies(numbers.of(repeated["shard"], repeated["row"]), _group_numbers(repeated), repeated["label"])
         given = numbers.of(known.shards, known.rows)
-        labels = _Labels(np.concatenate([given, copied]), np.concatenate([known.labels, repeated["label"]]))
         if self._config.images == "labelled":
-            candidates, available = known, np.bincount(known.labels, minlength=index.num_classes)
-            counts = self._counts(available)
+            available = np.bincount(known.labels, minlength=index.num_classes)
+            chosen = draw_smallest(known, self._counts(available))
+            held_out = np.zeros(index.num_images, bool)
+            held_out[given[chosen]] = True
+            copies.add(held_out)
+            gone = np.bincount(known.labels[held_out[given]], minlength=index.num_classes)
         else:
-            spared = copies.of(given)
-            available = np.array(index.class_counts) - labels.count(spared, index.num_classes)
+            spared = np.zeros(index.num_images, bool)
+            spared[given] = True
+            lost = np.bincount(known.labels, minlength=index.num_classes) + copies.add(spared, index.num_classes)
+            available = np.array(index.class_counts) - lost
             counts = self._counts(available)
-            salt, rows = (_SALT, self._config.seed), numbers.by_shard(spared)
-            candidates = draw_candidates(context, index, salt, counts, available.tolist(), rows, with_keys=False)
-        chosen = draw_smallest(candidates, counts)
-        drawn = numbers.of(candidates.shards[chosen], candidates.rows[chosen])
-        labels.add(drawn, candidates.labels[chosen])
-        held_out = copies.of(drawn)
-        among = held_out if self._config.images == "training" else np.intersect1d(held_out, given)
-        self._check_left(available, labels.count(among, index.num_classes))
-        rows = numbers.by_shard(held_out)
-        write_choice(context.file(ROWS_FILE), rows, numbers.counts.tolist())
-        return ChoiceFacts(images=len(held_out), of=int(available.sum()))
+            salt, rows = (_SALT, self._config.seed), numbers.by_shard(np.flatnonzero(spared))
+            del spared
+            held_out = draw_many(context, index, salt, counts, available.tolist(), rows)
+            gone = np.array(counts) + copies.add(held_out, index.num_classes)
+        self._check_left(available, gone)
+        write_choice(context.file(ROWS_FILE), held_out, numbers.counts)
+        return ChoiceFacts(images=int(held_out.sum()), of=int(available.sum()))
 
     def _counts(self, available: np.ndarray) -> list[int]:
         """Return how many images of each class are held out, of those that may be."""
@@ -252,21 +252,3 @@ def _group_numbers(records: np.ndarray) -> np.ndarray:
         return np.zeros(0, np.int64)
     differs = (records["first"][1:] != records["first"][:-1]) | (records["second"][1:] != records["second"][:-1])
     return np.concatenate([[0], np.cumsum(differs)])
-
-
-class _Labels:
-    """True labels of some images, by their numbers."""
-
-    def __init__(self, numbers: np.ndarray, labels: np.ndarray):
-        self._numbers, self._labels = numbers, labels
-
-    def add(self, numbers: np.ndarray, labels: np.ndarray) -> None:
-        """Add the labels of further images."""
-        self._numbers = np.concatenate([self._numbers, numbers])
-        self._labels = np.concatenate([self._labels, labels])
-
-    def count(self, images: np.ndarray, num_classes: int) -> np.ndarray:
-        """Return how many of some images, each of which is known, have each class, int64 (C,)."""
-        known, first = np.unique(self._numbers, return_index=True)
-        labels = self._labels[first[np.isin(known, images)]]
-        return np.bincount(labels[labels >= 0], minlength=num_classes)
