@@ -112,7 +112,7 @@ def measure_times(config: RunConfig, num_classes: int, num_images: int | None, d
     evaluations = evaluations_per_image(config.sampling, build_process(config.stage2))
     drawn = config.sampling.per_class * num_classes
     times["pseudo_images"] = drawn * evaluations * _evaluation(state, config, device)
-    if (network := find_network(config.evaluation)) is not None and config.evaluation.generation:
+    if config.evaluation.generation and (network := find_network(config.evaluation)) is not None:
         times["generation_metrics"] = ((num_images or 0) + drawn) * _features(network, config, device)
     return [StageTime(id, times[id]) for id in STAGE_NAMES if id in times]
 

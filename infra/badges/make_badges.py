@@ -1,8 +1,8 @@
 """Make badges from the results of test runs: make_badges.py build/tests-3.11.xml build/tests-3.12-unit.xml ...
 
-pytest writes such files (`--junitxml`); the version of Python stands in the name. Files of one version are parts of one
-run. The counts replace those of the version in `docs/results/tests.json`, and `docs/images/badges` gets a picture for
-each version in it. Nothing else writes these files.
+pytest writes such files (`--junitxml`); the version of Python stands in the name. Several files of one version count
+together. The counts replace those of the version in `docs/results/tests.json`, and `docs/images/badges` gets a picture
+for each version in it. Nothing else writes these files.
 """
 
 import argparse
@@ -33,29 +33,37 @@ class Counts(TypedDict):
 
 
 def count(files: Iterable[Path]) -> dict[str, Counts]:
-    """Return the results of test runs by version of Python.
+    """Return the results of test runs by version of Python. A test that ran several times counts as in its newest run.
 
     Raises:
         SystemExit: a file is no result of a test run, or its name has no version.
     """
-    found: dict[str, Counts] = {}
+    suites: dict[str, list[ElementTree.Element]] = {}
     for file in files:
         version = re.fullmatch(r"tests-(\d+\.\d+)(-\w+)?\.xml", file.name)
         if version is None:
             raise SystemExit(f"error: {file}: is not called tests-<version of Python>.xml")
         try:
-            suites = list(ElementTree.parse(file).getroot().iter("testsuite"))
-            together = found.setdefault(version[1], Counts(passed=0, failed=0, skipped=0, date=""))
-            for suite in suites:
-                failed = int(suite.attrib["failures"]) + int(suite.attrib["errors"])
-                skipped = int(suite.attrib["skipped"])
-                together["failed"] += failed
-                together["skipped"] += skipped
-                together["passed"] += int(suite.attrib["tests"]) - failed - skipped
-                together["date"] = max(together["date"], suite.attrib["timestamp"][:10])
-        except (OSError, KeyError, ValueError, ElementTree.ParseError) as error:
+            suites.setdefault(version[1], []).extend(ElementTree.parse(file).getroot().iter("testsuite"))
+        except (OSError, ElementTree.ParseError) as error:
             raise SystemExit(f"error: {file}: holds no results of pytest ({error})") from None
-    return found
+    return {version: _counts(found) for version, found in suites.items()}
+
+
+def _counts(suites: Iterable[ElementTree.Element]) -> Counts:
+    """Return the counts of all tests of some runs."""
+    newest: dict[tuple[str | None, str | None], str] = {}
+    date = ""
+    for suite in sorted(suites, key=lambda each: each.get("timestamp", "")):
+        date = suite.get("timestamp", "")[:10]
+        for test in suite.iter("testcase"):
+            parts = {part.tag for part in test}
+            result = "failed" if parts & {"failure", "error"} else "skipped" if "skipped" in parts else "passed"
+            newest[test.get("classname"), test.get("name")] = result
+    results = list(newest.values())
+    return Counts(
+        passed=results.count("passed"), failed=results.count("failed"), skipped=results.count("skipped"), date=date
+    )
 
 
 def draw(label: str, value: str, colour: str) -> str:

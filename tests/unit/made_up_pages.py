@@ -18,7 +18,7 @@ def _pixels(number: int, side: int) -> np.ndarray:
     return np.kron(random.integers(0, 255, (3, 4, 4)), np.ones((side // 4, side // 4))).astype(np.uint8)
 
 
-def live_page(name: str = "") -> str:
+def live_page(name: str = "", refresh: int | None = 10) -> str:
     """Return the page of a run in the middle of its second training."""
     steps = [
         LiveStep("train data", "reused", f"600 images in 8 shards, 5 classes{name}"),
@@ -34,7 +34,7 @@ def live_page(name: str = "") -> str:
             title=f"Dual pseudo training: photos{name}",
             created=CREATED,
             headline=(Figure("state", "running"), Figure("steps", "3 of 7"), Figure("time", "5m20s")),
-            refresh_seconds=10,
+            refresh_seconds=refresh,
             steps=steps,
             curves=[make_curve()],
             pictures=[
