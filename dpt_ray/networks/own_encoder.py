@@ -17,8 +17,6 @@ from dpt_ray.networks.files import open_network
 
 KIND = "encoder"
 """Kind of network in the file's description."""
-FAMILY = "dpt_ray"
-"""`model_type` in the `config.json` of a folder with such an encoder."""
 
 
 def encoder_file(config: EncoderConfig, image_size: int, channels: int, state: TrainState) -> bytes:

@@ -103,7 +103,6 @@ def build(
     data, seed, features = config.data, config.seed, config.evaluation.reads_stage1
     parts = split(config, inputs)
     train_data, test_data, labelled = parts.train_data, parts.held_out, parts.labelled
-
     encoder = own_encoder(config, train_data)
     classifier = learn(_classifier_stage(config, "stage1", parts, encoder=encoder), inputs)
     predicted = predict("pseudo-labels", data, classifier, train_data, inputs, details=config.pseudo_labels)

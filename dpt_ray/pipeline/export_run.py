@@ -8,7 +8,6 @@ from typing import cast
 from dpt_ray import __version__
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.models.efficientnet_lite import EfficientNetLite
-from dpt_ray.core.models.frozen_encoder import CONFIG, WEIGHTS
 from dpt_ray.core.models.image_processor import PROCESSOR
 from dpt_ray.core.weights import Description, SamplingEntry, save_network
 from dpt_ray.data.storage import stores
@@ -28,10 +27,11 @@ from dpt_ray.export.onnx_graph import onnx_files
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import NETWORK_FILE, network_kind
 from dpt_ray.networks.generator import RUN_SETTINGS, Generator
-from dpt_ray.networks.own_encoder import FAMILY, OwnEncoder
+from dpt_ray.networks.own_encoder import OwnEncoder
 from dpt_ray.networks.pretrained.autoencoders import autoencoder_files, find_autoencoder
 from dpt_ray.networks.pretrained.lite_encoder import exported_files
 from dpt_ray.networks.probe import Probe, head_file
+from dpt_ray.networks.probe_encoder import exported_own_encoder
 from dpt_ray.networks.snapshots import early_file
 from dpt_ray.networks.uvit_checkpoint import convert_uvit
 from dpt_ray.pipeline.export_entries import classifier_data, common_entries, generator_data, metric_entries
@@ -208,8 +208,7 @@ def _encoder_files(probe: Probe) -> dict[str, bytes]:
     if isinstance(probe.encoder, EfficientNetLite):
         return exported_files(probe.encoder)
     if isinstance(probe.encoder, OwnEncoder):
-        config = json.dumps({"model_type": FAMILY}).encode()
-        return {CONFIG: config, WEIGHTS: stores.read_bytes(probe.encoder.url)}
+        return exported_own_encoder(probe.encoder)
     with tempfile.TemporaryDirectory() as folder:
         probe.encoder.model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `open_encoder` fetches it
         (Path(folder) / PROCESSOR).write_text(json.dumps(probe.encoder.scale.to_json()))

@@ -97,10 +97,10 @@ def _of_plugin(config: ClassifierModelConfig | GeneratorModelConfig, kind: type[
 def stored_settings(config: ClassifierModelConfig | GeneratorModelConfig) -> JsonObject:
     """Return the settings for the description in a network's file, JSON-like.
 
-    For a plug-in's network, settings of built-in networks that it does not read are left out.
+    Settings of other classifiers, which a classifier or the network of a plug-in does not read, are left out.
     """
     settings = config.model_dump(mode="json")
-    unread = unread_settings(config) if _is_of_plugin(config) else ()
+    unread = () if type(config) is GeneratorModelConfig else unread_settings(config)
     return {name: value for name, value in settings.items() if name not in unread}
 
 

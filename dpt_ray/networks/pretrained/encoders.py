@@ -3,23 +3,18 @@
 import tempfile
 from pathlib import Path
 
-from dpt_ray.config.schema import STAGE0, ProbeConfig
+from dpt_ray.config.schema import ProbeConfig
 from dpt_ray.core.models.efficientnet_lite import LITE, EfficientNetLite
 from dpt_ray.core.models.frozen_encoder import CONFIG, WEIGHTS, FrozenEncoder
 from dpt_ray.core.models.image_processor import PROCESSOR
 from dpt_ray.core.models.pretrained import parse_config
 from dpt_ray.data.storage import stores
-from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
-from dpt_ray.networks.own_encoder import FAMILY, OwnEncoder
 from dpt_ray.networks.pretrained import lite_encoder, model_files
 
 FILES = (CONFIG, WEIGHTS)
 
-Encoder = FrozenEncoder | EfficientNetLite | OwnEncoder
-
-_NETWORK_ENDING = ".safetensors"
-"""Of the file of an encoder of stage 0, which is read without a folder."""
+Encoder = FrozenEncoder | EfficientNetLite
 
 
 def encoder_identity(location: str) -> JsonObject:
@@ -47,12 +42,8 @@ def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") 
     """Load an encoder; files in object storage or on the hub are downloaded first.
 
     Raises:
-        UserError: see `FrozenEncoder`, `open_lite` and `OwnEncoder`.
+        UserError: see `FrozenEncoder` and `open_lite`.
     """
-    if location == STAGE0:
-        raise UserError("is the encoder of a run, whose file is wanted here", where=STAGE0)
-    if location.endswith(_NETWORK_ENDING):
-        return OwnEncoder(location).to(device)
     if location == LITE:
         return lite_encoder.open_lite(crop=crop, blocks=blocks).to(device)
     if not model_files.is_folder(location):
@@ -69,17 +60,14 @@ def open_encoder(location: str, *, crop: int, blocks: int, device: str = "cpu") 
 
 
 def _open_folder(folder: str, crop: int, blocks: int, where: str) -> Encoder:
-    family = _family(Path(folder) / CONFIG)
-    if family == FAMILY:
-        return OwnEncoder(str(Path(folder) / WEIGHTS))
-    if family == LITE:
+    if _is_lite(Path(folder) / CONFIG):
         return lite_encoder.open_lite(crop=crop, blocks=blocks, folder=folder, where=where)
     return FrozenEncoder(folder, crop=crop, blocks=blocks, where=where)
 
 
-def _family(config: Path) -> object:
-    """Return the `model_type` of a configuration; None for an unreadable one, which `FrozenEncoder` reports."""
+def _is_lite(config: Path) -> bool:
+    """Whether a configuration is that of an exported EfficientNet; `FrozenEncoder` reports an unreadable one."""
     try:
-        return parse_config(config.read_bytes()).get("model_type")
+        return parse_config(config.read_bytes()).get("model_type") == LITE
     except (OSError, ValueError, RecursionError):
-        return None
+        return False

@@ -16,7 +16,7 @@ from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import ShardUnit, UnitWorker, read_unit_samples, run_units, shard_units
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
-from dpt_ray.networks.pretrained.encoders import open_encoder
+from dpt_ray.networks.probe_encoder import open_probe_encoder
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.features import ENCODER, FEATURES, SIDECAR_FOLDER, EncodedShard, FeaturesFacts
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
@@ -94,8 +94,7 @@ class _EncodingWorker(UnitWorker):
 
     def make(self, unit: ShardUnit) -> bytes:
         if self._encoder is None:
-            probe = self._probe
-            self._encoder = open_encoder(probe.encoder, crop=probe.crop, blocks=probe.blocks, device=self._device)
+            self._encoder = open_probe_encoder(self._probe.encoder, self._probe, self._device)
         samples = read_unit_samples(unit.shard)
         features = []
         for start in range(0, len(samples), self._batch):

@@ -114,7 +114,7 @@ class Msn(Method):
         scores = model(anchors, kept=kept).unflatten(0, (-1, rows))
         projections, target_scores = self._target(self.normalised(target[None]))
         loss, metrics = msn_loss(scores, target_distributions(target_scores, config), config)
-        return loss, {**metrics, "spread": spread(projections)}
+        return loss, {**metrics, "spread": spread(gather_from_workers(projections))}
 
     @torch.no_grad()
     def _target(self, images: Tensor) -> tuple[Tensor, Tensor]:
