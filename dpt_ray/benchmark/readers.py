@@ -18,8 +18,11 @@ from dpt_ray.data.images.decoding import ImageForm, decode_images
 from dpt_ray.data.loading.batches import ReadSegment, batches
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.source import ImageSource
-from dpt_ray.data.shards.samples import IMAGE_EXTENSIONS, fetch_shard, iter_samples
-from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
+from dpt_ray.data.shards.archive_samples import iter_samples
+from dpt_ray.data.shards.samples import IMAGE_EXTENSIONS, fetch_shard
+from dpt_ray.distributed.kept_images import KeptImages
+from dpt_ray.distributed.reading import open_source
+from dpt_ray.distributed.streamed_images import StreamedImages
 
 BATCH, LANES = 256, 8
 """Images in a batch, and the default of `data.lanes`."""

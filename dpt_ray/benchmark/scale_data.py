@@ -1,6 +1,6 @@
 """Synthetic data sets without pixels: an index, and the sidecars that steps read of it, at any number of images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +41,14 @@ class SyntheticSet:
         images: their number, a multiple of `per_shard`.
         classes: number of classes.
         per_shard: images of a shard.
+        made: number of shards whose sidecars are made, the first ones; None for all.
     """
 
-    def __init__(self, folder: Path, name: str, images: int, classes: int, per_shard: int):
+    def __init__(self, folder: Path, name: str, images: int, classes: int, per_shard: int, made: int | None = None):
         self._root = folder / "artifacts"
         self._name, self.images, self.classes, self.per_shard = name, images, classes, per_shard
         self.shards = images // per_shard
+        self._made = self.shards if made is None else min(made, self.shards)
 
     def data(self) -> Artifact:
         """Make the index, with keys, labels and hashes; return it as the artifact of a `Dataset`."""
@@ -97,6 +99,10 @@ class SyntheticSet:
         )
         return self._artifact(folder.parent, facts.to_json())
 
+    def keys_of(self, images: Iterable[int]) -> list[str]:
+        """Return the keys of images by their numbers in the set."""
+        return [f"{self._name}/{image:09d}" for image in images]
+
     def encoded(self) -> Artifact:
         """Return the artifact of features of all shards; no such file is made."""
         files = tuple(EncodedShard(**vars(file), feature_size=8) for file in self._files(SIDECAR_FOLDER))
@@ -116,7 +122,7 @@ class SyntheticSet:
 
     def _missing(self, folder: Path) -> Iterator[int]:
         folder.mkdir(parents=True, exist_ok=True)
-        return (number for number in range(self.shards) if not (folder / sidecar_name(number)).exists())
+        return (number for number in range(self._made) if not (folder / sidecar_name(number)).exists())
 
     def _write(self, folder: Path, number: int, content: bytes) -> None:
         partial = folder / "partial"
@@ -128,7 +134,7 @@ class SyntheticSet:
 
     def _keys(self, number: int) -> list[str]:
         first = number * self.per_shard
-        return [f"{self._name}/{image:09d}" for image in range(first, first + self.per_shard)]
+        return self.keys_of(range(first, first + self.per_shard))
 
     def _labels(self, number: int) -> np.ndarray:
         return (np.arange(self.per_shard) + number * self.per_shard) % self.classes

@@ -1,10 +1,12 @@
 """The steps whose work in the driver the benchmark of scale measures, each on synthetic artifacts."""
 
+import os
 from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from dpt_ray.benchmark.scale_data import SyntheticSet, labelled_entries
@@ -15,10 +17,20 @@ from dpt_ray.core.semi_supervised.algorithm import Task, Views
 from dpt_ray.core.semi_supervised.algorithms.flexmatch import FlexMatch
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
+from dpt_ray.data.shards.label_counts import encode_label_counts
+from dpt_ray.data.shards.sidecars import sidecar_name
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
+from dpt_ray.data.storage import stores
+from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.finished_units import FinishedUnits
+from dpt_ray.distributed.inference import ShardUnit, UnitWorker, run_units, shard_units
+from dpt_ray.distributed.messages import packed
+from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, write_labelled
-from dpt_ray.pipeline.artifacts.store import Artifact
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS, PredictedShard, summarise_predictions
+from dpt_ray.pipeline.artifacts.step_facts import ShardFile
+from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact
 from dpt_ray.pipeline.execution.mixing import PSEUDO_IMAGES, PSEUDO_PREDICTIONS, mix
 from dpt_ray.pipeline.execution.repeated_images import check_images
 from dpt_ray.pipeline.execution.shard_groups import LEAST_SHARDS
@@ -63,10 +75,10 @@ class Measured(NamedTuple):
     ray_from: int | None = None
 
 
-class _Given(Step[ChoiceFacts]):
-    """A step whose artifact is given."""
+class _Stored(Step[ChoiceFacts]):
+    """A step whose artifact the benchmark stored."""
 
-    name = "given"
+    name = "stored"
 
     @property
     def settings(self) -> JsonObject:
@@ -76,7 +88,7 @@ class _Given(Step[ChoiceFacts]):
         raise NotImplementedError
 
 
-_GIVEN = _Given("given", {})
+_STORED = _Stored("stored", {})
 
 
 def _context(place: Place, parents: Mapping[str, Artifact]) -> StepContext:
@@ -106,7 +118,7 @@ def _repeated(place: Place) -> Work:
 
 
 def _labelled_subset(place: Place) -> Work:
-    step = LabelledSubset(LabelsConfig(fraction=LABELLED_SHARE), DataConfig(num_classes=place.train.classes), _GIVEN)
+    step = LabelledSubset(LabelsConfig(fraction=LABELLED_SHARE), DataConfig(num_classes=place.train.classes), _STORED)
     context = _context(place, {"images": place.train.data()})
     return lambda: step.make(context)
 
@@ -118,7 +130,7 @@ def _validation_choice(place: Place) -> Work:
 
 
 def _choice() -> ValidationChoice:
-    return ValidationChoice(ValidationConfig(images="training"), _GIVEN, None)
+    return ValidationChoice(ValidationConfig(images="training"), _STORED, None)
 
 
 def _training_part(place: Place) -> Work:
@@ -126,13 +138,13 @@ def _training_part(place: Place) -> Work:
     data = place.train.data()
     choice_context = _context(place, {"images": data})
     _choice().make(StepContext(**{**vars(choice_context), "folder": str(chosen)}))
-    step = DataPart("training", _GIVEN, _choice())
+    step = DataPart("training", _STORED, _choice())
     context = _context(place, {"images": data, "choice": Artifact(str(chosen), {"facts": {}})})
     return lambda: step.make(context)
 
 
 def _overlap(place: Place) -> Work:
-    step = Overlap(DataConfig(num_classes=place.train.classes), _GIVEN, _GIVEN)
+    step = Overlap(DataConfig(num_classes=place.train.classes), _STORED, _STORED)
     context = _context(place, {"train_data": place.train.data(), "test_data": place.test.data()})
     return lambda: step.make(context)
 
@@ -140,8 +152,8 @@ def _overlap(place: Place) -> Work:
 def _evaluation(place: Place) -> Work:
     train, test = place.train.data(), place.test.data()
     predicted, held_out = place.train.predictions(), place.test.predictions()
-    roles = dict.fromkeys(("train_data", "test_data", "labelled", "pseudo_labels", "stage1", "stage3"), _GIVEN)
-    step = Evaluation(**roles, pseudo_images=_GIVEN)
+    roles = dict.fromkeys(("train_data", "test_data", "labelled", "pseudo_labels", "stage1", "stage3"), _STORED)
+    step = Evaluation(**roles, pseudo_images=_STORED)
     parents = {"train_data": train, "test_data": test, "labelled": _labelled(place), "pseudo_labels": predicted}
     parents |= {"stage1": held_out, "stage3": held_out, "pseudo_images": predicted}
     context = _context(place, parents)
@@ -149,7 +161,7 @@ def _evaluation(place: Place) -> Work:
 
 
 def _balanced(place: Place) -> Work:
-    step = BalancedLabels(PseudoLabelsConfig(assignment="balanced"), _GIVEN, _GIVEN)
+    step = BalancedLabels(PseudoLabelsConfig(assignment="balanced"), _STORED, _STORED)
     parents = {"images": place.train.data(), "predictions": place.train.predictions(probabilities=True)}
     context = _context(place, parents)
     return lambda: step.make(context)
@@ -162,6 +174,57 @@ def _mixing(place: Place) -> Work:
     parents[PSEUDO_PREDICTIONS] = place.train.predictions()
     context = _context(place, parents)
     return lambda: len(ForkingPickler.dumps(mix(context, config.stage3, config.data, read_index(data.url)).sources))
+
+
+def _finished_units(place: Place) -> Work:
+    """An interrupted labelling, all of whose units are finished."""
+    index, made = read_index(place.train.data().url), place.folder / "made"
+    template = place.folder / "template"
+    for number in range(len(index.shards)):
+        if number % _MOST_LINKS == 0:
+            template = place.folder / f"template-{number}"
+            template.write_bytes(b"\0" * 1000)
+        file = made / SIDECARS / sidecar_name(number)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.link(template, file)
+    settings, units = {"folder": str(made / SIDECARS)}, shard_units(index)
+    worker = _FinishedWorker(**settings)
+    listed = FinishedUnits(str(made), "FinishedWorker", settings, [packed(unit) for unit in units])
+    random = np.random.default_rng(0)
+    for unit in units:
+        predicted = encode_label_counts(random.integers(0, place.train.classes, place.train.per_shard))
+        listed.note(unit.number, {**worker.facts(unit, b""), "predicted": predicted})
+    listed.close(complete=False)
+
+    def work() -> None:
+        progress = ProgressLine("benchmark", index.num_images, "images")
+        alone = Resources(1, 1.0, 0)
+        files = run_units(_FinishedWorker, settings, units, resources=alone, progress=progress, folder=str(made))
+        facts = summarise_predictions(map(PredictedShard.from_json, files), index.num_images, index.num_classes)
+        stores.write_json(str(made / MANIFEST_FILE), {"facts": facts.to_json()})
+
+    return work
+
+
+_MOST_LINKS = 10_000
+"""Links to one file; ext4 allows 65,000."""
+
+
+class _FinishedWorker(UnitWorker):
+    """Names the files of units, all of which are there."""
+
+    def __init__(self, folder: str):
+        self._folder = folder
+
+    def output_url(self, unit: ShardUnit) -> str:
+        return stores.join(self._folder, sidecar_name(unit.number))
+
+    def make(self, unit: ShardUnit) -> bytes:
+        raise NotImplementedError
+
+    def facts(self, unit: ShardUnit, content: bytes) -> JsonObject:
+        file = ShardFile(url=self.output_url(unit), bytes=1000, sha256=unit.shard.sha256, images=unit.shard.samples)
+        return {**file.to_json(), "confidence_sum": 0.0}
 
 
 def _flexmatch(place: Place) -> Work:
@@ -192,6 +255,7 @@ STEPS: dict[str, Measured] = {
     "training part": Measured(_training_part, ray_from=LEAST_SHARDS + 1),
     "overlap of the splits": Measured(_overlap, ray_from=LEAST_SHARDS + 1),
     "evaluation": Measured(_evaluation, ray_from=LEAST_SHARDS + 1),
+    "facts of finished units": Measured(_finished_units),
     "balanced labels": Measured(_balanced, ray_from=1),
     "mixing of pseudo images": Measured(_mixing, ray_from=LEAST_SHARDS + 1),
     f"{FLEXMATCH_STEPS} steps of FlexMatch": Measured(_flexmatch),

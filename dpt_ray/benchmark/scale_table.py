@@ -1,6 +1,6 @@
 """The table of the benchmark of scale."""
 
-from dpt_ray.benchmark.scale import STORE_SECONDS, ScaleFigures
+from dpt_ray.benchmark.scale_records import STORE_SECONDS, ScaleFigures
 from dpt_ray.tables import format_seconds, markdown_table
 
 
@@ -12,6 +12,8 @@ def scale_table(figures: ScaleFigures) -> str:
         f"{figures.load[0]:.1f} to {figures.load[-1]:.1f}. Exponents: growth of time and memory with the images "
         "between the two largest sizes."
     )
+    if any(entry.drawn for entry in figures.measured):
+        about += " *: partial results of groups were drawn at random, so wall times are without workers."
     parts = [about]
     for classes in dict.fromkeys(entry.classes for entry in figures.measured):
         rows: list[tuple[str, ...]] = [
@@ -21,7 +23,7 @@ def scale_table(figures: ScaleFigures) -> str:
         for entry in figures.measured:
             if entry.classes != classes:
                 continue
-            name = (entry.step, _short(entry.images))
+            name = (entry.step, f"{_short(entry.images)}{'*' if entry.drawn else ''}")
             if entry.wall_seconds is None or entry.store_seconds is None:
                 rows.append((*name, entry.told, "", "", "", ""))
                 continue

@@ -6,7 +6,7 @@ from PIL import Image
 
 from dpt_ray.capacity.run_size import DataSize
 from dpt_ray.data.images.formats import FORMATS
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex
 
 SAMPLED_IMAGES = 64

@@ -183,7 +183,11 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--classes", type=_Numbers(), default="10,1000", help="Numbers of classes.")
 @click.option("--steps", multiple=True, metavar="WORD", help="Measure steps with this word in their names alone.")
 @click.option("--per-shard", type=click.IntRange(1), default=1000, help="Images of a shard.")
-@click.option("--folder", metavar="FOLDER", help="Local folder that keeps the synthetic data for another call.")
+@click.option("--folder", metavar="FOLDER", help="Local folder that keeps synthetic data and results for another call.")
+@click.option("--again", is_flag=True, help="Measure what the folder has results of, too.")
+@click.option(
+    "--most-worked", type=int, default=10_000_000, help="With more images, results of workers are drawn at random."
+)
 @click.option("--most-seconds", type=float, default=300.0, help="Leave out a step that would take longer.")
 @click.option("--most-mib", type=float, default=8192.0, help="Leave out a step that would need more memory.")
 def scale(**options: Any) -> None:

@@ -1,11 +1,10 @@
 """Pixel values: from stored bytes to network inputs, and back."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
-
-from dpt_ray.core.transfer import to_device
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -22,10 +21,19 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     channels = images.shape[1]
     if len(mean) != channels or len(std) != channels:
         raise ValueError(f"mean and std need {channels} values, one per channel, got {len(mean)} and {len(std)}")
-    # One multiplication and one subtraction: x / (255 std) - mean / std.
-    folded = torch.tensor([[1 / (255 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)]])
-    scale, shift = to_device(folded, images.device)[..., None, None]
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
     return images * scale - shift
+
+
+@cache
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return 1 / (255 std) and mean / std, (C, 1, 1): one multiplication and one subtraction.
+
+    They are copied to a device once. A copy in a CUDA graph would read memory that is free by then.
+    """
+    folded = torch.tensor([[1 / (255 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)]])
+    scale, shift = folded.to(device)[..., None, None]
+    return scale, shift
 
 
 def from_uint8(images: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ A result must not depend on the number of workers. So no code draws from a globa
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dpt_ray.core.philox.distribution import LARGEST_HIGH, Distribution
+from dpt_ray.core.philox.draws import draw
 from dpt_ray.core.transfer import to_device
 
 
@@ -34,17 +36,29 @@ class RowRandom:
     In training a stream belongs to a lane of the data order (`data/loading/order.py`) and serves the lane's rows of the
     step. In sampling a stream belongs to an image. A draw of shape S returns (rows, *S).
 
+    A number is a function of (seed of its stream, index of the draw, position in the draw) alone, and is computed on
+    the device where it is used; see `core/philox`. The only state is the index of the next draw. It starts at 0, so it
+    is the same in every step that makes the same draws: a captured or compiled step needs new seeds only.
+
     Args:
-        seeds: one seed per stream.
+        seeds: one seed per stream, in [0, 2^63); a tensor is int64 (streams,).
         rows_per_stream: number of rows that each stream serves; rows = len(seeds) * rows_per_stream.
-        device: the device of the returned tensors. Generators always run on the CPU, so that CPUs and GPUs get the same
-            numbers.
+        device: the device of the returned tensors.
     """
 
-    def __init__(self, seeds: Sequence[int], rows_per_stream: int = 1, device: torch.device | str = "cpu"):
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    def __init__(
+        self, seeds: Sequence[int] | Tensor, rows_per_stream: int = 1, device: torch.device | str | None = None
+    ):
+        if not isinstance(seeds, Tensor):
+            seeds = torch.tensor(seeds, dtype=torch.int64)
+        self.seeds = seeds if device is None else to_device(seeds, device)
         self._rows_per_stream = rows_per_stream
-        self.device = torch.device(device)
+        self._draws = 0
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the returned tensors."""
+        return self.seeds.device
 
     def split(self, count: int) -> "list[RowRandom]":
         """Split the streams into `count` equal groups; each group serves the rows of its streams.
@@ -52,36 +66,38 @@ class RowRandom:
         Raises:
             ValueError: `count` does not divide the number of streams.
         """
-        size, rest = divmod(len(self._generators), count)
+        size, rest = divmod(len(self.seeds), count)
         if rest:
-            raise ValueError(f"{len(self._generators)} random streams cannot be cut into {count} equal parts")
-        starts = range(0, len(self._generators), size)
-        return [self._with(self._generators[start : start + size], self.device) for start in starts]
-
-    def on_host(self) -> "RowRandom":
-        """Return the same streams with draws on the CPU, for values that the host branches on."""
-        return self._with(self._generators, torch.device("cpu"))
+            raise ValueError(f"{len(self.seeds)} random streams cannot be cut into {count} equal parts")
+        groups = [RowRandom(seeds, self._rows_per_stream) for seeds in self.seeds.split(size)]
+        for group in groups:
+            group._draws = self._draws
+        return groups
 
     def __len__(self) -> int:
-        return len(self._generators) * self._rows_per_stream
+        return len(self.seeds) * self._rows_per_stream
 
     def uniform(self, *shape: int) -> Tensor:
-        """Return uniform float32 numbers in [0, 1), shape (rows, *shape)."""
-        return self._draw(lambda size, generator: torch.rand(size, generator=generator), shape)
+        """Return uniform float32 numbers in [0, 1), multiples of 2^-24, shape (rows, *shape)."""
+        return self._draw("uniform", shape)
 
     def normal(self, *shape: int) -> Tensor:
         """Return standard normal float32 numbers, shape (rows, *shape)."""
-        return self._draw(lambda size, generator: torch.randn(size, generator=generator), shape)
+        return self._draw("normal", shape)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """Return uniform int64 numbers in [0, high), shape (rows, *shape)."""
-        return self._draw(lambda size, generator: torch.randint(high, size, generator=generator), shape)
+        """Return uniform int64 numbers in [0, high), shape (rows, *shape).
 
-    def _with(self, generators: list[torch.Generator], device: torch.device) -> "RowRandom":
-        other = RowRandom((), self._rows_per_stream, device)
-        other._generators = generators
-        return other
+        Raises:
+            ValueError: `high` is not in 1..2^31.
+        """
+        if not 0 < high <= LARGEST_HIGH:
+            raise ValueError(f"random integers need a bound in 1..{LARGEST_HIGH}: got {high}")
+        return self._draw("integers", shape, high)
 
-    def _draw(self, sample: Callable[[tuple[int, ...], torch.Generator], Tensor], shape: tuple[int, ...]) -> Tensor:
-        size = (self._rows_per_stream, *shape)
-        return to_device(torch.cat([sample(size, generator) for generator in self._generators]), self.device)
+    def _draw(self, distribution: Distribution, shape: tuple[int, ...], high: int = 0) -> Tensor:
+        index, self._draws = self._draws, self._draws + 1
+        count = self._rows_per_stream
+        for length in shape:
+            count *= length
+        return draw(self.seeds, index, count, distribution, high).view(len(self), *shape)

@@ -8,15 +8,16 @@ unit is fetched and hashed. An entry counts while its file is there and as long 
 import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.growing_file import GrowingFile
+from dpt_ray.distributed.unit_facts import packed_facts, unpacked_facts
 from dpt_ray.errors import UserError
-from dpt_ray.json_values import JsonObject
+from dpt_ray.json_values import Json, JsonObject
 
 UNITS_FOLDER = "finished_units"
 """Folder of the lists in the folder of an unfinished artifact."""
@@ -37,27 +38,29 @@ class FinishedUnits:
 
     def __init__(self, folder: str, kind: str, settings: Mapping[str, Any], units: Sequence[bytes]):
         self._folder, self._kind = folder, kind
-        made_with = repr(sorted(settings.items())).encode()
+        made_with = sha256(repr(sorted(settings.items())).encode()).encode()  # settings may be large, units are many
         self._units = [sha256(made_with + unit)[:16] for unit in units]
         self._place = stores.join(folder, UNITS_FOLDER)
         self._file = self._new_file()
         self._flushed = time.monotonic()
         self._was_flushed = False
 
-    def read(self) -> dict[int, JsonObject]:
-        """Return the facts of the finished units, by their numbers.
+    def read(self) -> dict[int, bytes]:
+        """Return the facts of the finished units by their numbers, as `packed_facts` gives them.
 
         Entries whose file is missing or has another length are removed from the list at once. So the entry of a file
         that was removed cannot count for another one that takes its place.
         """
         old = [file for file in stores.list_files(self._place) if file["name"].startswith(f"{self._kind}.")]
-        listed: dict[int, JsonObject] = {}
+        listed: dict[int, bytes] = {}
+        files: dict[int, tuple[str, Json]] = {}
         for file in old:
-            listed.update(self._entries(stores.read_bytes(file["url"])))
-        lengths = _lengths({str(facts["url"]).rpartition("/")[0] for facts in listed.values()})
-        kept = {number: facts for number, facts in listed.items() if lengths.get(str(facts["url"])) == facts["bytes"]}
+            for number, facts in self._entries(stores.read_bytes(file["url"])):
+                listed[number], files[number] = packed_facts(facts), (str(facts["url"]), facts["bytes"])
+        lengths = _lengths({url.rpartition("/")[0] for url, _ in files.values()})
+        kept = {number: listed[number] for number, (url, size) in files.items() if lengths.get(url) == size}
         if len(old) > 1 or len(kept) < len(listed):
-            self._write(kept.items())
+            self._write((number, unpacked_facts(content)) for number, content in kept.items())
             self._file.flush()
             for file in old:
                 stores.remove_tree(file["url"])
@@ -86,17 +89,15 @@ class FinishedUnits:
             entry = {"number": number, "unit": self._units[number], "facts": facts}
             self._file.write(json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode() + b"\n")
 
-    def _entries(self, content: bytes) -> dict[int, JsonObject]:
-        """Return the entries of a list that are those of this step; the last line may be cut."""
-        found: dict[int, JsonObject] = {}
+    def _entries(self, content: bytes) -> Iterator[tuple[int, JsonObject]]:
+        """Yield the entries of a list that are those of this step; the last line may be cut."""
         for line in content.splitlines():
             with suppress(ValueError, TypeError, LookupError):
                 entry = json.loads(line)
                 number, facts = entry["number"], entry["facts"]
                 is_ours = self._units[number] == entry["unit"] and facts["url"].startswith(f"{self._folder}/")
                 if is_ours and isinstance(facts["bytes"], int):
-                    found[number] = facts
-        return found
+                    yield number, facts
 
     def _new_file(self) -> GrowingFile:
         return GrowingFile(stores.join(self._place, f"{self._kind}.{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"))

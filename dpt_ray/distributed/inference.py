@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from dpt_ray import plugins
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import Sample, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy
@@ -28,6 +28,7 @@ from dpt_ray.distributed.finished_units import FinishedUnits
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.unit_facts import UnitsFacts, packed_facts
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.json_values import JsonObject
 
@@ -46,7 +47,7 @@ class UnusableUnitError(Exception):
 
 @dataclass(frozen=True)
 class UnitFacts(Record):
-    """The facts that every unit has. Those of a step's own are beside them, and its records read all.
+    """The facts that every unit has. The records of a step have these fields and further ones.
 
     Attributes:
         images: images in the unit's file; 0 without a file.
@@ -64,18 +65,18 @@ class ShardUnit:
     Attributes:
         number: its position in the index.
         shard: its entry there.
-        given: URL of the sidecar that another step made for it; None if it made none.
+        input_sidecar: URL of the shard's sidecar by another step, which the work reads; None if there is none.
     """
 
     number: int
     shard: ShardInfo
-    given: str | None = None
+    input_sidecar: str | None = None
 
 
-def shard_units(index: DatasetIndex, given: Sequence[str | None] | None = None) -> list[ShardUnit]:
-    """Return the shards of an index as units, with the sidecars that another step made for them."""
+def shard_units(index: DatasetIndex, sidecars: Sequence[str | None] | None = None) -> list[ShardUnit]:
+    """Return the shards of an index as units, with the URLs of the sidecars that another step made for them."""
     return [
-        ShardUnit(number, shard, given[number] if given is not None else None)
+        ShardUnit(number, shard, sidecars[number] if sidecars is not None else None)
         for number, shard in enumerate(index.shards)
     ]
 
@@ -134,6 +135,10 @@ class _Runner:
         return {"url": url, "bytes": len(content), "sha256": sha256(content), **self._worker.facts(unit, content)}
 
 
+MOST_BLOCKS, BLOCKS_PER_PROCESS = 4096, 16
+"""Blocks of units, of which each is a task: at most so many of all, or for each process where there are very many. The
+driver spends some milliseconds on a task. The units of a block are noted together."""
+
 _ONE_UNIT: dict[str, Any] = {"batch_size": 1, "batch_format": "numpy"}
 _runners: dict[str, _Runner] = {}
 
@@ -160,7 +165,7 @@ def run_units(
     progress: ProgressLine,
     policy: SkipPolicy = TOLERATE_NOTHING,
     folder: str | None = None,
-) -> list[JsonObject]:
+) -> UnitsFacts:
     """Write the missing files of all units, and return the facts of all units in their order.
 
     Args:
@@ -183,13 +188,14 @@ def run_units(
     messages = [packed(unit) for unit in units]
     kind = worker_class.__name__.strip("_")
     listed = FinishedUnits(folder, kind, settings, messages) if folder is not None else None
-    facts = listed.read() if listed is not None else {}
+    facts: dict[int, bytes] = listed.read() if listed is not None else {}
     missing = [number for number in range(len(units)) if number not in facts]
     if facts and missing:
         progress.note(f"{len(facts):,} of {len(units):,} files are there already")
-    done = sum(count_done(entry, progress.unit) for entry in facts.values())
-    for entry in facts.values():
+    done = 0
+    for entry in UnitsFacts(list(facts.values())):
         _check(entry, policy)
+        done += count_done(entry, progress.unit)
     try:
         with progress:
             rows = _made(worker_class, settings, [messages[number] for number in missing], resources)
@@ -197,16 +203,17 @@ def run_units(
                 if row["complaint"]:
                     what, where, fix = json.loads(row["complaint"])
                     raise UserError(what, where=where, fix=fix)
-                facts[number] = json.loads(row["facts"])
+                found = json.loads(row["facts"])
+                facts[number] = packed_facts(found)
                 if listed is not None:
-                    listed.note(number, facts[number])
-                _check(facts[number], policy)
-                done += count_done(facts[number], progress.unit)
+                    listed.note(number, found)
+                _check(found, policy)
+                done += count_done(found, progress.unit)
                 progress.update(done, {SHARDS: len(facts)})
     finally:
         if listed is not None:
             listed.close(complete=len(facts) == len(units))
-    return [facts[number] for number in range(len(units))]
+    return UnitsFacts([facts[number] for number in range(len(units))])
 
 
 def _check(facts: JsonObject, policy: SkipPolicy) -> None:
@@ -230,6 +237,11 @@ def count_done(facts: JsonObject, unit: str) -> int:
     return counted
 
 
+def num_blocks(units: int, processes: int) -> int:
+    """Return the number of blocks of units, each of which is a task."""
+    return min(units, max(MOST_BLOCKS, BLOCKS_PER_PROCESS * processes))
+
+
 def _made(
     worker_class: type[UnitWorker], settings: Mapping[str, Any], units: list[bytes], resources: Resources
 ) -> Iterator[Mapping[str, str]]:
@@ -239,8 +251,9 @@ def _made(
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    rows = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units))
     processes = min(resources.processes, len(units))
+    blocks = num_blocks(len(units), processes)
+    rows = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=blocks)
     if resources.gpus:  # an actor frees its GPU memory when it ends
         dataset = rows.map_batches(
             _Runner,

@@ -13,7 +13,8 @@ from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaus
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.transfer import own_device
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.errors import UserError
@@ -27,6 +28,8 @@ from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
 
 BATCH = 100
+MOST_SHARDS = 64
+"""Shards of validation images that a training worker looks at."""
 WORST = -1e9
 """Score of a generator whose images, or their distance, are not finite."""
 
@@ -38,7 +41,7 @@ class ValidationAccuracy:
     Attributes:
         images: URL of their index's artifact.
         form: size and channels to which images are decoded.
-        most: largest number of images.
+        most: largest number of images. They are those of at most `MOST_SHARDS` shards.
     """
 
     images: str
@@ -56,22 +59,28 @@ class ValidationAccuracy:
 
     def _read_images(self) -> tuple[torch.Tensor, torch.Tensor]:
         index = read_index(self.images)
-        sidecars = [read_sidecar(index.label_sidecar(position), [LABEL]) for position in range(len(index.shards))]
+        sidecars = {n: read_sidecar(index.label_sidecar(n), [LABEL]) for n in _some_shards(len(index.shards))}
         known = [
             (derive_seed("look", key), position, row)
-            for position, sidecar in enumerate(sidecars)
+            for position, sidecar in sidecars.items()
             for row, key in enumerate(sidecar[KEY])
             if sidecar[LABEL][row] >= 0
         ]
         chosen = sorted(known)[: self.most]  # by a hash: the order of images may follow their classes
         images, labels = [], []
-        for position, shard in enumerate(index.shards):
+        for position, sidecar in sidecars.items():
             rows = sorted(row for _, where, row in chosen if where == position)
             if rows:
-                allocate = new_arrays(self.form, BATCH)
-                images += [block[IMAGE] for block in read_rows(SourceShard(shard), rows, self.form, allocate)]
-            labels.append(sidecars[position][LABEL][rows])
+                source, allocate = SourceShard(index.shards[position]), new_arrays(self.form, BATCH)
+                images += [block[IMAGE] for block in read_rows(source, rows, self.form, allocate)]
+            labels.append(sidecar[LABEL][rows])
         return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
+
+
+def _some_shards(shards: int) -> list[int]:
+    """Return the positions of at most `MOST_SHARDS` shards, chosen by a hash: neighbours may hold the same classes."""
+    chosen = sorted(range(shards), key=lambda position: derive_seed("look", position))[:MOST_SHARDS]
+    return sorted(chosen)
 
 
 @dataclass

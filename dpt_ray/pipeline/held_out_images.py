@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dpt_ray.data.images.decoding import ImageForm, decode_image
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.evaluation import known_by_all, read_confidence, read_predicted, read_true_labels
@@ -16,12 +16,16 @@ from dpt_ray.report.image_content import ClassifiedImage, ImageList, SampleGrid
 
 LISTED = 10
 """Images of a list that the report shows."""
+MOST_SHARDS = 64
+"""Shards whose images a report looks at; the driver reads them one after another."""
 
 
 def held_out_lists(
     data: Artifact, stage1: Artifact, stage3: Artifact, names: Sequence[str], form: ImageForm
 ) -> tuple[ImageList, ...]:
     """Return the mistakes of stage 3, the images that it corrects, and those that it newly gets wrong, surest first.
+
+    The lists are of the images in the first `MOST_SHARDS` shards. Their titles say so where there are more.
 
     Args:
         data: the held-out images.
@@ -31,8 +35,10 @@ def held_out_lists(
         form: to which the pictures are brought.
     """
     index = read_index(data.url)
-    keys, labels = read_true_labels(index)
-    first, second, confidence = read_predicted(stage1, keys), read_predicted(stage3, keys), read_confidence(stage3)
+    keys, labels = read_true_labels(index, MOST_SHARDS)
+    first, second = (read_predicted(stage, keys, MOST_SHARDS) for stage in (stage1, stage3))
+    confidence = read_confidence(stage3, MOST_SHARDS)
+    among = f", among the first {len(labels):,} images" if len(labels) < index.num_images else ""
     known = known_by_all(labels, first, second)
     was_right, is_right = first == labels, second == labels
     starts = [0, *accumulate(map(len, keys))]
@@ -55,7 +61,7 @@ def held_out_lists(
         ]
         pictures = read_pictures(index, places, form)
         grid = SampleGrid(np.stack(pictures)[None], [title]) if pictures else None
-        return ImageList(title, len(found), images, grid)
+        return ImageList(title + among, len(found), images, grid)
 
     return (
         listed("Most confident mistakes of stage 3", ~is_right),

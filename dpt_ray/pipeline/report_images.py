@@ -8,7 +8,7 @@ import torch
 
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.images.decoding import ImageForm, decode_image
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY
 from dpt_ray.errors import UserError
@@ -21,7 +21,7 @@ from dpt_ray.pipeline.artifacts.pseudo_images import describe_guidance, first_ps
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
-from dpt_ray.pipeline.held_out_images import read_pictures
+from dpt_ray.pipeline.held_out_images import MOST_SHARDS, read_pictures
 from dpt_ray.report.image_content import LookAlike, Neighbours, Overlap, SampleGrid
 
 GRID_CLASSES, GRID_IMAGES = 20, 10
@@ -58,10 +58,10 @@ def shown_classes(num_classes: int, most: int) -> list[int]:
 def real_grid(config: RunConfig, data: Artifact, train_data: Artifact) -> SampleGrid | None:
     """Read the first held-out images of the classes that `sample_grid` shows; None if one cannot be read any more.
 
-    A class with fewer images than another has grey places.
+    A class with fewer images than another has grey places. The images are those of the first `MOST_SHARDS` shards.
     """
     index, train = read_index(data.url), read_index(train_data.url)
-    keys, labels = read_true_labels(index)
+    keys, labels = read_true_labels(index, MOST_SHARDS)
     kept = shown_classes(train.num_classes, GRID_CLASSES)
     ends = np.cumsum([len(shard) for shard in keys])
     places, cells = [], []

@@ -1,7 +1,7 @@
 """Networks of the service as replicas on Ray Serve: on the cluster of RAY_ADDRESS, or on a local Ray.
 
 Serve places the replicas, watches them and starts one that died again. Its HTTP proxies stay off: the service has its
-own queue and door, so what reaches a replica has been checked and batched.
+own queue and HTTP server, so what reaches a replica has been checked and batched.
 """
 
 import logging

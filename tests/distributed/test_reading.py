@@ -12,10 +12,12 @@ from numbered_shards import numbered_image, write_numbered_shards
 
 from dpt_ray.data.loading.batches import batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
-from dpt_ray.distributed import reading
+from dpt_ray.distributed import reading, streamed_images
 from dpt_ray.distributed.datasource import segment_dataset
-from dpt_ray.distributed.reading import KeptImages, StreamedImages, open_source
+from dpt_ray.distributed.kept_images import KeptImages
+from dpt_ray.distributed.reading import open_source
 from dpt_ray.distributed.starved_stream import Starvation
+from dpt_ray.distributed.streamed_images import StreamedImages
 from dpt_ray.errors import UserError
 
 KEEP_ALL, KEEP_NOTHING = 2**30, 0
@@ -29,8 +31,9 @@ def _rows(reader, order, lanes, first_step, steps):
 
 @pytest.mark.usefixtures("local_ray")
 def test_kept_and_streamed_sources_give_the_same_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "TASKS_AHEAD", 2)  # several executions in a few epochs
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 320)  # and several blocks in a read task
+    monkeypatch.setattr(streamed_images, "TASKS_AHEAD", 2)  # several executions in a few epochs
+    for module in (streamed_images, reading):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 320)  # and several blocks in a read task
     ray.data.DataContext.get_current().execution_options.preserve_order = False  # as in a worker that just started
     source = write_numbered_shards(str(tmp_path), [10, 3, 17, 1])
     order = ImageOrder(source.counts, seed=5, lanes=4, shuffle_window=8)
@@ -70,7 +73,7 @@ def test_the_blocks_of_a_read_task_are_full_and_hold_what_was_read(tmp_path):
 @pytest.mark.usefixtures("local_ray")
 def test_streams_that_nobody_consumes_leave_their_cpus_to_others(tmp_path, monkeypatch):
     """More streams than CPUs, each with more to read than it may hold: a worker may need any of them next."""
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 320)
+    monkeypatch.setattr(streamed_images, "BLOCK_BYTES", 320)
     source = write_numbered_shards(str(tmp_path), [100] * 4)
     order = ImageOrder(source.counts, seed=5, lanes=4, shuffle_window=8)
     cpus = int(ray.cluster_resources()["CPU"])

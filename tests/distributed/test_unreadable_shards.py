@@ -11,8 +11,8 @@ from numbered_shards import numbered_image, write_numbered_shards
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.batches import batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
+from dpt_ray.data.loading.read_rows import new_arrays
 from dpt_ray.data.loading.segments import read_segment
-from dpt_ray.data.loading.source import new_arrays
 from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.reading import open_source
@@ -86,7 +86,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(source, monkeypatc
     def fail(url, **_):
         raise StoreFailureError("the object store keeps failing", where=url)
 
-    monkeypatch.setattr("dpt_ray.data.loading.source.fetch_shard", fail)
+    monkeypatch.setattr("dpt_ray.data.loading.shard_samples.fetch_shard", fail)
     listed_shards = []
     with pytest.raises(StoreFailureError, match="keeps failing"):
         next(read_segment(source, Segment(0, 0, 3), ALLOCATE, listed_shards.append))

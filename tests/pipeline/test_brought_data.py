@@ -12,7 +12,7 @@ from tiny_runs import arguments, artifact, described
 from dpt_ray.cli.guard import USER_MISTAKE
 from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import decode_image
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
 from dpt_ray.pipeline.artifacts.labelled import read_labelled

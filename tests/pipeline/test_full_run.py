@@ -15,7 +15,8 @@ import dpt_ray
 from dpt_ray.capacity.run_size import STAGE_NAMES
 from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import ImageForm, decode_image
-from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.archive_samples import iter_samples
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.artifacts import evaluation

@@ -11,8 +11,8 @@ from tiny_runs import arguments, artifact, described, files
 
 from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import ImageForm, decode_image
+from dpt_ray.data.shards.archive_samples import iter_samples
 from dpt_ray.data.shards.index import read_index
-from dpt_ray.data.shards.samples import iter_samples
 from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.errors import UserError
 from dpt_ray.networks.generator import Generator

@@ -15,7 +15,7 @@ from dpt_ray import plugins
 from dpt_ray.cli.job import run_job
 from dpt_ray.core.diffusion.samplers import SAMPLERS
 from dpt_ray.core.semi_supervised.algorithms.fixmatch import FixMatch
-from dpt_ray.data.shards.samples import iter_samples
+from dpt_ray.data.shards.archive_samples import iter_samples
 
 SHORT = ["stage1.images=1600", "stage2.images=640", "stage3.images=1600", "sampling.per_class=4", "sampling.steps=3"]
 TOY = [

@@ -17,7 +17,8 @@ from tiny_runs import arguments, artifact, described, files, start_job
 
 from dpt_ray.cli.guard import USER_MISTAKE
 from dpt_ray.cli.job import run_job
-from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.skipped import read_skipped

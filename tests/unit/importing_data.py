@@ -13,7 +13,8 @@ from dpt_ray.data.images.decoding import MAX_PIXELS
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.import_plan import ImageSet
 from dpt_ray.data.importing.prepare import Prepared, prepare
-from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.archive_samples import iter_samples
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 

@@ -16,7 +16,8 @@ from dpt_ray.config.scalars import is_section
 from dpt_ray.config.schema import ClusterConfig, Section
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training import from_settings
-from dpt_ray.data.loading.source import ImageSource, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import ImageSource
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.distributed import checkpoints, training_job, training_worker
 from dpt_ray.distributed.notice import Notice

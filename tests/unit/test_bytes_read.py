@@ -11,8 +11,9 @@ from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.feed import worker_lanes
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.prefetch_plan import segment_sequence
+from dpt_ray.data.loading.read_rows import new_arrays
 from dpt_ray.data.loading.segments import fetches_whole, read_segment, split_segment
-from dpt_ray.data.loading.source import ImageSource, SourceShard, new_arrays
+from dpt_ray.data.loading.source import ImageSource, SourceShard
 from dpt_ray.data.shards import sidecar_ranges, stored_layouts
 from dpt_ray.data.shards.image_ranges import near_rows
 from dpt_ray.data.shards.index import ShardInfo

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dpt_ray.data.images.decoding import ImageForm, encode_png
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.salvage import reliable_samples
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
@@ -19,7 +19,7 @@ from dpt_ray.data.shards.skipped import Skipped, read_skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.steps.index_dataset import ListedShard, _IndexWorker
+from dpt_ray.pipeline.execution.index_worker import IndexWorker, ListedShard
 
 BLOCK = 512
 FORM = ImageForm(16, 3)
@@ -113,7 +113,7 @@ def no_hang():
 @pytest.mark.usefixtures("no_hang")
 def test_no_mutation_loses_a_sample_without_listing_it(tmp_path):
     url = str(tmp_path / "00000.tar")
-    worker = _IndexWorker(str(tmp_path / "labels"), str(tmp_path / "layouts"), FORM)
+    worker = IndexWorker(str(tmp_path / "labels"), str(tmp_path / "layouts"), FORM)
     unit = ListedShard(0, url)
     used_whole = listed_some = 0
     for number in range(MUTATIONS):

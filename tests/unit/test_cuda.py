@@ -16,7 +16,9 @@ from dpt_ray.config.schema import (
     SamplingConfig,
 )
 from dpt_ray.core.batch import ImageBatch
+from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.diffusion.edm_augmentation import Augmentation
+from dpt_ray.core.philox import draws
 from dpt_ray.core.probe.logistic import fit_logistic
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
@@ -102,6 +104,28 @@ def on_cpu():
         return made[id(config)]
 
     return get
+
+
+def test_random_numbers_are_those_of_a_cpu():
+    for seeds, rows, shape in (([1], 1, ()), (range(8), 3, (5,)), ([7, 2**63 - 1], 2, (3, 33, 17))):
+        for name, *bound in (("uniform",), ("integers", 9), ("integers", 2**31), ("normal",)):
+            randoms = [RowRandom(seeds, rows, device) for device in ("cpu", "cuda")]
+            for _ in range(3):
+                expected, got = (getattr(random, name)(*bound, *shape) for random in randoms)
+                torch.testing.assert_close(got.cpu(), expected, rtol=0, atol=4e-6 if name == "normal" else 0)
+    assert draws._kernel_works(torch.device("cuda", 0))
+
+
+def test_a_graph_draws_for_the_seeds_of_its_input():
+    def drawn(seeds: torch.Tensor) -> torch.Tensor:
+        random = RowRandom(seeds, 4)
+        return random.normal(5) + random.uniform(5) + random.integers(9, 5)
+
+    graphed = GraphedFunction(drawn)
+    for first in (0, 100, 200):  # the first call captures what the others replay
+        seeds = torch.arange(first, first + 8)
+        got = graphed(seeds.cuda()).cpu()
+        torch.testing.assert_close(got, drawn(seeds), rtol=0, atol=1e-5)
 
 
 def test_views_are_the_same_to_the_bit():

@@ -8,8 +8,9 @@ import pytest
 
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.order import Segment
+from dpt_ray.data.loading.read_rows import new_arrays
 from dpt_ray.data.loading.segments import fetches_whole, read_segment
-from dpt_ray.data.loading.source import ImageSource, SourceShard, new_arrays
+from dpt_ray.data.loading.source import ImageSource, SourceShard
 from dpt_ray.data.shards import image_ranges
 from dpt_ray.data.shards.image_ranges import fetch_images, near_rows, split_rows
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, read_index

@@ -14,13 +14,14 @@ from PIL import Image, UnidentifiedImageError
 from dpt_ray.data.images import pictures
 from dpt_ray.data.images.decoding import ImageForm, decode_images
 from dpt_ray.data.importing.detect import describe
-from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.skipped import Skipped, read_skipped
 from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.steps.index_dataset import ListedShard, _IndexWorker
+from dpt_ray.pipeline.execution.index_worker import IndexWorker, ListedShard
 
 RAISED = [
     OSError("broken"), SyntaxError("not a TIFF file"), ValueError("bad\nvalue"), EOFError(), KeyError("MPO"),
@@ -81,7 +82,7 @@ def test_in_the_index_and_in_reading(failing_decoder, tmp_path):
     content = build_shard([Sample(f"{n}", {"png": data, "cls": b"1"}) for n, data in enumerate((GOOD, BAD, GOOD))])
     url = str(tmp_path / "0.tar")
     (tmp_path / "0.tar").write_bytes(content)
-    worker = _IndexWorker(str(tmp_path), str(tmp_path / "layouts"), FORM)
+    worker = IndexWorker(str(tmp_path), str(tmp_path / "layouts"), FORM)
     facts = worker.facts(ListedShard(0, url), worker.make(ListedShard(0, url)))
     (entry,) = read_skipped(facts)
     assert (facts["samples"], facts["rows_out"], entry.where, entry.key) == (2, [1], url, "1")
@@ -128,7 +129,7 @@ def test_only_exceptions_are_complaints(monkeypatch):
 
 def test_an_index_of_nothing_but_bad_images_lists_them(failing_decoder, tmp_path):
     (tmp_path / "0.tar").write_bytes(build_shard([Sample("a", {"png": BAD, "cls": b"1"})]))
-    worker = _IndexWorker(str(tmp_path), str(tmp_path / "layouts"), FORM)
+    worker = IndexWorker(str(tmp_path), str(tmp_path / "layouts"), FORM)
     with pytest.raises(UnusableUnitError) as caught:
         worker.make(ListedShard(0, str(tmp_path / "0.tar")))
     (entry,) = caught.value.skipped

@@ -25,8 +25,8 @@ from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.run import RUN_FILE
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.artifacts.trained_network import read_history
+from dpt_ray.pipeline.execution.index_worker import IndexWorker, ListedShard
 from dpt_ray.pipeline.network_origin import find_origin
-from dpt_ray.pipeline.steps.index_dataset import ListedShard, _IndexWorker
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -123,9 +123,7 @@ def test_what_is_left_out_is_told_in_one_line_whatever_names_it_holds(tmp_path):
         for name in ("a.p\ng\x1b[2J", "b.png"):
             archive.addfile(tarfile.TarInfo(name))
     with pytest.raises(UnusableUnitError) as caught:
-        _IndexWorker(str(tmp_path / "labels"), str(tmp_path / "layouts"), ImageForm(8, 3)).make(
-            ListedShard(0, str(tar))
-        )
+        IndexWorker(str(tmp_path / "labels"), str(tmp_path / "layouts"), ImageForm(8, 3)).make(ListedShard(0, str(tar)))
     assert "has no image file (found: p\\ng\\x1b[2j)" in " ".join(entry.reason for entry in caught.value.skipped)
     assert all(str(entry).isprintable() for entry in caught.value.skipped)
 

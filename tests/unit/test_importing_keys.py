@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpt_ray.data.importing.litter import HIDDEN, why_passed_over
+from dpt_ray.data.shards.archive_samples import iter_samples, split_name
 from dpt_ray.data.shards.keys import extension, file_key, file_keys, has_image_name, is_text
-from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples, split_name
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.text import printable
 
 SYLLABLES = st.sampled_from(["a", "b", ".", "%", "2E", "25", "3A", "%2E", "%25", "%3A", "jpg", " ", "é", "~", "-"])

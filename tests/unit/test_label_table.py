@@ -2,7 +2,7 @@
 
 import pytest
 
-from dpt_ray.data.shards.label_choice import LabelledImage
+from dpt_ray.data.shards.label_choice import LabelledImage, ListedImages
 from dpt_ray.data.shards.label_table import choose_tabled, is_label_table
 from dpt_ray.errors import UserError
 
@@ -11,7 +11,7 @@ NAMES = ("cat", "0")
 
 
 def chosen(*lines: str) -> list[tuple[str, int]]:
-    return [(image.key, image.label) for image in choose_tabled(IMAGES, lines, NAMES, "labels.csv")]
+    return [(image.key, image.label) for image in choose_tabled(ListedImages.all(IMAGES), lines, NAMES, "labels.csv")]
 
 
 @pytest.mark.parametrize("header", ["file,label", "label,file", '\ufeff"File", Label ,note'])

@@ -23,7 +23,8 @@ from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.data.images.decoding import ImageForm, decode_image, encode_png
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder
-from dpt_ray.data.loading.source import ImageSource, new_arrays, read_rows, sidecar_latent_source
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import ImageSource, sidecar_latent_source
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name

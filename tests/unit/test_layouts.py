@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dpt_ray.data.images.decoding import ImageForm, encode_png
-from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards import layouts
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256

@@ -7,7 +7,7 @@ from importing_data import new_place, write
 
 from dpt_ray.config.load import load_config
 from dpt_ray.data.shards.keys import file_keys
-from dpt_ray.data.shards.label_choice import LabelledImage, choose_listed
+from dpt_ray.data.shards.label_choice import LabelledImage, ListedImages, choose_listed
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.dpt import build
@@ -19,7 +19,7 @@ IMAGES = [LabelledImage(0, row, key, row % 2) for row, key in enumerate(KEYS)]
 
 
 def chosen(*lines: str, images: list[LabelledImage] = IMAGES) -> list[str]:
-    return [image.key for image in choose_listed(images, lines, "labelled.txt", TRAIN)]
+    return [image.key for image in choose_listed(ListedImages.all(images), lines, "labelled.txt", TRAIN)]
 
 
 def complaint(*lines: str) -> str:
@@ -89,7 +89,10 @@ def test_a_folder_of_the_data_that_is_called_as_the_whole_is_meant():
 
 
 def test_the_same_line_names_the_same_image_where_the_place_of_the_data_is_unknown():
-    assert [image.key for image in choose_listed(IMAGES, ["cat\\0.png", "./dog/0"], "x")] == ["cat/0", "dog/0"]
+    assert [image.key for image in choose_listed(ListedImages.all(IMAGES), ["cat\\0.png", "./dog/0"], "x")] == [
+        "cat/0",
+        "dog/0",
+    ]
 
 
 PART = st.text(st.sampled_from("ab.é犬# %"), min_size=1, max_size=5).map(lambda part: part.strip(" .#") or "x")

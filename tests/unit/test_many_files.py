@@ -19,7 +19,7 @@ from dpt_ray.data.shards.keys import file_keys
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.stores import StoredFile
-from dpt_ray.pipeline.steps.import_shards import _plan
+from dpt_ray.pipeline.execution.shard_writer import plan_shards
 
 NAMES = [
     "a/1.jpg", "a/2.jpg", "a-b/1.jpg", "a.b/1.jpg", "a/b/1.jpg", "a/b.jpg", "a/b-c.jpg", "A/x.png", "A/x.jpg",
@@ -122,7 +122,7 @@ def test_a_file_takes_at_most_100_bytes(monkeypatch, tmp_path):
         found = describe_class_folders(str(tmp_path), None)
         described = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        plan, units, total = _plan(found.recipes(100))
+        plan, units, total = plan_shards(found.recipes(100))
         planned = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

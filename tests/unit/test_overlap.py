@@ -20,11 +20,12 @@ from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.overlap import PAIRS_FILE, OverlapFacts
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.dpt import build
+from dpt_ray.pipeline.execution.index_worker import IndexWorker, ListedShard
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.graph import in_order
 from dpt_ray.pipeline.report_images import look_alikes
 from dpt_ray.pipeline.steps.compare_splits import Overlap
-from dpt_ray.pipeline.steps.index_dataset import Dataset, ListedShard, _IndexWorker
+from dpt_ray.pipeline.steps.index_dataset import Dataset
 
 SIZE = 32
 DATA = DataConfig(image_size=SIZE, num_classes=2)
@@ -62,7 +63,7 @@ def indexed(folder, encoded: dict[str, bytes], *, per_shard: int = 7) -> Artifac
         urls.append(f"{folder}/{number}.tar")
         stores.write_bytes(urls[-1], content)
         infos.append(ShardInfo(urls[-1], len(content), sha256(content), len(samples), number=number))
-    worker = _IndexWorker(f"{folder}/labels", f"{folder}/layouts", image_form(DATA))
+    worker = IndexWorker(f"{folder}/labels", f"{folder}/layouts", image_form(DATA))
     for unit in map(ListedShard, range(len(urls)), urls):
         stores.write_bytes(worker.output_url(unit), worker.make(unit))
     index = DatasetIndex(tuple(infos), (len(keys), 0), f"{folder}/labels")

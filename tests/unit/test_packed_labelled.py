@@ -13,8 +13,9 @@ from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.prefetch_plan import segment_sequence
+from dpt_ray.data.loading.read_rows import new_arrays
 from dpt_ray.data.loading.segments import read_segment
-from dpt_ray.data.loading.source import ImageSource, new_arrays
+from dpt_ray.data.loading.source import ImageSource
 from dpt_ray.data.shards import stored_layouts
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.label_choice import LabelledImage

@@ -9,8 +9,10 @@ import pytest
 from encoded_images import encode, noise
 
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards.index import ShardInfo
+from dpt_ray.data.shards.label_counts import added_up
 from dpt_ray.data.shards.layouts import find_layout
 from dpt_ray.data.shards.passed_over import why_passed_over
 from dpt_ray.data.shards.salvage import read_content
@@ -18,7 +20,8 @@ from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.shards.skipped import read_skipped
 from dpt_ray.data.shards.tar_headers import plain_members
 from dpt_ray.pipeline.artifacts.dataset import DatasetFacts, IndexedShard, say_passed_over
-from dpt_ray.pipeline.steps.index_dataset import Dataset, ListedShard, _add_passed_over, _IndexWorker
+from dpt_ray.pipeline.execution.index_worker import IndexWorker, ListedShard
+from dpt_ray.pipeline.steps.index_dataset import Dataset, _add_passed_over
 
 FORM = ImageForm(8, 3)
 PNG = encode(noise())
@@ -83,9 +86,9 @@ def test_litter_is_passed_over_and_told_and_all_images_are_read(name, form, tmp_
     assert len(told) == len(members) - 12
     assert {member.removeprefix("./") for member, _ in members} == kept | {member.removeprefix("./") for member in told}
     (tmp_path / "0.tar").write_bytes(data)
-    worker = _IndexWorker(str(tmp_path), str(tmp_path / "layouts"), FORM)
+    worker = IndexWorker(str(tmp_path), str(tmp_path / "layouts"), FORM)
     facts = IndexedShard.from_json(worker.facts(ListedShard(0, url), worker.make(ListedShard(0, url))))
-    assert (facts.samples, facts.class_counts, facts.skipped) == (6, {0: 3, 1: 3}, ())
+    assert (facts.samples, added_up([facts.class_counts]), facts.skipped) == (6, {0: 3, 1: 3}, ())
     passed_over = _add_passed_over([facts, facts])
     assert passed_over.members == 2 * len(told)
     line = say_passed_over(passed_over)
@@ -117,7 +120,7 @@ def test_litter_is_passed_over_and_told_and_all_images_are_read(name, form, tmp_
 def test_a_sample_without_its_image_is_a_complaint(lost, tmp_path):
     data, url = tar([*samples(), *lost]), str(tmp_path / "0.tar")
     (tmp_path / "0.tar").write_bytes(data)
-    worker = _IndexWorker(str(tmp_path), str(tmp_path / "layouts"), FORM)
+    worker = IndexWorker(str(tmp_path), str(tmp_path / "layouts"), FORM)
     facts = worker.facts(ListedShard(0, url), worker.make(ListedShard(0, url)))
     (entry,) = read_skipped(facts)
     assert entry.key == lost[0][0].partition(".")[0]

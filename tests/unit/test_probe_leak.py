@@ -9,7 +9,8 @@ from encoder_folders import save_msn
 from settings_reads import make_recorded
 
 from dpt_ray.config.load import load_config
-from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.archive_samples import iter_samples
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline.artifacts.labelled import read_labelled

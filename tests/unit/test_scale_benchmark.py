@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from dpt_ray.benchmark.scale import StepScale, _growth, _left_out, measure_scale
+from dpt_ray.benchmark.scale import measure_scale
 from dpt_ray.benchmark.scale_data import SyntheticSet
+from dpt_ray.benchmark.scale_records import StepScale, growth_of, left_out
 from dpt_ray.benchmark.scale_table import scale_table
 from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.index import read_index
@@ -16,7 +17,7 @@ from dpt_ray.errors import UserError
 def measure(folder, **changed):
     settings = {
         "images": (200, 400), "classes": (4,), "steps": ("FlexMatch",), "per_shard": 100, "folder": str(folder),
-        "most_seconds": 600.0, "most_mib": 10_000.0, "say": lambda text: None,
+        "most_seconds": 600.0, "most_mib": 10_000.0, "most_worked": 10**6, "again": False, "say": lambda text: None,
     }  # fmt: skip
     return measure_scale(**{**settings, **changed})
 
@@ -46,16 +47,16 @@ def entry(images, seconds, mib, name="a"):
 
 def test_a_step_that_would_take_too_long_is_left_out_and_so_are_larger_sizes():
     measured = [entry(1000, 3.0, 10.0)]
-    assert _left_out(measured, "a", 10_000, 10, 30.0, 100.0) is None
-    skipped = _left_out(measured, "a", 10_000, 10, 29.0, 100.0)
+    assert left_out(measured, "a", 10_000, 10, 30.0, 100.0) is None
+    skipped = left_out(measured, "a", 10_000, 10, 29.0, 100.0)
     assert skipped is not None
     assert "about 30 s" in skipped.told
-    assert _left_out([*measured, skipped], "a", 100_000, 10, 1e9, 1e9) is not None
-    assert _left_out(measured, "b", 10_000, 10, 1.0, 1.0) is None
+    assert left_out([*measured, skipped], "a", 100_000, 10, 1e9, 1e9) is not None
+    assert left_out(measured, "b", 10_000, 10, 1.0, 1.0) is None
 
 
 def test_exponents_are_those_of_power_laws():
-    growth = _growth([entry(1000, 1.0, 5.0), entry(10_000, 10.0, 5.0)], "a", 10)
+    growth = growth_of([entry(1000, 1.0, 5.0), entry(10_000, 10.0, 5.0)], "a", 10)
     assert growth.seconds == pytest.approx(1.0)
     assert growth.memory == pytest.approx(0.0)
 

@@ -7,7 +7,8 @@ from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import GeneratorConfig, SamplingConfig
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import IMAGE, LABEL, SourceShard
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import encode_sidecar, read_sidecar
 from dpt_ray.data.storage import stores
@@ -49,6 +50,18 @@ def test_no_more_images_are_read_than_asked_for(tmp_path):
     images, labels = judge._read_images()
     assert len(images) == len(labels) == 20
     assert set(labels.tolist()) == {0, 1, 2}
+
+
+def test_the_images_are_those_of_some_shards_where_there_are_many(tmp_path, monkeypatch):
+    (data,) = make(tmp_path, Given([4] * 9))
+    monkeypatch.setattr(judges, "MOST_SHARDS", 5)
+    read = []
+    monkeypatch.setattr(judges, "read_sidecar", lambda url, columns: read.append(url) or read_sidecar(url, columns))
+    judge = ValidationAccuracy(data.url, FORM, most=1000)
+    assert len(judge._read_images()[1]) == 20
+    assert len(read) == 5
+    assert len(set(read) & set(map(read_index(data.url).label_sidecar, range(5)))) < 5  # not the first ones
+    assert judges._some_shards(3) == [0, 1, 2]
 
 
 def test_a_generator_that_draws_real_images_scores_best(tmp_path, monkeypatch):

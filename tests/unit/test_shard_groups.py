@@ -20,6 +20,8 @@ from dpt_ray.data.images.perceptual_hash import ImageHashes
 from dpt_ray.data.shards.duplicates import DuplicateSearch, limits_for
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, few_or_many, read_index
 from dpt_ray.data.shards.integers import Integers
+from dpt_ray.data.shards.label_choice import ListedImages
+from dpt_ray.data.shards.label_counts import encode_counts
 from dpt_ray.data.shards.sidecar_urls import label_sidecars, numbered_sidecars, sidecars_where
 from dpt_ray.data.shards.sidecars import decode_sidecar, encode_sidecar
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
@@ -35,7 +37,6 @@ from dpt_ray.pipeline.artifacts.evaluation import (
 from dpt_ray.pipeline.artifacts.labelled import AllImages, read_labelled, write_labelled
 from dpt_ray.pipeline.artifacts.predictions import (
     PredictedShard,
-    count_labels,
     prediction_sidecars,
     read_predictions,
     summarise_predictions,
@@ -272,9 +273,9 @@ def test_the_search_for_copies_by_groups_is_that_of_all_shards(tmp_path, in_grou
 
 def test_predicted_classes_are_counted_without_a_number_for_every_class():
     shards = [
-        PredictedShard(images=3, predicted={20_999: 2, 5: 1}),
+        PredictedShard(images=3, predicted=encode_counts({20_999: 2, 5: 1})),
         PredictedShard(images=0),
-        PredictedShard(images=1, predicted={5: 1}),
+        PredictedShard(images=1, predicted=encode_counts({5: 1})),
     ]
     facts = summarise_predictions(shards, 4, 21_000)
     assert (facts.predicted_per_class[5], facts.predicted_per_class[20_999], sum(facts.predicted_per_class)) == (
@@ -282,7 +283,6 @@ def test_predicted_classes_are_counted_without_a_number_for_every_class():
         2,
         4,
     )
-    assert count_labels(np.array([5, 20_999, 20_999])) == {"5": 1, "20999": 2}
 
 
 @examples(values=st.lists(st.integers(0, 2**40), max_size=20))
@@ -406,3 +406,49 @@ def test_rows_that_are_left_out_take_a_bit_each_in_the_index(tmp_path):
     assert read.shards[2].skipped == many
     plain = whole.to_json(str(tmp_path / "a" / "b"))["shards"]
     assert plain[2]["skipped"] == left_out.tolist()
+
+
+LOCATION = "/elsewhere/data/train"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["000000003", "train/000000250", "# a comment", "data/train/000000404", f"{LOCATION}/train/000000599.png"],
+        ["file,label", "000000003,0", "train/000000599,1"],
+    ],
+)
+def test_listed_images_are_found_by_groups_as_among_all(tmp_path, in_groups, monkeypatch, lines):
+    data = SyntheticSet(tmp_path, "train", 600, 2, 100).data()
+    config = DataConfig(num_classes=2, train=LOCATION)
+    step = LabelledSubset(LabelsConfig(file="labelled.csv"), config, given(), lines)
+    index = read_index(data.url)
+    alone = step._choose_listed(index, ListedImages.all(AllImages(index)))
+    read = []
+    monkeypatch.setattr(AllImages, "__iter__", lambda self: read.append(1) or iter(()))
+    facts = step.make(context_of(tmp_path / "made", images=data))
+    found = read_labelled(Artifact(str(tmp_path / "made"), {}))
+    assert found == sorted(alone, key=lambda image: (image.shard, image.row))
+    assert facts.images == len(found) >= 2
+    assert read == []  # no sidecar is read in the driver
+
+
+def test_a_missing_name_is_compared_with_some_keys(tmp_path, in_groups):
+    data = SyntheticSet(tmp_path, "train", 600, 2, 100).data()
+    step = LabelledSubset(
+        LabelsConfig(file="x.txt"), DataConfig(num_classes=2), given(), ["train/000000003", "train/00000000a"]
+    )
+    with pytest.raises(
+        UserError, match=r"names 'train/00000000a', which the training data lacks.*nearest key is 'train/0000"
+    ):
+        step.make(context_of(tmp_path / "made", images=data))
+
+
+def test_labels_and_predictions_of_the_first_shards_are_those_of_all(tmp_path):
+    train = SyntheticSet(tmp_path, "train", 100, 3, 20)
+    index, predicted = read_index(train.data().url), train.predictions()
+    keys, labels = read_true_labels(index)
+    first_keys, first_labels = read_true_labels(index, 2)
+    assert (first_keys, first_labels.tolist()) == (keys[:2], labels[:40].tolist())
+    assert read_predicted(predicted, first_keys, 2).tolist() == read_predicted(predicted)[:40].tolist()
+    assert read_confidence(predicted, 2).tolist() == read_confidence(predicted)[:40].tolist()

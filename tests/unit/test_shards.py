@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpt_ray.data.images.decoding import encode_png
+from dpt_ray.data.shards.archive_samples import iter_samples, split_name
 from dpt_ray.data.shards.salvage import reliable_samples
-from dpt_ray.data.shards.samples import Sample, build_shard, fetch_shard, iter_samples, sha256, split_name
+from dpt_ray.data.shards.samples import Sample, build_shard, fetch_shard, sha256
 from dpt_ray.errors import UserError
 
 WHERE = "memory://bucket/00000.tar"

@@ -15,20 +15,15 @@ from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.row_random import derive_seeds
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.importing.file_sets import list_shards
-from dpt_ray.data.loading.source import (
-    ImageSource,
-    SourceShard,
-    new_arrays,
-    read_rows,
-    read_shard_samples,
-    sidecar_labelled_source,
-    unlabelled_source,
-)
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.shard_samples import read_shard_samples
+from dpt_ray.data.loading.source import ImageSource, SourceShard, sidecar_labelled_source, unlabelled_source
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.keys import file_key
 from dpt_ray.data.shards.label_choice import (
     Candidates,
     LabelledImage,
+    ListedImages,
     check_every_class_labelled,
     choose_listed,
     draw_per_class,
@@ -217,7 +212,7 @@ LISTED = [
 
 
 def listed(*lines: str) -> list[str]:
-    return sorted(image.key for image in choose_listed(LISTED, lines, WHERE))
+    return sorted(image.key for image in choose_listed(ListedImages.all(LISTED), lines, WHERE))
 
 
 def test_images_are_listed_by_key_or_by_file_name():
@@ -245,7 +240,7 @@ def test_a_file_name_that_two_images_have_is_refused_but_their_keys_are_fine():
         listed("001.png")
     assert listed("dog/001.png") == ["dog/001"]
     beside = [*LISTED, LabelledImage(3, 0, "001", 2)]
-    assert [image.key for image in choose_listed(beside, ["001.png"], WHERE)] == ["001"]
+    assert [image.key for image in choose_listed(ListedImages.all(beside), ["001.png"], WHERE)] == ["001"]
 
 
 @pytest.mark.parametrize("lines", [[], ["", "  ", "\n"]])
@@ -432,7 +427,7 @@ def test_the_official_subset_files_load_as_they_are():
     ]
     for count in (1, 2, 5):
         lines = "".join(f"{wnid}_{number}.JPEG\n" for wnid in wnids for number in range(1, count + 1)).splitlines()
-        chosen = choose_listed(images, lines, f"{count}imgs_class.txt")
+        chosen = choose_listed(ListedImages.all(images), lines, f"{count}imgs_class.txt")
         assert [image.label for image in chosen] == [label for label in range(3) for _ in range(count)]
         assert {image.key for image in chosen} == {f"{wnid}/{wnid}_{n}" for wnid in wnids for n in range(1, count + 1)}
         check_every_class_labelled(chosen, wnids, "subset")

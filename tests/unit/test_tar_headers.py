@@ -8,7 +8,8 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.archive_samples import iter_samples
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.tar_headers import plain_members
 
 FORMATS = st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpt_ray.data.shards.archive_samples import iter_samples
 from dpt_ray.data.shards.salvage import read_content
-from dpt_ray.data.shards.samples import iter_samples
 from dpt_ray.data.shards.tar_members import (
     MOST_EXTENDED_BYTES,
     MOST_EXTENDED_HEADERS,

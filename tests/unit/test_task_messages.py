@@ -15,9 +15,10 @@ from dpt_ray.core.balanced_assignment import ClassScales
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.prefetch_plan import segment_sequence
+from dpt_ray.data.loading.read_rows import new_arrays
 from dpt_ray.data.loading.segment_source import SegmentSource, cut
 from dpt_ray.data.loading.segments import read_segment
-from dpt_ray.data.loading.source import ImageSource, SourceShard, new_arrays, sidecar_labelled_source
+from dpt_ray.data.loading.source import ImageSource, SourceShard, sidecar_labelled_source
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256

@@ -9,7 +9,8 @@ from dpt_ray.config.schema import ClusterConfig, DataConfig, LabelsConfig
 from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.images.perceptual_hash import ImageHashes
-from dpt_ray.data.loading.source import LABEL, read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
+from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_name

@@ -7,6 +7,7 @@ Limited Data" (2020, appendix B). Positions are (x, y) in pixels from the centre
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,7 +15,6 @@ from torch.nn import functional
 
 from dpt_ray.core.diffusion.denoiser import per_image
 from dpt_ray.core.row_random import RowRandom
-from dpt_ray.core.transfer import to_device
 
 NUM_CONDITIONS = 9
 """Length of the vector that describes the augmentation of an image; it is zero for an unchanged image."""
@@ -52,18 +52,18 @@ class Augmentation:
 
     def __call__(self, images: Tensor, random: RowRandom) -> tuple[Tensor, Tensor]:
         """Return augmented images (B, C, H, W), and vectors that describe the augmentation (B, `NUM_CONDITIONS`)."""
-        # Drawn on the host, so that selecting the rows to resample needs no synchronisation with the device.
-        drawn = self._draw(random.on_host())
-        device = images.device
-        images = torch.where(per_image(to_device(drawn.flip_x > 0, device)), images.flip(3), images)
-        images = torch.where(per_image(to_device(drawn.flip_y > 0, device)), images.flip(2), images)
-        moved = drawn.moved().nonzero().squeeze(1)
-        if len(moved) > 0:  # unmoved images stay bit-identical
-            positions = to_device(drawn.source_positions(images.shape[3], images.shape[2])[moved], device)
-            moved = to_device(moved, device)
-            images = images.clone()
-            images[moved] = resample(images[moved], positions)
-        return images, to_device(drawn.conditions(), device)
+        drawn = self._draw(random)
+        images = torch.where(per_image(drawn.flip_x > 0), images.flip(3), images)
+        images = torch.where(per_image(drawn.flip_y > 0), images.flip(2), images)
+        moved, positions = drawn.moved(), drawn.source_positions(images.shape[3], images.shape[2])
+        if images.device.type == "cpu" and not torch.compiler.is_compiling():
+            rows = moved.nonzero().squeeze(1)
+            if len(rows) > 0:  # the least work on a CPU
+                images = images.clone()
+                images[rows] = resample(images[rows], positions[rows])
+        else:  # a selection of rows would wait for the device, and a CUDA graph needs constant shapes
+            images = torch.where(per_image(moved), resample(images, positions), images)
+        return images, drawn.conditions()
 
     def _draw(self, random: RowRandom) -> "_Draws":
         uniform = random.uniform(6)
@@ -122,7 +122,7 @@ class _Draws:
         unstretch = _turn(-self.stretch_direction) @ _diagonal(along, across) @ _turn(self.stretch_direction)
         shrink = _diagonal(SCALE_BASE**-self.scale, SCALE_BASE**-self.scale)
         linear = shrink @ _turn(self.rotation) @ unstretch
-        shift = self.shift * torch.tensor([width, height]) * TRANSLATION
+        shift = torch.stack([self.shift[:, 0] * width, self.shift[:, 1] * height], dim=1) * TRANSLATION
         return torch.cat([linear, -linear @ shift[:, :, None]], dim=2)
 
 
@@ -141,7 +141,7 @@ def resample(images: Tensor, source_positions: Tensor) -> Tensor:
         (B, C, H, W) resampled images.
     """
     height, width = images.shape[2:]
-    taps = to_device(torch.tensor(SYM6, dtype=torch.float64).to(images.dtype), images.device)
+    taps = _taps(images.dtype, images.device)
     wide = functional.pad(images, (width - 1, width - 1, height - 1, height - 1), mode="reflect")
     fine = _upsample(wide, taps)[:, :, CENTRE:-CENTRE, CENTRE:-CENTRE]  # sample 2 k lies on pixel k
 
@@ -153,11 +153,18 @@ def resample(images: Tensor, source_positions: Tensor) -> Tensor:
     # (rows, columns, 2)
     targets = torch.stack(torch.meshgrid(positions(width), positions(height), indexing="xy"), dim=2)
     sources = torch.einsum("bij,yxj->byxi", source_positions[:, :, :2], targets) + source_positions[:, None, None, :, 2]
-    lasts = torch.tensor([[wide.shape[3] - 1, wide.shape[2] - 1], [fine.shape[3] - 1, fine.shape[2] - 1]])
-    middle, last = to_device(lasts.to(images.dtype), images.device)
-    grid = 2 * (sources + middle / 2) / last * 2 - 1
+    axes = zip(sources.unbind(3), (3, 2), strict=True)  # x along the columns, y along the rows
+    grid = torch.stack(
+        [2 * (at + (wide.shape[side] - 1) / 2) / (fine.shape[side] - 1) * 2 - 1 for at, side in axes], dim=3
+    )
     moved = functional.grid_sample(fine, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
     return _downsample(moved, taps)
+
+
+@cache
+def _taps(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return `SYM6` on a device, copied once: a copy in a CUDA graph would read memory that is free by then."""
+    return torch.tensor(SYM6, dtype=torch.float64).to(dtype).to(device)
 
 
 def _upsample(images: Tensor, taps: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Dropout whose mask is a function of a row's seed alone, so that it depends neither on worker nor on device.
 
-torch's dropout draws from the generator of the process, which all rows share. The streams of `RowRandom` run on the
-CPU, which is too slow for the millions of numbers that a network needs for each image. So the mask is a hash of the
-row's seed, the index of the dropout in the network and the index of the element. The hash uses 32-bit integers, whose
-overflow is the same on every device.
+torch's dropout draws from the generator of the process, which all rows share. `RowRandom` is too slow on a CPU for the
+millions of numbers that a network needs for each image. So the mask is a hash of the row's seed, the index of the
+dropout in the network and the index of the element. The hash uses 32-bit integers, whose overflow is the same on every
+device.
 """
 
 import torch

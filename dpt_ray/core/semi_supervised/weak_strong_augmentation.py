@@ -5,6 +5,7 @@ batch is divided among workers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,7 +13,6 @@ from torch import Tensor
 from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.semi_supervised import color_ops, geometric_ops
-from dpt_ray.core.transfer import to_device
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -53,6 +53,12 @@ PAPER_RANGES: dict[str, tuple[float, float]] = {
 
 PAPER_FILL = {1: (123,), 3: (125, 123, 114)}
 """Number of channels -> Cutout colour: CIFAR-10's mean grey level and mean colour."""
+
+
+@cache
+def _color(levels: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return grey levels on a device, copied once: a copy in a CUDA graph would read memory that is free by then."""
+    return torch.tensor(levels, dtype=torch.uint8).to(device)
 
 
 class Weak:
@@ -133,29 +139,29 @@ class Strong:
         Raises:
             ValueError: `cutout_fill` has not one value per channel.
         """
-        color = self._fill(images.shape[1])
+        color = self._fill(images.shape[1], images.device)
         operations, uniform = self._draw_operations(len(images), random)
         square = random.uniform(3) if self.cutout > 0 else torch.zeros(len(images), 3, device=images.device)
-        if images.device.type == "cpu":
+        if images.device.type == "cpu" and not torch.compiler.is_compiling():
             images = self._in_groups(images, operations, uniform)
             operations, uniform = operations[:, :0], uniform[:, :0]
-        drawn = (to_device(operations, images.device), uniform, square, to_device(color, images.device))
+        drawn = (operations, uniform, square, color)
         return self._graphed(images, *drawn, *self.weak.draw(images, random))
 
-    def _fill(self, channels: int) -> Tensor:
+    def _fill(self, channels: int, device: torch.device) -> Tensor:
         if self.cutout == 0:
-            return torch.zeros(channels, dtype=torch.uint8)
-        fill = PAPER_FILL[channels] if self.cutout_fill is None else self.cutout_fill
+            return torch.zeros(channels, dtype=torch.uint8, device=device)
+        fill = PAPER_FILL[channels] if self.cutout_fill is None else tuple(self.cutout_fill)
         if len(fill) != channels:
             raise ValueError(f"cutout_fill needs {channels} values, one per channel, got {len(fill)}")
-        return torch.tensor(fill, dtype=torch.uint8)
+        return _color(fill, device)
 
     def _draw_operations(self, rows: int, random: RowRandom) -> tuple[Tensor, Tensor]:
-        """Return the drawn operations, (B, num_operations): positions in `ranges`, on the CPU, and magnitudes in [0,
-        1)."""
+        """Return the drawn operations, (B, num_operations): positions in `ranges`, and magnitudes in [0, 1)."""
         if self.num_operations == 0:
-            return torch.zeros(rows, 0, dtype=torch.int64), torch.zeros(rows, 0, device=random.device)
-        return random.on_host().integers(len(self.ranges), self.num_operations), random.uniform(self.num_operations)
+            nothing = torch.zeros(rows, 0, device=random.device)
+            return nothing.long(), nothing
+        return random.integers(len(self.ranges), self.num_operations), random.uniform(self.num_operations)
 
     def _in_groups(self, images: Tensor, operations: Tensor, uniform: Tensor) -> Tensor:
         """Apply each operation to the rows that drew it, which is the least work on a CPU."""

@@ -12,8 +12,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from dpt_ray.data.images.exif import ORIENTATION, UPRIGHT, orientation, turn, valid_orientation
 from dpt_ray.data.images.formats import FORMATS, NOT_DECODED, SNIFFED_BYTES, sniff
 from dpt_ray.data.images.jpeg import bare_jpeg, is_jpeg, read_header, refuse_many_scans
+from dpt_ray.data.images.read_deep import read_as_stored, read_deep
 from dpt_ray.data.images.slow_images import slow_header, slow_pixels
-from dpt_ray.data.images.white_level import FULL_WHITE, Levels, read_as_stored, read_deep, white_level
+from dpt_ray.data.images.white_level import FULL_WHITE, Levels, white_level
 from dpt_ray.errors import UserError
 
 MAX_PIXELS = 64_000_000

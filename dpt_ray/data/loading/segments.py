@@ -10,8 +10,9 @@ from itertools import groupby
 
 from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.order import Segment
+from dpt_ray.data.loading.read_rows import Allocate, read_rows
 from dpt_ray.data.loading.segment_source import Shards
-from dpt_ray.data.loading.source import Allocate, SourceShard, read_rows
+from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards.image_ranges import FETCH_BYTES, fetch_images, images_differ, split_rows
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.shards.stored_latents import LatentForm

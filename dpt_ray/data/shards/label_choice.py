@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from dpt_ray.data.shards.archive_samples import split_name
 from dpt_ray.data.shards.keys import file_key, file_keys, normalise_name
 from dpt_ray.data.shards.listed_paths import ListedPaths, plain_path
-from dpt_ray.data.shards.samples import split_name
 from dpt_ray.errors import UserError
 from dpt_ray.text import shortened
 
@@ -128,16 +128,47 @@ def check_enough(class_names: Sequence[str], counts: Sequence[int], available: S
             )
 
 
+@dataclass(frozen=True)
+class ListedImages:
+    """The images of a data set that a list may name.
+
+    Attributes:
+        images: all images, or those with a name of `names_of`.
+        folders: paths whose first folders are those of the data set's keys; see `ListedPaths`.
+        near: images with whose keys a missing name is compared.
+    """
+
+    images: Iterable[LabelledImage]
+    folders: Iterable[str]
+    near: Iterable[LabelledImage]
+
+    @classmethod
+    def all(cls, images: Iterable[LabelledImage]) -> "ListedImages":
+        """Return all images, which are gone through several times."""
+        return cls(images, (image.key for image in images), images)
+
+
 def choose_listed(
-    images: Iterable[LabelledImage], lines: Sequence[str], where: str, location: str | None = None
+    images: ListedImages, lines: Sequence[str], where: str, location: str | None = None
 ) -> list[LabelledImage]:
     """Return the images that `find_listed` finds, each once."""
     found = find_listed(images, lines, where, location).values()
     return list({image.key: image for image in found}.values())
 
 
+def names_of(lines: Iterable[str], location: str | None) -> set[str]:
+    """Return whole keys and last parts of keys, of which an image has one if a line names it.
+
+    Args:
+        lines: names or paths; see `find_listed`.
+        location: see `find_listed`.
+    """
+    paths = ListedPaths(location, ())
+    return {name for line in lines for path in paths.below(line.strip()) for name in _possible_keys(path)}
+
+
 def find_listed(
-    images: Iterable[LabelledImage], lines: Sequence[str], where: str, location: str | None = None
+    images: ListedImages, lines: Sequence[str], where: str, location: str | None = None
 ) -> dict[str, LabelledImage]:
     """Find the images that `lines` name by key or file name (`n04235860_14959.JPEG`).
 
@@ -145,7 +176,7 @@ def find_listed(
     in any of the forms of `ListedPaths`.
 
     Args:
-        images: all images; they are gone through several times.
+        images: the images.
         lines: the lines of the list.
         where: URL of the list, for messages.
         location: URL of the training images, to which listed paths may be relative or absolute.
@@ -159,9 +190,9 @@ def find_listed(
     listed = dict.fromkeys(line for line in map(str.strip, lines) if line and line != "#" and not line.startswith("# "))
     if not listed:
         raise UserError("names no image", where=where)
-    paths = ListedPaths(location, (image.key for image in images))
+    paths = ListedPaths(location, images.folders)
     wanted = {line: [_possible_keys(path) for path in paths.below(line)] for line in listed}
-    find = _Finder(images, {name for ways in wanted.values() for names in ways for name in names})
+    find = _Finder(images.images, {name for ways in wanted.values() for names in ways for name in names})
     chosen: dict[str, LabelledImage] = {}
     missing = []
     for line, ways in wanted.items():
@@ -177,7 +208,7 @@ def find_listed(
         else:
             missing.append(line)
     if missing:
-        raise _missing(missing, images, where)
+        raise _missing(missing, images.near, where)
     return chosen
 
 

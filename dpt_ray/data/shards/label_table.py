@@ -4,10 +4,10 @@
 """
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from dpt_ray.data.shards.label_choice import LabelledImage, find_listed
+from dpt_ray.data.shards.label_choice import LabelledImage, ListedImages, find_listed
 from dpt_ray.errors import UserError
 from dpt_ray.text import csv_cell, one_line, shortened
 
@@ -24,7 +24,7 @@ def is_label_table(lines: Sequence[str]) -> bool:
 
 
 def choose_tabled(
-    images: Iterable[LabelledImage],
+    images: ListedImages,
     lines: Sequence[str],
     class_names: Sequence[str],
     where: str,
@@ -35,7 +35,7 @@ def choose_tabled(
     A label is the name of a class, or its id if no class has that name. It takes the place of a label in the data.
 
     Args:
-        images: all images.
+        images: the images.
         lines: the table.
         class_names: in the order of class ids.
         where: URL of the table, for messages.
@@ -45,7 +45,7 @@ def choose_tabled(
         UserError: a row has no label, one of no class, or another label than a row of the same image; or as
             `find_listed`.
     """
-    named = _rows(lines, where)
+    named = table_rows(lines, where)
     ids = {str(number): number for number in range(len(class_names))}
     ids |= {name.strip(): number for number, name in enumerate(class_names)}
     chosen: dict[str, LabelledImage] = {}
@@ -61,7 +61,7 @@ def choose_tabled(
     return list(chosen.values())
 
 
-def _rows(lines: Sequence[str], where: str) -> dict[str, str]:
+def table_rows(lines: Sequence[str], where: str) -> dict[str, str]:
     """Return the table's labels by file name."""
     found: dict[str, str] = {}
     empty: list[str] = []

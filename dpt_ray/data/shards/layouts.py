@@ -11,8 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from dpt_ray.data.shards.archive_samples import Places, head_of, sample_places
 from dpt_ray.data.shards.index import ShardInfo
-from dpt_ray.data.shards.samples import Places, head_of, image_extension, sample_places
+from dpt_ray.data.shards.samples import image_extension
 from dpt_ray.errors import UserError
 
 MOST_SAMPLES = 1_000_000

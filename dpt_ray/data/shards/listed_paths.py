@@ -23,12 +23,16 @@ class ListedPaths:
 
     Args:
         location: URL of the folder; None if it has none.
-        names: paths of the files below the folder, or their keys.
+        names: paths of the files below the folder, or their keys. Only the first folder of each matters, and only if it
+            is one of `own_names`.
+
+    Attributes:
+        own_names: names of the folder and of those above it.
     """
 
     def __init__(self, location: str | None, names: Iterable[str]):
         self._places = [plain_path(place).rstrip("/") + "/" for place in _places(location)]
-        self._own_names = [part for part in self._places[0].split("/") if part] if self._places else []
+        self.own_names = [part for part in self._places[0].split("/") if part] if self._places else []
         self._folders = {normalise_name(name.partition("/")[0]) for name in names if "/" in name}
 
     def below(self, text: str) -> Iterator[str]:
@@ -47,8 +51,8 @@ class ListedPaths:
         parts = path.split("/")
         if parts[0] in self._folders:
             return
-        for length in range(1, min(len(parts), len(self._own_names) + 1)):
-            if parts[:length] == self._own_names[-length:]:
+        for length in range(1, min(len(parts), len(self.own_names) + 1)):
+            if parts[:length] == self.own_names[-length:]:
                 yield "/".join(parts[length:])
 
 

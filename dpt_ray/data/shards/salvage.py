@@ -7,18 +7,9 @@ as well, since one of their files may lie in it: an image that lost its label mu
 from typing import NamedTuple
 
 from dpt_ray.data.images.formats import SNIFFED_BYTES
+from dpt_ray.data.shards.archive_samples import refuse_unsafe_kind, refuse_unsafe_name, sample_places, split_name
 from dpt_ray.data.shards.passed_over import find_documents, why_passed_over
-from dpt_ray.data.shards.samples import (
-    LABEL_EXTENSION,
-    Sample,
-    image_extension,
-    refuse_unsafe_kind,
-    refuse_unsafe_name,
-    sample_places,
-    scattered,
-    split_name,
-    without_shared_part,
-)
+from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, image_extension, scattered, without_shared_part
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.shards.tar_headers import BLOCK, END_BLOCKS
 from dpt_ray.data.shards.tar_members import FoundMember, find_members

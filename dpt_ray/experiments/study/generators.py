@@ -12,7 +12,7 @@ from dpt_ray.config.schema import RunConfig, SamplingConfig
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaussian_moments
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import decode_samples, read_shard_samples
+from dpt_ray.data.loading.shard_samples import decode_samples, read_shard_samples
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage.json_records import Record, optional
 from dpt_ray.experiments.many_runs import Make, measure_all

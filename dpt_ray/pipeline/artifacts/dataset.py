@@ -1,7 +1,7 @@
 """The facts of an indexed data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.images.decoding import ImageForm
@@ -76,7 +76,7 @@ class IndexedShard(ShardFile):
         deep: number of images of more than 8 bits, and the largest value in them.
         passed_over: number of members that belong to no image; name and reason of the first of them.
         largest_id: the largest class id and the key of a sample that has it; None without labels.
-        class_counts: class id -> images of it.
+        class_counts: images of each class; see `label_counts.py`.
         classes_out: class ids of samples that cannot be used.
     """
 
@@ -88,7 +88,7 @@ class IndexedShard(ShardFile):
     deep: tuple[int, int] = (0, 0)
     passed_over: tuple[int, tuple[tuple[str, str], ...]] = (0, ())
     largest_id: tuple[int, str] | None = None
-    class_counts: dict[int, int] = field(default_factory=dict)
+    class_counts: str = ""
     classes_out: tuple[int, ...] = ()
 
 

@@ -130,18 +130,26 @@ def classifier_reliability(
     )
 
 
-def read_true_labels(index: DatasetIndex) -> tuple[list[list[str]], torch.Tensor]:
-    """Return a set's keys, shard by shard, and its true labels, in its order."""
-    sidecars = [read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards))]
+def read_true_labels(index: DatasetIndex, most_shards: int | None = None) -> tuple[list[list[str]], torch.Tensor]:
+    """Return a set's keys, shard by shard, and its true labels, in its order.
+
+    Args:
+        index: the set.
+        most_shards: number of shards that are read, the first ones; None for all.
+    """
+    sidecars = [read_sidecar(index.label_sidecar(number), [LABEL]) for number in range(len(index.shards))[:most_shards]]
     labels = np.concatenate([sidecar[LABEL] for sidecar in sidecars])
     return [sidecar[KEY] for sidecar in sidecars], torch.from_numpy(labels)
 
 
-def read_predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> torch.Tensor:
-    """Return predicted labels, `_UNREAD` where a shard could not be read."""
+def read_predicted(
+    artifact: Artifact, keys: list[list[str]] | None = None, most_shards: int | None = None
+) -> torch.Tensor:
+    """Return predicted labels, `_UNREAD` where a shard could not be read; see `read_true_labels`."""
     labels = []
-    files = PredictionsFacts.read(artifact).files
-    for number, (file, sidecar) in enumerate(zip(files, read_predictions(artifact, LABEL), strict=True)):
+    files = PredictionsFacts.read(artifact).files[:most_shards]
+    sidecars = read_predictions(artifact, LABEL, most_shards=most_shards)
+    for number, (file, sidecar) in enumerate(zip(files, sidecars, strict=True)):
         if sidecar is None:
             labels.append(np.full(file.num_skipped, _UNREAD))
         elif keys is not None and sidecar[KEY] != keys[number]:
@@ -151,11 +159,11 @@ def read_predicted(artifact: Artifact, keys: list[list[str]] | None = None) -> t
     return torch.from_numpy(np.concatenate(labels))
 
 
-def read_confidence(artifact: Artifact) -> torch.Tensor:
-    """Return the confidence of predicted labels; nan where a shard could not be read."""
+def read_confidence(artifact: Artifact, most_shards: int | None = None) -> torch.Tensor:
+    """Return the confidence of predicted labels; nan where a shard could not be read; see `read_true_labels`."""
     values = []
-    files = PredictionsFacts.read(artifact).files
-    for file, sidecar in zip(files, read_predictions(artifact, CONFIDENCE), strict=True):
+    files = PredictionsFacts.read(artifact).files[:most_shards]
+    for file, sidecar in zip(files, read_predictions(artifact, CONFIDENCE, most_shards=most_shards), strict=True):
         if sidecar is None:
             values.append(np.full(file.num_skipped, np.nan, np.float32))
         else:

@@ -42,13 +42,14 @@ class AllImages:
 
     Args:
         index: the data set.
+        most_shards: number of shards that are read, the first ones; None for all.
     """
 
-    def __init__(self, index: DatasetIndex):
-        self._index = index
+    def __init__(self, index: DatasetIndex, most_shards: int | None = None):
+        self._index, self._most = index, most_shards
 
     def __iter__(self) -> Iterator[LabelledImage]:
-        for position in range(len(self._index.shards)):
+        for position in range(len(self._index.shards))[: self._most]:
             sidecar = read_sidecar(self._index.label_sidecar(position), [LABEL])
             for row, (key, label) in enumerate(zip(sidecar[KEY], sidecar[LABEL].tolist(), strict=True)):
                 yield LabelledImage(position, row, key, label)

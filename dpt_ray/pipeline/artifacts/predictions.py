@@ -1,11 +1,12 @@
 """Predicted classes of every image, one sidecar a shard."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dpt_ray.data.shards.label_counts import decode_counts
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls, sidecars_where
 from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, count_images
@@ -45,42 +46,39 @@ class PredictedShard(ShardFile):
     """What a worker reports of one shard.
 
     Attributes:
-        predicted: class id -> images that it was predicted for, of the classes that were.
+        predicted: images that each class was predicted for; see `label_counts.py`.
         confidence_sum: sum of the confidence.
     """
 
-    predicted: dict[int, int] = field(default_factory=dict)
+    predicted: str = ""
     confidence_sum: float = 0.0
 
 
-def summarise_predictions(shards: Sequence[PredictedShard], images_in: int, num_classes: int) -> PredictionsFacts:
+def summarise_predictions(shards: Iterable[PredictedShard], images_in: int, num_classes: int) -> PredictionsFacts:
     """Return the facts of predictions.
 
     Args:
-        shards: what the workers report, in the order of the shards.
+        shards: what the workers report, in the order of the shards; it is gone through once, a shard at a time.
         images_in: images of the set.
         num_classes: number of classes.
     """
-    skipped = tuple(entry for shard in shards for entry in shard.skipped or ())
-    images = images_in - count_images(skipped)
-    counts = np.zeros(num_classes, np.int64)
+    counts, confidence = np.zeros(num_classes, np.int64), 0.0
+    files: list[ShardFile] = []
     for shard in shards:
-        classes, predicted = (np.array(list(side), np.int64) for side in (shard.predicted, shard.predicted.values()))
+        classes, predicted = decode_counts(shard.predicted)
         counts[classes] += predicted
+        confidence += shard.confidence_sum
+        files.append(shard.file)
+    skipped = tuple(entry for file in files for entry in file.skipped or ())
+    images = images_in - count_images(skipped)
     return PredictionsFacts(
         images_in=images_in,
         skipped=skipped,
         images=images,
         predicted_per_class=tuple(counts.tolist()),
-        mean_confidence=sum(shard.confidence_sum for shard in shards) / max(1, images),
-        files=tuple(shard.file for shard in shards),
+        mean_confidence=confidence / max(1, images),
+        files=tuple(files),
     )
-
-
-def count_labels(labels: np.ndarray) -> dict[str, int]:
-    """Return `PredictedShard.predicted` of a shard as JSON, given its predicted classes, int64 (N,)."""
-    classes, images = np.unique(labels, return_counts=True)
-    return dict(zip(map(str, classes.tolist()), images.tolist(), strict=True))
 
 
 def sidecar_urls(artifact: Artifact) -> list[str | None]:
@@ -101,10 +99,12 @@ def shard_counts(facts: PredictionsFacts) -> np.ndarray:
     return np.array([file.images if file.is_made else file.num_skipped for file in facts.files], np.int64)
 
 
-def read_predictions(artifact: Artifact, *columns: str) -> Iterator[dict[str, Any] | None]:
+def read_predictions(
+    artifact: Artifact, *columns: str, most_shards: int | None = None
+) -> Iterator[dict[str, Any] | None]:
     """Yield the sidecars of a `Predictions` artifact in the order of its shards; None for one that could not be read.
 
-    Such a shard is listed in the artifact's facts.
+    Such a shard is listed in the artifact's facts. With `most_shards` the first shards alone are read.
     """
-    for url in sidecar_urls(artifact):
+    for url in sidecar_urls(artifact)[:most_shards]:
         yield None if url is None else read_sidecar(url, list(columns))

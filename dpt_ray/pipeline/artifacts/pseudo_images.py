@@ -8,7 +8,7 @@ import numpy as np
 
 from dpt_ray.config.schema import SamplingConfig
 from dpt_ray.data.images.decoding import ImageForm, decode_image
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.pipeline.artifacts.step_facts import Facts

@@ -1,7 +1,8 @@
 """Shards that were written from images, and what was left out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from dpt_ray.data.images.white_level import WhiteLevel
 from dpt_ray.data.importing.facts import ImageSizes
@@ -9,6 +10,7 @@ from dpt_ray.data.importing.import_plan import Ignored, missed_first
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.errors import UserError
+from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.step_facts import Facts, ShardFile
 from dpt_ray.pipeline.artifacts.store import Artifact
 
@@ -99,6 +101,35 @@ class ShardRecord(ShardFile):
     deep: tuple[int, int] = (0, 0)
     white: int | None = None
     unread: int = 0
+
+
+@dataclass(frozen=True)
+class WrittenShards:
+    """What the workers report of all shards.
+
+    Attributes:
+        records: those of the shards in order, without the numbers that are added up below.
+        classes: class id -> images of it.
+        refused_classes: class ids of images that cannot be used.
+        sizes: width and height -> images of that size.
+    """
+
+    records: list[ShardRecord]
+    classes: Counter[int]
+    refused_classes: set[int]
+    sizes: Counter[tuple[int, int]]
+
+    @classmethod
+    def add_up(cls, reports: Iterable[JsonObject]) -> "WrittenShards":
+        """Go through the reports once; the classes and sizes of one shard at a time are in memory."""
+        whole = cls([], Counter(), set(), Counter())
+        for record in map(ShardRecord.from_json, reports):
+            whole.classes.update(record.classes)
+            whole.refused_classes.update(record.refused_classes)
+            for width, height, count in record.sizes:
+                whole.sizes[width, height] += count
+            whole.records.append(replace(record, classes={}, refused_classes=(), sizes=()))
+        return whole
 
 
 def ignored_files(ignored: Sequence[Ignored]) -> IgnoredFiles:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource, new_arrays, read_rows
+from dpt_ray.data.loading.read_rows import new_arrays, read_rows
+from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import open_content
 from dpt_ray.report.confusion_picture import confusion_png

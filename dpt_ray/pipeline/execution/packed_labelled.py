@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.images.formats import SNIFFED_BYTES, fitting_extension, sniff
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.image_ranges import GAP_BYTES, fetch_images, images_differ
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo
 from dpt_ray.data.shards.label_choice import LabelledImage

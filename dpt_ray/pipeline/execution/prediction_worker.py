@@ -9,7 +9,9 @@ import torch
 from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsConfig
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
-from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES, decode_samples
+from dpt_ray.data.loading.shard_samples import decode_samples
+from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
+from dpt_ray.data.shards.label_counts import encode_label_counts
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
@@ -19,7 +21,7 @@ from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.features import FEATURES
-from dpt_ray.pipeline.artifacts.predictions import AVERAGED, PROBABILITIES, count_labels
+from dpt_ray.pipeline.artifacts.predictions import AVERAGED, PROBABILITIES
 
 _VIEW_SEED = derive_seed("pseudo-label views")
 """Seed of the weak views, the same for all runs. A view follows from it, the key of the image and its own number."""
@@ -135,7 +137,7 @@ class PredictionWorker(UnitWorker):
         columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
         return {
             "images": len(columns[KEY]),
-            "predicted": count_labels(columns[LABEL]),
+            "predicted": encode_label_counts(columns[LABEL]),
             "confidence_sum": float(columns[CONFIDENCE].sum(dtype=np.float64)),
         }
 
@@ -167,9 +169,9 @@ class PredictionWorker(UnitWorker):
         return total / self._settings.views
 
     def _from_sidecar(self, unit: ShardUnit) -> Outputs:
-        if unit.given is None:
+        if unit.input_sidecar is None:
             raise UnusableUnitError([Skipped(unit.shard.url, None, "could not be encoded", unit.shard.samples)])
-        sidecar = read_sidecar(unit.given, [FEATURES])
+        sidecar = read_sidecar(unit.input_sidecar, [FEATURES])
         features = np.array(sidecar[FEATURES])
         if self._transduced is not None:
             probabilities = np.array(

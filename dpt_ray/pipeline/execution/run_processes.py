@@ -35,7 +35,9 @@ def run_processes(
 
         connect(ClusterConfig())
         with progress:
-            return run_units(worker_class, settings, units, resources=Resources(processes, 1, 0), progress=progress)
+            return list(
+                run_units(worker_class, settings, units, resources=Resources(processes, 1, 0), progress=progress)
+            )
     worker, done = worker_class(**settings), 0
     made: list[JsonObject] = []
     with progress:

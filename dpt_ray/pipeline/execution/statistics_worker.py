@@ -10,7 +10,7 @@ import torch
 from dpt_ray.core.metrics.set_statistics import SetStatistics, encode_statistics
 from dpt_ray.core.weights import read_metadata
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import decode_samples
+from dpt_ray.data.loading.shard_samples import decode_samples
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
@@ -105,9 +105,9 @@ class StatisticsWorker(UnitWorker):
     def _features(self, unit: ShardUnit) -> tuple[list[str], MetricFeatures]:
         shard = unit.shard
         if self._network is None:
-            if unit.given is None:
+            if unit.input_sidecar is None:
                 raise UnusableUnitError([Skipped(shard.url, None, "has no predictions", shard.samples)])
-            sidecar = read_sidecar(unit.given, [FEATURES])
+            sidecar = read_sidecar(unit.input_sidecar, [FEATURES])
             return sidecar[KEY], MetricFeatures(torch.from_numpy(np.array(sidecar[FEATURES])))
         assert self._form is not None
         self._compute = self._compute or open_network(self._network, self._device)

@@ -1,5 +1,7 @@
 """Pseudo-labels whose counts follow given class shares, instead of the most probable classes."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -8,6 +10,7 @@ from dpt_ray.core.balanced_assignment import balanced_classes, largest_miss
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.label_counts import encode_label_counts
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
@@ -20,7 +23,6 @@ from dpt_ray.pipeline.artifacts.predictions import (
     AVERAGED,
     PROBABILITIES,
     SIDECARS,
-    count_labels,
     sidecar_urls,
     summarise_predictions,
 )
@@ -77,11 +79,18 @@ class BalancedLabels(Step[BalancedLabelsFacts]):
             policy=context.policy,
             folder=context.folder,
         )
-        shards = [BalancedShard.from_json(file) for file in files]
-        facts = summarise_predictions(shards, index.num_images, index.num_classes)
+        moved = 0
+
+        def shards() -> Iterator[BalancedShard]:
+            nonlocal moved
+            for shard in map(BalancedShard.from_json, files):
+                moved += shard.moved
+                yield shard
+
+        facts = summarise_predictions(shards(), index.num_images, index.num_classes)
         return BalancedLabelsFacts(
             **vars(facts),
-            moved=sum(shard.moved for shard in shards),
+            moved=moved,
             converged=scales.converged,
             error=scales.error,
             largest_miss=largest_miss(list(facts.predicted_per_class), shares),
@@ -109,9 +118,9 @@ class _BalancingWorker(UnitWorker):
         return stores.join(self._folder, sidecar_name(unit.number))
 
     def make(self, unit: ShardUnit) -> bytes:
-        if unit.given is None:
+        if unit.input_sidecar is None:
             raise UnusableUnitError([Skipped(unit.shard.url, None, "has no predictions", unit.shard.samples)])
-        given = read_sidecar(unit.given)
+        given = read_sidecar(unit.input_sidecar)
         probabilities = given[PROBABILITIES].astype(np.float32)
         turns = torch.tensor([derive_seed("balancing tie", key) for key in given[KEY]])
         assigned = balanced_classes(torch.from_numpy(probabilities), self._scales, turns, sharpness=self._sharpness)
@@ -125,7 +134,7 @@ class _BalancingWorker(UnitWorker):
         columns = decode_sidecar(content, self.output_url(unit), [LABEL, CONFIDENCE])
         return {
             "images": len(columns[KEY]),
-            "predicted": count_labels(columns[LABEL]),
+            "predicted": encode_label_counts(columns[LABEL]),
             "confidence_sum": float(columns[CONFIDENCE].sum(dtype=np.float64)),
             **sidecar_facts(content, self.output_url(unit)),
         }

@@ -72,7 +72,7 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
                 "least_confidence": self._config.least_confidence,
             },
             [
-                _Conditioned(unit.number, unit.shard, unit.given, known.get(unit.number, {}))
+                _Conditioned(unit.number, unit.shard, unit.input_sidecar, known.get(unit.number, {}))
                 for unit in shard_units(index, sidecar_urls(context.parents["pseudo_labels"]))
             ],
             resources=inference_resources(context.cluster),
@@ -111,9 +111,9 @@ class _ConditioningWorker(UnitWorker):
         return stores.join(self._folder, sidecar_name(unit.number))
 
     def make(self, unit: _Conditioned) -> bytes:
-        if unit.given is None:
+        if unit.input_sidecar is None:
             raise UnusableUnitError([Skipped(unit.shard.url, None, "has no pseudo-labels", unit.shard.samples)])
-        given, known = read_sidecar(unit.given, [LABEL, CONFIDENCE]), dict(unit.known)
+        given, known = read_sidecar(unit.input_sidecar, [LABEL, CONFIDENCE]), dict(unit.known)
         labels, confidence = conditioned(given[LABEL], given[CONFIDENCE], known, self._least)
         facts = {
             "images": len(labels),

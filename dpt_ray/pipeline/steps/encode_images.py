@@ -7,7 +7,7 @@ import torch
 
 from dpt_ray.config.schema import DataConfig, ProbeConfig
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import decode_samples
+from dpt_ray.data.loading.shard_samples import decode_samples
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import count_images

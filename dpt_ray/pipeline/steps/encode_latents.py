@@ -10,7 +10,7 @@ from dpt_ray.config.schema import DataConfig, GeneratorConfig
 from dpt_ray.core.models.diffusers_autoencoder import Autoencoder
 from dpt_ray.core.pixels import from_uint8
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.source import decode_samples
+from dpt_ray.data.loading.shard_samples import decode_samples
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import count_images

@@ -1,37 +1,25 @@
 """The index of a shard set."""
 
-from collections import Counter
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import starmap
-from typing import NamedTuple
-
-import numpy as np
 
 from dpt_ray.config.schema import DataConfig
-from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.images.perceptual_hash import empty_hashes, is_comparable
-from dpt_ray.data.images.white_level import Levels, level_facts, say_levels
+from dpt_ray.data.images.white_level import level_facts, say_levels
 from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.found_data import FoundData
 from dpt_ray.data.importing.import_plan import Ignored
-from dpt_ray.data.importing.other_formats import FIRST_BYTES, recognise
-from dpt_ray.data.loading.source import LABEL, try_samples
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
-from dpt_ray.data.shards.salvage import read_content
-from dpt_ray.data.shards.samples import Sample, fetch_shard, sha256
-from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_facts, sidecar_name
-from dpt_ray.data.shards.skipped import Skipped, count_images
-from dpt_ray.data.shards.stored_layouts import encode_layout
+from dpt_ray.data.shards.label_counts import added_up
+from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.stores import StoredFile
 from dpt_ray.distributed.cluster import inference_resources
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
-from dpt_ray.errors import StoreFailureError, UserError
+from dpt_ray.distributed.inference import run_units
+from dpt_ray.errors import UserError
 from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.pipeline.artifacts.dataset import (
-    NO_LABEL,
     DatasetFacts,
     IndexedShard,
     PassedOver,
@@ -41,15 +29,12 @@ from dpt_ray.pipeline.artifacts.dataset import (
 from dpt_ray.pipeline.artifacts.shards import ShardsFacts, lost_classes, say_ignored, shard_urls
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
+from dpt_ray.pipeline.execution.index_worker import KEPT_NAMES, IndexWorker, ListedShard
 from dpt_ray.pipeline.execution.repeated_images import check_images
 from dpt_ray.pipeline.execution.step import Step, StepContext
-from dpt_ray.text import printable, shortened
 
-_EMPTY = "is an empty shard"
 _NO_LABELS = "has no labels of two or more classes (.cls files)"
 _LABELS, _LAYOUTS, _TRAIN, _SHARDS = "labels", "layouts", "train", "shards"
-_KEPT_NAMES = 10
-"""Largest number of ignored members whose names are stored, for each shard and for the set."""
 
 
 class Dataset(Step[DatasetFacts]):
@@ -126,7 +111,7 @@ class Dataset(Step[DatasetFacts]):
     def make(self, context: StepContext) -> DatasetFacts:
         urls = [file["url"] for file in self._listing] or shard_urls(context.parents[_SHARDS])
         files = run_units(
-            _IndexWorker,
+            IndexWorker,
             {
                 "folder": context.file(_LABELS),
                 "layouts": context.file(_LAYOUTS),
@@ -139,7 +124,7 @@ class Dataset(Step[DatasetFacts]):
             folder=context.folder,
         )
         train = context.parents.get(_TRAIN)
-        shards = [IndexedShard.from_json(file) for file in files]
+        shards, counts = _counted(files)
         levels = level_facts((shard.deep for shard in shards), read_index(train.url).white if train else None)
         imported = ShardsFacts.read(context.parents[_SHARDS]).levels if self.images else None
         known = levels or imported
@@ -147,7 +132,6 @@ class Dataset(Step[DatasetFacts]):
         skipped = [entry for shard in shards for entry in shard.skipped or ()]
         context.policy.check(skipped, sum(info.samples for info in infos) + count_images(skipped))
         shards = [shard for shard in shards if shard.samples is not None]
-        counts = _count_classes(shards)
         if gone := {label for shard in shards for label in shard.classes_out} - counts.keys():
             raise lost_classes(sorted(gone), None, self._where)
         known_by = train if self.num_classes is None else None
@@ -176,7 +160,7 @@ class Dataset(Step[DatasetFacts]):
         further = filter(None, [say_levels(facts.levels), say_passed_over(facts.passed_over)])
         return "; ".join([text + summarise_skipped(facts) + say_ignored(self._beside), *further])
 
-    def _num_classes(self, counts: Counter[int], train: Artifact | None, place_of_largest: str) -> int:
+    def _num_classes(self, counts: Mapping[int, int], train: Artifact | None, place_of_largest: str) -> int:
         largest, where = max(counts, default=-1), self._where
         known = read_index(train.url).num_classes if train else self.num_classes
         if known is None:
@@ -198,83 +182,6 @@ class Dataset(Step[DatasetFacts]):
         return num_classes
 
 
-class ListedShard(NamedTuple):
-    """A shard before it is indexed: its position in the listing, and its URL."""
-
-    number: int
-    url: str
-
-
-class _IndexWorker(UnitWorker):
-    """Checks one shard, and writes sidecars: with the keys and true labels of its usable samples, and its layout."""
-
-    def __init__(self, folder: str, layouts: str, form: ImageForm):
-        self._folder, self._layouts, self._form = folder, layouts, form
-
-    def output_url(self, unit: ListedShard) -> str:
-        return stores.join(self._folder, sidecar_name(unit.number))
-
-    def make(self, unit: ListedShard) -> bytes:
-        url = unit.url
-        try:
-            data = fetch_shard(url)
-        except StoreFailureError:
-            raise
-        except UserError as error:
-            raise UnusableUnitError([Skipped(url, None, error.what)]) from None
-        if not data:
-            raise UnusableUnitError([Skipped(url, None, _EMPTY)])
-        samples, skipped, passed_over = read_content(data, url)
-        if not samples and (foreign := recognise(data[:FIRST_BYTES])):
-            raise UnusableUnitError([Skipped(url, None, f"is not a tar archive but {foreign[0]}; {foreign[1]}")])
-        levels, hashes = Levels(), empty_hashes(len(samples))
-        all_labels, unusable = try_samples(samples, self._form, url, levels, hashes.update)
-        skipped += unusable.values()
-        usable = [row for row in range(len(samples)) if row not in unusable]
-        if not usable:
-            raise UnusableUnitError(skipped or [Skipped(url, None, _EMPTY)])
-        labels = [all_labels[row] for row in usable]
-        # Before the sidecar of labels, whose existence says that the shard is done.
-        layout = encode_layout(data, url, 0 if skipped else len(usable))
-        stores.write_bytes(stores.join(self._layouts, sidecar_name(unit.number)), layout)
-        return encode_sidecar(
-            [samples[row].key for row in usable],
-            {
-                LABEL: np.array([NO_LABEL if label is None else label for label in labels], np.int64),
-                **hashes.columns(usable),
-            },
-            facts={
-                "shard_bytes": len(data),
-                "shard_sha256": sha256(data),
-                "samples": len(usable),
-                "without_perceptual_hash": int((~is_comparable(hashes.perceptual[usable])).sum()),
-                "rows_out": sorted(unusable),
-                "deep": [levels.images, levels.largest],
-                "passed_over": [
-                    len(passed_over),
-                    [[shortened(printable(n)), why] for n, why in passed_over[:_KEPT_NAMES]],
-                ],
-                "skipped": [entry.to_json() for entry in skipped],
-                "largest_id": _place_of_largest(labels, [samples[row].key for row in usable]),
-                "class_counts": {str(k): v for k, v in Counter(labels).items() if k is not None},
-                "classes_out": sorted(_classes_of((samples[row] for row in unusable), url)),
-            },
-        )
-
-    def facts(self, unit: ListedShard, content: bytes) -> JsonObject:
-        return {"images": 1, **sidecar_facts(content, self.output_url(unit))}
-
-
-def _classes_of(samples: Iterable[Sample], where: str) -> set[int]:
-    """Return the class ids of samples; unreadable ones are ignored."""
-    found = set()
-    for sample in samples:
-        with suppress(UserError):
-            if (label := sample.label(where)) is not None:
-                found.add(label)
-    return found
-
-
 def _shard_infos(urls: list[str], shards: list[IndexedShard], white: int | None) -> list[ShardInfo]:
     """Return the index entries of the shards that can be used, with the white level of their data set."""
     return [
@@ -284,23 +191,23 @@ def _shard_infos(urls: list[str], shards: list[IndexedShard], white: int | None)
     ]
 
 
-def _count_classes(shards: list[IndexedShard]) -> Counter[int]:
-    counts: Counter[int] = Counter()
-    for shard in shards:
-        counts.update(shard.class_counts)
-    return counts
+def _counted(files: Iterable[JsonObject]) -> tuple[list[IndexedShard], dict[int, int]]:
+    """Return what the workers report without the images of each class in a shard, and those of all shards."""
+    shards = []
+
+    def counts() -> Iterator[str]:
+        for shard in map(IndexedShard.from_json, files):
+            yield shard.class_counts
+            shards.append(replace(shard, class_counts=""))
+
+    classes = added_up(counts())
+    return shards, classes
 
 
 def _add_passed_over(shards: list[IndexedShard]) -> PassedOver:
     """Return the number of ignored members of all shards, and name and reason of the first ones."""
     first = [entry for shard in shards for entry in shard.passed_over[1]]
-    return PassedOver(sum(shard.passed_over[0] for shard in shards), tuple(first[:_KEPT_NAMES]))
-
-
-def _place_of_largest(labels: list[int | None], keys: list[str]) -> tuple[int, str] | None:
-    """Return the largest class id of a shard and the key of its first sample; None without labels."""
-    known = [(label, -row) for row, label in enumerate(labels) if label is not None]
-    return (max(known)[0], keys[-max(known)[1]]) if known else None
+    return PassedOver(sum(shard.passed_over[0] for shard in shards), tuple(first[:KEPT_NAMES]))
 
 
 def _largest_id(shards: list[IndexedShard], infos: list[ShardInfo]) -> str | None:

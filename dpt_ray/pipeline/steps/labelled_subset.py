@@ -6,19 +6,22 @@ from dpt_ray.config.schema import DataConfig, LabelsConfig
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.label_choice import (
     LabelledImage,
+    ListedImages,
     check_enough,
     check_every_class_labelled,
     choose_listed,
     draw_per_class,
 )
-from dpt_ray.data.shards.label_table import choose_tabled, is_label_table
+from dpt_ray.data.shards.label_table import choose_tabled, is_label_table, table_rows
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.dataset import class_names, image_form
 from dpt_ray.pipeline.artifacts.labelled import AllImages, ChoiceFacts, write_labelled
 from dpt_ray.pipeline.execution.draw_candidates import draw_candidates
+from dpt_ray.pipeline.execution.listed_candidates import listed_candidates
 from dpt_ray.pipeline.execution.packed_labelled import pack_labelled
+from dpt_ray.pipeline.execution.shard_groups import LEAST_SHARDS
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 
@@ -61,17 +64,21 @@ class LabelledSubset(Step[ChoiceFacts]):
     def check_labels(self, index: DatasetIndex) -> None:
         """Check that the labelled images of a data set can be chosen, without drawing them.
 
+        A list is not looked up in more shards than one group has: that is work for the cluster.
+
         Raises:
             UserError: a class has too few images, or the list does not fit the data.
         """
         if self._labels.file is not None:
-            self._choose_listed(index)
+            if len(index.shards) <= LEAST_SHARDS:
+                self._choose_listed(index, ListedImages.all(AllImages(index)))
         else:
             check_enough(self._names(index), self._counts(index), index.class_counts)
 
     def _choose(self, context: StepContext, index: DatasetIndex) -> list[LabelledImage]:
         if self._labels.file is not None:
-            return self._choose_listed(index)
+            location = _training_location(self._data)
+            return self._choose_listed(index, listed_candidates(context, index, self._listed_names(), location))
         counts, salt = self._counts(index), ("labelled", self._labels.seed)
         check_enough(self._names(index), counts, index.class_counts)  # before all sidecars are read
         found = draw_candidates(context, index, salt, counts, index.class_counts)
@@ -79,8 +86,13 @@ class LabelledSubset(Step[ChoiceFacts]):
         check_every_class_labelled(chosen, self._names(index), "labels")
         return chosen
 
-    def _choose_listed(self, index: DatasetIndex) -> list[LabelledImage]:
-        where, images, location = self._labels.file, AllImages(index), _training_location(self._data)
+    def _listed_names(self) -> Sequence[str]:
+        where = self._labels.file
+        assert where is not None
+        return [*table_rows(self._lines, where)] if is_label_table(self._lines) else self._lines
+
+    def _choose_listed(self, index: DatasetIndex, images: ListedImages) -> list[LabelledImage]:
+        where, location = self._labels.file, _training_location(self._data)
         assert where is not None
         if is_label_table(self._lines):
             chosen = choose_tabled(images, self._lines, self._names(index), where, location)

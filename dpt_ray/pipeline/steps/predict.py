@@ -120,8 +120,7 @@ class Predictions(Step[PredictionsFacts]):
             policy=context.policy,
             folder=context.folder,
         )
-        shards = [PredictedShard.from_json(file) for file in files]
-        return summarise_predictions(shards, index.num_images, index.num_classes)
+        return summarise_predictions(map(PredictedShard.from_json, files), index.num_images, index.num_classes)
 
     def warnings(self, facts: PredictionsFacts, context: StepContext) -> list[str]:
         images, classifier = context.parents["images"], context.parents["classifier"]

@@ -16,7 +16,7 @@ from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute
 from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_png
-from dpt_ray.data.loading.source import read_shard_samples
+from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_index
 from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, build_shard
 from dpt_ray.data.storage import stores
@@ -52,7 +52,7 @@ class PseudoImages(Step[PseudoImagesFacts]):
     """
 
     name = "pseudo_images"
-    version = 3
+    version = 4
     facts_type = PseudoImagesFacts
 
     def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step, latents: LatentsConfig):

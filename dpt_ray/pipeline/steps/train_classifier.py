@@ -45,7 +45,7 @@ class TrainClassifier(Step[ClassifierFacts]):
     """
 
     name = "classifier"
-    version = 2
+    version = 3
     facts_type = ClassifierFacts
 
     def __init__(self, stage: ClassifierStage):

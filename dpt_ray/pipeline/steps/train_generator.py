@@ -50,7 +50,7 @@ class TrainGenerator(Step[TrainingFacts]):
     """
 
     name = "generator"
-    version = 2
+    version = 3
     facts_type = TrainingFacts
 
     def __init__(

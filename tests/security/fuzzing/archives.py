@@ -9,12 +9,13 @@ from random import Random
 from encoded_images import encode, noise
 
 from dpt_ray.data.images.decoding import ImageForm
+from dpt_ray.data.shards.archive_samples import iter_samples
 from dpt_ray.data.shards.salvage import read_content
-from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.skipped import read_skipped
 from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.errors import UserError
-from dpt_ray.pipeline.steps.index_dataset import ListedShard, _IndexWorker
+from dpt_ray.pipeline.execution.index_worker import IndexWorker, ListedShard
 from fuzzing.raw import change_raw
 from fuzzing.target import Corpus, Mutator, Target
 
@@ -165,7 +166,7 @@ def read_what_is_whole(data: bytes, folder: Path) -> Iterator[str]:
     yield from (f"{name!r} {reason}" for name, reason in content.passed_over)
     url = str(folder / _WHERE)
     Path(url).write_bytes(data)
-    worker = _IndexWorker(str(folder / "labels"), str(folder / "layouts"), _FORM)
+    worker = IndexWorker(str(folder / "labels"), str(folder / "layouts"), _FORM)
     try:
         facts = worker.facts(ListedShard(0, url), worker.make(ListedShard(0, url)))
     except UnusableUnitError as error:

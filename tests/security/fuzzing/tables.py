@@ -16,7 +16,7 @@ from dpt_ray.config.schema import DataConfig
 from dpt_ray.data.importing.classes import given_classes
 from dpt_ray.data.importing.detect import describe
 from dpt_ray.data.importing.text_files import read_lines
-from dpt_ray.data.shards.label_choice import LabelledImage, check_every_class_labelled, choose_listed
+from dpt_ray.data.shards.label_choice import LabelledImage, ListedImages, check_every_class_labelled, choose_listed
 from dpt_ray.data.shards.sidecars import decode_sidecar, encode_sidecar, sidecar_facts
 from fuzzing.raw import RAW, change_raw
 from fuzzing.target import Corpus, Mutator, Target
@@ -149,7 +149,7 @@ def read_list(data: bytes, folder: Path) -> Iterator[str]:
     place = folder / "labelled.txt"
     place.write_bytes(data)
     lines = [line.rstrip("\r\n") for line in read_lines(str(place), "list of images")]
-    chosen = choose_listed(_IMAGES, lines, str(place), "/data/train")
+    chosen = choose_listed(ListedImages.all(_IMAGES), lines, str(place), "/data/train")
     check_every_class_labelled(chosen, ("a", "b"), str(place))
     return iter(())
 
