@@ -6,6 +6,7 @@ own streams, so a row's views depend neither on other rows nor on the number of 
 """
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,7 +15,6 @@ from torch.nn import functional
 from dpt_ray.config.schema import ViewsConfig
 from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.row_random import RowRandom
-from dpt_ray.core.transfer import to_device
 
 _DRAWS = 12
 """Uniform numbers of a view."""
@@ -26,8 +26,12 @@ _STRENGTHS = (0.8, 0.8, 0.8, 0.2)
 """Brightness, contrast, saturation, and hue as a part of the circle, at strength 1."""
 _LUMA = (0.299, 0.587, 0.114)
 _YIQ = torch.tensor([_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)])
-_CHROMA = torch.stack([_YIQ, torch.linalg.inv(_YIQ)])
-"""From RGB to luma and chroma, and back."""
+
+
+@cache
+def _chroma(device: torch.device) -> Tensor:
+    """Return the maps (2, 3, 3) from RGB to luma and chroma, and back, copied to a device once."""
+    return torch.stack([_YIQ, torch.linalg.inv(_YIQ)]).to(device)
 
 
 class RandomViews:
@@ -53,7 +57,7 @@ class RandomViews:
         """
         uniform = random.uniform(count, _DRAWS)
         side = torch.empty(size or images.shape[2], 0, device=images.device)  # its shape tells the size
-        chroma = to_device(_CHROMA, images.device)
+        chroma = _chroma(images.device)
         return torch.stack([self._view(images, uniform[:, number], side, chroma) for number in range(count)])
 
     def _transformed(self, images: Tensor, uniform: Tensor, side: Tensor, chroma: Tensor) -> Tensor:

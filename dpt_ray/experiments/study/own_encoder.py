@@ -16,7 +16,7 @@ from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.propagation import UNKNOWN
 from dpt_ray.core.self_supervised.network import JointEmbedding
 from dpt_ray.core.training.from_settings import encoder_training
-from dpt_ray.data.loading.source import decode_samples, read_shard_samples
+from dpt_ray.data.loading.shard_samples import decode_samples, read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.experiments.many_runs import Make, measure_all
