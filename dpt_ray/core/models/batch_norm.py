@@ -46,8 +46,10 @@ class BatchNorm2d(nn.BatchNorm2d):
         mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
         if track:
             self._update_running(mean.detach(), variance.detach(), x.numel() // x.shape[1] * workers)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            scale = self.weight * scale
+        shift = (self.bias if self.affine else 0) - mean * scale
         return (x * scale[:, None, None] + shift[:, None, None]).to(x_BCHW.dtype)
 
     @torch.no_grad()

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from dpt_ray.core.models.base_networks import ClassifierNetwork
+from dpt_ray.core.models.batch_norm import BatchNorm2d
 from dpt_ray.core.models.uvit import Block, sinusoidal_embedding
 
 
 class VisionTransformer(ClassifierNetwork):
-    """A pre-norm vision transformer with a class token, whose last, normalised state is the feature.
+    """A pre-norm vision transformer with a class token, whose last, standardised state is the feature.
+
+    Most of the class token is the same for all images, so a regularised probe would see little of the rest. A batch
+    norm without weights takes it away, as before the linear classifiers of masked autoencoders (He et al. 2022).
 
     Args:
         in_channels: channels of the images.
@@ -36,6 +40,7 @@ class VisionTransformer(ClassifierNetwork):
         self.class_token = nn.Parameter(torch.zeros(dim))
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(blocks))
         self.norm = nn.LayerNorm(dim)
+        self.standardise = BatchNorm2d(dim, affine=False)
         self.head = nn.Linear(dim, num_classes)
         self.feature_size = dim
         nn.init.trunc_normal_(self.class_token, std=0.02)
@@ -50,7 +55,7 @@ class VisionTransformer(ClassifierNetwork):
         return (size // self.patch_size) ** 2
 
     def features(self, x_BCHW: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Return the last state of the class token, (B, D), of normalised float images (B, C, H, W).
+        """Return the standardised last state of the class token, (B, D), of normalised float images (B, C, H, W).
 
         Args:
             x_BCHW: the images.
@@ -64,7 +69,7 @@ class VisionTransformer(ClassifierNetwork):
         tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
-        return self.norm(tokens[:, 0])
+        return self.standardise(self.norm(tokens[:, 0])[..., None, None]).flatten(1)
 
     def _positions(self, rows: int, columns: int, like: Tensor) -> Tensor:
         """Return the embeddings of the positions of a grid, (rows * columns, D): half for the row, half for the

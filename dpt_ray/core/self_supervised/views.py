@@ -95,7 +95,7 @@ class RandomViews:
             if colour:
                 grey = _grey(views)
                 views = _turned(grey + (views - grey) * (1 + saturation), hue[:, 0, 0, 0], chroma).clamp(0, 255)
-        if colour and config.grey > 0:
+        if config.grey > 0 and colour:
             views = torch.where((uniform[:, 5] < config.grey)[:, None, None, None], _grey(views), views)
         return views
 

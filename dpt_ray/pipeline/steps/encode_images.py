@@ -54,9 +54,10 @@ class EncodeImages(Step[FeaturesFacts]):
     def make(self, context: StepContext) -> FeaturesFacts:
         index = read_index(context.parents["images"].url)
         probe, data = self._probe, self._data
-        place, form = probe.encoder, ImageForm(probe.resize, 3, data.max_image_pixels)
         if ENCODER in context.parents:
             place, form = context.parents[ENCODER].file(NETWORK_FILE), image_form(data)
+        else:
+            place, form = probe.encoder, ImageForm(probe.resize, 3, data.max_image_pixels)
         resources = inference_resources(context.cluster)
         files = run_units(
             _EncodingWorker,
