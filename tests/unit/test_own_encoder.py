@@ -16,8 +16,9 @@ from dpt_ray.core.training.from_settings import encoder_training
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder
+from dpt_ray.data.shards.archive_samples import iter_samples
 from dpt_ray.data.shards.index import read_index
-from dpt_ray.data.shards.samples import Sample, build_shard, iter_samples
+from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
