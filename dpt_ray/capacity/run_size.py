@@ -285,7 +285,7 @@ class _Sizing:
         evaluations = evaluations_per_image(config.sampling, build_process(stage2))
         training = self._stage(
             "stage2",
-            stage2.images,
+            stage2.images + stage2.pretraining.images,
             compute.training_flops_per_image(stage2, forward),
             network,
             1,

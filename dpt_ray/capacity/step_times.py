@@ -90,7 +90,7 @@ def estimate_times(config: RunConfig, num_classes: int, num_images: int | None, 
     side, depth = config.stage2.canvas(config.data)
     forward = compute.generator_flops(config.stage2, size=side, channels=depth, num_classes=num_classes)
     name = config.stage2.model.name
-    times["stage2"] = seconds(config.stage2.images, compute.training_flops_per_image(config.stage2, forward), name)
+    times["stage2"] = seconds(_generator_images(config), compute.training_flops_per_image(config.stage2, forward), name)
     evaluations = evaluations_per_image(config.sampling, build_process(config.stage2))
     times["pseudo_images"] = seconds(drawn, forward * evaluations, name)
     return [StageTime(id, times[id]) for id in STAGE_NAMES if times.get(id)]
@@ -114,7 +114,7 @@ def measure_times(config: RunConfig, num_classes: int, device: str) -> list[Stag
             continue
         times[id] = stage.images * _classifier_step(stage, config, num_classes, device) / images_per_step(stage)
     state, step = _generator_step(config, num_classes, device)
-    times["stage2"] = config.stage2.images * step / config.stage2.batch
+    times["stage2"] = _generator_images(config) * step / config.stage2.batch
     evaluations = evaluations_per_image(config.sampling, build_process(config.stage2))
     drawn = config.sampling.per_class * num_classes
     times["pseudo_images"] = drawn * evaluations * _evaluation(state, config, device)
@@ -205,3 +205,8 @@ def _feed(shape: tuple[int, int, int], batch: int, lanes: int, num_classes: int 
         yield {IMAGE: images[rows], LABEL: labels[rows], CONFIDENCE: confidence[rows]}
 
     return Feed(ImageOrder([_IMAGES], seed=0, lanes=lanes, shuffle_window=_IMAGES), read, batch)
+
+
+def _generator_images(config: RunConfig) -> int:
+    """Return the number of images of both trainings of stage 2, that without labels and that with them."""
+    return config.stage2.images + config.stage2.pretraining.images

@@ -11,7 +11,7 @@ from dpt_ray.cli.options import Decorator, config_option, example, set_option, t
 from dpt_ray.cli.verbs import OneOf, Values, Verbs
 from dpt_ray.config.shipped import find_config
 from dpt_ray.distributed.job_log import tell
-from dpt_ray.experiments.study.choices import CHOICES, FEATURES, HEADS, MEASURES, MIXINGS, ONE_OF_EACH, VARIANTS
+from dpt_ray.experiments.study.choices import CHOICES, FEATURES, HEADS, MEASURES, MIXINGS, VARIANTS
 
 
 @click.group("study", cls=Verbs, short_help="Compare ways of training over seeds, on small data.")
@@ -147,19 +147,22 @@ def generators(output: str, **options: Any) -> None:
 @_named("--features", FEATURES, "Features of the digits.")
 @_named("--choices", CHOICES, "Who chooses the labelled images.")
 @_named("--heads", HEADS, "Heads; the last is compared with the first.")
-def few_labels(output: str, **options: Any) -> None:
-    """Compare the heads of a probe on the digits. It needs no Ray, and the package of EfficientNet-Lite0's weights."""
-    from dpt_ray.experiments.study import few_labels as study_of
+@click.option("--self-training", is_flag=True, help="Fit logistic regression to the classes that each head gives, too.")
+@config_option("Settings whose data and stage1.probe.encoder give the features, in place of the digits.")
+@set_option("Override one setting of --config; may be repeated.")
+def few_labels(
+    output: str, config: str | None, overrides: tuple[str, ...], features: tuple[str, ...], **options: Any
+) -> None:
+    """Compare the heads of a probe on the digits, or on the data of --config, all of which need labels.
 
-    figures = study_of.compare_few_labels(say=partial(print, file=sys.stderr, flush=True), **options)
-    tables = {
-        "Accuracy on unlabelled training images:": study_of.accuracies_table(figures, "unlabelled"),
-        "Accuracy on held-out images:": study_of.accuracies_table(figures, "test"),
-        f"Gain over '{ONE_OF_EACH}' on held-out images, points:": study_of.choices_table(figures, ONE_OF_EACH),
-        "Mean confidence less accuracy on held-out images, points:": study_of.confidence_table(figures),
-    }
-    text = "\n\n".join(f"{title}\n\n{table}" for title, table in tables.items())
-    _finish(f"{output}/few_labels", figures, text)
+    The digits need no Ray. Their encoder needs the package of EfficientNet-Lite0's weights.
+    """
+    from dpt_ray.experiments.study.few_labels_job import report_few_labels, study_few_labels
+
+    say = partial(print, file=sys.stderr, flush=True)
+    place = None if config is None else find_config(config)
+    figures = study_few_labels(output, place, overrides, features, say=say, **options)
+    _finish(f"{output}/few_labels", figures, report_few_labels(figures))
 
 
 @_study(

@@ -103,7 +103,16 @@ def _check_pseudo_labels(config: "RunConfig") -> None:
 
 def _check_sampling(config: "RunConfig") -> None:
     classifier_free = config.sampling.guidance_method == "classifier_free"
-    if not classifier_free and config.sampling.weak_snapshot >= config.stage2.ema_snapshots:
+    by_confidence = config.sampling.guidance_method == "confidence"
+    if by_confidence and config.sampling.guidance_scale > 0 and not config.stage2.conditioning.confidence:
+        raise ValueError(
+            "sampling.guidance_method=confidence needs a generator that knows confidence; "
+            "set stage2.conditioning.confidence=true"
+        )
+    if (
+        config.sampling.guidance_method == "autoguidance"
+        and config.sampling.weak_snapshot >= config.stage2.ema_snapshots
+    ):
         raise ValueError(
             "sampling.guidance_method=autoguidance needs a stage2.ema_snapshots above sampling.weak_snapshot: "
             f"{config.stage2.ema_snapshots} is not above {config.sampling.weak_snapshot}"

@@ -341,6 +341,9 @@ class PropagationConfig(Section):
     """Share of its classes that an image takes from its neighbours. A higher share carries labels further."""
     sharpness: Positive = 1.0
     """Exponent of the similarities that are the weights of the graph; above 1, nearer neighbours count more."""
+    class_shares: Literal["labels", "equal"] = "labels"
+    """Share of the images that each class with a label gets. `labels`: its share of the labels, which suits labels of
+    images drawn from all. `equal`: equal shares, where classes are known to have about as many images each."""
 
 
 class MixtureConfig(Section):
@@ -744,9 +747,18 @@ class ConditioningConfig(Section):
         return self
 
 
+class PretrainingConfig(Section):
+    """A training without labels, with which that on pseudo-labels starts. Runs with other labels share it."""
+
+    images: Annotated[int, Field(ge=0)] = 0
+    """Length of the training without labels in images; `stage2.images` follow with pseudo-labels. Its other settings
+    are those of stage 2. With 0 there is none, as published."""
+
+
 class GeneratorConfig(_StartedGenerator):
     model: SerializeAsAny[GeneratorModelConfig] = GeneratorModelConfig()
     latents: LatentsConfig = LatentsConfig()
+    pretraining: PretrainingConfig = PretrainingConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
     process: Literal["variance_preserving", "discrete_variance_preserving", "edm", "flow_matching"] = (
         "variance_preserving"
@@ -809,6 +821,18 @@ class GeneratorConfig(_StartedGenerator):
         """Whether the network is trained on latents instead of pixels."""
         return self.latents.autoencoder is not None
 
+    def without_labels(self) -> "GeneratorConfig":
+        """Return the settings of the training without labels, which hold nothing that concerns labels."""
+        return self.model_copy(
+            update={
+                "images": self.pretraining.images,
+                "pretraining": PretrainingConfig(),
+                "conditioning": ConditioningConfig(),
+                "label_dropout": 0.0,
+                "ema_snapshots": 0,
+            }
+        )
+
     def canvas(self, data: DataConfig) -> tuple[int, int]:
         """Return the side and the number of channels of the network's input."""
         if self.in_latents:
@@ -861,9 +885,11 @@ class SamplingConfig(Section):
     """Number of pseudo images of every class (the paper's K)."""
     guidance_scale: Annotated[float, Field(ge=0)] = 0.4
     """s in eps + s (eps - eps_null), the paper's convention: 0 turns guidance off. Other papers write w = 1 + s."""
-    guidance_method: Annotated[Literal["classifier_free", "autoguidance"], _GUIDED] = "classifier_free"
+    guidance_method: Annotated[Literal["classifier_free", "autoguidance", "confidence"], _GUIDED] = "classifier_free"
     """Weaker prediction from which guidance extrapolates. `classifier_free`: the same network without a label, as
-    published. `autoguidance`: an early snapshot of the network, `weak_snapshot`; it needs no label dropout."""
+    published. `autoguidance`: an early snapshot of the network, `weak_snapshot`; it needs no label dropout.
+    `confidence`: the same network at the same label with confidence 0 (Dufour et al. 2024, arXiv 2405.20324); it needs
+    `stage2.conditioning.confidence` and no label dropout."""
     weak_snapshot: Annotated[Count, _GUIDED, read_with("guidance_method", "autoguidance")] = 1
     """autoguidance: number of the snapshot (`stage2.ema_snapshots`) that is the weak network; 1 is the earliest."""
     guidance_interval: Annotated[tuple[Annotated[float, Field(ge=0)], Positive] | None, _GUIDED] = None

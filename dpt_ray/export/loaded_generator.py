@@ -142,7 +142,8 @@ class LoadedGenerator:
     @property
     def can_be_guided(self) -> bool:
         """Whether a guidance scale above 0 is possible."""
-        return self._network.knows_null_label or self._sampling.guidance_method != "classifier_free"
+        known = {"classifier_free": self._network.knows_null_label, "confidence": self._network.knows_confidence}
+        return known.get(self._sampling.guidance_method, True)
 
     def check_settings(
         self,

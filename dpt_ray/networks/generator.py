@@ -1,6 +1,7 @@
 """A trained image generator: its file, and sampling from it."""
 
 import copy
+from functools import partial
 
 import torch
 from torch import nn
@@ -81,6 +82,7 @@ class Generator:
             self.image_shape = (channels, size, size)
             self.num_classes = classes
             self.knows_null_label = config.label_dropout > 0
+            self.knows_confidence = config.conditioning.confidence
             return build_generator(config, image_size=size, channels=channels, num_classes=classes)
 
         network, self.description = open_network(url, "generator", build, checksum)
@@ -99,7 +101,8 @@ class Generator:
         return self._decoder.image_shape(self.image_shape) if self._decoder else self.image_shape
 
     def check_guidance(self, config: SamplingConfig) -> None:
-        """Refuse classifier-free guidance of a generator that was trained without label dropout.
+        """Refuse classifier-free guidance of a generator that was trained without label dropout, and guidance by
+        confidence of one that was not conditioned on it.
 
         Raises:
             UserError: the generator cannot be sampled with `config`.
@@ -111,6 +114,12 @@ class Generator:
                 f"{config.guidance_scale:g}",
                 where=self._url,
                 fix="sample with guidance_scale=0, or train with stage2.label_dropout above 0",
+            )
+        if config.guidance_scale > 0 and config.guidance_method == "confidence" and not self.knows_confidence:
+            raise UserError(
+                "was not conditioned on confidence, so guidance_method=confidence cannot guide it",
+                where=self._url,
+                fix="sample with another guidance_method, or train with stage2.conditioning.confidence=true",
             )
 
     @torch.inference_mode()
@@ -132,12 +141,7 @@ class Generator:
         self.check_guidance(config)
         random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
         labels = torch.tensor([label for label, _ in wanted], device=self._device)
-        weak = (
-            None
-            if config.guidance_method == "classifier_free"
-            else self._denoiser(self._early(config.weak_snapshot), config)
-        )
-        denoiser = build_guidance(config, self._denoiser(self.network, config), self.num_classes, weak)
+        denoiser = build_guidance(config, self._denoiser(self.network, config), self.num_classes, self._weaker(config))
         images = sample(
             config.sampler,
             denoiser,
@@ -159,6 +163,15 @@ class Generator:
     def _denoiser(self, network: nn.Module, config: SamplingConfig) -> Denoiser:
         return self.process.denoiser(in_precision(network, config.precision, torch.device(self._device)))
 
+    def _weaker(self, config: SamplingConfig) -> Denoiser | None:
+        """Return the weaker model of guidance that is not classifier-free."""
+        if config.guidance_method == "classifier_free":
+            return None
+        if config.guidance_method == "autoguidance":
+            return self._denoiser(self._early(config.weak_snapshot), config)
+        network = in_precision(self.network, config.precision, torch.device(self._device))
+        return self.process.denoiser(partial(_unsure, network))
+
     def _early(self, number: int) -> nn.Module:
         """Return the network with the weights of snapshot `number` of its training."""
         if number not in self._weak:
@@ -166,6 +179,12 @@ class Generator:
             _load_snapshot(network, early_weights(network_folder(self._url), number), network_folder(self._url))
             self._weak[number] = network
         return self._weak[number]
+
+
+def _unsure(network: nn.Module, x: torch.Tensor, time: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Return the prediction of a network for labels with confidence 0."""
+    predicted: torch.Tensor = network(x, time, label, confidence=torch.zeros_like(label, dtype=torch.float32))
+    return predicted
 
 
 def _load_snapshot(network: nn.Module, weights: dict[str, torch.Tensor], folder: str) -> None:

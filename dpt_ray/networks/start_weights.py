@@ -154,7 +154,8 @@ def describe_new_classes(found: FoundWeights, num_classes: int) -> str | None:
 def start_from(url: str, checksum: str | None, build: Callable[[], TrainState]) -> TrainState:
     """Return a training before its first step whose network and averages have the weights of a file.
 
-    Weights of another shape, which `check_classifier` and `check_generator` allow for classes alone, stay random.
+    Weights of another shape, which `check_classifier` and `check_generator` allow for classes alone, stay random. So do
+    those that the file lacks, which these refuse: a generator that learnt without labels knows no confidence.
 
     Args:
         url: file of the trained network.
@@ -172,7 +173,8 @@ def start_from(url: str, checksum: str | None, build: Callable[[], TrainState]) 
     for network in (state.model, state.ema.model, *(average.model for average in state.power_averages)):
         own = network.state_dict()
         network.load_state_dict(
-            {
+            own
+            | {
                 name: own[name] if name in own and own[name].shape != value.shape else value
                 for name, value in weights.items()
             }

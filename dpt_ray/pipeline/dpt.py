@@ -41,7 +41,7 @@ from dpt_ray.pipeline.steps.measure_generation import MeasureGeneration
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.sample_images import PseudoImages
 from dpt_ray.pipeline.steps.train_encoder import TrainEncoder
-from dpt_ray.pipeline.steps.train_generator import TrainGenerator
+from dpt_ray.pipeline.steps.train_generator import PretrainGenerator, TrainGenerator
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest
 
 
@@ -58,6 +58,7 @@ class DualPseudoTraining:
     pseudo_labels: Predictions | BalancedLabels
     conditioning: ConditioningLabels | None
     latents: EncodeLatents | None
+    pretraining: PretrainGenerator | None
     generator: TrainGenerator
     pseudo_images: PseudoImages
     retrained: Classifier
@@ -114,8 +115,7 @@ def build(
         conditioning = ConditioningLabels(config.stage2.conditioning, pseudo_labels, train_data, labelled)
     stage2 = located(config.stage2)
     latents = EncodeLatents(stage2, data, train_data, inputs.autoencoder(stage2, data)) if stage2.in_latents else None
-    start = inputs.generator_start(stage2, data)
-    generator = TrainGenerator(stage2, data, seed, train_data, conditioning or pseudo_labels, latents, start)
+    pretraining, generator = _generator(config, inputs, train_data, conditioning or pseudo_labels, latents)
     pseudo_images = PseudoImages(config.sampling, seed, generator, train_data, stage2.latents)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
@@ -141,8 +141,8 @@ def build(
     )  # fmt: skip
     return DualPseudoTraining(
         train_data, test_data, parts.overlap, labelled, encoder, classifier, pseudo_labels, conditioning, latents,
-        generator, pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images, real_features,
-        generation, on_pseudo, scored, evaluation,
+        pretraining, generator, pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images,
+        real_features, generation, on_pseudo, scored, evaluation,
     )  # fmt: skip
 
 
@@ -160,6 +160,18 @@ def _classifier_stage(
         title=None,
         **parents,
     )
+
+
+def _generator(
+    config: RunConfig, inputs: Inputs, train_data: Step, labels: Step, latents: Step | None
+) -> tuple[PretrainGenerator | None, TrainGenerator]:
+    """Return the steps that train the generator: without labels, if the settings ask for it, and with them."""
+    stage2, data, seed = located(config.stage2), config.data, config.seed
+    start = inputs.generator_start(stage2, data)
+    if not stage2.pretraining.images:
+        return None, TrainGenerator(stage2, data, seed, train_data, labels, latents, start)
+    pretraining = PretrainGenerator(stage2, data, seed, train_data, latents, start)
+    return pretraining, TrainGenerator(stage2, data, seed, train_data, labels, latents, pretraining=pretraining)
 
 
 def _check(config: RunConfig, inputs: Inputs) -> None:

@@ -136,7 +136,7 @@ def _costs(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[s
         elif isinstance(step, TrainEncoder):
             lines.append(_training_cost(step.title, config.stage0, classes, config))
         elif isinstance(step, TrainGenerator):
-            lines.append(_training_cost(step.title, config.stage2, classes, config))
+            lines.append(_training_cost(step.title, step.config, classes, config))
     per_image = evaluations_per_image(config.sampling, build_process(config.stage2))
     images = config.sampling.per_class * classes
     pixels = images * config.data.channels * config.data.image_size**2

@@ -14,6 +14,8 @@ from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, read_artifact
 Kind = Literal["classifier", "generator"]
 _IN_RUNS: dict[Kind, str] = {"classifier": "retrained", "generator": "generator"}
 """Kind of network -> field of `DualPseudoTraining` that holds it in a run."""
+_STEPS: dict[Kind, tuple[str, ...]] = {"classifier": ("classifier",), "generator": ("generator", "pretraining")}
+"""Kind of network -> the steps that train one."""
 
 
 def find_start(location: str, kind: Kind) -> FoundWeights:
@@ -39,7 +41,7 @@ def network_url(location: str, kind: Kind) -> str:
         return stores.join(root_of(url), address, NETWORK_FILE)
     if stores.exists(stores.join(url, MANIFEST_FILE)):
         artifact = read_artifact(url)
-        if artifact.step != kind:
+        if artifact.step not in _STEPS[kind]:
             raise UserError(f"holds a {artifact.step}, not a {kind}", where=url, fix=f"give a {kind}")
         return artifact.file(NETWORK_FILE)
     if stores.exists(stores.join(url, CONFIG_FILE)):

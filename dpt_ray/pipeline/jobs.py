@@ -17,6 +17,7 @@ from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.graph import in_order, make_all, refuse_warnings
 from dpt_ray.pipeline.inputs import Inputs
+from dpt_ray.pipeline.licence_notes import licence_notes
 from dpt_ray.pipeline.recorded_run import recorded_run
 from dpt_ray.pipeline.run_settings import load_run
 from dpt_ray.pipeline.setting_warnings import setting_warnings
@@ -92,7 +93,7 @@ def make_targets(
 
 
 def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[str]) -> None:
-    """Print a line for each setting that has no effect or spoils the result."""
+    """Print a line for each setting that has no effect or spoils the result, and for each restricted licence."""
     in_file, on_command_line = given_settings(file, overrides)
     if file and not in_file:
         warn(
@@ -101,6 +102,8 @@ def warn_of_settings(config: RunConfig, file: str | None, overrides: Sequence[st
         )
     for line in setting_warnings(config, in_file, on_command_line):
         warn(line)
+    for line in licence_notes(config):
+        say(f"licence: {line}")
 
 
 def say_choices(choices: Sequence[Choice]) -> None:

@@ -22,6 +22,7 @@ from dpt_ray.pipeline.artifacts.trained_network import read_history
 from dpt_ray.pipeline.dpt import DualPseudoTraining
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.held_out_images import held_out_lists
+from dpt_ray.pipeline.licence_notes import licence_notes
 from dpt_ray.pipeline.published_figures import published_figures, published_note
 from dpt_ray.pipeline.report_classes import audit_classes, confusions, reliabilities
 from dpt_ray.pipeline.report_images import look_alikes, nearest_images, real_grid, sample_grid
@@ -84,7 +85,14 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         metrics=described_metrics(metrics),
         curves=tuple(
             Curve(step.title, "images trained on", read_history(artifacts[step]))
-            for step in (run.encoder, run.classifier, run.generator, run.retrained, run.trained_on_pseudo)
+            for step in (
+                run.encoder,
+                run.classifier,
+                run.pretraining,
+                run.generator,
+                run.retrained,
+                run.trained_on_pseudo,
+            )
             if step is not None
         ),
         real=real_grid(config, artifacts[run.test_data], artifacts[run.train_data]),
@@ -106,7 +114,7 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         steps=step_records(run, artifacts, config.cluster),
         currency=run_steps(run.steps(), artifacts, config.cluster).currency or "",
         left_out=left_out(run, artifacts),
-        notes=run_notes(run, artifacts),
+        notes=(*run_notes(run, artifacts), *(f"Licence: {line}." for line in licence_notes(config))),
         provenance=provenance(folder),
         settings_yaml=dump_yaml(config),
     )

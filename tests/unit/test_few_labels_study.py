@@ -1,25 +1,39 @@
 """The comparison of heads and choices of images on digits, in small."""
 
 import json
+from functools import partial
 
+import numpy as np
 import pytest
+import torch
+from encoder_folders import save_msn
+from run_in_process import without_ray
 
 from dpt_ray.cli.main import dpt
 from dpt_ray.cli.running import run_command
+from dpt_ray.config.shipped import find_config
+from dpt_ray.errors import UserError
 from dpt_ray.experiments.study.choices import CHOICES, HEADS, ONE_OF_EACH
-from dpt_ray.experiments.study.few_labels import (
+from dpt_ray.experiments.study.few_labels import compare_few_labels
+from dpt_ray.experiments.study.few_labels_job import study_few_labels
+from dpt_ray.experiments.study.few_labels_tables import (
     accuracies_table,
     choices_table,
-    compare_few_labels,
     confidence_table,
+    self_training_table,
 )
+from dpt_ray.experiments.study.study_features import data_features, digits_features
 
 
 def test_heads_and_choices_are_compared_seed_by_seed():
     rows = compare_few_labels(
-        features=["pixels"], choices=CHOICES, heads=["logistic", "propagation"], per_class=[1], seeds=[0, 1],
+        features={"pixels": partial(digits_features, "pixels")},
+        choices=CHOICES,
+        heads=["logistic", "propagation"],
+        per_class=[1],
+        seeds=[0, 1],
         say=lambda text: None,
-    )  # fmt: skip
+    )
     assert [(row.choice, row.seed) for row in rows] == [(choice, seed) for choice in CHOICES for seed in (0, 1)]
     by_class = [row for row in rows if row.choice == ONE_OF_EACH]
     assert all(row.classes == 10 for row in by_class)
@@ -51,3 +65,53 @@ def test_the_command_writes_figures_and_tables(tmp_path, capsys):
     assert set(row["test"]) == set(HEADS)
     assert row["unlabelled"]["propagation"] == pytest.approx(0.85, abs=0.15)
     assert (tmp_path / "few_labels.md").read_text() in capsys.readouterr().out
+
+
+def test_the_data_of_settings_have_their_encoders_features_and_true_labels(tmp_path, monkeypatch):
+    without_ray(monkeypatch)
+    encoder = save_msn(tmp_path / "encoder")
+    given = [f"root={tmp_path}", "preset=digits", f"stage1.probe={{encoder: '{encoder}', resize: 8, crop: 8}}"]
+    found = data_features(find_config("digits"), given, lambda text: None)
+    plain = digits_features("pixels")
+    assert found.train.shape == (len(plain.train), 16)
+    assert found.test.shape == (len(plain.test), 16)
+    assert found.num_classes == 10
+    assert np.bincount(found.labels).tolist() == np.bincount(plain.labels).tolist()
+    assert np.bincount(found.test_labels).tolist() == np.bincount(plain.test_labels).tolist()
+    torch.testing.assert_close(found.train.norm(dim=1), torch.ones(len(found.train)))
+    centres = torch.stack([found.train[torch.from_numpy(found.labels == label)].mean(0) for label in range(10)])
+    nearest = (found.test @ torch.nn.functional.normalize(centres).T).argmax(1).numpy()
+    assert (nearest == found.test_labels).mean() > 0.4  # features and labels are those of the same images
+
+
+def test_self_training_learns_the_classes_that_a_head_gives(tmp_path):
+    options = {"choices": [ONE_OF_EACH], "heads": ["logistic"], "per_class": [10], "seeds": [0]}
+    (row,) = compare_few_labels(
+        features={"pixels": partial(digits_features, "pixels")}, self_training=True, say=lambda text: None, **options
+    )
+    assert row.self_trained is not None
+    assert row.self_trained["logistic"] == pytest.approx(row.test["logistic"], abs=0.1)
+    assert len(self_training_table([row]).splitlines()) == 3
+
+
+def test_an_interrupted_study_goes_on_and_another_one_does_not_take_its_rows(tmp_path):
+    options = {"choices": [ONE_OF_EACH], "heads": ["logistic"], "per_class": [1]}
+    said: list[str] = []
+
+    def stop(text: str) -> None:
+        said.append(text)
+        if len(said) == 2:
+            raise KeyboardInterrupt
+
+    def study(say, seeds=(0, 1, 2)):
+        return study_few_labels(str(tmp_path), None, (), ("pixels",), say=say, seeds=list(seeds), **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        study(stop)
+    said.clear()
+    rows = study(said.append)
+    assert [row.seed for row in rows] == [0, 1, 2]
+    assert len(said) == 2  # the first row was kept; the second was said before it was
+    assert not list(tmp_path.glob("*.part.json"))
+    with pytest.raises(UserError, match="give --config"):
+        study_few_labels(str(tmp_path), None, ("seed=1",), ("pixels",), say=said.append, seeds=[0], **options)

@@ -38,6 +38,13 @@ def few(labels: torch.Tensor, per_class: int = 1) -> torch.Tensor:
     return kept
 
 
+def test_each_class_with_a_label_gets_its_share_of_the_labels_or_an_equal_one():
+    scores = np.array([[4.0, 1, 2, 0], [2, 1, 6, 0]], np.float32)
+    labels = np.array([0, 0, 1, UNKNOWN])
+    np.testing.assert_allclose(with_class_shares(scores, labels).sum(0), [2, 1, 0, 0])
+    np.testing.assert_allclose(with_class_shares(scores, labels, equal=True).sum(0), [1, 1, 0, 0])
+
+
 @pytest.mark.parametrize(("block", "keep"), [(90, 2**30), (7, 2**30), (13, 30 * 6 * 4), (1, 1)])
 def test_neighbours_are_scikit_learns_however_the_features_are_cut(block, keep):
     features = normalise_rows(make_clusters()[0])

@@ -42,6 +42,7 @@ OPTIONS = [
     "pseudo_labels={assignment: balanced, views: 2, class_shares: [1, 1, 1, 1, 1, 1, 1, 1, 1, 2]}",
     "stage2.model={name: ddpmpp, channels: 8, multipliers: [1, 1], blocks: 1, dropout: 0.1}",
     "stage2.augmentation=0.1",
+    "stage2.pretraining.images=128",
     "stage2.conditioning={least_confidence: 0.1, confidence: true, true_labels: true}",
     "stage2.process=flow_matching",
     "stage2.loss_weighting=min_snr",
@@ -53,7 +54,11 @@ OPTIONS = [
     "sampling.guidance_method=autoguidance",
     "stage3.mixing={real_share: 0.5, only_agreeing: true, unlabelled: true, separate_statistics: true}",
 ]
-LATENTS = ["stage2.latents={autoencoder: KL_FOLDER, downsampling: 2}", "stage2.model.patch_size=2"]
+LATENTS = [
+    "stage2.latents={autoencoder: KL_FOLDER, downsampling: 2}",
+    "stage2.model.patch_size=2",
+    "stage2.pretraining.images=128",
+]
 PROBE = [
     "stage1={model: {name: linear_probe}, probe: {encoder: MSN_FOLDER, resize: 8, crop: 8}}",
     "stage3.probe={blocks: 2, only_agreeing: true}",
@@ -62,7 +67,7 @@ PROBE = [
 HEADS = [
     *PROBE,
     "stage1.probe={head: mixture, mixture: {components: 1, max_iterations: 5}}",
-    "stage3.probe={head: propagation, max_evaluations: 20}",
+    "stage3.probe={head: propagation, propagation: {class_shares: equal}, max_evaluations: 20}",
 ]
 OWN = [
     *PROBE[1:],
@@ -109,6 +114,11 @@ NO_RESULT = {
     ("classifier", "augmentation.strong_operations"): "supervised training has no strong view",
     ("classifier", "augmentation.cutout"): "supervised training has no strong view",
     ("classifier", "augmentation.cutout_fill"): "supervised training has no strong view",
+    ("pretraining", "latents.autoencoder"): "the autoencoder's content is in the address, not its location",
+    ("pretraining", "optimizer.decay_all_parameters"): "without weight decay nothing follows from it",
+    ("pretraining", "images"): "its copy of the section holds `pretraining.images` in this place",
+    ("pretraining", "label_dropout"): "its copy of the section holds 0: there is no label",
+    ("pretraining", "ema_snapshots"): "its copy of the section holds 0",
     ("labelled_subset", "labels.file"): "the list's content is in the address, not its location",
 }
 """(kind of step, setting) -> why `make` reads it though its address does not follow from it."""
@@ -117,6 +127,8 @@ NOT_READ = {
     ("generator", "data.channels"): "what trains on latents reads their channels",
     ("generator", "conditioning.least_confidence"): "`ConditioningLabels` reads it",
     ("generator", "conditioning.true_labels"): "`ConditioningLabels` reads it",
+    ("pretraining", "data.channels"): "what trains on latents reads their channels",
+    ("pretraining", "pretraining.images"): "it is read as `images` of a copy of the section",
     ("classifier", "mixing.images"): "decides which parents there are",
     ("classifier", "mixing.from_stage1"): "decides which parents there are",
     ("classifier", "probe.only_agreeing"): "decides which parents there are",

@@ -36,12 +36,15 @@ def build_weighting(config: GeneratorConfig) -> weighting.Weighting | None:
 def build_guidance(
     config: SamplingConfig, denoiser: Denoiser, null_label: int, weak: Denoiser | None = None
 ) -> Denoiser:
-    """Return `denoiser` with the guidance of `config`; `weak` is the weaker model of autoguidance."""
-    if config.guidance_method == "autoguidance":
+    """Return `denoiser` with the guidance of `config`.
+
+    `weak` is the weaker model: an early snapshot, or the network at confidence 0; None for classifier-free guidance.
+    """
+    if config.guidance_method == "classifier_free":
+        inside = guided(denoiser, config.guidance_scale, null_label)
+    else:
         assert weak is not None
         inside = autoguided(denoiser, weak, config.guidance_scale)
-    else:
-        inside = guided(denoiser, config.guidance_scale, null_label)
     if config.guidance_interval is None:
         return inside
     return between(inside, denoiser, *config.guidance_interval)

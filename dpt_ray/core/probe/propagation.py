@@ -60,8 +60,8 @@ def _solve(graph: sparse.csr_array, right: np.ndarray, alpha: float, tolerance: 
     return solution
 
 
-def with_class_shares(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return scores whose sum in each class is the share of that class among the labels.
+def with_class_shares(scores: np.ndarray, labels: np.ndarray, *, equal: bool = False) -> np.ndarray:
+    """Return scores whose sum in each class is the share of that class among the labels, up to a common factor.
 
     This is the class mass normalisation of Zhu et al. (2003). Without it a class whose few labelled images have many
     near neighbours takes the images of others.
@@ -69,8 +69,11 @@ def with_class_shares(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Args:
         scores: result of `propagate`, (N, C).
         labels: as there.
+        equal: give all classes with a label the same share instead.
     """
     shares = np.bincount(labels[labels != UNKNOWN], minlength=scores.shape[1])
+    if equal:
+        shares = np.sign(shares)
     masses = scores.sum(0, dtype=np.float64)
     return scores * np.where(masses > 0, shares / np.where(masses > 0, masses, 1), 0).astype(np.float32)
 

@@ -122,13 +122,13 @@ def sidecar_labelled_source(
 
 
 def sidecar_latent_source(
-    index: DatasetIndex, labels: str, latents: str, form: LatentForm, columns: tuple[str, ...] = ()
+    index: DatasetIndex, labels: str | None, latents: str, form: LatentForm, columns: tuple[str, ...] = ()
 ) -> ImageSource:
     """Return a source of every image's latent.
 
     Args:
         index: the data set.
-        labels: URL of the folder of sidecars with labels and further columns.
+        labels: URL of the folder of sidecars with labels and further columns; None for no labels.
         latents: URL of the folder of sidecars with moments.
         form: the form of the latents.
         columns: names of the further columns.
@@ -136,7 +136,7 @@ def sidecar_latent_source(
     shards = (
         SourceShard(
             shard,
-            label_sidecar=join(labels, sidecar_name(position)),
+            label_sidecar=None if labels is None else join(labels, sidecar_name(position)),
             latent_sidecar=join(latents, sidecar_name(position)),
         )
         for position, shard in enumerate(index.shards)

@@ -1,6 +1,6 @@
 """The choices that studies compare: name -> settings. Imports no torch, so that the command line lists them quickly."""
 
-from typing import Literal
+from dpt_ray.json_values import JsonObject
 
 STAGE1, STAGE2 = "stage1", "stage2"
 MEASURES = {STAGE1: "test accuracy", STAGE2: "Frechet distance of pseudo images in stage 1's features"}
@@ -29,12 +29,13 @@ MIXINGS: dict[str, tuple[str, ...]] = {
 }
 """Settings of the mixing in stage 3, and of the labels that the generator learns from."""
 
-HEADS: dict[str, Literal["logistic", "mixture", "propagation"]] = {
-    "logistic": "logistic",
-    "mixture": "mixture",
-    "propagation": "propagation",
+HEADS: dict[str, JsonObject] = {
+    "logistic": {"head": "logistic"},
+    "mixture": {"head": "mixture"},
+    "propagation, equal shares": {"head": "propagation", "propagation": {"class_shares": "equal"}},
+    "propagation": {"head": "propagation"},
 }
-"""Values of `probe.head`; the last is compared with the first."""
+"""Settings of `probe`; the last is compared with the first."""
 
 ONE_OF_EACH = "random, of each class"
 CHOICES = (ONE_OF_EACH, "any images", "farthest images", "typical images")
@@ -45,6 +46,9 @@ FEATURES = ("pixels", "encoder")
 
 ALL_LABELS = ("labels.per_class=null", "labels.fraction=1.0", "stage1.algorithm.name=supervised")
 """Settings by which stage 1 learns from the true labels of all training images."""
+
+QUARTER = "stage2.images=28000"
+"""A quarter of the length of stage 2 on digits."""
 
 NO_LABELS, TRUE_LABELS = "no labels", "true labels"
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -59,6 +63,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
             "told the confidence": ("confidence=true",),
             "true labels kept": ("true_labels=true",),
             "labels drawn": ("labels=drawn",),
+        }.items()
+    },
+    **{
+        f"{count} a class, {name}": (f"labels.per_class={count}", *settings)
+        for count in (1, 4)
+        for name, settings in {
+            "a quarter of the images": (QUARTER,),
+            "pretrained, a quarter of the images": (QUARTER, "stage2.pretraining.images=112000"),
         }.items()
     },
 }

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
-from dpt_ray.config.schema import ProbeConfig
+from dpt_ray.config.schema import ProbeConfig, PropagationConfig
 from dpt_ray.core.probe.heads import Head, LinearHead, MixtureHead
 from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
 from dpt_ray.core.probe.mixture import MixtureFit, fit_mixture
@@ -71,14 +72,36 @@ class HeadData:
     keep_bytes: int
 
 
-def fit_head(data: HeadData, probe: ProbeConfig) -> HeadFit:
-    """Fit the head that the settings name."""
-    return {"logistic": _fit_logistic, "propagation": _fit_propagation, "mixture": _fit_mixture}[probe.head](
-        data, probe
+def fit_head(data: HeadData, probe: ProbeConfig, graph: sparse.csr_array | None = None) -> HeadFit:
+    """Fit the head that the settings name.
+
+    Args:
+        data: features and labels.
+        probe: the settings.
+        graph: propagation: the graph of all images; it is computed if None.
+    """
+    if probe.head == "propagation":
+        return _fit_propagation(data, probe, graph)
+    return {"logistic": _fit_logistic, "mixture": _fit_mixture}[probe.head](data, probe)
+
+
+def graph_of_features(features: Tensor, settings: PropagationConfig) -> sparse.csr_array:
+    """Return the graph (N, N) of normalised features (N, D) in memory, which many fits may share."""
+    found = nearest_neighbours(
+        lambda: [features], len(features), settings.neighbours, keep_bytes=features.nbytes, device=own_device()
     )
+    return normalised_graph(found, settings.sharpness)
 
 
-def fit_on_features(features: Tensor, labels: np.ndarray, num_classes: int, probe: ProbeConfig) -> HeadFit:
+def fit_on_features(
+    features: Tensor,
+    labels: np.ndarray,
+    num_classes: int,
+    probe: ProbeConfig,
+    graph: sparse.csr_array | None = None,
+    *,
+    calibrated: bool = True,
+) -> HeadFit:
     """Fit a head to features in memory.
 
     Args:
@@ -86,12 +109,15 @@ def fit_on_features(features: Tensor, labels: np.ndarray, num_classes: int, prob
         labels: int64 (N,), `UNKNOWN` for none.
         num_classes: C.
         probe: the settings of the head.
+        graph: propagation: result of `graph_of_features`; it is computed if None.
+        calibrated: fit a temperature, which takes further fits.
     """
     if probe.head == "logistic":
         known = labels != UNKNOWN
         features, labels = features[torch.from_numpy(known)], labels[known]
     piece = HeldFeatures(features, labels)
-    return fit_head(HeadData([piece], num_classes, len(labels), features.nbytes), probe)
+    data = HeadData([piece], num_classes, len(labels) if calibrated else 0, features.nbytes)
+    return fit_head(data, probe, graph)
 
 
 def _fit_logistic(data: HeadData, probe: ProbeConfig) -> HeadFit:
@@ -109,18 +135,20 @@ def _fit_logistic(data: HeadData, probe: ProbeConfig) -> HeadFit:
     return _linear(fit(chunks, rows), temperature)
 
 
-def _fit_propagation(data: HeadData, probe: ProbeConfig) -> HeadFit:
+def _fit_propagation(data: HeadData, probe: ProbeConfig, graph: sparse.csr_array | None) -> HeadFit:
     """Propagate labels, and fit logistic regression to the result, which classifies images outside the graph."""
     settings = probe.propagation
     chunks, num_features = feature_chunks(data.pieces, data.keep_bytes)
     labels = np.concatenate([piece.labels for piece in data.pieces])
-    found = nearest_neighbours(
-        feature_blocks(chunks), len(labels), settings.neighbours, keep_bytes=data.keep_bytes, device=own_device()
-    )
-    graph = normalised_graph(found, settings.sharpness)
+    if graph is None:
+        found = nearest_neighbours(
+            feature_blocks(chunks), len(labels), settings.neighbours, keep_bytes=data.keep_bytes, device=own_device()
+        )
+        graph = normalised_graph(found, settings.sharpness)
 
     def scores(given: np.ndarray) -> np.ndarray:
-        return with_class_shares(propagate(graph, given, data.num_classes, settings.alpha), given)
+        found = propagate(graph, given, data.num_classes, settings.alpha)
+        return with_class_shares(found, given, equal=settings.class_shares == "equal")
 
     def logits(hidden: np.ndarray) -> Tensor:
         chosen = scores(_without(labels, hidden))[hidden]

@@ -1,11 +1,15 @@
 """Stage 2: the class-conditional diffusion model, trained on pseudo-labels only."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 from dpt_ray.config.schema import DataConfig, GeneratorConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
 from dpt_ray.core.training.from_settings import generator_training
+from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import Description, LatentEntry
+from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import (
     CONFIDENCE,
     TOP_CLASSES,
@@ -13,14 +17,16 @@ from dpt_ray.data.loading.source import (
     ImageSource,
     sidecar_labelled_source,
     sidecar_latent_source,
+    unlabelled_source,
 )
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.distributed.preview import preview_if_observed
 from dpt_ray.json_values import JsonObject
+from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import generator_file
 from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained.autoencoders import check_same, find_autoencoder
-from dpt_ray.networks.start_weights import FoundWeights, check_autoencoder
+from dpt_ray.networks.start_weights import FoundWeights, check_autoencoder, start_from
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
@@ -28,6 +34,8 @@ from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, describe_t
 from dpt_ray.pipeline.execution.draw_preview import draw_preview
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import started, train_network, training_settings
+
+_LABELS, _PRETRAINING = "pseudo_labels", "pretraining"
 
 
 class TrainGenerator(Step[TrainingFacts]):
@@ -41,15 +49,18 @@ class TrainGenerator(Step[TrainingFacts]):
         data: the section `data`.
         seed: the run's seed.
         train_data: indexes all real training images.
-        pseudo_labels: makes the labels: `Predictions`, `BalancedLabels` or `ConditioningLabels`.
+        pseudo_labels: makes the labels: `Predictions`, `BalancedLabels` or `ConditioningLabels`. None for a training
+            in which every image has the null label.
         latents: encodes the images, for a generator of latents; None for a generator of pixels.
         start: the weights that training starts with; None for random ones.
+        pretraining: trains the weights that this training starts with; None for `start`.
 
     Raises:
         UserError: in `make`: the latents were made with another autoencoder than the one in the settings.
     """
 
     name = "generator"
+    stage_title: ClassVar = "stage 2 generator"
     version = 3
     facts_type = TrainingFacts
 
@@ -59,19 +70,23 @@ class TrainGenerator(Step[TrainingFacts]):
         data: DataConfig,
         seed: int,
         train_data: Step,
-        pseudo_labels: Step,
+        pseudo_labels: Step | None,
         latents: Step | None = None,
         start: FoundWeights | None = None,
+        pretraining: Step | None = None,
     ):
         self.config, self._data, self._seed, self._start = config, data, seed, start
-        parents: dict[str, Step] = {"images": train_data, "pseudo_labels": pseudo_labels}
-        if latents is not None:
-            parents["latents"] = latents
-        super().__init__("stage 2 generator", parents)
+        parents = {
+            "images": train_data, _LABELS: pseudo_labels, "latents": latents, _PRETRAINING: pretraining,
+        }  # fmt: skip
+        super().__init__(self.stage_title, {role: parent for role, parent in parents.items() if parent is not None})
 
     @property
     def settings(self) -> JsonObject:
         settings = training_settings(self.config, self._data, self._seed)
+        # Pretraining is in the address of the step that makes it; without it, addresses are those of versions that had
+        # none.
+        del settings["training"]["pretraining"]
         if self.config.conditioning.labels == "most_probable":
             # Addresses are those of versions that had no other labels.
             del settings["training"]["conditioning"]["labels"]
@@ -84,7 +99,15 @@ class TrainGenerator(Step[TrainingFacts]):
 
     def plan(self) -> str:
         config = self.config
-        on = ("latents",) if config.in_latents else ()
+        on = tuple(
+            words
+            for words, holds in (
+                ("latents", config.in_latents),
+                ("no labels", _LABELS not in self.parents),
+                ("from pretrained weights", _PRETRAINING in self.parents),
+            )
+            if holds
+        )
         return describe_training(config.images, config.model.name, config.process, *on)
 
     def summary(self, facts: TrainingFacts) -> str:
@@ -100,13 +123,12 @@ class TrainGenerator(Step[TrainingFacts]):
             "channels": channels,
             "num_classes": index.num_classes,
         }
-        labels = context.parents["pseudo_labels"].file(SIDECARS)
-        columns = _columns(config)
+        labels = context.parents[_LABELS].file(SIDECARS) if _LABELS in self.parents else None
         if config.in_latents:
-            source, draw, described = self._latents(context, index, labels, columns)
+            source, draw, described = self._latents(context, index, labels)
             form["latents"] = described["latents"]
         else:
-            source, draw = sidecar_labelled_source(index, labels, image_form(data), columns), None
+            source, draw = _image_source(index, labels, image_form(data), _columns(config)), None
         build = partial(
             generator_training,
             config,
@@ -122,14 +144,22 @@ class TrainGenerator(Step[TrainingFacts]):
             data,
             config,
             sources={"images": (source, config.batch)},
-            build=started(context, self._start, index.num_classes, build),
+            build=self._started(context, index.num_classes, build),
             finish=partial(generator_file, config, form),
             seed=self._seed,
-            preview=preview_if_observed(partial(draw_preview, names=index.class_names)),
+            preview=preview_if_observed(partial(draw_preview, names=index.class_names)) if labels else None,
         )
 
+    def _started(
+        self, context: StepContext, num_classes: int, build: Callable[[], TrainState]
+    ) -> Callable[[], TrainState]:
+        """Return a function that returns the training before its first step."""
+        if _PRETRAINING in context.parents:
+            return partial(start_from, context.parents[_PRETRAINING].file(NETWORK_FILE), None, build)
+        return started(context, self._start, num_classes, build)
+
     def _latents(
-        self, context: StepContext, index: DatasetIndex, labels: str, columns: tuple[str, ...]
+        self, context: StepContext, index: DatasetIndex, labels: str | None
     ) -> tuple[ImageSource, LatentDraw, LatentEntry]:
         """Return the source of latents with labels, the draw from moments, and the description for the generator's
         file."""
@@ -140,8 +170,44 @@ class TrainGenerator(Step[TrainingFacts]):
         if self._start is not None:
             check_autoencoder(self._start, found)
         draw = LatentDraw(found.scale(self.config.latents), form.flips, form.has_variance)
-        source = sidecar_latent_source(index, labels, made.file(LATENTS), form, columns)
+        source = sidecar_latent_source(index, labels, made.file(LATENTS), form, _columns(self.config))
         return source, draw, latent_description(found, self.config.latents)
+
+
+class PretrainGenerator(TrainGenerator):
+    """Train a generator on images alone, for a `TrainGenerator` that starts with its weights.
+
+    Every image has the null label. No setting or parent that concerns labels is in the address.
+
+    Args:
+        config: the section `stage2`.
+        data: the section `data`.
+        seed: the run's seed.
+        train_data: indexes all real training images.
+        latents: encodes the images, for a generator of latents; None for a generator of pixels.
+        start: the weights that training starts with; None for random ones.
+    """
+
+    name = "pretraining"
+    stage_title = "stage 2 pretraining"
+    version = 1
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        data: DataConfig,
+        seed: int,
+        train_data: Step,
+        latents: Step | None = None,
+        start: FoundWeights | None = None,
+    ):
+        super().__init__(config.without_labels(), data, seed, train_data, None, latents, start)
+
+
+def _image_source(index: DatasetIndex, labels: str | None, form: ImageForm, columns: tuple[str, ...]) -> ImageSource:
+    if labels is None:
+        return unlabelled_source(index, form)
+    return sidecar_labelled_source(index, labels, form, columns)
 
 
 def _columns(config: GeneratorConfig) -> tuple[str, ...]:
