@@ -339,7 +339,7 @@ def feature_size(config: ClassifierConfig, channels: int, num_classes: int) -> i
         return width * config.probe.blocks
     with torch.device("meta"):
         model = build_classifier(config.model, channels=channels, num_classes=num_classes)
-        return int(model.features(torch.zeros(1, channels, 32, 32)).shape[1])
+        return int(model.eval().features(torch.zeros(1, channels, 32, 32)).shape[1])
 
 
 def _object_store(config: RunConfig, decoded: int, pseudo: int) -> int:

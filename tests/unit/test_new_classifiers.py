@@ -33,7 +33,7 @@ def test_vit_small_has_its_known_size():
 
 def test_positions_tell_patches_apart():
     torch.manual_seed(0)
-    network = VisionTransformer(1, 10, patch_size=2, dim=16, blocks=1, heads=2)
+    network = VisionTransformer(1, 10, patch_size=2, dim=16, blocks=1, heads=2).eval()
     image = torch.randn(1, 1, 8, 8)
     moved = image.roll(2, dims=3)
     assert not torch.allclose(network.features(image), network.features(moved), atol=1e-4)
