@@ -172,7 +172,7 @@ def _accuracies(
 ) -> dict[str, float]:
     found = {}
     for head in heads:
-        fitted = fit_on_features(train, given, classes, ProbeConfig(head=HEADS[head]))
+        fitted = fit_on_features(train, given, classes, ProbeConfig.model_validate(HEADS[head]))
         found[head] = float((fitted.head(test).argmax(1).numpy() == truth).mean())
     return found
 
