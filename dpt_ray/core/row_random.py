@@ -37,8 +37,8 @@ class RowRandom:
     step. In sampling a stream belongs to an image. A draw of shape S returns (rows, *S).
 
     A number is a function of (seed of its stream, index of the draw, position in the draw) alone, and is computed on
-    the device where it is used; see `core/philox`. The only state is the index of the next draw. It starts at 0, so it
-    is the same in every step that makes the same draws: a captured or compiled step needs new seeds only.
+    the device where it is used; see `core/philox`. The only state is the index of the next draw, which starts at 0. A
+    captured or compiled step makes its `RowRandom` from a tensor of seeds, which is its only random input.
 
     Args:
         seeds: one seed per stream, in [0, 2^63); a tensor is int64 (streams,).
@@ -52,7 +52,7 @@ class RowRandom:
         if not isinstance(seeds, Tensor):
             seeds = torch.tensor(seeds, dtype=torch.int64)
         self.seeds = seeds if device is None else to_device(seeds, device)
-        self._rows_per_stream = rows_per_stream
+        self.rows_per_stream = rows_per_stream
         self._draws = 0
 
     @property
@@ -69,13 +69,13 @@ class RowRandom:
         size, rest = divmod(len(self.seeds), count)
         if rest:
             raise ValueError(f"{len(self.seeds)} random streams cannot be cut into {count} equal parts")
-        groups = [RowRandom(seeds, self._rows_per_stream) for seeds in self.seeds.split(size)]
+        groups = [RowRandom(seeds, self.rows_per_stream) for seeds in self.seeds.split(size)]
         for group in groups:
             group._draws = self._draws
         return groups
 
     def __len__(self) -> int:
-        return len(self.seeds) * self._rows_per_stream
+        return len(self.seeds) * self.rows_per_stream
 
     def uniform(self, *shape: int) -> Tensor:
         """Return uniform float32 numbers in [0, 1), multiples of 2^-24, shape (rows, *shape)."""
@@ -97,7 +97,7 @@ class RowRandom:
 
     def _draw(self, distribution: Distribution, shape: tuple[int, ...], high: int = 0) -> Tensor:
         index, self._draws = self._draws, self._draws + 1
-        count = self._rows_per_stream
+        count = self.rows_per_stream
         for length in shape:
             count *= length
         return draw(self.seeds, index, count, distribution, high).view(len(self), *shape)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from threading import Event
+from functools import partial
+from threading import Event as StopEvent
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.storage import stores
-from dpt_ray.data.storage.outages import outages
+from dpt_ray.data.storage.outages import Outage, outages
 from dpt_ray.distributed.board import Board
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
@@ -28,7 +29,7 @@ from dpt_ray.distributed.checkpoints import (
     restore,
     store_together,
 )
-from dpt_ray.distributed.events import of_outage
+from dpt_ray.distributed.events import Event, of_outage
 from dpt_ray.distributed.kept_state import keep_state
 from dpt_ray.distributed.notice import Notice, Stopped
 from dpt_ray.distributed.starved_stream import Starvation
@@ -69,7 +70,7 @@ def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | Stopped | None:
         return complaint
     place, report = _Place(), setup.notes()
     try:
-        with outages.observed(lambda outage: report(of_outage(outage))):
+        with outages.observed(partial(_tell_outage, report)):
             return _train(setup, place)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), None, "lower the learning rate or set gradient_clip"
@@ -202,7 +203,7 @@ def _telling(notice: Notice, setup: WorkerSetup, rank: int) -> Callable[[], bool
     return is_given
 
 
-def _until(stop: Event, batches: Iterator[_Item]) -> Iterator[_Item]:
+def _until(stop: StopEvent, batches: Iterator[_Item]) -> Iterator[_Item]:
     """Yield the batches until `stop` is set; the thread then ends by an error that nobody receives."""
     for batch in batches:
         if stop.is_set():
@@ -221,6 +222,11 @@ def _restore(state: TrainState, setup: WorkerSetup, rank: int) -> Restored:
     return restored
 
 
+def _tell_outage(report: Callable[[Event], object], outage: Outage) -> None:
+    """Tell the board of an outage of the store, from any process that reads."""
+    report(of_outage(outage))
+
+
 def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int) -> Feed:
     job = setup.job
     source, batch = job.sources[name]
@@ -237,5 +243,6 @@ def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int) -> 
         first_step=first_step,
         stop_step=job.schedule.num_steps,
         starvation=Starvation(setup.notes()),
+        on_outage=partial(_tell_outage, setup.notes()),
     )
     return Feed(order, read, batch)

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dpt_ray.core.semi_supervised.algorithm import Task, Views
 from dpt_ray.core.semi_supervised.algorithms.flexmatch import UNLEARNED, FlexMatch
@@ -45,6 +47,18 @@ def test_confident_predictions_are_remembered_and_others_leave_what_was_known():
     assert algorithm.learned[[4, 7]].tolist() == [0, 1]
     targets_of(algorithm, [[0.0, 0.0, 1.0]], [4])  # another confident prediction takes its place
     assert algorithm.learned[[4, 7]].tolist() == [2, 1]
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(UNLEARNED, 2)), min_size=1, max_size=9), max_size=4))
+@settings(deadline=None)
+def test_an_image_that_occurs_twice_in_a_step_keeps_its_last_confident_prediction(steps):
+    algorithm, memory = make_flexmatch(num_unlabelled=5), [UNLEARNED] * 5
+    for rows in steps:
+        algorithm._remember(torch.tensor([image for image, _ in rows]), torch.tensor([label for _, label in rows]))
+        for image, label in rows:
+            memory[image] = memory[image] if label == UNLEARNED else label
+        assert algorithm.learned.tolist() == memory
+        assert algorithm.counts.tolist() == [memory.count(label) for label in range(UNLEARNED, 3)]
 
 
 def test_the_mask_is_that_of_the_memory_before_the_step():

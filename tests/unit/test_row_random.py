@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from no_copies import NoCopies
 from scipy import stats
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dpt_ray.core.philox import host, kernel, reference
 from dpt_ray.core.row_random import RowRandom, derive_seed
@@ -127,6 +127,11 @@ def test_the_kernels_numbers_are_those_of_the_reference(compiled_kernels, distri
     assert_same(got, reference.draw(torch.tensor(seeds), index, count, distribution, high), distribution)
 
 
+@pytest.mark.parametrize("distribution", kernel.SOURCES)
+def test_torch_finds_the_kernel_in_its_source(distribution):
+    assert kernel._compiled(distribution).kernel_name == f"philox_{distribution}"
+
+
 def test_integers_are_the_high_word_of_the_product():
     drawn = np.array([0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1], np.uint64)
     for high in (1, 3, 10, 2**31 - 1, 2**31):
@@ -218,18 +223,6 @@ def test_streams_draws_and_positions_are_uncorrelated():
         assert others.abs().max() < 5 / count**0.5
     normals = slice(24, 48)
     assert correlation[normals, 2 * rows :][:, normals].abs().max() < 5 / count**0.5
-
-
-class NoCopies(TorchDispatchMode):
-    """Fail where values of the host get onto another device."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and result.device.type != "cpu":
-            given = [value for value in (*args, *(kwargs or {}).values()) if isinstance(value, torch.Tensor)]
-            copied = [value for value in given if value.device.type == "cpu"]
-            assert not copied, f"{function} copies from the host: {copied}"
-        return result
 
 
 def test_the_device_gets_no_numbers_from_the_host():

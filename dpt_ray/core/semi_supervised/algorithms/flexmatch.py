@@ -60,14 +60,24 @@ class FlexMatch(Algorithm):
         return (learned + 1).bincount(minlength=self.task.num_classes + 1)
 
     def _remember(self, index: Tensor, predicted: Tensor) -> None:
-        """Store the confident predictions for the rows of all workers; the other rows keep their earlier ones."""
+        """Store the confident predictions for the rows of all workers; the other rows keep their earlier ones.
+
+        Shapes do not depend on values, so that the step can be captured as a CUDA graph.
+        """
         index, predicted = gather_from_workers(torch.stack([index, predicted], dim=1)).unbind(1)
-        confident = predicted != UNLEARNED
-        counts = self._known_counts()
-        touched = index[confident].unique()  # an image may occur twice, at the border of two epochs
-        before = self._count(self.learned[touched])
-        self.learned[index[confident]] = predicted[confident].int()
-        counts += self._count(self.learned[touched]) - before
+        counts, before = self._known_counts(), self.learned[index].long()
+        stored = _last_of_each(index, predicted != UNLEARNED)
+        change = stored.long()
+        counts.index_add_(0, before + 1, -change).index_add_(0, predicted + 1, change)
+        self.learned.index_add_(0, index, torch.where(stored, predicted - before, 0).int())
+
+
+def _last_of_each(index: Tensor, confident: Tensor) -> Tensor:
+    """Return bool (N,): the last confident row of each image, which may occur twice, at the border of two epochs."""
+    order = torch.argsort(2 * index + confident, stable=True)
+    image = index[order]
+    last = torch.cat([image[1:] != image[:-1], torch.ones_like(confident[:1])])
+    return torch.zeros_like(confident).scatter(0, order, last & confident[order])
 
 
 def _count_again(algorithm: FlexMatch, _: object) -> None:
