@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dpt_ray.config.schema import ClassifierConfig, EvaluationConfig, GeneratorConfig, ProbeConfig
+from dpt_ray.config.schema import (
+    ClassifierConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    GeneratorConfig,
+    ProbeConfig,
+    RunConfig,
+)
 from dpt_ray.core.models.efficientnet_lite import LITE, EfficientNetLite
 from dpt_ray.core.models.inception import Inception
 from dpt_ray.core.models.network_settings import build_classifier, build_generator
@@ -37,8 +44,24 @@ H100 = Gpu(
 )
 
 UTILISATION = {
-    "bfloat16": {"uvit": 0.35, "autoencoder": 0.35, "ddpmpp": 0.15, "wide_resnet": 0.05, "small_cnn": 0.01},
-    "float32": {"uvit": 0.5, "vit": 0.5, "autoencoder": 0.5, "ddpmpp": 0.5, "wide_resnet": 0.3, "small_cnn": 0.05},
+    "bfloat16": {
+        "uvit": 0.35,
+        "vit": 0.35,
+        "resnet18": 0.15,
+        "autoencoder": 0.35,
+        "ddpmpp": 0.15,
+        "wide_resnet": 0.05,
+        "small_cnn": 0.01,
+    },
+    "float32": {
+        "uvit": 0.5,
+        "vit": 0.5,
+        "autoencoder": 0.5,
+        "ddpmpp": 0.5,
+        "resnet18": 0.5,
+        "wide_resnet": 0.3,
+        "small_cnn": 0.05,
+    },
 }
 """Precision -> network -> fraction of a GPU's peak that it reaches. ASSUMED, not measured. The only reference is the
 README of U-ViT: 1.14 steps/s of 128 images for H/2 on an A100 (peak 312e12), which is 0.37 by the count of this module.
@@ -74,6 +97,13 @@ def classifier_flops(config: ClassifierConfig, *, size: int, channels: int, num_
         return count_flops(model, torch.zeros(1, channels, size, size))
 
 
+def encoding_network(config: RunConfig, stage: ClassifierConfig) -> ClassifierConfig:
+    """Return a stage's settings; for a probe on the encoder of stage 0, those of a classifier of the encoder's size."""
+    if stage.model.name == "linear_probe" and stage.probe.own_encoder:
+        return stage.model_copy(update={"model": config.stage0.model})
+    return stage
+
+
 def encoder_flops(config: ProbeConfig) -> int:
     """Return the operations of an encoder for one image.
 
@@ -106,6 +136,18 @@ def generator_flops(config: GeneratorConfig, *, size: int, channels: int, num_cl
     with torch.device("meta"):
         model = build_generator(config, image_size=size, channels=channels, num_classes=num_classes)
         return count_flops(model, torch.zeros(1, channels, size, size), torch.ones(1), torch.zeros(1, dtype=torch.long))
+
+
+def self_supervised_flops_per_image(config: EncoderConfig, forward: int) -> float:
+    """Return the operations of a step of stage 0, divided by its images.
+
+    They are those of all views of an image; without the projector, the loss, and the small views' shorter attention.
+    """
+    if config.method != "msn":
+        views = config.emp_ssl.patches if config.method == "emp_ssl" else 2
+        return (1 + BACKWARD) * views * forward
+    anchors = 1 - config.msn.masked + config.msn.focal_views / 4
+    return ((1 + BACKWARD) * anchors + 1) * forward  # the target has no backward pass
 
 
 def classifier_step_views(config: ClassifierConfig) -> int:

@@ -119,7 +119,7 @@ def read_rate(stored_pixels: int) -> float:
     )
 
 
-CPU_FLOPS = {"small_cnn": 2e10, "wide_resnet": 3e10, "uvit": 3e10, "ddpmpp": 3e10, "vit": 4e10}
+CPU_FLOPS = {"small_cnn": 2e10, "resnet18": 3e10, "wide_resnet": 3e10, "uvit": 3e10, "ddpmpp": 3e10, "vit": 4e10}
 """Network -> floating-point operations that a CPU core does in a second of training, float32."""
 
 

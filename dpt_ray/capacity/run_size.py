@@ -42,6 +42,7 @@ class DataSize:
 
 
 STAGE_NAMES = {
+    "stage0": "stage 0",
     "stage1": "stage 1",
     "encoding": "encoding",
     "pseudo_labels": "pseudo-labels",
@@ -159,6 +160,7 @@ class _Sizing:
         """Return the size of the whole run."""
         config, data = self._config, self._data
         stages = [
+            *self._encoder(),
             *self._classifier("stage1", config.stage1),
             *self._encoding(),
             *self._generator(),
@@ -216,15 +218,35 @@ class _Sizing:
             checkpoint,
         )
 
+    def _encoder(self) -> list[StageSize]:
+        config, size, channels = self._config.stage0, self._config.data.image_size, self._config.data.channels
+        if not self._config.has_stage0:
+            return []
+        network = self._config.stage1.model_copy(update={"model": config.model})
+        forward = compute.classifier_flops(network, size=size, channels=channels, num_classes=2)
+        training = self._stage(
+            "stage0",
+            config.images,
+            compute.self_supervised_flops_per_image(config, forward),
+            config.model.name,
+            1,
+            reads="again",
+            checkpoint=storage.encoder_checkpoint(config, size=size, channels=channels),
+            precision=config.precision,
+        )
+        return [training]
+
     def _classifier(self, id: str, settings: ClassifierConfig) -> list[StageSize]:
         data, channels = self._data, self._config.data.channels
+        encoding = compute.encoding_network(self._config, settings)
         forward = compute.classifier_flops(
-            settings, size=self._config.data.image_size, channels=channels, num_classes=data.num_classes
+            encoding, size=self._config.data.image_size, channels=channels, num_classes=data.num_classes
         )
         if settings.model.name == "linear_probe":
+            name = "vit" if encoding is settings else encoding.model.name
             if id == "stage3":  # stage 1 has encoded the real images
-                return [self._stage("encoding_pseudo_images", self._pseudo, forward, "vit", 0, reads="never")]
-            return [self._stage("encoding", data.images, forward, "vit", 1, reads="once")]
+                return [self._stage("encoding_pseudo_images", self._pseudo, forward, name, 0, reads="never")]
+            return [self._stage("encoding", data.images, forward, name, 1, reads="once")]
         learns = settings.unlabelled_batch if uses_unlabelled(settings) else 0
         network = settings.model.name
         training = self._stage(
@@ -293,7 +315,7 @@ def _results(config: RunConfig, data: DataSize, pseudo: int, stages: list[StageS
     networks, and the final states of trainings. Checkpoints are removed when a training ends.
     """
     pixels = config.data.channels * config.data.image_size**2
-    width = feature_size(config.stage1, config.data.channels, data.num_classes)
+    width = feature_size(compute.encoding_network(config, config.stage1), config.data.channels, data.num_classes)
     features = width if config.evaluation.frechet else 0
     probe = config.stage1.model.name == "linear_probe"
     return (
@@ -318,7 +340,7 @@ def feature_size(config: ClassifierConfig, channels: int, num_classes: int) -> i
         return width * config.probe.blocks
     with torch.device("meta"):
         model = build_classifier(config.model, channels=channels, num_classes=num_classes)
-        return int(model.features(torch.zeros(1, channels, 32, 32)).shape[1])
+        return int(model.eval().features(torch.zeros(1, channels, 32, 32)).shape[1])
 
 
 def _object_store(config: RunConfig, decoded: int, pseudo: int) -> int:

@@ -10,11 +10,12 @@ import torch
 from dpt_ray.capacity import flops as compute
 from dpt_ray.capacity.measured import cpu_flops
 from dpt_ray.capacity.run_size import STAGE_NAMES
-from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, RunConfig
+from dpt_ray.config.schema import ClassifierConfig, EncoderConfig, GeneratorConfig, RunConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
 from dpt_ray.core.training.from_settings import (
     classifier_training,
+    encoder_training,
     generator_training,
     images_per_step,
     uses_unlabelled,
@@ -68,11 +69,19 @@ def estimate_times(config: RunConfig, num_classes: int, num_images: int | None, 
     size, channels = config.data.image_size, config.data.channels
     drawn = config.sampling.per_class * num_classes
     times = {}
+    if config.has_stage0:
+        network = config.stage1.model_copy(update={"model": config.stage0.model})
+        forward = compute.classifier_flops(network, size=size, channels=channels, num_classes=num_classes)
+        per_image = compute.self_supervised_flops_per_image(config.stage0, forward)
+        times["stage0"] = seconds(config.stage0.images, per_image, config.stage0.model.name)
     for id, stage in (("stage1", config.stage1), ("stage3", config.stage3)):
-        forward = compute.classifier_flops(stage, size=size, channels=channels, num_classes=num_classes)
+        encoding = compute.encoding_network(config, stage)
+        forward = compute.classifier_flops(encoding, size=size, channels=channels, num_classes=num_classes)
         if stage.model.name == "linear_probe":
             times["encoding" if id == "stage1" else "encoding_pseudo_images"] = seconds(
-                (num_images or 0) if id == "stage1" else drawn, forward, "vit"
+                (num_images or 0) if id == "stage1" else drawn,
+                forward,
+                "vit" if encoding is stage else encoding.model.name,
             )
             continue
         per_image = compute.training_flops_per_image(stage, forward)
@@ -92,7 +101,7 @@ def estimate_times(config: RunConfig, num_classes: int, num_images: int | None, 
 
 
 def measure_times(config: RunConfig, num_classes: int, num_images: int | None, device: str) -> list[StageTime]:
-    """Return the times of stages 1, 2, 3, sampling and metrics, from a few steps of each on this machine.
+    """Return the times of stages 0, 1, 2, 3, sampling and metrics, from a few steps of each on this machine.
 
     A linear probe has no training steps, and is left out. One process computes, on random pixels in memory.
 
@@ -103,6 +112,8 @@ def measure_times(config: RunConfig, num_classes: int, num_images: int | None, d
         device: `cpu` or `cuda`.
     """
     times = {}
+    if config.has_stage0:
+        times["stage0"] = config.stage0.images * _encoder_step(config, device) / config.stage0.batch
     for id, stage in (("stage1", config.stage1), ("stage3", config.stage3)):
         if stage.model.name == "linear_probe":
             continue
@@ -129,6 +140,14 @@ def _classifier_step(stage: ClassifierConfig, config: RunConfig, num_classes: in
     return _step_seconds(state, feeds, stage, images_per_step(stage), config.data.lanes, device)
 
 
+def _encoder_step(config: RunConfig, device: str) -> float:
+    """Return the seconds of a step of stage 0."""
+    stage, size, channels = config.stage0, config.data.image_size, config.data.channels
+    state = encoder_training(stage, image_size=size, channels=channels, seed=config.seed).to(device)
+    feeds = {"images": _feed((channels, size, size), stage.batch, config.data.lanes, None)}
+    return _step_seconds(state, feeds, stage, stage.batch, config.data.lanes, device)
+
+
 def _generator_step(config: RunConfig, num_classes: int, device: str) -> tuple[TrainState, float]:
     """Return the training's state and the seconds of a step. Latents are measured as images of their shape."""
     side, depth = config.stage2.canvas(config.data)
@@ -143,7 +162,7 @@ def _generator_step(config: RunConfig, num_classes: int, device: str) -> tuple[T
 def _step_seconds(
     state: TrainState,
     feeds: dict[str, Feed],
-    stage: ClassifierConfig | GeneratorConfig,
+    stage: ClassifierConfig | EncoderConfig | GeneratorConfig,
     per_step: int,
     lanes: int,
     device: str,

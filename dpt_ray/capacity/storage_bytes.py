@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig
-from dpt_ray.core.training.from_settings import classifier_training, generator_training
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, EncoderConfig, GeneratorConfig, OptimizerConfig
+from dpt_ray.core.training.from_settings import classifier_training, encoder_training, generator_training
 from dpt_ray.core.training.state import TrainState
 
 TAR_BLOCK, TAR_RECORD = 512, 10240
@@ -28,6 +28,13 @@ def classifier_checkpoint(config: ClassifierConfig, *, channels: int, num_classe
         state = classifier_training(
             config, channels=channels, num_classes=num_classes, num_unlabelled=num_unlabelled, seed=0
         )
+    return state_bytes(state, config.optimizer)
+
+
+def encoder_checkpoint(config: EncoderConfig, *, size: int, channels: int) -> int:
+    """Return the bytes of a checkpoint's tensors of stage 0: weights, average, optimizer state."""
+    with torch.device("meta"):
+        state = encoder_training(config, image_size=size, channels=channels, seed=0)
     return state_bytes(state, config.optimizer)
 
 

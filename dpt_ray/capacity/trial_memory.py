@@ -1,6 +1,6 @@
 """The memory that the processes of one trial of a search need, on all nodes together."""
 
-from dpt_ray.capacity.storage_bytes import classifier_checkpoint, generator_checkpoint
+from dpt_ray.capacity.storage_bytes import classifier_checkpoint, encoder_checkpoint, generator_checkpoint
 from dpt_ray.config.schema import RunConfig
 
 TRIAL_PROCESSES, PROCESS_BYTES = 8, 256 * 2**20
@@ -29,5 +29,7 @@ def trial_bytes(config: RunConfig) -> int:
         for stage in (config.stage1, config.stage3)
         if stage.model.name != "linear_probe"
     ]
+    if config.has_stage0:
+        states.append(encoder_checkpoint(config.stage0, size=config.data.image_size, channels=channels))
     workers = config.cluster.most_workers
     return PROCESS_BYTES * (TRIAL_PROCESSES + workers - 1) + STATE_COPIES * workers * max(states)

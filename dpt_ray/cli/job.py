@@ -9,6 +9,7 @@ from dpt_ray.cli.options import CLUSTER, config_option, example, set_option
 from dpt_ray.cli.running import run_command
 from dpt_ray.cli.verbs import OneOf, Verb
 from dpt_ray.config.shipped import find_config
+from dpt_ray.errors import UserError
 
 if TYPE_CHECKING:
     from dpt_ray.config.schema import RunConfig
@@ -84,6 +85,13 @@ def _finish_run(*made: object) -> str:
     return finish_run(*made)  # type: ignore[arg-type]
 
 
+def _encoder_of(run: "DualPseudoTraining") -> "list[Step]":
+    if run.encoder is None:
+        fix = "set stage1.model.name=linear_probe and stage1.probe.encoder=stage0"
+        raise UserError("no stage uses the encoder of stage 0", where="stage0", fix=fix)
+    return [run.encoder]
+
+
 def _summarise_data(*made: object) -> str:
     from dpt_ray.pipeline.data_summary import summarise_data
 
@@ -107,6 +115,14 @@ JOBS = (
         lambda run: [run.train_data, run.test_data],
         _summarise_data,
         "dpt prepare --config my.yaml --set data.on_error=skip",
+    ),
+    job_command(
+        "train-encoder",
+        "Stage 0: train an encoder without labels.",
+        "Stage 0: train the encoder of a linear probe on the training images by self-supervision, without labels.",
+        _encoder_of,
+        None,
+        "dpt train-encoder --config digits_encoder",
     ),
     job_command(
         "train-classifier",

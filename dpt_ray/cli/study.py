@@ -58,7 +58,9 @@ def _study(*options: Decorator, short_help: str, epilog: str) -> Decorator:
         def call(config: str, **given: Any) -> None:
             function(config=find_config(config), say=partial(print, file=sys.stderr, flush=True), **given)
 
-        return study.command(function.__name__, short_help=short_help, epilog=epilog)(together(*options)(call))
+        return study.command(function.__name__.replace("_", "-"), short_help=short_help, epilog=epilog)(
+            together(*options)(call)
+        )
 
     return add
 
@@ -161,6 +163,25 @@ def few_labels(
     place = None if config is None else find_config(config)
     figures = study_few_labels(output, place, overrides, features, say=say, **options)
     _finish(f"{output}/few_labels", figures, report_few_labels(figures))
+
+
+@_study(
+    _runs(seeds=5),
+    set_option("Override one setting; may be repeated."),
+    _per_class(1, 2, 4),
+    _named("--heads", HEADS, "Heads for few labels.", ["logistic", "propagation"]),
+    click.option("--most-images", type=int, default=10_000, help="Training images that probes use at most."),
+    short_help="Features of stage 0 against pixels.",
+    epilog=example("dpt study own-encoder --config digits_encoder"),
+)
+def own_encoder(output: str, overrides: tuple[str, ...], **options: Any) -> None:
+    """Compare features of stage 0 with pixels and with an untrained encoder, by probes on few and on all labels."""
+    from dpt_ray.config.load import check_overrides
+    from dpt_ray.experiments.study.own_encoder import compare_own_encoder, encoders_table
+
+    check_overrides(overrides)
+    figures = compare_own_encoder(settings=overrides, **options)
+    _finish(f"{output}/own_encoder", figures, encoders_table(figures))
 
 
 @_study(

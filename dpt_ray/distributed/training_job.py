@@ -7,7 +7,7 @@ from threading import Event as StopEvent
 from typing import Any
 
 from dpt_ray import plugins
-from dpt_ray.config.schema import ClassifierConfig, ClusterConfig, DataConfig, GeneratorConfig
+from dpt_ray.config.schema import ClassifierConfig, ClusterConfig, DataConfig, EncoderConfig, GeneratorConfig
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.source import ImageSource
@@ -44,7 +44,7 @@ class TrainingJob:
         owns: returns whether this job may still train there; another one may have taken over while it stood still.
     """
 
-    config: ClassifierConfig | GeneratorConfig
+    config: ClassifierConfig | EncoderConfig | GeneratorConfig
     data: DataConfig
     cluster: ClusterConfig
     build: Callable[[], TrainState]

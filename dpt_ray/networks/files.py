@@ -26,7 +26,7 @@ _LONGEST_KIND = 40
 
 
 def network_kind(url: str) -> str:
-    """Return the kind of network in a file: "classifier", "probe" or "generator".
+    """Return the kind of network in a file: "classifier", "encoder", "probe" or "generator".
 
     Raises:
         UserError: the file is damaged, or is no network's file.

@@ -13,7 +13,7 @@ from dpt_ray.core.probe.heads import Head, LinearHead, MixtureHead
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.weights import Description, save_network
 from dpt_ray.networks.files import open_network
-from dpt_ray.networks.pretrained.encoders import Encoder, open_encoder
+from dpt_ray.networks.probe_encoder import ProbeEncoder, open_probe_encoder
 
 
 def probe_file(probe: ProbeConfig, num_classes: int, temperature: float, weight: torch.Tensor) -> bytes:
@@ -72,22 +72,21 @@ class Probe:
         self.head = cast(Head, head.to(device))
         self._device = device
         self._location = encoder or self.config.encoder
-        self._encoder: Encoder | None = None
+        self._encoder: ProbeEncoder | None = None
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> ProbeEncoder:
         """The encoder, loaded on first access.
 
         Raises:
             UserError: its location holds no usable encoder.
         """
         if self._encoder is None:
-            config = self.config
-            self._encoder = open_encoder(self._location, crop=config.crop, blocks=config.blocks, device=self._device)
+            self._encoder = open_probe_encoder(self._location, self.config, self._device)
         return self._encoder
 
     def graph(self) -> nn.Module:
-        """Return a module that maps uint8 RGB images (B, 3, resize, resize) to probabilities (B, num_classes)."""
+        """Return a module that maps uint8 images, as the encoder takes them, to probabilities (B, num_classes)."""
         return ProbeGraph(self.encoder, self.head, self.temperature)
 
     @torch.inference_mode()
@@ -97,6 +96,10 @@ class Probe:
         return (logits / self.temperature).softmax(dim=1).cpu()
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return probabilities (B, num_classes) and features (B, D) of uint8 RGB images (B, 3, resize, resize)."""
+        """Return probabilities (B, num_classes) and features (B, D).
+
+        Args:
+            images: uint8 RGB (B, 3, resize, resize); for an encoder of stage 0 (B, C, H, W) as it was trained on.
+        """
         features = self.encoder(images).cpu()
         return self.classify(features), features

@@ -17,7 +17,7 @@ TITLE = "classifier on pseudo images alone"
 
 
 def classification_score(
-    config: RunConfig, inputs: Inputs, pseudo_images: Step, test_data: Step, test_name: str
+    config: RunConfig, inputs: Inputs, encoder: Step | None, pseudo_images: Step, test_data: Step, test_name: str
 ) -> tuple[Classifier | None, Predictions | None]:
     """Return the step that trains the classifier and the one that tests it; None for both without the setting.
 
@@ -27,6 +27,7 @@ def classification_score(
     Args:
         config: all settings.
         inputs: reads the storage for the description.
+        encoder: trains the encoder of stage 0, for a probe on it; it sees real images, without labels.
         pseudo_images: samples them.
         test_data: indexes the held-out images.
         test_name: their name in messages.
@@ -44,6 +45,7 @@ def classification_score(
         seed=config.seed,
         train_data=pseudo_images,
         labelled=RequestedLabels(pseudo_images),
+        encoder=encoder,
         title=TITLE,
     )
     trained = learn(stage, inputs)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from dpt_ray.config.schema import DataConfig, ProbeConfig, PseudoLabelsConfig
+from dpt_ray.config.schema import DataConfig, ProbeConfig, PseudoLabelsConfig, RunConfig
 from dpt_ray.networks.pretrained.encoders import located
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings
@@ -12,6 +12,7 @@ from dpt_ray.pipeline.steps.encode_images import EncodeImages
 from dpt_ray.pipeline.steps.fit_probe import FitProbe
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
+from dpt_ray.pipeline.steps.train_encoder import TrainEncoder
 
 Classifier = TrainClassifier | FitProbe
 
@@ -28,8 +29,10 @@ def learn(stage: ClassifierStage, inputs: Inputs) -> Classifier:
         return TrainClassifier(replace(stage, start=start))
     stage = replace(stage, config=stage.config.model_copy(update={"probe": located(stage.config.probe)}))
     probe, pseudo_images = stage.config.probe, stage.pseudo_images
-    encoded = encode(probe, stage.data, stage.train_data, inputs)
-    encoded_pseudo = encode(probe, stage.data, pseudo_images, inputs) if pseudo_images is not None else None
+    encoded = encode(probe, stage.data, stage.train_data, inputs, stage.encoder)
+    encoded_pseudo = None
+    if pseudo_images is not None:
+        encoded_pseudo = encode(probe, stage.data, pseudo_images, inputs, stage.encoder)
     return FitProbe(stage, encoded, encoded_pseudo)
 
 
@@ -46,7 +49,7 @@ def predict(
 ) -> Predictions:
     """Return the step that predicts the class of every image of a set; see `Predictions` and `PredictionSettings`."""
     if isinstance(classifier, FitProbe):
-        encoded = encode(classifier.probe, data, images, inputs)
+        encoded = encode(classifier.probe, data, images, inputs, classifier.encoder)
         settings = PredictionSettings(data, features, details, kept=kept)
         transduced = classifier.transduces(images)
         return Predictions(title, settings, classifier, images, encoded, transduced=transduced)
@@ -54,6 +57,22 @@ def predict(
     return Predictions(title, PredictionSettings(data, features, details, augmentation, kept), classifier, images)
 
 
-def encode(probe: ProbeConfig, data: DataConfig, images: Step, inputs: Inputs) -> EncodeImages:
-    """Return the step that computes an encoder's features of a set of images; the encoder's place is absolute."""
-    return EncodeImages(f"features of {images.title}", probe, data, images, inputs.encoder(probe.encoder))
+def encode(probe: ProbeConfig, data: DataConfig, images: Step, inputs: Inputs, own: Step | None = None) -> EncodeImages:
+    """Return the step that computes an encoder's features of a set of images; the encoder's place is absolute.
+
+    Args:
+        probe: the section `probe`.
+        data: the section `data`.
+        images: makes the images.
+        inputs: reads the storage for the description.
+        own: trains the encoder of stage 0, which `probe.encoder` may name.
+    """
+    encoder = own if probe.own_encoder and own is not None else inputs.encoder(probe.encoder)
+    return EncodeImages(f"features of {images.title}", probe, data, images, encoder)
+
+
+def own_encoder(config: RunConfig, train_data: Step) -> TrainEncoder | None:
+    """Return the step that trains the encoder of stage 0; None if no stage's probe uses it."""
+    if not config.has_stage0:
+        return None
+    return TrainEncoder(config.stage0, config.data, config.seed, train_data)

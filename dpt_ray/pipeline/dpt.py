@@ -1,6 +1,7 @@
 """Dual pseudo training (You et al., NeurIPS 2023), as a graph of steps.
 
     labelled + unlabelled images
+        | 0  encoder         learns features from all images, for a probe on it (optional)
         | 1  classifier      learns from few labels and all images
         |    pseudo-labels   every image gets a label
         | 2  generator       learns images of a class from pseudo-labels
@@ -22,7 +23,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
 from dpt_ray.pipeline.artifacts.predictions import TOP
 from dpt_ray.pipeline.classification_score import classification_score
-from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict
+from dpt_ray.pipeline.classifier_steps import Classifier, learn, own_encoder, predict
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.generation_steps import SeenByStage1, measure_generation
@@ -39,6 +40,7 @@ from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.measure_generation import MeasureGeneration
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.sample_images import PseudoImages
+from dpt_ray.pipeline.steps.train_encoder import TrainEncoder
 from dpt_ray.pipeline.steps.train_generator import PretrainGenerator, TrainGenerator
 from dpt_ray.pipeline.steps.validation import DataPart, LabelledRest
 
@@ -51,6 +53,7 @@ class DualPseudoTraining:
     test_data: Dataset | DataPart
     overlap: Overlap | None
     labelled: LabelledSubset | LabelledRest
+    encoder: TrainEncoder | None
     classifier: Classifier
     pseudo_labels: Predictions | BalancedLabels
     conditioning: ConditioningLabels | None
@@ -101,8 +104,8 @@ def build(
     data, seed, features = config.data, config.seed, config.evaluation.reads_stage1
     parts = split(config, inputs)
     train_data, test_data, labelled = parts.train_data, parts.held_out, parts.labelled
-
-    classifier = learn(_classifier_stage(config, "stage1", parts), inputs)
+    encoder = own_encoder(config, train_data)
+    classifier = learn(_classifier_stage(config, "stage1", parts, encoder=encoder), inputs)
     predicted = predict("pseudo-labels", data, classifier, train_data, inputs, details=config.pseudo_labels)
     is_balanced = config.pseudo_labels.assignment == "balanced"
     pseudo_labels = BalancedLabels(config.pseudo_labels, predicted, train_data) if is_balanced else predicted
@@ -117,7 +120,7 @@ def build(
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
     retrained = learn(_classifier_stage(
-        config, "stage3", parts, stage1=classifier, pseudo_labels=pseudo_labels,
+        config, "stage3", parts, encoder=encoder, stage1=classifier, pseudo_labels=pseudo_labels,
         pseudo_images=pseudo_images, pseudo_predictions=on_pseudo_images,
     ), inputs)  # fmt: skip
 
@@ -129,7 +132,7 @@ def build(
         real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
     seen = SeenByStage1(real_features, on_pseudo_images, stage1_predictions)
     generation = measure_generation(config, inputs, train_data, pseudo_images, test_data, seen)
-    on_pseudo, scored = classification_score(config, inputs, pseudo_images, test_data, name)
+    on_pseudo, scored = classification_score(config, inputs, encoder, pseudo_images, test_data, name)
     evaluation = Evaluation(
         train_data=train_data, test_data=test_data, overlap=parts.overlap, labelled=labelled,
         pseudo_labels=pseudo_labels, stage1=stage1_predictions, stage3=stage3_predictions,
@@ -137,14 +140,14 @@ def build(
         generation=generation, trained_on_pseudo=scored,
     )  # fmt: skip
     return DualPseudoTraining(
-        train_data, test_data, parts.overlap, labelled, classifier, pseudo_labels, conditioning, latents, pretraining,
-        generator, pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images, real_features,
-        generation, on_pseudo, scored, evaluation,
+        train_data, test_data, parts.overlap, labelled, encoder, classifier, pseudo_labels, conditioning, latents,
+        pretraining, generator, pseudo_images, retrained, stage1_predictions, stage3_predictions, on_pseudo_images,
+        real_features, generation, on_pseudo, scored, evaluation,
     )  # fmt: skip
 
 
 def _classifier_stage(
-    config: RunConfig, name: Literal["stage1", "stage3"], parts: Split, **parents: Step
+    config: RunConfig, name: Literal["stage1", "stage3"], parts: Split, **parents: Step | None
 ) -> ClassifierStage:
     return ClassifierStage(
         name=name,

@@ -10,10 +10,10 @@ from dpt_ray.capacity.run_size import size_run
 from dpt_ray.capacity.size_table import describe_size
 from dpt_ray.capacity.step_times import estimate_times, measure_times
 from dpt_ray.capacity.stored_data import stored_data
-from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, RunConfig
+from dpt_ray.config.schema import ClassifierConfig, EncoderConfig, GeneratorConfig, RunConfig
 from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
 from dpt_ray.core.models.network_settings import build_classifier, build_generator
-from dpt_ray.core.training.from_settings import images_per_step
+from dpt_ray.core.training.from_settings import encoder_training, images_per_step
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.distributed.placement import Plan
 from dpt_ray.errors import UserError
@@ -28,6 +28,7 @@ from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
 from dpt_ray.pipeline.steps.index_dataset import Dataset
 from dpt_ray.pipeline.steps.labelled_subset import LabelledSubset
 from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
+from dpt_ray.pipeline.steps.train_encoder import TrainEncoder
 from dpt_ray.pipeline.steps.train_generator import TrainGenerator
 from dpt_ray.tables import duration, format_bytes, text_table
 
@@ -143,6 +144,8 @@ def _costs(config: RunConfig, steps: list[Step], store: ArtifactStore) -> list[s
             lines.append(_training_cost(step.title, step.stage.config, classes, config))
         elif isinstance(step, EncodeLatents):
             lines.append(_latents_cost(step, store))
+        elif isinstance(step, TrainEncoder):
+            lines.append(_training_cost(step.title, config.stage0, classes, config))
         elif isinstance(step, TrainGenerator):
             lines.append(_training_cost(step.title, step.config, classes, config))
     per_image = evaluations_per_image(config.sampling, build_process(config.stage2))
@@ -163,12 +166,18 @@ def _latents_cost(step: EncodeLatents, store: ArtifactStore) -> str:
     return f"{step.title}: {each:,} bytes for each image{total}"
 
 
-def _training_cost(title: str, stage: ClassifierConfig | GeneratorConfig, classes: int, config: RunConfig) -> str:
+def _training_cost(
+    title: str, stage: ClassifierConfig | EncoderConfig | GeneratorConfig, classes: int, config: RunConfig
+) -> str:
     model: torch.nn.Module
     with torch.device("meta"):
         if isinstance(stage, ClassifierConfig):
             model = build_classifier(stage.model, channels=config.data.channels, num_classes=classes)
             per_step = images_per_step(stage)
+        elif isinstance(stage, EncoderConfig):
+            form = {"image_size": config.data.image_size, "channels": config.data.channels}
+            model = encoder_training(stage, **form, seed=config.seed).model
+            per_step = stage.batch
         else:
             size, channels = stage.canvas(config.data)
             model = build_generator(stage, image_size=size, channels=channels, num_classes=classes)

@@ -27,13 +27,15 @@ from dpt_ray.export.onnx_graph import onnx_files
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import NETWORK_FILE, network_kind
 from dpt_ray.networks.generator import RUN_SETTINGS, Generator
+from dpt_ray.networks.own_encoder import OwnEncoder
 from dpt_ray.networks.pretrained.autoencoders import autoencoder_files, find_autoencoder
 from dpt_ray.networks.pretrained.lite_encoder import exported_files
 from dpt_ray.networks.probe import Probe, head_file
+from dpt_ray.networks.probe_encoder import exported_own_encoder
 from dpt_ray.networks.snapshots import early_file
 from dpt_ray.networks.uvit_checkpoint import convert_uvit
 from dpt_ray.pipeline.export_entries import classifier_data, common_entries, generator_data, metric_entries
-from dpt_ray.pipeline.network_origin import CLASSIFIER_IDS, find_origin
+from dpt_ray.pipeline.network_origin import CLASSIFIER_IDS, find_origin, own_encoder_file
 
 
 def export_generator(run: str, destination: str) -> str:
@@ -157,12 +159,15 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
     description: Description
     trained_on = classifier_data(origin)
     if network_kind(file) == "probe":
-        network = Probe(file)
+        encoder = own_encoder_file(origin)
+        network = Probe(file, encoder=encoder)
         probe, head = network.config, network.head
         files = {f"{ENCODER_FOLDER}/{name}": content for name, content in _encoder_files(network).items()}
         portable = probe.model_copy(update={"encoder": ENCODER_FOLDER})
         files[WEIGHTS_FILE] = head_file(portable, network.temperature, head)
         image = {"size": probe.resize, "channels": 3}
+        if isinstance(network.encoder, OwnEncoder):
+            image = {"size": network.encoder.image_size, "channels": network.encoder.channels}
         architecture = _ARCHITECTURES[probe.head]
         description = {**network.description, "probe": portable.model_dump(mode="json")}
         trained_on["encoder"] = stores.without_credentials(probe.encoder)
@@ -202,6 +207,8 @@ def _write(destination: str, config: ExportConfig, files: dict[str, bytes]) -> s
 def _encoder_files(probe: Probe) -> dict[str, bytes]:
     if isinstance(probe.encoder, EfficientNetLite):
         return exported_files(probe.encoder)
+    if isinstance(probe.encoder, OwnEncoder):
+        return exported_own_encoder(probe.encoder)
     with tempfile.TemporaryDirectory() as folder:
         probe.encoder.model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `open_encoder` fetches it
         (Path(folder) / PROCESSOR).write_text(json.dumps(probe.encoder.scale.to_json()))

@@ -7,6 +7,8 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.pipeline.artifacts.features import ENCODER
 from dpt_ray.pipeline.artifacts.run import RUN_FILE, SETTINGS_FILE, read_addresses
 from dpt_ray.pipeline.artifacts.run_record import root_of
 from dpt_ray.pipeline.artifacts.store import MANIFEST_FILE, Artifact, ArtifactStore, read_artifact, store_of
@@ -59,6 +61,12 @@ class Origin:
     def index(self) -> DatasetIndex:
         """The index of the training images."""
         return read_index(self.need("images").url)
+
+
+def own_encoder_file(origin: Origin) -> str | None:
+    """Return the URL of the encoder of stage 0 that a probe was fitted on; None for a probe on another encoder."""
+    encoder = origin.parent(ENCODER, of=origin.need("encoded"))
+    return None if encoder is None else encoder.file(NETWORK_FILE)
 
 
 def find_origin(url: str, id: str, step: str) -> Origin:

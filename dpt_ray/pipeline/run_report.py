@@ -85,7 +85,14 @@ def describe_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifact
         metrics=described_metrics(metrics),
         curves=tuple(
             Curve(step.title, "images trained on", read_history(artifacts[step]))
-            for step in (run.classifier, run.pretraining, run.generator, run.retrained, run.trained_on_pseudo)
+            for step in (
+                run.encoder,
+                run.classifier,
+                run.pretraining,
+                run.generator,
+                run.retrained,
+                run.trained_on_pseudo,
+            )
             if step is not None
         ),
         real=real_grid(config, artifacts[run.test_data], artifacts[run.train_data]),

@@ -5,7 +5,15 @@ import os
 from collections.abc import Collection, Iterator
 
 from dpt_ray.config.effects import unread_settings
-from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig, OptimizerConfig, RunConfig
+from dpt_ray.config.schema import (
+    STAGE0,
+    ClassifierConfig,
+    DataConfig,
+    EncoderConfig,
+    GeneratorConfig,
+    OptimizerConfig,
+    RunConfig,
+)
 from dpt_ray.core.models.efficientnet_lite import LITE
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_settings
 from dpt_ray.core.training.from_settings import images_per_step
@@ -37,6 +45,7 @@ def setting_warnings(
     return [
         *_without_effect(config, in_file, on_command_line),
         *_data(config),
+        *(_encoder(config.stage0, config.data) if config.has_stage0 else ()),
         *_classifier("stage1", config.stage1, config.data),
         *_generator(config.stage2, config.data),
         *_drawing(config),
@@ -49,6 +58,10 @@ def setting_warnings(
 def unread_in_run(config: RunConfig) -> dict[str, str]:
     """Return the settings and sections that a run does not read: dotted name -> condition under which it is read."""
     unread: dict[str, str] = {}
+    if config.has_stage0:
+        unread |= {f"stage0.{inner}": when for inner, when in unread_settings(config.stage0).items()}
+    else:
+        unread["stage0"] = "probe.encoder: stage0"
     for name in ("stage1", "stage3"):
         stage = getattr(config, name)
         consistency_view = algorithm_class(stage.algorithm.name, f"{name}.algorithm.name").consistency_view
@@ -89,7 +102,12 @@ def _flat(config: RunConfig) -> dict[str, Json]:
 
 def _data(config: RunConfig) -> Iterator[str]:
     data, labels = config.data, config.labels
-    largest = max(config.stage1.labelled_batch, config.stage1.unlabelled_batch, config.stage2.batch)
+    largest = max(
+        config.stage0.batch if config.has_stage0 else 0,
+        config.stage1.labelled_batch,
+        config.stage1.unlabelled_batch,
+        config.stage2.batch,
+    )
     if data.shuffle_window < largest:
         yield (
             f"data.shuffle_window={data.shuffle_window} is smaller than a step of {largest} images: images that lie "
@@ -106,6 +124,17 @@ def _data(config: RunConfig) -> Iterator[str]:
             f"labels.fraction={labels.fraction:g} is one image of each class where a class has fewer than "
             f"{math.ceil(1 / labels.fraction):,} images"
         )
+
+
+def _encoder(config: EncoderConfig, data: DataConfig) -> Iterator[str]:
+    steps = math.ceil(config.images / config.batch)
+    if config.method != "msn":  # its decay rises
+        yield from _average(
+            f"stage0.ema_decay={config.ema_decay:g}", config.ema_decay**steps, steps, "averaged weights"
+        )
+    yield from _optimizer("stage0.optimizer", config.optimizer, config.images)
+    if data.train == "digits" and config.views.flip:
+        yield "stage0.views.flip mirrors digits, and a mirrored digit is none; set it to false"
 
 
 def _classifier(stage: str, config: ClassifierConfig, data: DataConfig) -> Iterator[str]:
@@ -217,7 +246,7 @@ def _hub_models(config: RunConfig) -> Iterator[str]:
             places[f"{stage}.probe.encoder"] = getattr(config, stage).probe.encoder
     warned = set[str]()
     for name, place in places.items():
-        if place in (None, LITE) or is_folder(place) or "@" in place or place in warned:
+        if place in (None, LITE, STAGE0) or is_folder(place) or "@" in place or place in warned:
             continue
         warned.add(place)
         yield (

@@ -37,6 +37,7 @@ from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.jobs import DEFAULT, say, say_choices
 from dpt_ray.pipeline.run_settings import load_run
 from dpt_ray.pipeline.splits import test_split
+from dpt_ray.pipeline.steps.train_encoder import TrainEncoder
 from dpt_ray.report.suggested_page import SuggestedImage, SuggestedLabels, render_suggested
 from dpt_ray.text import csv_cell
 
@@ -74,8 +75,9 @@ def suggest_labels(file: str | None, overrides: Sequence[str], count: int, uncer
     config, table = settings.config, stores.join(output, TABLE_FILE)
     say_choices(settings.choices)
     _check(config, count, uncertain, table)
-    split = test_split(config, inputs)
-    encoded = encode(located(config.stage1.probe), config.data, split.train_data, inputs)
+    split, probe = test_split(config, inputs), located(config.stage1.probe)
+    own = TrainEncoder(config.stage0, config.data, config.seed, split.train_data) if probe.own_encoder else None
+    encoded = encode(probe, config.data, split.train_data, inputs, own)
     targets: list[Step] = [encoded, split.labelled] if config.labels.file else [encoded]
     store = ArtifactStore(config.root)
     stores.check_writable(store.root)

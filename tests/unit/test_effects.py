@@ -20,6 +20,10 @@ from dpt_ray.pipeline.setting_warnings import setting_warnings, unread_in_run
 
 PROBE = ["{stage}.model.name=linear_probe"]
 PROPAGATION, MIXTURE = ([*PROBE, f"{{stage}}.probe.head={head}"] for head in ("propagation", "mixture"))
+VIT = ["{stage}.model.name=vit"]
+OWN = [*PROBE, "{stage}.probe.encoder=stage0"]
+STAGE0 = ["stage1.model.name=linear_probe", "stage1.probe.encoder=stage0"]
+STAGE0_VIT = [*STAGE0, "stage0.model.name=vit"]
 DDPMPP = ["stage2.model.name=ddpmpp"]
 LATENTS = ["stage2.latents.autoencoder=owner/name", "stage2.latents.downsampling=4", "stage2.model.patch_size=1"]
 SUPERVISED, WEAK = ["{stage}.algorithm.name=supervised"], ["{stage}.algorithm.name=pseudo_label"]
@@ -62,9 +66,16 @@ OF_CLASSIFIER = {
     "model.width": ("8", [], [PROBE]),
     "model.depth": ("16", ["{stage}.model.name=wide_resnet"], [[], PROBE]),
     "model.form": ("preactivation", ["{stage}.model.name=wide_resnet"], [[], PROBE]),
+    "model.patch_size": ("2", VIT, [[], PROBE]),
+    "model.dim": ("96", VIT, [[], PROBE]),
+    "model.blocks": ("3", VIT, [[], PROBE]),
+    "model.heads": ("6", VIT, [[], PROBE]),
     "model.mean": ("[0.25]", [], [PROBE]),
     "model.std": ("[0.25]", [], [PROBE]),
     "probe": ("{crop: 200}", PROBE, [[]]),
+    "probe.resize": ("300", PROBE, [[], OWN]),
+    "probe.crop": ("200", PROBE, [[], OWN]),
+    "probe.blocks": ("2", PROBE, [[], OWN]),
     "probe.propagation": ("{alpha: 0.5}", PROPAGATION, [[], PROBE, MIXTURE]),
     "probe.mixture": ("{components: 3}", MIXTURE, [[], PROBE, PROPAGATION]),
     "probe.regularisation": ("0.5", PROBE, [[], MIXTURE]),
@@ -91,6 +102,21 @@ OF_CLASSIFIER = {
     "seed": ("7", [], [PROBE]),
 }
 OF_RUN = {
+    "stage0.model.width": ("8", STAGE0, [[], STAGE0_VIT]),
+    "stage0.model.depth": ("16", [*STAGE0, "stage0.model.name=wide_resnet"], [[], STAGE0]),
+    "stage0.model.form": ("preactivation", [*STAGE0, "stage0.model.name=wide_resnet"], [[], STAGE0]),
+    "stage0.model.patch_size": ("2", STAGE0_VIT, [[], STAGE0]),
+    "stage0.model.dim": ("96", STAGE0_VIT, [[], STAGE0]),
+    "stage0.model.blocks": ("3", STAGE0_VIT, [[], STAGE0]),
+    "stage0.model.heads": ("6", STAGE0_VIT, [[], STAGE0]),
+    "stage0.model.mean": ("[0.25]", STAGE0, [[]]),
+    "stage0.model.std": ("[0.25]", STAGE0, [[]]),
+    "stage0.msn": ("{prototypes: 9}", [*STAGE0_VIT, "stage0.method=msn"], [[], STAGE0]),
+    "stage0.emp_ssl": ("{patches: 3}", [*STAGE0, "stage0.method=emp_ssl"], [[], STAGE0]),
+    "stage0.vicreg": ("{variance: 3}", STAGE0, [[], [*STAGE0, "stage0.method=emp_ssl"]]),
+    "stage0.optimizer.momentum": ("0.5", [*STAGE0, "stage0.optimizer.name=sgd"], [[], STAGE0]),
+    "stage0.optimizer.betas": ("[0.1, 0.2]", STAGE0, [[], [*STAGE0, "stage0.optimizer.name=sgd"]]),
+    "stage0.optimizer.decay_all_parameters": ("true", STAGE0, [[], [*STAGE0, "stage0.optimizer.weight_decay=0"]]),
     "stage2.model.patch_size": ("1", [], [DDPMPP]),
     "stage2.model.dim": ("64", [], [DDPMPP]),
     "stage2.model.depth": ("6", [], [DDPMPP]),

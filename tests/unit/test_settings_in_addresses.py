@@ -69,6 +69,18 @@ HEADS = [
     "stage1.probe={head: mixture, mixture: {components: 1, max_iterations: 5}}",
     "stage3.probe={head: propagation, propagation: {class_shares: equal}, max_evaluations: 20}",
 ]
+OWN = [
+    *PROBE[1:],
+    "stage1={model: {name: linear_probe}, probe: {encoder: stage0}}",
+    "stage0={images: 64, batch: 32, hidden: 8, projection: 8, optimizer: {warmup_images: 32}}",
+    "stage0.model={name: resnet18, width: 4}",
+    "stage0.emp_ssl.patches=2",
+]
+MSN = [
+    "stage0.model={name: vit, patch_size: 2, dim: 16, blocks: 1, heads: 2}",
+    "stage0.msn={prototypes: 8, sinkhorn: 1}",
+    "stage0.method=msn",
+]
 ENCODER = [
     "evaluation={generation: true, network: MSN_FOLDER, encoder_size: 8, sample: 200, reference: REFERENCE_FILE}",
     "stage1.images=128",
@@ -80,6 +92,9 @@ CASES: dict[str, tuple[list[str], ValidationConfig | None]] = {
     "self-training": (["stage3.mixing.images=real", "stage2.conditioning.labels=drawn"], None),
     "probe": (PROBE, ValidationConfig(images="labelled", share=0.5)),
     "heads": (HEADS, None),
+    "stage 0, vicreg": ([*OWN, "stage0.views={rotation: 10, scale: [0.5, 0.9]}"], None),
+    "stage 0, emp_ssl": ([*OWN, "stage0.method=emp_ssl"], None),
+    "stage 0, msn": ([*OWN[:-2], *MSN], None),
     "latents": (LATENTS, None),
     "generation": (["evaluation.generation=true", "evaluation.frechet=false"], None),
     "generation by an encoder": (ENCODER, None),
@@ -148,7 +163,7 @@ class FixedInputs(Inputs):
 def shortened(name: str) -> str:
     """Return a setting's name without the stage or the section that stands for one."""
     first, _, rest = name.partition(".")
-    return rest if first in ("stage1", "stage2", "stage3") else name
+    return rest if first in ("stage0", "stage1", "stage2", "stage3") else name
 
 
 def undeclared(kind: str, read: set[str], addressed: Addressed) -> set[str]:

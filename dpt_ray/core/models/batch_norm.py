@@ -1,12 +1,10 @@
 """Batch normalisation over the rows of all training workers."""
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
-from dpt_ray.core.collective import num_workers
+from dpt_ray.core.collective import gather_differentiably, num_workers
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -42,13 +40,16 @@ class BatchNorm2d(nn.BatchNorm2d):
                 return super().forward(x_BCHW)
             return functional.batch_norm(x_BCHW, None, None, self.weight, self.bias, training=True, eps=self.eps)
         x = x_BCHW.float()
-        moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]) / workers
-        mean, square = all_reduce(moments, op=dist.ReduceOp.SUM)
-        variance = square - mean.square()
+        # The variances within workers and between them: E[x^2] - E[x]^2 would cancel where rows are nearly equal.
+        variances, means = torch.var_mean(x, (0, 2, 3), correction=0)
+        means, variances = gather_differentiably(torch.stack([means, variances])[None]).unbind(1)
+        mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
         if track:
             self._update_running(mean.detach(), variance.detach(), x.numel() // x.shape[1] * workers)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            scale = self.weight * scale
+        shift = (self.bias if self.affine else 0) - mean * scale
         return (x * scale[:, None, None] + shift[:, None, None]).to(x_BCHW.dtype)
 
     @torch.no_grad()

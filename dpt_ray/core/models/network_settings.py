@@ -8,8 +8,10 @@ from dpt_ray.config.schema import ClassifierModelConfig, GeneratorConfig, Genera
 from dpt_ray.core.diffusion.edm_augmentation import NUM_CONDITIONS
 from dpt_ray.core.models.base_networks import ClassifierNetwork, DenoiserNetwork
 from dpt_ray.core.models.ddpmpp import DdpmPlusPlus
+from dpt_ray.core.models.resnet18 import ResNet18
 from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.uvit import UViT
+from dpt_ray.core.models.vision_transformer import VisionTransformer
 from dpt_ray.core.models.wide_resnet import WideResNet
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
@@ -28,6 +30,17 @@ def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classe
         return _of_plugin(config, ClassifierNetwork, channels=channels, num_classes=num_classes)
     if config.name == "wide_resnet":
         return WideResNet(config.depth, config.width, channels, num_classes, config.form)
+    if config.name == "resnet18":
+        return ResNet18(channels, num_classes, config.width)
+    if config.name == "vit":
+        return VisionTransformer(
+            channels,
+            num_classes,
+            patch_size=config.patch_size,
+            dim=config.dim,
+            blocks=config.blocks,
+            heads=config.heads,
+        )
     return SmallCnn(channels, num_classes, config.width)
 
 
@@ -85,10 +98,10 @@ def _of_plugin(config: ClassifierModelConfig | GeneratorModelConfig, kind: type[
 def stored_settings(config: ClassifierModelConfig | GeneratorModelConfig) -> JsonObject:
     """Return the settings for the description in a network's file, JSON-like.
 
-    For a plug-in's network, settings of built-in networks that it does not read are left out.
+    Settings of other classifiers, which a classifier or the network of a plug-in does not read, are left out.
     """
     settings = config.model_dump(mode="json")
-    unread = unread_settings(config) if _is_of_plugin(config) else ()
+    unread = () if type(config) is GeneratorModelConfig else unread_settings(config)
     return {name: value for name, value in settings.items() if name not in unread}
 
 

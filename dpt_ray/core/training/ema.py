@@ -30,6 +30,22 @@ class HalfLife:
         return 0.5 ** (self.images_per_step / half_life) if half_life > 0 else 0.0
 
 
+@dataclass(frozen=True)
+class Rising:
+    """A decay that rises linearly to 1 at the end of the training (reference: Grill et al. 2020, BYOL; MSN).
+
+    Attributes:
+        start: the decay of the first step.
+        total_images: length of the training in images.
+    """
+
+    start: float
+    total_images: int
+
+    def __call__(self, images_seen: int) -> float:
+        return 1 - (1 - self.start) * max(0.0, 1 - images_seen / self.total_images)
+
+
 class Ema:
     """Averaged copy of a network, initialised with the network's weights.
 

@@ -1,6 +1,7 @@
 """Factories of trainings: a network with objective, optimizer and averages, as the settings describe them."""
 
 import math
+from typing import cast
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.schema import (
     AugmentationConfig,
     ClassifierConfig,
+    EncoderConfig,
     GeneratorConfig,
 )
 from dpt_ray.core.diffusion.denoising_objective import DiffusionObjective
@@ -18,11 +20,13 @@ from dpt_ray.core.diffusion.process_settings import build_process, build_weighti
 from dpt_ray.core.models.network_settings import build_classifier, build_generator, channel_statistics
 from dpt_ray.core.objective import Objective
 from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.self_supervised.methods import method_class
+from dpt_ray.core.self_supervised.network import JointEmbedding
 from dpt_ray.core.semi_supervised.algorithm import Task
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_settings
 from dpt_ray.core.semi_supervised.classification_objective import SemiSupervised
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Strong, Weak
-from dpt_ray.core.training.ema import Ema, HalfLife
+from dpt_ray.core.training.ema import Ema, HalfLife, Rising
 from dpt_ray.core.training.optim import build_optimizer
 from dpt_ray.core.training.power_ema import TRACKED, PowerEma
 from dpt_ray.core.training.state import TrainState
@@ -129,6 +133,27 @@ def generator_training(
     return state
 
 
+def encoder_training(config: EncoderConfig, *, image_size: int, channels: int, seed: int) -> TrainState:
+    """Return the training of an encoder before its first step; initial weights are a function of `seed`.
+
+    Args:
+        config: the section `stage0`.
+        image_size: height and width of the images in pixels.
+        channels: number of channels of the images.
+        seed: the run's seed.
+    """
+    torch.manual_seed(derive_seed("encoder", config.seed, seed))
+    encoder = build_classifier(config.model, channels=channels, num_classes=1)
+    method = method_class(config.method)(config, channels)
+    with torch.no_grad():
+        features = encoder.eval().features(torch.zeros(1, channels, image_size, image_size))
+    model = method.build_network(encoder.train(), features.shape[1])
+    decay = Rising(config.ema_decay, config.images) if config.method == "msn" else config.ema_decay
+    state = _training(model, method, config, decay)
+    method.follow(model, cast(JointEmbedding, state.ema.model))
+    return state
+
+
 def _generator_decay(config: GeneratorConfig) -> float | HalfLife:
     if config.ema_half_life is None:
         return config.ema_decay
@@ -136,6 +161,9 @@ def _generator_decay(config: GeneratorConfig) -> float | HalfLife:
 
 
 def _training(
-    model: nn.Module, objective: Objective, config: ClassifierConfig | GeneratorConfig, decay: float | HalfLife
+    model: nn.Module,
+    objective: Objective,
+    config: ClassifierConfig | EncoderConfig | GeneratorConfig,
+    decay: float | HalfLife | Rising,
 ) -> TrainState:
     return TrainState(model, Ema(model, decay), build_optimizer(model, config.optimizer), objective)

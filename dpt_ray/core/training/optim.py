@@ -28,11 +28,14 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
     """Return the learning rate of the step after `images_seen` of `total_images` images.
 
-    `cosine_7_16` is lr cos(7 pi k / 16 K) (reference: Sohn et al. 2020, FixMatch, section 2.4). Warm-up is linear.
+    `cosine_7_16` is lr cos(7 pi k / 16 K) (reference: Sohn et al. 2020, FixMatch, section 2.4). `cosine` is
+    lr (1 + cos(pi k / K)) / 2 (Loshchilov and Hutter 2017, without restarts). Warm-up is linear.
     """
     rate = config.learning_rate
     if config.schedule == "cosine_7_16":
         rate *= math.cos(7 * math.pi * images_seen / (16 * total_images))
+    elif config.schedule == "cosine":
+        rate *= (1 + math.cos(math.pi * images_seen / total_images)) / 2
     if images_seen < config.warmup_images:
         rate *= images_seen / config.warmup_images
     return rate

@@ -12,6 +12,8 @@ from dpt_ray.pipeline.artifacts.store import Artifact
 
 FEATURES = "features"
 SIDECAR_FOLDER = "features"
+ENCODER = "encoder"
+"""Role of a parent: the encoder of stage 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ class ClassifierStage:
         pseudo_labels: makes the pseudo-labels of the real images; stage 3 only.
         stage1: trains the classifier of stage 1; stage 3 only.
         start: the weights that training starts with; None for random ones.
+        encoder: trains the encoder of stage 0, for a probe on it.
         title: names the training for people; None for the title of the stage.
     """
 
@@ -37,4 +38,5 @@ class ClassifierStage:
     pseudo_labels: Step | None = None
     stage1: Step | None = None
     start: FoundWeights | None = None
+    encoder: Step | None = None
     title: str | None = None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dpt_ray.core.self_supervised.methods import method_class
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training.loop import snapshot_images
 from dpt_ray.distributed.checkpoints import DamagedCheckpointError, list_checkpoints
@@ -121,6 +122,8 @@ def _describe(artifact: Artifact, wanted: Any) -> ShorterTraining:
         obstacle = f"it was trained with other {' and '.join(roles) or 'data'}"
     elif training["optimizer"]["schedule"] != "constant":
         obstacle = f"the learning rate of optimizer.schedule={training['optimizer']['schedule']} follows the length"
+    elif "method" in training and not method_class(training["method"]).extendable:
+        obstacle = f"the average of method={training['method']} follows the length"
     elif algorithm is not None and not algorithm_class(algorithm).extendable:
         obstacle = f"the loss of algorithm.name={algorithm} may follow the length"
     elif not due <= _snapshots(artifact.settings["training"]):

@@ -4,7 +4,7 @@ Each function returns one sentence for a person, or None. The thresholds leave a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +21,8 @@ LEAST_AGREEMENT = 0.5
 _AGREEING = "stage3.mixing.only_agreeing=true (for a probe stage3.probe.only_agreeing), unless it is set"
 LEAST_SPREAD = 0.2
 """Least ratio of the spread of pseudo images to that of real images."""
+LEAST_FEATURE_SPREAD = 0.05
+"""Least spread of stage 0's projections (`core/self_supervised/method.py`); collapsed ones have 0, others about 1."""
 _NAMED = 5
 
 
@@ -37,6 +39,17 @@ def empty_classes(predicted: Sequence[int], names: Sequence[str]) -> str | None:
     return (
         f"no image got a pseudo-label of {len(empty):,} of {len(names):,} classes ({_listed(empty)}), so the generator "
         "learns nothing of them; try pseudo_labels.assignment=balanced, more labels or more stage1.images"
+    )
+
+
+def collapsed_features(history: Sequence[Mapping[str, float]]) -> str | None:
+    """Warn of an encoder that maps all images to nearly the same projection, by the last row of its history."""
+    spread = history[-1].get("spread")
+    if spread is None or spread >= LEAST_FEATURE_SPREAD:
+        return None
+    return (
+        f"stage 0 has collapsed: the spread of its projections is {spread:.3f}, where 1 is full; try a lower "
+        "stage0.optimizer.learning_rate, a larger stage0.batch or another stage0.method"
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from dpt_ray.config.effects import read_settings
-from dpt_ray.config.schema import ClassifierConfig, DataConfig, GeneratorConfig
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, EncoderConfig, GeneratorConfig
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training.loop import Schedule
@@ -33,7 +33,7 @@ HISTORY_ROWS, STEPS_PER_ROW = 200, 500
 def train_network(
     context: StepContext,
     data: DataConfig,
-    config: ClassifierConfig | GeneratorConfig,
+    config: ClassifierConfig | EncoderConfig | GeneratorConfig,
     *,
     sources: Mapping[str, tuple[ImageSource, int]],
     build: Callable[[], TrainState],
@@ -107,7 +107,9 @@ def started(
     return partial(start_from, start.url, start.checksum, build)
 
 
-def training_settings(config: ClassifierConfig | GeneratorConfig, data: DataConfig, seed: int) -> dict[str, Any]:
+def training_settings(
+    config: ClassifierConfig | EncoderConfig | GeneratorConfig, data: DataConfig, seed: int
+) -> dict[str, Any]:
     """Return every setting that changes a trained network, except those of latents and the weights it starts with.
 
     Settings that the chosen network, optimizer, process or algorithm does not read are left out.

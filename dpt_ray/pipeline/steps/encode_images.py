@@ -15,8 +15,10 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import ShardUnit, UnitWorker, read_unit_samples, run_units, shard_units
 from dpt_ray.json_values import JsonObject
-from dpt_ray.networks.pretrained.encoders import open_encoder
-from dpt_ray.pipeline.artifacts.features import FEATURES, SIDECAR_FOLDER, EncodedShard, FeaturesFacts
+from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.networks.probe_encoder import open_probe_encoder
+from dpt_ray.pipeline.artifacts.dataset import image_form
+from dpt_ray.pipeline.artifacts.features import ENCODER, FEATURES, SIDECAR_FOLDER, EncodedShard, FeaturesFacts
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
@@ -29,19 +31,21 @@ class EncodeImages(Step[FeaturesFacts]):
         probe: the section `probe`: the encoder, and the size of its images.
         data: the section `data`: the largest image that is decoded.
         images: any step whose artifact is an indexed shard set.
-        identity: identity of the encoder's content; see `encoder_identity`.
+        encoder: trains the encoder of stage 0; or the identity of another encoder's content, see `encoder_identity`.
     """
 
     name = "features"
     facts_type = FeaturesFacts
 
-    def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step, identity: JsonObject):
-        self._probe, self._data, self._identity = probe, data, identity
-        super().__init__(title, {"images": images})
+    def __init__(self, title: str, probe: ProbeConfig, data: DataConfig, images: Step, encoder: Step | JsonObject):
+        self._probe, self._data, self._identity = probe, data, encoder
+        super().__init__(title, {"images": images} | ({ENCODER: encoder} if isinstance(encoder, Step) else {}))
 
     @property
     def settings(self) -> JsonObject:
-        probe = self._probe
+        probe, data = self._probe, self._data
+        if isinstance(self._identity, Step):
+            return {"image_size": data.image_size, "channels": data.channels}
         return {"encoder": self._identity, "resize": probe.resize, "crop": probe.crop, "blocks": probe.blocks}
 
     def plan(self) -> str:
@@ -49,12 +53,17 @@ class EncodeImages(Step[FeaturesFacts]):
 
     def make(self, context: StepContext) -> FeaturesFacts:
         index = read_index(context.parents["images"].url)
+        probe, data = self._probe, self._data
+        if ENCODER in context.parents:
+            place, form = context.parents[ENCODER].file(NETWORK_FILE), image_form(data)
+        else:
+            place, form = probe.encoder, ImageForm(probe.resize, 3, data.max_image_pixels)
         resources = inference_resources(context.cluster)
         files = run_units(
             _EncodingWorker,
             {
-                "probe": self._probe,
-                "form": ImageForm(self._probe.resize, 3, self._data.max_image_pixels),
+                "probe": probe.model_copy(update={"encoder": place}),
+                "form": form,
                 "folder": context.file(SIDECAR_FOLDER),
                 "batch": context.cluster.encoding_batch,
                 "device": resources.device,
@@ -86,8 +95,7 @@ class _EncodingWorker(UnitWorker):
 
     def make(self, unit: ShardUnit) -> bytes:
         if self._encoder is None:
-            probe = self._probe
-            self._encoder = open_encoder(probe.encoder, crop=probe.crop, blocks=probe.blocks, device=self._device)
+            self._encoder = open_probe_encoder(self._probe.encoder, self._probe, self._device)
         samples = read_unit_samples(unit.shard)
         features = []
         for start in range(0, len(samples), self._batch):

@@ -46,7 +46,7 @@ class FitProbe(Step[ProbeFacts]):
     facts_type = ProbeFacts
 
     def __init__(self, stage: ClassifierStage, encoded: Step, encoded_pseudo: Step | None = None):
-        self.probe = stage.config.probe
+        self.probe, self.encoder = stage.config.probe, stage.encoder
         parents: dict[str, Step] = {"images": stage.train_data, "labelled": stage.labelled, "encoded": encoded}
         if stage.pseudo_images is not None and encoded_pseudo is not None:
             parents |= {"pseudo_images": stage.pseudo_images, "encoded_pseudo": encoded_pseudo}
