@@ -5,6 +5,7 @@ FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c '$(FITS)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
+VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 INSTALLED := $(VENV)/.installed
 STORE_VENV := .venv-object-store
 STORE_INSTALLED := $(STORE_VENV)/.installed
@@ -15,7 +16,8 @@ COMPILE := $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --universal --p
 	--no-annotate
 LOCKED := infra/packages/locked_requirements.py
 
-.PHONY: local demo compare-labels docs test test-slow lint install clean object-store lock sbom audit licences image
+.PHONY: local demo compare-labels docs test test-slow badges lint install clean object-store lock sbom audit licences \
+	image
 
 install: $(INSTALLED) $(STORE_INSTALLED)
 
@@ -102,7 +104,11 @@ docs: $(TOOLS_INSTALLED)
 # A process that dies ends the tests: its replacement would be given no work, and all would wait for ever.
 test: lint $(STORE_INSTALLED)
 	OMP_NUM_THREADS=1 nice -n 15 $(VENV)/bin/pytest --numprocesses 2 --no-loadscope-reorder --max-worker-restart 0 \
-		--durations=30
+		--durations=30 --junitxml=build/tests-$$($(VENV)/bin/python -c '$(VERSION)').xml
+
+# The badges of the README, from the results of `make test` with each Python.
+badges: $(INSTALLED)
+	$(VENV)/bin/python infra/badges/make_badges.py build/tests-*.xml
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -1,5 +1,10 @@
-"""Escape text from data, so that it cannot control a terminal, log, report or spreadsheet that shows it."""
+"""Text for people: escaped, so that data cannot control a terminal, log, report or spreadsheet; broken into lines."""
 
+import re
+import textwrap
+
+_HANGING = 4
+"""Columns by which a continued line is indented."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of text that spreadsheets evaluate as a formula."""
 
@@ -62,3 +67,27 @@ def latex_text(text: str) -> str:
 def one_line(error: Exception) -> str:
     """Return the first 200 characters of an error's message as one printable line; the error's type if it is empty."""
     return printable(" ".join(str(error).split())[:200]) or type(error).__name__
+
+
+def wrap_lines(text: str, width: int) -> str:
+    """Break lines between words so that they fit a terminal.
+
+    What follows the break stands below the last column of a table's row, otherwise four columns to the right. Words,
+    such as paths, are never broken.
+
+    Args:
+        text: any number of lines.
+        width: columns of the terminal.
+    """
+    return "\n".join(_wrapped(line, width) for line in text.split("\n"))
+
+
+def _wrapped(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    columns = [found.end() for found in re.finditer(r"\S {2,}(?=\S)", line)]
+    indent = columns[-1] if columns and columns[-1] < 0.7 * width else _HANGING
+    parts = textwrap.wrap(
+        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False, tabsize=4
+    )
+    return "\n".join(parts)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dpt_ray.config.schema import ClassifierConfig, GeneratorConfig, ProbeConfig
+from dpt_ray.config.schema import ClassifierConfig, EvaluationConfig, GeneratorConfig, ProbeConfig
 from dpt_ray.core.models.efficientnet_lite import LITE, EfficientNetLite
+from dpt_ray.core.models.inception import Inception
 from dpt_ray.core.models.network_settings import build_classifier, build_generator
 from dpt_ray.core.training.from_settings import images_per_step, uses_unlabelled
 
@@ -43,8 +44,12 @@ UTILISATION = {
 README of U-ViT: 1.14 steps/s of 128 images for H/2 on an A100 (peak 312e12), which is 0.37 by the count of this module.
 Narrow convolutions on 32x32 images reach far less."""
 
-ENCODERS = {"facebook/vit-msn-base-4": (768, 12, 4), "facebook/vit-msn-large-7": (1024, 24, 7)}
-"""Encoder -> width, depth and patch size, for the paper's encoders (Assran et al. 2022)."""
+ENCODERS = {
+    "facebook/vit-msn-base-4": (768, 12, 4),
+    "facebook/vit-msn-large-7": (1024, 24, 7),
+    "facebook/dinov2-large": (1024, 24, 14),
+}
+"""Encoder -> width, depth and patch size: the paper's (Assran et al. 2022), and that of FD-DINOv2."""
 
 
 ENCODE_FLOPS_PER_PIXEL, DECODE_FLOPS_PER_PIXEL = 4.16e6, 9.49e6
@@ -84,6 +89,16 @@ def encoder_flops(config: ProbeConfig) -> int:
     patches = (config.crop // patch) ** 2
     tokens = patches + 1
     return depth * (24 * tokens * width**2 + 4 * tokens**2 * width) + 2 * patches * 3 * patch**2 * width
+
+
+def metric_flops(config: EvaluationConfig) -> int:
+    """Return the operations for one image of the network that measures pseudo images; 0 if stage 1 does."""
+    if config.network == "stage1":
+        return 0
+    if config.network == "inception":
+        with torch.device("meta"):
+            return count_flops(Inception(), torch.zeros(1, 3, 299, 299))
+    return encoder_flops(ProbeConfig(encoder=config.network, crop=config.encoder_size))
 
 
 def generator_flops(config: GeneratorConfig, *, size: int, channels: int, num_classes: int) -> int:

@@ -51,6 +51,7 @@ STAGE_NAMES = {
     "decoding_latents": "decoding latents",
     "stage3": "stage 3",
     "encoding_pseudo_images": "encoding pseudo images",
+    "generation_metrics": "generation metrics",
 }
 
 

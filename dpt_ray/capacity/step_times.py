@@ -25,6 +25,7 @@ from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.source import CONFIDENCE, IMAGE, LABEL
+from dpt_ray.networks.metric_networks import MetricNetwork, find_network, open_network
 
 MEASURED_SECONDS = 5.0
 """About how long a stage is measured."""
@@ -84,17 +85,21 @@ def estimate_times(config: RunConfig, num_classes: int, num_images: int | None, 
     times["stage2"] = seconds(_generator_images(config), compute.training_flops_per_image(config.stage2, forward), name)
     evaluations = evaluations_per_image(config.sampling, build_process(config.stage2))
     times["pseudo_images"] = seconds(drawn, forward * evaluations, name)
+    if config.evaluation.generation:
+        read = (num_images or 0) + drawn  # and the held-out images, which are few
+        times["generation_metrics"] = seconds(read, compute.metric_flops(config.evaluation), "vit")
     return [StageTime(id, times[id]) for id in STAGE_NAMES if times.get(id)]
 
 
-def measure_times(config: RunConfig, num_classes: int, device: str) -> list[StageTime]:
-    """Return the times of stages 1, 2, 3 and of sampling, from a few steps of each on this machine.
+def measure_times(config: RunConfig, num_classes: int, num_images: int | None, device: str) -> list[StageTime]:
+    """Return the times of stages 1, 2, 3, sampling and metrics, from a few steps of each on this machine.
 
     A linear probe has no training steps, and is left out. One process computes, on random pixels in memory.
 
     Args:
         config: all settings.
         num_classes: number of classes.
+        num_images: number of training images; None if it is not known, and reading them for metrics is left out.
         device: `cpu` or `cuda`.
     """
     times = {}
@@ -107,6 +112,8 @@ def measure_times(config: RunConfig, num_classes: int, device: str) -> list[Stag
     evaluations = evaluations_per_image(config.sampling, build_process(config.stage2))
     drawn = config.sampling.per_class * num_classes
     times["pseudo_images"] = drawn * evaluations * _evaluation(state, config, device)
+    if (network := find_network(config.evaluation)) is not None and config.evaluation.generation:
+        times["generation_metrics"] = ((num_images or 0) + drawn) * _features(network, config, device)
     return [StageTime(id, times[id]) for id in STAGE_NAMES if id in times]
 
 
@@ -161,6 +168,13 @@ def _evaluation(state: TrainState, config: RunConfig, device: str) -> float:
     levels, labels = torch.ones(batch, device=device), torch.zeros(batch, dtype=torch.long, device=device)
     network(noisy, levels, labels)
     return _seconds_a_call(lambda: network(noisy, levels, labels), device) / batch
+
+
+def _features(network: MetricNetwork, config: RunConfig, device: str) -> float:
+    """Return the seconds for the features of one image in which pseudo images are measured."""
+    images = torch.zeros(8, config.data.channels, config.data.image_size, config.data.image_size, dtype=torch.uint8)
+    features = open_network(network, device)
+    return _seconds_a_call(lambda: features(images), device) / len(images)
 
 
 def _seconds_a_call(call: Callable[[], object], device: str) -> float:

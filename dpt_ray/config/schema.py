@@ -940,6 +940,11 @@ class ClusterConfig(Section):
     preemption_seconds: Positive = 25
     """Longest time in seconds from a notice of preemption (SIGTERM, or a node that Ray drains) to the end of the
     checkpoint that is made at once. The clouds warn 30 s or more before they reclaim a machine."""
+    collective_seconds: Annotated[
+        float, Field(ge=10), ReadWhen("workers above 1", lambda cluster: cluster.most_workers > 1)
+    ] = 600
+    """Longest time in seconds that a training worker waits for another one, which may hang or be cut off. All workers
+    then start again. It must exceed what one worker does alone: evaluations, pictures, storing a checkpoint."""
     price_per_cpu_hour: Annotated[float, Field(ge=0)] | None = None
     """Price of a CPU for an hour, in `currency`. With it or the next one the report says what each step cost: its time
     at the price of all CPUs and GPUs that the cluster had, busy or not, shared equally by runs at the same time."""

@@ -1,11 +1,13 @@
 """The board: workers of trainings write their progress and events on it, and the driver shows them."""
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from dpt_ray.distributed.background import RepeatedCall
-from dpt_ray.distributed.events import Event, resized
+from dpt_ray.distributed.events import STORE_FAILING, STORE_RECOVERED, Event, Kind, resized
 from dpt_ray.distributed.metrics import Metric
 from dpt_ray.distributed.notice import GROWTH_REASON
 from dpt_ray.distributed.progress import ProgressLine
@@ -13,6 +15,8 @@ from dpt_ray.distributed.watching_actor import ActorLostError, KeptActor, Mailbo
 
 SHOW_SECONDS = 0.5
 """Between two questions to the board."""
+SAME_OUTAGE_SECONDS = 10.0
+"""Between two lines of the begin, or of the end, of outages of the store."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Board:
         self._evaluations: dict[str, list[tuple[float, float]]] = {}
         self._rows: dict[str, list[Mapping[str, float]]] = {}
         self._pictures: dict[str, list[tuple[int, bytes]]] = {}
+        self._outages: dict[tuple[str, Kind], float] = {}
 
     def begin(self, title: str) -> None:
         """Forget an earlier training of this title."""
@@ -71,7 +76,15 @@ class Board:
         return self._resumed.pop(title, None)
 
     def note(self, title: str, what: str | Event) -> None:
-        """Note a line or an event that the reader of a step's progress should know."""
+        """Note a line or an event that the reader of a step's progress should know.
+
+        Each process that reads notices an outage of the store by itself, so that many tell of the same one.
+        """
+        if isinstance(what, Event) and what.kind in (STORE_FAILING, STORE_RECOVERED):
+            before = self._outages.get((title, what.kind), -math.inf)
+            if time.monotonic() - before < SAME_OUTAGE_SECONDS:
+                return
+            self._outages[title, what.kind] = time.monotonic()
         self._notes.setdefault(title, []).append(what)
 
     def take_notes(self, title: str) -> list[str | Event]:
@@ -86,6 +99,10 @@ class Board:
         if before != workers:
             self._workers[title] = workers
             self.note(title, resized(before, workers))
+
+    def workers(self, title: str) -> int | None:
+        """Return with how many workers a training runs; None before their first start."""
+        return self._workers.get(title)
 
     def stop(self, title: str, reason: str) -> None:
         """Let the workers of a training store a checkpoint and stop.
@@ -147,6 +164,7 @@ class BoardWatcher:
         self._board = job_board()
         self._line, self._on_evaluation = line, on_evaluation
         self._shown: TrainingProgress | None = None
+        self._workers: int | None = None
         self._repeated = RepeatedCall(self._show, SHOW_SECONDS)
 
     @property
@@ -171,6 +189,7 @@ class BoardWatcher:
             Board.take_evaluations,
             Board.take_rows,
             Board.take_pictures,
+            Board.workers,
         )
         try:
             answers = self._board.ask(*((question, title) for question in questions))
@@ -179,7 +198,7 @@ class BoardWatcher:
             return
         if answers is None:
             return
-        notes, resumed, state, evaluations, rows, pictures = answers
+        notes, resumed, state, evaluations, rows, pictures, workers = answers
         for note in notes:
             if isinstance(note, Event):
                 self._line.report(note)
@@ -187,6 +206,9 @@ class BoardWatcher:
                 self._line.note(note)
         if resumed is not None:
             self._line.resume(resumed)
+        if workers is not None and workers != self._workers:
+            self._workers = workers
+            self._line.count_workers(workers)
         for row in rows:
             self._line.record(row)
         for done, png in pictures:

@@ -16,6 +16,7 @@ from typing import Any
 from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.distributed import local_ray
 from dpt_ray.distributed.address import join, named_address
+from dpt_ray.distributed.lost_ray import outlive_raylet
 from dpt_ray.distributed.node_capacity import Node, Wish
 from dpt_ray.distributed.placement import (
     Plan,
@@ -109,6 +110,7 @@ def _set_environment(*, local: bool) -> None:
     """Set the environment variables that Ray reads. Workers get them by inheritance or from Ray Train."""
     if local:
         local_ray.set_environment()
+    outlive_raylet()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module="ray")

@@ -3,6 +3,7 @@
 import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from dpt_ray.data.loading.prefetch_plan import divide
 from dpt_ray.data.loading.segment_source import SegmentSource, cut
 from dpt_ray.data.loading.segments import OnUnreadable, read_segment
 from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource
+from dpt_ray.data.storage.outages import Observer, outages
 from dpt_ray.distributed.cluster import configure_data
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.ray_internals import WITHOUT_BACKPRESSURE
@@ -34,6 +36,7 @@ class SegmentDatasource(Datasource):
         block_rows: most rows of a block.
         on_unreadable: see `read_segment`.
         whole: returns the source in any process.
+        on_outage: receives outages of the store that a task meets; it must pickle.
     """
 
     def __init__(
@@ -43,10 +46,13 @@ class SegmentDatasource(Datasource):
         block_rows: int,
         on_unreadable: OnUnreadable | None,
         whole: Callable[[], ImageSource],
+        on_outage: Observer | None,
     ):
         super().__init__()
-        self._source, self._tasks, self._whole = source, tasks, whole
-        self._block_rows, self._on_unreadable = block_rows, on_unreadable
+        self._source, self._tasks = source, tasks
+        self._read = partial(
+            _read_blocks, whole=whole, block_rows=block_rows, on_unreadable=on_unreadable, on_outage=on_outage
+        )
 
     def estimate_inmemory_data_size(self) -> int:
         """Return the decoded bytes of all segments."""
@@ -59,8 +65,9 @@ class SegmentDatasource(Datasource):
 
         A task gets the entries of its own shards, since a source may list a hundred thousand.
         """
-        read = partial(_read_blocks, whole=self._whole, block_rows=self._block_rows, on_unreadable=self._on_unreadable)
-        return [ReadTask(partial(read, self._pack(segments)), self._metadata(segments)) for segments in self._tasks]
+        return [
+            ReadTask(partial(self._read, self._pack(segments)), self._metadata(segments)) for segments in self._tasks
+        ]
 
     def _pack(self, segments: Sequence[Segment]) -> bytes:
         source = self._source
@@ -78,9 +85,21 @@ _buffers = BufferPool(most_spare=1, most_excess=math.inf, least_bytes=0)
 
 
 def _read_blocks(
-    task: bytes, *, whole: Callable[[], ImageSource], block_rows: int, on_unreadable: OnUnreadable | None
+    task: bytes,
+    *,
+    whole: Callable[[], ImageSource],
+    block_rows: int,
+    on_unreadable: OnUnreadable | None,
+    on_outage: Observer | None = None,
 ) -> Iterator[pa.Table]:
     """Yield the rows of a read task in blocks, all but the last one full."""
+    with outages.observed(on_outage) if on_outage is not None else nullcontext():
+        yield from _decode_blocks(task, whole, block_rows, on_unreadable)
+
+
+def _decode_blocks(
+    task: bytes, whole: Callable[[], ImageSource], block_rows: int, on_unreadable: OnUnreadable | None
+) -> Iterator[pa.Table]:
     form, columns, num_shards, listed = unpacked(task)
     if gc.get_freeze_count() == 0:
         # Samples trigger many collections, each of which would visit all objects of Ray and its libraries.
@@ -130,6 +149,7 @@ def segment_dataset(
     on_unreadable: OnUnreadable | None,
     cpus: float,
     whole: Callable[[], ImageSource] | None = None,
+    on_outage: Observer | None = None,
 ) -> ray.data.Dataset:
     """Return a data set with the rows of all segments, in order.
 
@@ -140,9 +160,10 @@ def segment_dataset(
         on_unreadable: see `read_segment`.
         cpus: CPUs that a read task reserves.
         whole: returns the source in any process; None to put the source into the object store for that.
+        on_outage: see `SegmentDatasource`.
     """
     configure_data()  # the calling process may be a training worker, whose Ray Data has its default settings
-    datasource = SegmentDatasource(source, tasks, block_rows, on_unreadable, whole or shared(source))
+    datasource = SegmentDatasource(source, tasks, block_rows, on_unreadable, whole or shared(source), on_outage)
     # A stalled task would keep its CPU, and another stream that the same worker needs could wait for that CPU for ever.
     dataset = ray.data.read_datasource(
         datasource, override_num_blocks=len(tasks), num_cpus=cpus, ray_remote_args=WITHOUT_BACKPRESSURE

@@ -24,9 +24,13 @@ from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.distributed.cluster import Resources
+from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.finished_units import FinishedUnits
+from dpt_ray.distributed.lost_inference import inference_error, memory_error
+from dpt_ray.distributed.lost_ray import lost_ray
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.metrics import SHARDS
+from dpt_ray.distributed.notice import leave_preempted_trial
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.unit_facts import UnitsFacts, packed_facts
 from dpt_ray.errors import StoreFailureError, UserError
@@ -120,8 +124,11 @@ class _Runner:
         """Return a row with the unit's facts or its error, which Ray itself would return as text without structure."""
         try:
             return {"facts": [json.dumps(self._run(unpacked(batch["unit"][0])))], "complaint": [""]}
-        except UserError as error:
-            return {"facts": [""], "complaint": [json.dumps([error.what, error.where, error.fix])]}
+        except Exception as error:
+            known = error if isinstance(error, UserError) else memory_error(error)
+            if known is None:
+                raise
+            return {"facts": [""], "complaint": [json.dumps([known.what, known.where, known.fix])]}
 
     def _run(self, unit: Any) -> JsonObject:
         url = self._worker.output_url(unit)
@@ -183,7 +190,9 @@ def run_units(
         output has no file: its `images` is 0, and `skipped` has the reasons.
 
     Raises:
-        UserError: the first error of a worker, or that of the policy.
+        UserError: the first error of a worker, or that of the policy, or memory was not enough.
+        TryAgainError: a process died too often, or Ray itself died.
+        PreemptedSignal: the trial of a search that runs here shall stop.
     """
     messages = [packed(unit) for unit in units]
     kind = worker_class.__name__.strip("_")
@@ -210,6 +219,9 @@ def run_units(
                 _check(found, policy)
                 done += count_done(found, progress.unit)
                 progress.update(done, {SHARDS: len(facts)})
+                leave_preempted_trial()
+    except Exception as error:
+        raise user_error(error) or lost_ray() or inference_error(error) or error from error
     finally:
         if listed is not None:
             listed.close(complete=len(facts) == len(units))

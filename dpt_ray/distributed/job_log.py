@@ -8,6 +8,7 @@ import datetime
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from contextvars import ContextVar
 from typing import Any, TextIO
 
 from dpt_ray.errors import UserError
-from dpt_ray.text import printable_lines
+from dpt_ray.text import printable_lines, wrap_lines
 
 FORMAT_VARIABLE = "DPT_LOG_FORMAT"
 FORMATS = ("text", "json")
@@ -107,7 +108,10 @@ class _Handler(logging.Handler):
         is_said = hasattr(record, "stream")
         stream: TextIO = record.stream if is_said else sys.stderr  # type: ignore[attr-defined]
         try:
-            stream.write(self._formatters[wants_json()].format(record) + "\n")
+            text = self._formatters[wants_json()].format(record)
+            if not wants_json() and stream.isatty():
+                text = wrap_lines(text, shutil.get_terminal_size().columns)
+            stream.write(text + "\n")
             stream.flush()
         except Exception:
             # Who says something learns that nobody reads it, and the job ends. A warning must not end what it is about.

@@ -1,7 +1,9 @@
 """The actor through which trials of a search get their jobs and send their messages."""
 
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from dpt_ray.distributed.background import RepeatedCall
@@ -10,6 +12,8 @@ from dpt_ray.distributed.watching_actor import ActorLostError, KeptActor, Mailbo
 
 READ_SECONDS = 1.0
 """Interval in which the messages of trials are read."""
+STOP_POLL_SECONDS = 0.2
+"""Between two questions whether trials have stopped."""
 JOB_SECONDS = 120.0
 """Longest time in which a trial waits for its job, while a journal that has died is replaced."""
 
@@ -20,6 +24,8 @@ class Journal:
     def __init__(self) -> None:
         self._lines: list[tuple[str, str]] = []
         self._jobs: dict[str, object] = {}
+        self._stop_reason: str | None = None
+        self._left: set[str] = set()
 
     def put_job(self, name: str, job: object) -> None:
         """Keep a job until `drop_job`."""
@@ -38,6 +44,26 @@ class Journal:
     def drop_job(self, name: str) -> None:
         """Forget a job."""
         self._jobs.pop(name, None)
+
+    def stop(self, reason: str) -> None:
+        """Let all trials store a checkpoint of their training and stop.
+
+        Args:
+            reason: why, as a clause.
+        """
+        self._stop_reason = reason
+
+    def stop_reason(self) -> str | None:
+        """Return why the trials shall stop; None if they shall not."""
+        return self._stop_reason
+
+    def leave(self, name: str) -> None:
+        """Note that a trial has stopped."""
+        self._left.add(name)
+
+    def left(self) -> set[str]:
+        """Return the names of the trials that have stopped."""
+        return self._left
 
     def write(self, name: str, text: str) -> None:
         """Add a trial's message."""
@@ -90,6 +116,23 @@ class KeptJournal:
         with self._lock:
             self._jobs.pop(name, None)
             self.mailbox.send(Journal.drop_job, name)
+
+    def stop_trials(self, reason: str, seconds: float) -> int:
+        """Let all trials stop with a checkpoint, and wait for them; return how many did not stop in time.
+
+        Args:
+            reason: why, as a clause.
+            seconds: longest time to wait.
+        """
+        deadline = time.monotonic() + seconds
+        running = set(self._jobs)
+        while running and time.monotonic() < deadline:
+            self.mailbox.send(Journal.stop, reason)  # again, since another journal may have replaced it
+            with suppress(ActorLostError):
+                answers = self._actor.ask((Journal.left, ()))
+                running -= answers[0] if answers else set()
+            time.sleep(STOP_POLL_SECONDS)
+        return len(running)
 
     def __enter__(self) -> "KeptJournal":
         self._repeated.__enter__()

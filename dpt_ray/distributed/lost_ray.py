@@ -4,11 +4,13 @@ Ray's own libraries wait for a minute for a control store that has died, and the
 developers. Nothing is lost with it: the same command resumes.
 """
 
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 
 from dpt_ray.errors import TryAgainError
 
@@ -19,6 +21,16 @@ SILENT_SECONDS = 8.0
 """Time without an answer after which a part of a cluster counts as dead."""
 GRACE_SECONDS = 4.0
 """Time that an interrupted job has to leave its contexts, which may wait for the dead part of Ray."""
+
+
+def outlive_raylet() -> None:
+    """Let this process live on when its raylet dies; it has an effect only before Ray is imported.
+
+    Ray ends a process whose connection to its raylet breaks at once, without a word and with status 1, if the raylet is
+    dead. A worker has been told which process that is. Of a driver Ray looks at the parent, and takes process 1 (after
+    `nohup`, in a container) for the sign of death. So a driver names itself.
+    """
+    os.environ.setdefault("RAY_RAYLET_PID", str(os.getpid()))
 
 
 def lost_ray() -> TryAgainError | None:
@@ -51,16 +63,27 @@ class RayWatch:
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watch of Ray")
         self._silent_since: float | None = None
+        self._ignored = False
         self.error: TryAgainError | None = None
         """Why the main thread was interrupted."""
 
     def __enter__(self) -> "RayWatch":
+        outlive_raylet()
         if threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for `dpt ... &` in a script of a shell
+                signal.signal(signal.SIGINT, self._raise_if_lost)
+                self._ignored = True
             self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._left.set()
+        if self._ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _raise_if_lost(self, number: int, frame: FrameType | None) -> None:
+        if self.error is not None:
+            raise KeyboardInterrupt
 
     def _watch(self) -> None:
         asked = 0.0

@@ -51,6 +51,7 @@ CHECKPOINT_TIME = Metric(
     "gauge",
     "Unix time of a training's newest stored checkpoint, or of its start; 0 after its end.",
 )
+WORKERS = Metric("dpt_workers", "gauge", "Workers with which a training runs; 0 after its end.")
 EVENTS = Metric("dpt_events_total", "counter", "Events that a person on call cares about.", (*TAGS, "event"))
 EVENT_TIME = Metric("dpt_event_timestamp_seconds", "gauge", "Unix time of the newest of them.", (*TAGS, "event"))
 
@@ -64,6 +65,7 @@ METRICS = (
     CHECKPOINTS,
     CHECKPOINT,
     CHECKPOINT_TIME,
+    WORKERS,
     EVENTS,
     EVENT_TIME,
 )

@@ -3,10 +3,15 @@
 There are three. The driver gets SIGTERM, which raises `PreemptedSignal` in its main thread. A training worker gets
 SIGTERM. Or Ray drains the node of a worker. A `Notice` of each worker says whether one of them has come; the training
 loop lets all workers stop after the same step.
+
+A trial of a search is no driver, but it starts trainings as one does. Its notice stands in `trial_notice`.
 """
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
 
@@ -19,7 +24,7 @@ _sigterm = threading.Event()
 
 
 class PreemptedSignal(KeyboardInterrupt):
-    """SIGTERM has interrupted the main thread of a job, as Ctrl-C does."""
+    """SIGTERM has interrupted the main thread of a job, as Ctrl-C does, or a trial of a search shall stop."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,35 @@ class Notice:
     def is_given(self) -> bool:
         """Whether the training shall stop."""
         return self._given.is_set() or _sigterm.is_set()
+
+
+_of_trial: ContextVar[Notice | None] = ContextVar("notice of the trial", default=None)
+
+
+@contextmanager
+def in_trial(notice: Notice) -> Iterator[None]:
+    """Let `notice` stop what starts within the context, which is a trial of a search."""
+    token = _of_trial.set(notice)
+    try:
+        yield
+    finally:
+        _of_trial.reset(token)
+
+
+def trial_notice() -> Notice | None:
+    """Return the notice of the trial that runs here; None outside of trials."""
+    return _of_trial.get()
+
+
+def leave_preempted_trial() -> None:
+    """Leave a trial that shall stop.
+
+    Raises:
+        PreemptedSignal: it shall stop.
+    """
+    notice = trial_notice()
+    if notice is not None and notice.is_given:
+        raise PreemptedSignal
 
 
 def heed_sigterm() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Self, TextIO
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.events import CHECKPOINT_STORED, Event, count, line
 from dpt_ray.distributed.measurements import publish, publish_picture
-from dpt_ray.distributed.metrics import CHECKPOINT_TIME, IMAGES, LOSS, Metric, StepMetrics
+from dpt_ray.distributed.metrics import CHECKPOINT_TIME, IMAGES, LOSS, WORKERS, Metric, StepMetrics
 from dpt_ray.distributed.terminal_bar import TerminalBar
 from dpt_ray.tables import duration
 
@@ -85,6 +85,9 @@ class ProgressLine:
 
     def begin(self) -> None:
         """Note that a training begins; `StepProgress` exports it."""
+
+    def count_workers(self, workers: int) -> None:
+        """Note with how many workers a training runs; `StepProgress` exports it."""
 
     def end(self) -> None:
         """Note that a training has ended; `StepProgress` exports it."""
@@ -187,8 +190,13 @@ class StepProgress(ProgressLine):
         self._metrics.set(CHECKPOINT_TIME, time.time())
 
     def end(self) -> None:
-        """Export that no checkpoint is due any more."""
+        """Export that no checkpoint is due any more, and no worker runs."""
         self._metrics.set(CHECKPOINT_TIME, 0.0)
+        self._metrics.set(WORKERS, 0.0)
+
+    def count_workers(self, workers: int) -> None:
+        """Export with how many workers a training runs."""
+        self._metrics.set(WORKERS, float(workers))
 
     def _publish(self, done: int, values: Mapping[str, float]) -> None:
         now = time.monotonic()

@@ -1,14 +1,11 @@
 """Training with Ray Train: starts the workers, and goes on after failures."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from threading import Event, Thread
+from threading import Event
 from typing import Any
-
-import torch
 
 from dpt_ray import plugins
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
@@ -24,8 +21,9 @@ from dpt_ray.distributed.cluster import Resources, runs_here, training_wish, tra
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.events import preempted, restarted
 from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.fit_in_thread import fit_in_thread
 from dpt_ray.distributed.lost_ray import lost_ray
-from dpt_ray.distributed.notice import GROWTH_REASON, SIGTERM_REASON, Notice, PreemptedSignal, Stopped
+from dpt_ray.distributed.notice import GROWTH_REASON, Notice, Stopped
 from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.skipped_log import open_skipped_log
@@ -88,6 +86,8 @@ def run_training(
             notice=Notice() if here else None,
         )
         progress.begin()
+        if here:
+            progress.count_workers(1)
         with _room_to_grow(job, resources):
             complaint = _fit_to_the_end(setup, resources, progress)
         progress.end()
@@ -130,7 +130,7 @@ def _fit_to_the_end(setup: WorkerSetup, resources: Resources, progress: Progress
     Raises:
         TryAgainError: the controller or a worker died too often without progress, or Ray itself died.
         UserError: a disk failed, or memory was not enough.
-        PreemptedSignal: this process got SIGTERM.
+        PreemptedSignal: this process got SIGTERM, or the trial that it runs shall stop.
         Exception: the error of a worker.
     """
     from ray.exceptions import RayActorError
@@ -141,7 +141,9 @@ def _fit_to_the_end(setup: WorkerSetup, resources: Resources, progress: Progress
         failure: Exception | None = None
         stopped: Stopped | None = None
         try:
-            returned: Complaint | Stopped | None = _fit(_trainer(setup, resources), setup, progress).return_value
+            returned: Complaint | Stopped | None = fit_in_thread(
+                _trainer(setup, resources), setup, progress
+            ).return_value
             if not isinstance(returned, Stopped):
                 return returned
             stopped = returned
@@ -197,7 +199,7 @@ def _final(failure: Exception) -> Exception:
 def _trainer(setup: WorkerSetup, resources: Resources) -> Any:
     """Return Ray Train's trainer, whose workers run `run_worker` with `setup`."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     from dpt_ray.distributed.worker_notice import HeedSigterm
 
@@ -205,6 +207,7 @@ def _trainer(setup: WorkerSetup, resources: Resources) -> Any:
     return TorchTrainer(
         run_worker,  # type: ignore[arg-type]  # Ray annotates None, and passes on what is returned
         train_loop_config={SETUP: setup},
+        torch_config=TorchConfig(timeout_s=round(setup.job.cluster.collective_seconds)),
         scaling_config=ScalingConfig(
             num_workers=resources.processes if setup.stop is None else _LOCAL_MODE,
             use_gpu=resources.gpus > 0,
@@ -246,51 +249,6 @@ def _placement(setup: WorkerSetup, resources: Resources) -> list[Any]:
 def _send(board: str, message: Callable[..., object], *arguments: object) -> None:
     """Send a message to the board of this name, from any process."""
     Mailbox(board).send(message, *arguments)
-
-
-def _fit(trainer: Any, setup: WorkerSetup, progress: ProgressLine) -> Any:
-    """Train in a thread: in the main one Ray Train would take Ctrl-C, then and ever after, and exit without a word.
-
-    Raises:
-        PreemptedSignal: this process got SIGTERM. The workers have stored a checkpoint if they could do so in time.
-        Exception: any error of the training.
-    """
-    result: Future[Any] = Future()
-    threads = torch.get_num_threads()
-
-    def run() -> None:
-        try:
-            result.set_result(trainer.fit())
-        except BaseException as error:
-            result.set_exception(error)
-
-    thread = Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        return result.result()
-    except PreemptedSignal:
-        _stop_with_a_checkpoint(setup, result, progress)
-        raise
-    finally:
-        if setup.stop is not None:  # otherwise nothing waits for the thread, since worker processes are killed
-            setup.stop.set()
-            thread.join()  # a thread that computes while Python ends would abort the process
-            torch.set_num_threads(threads)
-
-
-def _stop_with_a_checkpoint(setup: WorkerSetup, result: Future[Any], progress: ProgressLine) -> None:
-    """Let the workers store a checkpoint, and wait until they have done so, or failed, or the time is over."""
-    if setup.notice is not None:
-        setup.notice.give(SIGTERM_REASON)
-    else:
-        setup.board.send(Board.stop, setup.title, SIGTERM_REASON)
-    seconds = setup.job.cluster.preemption_seconds
-    wait([result], seconds)
-    returned = result.result().return_value if result.done() and result.exception() is None else None
-    if isinstance(returned, Stopped):
-        progress.report(preempted(returned.images))
-    else:
-        progress.warn(f"no checkpoint was stored within {seconds:g} s of SIGTERM")
 
 
 def _report_nothing(share: float, score: float) -> None:

@@ -22,6 +22,7 @@ from dpt_ray.data.loading.prefetch_plan import (
 from dpt_ray.data.loading.read_rows import new_arrays
 from dpt_ray.data.loading.segments import OnUnreadable, read_segment
 from dpt_ray.data.loading.source import ImageSource
+from dpt_ray.data.storage.outages import Observer
 from dpt_ray.distributed.block_reader import BlockReader, copied
 from dpt_ray.distributed.datasource import divide_segments, rows_in, segment_dataset, shared
 from dpt_ray.distributed.node_capacity import READER_CPUS
@@ -52,6 +53,7 @@ class StreamedImages:
         readers: how many of the stream's read tasks run at the same time.
         cpus: CPUs that a read task reserves.
         on_unreadable: receives the entries of unreadable shards. If None, such a shard raises.
+        on_outage: receives outages of the store that readers meet.
     """
 
     source: ImageSource
@@ -59,6 +61,7 @@ class StreamedImages:
     readers: int = 1
     cpus: float = READER_CPUS
     on_unreadable: OnUnreadable | None = None
+    on_outage: Observer | None = None
 
     def open(
         self,
@@ -69,6 +72,7 @@ class StreamedImages:
         first_step: int,
         stop_step: int | None = None,
         starvation: Starvation | None = None,
+        on_outage: Observer | None = None,
     ) -> ReadSegment:
         """Return a function that reads a worker's segments from a Ray Data stream, which prefetches them.
 
@@ -76,7 +80,9 @@ class StreamedImages:
 
         Args:
             starvation: how long to wait for readers; the default logs.
+            on_outage: receives outages of the store that readers meet; it must pickle.
         """
+        self.on_outage = on_outage
         requests = segment_sequence(order, lanes, rows_per_lane, first_step, stop_step)
         reads = self._read(merge_segments(requests, self._merged_rows), starvation or Starvation())
         # A merged segment is read with its first request. The blocks of its other requests wait here. An equal segment
@@ -94,8 +100,9 @@ class StreamedImages:
 
         return read
 
-    def blocks(self, *, starvation: Starvation | None = None) -> Iterator[Columns]:
-        """Yield all rows once, in the source's order, as blocks that Ray Data reads ahead."""
+    def blocks(self, *, starvation: Starvation | None = None, on_outage: Observer | None = None) -> Iterator[Columns]:
+        """Yield all rows once, in the source's order, as blocks that Ray Data reads ahead; see `open`."""
+        self.on_outage = on_outage
         segments = [Segment(number, 0, count) for number, count in enumerate(self.source.counts)]
         return never_starved(
             self._execute(segments, self.readers), segments, self._read_here, starvation or Starvation()
@@ -142,7 +149,9 @@ class StreamedImages:
         if not segments:
             return
         tasks = divide_segments(segments, self.source, self._task_rows)
-        dataset = segment_dataset(self.source, tasks, self._block_rows, self.on_unreadable, self.cpus, self._whole)
+        dataset = segment_dataset(
+            self.source, tasks, self._block_rows, self.on_unreadable, self.cpus, self._whole, self.on_outage
+        )
         dataset.context.execution_options.resource_limits = ExecutionResources.for_limits(
             # Half of the stream's memory: tasks that run when the limit is reached go on, and fill as much again.
             cpu=self.cpus * readers,

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
 
-from dpt_ray.text import printable
+from dpt_ray.text import printable, wrap_lines
 
 BAR_WIDTH = 20
 NARROW = 60
@@ -64,7 +64,7 @@ class TerminalBar:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._console.print(Text(printable(text)), soft_wrap=True)
+        self._console.print(Text(wrap_lines(printable(text), self._console.width)), soft_wrap=True)
 
     def close(self) -> None:
         """Leave the bar as it is, and give the terminal back."""

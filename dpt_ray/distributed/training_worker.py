@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from threading import Event
+from functools import partial
+from threading import Event as StopEvent
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +23,7 @@ from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.resident import ResidentSource, read_nothing
 from dpt_ray.data.storage import stores
-from dpt_ray.data.storage.outages import outages
+from dpt_ray.data.storage.outages import Outage, outages
 from dpt_ray.distributed.board import Board
 from dpt_ray.distributed.checkpoints import (
     CHECKPOINT_FOLDER,
@@ -35,7 +36,7 @@ from dpt_ray.distributed.checkpoints import (
 from dpt_ray.distributed.code_folder import use_private_code_folder
 from dpt_ray.distributed.compiled_code import CompiledCode
 from dpt_ray.distributed.device_sources import DeviceMemory, choose_resident
-from dpt_ray.distributed.events import of_outage
+from dpt_ray.distributed.events import Event, of_outage
 from dpt_ray.distributed.kept_state import keep_state
 from dpt_ray.distributed.notice import Notice, Stopped
 from dpt_ray.distributed.starved_stream import Starvation
@@ -76,7 +77,7 @@ def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | Stopped | None:
         return complaint
     place, report = _Place(), setup.notes()
     try:
-        with outages.observed(lambda outage: report(of_outage(outage))):
+        with outages.observed(partial(_tell_outage, report)):
             return _train(setup, place)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), None, "lower the learning rate or set gradient_clip"
@@ -227,7 +228,7 @@ def _telling(notice: Notice, setup: WorkerSetup, rank: int) -> Callable[[], bool
     return is_given
 
 
-def _until(stop: Event, batches: Iterator[_Item]) -> Iterator[_Item]:
+def _until(stop: StopEvent, batches: Iterator[_Item]) -> Iterator[_Item]:
     """Yield the batches until `stop` is set; the thread then ends by an error that nobody receives."""
     for batch in batches:
         if stop.is_set():
@@ -265,6 +266,11 @@ def _first_worker_notes(setup: WorkerSetup, rank: int) -> Callable[[str], None]:
     return setup.notes() if rank == 0 else lambda line: None
 
 
+def _tell_outage(report: Callable[[Event], object], outage: Outage) -> None:
+    """Tell the board of an outage of the store, from any process that reads."""
+    report(of_outage(outage))
+
+
 def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int, resident_on: torch.device | None) -> Feed:
     """Open a source: read it whole onto a device if one is given, otherwise segment by segment."""
     job = setup.job
@@ -275,9 +281,9 @@ def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int, res
         lanes=job.data.lanes,
         shuffle_window=job.data.shuffle_window,
     )
-    starvation = Starvation(setup.notes())
+    starvation, on_outage = Starvation(setup.notes()), partial(_tell_outage, setup.notes())
     if resident_on is not None:
-        blocks = setup.readers[name].blocks(starvation=starvation)
+        blocks = setup.readers[name].blocks(starvation=starvation, on_outage=on_outage)
         return Feed(order, read_nothing, batch, ResidentSource.filled(blocks, source.num_images, resident_on))
     read = setup.readers[name].open(
         order=order,
@@ -286,5 +292,6 @@ def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int, res
         first_step=first_step,
         stop_step=job.schedule.num_steps,
         starvation=starvation,
+        on_outage=on_outage,
     )
     return Feed(order, read, batch)

@@ -30,10 +30,12 @@ class TrialOutcome(Record):
     Attributes:
         seconds: duration of the trial.
         cause: why it failed, in one line; None if it did not fail.
+        preempted: why it was left before its end; None if it was not. It goes on elsewhere.
     """
 
     seconds: float
     cause: str | None = optional()
+    preempted: str | None = optional()
 
 
 Report = Callable[[TrialReport], None]

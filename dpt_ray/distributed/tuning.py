@@ -14,9 +14,12 @@ from ray.tune.search import Searcher
 
 from dpt_ray.distributed.cluster import join_cluster
 from dpt_ray.distributed.cluster_memory import largest_memory
+from dpt_ray.distributed.job_log import tell
 from dpt_ray.distributed.journal import Journal, KeptJournal, job_of
+from dpt_ray.distributed.notice import SIGTERM_REASON, PreemptedSignal
 from dpt_ray.distributed.private_folder import private_folder
 from dpt_ray.distributed.trial_messages import Report, TrialOutcome, TrialReport
+from dpt_ray.distributed.trial_notice import until_notice
 from dpt_ray.distributed.watching_actor import Mailbox
 from dpt_ray.json_values import JsonObject
 
@@ -75,7 +78,13 @@ class EarlierReports:
 
 
 def run_trials(
-    body: Body, events: TrialEvents, *, concurrent: int, halving: Halving | None, earlier: EarlierReports
+    body: Body,
+    events: TrialEvents,
+    *,
+    concurrent: int,
+    halving: Halving | None,
+    earlier: EarlierReports,
+    stop_seconds: float,
 ) -> None:
     """Run jobs until there are none.
 
@@ -86,6 +95,10 @@ def run_trials(
         concurrent: number of jobs at the same time; see `concurrent_runs`.
         halving: stops jobs early; None lets all jobs finish.
         earlier: reports of an earlier session.
+        stop_seconds: longest time in which jobs store a checkpoint after SIGTERM.
+
+    Raises:
+        PreemptedSignal: this process got SIGTERM.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # an interrupt ends the job, as in all others
@@ -94,7 +107,7 @@ def run_trials(
     # The files of Tune are temporary: trials resume from their artifacts, and Tune's files are pickles.
     with private_folder() as scratch, KeptJournal(events.say) as journal:
         trial = partial(_run, body=body, journal=journal.mailbox, parts=concurrent)
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(trial, {"memory": int(min(TRIAL_BYTES, largest_memory() / 2))}),
             tune_config=tune.TuneConfig(
                 search_alg=_Jobs(events, journal),
@@ -104,18 +117,28 @@ def run_trials(
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(name="search", storage_path=str(scratch), verbose=0),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except PreemptedSignal:  # the exception holds Tune's handles of the trials' actors, so that these live
+            running = journal.stop_trials(SIGTERM_REASON, stop_seconds)
+            if running:
+                text = f"warning: {running} trials stored no checkpoint within {stop_seconds:g} s of SIGTERM"
+                tell(text, level="warning", event="warning")
+            raise
 
 
 def _run(config: TrialConfig, *, body: Body, journal: Mailbox, parts: int) -> None:
     """Run one trial; Tune calls it in the trial's process."""
     join_cluster(parts)
     name = config["name"]
-    outcome = body(
+    run = partial(
+        body,
         job_of(journal, name),
         lambda report: tune.report({_REPORT: json.dumps(report.to_json())}),
         lambda text: journal.send(Journal.write, name, text),
     )
+    outcome = until_notice(run, journal, name)
     tune.report({_OUTCOME: json.dumps(outcome.to_json())})
 
 

@@ -6,7 +6,7 @@ attempt end the training if one of them occurred too often at the same place.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ SAME_PLACE = 3
 
 MORE_OFTEN = ", more often than cluster.max_failures"
 _PREFIX = "failure-"
+SETTING = "cluster.collective_seconds"
 MEMORY_FIX = "lower the batch of this stage, set cluster.gradient_accumulation, or give each worker more memory"
 
 
@@ -123,7 +124,7 @@ def own_error(failures: Mapping[int, Exception]) -> Exception:
         return _memory_error(first) or first
     rank, died = next(((rank, error) for rank, error in failures.items() if _is_death(error)), (0, None))
     if died is None:
-        return errors[0]
+        return _hung_error(raised) or errors[0]
     fix = f"if it dies again, it may lack memory: {MEMORY_FIX}"
     return TryAgainError(f"the process of training worker {rank} died{MORE_OFTEN}", fix=fix)
 
@@ -148,8 +149,23 @@ def _lost_connection(error: Exception) -> bool:
     """Whether an error is that of a worker whose neighbour has gone."""
     import torch.distributed as dist
 
-    words = ("Connection closed by peer", "Connection reset", "Broken pipe", "Timed out waiting", "NCCL communicator")
-    return isinstance(error, dist.DistError | RuntimeError) and any(word in str(error) for word in words)
+    words = ("Connection closed by peer", "Connection reset", "Broken pipe", "NCCL communicator")
+    is_lost = _waited_too_long(error) or any(word in str(error) for word in words)
+    return isinstance(error, dist.DistError | RuntimeError) and is_lost
+
+
+def _hung_error(raised: Sequence[Exception]) -> UserError | None:
+    """Return an error of one line if no worker died, and some waited too long for another one."""
+    if not any(_waited_too_long(error) for error in raised):
+        return None
+    what = f"a training worker hangs or is cut off: the others waited for it longer than {SETTING}{MORE_OFTEN}"
+    return TryAgainError(what, fix=f"if it hangs again, look at the nodes and their network, or raise {SETTING}")
+
+
+def _waited_too_long(error: Exception) -> bool:
+    """Whether an error is that of a collective operation of gloo or NCCL whose time is over."""
+    text = str(error)
+    return "Timed out waiting" in text or ("Timeout" in text and "ProcessGroup" in text)
 
 
 def _memory_error(error: Exception) -> UserError | None:

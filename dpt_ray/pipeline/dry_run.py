@@ -107,7 +107,7 @@ def _times(config: RunConfig, steps: list[Step], index: DatasetIndex | None, mea
     if measure:
         if on_gpu and not torch.cuda.is_available():
             raise UserError("this machine has no GPU to measure on", where="--dry-run=measure", fix="measure on a node")
-        times = measure_times(config, classes, "cuda" if on_gpu else "cpu")
+        times = measure_times(config, classes, index.num_images if index else None, "cuda" if on_gpu else "cpu")
         source = f"from some steps of each on this machine, one {'GPU' if on_gpu else 'process'}"
     elif on_gpu:
         return []
@@ -119,6 +119,8 @@ def _times(config: RunConfig, steps: list[Step], index: DatasetIndex | None, mea
     rows = [*((stage.name, duration(stage.seconds)) for stage in times), ("together", duration(total))]
     score = config.evaluation.classification_score
     more = ["the classification accuracy score takes at most as long again as stage 3"] if score else []
+    if index is None and config.evaluation.generation and config.evaluation.network != "stage1":
+        more.append("reading the training images for generation metrics is left out: their number is not known yet")
     return [f"time that the stages compute ({source}):", text_table(rows), *more]
 
 

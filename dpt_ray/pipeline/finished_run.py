@@ -68,7 +68,7 @@ class Run:
         return f"<Run {self.url}>"
 
     def __str__(self) -> str:
-        rows = [(metric.name, f"{metric.value:.4g}", "") for metric in described_metrics(self.metrics)]
+        rows = [(metric.name, f"{metric.value:.4g}", metric.note) for metric in described_metrics(self.metrics)]
         return f"{text_table(rows)}\n\nreport: {self.report}"
 
     @cached_property

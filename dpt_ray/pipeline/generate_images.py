@@ -137,7 +137,11 @@ def generate_images(
     _write_manifest(output, units, generator, kind, settings)
     _write_grid(output, units, generator, kind)
     stores.remove_tree(stores.join(output, _MODEL))
-    return f"{sum(unit.images for unit in units):,} images of {len(labels):,} classes: {output}"
+    return _summary(sum(unit.images for unit in units), len(labels), output)
+
+
+def _summary(images: int, classes: int, output: str) -> str:
+    return f"{images:,} image{'s' * (images != 1)} of {classes:,} class{'es' * (classes != 1)}: {output}"
 
 
 def _class_ids(given: Sequence[str], classes: Sequence[str]) -> list[int]:

@@ -12,6 +12,7 @@ from dpt_ray.distributed.checkpoints import remove_checkpoints
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.finished_units import UNITS_FOLDER
 from dpt_ray.distributed.job_log import about, tell
+from dpt_ray.distributed.notice import leave_preempted_trial
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.claims import Claim
 from dpt_ray.pipeline.artifacts.damage import (
@@ -158,6 +159,7 @@ def _was_overtaken(claim: Claim, find: Callable[[], Artifact | None]) -> bool:
 
 def _make(step: Step, store: ArtifactStore, context: StepContext, say: Callable[[str], None]) -> Artifact:
     label = context.title
+    leave_preempted_trial()
     with about(event="step_started"):
         say(f"{label}: {step.plan()}")
     before = ray_cluster.shared_capacity(context.cluster)

@@ -56,7 +56,7 @@ def finish_run(config: RunConfig, run: DualPseudoTraining, artifacts: Artifacts,
     stores.write_json(stores.join(folder, RUN_FILE), document.to_json())
     metrics = EvaluationFacts.read(artifacts[run.evaluation])
     rows = [(figure.label, figure.value, figure.note) for figure in _headline(metrics)]
-    rows += [(m.name, f"{m.value:.4g}", "") for m in described_metrics(metrics) if m.id not in HEADLINE]
+    rows += [(m.name, f"{m.value:.4g}", m.note) for m in described_metrics(metrics) if m.id not in HEADLINE]
     if steps.cost is not None:
         rows.append(("cost of all steps", f"{format_money(steps.cost)} {steps.currency}", ""))
     report_of_name = stores.join(folder.rpartition("/")[0], REPORT_FILE)  # `show_as_newest` copies it

@@ -42,6 +42,7 @@ class Metric:
         id: names it for programs; never changes.
         name: names it for people.
         interval: bounds of its 95 % confidence interval; None if it has none.
+        note: what it was measured in, in a few words, for tables without the meaning.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Metric:
     unit: str
     meaning: str
     interval: tuple[float, float] | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

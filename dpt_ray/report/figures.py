@@ -4,7 +4,7 @@ from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from dpt_ray.report.canvas import (
     PANEL_INCHES,
@@ -101,6 +101,8 @@ def _scale_y(axes: Axes, values: np.ndarray, *, is_share: bool) -> None:
         axes.set_ylim(-0.03, 1.03)
     elif values.min() > 0 and values.max() > 10 * values.min():
         axes.set_yscale("log")
+        if values.max() < 100 * values.min():  # powers of ten alone would be one label, or two
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -82,7 +82,7 @@ def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[s
         panels.append(
             (
                 f"{heading} over {names[setting]}",
-                Panel(to_svg(canvas, salt=f"{setting}/{heading}"), _words(points, setting, figures)),
+                Panel(to_svg(canvas, salt=f"{setting}/{heading}"), _words(lines or {}, points, setting, figures)),
             )
         )
     return panels
@@ -165,14 +165,28 @@ def _y_axis(axes: Axes, figure: str) -> None:
         axes.yaxis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")
 
 
-def _words(points: Sequence[PointFigures], setting: str, figures: Sequence[tuple[str, str]]) -> str:
-    """Return the numbers of a drawing: the means of each figure over the first `SPOKEN_POINTS` points."""
+def _words(
+    lines: Mapping[str, Sequence[PointFigures]],
+    points: Sequence[PointFigures],
+    setting: str,
+    figures: Sequence[tuple[str, str]],
+) -> str:
+    """Return the numbers of a drawing: the means of each line, or of each figure of all points if there is one line.
+
+    They are those of `SPOKEN_POINTS` points at most.
+    """
+    if len(lines) > 1:
+        spoken = [(line, members, figures[-1][0]) for line, members in lines.items()]
+    else:
+        spoken = [(name, points, figure) for figure, name in figures]
+    most = SPOKEN_POINTS // len(lines or (1,))
     sentences = []
-    for figure, name in figures:
-        known = [(point.point[setting], point.figures[figure].mean) for point in points if figure in point.figures]
-        shown = ", ".join(f"{_format(figure, mean)} at {_value(value)}" for value, mean in known[:SPOKEN_POINTS])
-        more = f" and {len(known) - SPOKEN_POINTS} more points" if len(known) > SPOKEN_POINTS else ""
-        sentences.append(f"{name[0].upper()}{name[1:]}: {shown}{more}.")
+    for name, members, figure in spoken:
+        known = [(point.point[setting], point.figures[figure].mean) for point in members if figure in point.figures]
+        shown = ", ".join(f"{_format(figure, mean)} at {_value(value)}" for value, mean in known[:most])
+        more = f" and {len(known) - most} more points" if len(known) > most else ""
+        if shown:
+            sentences.append(f"{name[0].upper()}{name[1:]}: {shown}{more}.")
     return " ".join(sentences)
 
 

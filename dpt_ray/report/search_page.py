@@ -25,6 +25,7 @@ def render_search(report: SearchReport) -> str:
     return render_page(
         "search.html.j2",
         report=report,
+        metric=dict(COLUMNS).get(report.metric, report.metric.replace("_", " ")),
         curves=[panel for setting in varied(finished) for panel in setting_panels(finished, setting)],
         points=_points_table(report),
         sharing=_sharing_table(report),
@@ -43,7 +44,7 @@ def format_spread(figure: str, spread: Spread | None) -> str:
     if spread is None:
         return MISSING
     if figure == "frechet_distance":
-        shown, deviation = format_number(spread.mean), format_number(spread.deviation)
+        shown, deviation = format_number(spread.mean), f"{spread.deviation:.2g}"
     elif figure == "gain":
         shown, deviation = format_share(spread.mean, signed=True), f"{100 * spread.deviation:.1f}"
     else:
@@ -68,7 +69,7 @@ def _points_table(report: SearchReport) -> Table:
 
 
 def _format_setting(value: Any) -> str:
-    return format_number(value) if isinstance(value, float) else "none" if value is None else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def _sharing_table(report: SearchReport) -> Table:

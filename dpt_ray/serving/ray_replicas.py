@@ -18,6 +18,7 @@ from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.job_log import tell
 from dpt_ray.errors import UserError
 from dpt_ray.export.folder import belongs_to_export
+from dpt_ray.serving.replica_owner import end_with, start_owner
 from dpt_ray.serving.served_networks import Answer, Served, ServedNetworks
 from dpt_ray.serving.service_requests import Request
 from dpt_ray.text import one_line
@@ -39,9 +40,14 @@ class Replica:
         generator: files of the generator's export; None if there is none.
         classifier: files of the classifier's export; None if there is none.
         device: as for `ServedNetworks`.
+        owner: of `start_owner`; the application is removed when it is gone.
+        application: name of the application to which the replica belongs.
     """
 
-    def __init__(self, generator: Files | None, classifier: Files | None, device: str | None):
+    def __init__(
+        self, generator: Files | None, classifier: Files | None, device: str | None, owner: Any, application: str
+    ):
+        end_with(owner, application)
         self._folder = tempfile.TemporaryDirectory(prefix="dpt-serve-")  # snapshots are read when they are needed
         place = Path(self._folder.name)
         self._networks = ServedNetworks(
@@ -80,6 +86,7 @@ class RayReplicas:
         _check_room(needs, replicas)
         # The references are kept: a replica that is started again reads the files once more.
         self._files = [None if url is None else _stored(url) for url in (generator, classifier)]
+        self._owner = start_owner()  # Ray ends an actor whose handle nobody holds
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
         deployment = serve.deployment(Replica).options(
@@ -90,7 +97,8 @@ class RayReplicas:
             graceful_shutdown_timeout_s=5,
         )
         try:
-            self._handle = serve.run(deployment.bind(*self._files, device), name=self._name, route_prefix=None)
+            application = deployment.bind(*self._files, device, self._owner, self._name)
+            self._handle = serve.run(application, name=self._name, route_prefix=None)
             self._offer: Served = self._handle.describe.remote().result(timeout_s=_SECONDS)
         except BaseException as error:  # also Ctrl-C: on a shared cluster Serve would keep what it was told to start
             self.close()

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -20,8 +20,64 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS, ROWS = 80, 24
+LONGEST_TITLE = 60
+"""Characters that fit between the buttons of the window's bar."""
 POLL_SECONDS = 0.2
+KEPT_SECONDS = 3600
+"""Time for which the terminal stays after the command's end."""
 _ENDED = "\u2400ended"  # no command prints this
+
+
+class Terminal:
+    """A terminal in which a command runs; the end of the context ends the command.
+
+    Args:
+        command: the command.
+        folder: where it runs; None for the present folder.
+        rows: lines of the terminal.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path | None = None, rows: int = ROWS):
+        self._session = f"picture-{uuid.uuid4().hex[:8]}"
+        shell = f"{shlex.join(command)}; printf '\\n%s%s' $? {_ENDED}; sleep {KEPT_SECONDS}"
+        place = [] if folder is None else ["-c", str(folder)]
+        size = ["-x", str(COLUMNS), "-y", str(rows)]
+        subprocess.run(["tmux", "new-session", "-d", "-s", self._session, *place, *size, "sh", "-c", shell], check=True)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _tmux("send-keys", "-t", self._session, "C-c")
+        _tmux("kill-session", "-t", self._session)
+
+    def screen(self) -> str:
+        """Return what stands there, with escape sequences of colours."""
+        return re.sub(rf"\s*\d+{_ENDED}", "", self._capture()).rstrip()
+
+    def text(self) -> str:
+        """Return what stands there and what was there before, without colours."""
+        return re.sub(rf"\s*\d+{_ENDED}\s*$", "\n", _tmux("capture-pane", "-p", "-J", "-S", "-", "-t", self._session))
+
+    def status(self) -> int | None:
+        """Return the exit status of the command; None while it runs."""
+        ended = re.search(rf"(\d+){_ENDED}", _plain(self._capture()))
+        return int(ended[1]) if ended else None
+
+    def wait(self, until: Callable[[], bool], seconds: float) -> None:
+        """Wait until something holds, or the command has ended.
+
+        Raises:
+            TimeoutError: neither came in time.
+        """
+        deadline = time.monotonic() + seconds
+        while not until() and self.status() is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"neither that nor the end of the command came in {seconds:g} s")
+            time.sleep(POLL_SECONDS)
+
+    def _capture(self) -> str:
+        return _tmux("capture-pane", "-p", "-e", "-t", self._session)
 
 
 def record(command: Sequence[str], *, until: str | None = None, rows: int = ROWS, seconds: float = 3600) -> str:
@@ -36,22 +92,9 @@ def record(command: Sequence[str], *, until: str | None = None, rows: int = ROWS
     Raises:
         TimeoutError: the text did not appear, or the command did not end.
     """
-    session = f"picture-{uuid.uuid4().hex[:8]}"
-    shell = f"{shlex.join(command)}; printf '\\n%s' {_ENDED}; sleep {seconds}"
-    subprocess.run(
-        ["tmux", "new-session", "-d", "-s", session, "-x", str(COLUMNS), "-y", str(rows), "sh", "-c", shell], check=True
-    )
-    try:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
-            screen = _tmux("capture-pane", "-p", "-e", "-t", session)
-            if _ENDED in screen or (until is not None and until in _plain(screen)):
-                return screen.partition(_ENDED)[0].rstrip()
-        raise TimeoutError(f"{until or 'the end'} did not come in {seconds:g} s")
-    finally:
-        _tmux("send-keys", "-t", session, "C-c")
-        _tmux("kill-session", "-t", session)
+    with Terminal(command, rows=rows) as terminal:
+        terminal.wait(lambda: until is not None and until in _plain(terminal.screen()), seconds)
+        return terminal.screen()
 
 
 def to_svg(screen: str, title: str) -> str:
@@ -63,6 +106,7 @@ def to_svg(screen: str, title: str) -> str:
     """
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen), no_wrap=True, overflow="crop")
+    title = title if len(title) <= LONGEST_TITLE else f"{title[:LONGEST_TITLE].rstrip()} …"
     without_fonts = re.sub(r"@font-face \{\{.*?\}\}\s*|<!--.*?-->\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return console.export_svg(title=title, code_format=without_fonts, unique_id="terminal")
 

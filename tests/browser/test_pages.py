@@ -9,6 +9,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
 from made_up_comparison import made_up_comparison
+from made_up_pages import live_page, search_page, suggested_page
 from made_up_report import make_report
 
 from dpt_ray.report.compare_page import render_comparison
@@ -24,6 +25,9 @@ PAGES = {
     "report of long names": lambda: render(make_report(12, LONG)),
     "report of many classes": lambda: render(make_report(200)),
     "comparison": lambda: render_comparison(made_up_comparison()),
+    "run in progress of long names": lambda: live_page(LONG),
+    "images to label, of long names": lambda: suggested_page(LONG),
+    "search of long names": lambda: search_page(LONG),
 }
 
 HIDDEN = """() => [...document.querySelectorAll("main *")].filter(e => {

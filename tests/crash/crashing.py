@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,14 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from attempt import Attempt
 from draws import Draw, folder_of, progress_of
 from places import Place
 from ray_processes import command, processes_of, processes_with
 from tiny_runs import described, start_job
 
 from dpt_ray.errors import RESUME
+from dpt_ray.pipeline.dpt import DualPseudoTraining
+from dpt_ray.pipeline.execution.step import Step
+from dpt_ray.pipeline.graph import in_order
 
-OFTEN = "cluster.checkpoint_seconds=0.5"
+CHECKPOINT_SECONDS = 0.5
+LONGER = ("stage2.images=16000", "stage3.images=16000")
+"""Trainings long enough for some checkpoints."""
+OFTEN = f"cluster.checkpoint_seconds={CHECKPOINT_SECONDS}"
+ROW_SECONDS = 1.0
+"""Most time from when a checkpoint is due until it is stored: a row of the loss curve, and the file, on busy cores."""
 POLL_SECONDS = 0.01
 ATTEMPT_SECONDS = 300
 QUICK_SECONDS = 15.0
@@ -38,7 +46,7 @@ class Outcome:
         outputs: output of each attempt.
         killed: whether the moment came.
         seconds_to_end: seconds from the kill to the end of that attempt.
-        lost_seconds: seconds of work since the newest checkpoint of the step, or its beginning, at the kill.
+        lost_seconds: seconds of work since the newest checkpoint or unit of the step, or its first sign of progress.
         seconds: of all attempts together.
         left: command lines of processes that outlived the job by more than `QUICK_SECONDS`.
     """
@@ -52,21 +60,6 @@ class Outcome:
     seconds: float = 0.0
     left: list[str] = field(default_factory=list)
 
-    @property
-    def row(self) -> tuple[str, ...]:
-        """The outcome as a row of a table."""
-        return (
-            str(self.drawn.seed),
-            self.drawn.title if self.killed else f"{self.drawn.title} (did not come)",
-            " ".join(map(str, self.statuses)),
-            f"{self.seconds_to_end:.1f}",
-            f"{self.lost_seconds:.1f}",
-            f"{self.seconds:.0f}",
-        )
-
-
-HEAD = ("seed", "killed", "exit statuses", "end after s", "work lost s", "in all s")
-
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
@@ -75,69 +68,75 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def settings(drawn: Draw) -> tuple[str, ...]:
-    """Settings of a drawn job that change no result."""
-    return OFTEN, f"cluster.workers={drawn.workers}"
+def settings(workers: int) -> tuple[str, ...]:
+    """Settings of a drawn job, of which only the length of trainings changes results."""
+    return *LONGER, OFTEN, f"cluster.workers={workers}"
 
 
-def crash(drawn: Draw, place: Place, job: str = "dpt_full") -> Outcome:
+def steps_of(run: DualPseudoTraining, drawn: Draw) -> list[Step]:
+    """Return the steps that a drawn job makes, parents first."""
+    return in_order(run.steps() if drawn.whole else [getattr(run, drawn.moment.step)])
+
+
+def crash(drawn: Draw, place: Place, reference: Place) -> Outcome:
     """Run a job, kill what is drawn, and run the same command until it is done.
 
     Args:
         drawn: what is killed and when.
         place: of the results.
-        job: script of the job.
+        reference: of the results of an undisturbed run. The steps before the drawn one are taken from it.
     """
     outcome = Outcome(drawn)
+    _, run = described(place.root, *settings(drawn.workers))
+    if not drawn.whole:
+        place.begin_with(reference, [step.address for step in steps_of(run, drawn)[:-1]])
     with temporary_folder() as temporary:
         began = time.monotonic()
+        variables = {"RAY_TMPDIR": str(temporary), **place.environment}
         while len(outcome.statuses) < MOST_ATTEMPTS and 0 not in outcome.statuses:
-            process = start_job(job, place.root, *settings(drawn), RAY_TMPDIR=str(temporary), **place.environment)
-            with tempfile.TemporaryFile("w+") as log:
-                pump = subprocess.Popen(["cat"], stdin=process.stdout, stdout=log)  # a full pipe would stop the job
-                if not outcome.killed:
-                    _kill(process, outcome, place)
-                outcome.statuses.append(_wait(process))
-                pump.wait()
-                log.seek(0)
-                outcome.outputs.append(log.read())
+            attempt = Attempt(start_job(drawn.job, place.root, *settings(drawn.workers), **variables))
+            if not outcome.killed:
+                _kill(attempt, outcome, place, run)
+            outcome.statuses.append(attempt.wait(ATTEMPT_SECONDS))
+            outcome.outputs.append(attempt.output)
             outcome.left += outliving(str(temporary))
         outcome.seconds = time.monotonic() - began
         outcome.left += [str(path) for path in temporary.glob("dpt-*")]
     return outcome
 
 
-def _kill(process: subprocess.Popen, outcome: Outcome, place: Place) -> None:
+def _kill(attempt: Attempt, outcome: Outcome, place: Place, run: DualPseudoTraining) -> None:
     """Kill what is drawn when its moment comes, and wait until the attempt ends or goes on without it."""
-    drawn = outcome.drawn
-    _, run = described(place.root)
+    drawn, process = outcome.drawn, attempt.process
     has_come = progress_of(drawn, run, place)
+    come_at: float | None = None
     while process.poll() is None:
         come = has_come()
-        if come is None:
-            return
-        found = processes_of(process.pid, drawn.part) if come else []
+        now = time.monotonic()
+        if come_at is None:
+            if come is None:
+                return
+            come_at = now if come else None
+        is_over = come is None or (come_at is not None and now - come_at >= drawn.delay * CHECKPOINT_SECONDS)
+        found = processes_of(process.pid, drawn.part) if is_over else []
         if found:
             os.kill(found[int(drawn.position * len(found))], signal.SIGKILL)
             outcome.killed = True
+            outcome.lost_seconds = _work_lost(attempt, drawn, place, run)
             killed = time.monotonic()
-            outcome.lost_seconds = place.work_lost(folder_of(drawn, run))
-            outcome.seconds_to_end = _wait_for_end(process, killed)
+            attempt.wait(ATTEMPT_SECONDS)
+            outcome.seconds_to_end = time.monotonic() - killed
+            return
+        if is_over and come is None:
             return
         time.sleep(POLL_SECONDS)
 
 
-def _wait_for_end(process: subprocess.Popen, killed: float) -> float:
-    process.wait(timeout=ATTEMPT_SECONDS)
-    return time.monotonic() - killed
-
-
-def _wait(process: subprocess.Popen) -> int:
-    try:
-        return process.wait(timeout=ATTEMPT_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise AssertionError(f"the job did not end within {ATTEMPT_SECONDS} s") from None
+def _work_lost(attempt: Attempt, drawn: Draw, place: Place, run: DualPseudoTraining) -> float:
+    """Return the seconds of work that is done again: since the newest file, or since the step began to progress."""
+    now = time.time()
+    since = [attempt.began(getattr(run, drawn.moment.step).title), place.newest(folder_of(drawn, run))]
+    return max(0.0, now - max((when for when in since if when is not None), default=now))
 
 
 def outliving(folder: str) -> list[str]:
@@ -152,11 +151,13 @@ def outliving(folder: str) -> list[str]:
 
 def problems(outcome: Outcome) -> list[str]:
     """Return what a killed job did wrong."""
-    found = []
+    drawn, found = outcome.drawn, []
+    if not outcome.killed:
+        found.append(f"its moment did not come: {drawn.title}")
     if outcome.statuses[-1] != 0:
         found.append(f"it did not come home: {outcome.statuses}")
     for status, output in zip(outcome.statuses, outcome.outputs, strict=True):
-        killed = status == -signal.SIGKILL and outcome.drawn.part == "driver"
+        killed = status == -signal.SIGKILL and drawn.part == "driver"
         if status not in (0, os.EX_TEMPFAIL) and not killed:
             found.append(f"exit status {status}")
         if status == os.EX_TEMPFAIL and RESUME not in output.strip().splitlines()[-1]:
@@ -165,7 +166,17 @@ def problems(outcome: Outcome) -> list[str]:
             found.append("it prints a traceback")
     if outcome.statuses[0] == os.EX_TEMPFAIL and outcome.seconds_to_end > QUICK_SECONDS:
         found.append(f"it ended {outcome.seconds_to_end:.1f} s after the kill")
+    if drawn.in_training and outcome.lost_seconds > CHECKPOINT_SECONDS + ROW_SECONDS:
+        found.append(f"{outcome.lost_seconds:.1f} s of work are lost, and checkpoints are {CHECKPOINT_SECONDS} s apart")
     return found + [f"left behind: {what}" for what in outcome.left]
+
+
+def differences(outcome: Outcome, place: Place, reference: Place) -> list[str]:
+    """Return the artifacts and files of a killed job that are missing or differ from those of an undisturbed run."""
+    _, run = described(place.root, *settings(outcome.drawn.workers))
+    made, expected = artifacts(place), artifacts(reference)
+    missing = {f"{step.address}/manifest.json" for step in steps_of(run, outcome.drawn)} - set(made)
+    return sorted(missing) + [name for name in made if made[name] != expected.get(name)]
 
 
 def artifacts(place: Place) -> dict[str, bytes]:

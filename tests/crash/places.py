@@ -1,9 +1,8 @@
 """Where a crashed job keeps its results: a local folder, or a bucket behind a proxy that makes faults."""
 
 import fnmatch
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,17 +28,32 @@ class Place(ABC):
     def read(self, path: str) -> bytes:
         """Return the content of a file, given its path below the root."""
 
+    @abstractmethod
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file, given its path below the root."""
+
+    def begin_with(self, other: "Place", addresses: Iterable[str]) -> None:
+        """Copy artifacts from another place, except those whose files name that place."""
+        for address in addresses:
+            content = {f"{address}/{name}": other.read(f"{address}/{name}") for name in other.files(address)}
+            manifest = content.pop(f"{address}/manifest.json")
+            if any(other.root.encode() in read for read in content.values()):
+                continue
+            for path, read in content.items():
+                self.write(path, read)
+            self.write(f"{address}/manifest.json", manifest.replace(other.root.encode(), self.root.encode()))
+
     def entries(self, folder: str, pattern: str) -> set[str]:
         """Return the names of files and folders below a folder that match a pattern of as many parts."""
         depth = pattern.count("/") + 1
         found = {"/".join(name.split("/")[:depth]) for name in self.files(folder)}
         return {name for name in found if fnmatch.fnmatch(name, pattern)}
 
-    def work_lost(self, folder: str) -> float:
-        """Return the seconds since the newest file of a step was written: what was done since then is done again."""
+    def newest(self, folder: str) -> float | None:
+        """Return the Unix time at which the newest file of a step was stored; None if there is none."""
         files = self.files(folder)
         whole = [when for name, when in files.items() if not name.endswith((".partial", "claim.json"))]
-        return max(0.0, time.time() - max(whole)) if whole else 0.0
+        return max(whole, default=None)
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,12 @@ class Folder(Place):
         """See `Place`."""
         return Path(self.root, path).read_bytes()
 
+    def write(self, path: str, content: bytes) -> None:
+        """See `Place`."""
+        file = Path(self.root, path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
 
 @dataclass(frozen=True)
 class Bucket(Place):
@@ -86,3 +106,7 @@ class Bucket(Place):
     def read(self, path: str) -> bytes:
         """See `Place`."""
         return self.client.cat_file(f"{self.root.removeprefix('s3://')}/{path}")
+
+    def write(self, path: str, content: bytes) -> None:
+        """See `Place`."""
+        self.client.pipe_file(f"{self.root.removeprefix('s3://')}/{path}", content)

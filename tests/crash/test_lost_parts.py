@@ -1,10 +1,12 @@
 """A part of a local Ray dies, or the job is ended, while the job waits for a task: it ends soon, with one line."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from crashing import QUICK_SECONDS, outliving, temporary_folder
@@ -14,6 +16,7 @@ from dpt_ray.cli.guard import INTERRUPTED
 from dpt_ray.errors import RESUME
 
 JOB = """
+import os
 import time
 from dpt_ray.cli.guard import INTERRUPTED, TRY_AGAIN, leave, run_guarded
 
@@ -26,7 +29,7 @@ def job():
     from dpt_ray.distributed.cluster import connect
     connect(ClusterConfig(local_cpus=1))
     task = ray.remote(num_cpus=1)(wait).remote()
-    print("ready", flush=True)
+    print("ready", os.getpid(), flush=True)
     ray.get(task)
 
 status = run_guarded(job)
@@ -57,7 +60,7 @@ def test_a_job_ends_soon_with_a_line_and_leaves_nothing(part, number, status, li
             env={**environment, "RAY_TMPDIR": str(temporary)},
         )
         first = job.stdout.readline()
-        assert first == "ready\n", job.communicate()
+        assert first == f"ready {job.pid}\n", job.communicate()
         (process,) = processes_of(job.pid, part)
         os.kill(process, number)
         killed = time.monotonic()
@@ -69,3 +72,30 @@ def test_a_job_ends_soon_with_a_line_and_leaves_nothing(part, number, status, li
         assert seconds < QUICK_SECONDS
         assert outliving(str(temporary)) == []
         assert list(temporary.iterdir()) == []
+
+
+def test_a_job_without_a_parent_tells_of_a_dead_raylet_too():
+    """Ray would end it without a word, as it ends its workers: the parent of both is process 1."""
+    with temporary_folder() as temporary:
+        output = temporary / "output"
+        output.touch()
+        command = f"{shlex.quote(sys.executable)} -c {shlex.quote(JOB)} >{output} 2>&1 &"
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        subprocess.run(["sh", "-c", command], env={**environment, "RAY_TMPDIR": str(temporary)}, check=True)
+        (number,) = _words_of(output, "ready ")
+        assert Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1] == "1"
+        (process,) = processes_of(int(number), "raylet")
+        os.kill(process, signal.SIGKILL)
+        _words_of(output, f"error: Ray's node manager (raylet) died; {RESUME}")
+        assert outliving(str(temporary)) == []
+
+
+def _words_of(output: Path, beginning: str) -> list[str]:
+    """Wait for a line that begins so, and return the words that follow."""
+    deadline = time.monotonic() + 10 * QUICK_SECONDS
+    while time.monotonic() < deadline:
+        for line in output.read_text().splitlines():
+            if line.startswith(beginning):
+                return line.removeprefix(beginning).split()
+        time.sleep(0.1)
+    raise AssertionError(output.read_text())

@@ -20,10 +20,12 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.board import job_board
 from dpt_ray.distributed.events import Event
-from dpt_ray.distributed.journal import Journal, KeptJournal, job_of
+from dpt_ray.distributed.journal import STOP_POLL_SECONDS, Journal, KeptJournal, job_of
+from dpt_ray.distributed.notice import leave_preempted_trial
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.ray_training import run_training
 from dpt_ray.distributed.training_job import TrainingJob
+from dpt_ray.distributed.trial_notice import until_notice
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import NETWORK_FILE
 
@@ -175,3 +177,26 @@ def test_a_journal_that_is_killed_is_replaced_with_its_jobs(capsys):
         assert ray.get(_work.remote(journal.mailbox, "b")) == "other work"
     assert ("b", "does other work") in said
     assert capsys.readouterr().out == "warning: the search's journal died and is started again; the trials continue\n"
+
+
+@ray.remote(num_cpus=0)
+def _run_trial(mailbox, name: str) -> object:
+    return until_notice(_work_until_told, mailbox, name)
+
+
+def _work_until_told() -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        leave_preempted_trial()
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_journal_lets_trials_stop_and_counts_those_that_do_not():
+    with KeptJournal(lambda name, text: None) as journal:
+        journal.put_job("heeds", "its work")
+        trial = _run_trial.remote(journal.mailbox, "heeds")
+        assert journal.stop_trials("the job got SIGTERM", DEADLINE_SECONDS) == 0
+        assert ray.get(trial).preempted == "the job got SIGTERM"
+        journal.put_job("does not", "other work")
+        assert journal.stop_trials("the job got SIGTERM", 2 * STOP_POLL_SECONDS) == 1

@@ -9,8 +9,9 @@ import pytest
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.lost_inference import MEMORY_FIX
 from dpt_ray.distributed.progress import ProgressLine
-from dpt_ray.errors import UserError
+from dpt_ray.errors import TryAgainError, UserError
 
 UNITS = list(range(6))
 
@@ -30,6 +31,10 @@ class Squares(UnitWorker):
         if unit == 3 and self._mischief == "die once" and not stores.exists(self._folder + "/died"):
             stores.write_bytes(self._folder + "/died", b"")
             os._exit(1)
+        if unit == 3 and self._mischief == "die":
+            os._exit(1)
+        if unit == 3 and self._mischief == "need memory":
+            raise MemoryError("900 GiB")
         return str(unit**2).encode()
 
     def facts(self, unit: int, content: bytes) -> dict[str, Any]:
@@ -83,3 +88,17 @@ def test_a_killed_process_costs_nothing_but_its_unit(tmp_path):
 def test_a_workers_complaint_reaches_the_caller_as_it_was_said(tmp_path):
     with pytest.raises(UserError, match=r"^unit 3: cannot be squared$"):
         _run(tmp_path, mischief="refuse")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_memory_that_is_not_enough_is_one_line_with_the_settings_to_lower(tmp_path):
+    with pytest.raises(UserError) as refused:
+        _run(tmp_path, mischief="need memory")
+    assert str(refused.value) == (f"a process of inference ran out of memory (900 GiB); {MEMORY_FIX}")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_process_that_dies_again_and_again_is_one_line(tmp_path):
+    with pytest.raises(TryAgainError, match="a process of inference died again and again"):
+        _run(tmp_path, mischief="die")

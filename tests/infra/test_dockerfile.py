@@ -113,6 +113,11 @@ def test_requirements_are_those_of_the_project_and_an_unknown_extra_is_told():
     assert "torch" in {re.split(r"[<>=\[]", line)[0] for line in plain}
     added = {re.split(r"[<>=\[]", line)[0] for line in more if line not in plain}
     assert added == {"transformers", "huggingface-hub"}
+    default = re.search(r"^ARG EXTRAS=(.*)$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert default is not None
+    image = subprocess.run([*program, default[1]], capture_output=True, text=True, check=True).stdout.splitlines()
+    named = {re.split(r"[<>=\[]", line)[0] for line in image}
+    assert {"transformers", "fastapi", "starlette", "uvicorn", "grpcio-reflection"} <= named  # replicas of dpt serve
     wrong = subprocess.run([*program, "encoder"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert "has no extra 'encoder'" in wrong.stderr

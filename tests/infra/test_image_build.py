@@ -58,7 +58,7 @@ def _context(folder: Path) -> Path:
         shutil.copytree(WHEELS, wheels, dirs_exist_ok=True)
     else:
         requirements = folder / "requirements.txt"
-        program = [sys.executable, "infra/docker/list_requirements.py", "pyproject.toml", "encoders"]
+        program = [sys.executable, "infra/docker/list_requirements.py", "pyproject.toml", "encoders,serve"]
         requirements.write_text(subprocess.run(program, cwd=REPOSITORY, capture_output=True, text=True).stdout)
         download = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels)]
         download += ["--constraint", str(REPOSITORY / "constraints.txt"), "--requirement", str(requirements)]

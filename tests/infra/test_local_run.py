@@ -212,7 +212,7 @@ def metrics_of(query: str) -> set[str]:
     """The metrics that a query names: what is neither a function, a label, a value of one, nor a duration."""
     bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(by|without|on|ignoring) ?\([^)]*\)', " ", query)
     words = set(re.findall(r"[a-zA-Z_:][\w:]*(?!\w*\s*\()", bare))
-    return words - {"run", "step"}
+    return words - {"run", "step", "or", "bool"}
 
 
 @pytest.mark.parametrize("token", [None, "0" * 64])

@@ -11,9 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.newcomer.photographs import SCENES, write_photographs
+
+if TYPE_CHECKING:
+    from tests.newcomer.pictures import Pictures
 
 PER_CLASS, LABELLED, NEW, DRAWN = 120, 8, 100, 20
 
@@ -41,11 +46,22 @@ class Newcomer:
             for line in process.stdout:
                 print(line, end="", flush=True)
                 lines.append(line)
+        self._note(arguments, start, process.returncode)
+        return "".join(lines)
+
+    def dpt_with_pictures(self, pictures: "Pictures", *arguments: str) -> str:
+        """As `dpt`, in a terminal of which pictures are taken."""
+        start = time.monotonic()
+        status, output = pictures.run(self.folder, arguments)
+        print(output, end="", flush=True)
+        self._note(arguments, start, status)
+        return output
+
+    def _note(self, arguments: Sequence[str], start: float, status: int | None) -> None:
         name = " ".join(arguments[: 2 if arguments[0] == "runs" else 1])
         self.seconds.append((f"dpt {name}", time.monotonic() - start))
-        if process.returncode:
-            raise SystemExit(f"dpt {arguments[0]} ended with status {process.returncode}")
-        return "".join(lines)
+        if status:
+            raise SystemExit(f"dpt {arguments[0]} ended with status {status}")
 
 
 def main() -> None:
@@ -57,20 +73,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder that is removed")
     parser.add_argument("--set", action="append", default=[], help="a further setting of the run")
+    parser.add_argument("--pictures", type=Path, help="also take pictures, whose paths begin so: docs/images/photos")
     options = parser.parse_args()
+    pictures = None
+    if options.pictures:
+        from tests.newcomer.pictures import Pictures  # what it needs beside the wheel: pytest, Playwright
+
+        pictures = Pictures(options.pictures)
     with tempfile.TemporaryDirectory() as temporary:
-        work(Newcomer((options.folder or Path(temporary)).absolute()), options.set)
+        work(Newcomer((options.folder or Path(temporary)).absolute()), options.set, pictures)
 
 
-def work(newcomer: Newcomer, settings: list[str]) -> None:
-    """Run the commands and check their results."""
+def work(newcomer: Newcomer, settings: list[str], pictures: "Pictures | None" = None) -> None:
+    """Run the commands and check their results.
+
+    Args:
+        newcomer: runs the commands.
+        settings: further settings of the runs.
+        pictures: takes pictures of the first run; None for none.
+    """
     folder = newcomer.folder
     write_photographs(folder / "Meine Fotos", PER_CLASS)
     write_photographs(folder / "neue Fotos", NEW // len(SCENES), first=PER_CLASS, flat=True)
     extra = [word for setting in settings for word in ("--set", setting)]
     labels = f"labels.per_class={LABELLED}"
-    newcomer.dpt("run", "--config", "photos", "--set", "data.train=Meine Fotos", "--set", labels, *extra)
+    command = ["run", "--config", "photos", "--set", "data.train=Meine Fotos", "--set", labels, *extra]
     run = "dpt_results/runs/photos"
+    if pictures is None:
+        newcomer.dpt(*command)
+    else:
+        newcomer.dpt_with_pictures(pictures, *command)
+        pictures.report(folder / run / "report.html")
+        pictures.gallery(folder, run)
     check((folder / run / "report.html").stat().st_size > 0, "there is no report")
     newcomer.dpt("predict", run, "neue Fotos", "--output", "new.csv")
     with open(folder / "new.csv", encoding="utf-8", newline="") as table:
@@ -83,8 +117,7 @@ def work(newcomer: Newcomer, settings: list[str]) -> None:
     drawn = [path for path in (folder / "drawn").rglob("*.png") if path.name != "grid.png"]
     check(len(drawn) == DRAWN, f"{len(drawn)} images instead of {DRAWN}")
     check(right > NEW // 2, f"only {right} of {NEW} new photographs are put into their class")
-    again = ["run", "--config", "photos", "--set", "data.train=Meine Fotos", "--set", labels, *extra]
-    newcomer.dpt(*again, "--set", "sampling.guidance_scale=1.5", "--set", "name=guided")
+    newcomer.dpt(*command, "--set", "sampling.guidance_scale=1.5", "--set", "name=guided")
     compared = newcomer.dpt("runs", "compare", "photos", "guided")
     check("guidance_scale" in compared and "1.5" in compared, "the comparison does not show the guidance scale")
     check(names_of_runs(newcomer) == {"photos", "guided"}, "the list does not show both runs")

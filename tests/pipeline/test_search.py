@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import yaml
 from test_skipping import digit_samples
 from tiny_runs import CONFIG, REPOSITORY
 
+from dpt_ray.cli.guard import TRY_AGAIN
 from dpt_ray.config.load import load_config
 from dpt_ray.data.shards.samples import build_shard
+from dpt_ray.errors import RESUME
 
 pytestmark = pytest.mark.slow
 DEADLINE_SECONDS = 400
@@ -56,8 +59,9 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def _start(place: Path, root: str) -> subprocess.Popen:
+def _start(place: Path, root: str, *settings: str) -> subprocess.Popen:
     words = ["--config", "tune.yaml", "--set", f"root={root}"]  # relative paths, which trials must not misunderstand
+    words += [word for setting in settings for word in ("--set", setting)]
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / "jobs" / "tune.py"), *words],
         stdout=subprocess.PIPE,
@@ -150,6 +154,32 @@ def test_the_results_are_those_of_an_undisturbed_search(place, undisturbed, kill
         assert (
             place / "killed" / "classifier" / network.parent.name / network.name
         ).read_bytes() == network.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def preempted(place):
+    """Outputs of a search that gets SIGTERM while it trains, and of the same command again."""
+    process = _start(place, "preempted", "cluster.checkpoint_seconds=100000")
+    output = ""
+    while not re.search(r"stage 1 classifier: [1-9][\d,]* of", output):
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    process.send_signal(signal.SIGTERM)
+    output += process.communicate(timeout=DEADLINE_SECONDS)[0]
+    assert process.returncode == TRY_AGAIN, output
+    return output, _finish(place, "preempted")
+
+
+def test_a_search_that_gets_sigterm_stores_checkpoints_and_goes_on_from_them(place, undisturbed, preempted):
+    first, second = preempted
+    assert first.splitlines()[-1] == f"preempted: {RESUME}"
+    (images,) = set(re.findall(r"stopped by a preemption, and goes on from ([\d,]+) images", first))
+    assert images != "0"
+    assert f"classifier: goes on from {images} images" in second
+    for network in (place / "undisturbed" / "classifier").glob("*/network.safetensors"):
+        again = place / "preempted" / "classifier" / network.parent.name / network.name
+        assert again.read_bytes() == network.read_bytes()
 
 
 def test_the_best_settings_are_a_configuration(place, undisturbed):

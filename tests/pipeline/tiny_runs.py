@@ -40,10 +40,12 @@ IN_A_WORKER = "cluster.workers=1"
 
 def arguments(root: Path, *settings: str) -> list[str]:
     """The command line of a tiny run."""
-    given = {
-        s.partition("=")[0]: s for s in [*TINY, f"root={root}", *settings]
-    }  # two of one name contradict each other
-    return ["--config", CONFIG] + [word for s in given.values() for word in ("--set", s)]
+    return ["--config", CONFIG] + [word for s in _given(root, *settings) for word in ("--set", s)]
+
+
+def _given(root: Path | str, *settings: str) -> list[str]:
+    """Return the settings of a tiny run. Later ones replace those of the same name, which would contradict them."""
+    return list({s.partition("=")[0]: s for s in [*TINY, f"root={root}", *settings]}.values())
 
 
 def run_all(root: Path, *settings: str, flags: Sequence[str] = ()) -> int:
@@ -53,7 +55,7 @@ def run_all(root: Path, *settings: str, flags: Sequence[str] = ()) -> int:
 
 def described(root: Path, *settings: str) -> tuple[RunConfig, DualPseudoTraining]:
     """The settings and steps of a tiny run."""
-    config = load_config(CONFIG, [*TINY, f"root={root}", *settings])
+    config = load_config(CONFIG, _given(root, *settings))
     return config, build(config)
 
 

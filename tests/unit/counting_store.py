@@ -1,5 +1,6 @@
-"""A store in memory that counts the requests to it, and the bytes that are read from it."""
+"""A store in memory that counts the requests to it, and the bytes that are read from it, and may be slow."""
 
+import time
 from collections import Counter
 from functools import wraps
 from typing import Any, ClassVar
@@ -16,9 +17,11 @@ class CountingStore(MemoryFileSystem):
     pseudo_dirs: ClassVar[list[str]] = [""]
     fetched = 0
     requests = 0
+    latency_seconds: ClassVar[float] = 0.0
     calls: ClassVar[Counter[str]] = Counter()
 
     def cat_file(self, path, start=None, end=None, **kwargs):
+        time.sleep(CountingStore.latency_seconds)
         content = super().cat_file(path, start, end, **kwargs)
         CountingStore.fetched += len(content)
         CountingStore.requests += 1

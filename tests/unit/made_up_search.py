@@ -17,7 +17,7 @@ from dpt_ray.experiments.search.space import Trial
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
-STOP, FAIL, DIE = "stop", "fail", "die"
+STOP, FAIL, DIE, PREEMPT = "stop", "fail", "die", "preempt"
 """What a trial may do in place of giving figures."""
 
 
@@ -52,7 +52,7 @@ class Runs:
         search = Search(tune, [f"root={root}", *overrides])
         return search, search.run(self.said.append)
 
-    def _run_trials(self, body, events, *, concurrent, halving, earlier) -> None:
+    def _run_trials(self, body, events, *, concurrent, halving, earlier, stop_seconds) -> None:
         running: dict[str, Any] = {}
         while True:
             while len(running) < concurrent and (job := events.next_job()) is not None:
@@ -74,6 +74,8 @@ class Runs:
             events.on_end(name, None, TrialReport("g", "stage3", 0.25, 0.1), False)
         elif outcome == FAIL:
             events.on_end(name, TrialOutcome(1.0, "it does not work"), None, False)
+        elif outcome == PREEMPT:
+            events.on_end(name, TrialOutcome(1.0, preempted="its node is about to be reclaimed"), None, False)
         elif outcome == DIE:
             events.on_end(name, None, None, True)
         else:

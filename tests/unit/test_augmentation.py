@@ -175,7 +175,8 @@ def test_a_row_does_not_depend_on_its_batch(channels, num_operations):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_operations_are_the_same_by_groups_of_rows_and_chosen_from_all_rows(channels):
     images, strong = make_images(96, channels, 16, 20), Strong(Weak())
-    drawn = strong._draw_operations(96, make_random(96))
+    random = make_random(96)
+    drawn = (strong._draw_operations(96, random), random.uniform(strong.num_operations))
     assert torch.equal(strong._to_all(images, *drawn), strong._in_groups(images, *drawn))
 
 

@@ -2,14 +2,17 @@
 
 import pytest
 from importing_data import encoded, write
+from safetensors.torch import save_file
 from test_job_start import sets, start
 
 from dpt_ray.capacity import step_times
+from dpt_ray.capacity.measured import cpu_flops
 from dpt_ray.capacity.placement_table import describe_placement, describe_readers
 from dpt_ray.capacity.run_size import DataSize, size_run
 from dpt_ray.capacity.step_times import estimate_times, measure_times
 from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
+from dpt_ray.core.models.inception import Inception
 from dpt_ray.distributed.node_capacity import Node, Wish
 from dpt_ray.distributed.placement import Plan, plan_placement
 
@@ -93,6 +96,20 @@ def test_an_estimate_is_proportional_to_images_and_cores():
     assert twice["stage2"] == pytest.approx(once["stage2"] * 1.5)
 
 
+def test_metrics_in_the_features_of_inception_are_counted(monkeypatch, tmp_path):
+    settings = ["preset=digits", "evaluation.generation=true"]
+    own = load_config(None, settings)
+    assert "generation_metrics" not in {stage.id for stage in estimate_times(own, 10, 1000, 1)}  # features of stage 1
+    weights = tmp_path / "weights.safetensors"
+    inception = load_config(None, [*settings, "evaluation.network=inception", f"evaluation.inception={weights}"])
+    (found,) = (stage for stage in estimate_times(inception, 10, 1000, 1) if stage.id == "generation_metrics")
+    per_image = found.seconds * cpu_flops("vit") / (1000 + 10 * inception.sampling.per_class)
+    assert per_image == pytest.approx(2 * 5.7e9, rel=0.05)  # 5.7 billion multiply-adds (Szegedy et al. 2016)
+    save_file(Inception().state_dict(), weights)
+    monkeypatch.setattr(step_times, "MEASURED_SECONDS", 0.01)
+    assert {stage.id for stage in measure_times(inception, 10, 1000, "cpu")} >= {"stage2", "generation_metrics"}
+
+
 def test_a_measurement_runs_steps_of_each_training(monkeypatch):
     config = load_config(None, ["preset=digits", "stage1.model.width=8", "stage2.model.dim=32"])
     trained = []
@@ -105,7 +122,7 @@ def test_a_measurement_runs_steps_of_each_training(monkeypatch):
     monkeypatch.setattr(step_times, "train", train)
     monkeypatch.setattr(step_times, "MEASURED_SECONDS", 0.0)
     monkeypatch.setattr(step_times, "_seconds_a_call", lambda call, device: (call(), 0.5)[1])
-    times = {stage.id: stage.seconds for stage in measure_times(config, 10, "cpu")}
+    times = {stage.id: stage.seconds for stage in measure_times(config, 10, 1000, "cpu")}
     assert times["stage1"] == 0.5 * config.stage1.images / 160
     assert times["stage2"] == 0.5 * config.stage2.images / config.stage2.batch
     assert set(trained) == {160, config.stage2.batch}
@@ -123,7 +140,7 @@ def test_a_measurement_runs_steps_of_each_training(monkeypatch):
 def test_every_kind_of_training_can_be_measured(monkeypatch, settings):
     monkeypatch.setattr(step_times, "MEASURED_SECONDS", 0.01)
     config = load_config(None, ["preset=digits", "stage1.model.width=8", "stage2.model.dim=32", *settings])
-    assert all(stage.seconds > 0 for stage in measure_times(config, 10, "cpu"))
+    assert all(stage.seconds > 0 for stage in measure_times(config, 10, 1000, "cpu"))
 
 
 def test_the_placement_is_that_of_the_run(folders, capsys):

@@ -141,6 +141,7 @@ NO_PART_OF_ADDRESSES = {  # of these data; they are warned about alike
     "cluster.keep_gpu_mib": ("9", [[]]),
     "cluster.compiled_code": ("x", [[]]),
     "cluster.grow_seconds": ("30", [[], ["cluster.workers=4"]]),
+    "cluster.collective_seconds": ("60", [[]]),
 }
 CASES = OF_RUN | {f"stage3.{name}": case for name, case in OF_CLASSIFIER.items()}
 

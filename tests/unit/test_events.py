@@ -9,9 +9,9 @@ import pytest
 from dpt_ray.data.storage import retries
 from dpt_ray.data.storage.outages import Outage, Outages, outages
 from dpt_ray.distributed import events, job_log, metrics
-from dpt_ray.distributed.board import Board
-from dpt_ray.distributed.events import KINDS, NODE_LOST, Event, Kind
-from dpt_ray.distributed.metrics import CHECKPOINT_TIME, EVENT_TIME, EVENTS
+from dpt_ray.distributed.board import SAME_OUTAGE_SECONDS, Board
+from dpt_ray.distributed.events import KINDS, NODE_LOST, Event, Kind, of_outage
+from dpt_ray.distributed.metrics import CHECKPOINT_TIME, EVENT_TIME, EVENTS, WORKERS
 from dpt_ray.distributed.node_watch import NodeWatch, SeenNode, changes
 from dpt_ray.distributed.notice import GROWTH_REASON, SIGTERM_REASON
 from dpt_ray.distributed.progress import StepProgress
@@ -82,6 +82,28 @@ def test_the_events_of_workers_reach_the_driver_by_the_board():
     assert board.stop_reason("a") == SIGTERM_REASON  # workers that are just being started must stop, too
     board.begin("a")
     assert board.stop_reason("a") is None
+
+
+def test_an_outage_that_many_readers_notice_is_one_event(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("dpt_ray.distributed.board.time.monotonic", lambda: now)
+    board = Board()
+    fails, answers = (of_outage(Outage("s3://b/x", "503", seconds)) for seconds in (None, 3.0))
+    for event in (fails, fails, answers, fails, answers):
+        board.note("a", event)
+    board.note("b", fails)
+    assert board.take_notes("a") == [fails, answers]
+    assert board.take_notes("b") == [fails]
+    now += SAME_OUTAGE_SECONDS
+    board.note("a", fails)
+    assert board.take_notes("a") == [fails]
+
+
+def test_the_number_of_workers_is_exported_until_the_end(exported):
+    progress = StepProgress("x", 10, "images", io.StringIO())
+    progress.count_workers(3)
+    progress.end()
+    assert [value for metric, value, _ in exported if metric is WORKERS] == [3, 0]
 
 
 def test_another_number_of_workers_is_an_event():

@@ -51,7 +51,7 @@ def test_names_follow_the_conventions_of_prometheus():
     for metric in METRICS:
         assert re.fullmatch(r"dpt(_[a-z]+)+", metric.name)
         assert metric.name.endswith("_total") == (metric.kind == "counter")
-    units = {"seconds", "ratio", "images", "shards", "checkpoints", "events"}
+    units = {"seconds", "ratio", "images", "shards", "checkpoints", "events", "workers"}
     assert all(units & set(metric.name.split("_")) for metric in METRICS if metric is not LOSS)
 
 

@@ -11,13 +11,19 @@ from exported_runs import CLASSES, write_run
 from PIL import Image
 
 import dpt_ray
+from dpt_ray.config.schema import ProbeConfig
+from dpt_ray.core.models.efficientnet_lite import EfficientNetLite
+from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.data.images.crop import centre_crop
 from dpt_ray.errors import UserError
 from dpt_ray.export.onnx_classifier import load_onnx
 from dpt_ray.export.onnx_graph import onnx_files
+from dpt_ray.networks.pretrained.lite_encoder import exported_files
+from dpt_ray.networks.probe import Probe, probe_file
 from dpt_ray.pipeline.export_run import export_classifier
 from dpt_ray.pipeline.generate_images import generate_images
 from dpt_ray.pipeline.predict_images import predict_images
+from tests.newcomer.photographs import SCENES, photograph
 
 
 class Pixels(torch.nn.Module):
@@ -122,3 +128,26 @@ def _without_metadata(source: Path, target: Path) -> Path:
     del model.metadata_props[:]
     onnx.save(model, target)
     return target
+
+
+def test_the_graph_of_an_efficientnet_probe_computes_as_torch_does(tmp_path):
+    torch.manual_seed(0)
+    encoder = EfficientNetLite(64)
+    for name, content in exported_files(encoder).items():
+        (tmp_path / name).write_bytes(content)
+    photographs = [photograph(scene, number) for number, scene in enumerate(SCENES)]
+    images = np.stack([centre_crop(np.array(picture), 72, 10**7) for picture in photographs])
+    features = normalise_rows(encoder(torch.from_numpy(images)))
+    weight = 10 * torch.linalg.pinv(features).T  # each photograph is of a class of its own
+    settings, names = ProbeConfig(encoder=str(tmp_path), resize=72, crop=64), tuple(SCENES)
+    (tmp_path / "network.safetensors").write_bytes(probe_file(settings, len(names), 2.0, weight))
+    probe = Probe(str(tmp_path / "network.safetensors"))
+    file = tmp_path / "model.onnx"
+    file.write_bytes(onnx_files(probe.graph(), {"size": 72, "channels": 3}, names)["model.onnx"])
+    loaded = load_onnx(str(file), "cpu")
+    expected = probe(torch.from_numpy(images))[0]
+    assert expected.argmax(1).tolist() == [0, 1, 2, 3, 4]
+    torch.testing.assert_close(loaded.probabilities(images), expected, atol=1e-4, rtol=0)
+    for picture, row in zip(photographs, expected, strict=True):  # resized in the graph, to within a level of a pixel
+        alone = loaded.probabilities(np.array(picture).transpose(2, 0, 1)[None])[0]
+        assert (alone - row).abs().max() < 0.03

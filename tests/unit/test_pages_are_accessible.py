@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from justhtml import JustHTML
 from made_up_comparison import made_up_comparison
-from made_up_report import HOSTILE, make_curve, make_report
+from made_up_pages import live_page, search_page, suggested_page
+from made_up_report import HOSTILE, make_report
 
 import dpt_ray
 from dpt_ray.report.canvas import SERIES_COLORS
 from dpt_ray.report.compare_page import render_comparison
-from dpt_ray.report.content import Figure
-from dpt_ray.report.live_page import LiveReport, LiveStep, render_live
 from dpt_ray.report.page import render
 
 CSS = (Path(dpt_ray.__file__).parent / "report" / "templates" / "page.css").read_text()
@@ -91,9 +90,9 @@ PAGES = {
     "report of hostile names": lambda: render(make_report(3, HOSTILE)),
     "report of many classes": lambda: render(make_report(100)),
     "comparison": lambda: render_comparison(made_up_comparison()),
-    "run in progress": lambda: render_live(
-        LiveReport("r", "2026-11-03", (Figure("state", "running"),), 5, [LiveStep("a", "done")], [make_curve()])
-    ),
+    "run in progress": live_page,
+    "images to label": suggested_page,
+    "search": search_page,
 }
 
 
@@ -124,4 +123,5 @@ def test_every_picture_has_words_and_every_drawing_its_numbers_beside_it(page):
     assert all(re.findall(r'<img alt="([^"]*)"', page))
     for alt in re.findall(r'<svg role="img" aria-label="([^"]+)"', page):
         assert re.search(r"\d", alt)
-    assert page.count("<svg") == page.count("<figcaption>") - page.count('<figure class="row">')
+    pictures = page.count('<figure class="row">') + page.count("<figure><img")
+    assert page.count("<svg") == page.count("<figcaption>") - pictures

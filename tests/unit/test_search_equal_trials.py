@@ -5,9 +5,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_search import DIE, FAIL, STOP, Runs, tune_config
+from made_up_search import DIE, FAIL, PREEMPT, STOP, Runs, tune_config
 from search_trials import made_up_trial
 
+from dpt_ray.config.schema import ClusterConfig
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.search.finish import finish_search
 from dpt_ray.experiments.search.search import Search
@@ -15,6 +16,7 @@ from dpt_ray.experiments.search.sharing import Draws, distinct
 from dpt_ray.experiments.search.trial_plan import describe_search
 
 SCALE = "sampling.guidance_scale"
+MOST_DEATHS = ClusterConfig().max_failures
 SPACES = {
     "drawn again": ({SCALE: {"choice": [0.0, 1.0]}}, 6, 2),
     "listed twice": ({SCALE: {"choice": [1, 1]}}, 2, 1),
@@ -68,8 +70,28 @@ def test_a_trial_that_ends_badly_is_not_run_again_for_an_equal_draw(monkeypatch,
     runs = Runs(monkeypatch, lambda trial: outcome if trial.config.sampling.guidance_scale else _by_scale(trial))
     tune = tune_config({SCALE: {"choice": [0.0, 1.0]}}, budget={"draws": 8}, searcher={"name": searcher})
     _, searched = runs.search(tmp_path, tune)
-    assert set(runs.begun.values()) == {1}
+    assert runs.begun.total() == 2 + (MOST_DEATHS if outcome == DIE else 0)
     assert len(searched.trials) == 2
+    assert [record.state for trial, record in searched.trials if trial.config.sampling.guidance_scale] == [
+        "stopped" if outcome == STOP else "failed"
+    ]
+
+
+@pytest.mark.parametrize(("word", "why"), [(DIE, "its process died"), (PREEMPT, "its node is about to be reclaimed")])
+def test_a_trial_that_lost_its_process_runs_again(monkeypatch, tmp_path, searcher, word, why):
+    left = {0.0: 2, 1.0: 1}  # times that a trial of this scale is lost
+
+    def outcome(trial) -> dict | str:
+        scale = trial.config.sampling.guidance_scale
+        left[scale] -= 1
+        return word if left[scale] >= 0 else _by_scale(trial)
+
+    runs = Runs(monkeypatch, outcome)
+    tune = tune_config({SCALE: {"choice": [0.0, 1.0]}}, budget={"draws": 8}, searcher={"name": searcher})
+    _, searched = runs.search(tmp_path, tune)
+    assert sorted(runs.begun.values()) == [2, 3]
+    assert {record.state for _, record in searched.trials} == {"finished"}
+    assert sum(f"runs again, since {why}" in line for line in runs.said) == 3
 
 
 def test_an_interrupted_search_goes_on_without_running_a_point_twice(monkeypatch, tmp_path, searcher):

@@ -17,8 +17,11 @@ from dpt_ray.data.storage import stores
 from dpt_ray.distributed.measurements import Measurement, Picture, observed_by, publish
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.dpt import build
+from dpt_ray.pipeline.tracking.live_state import LiveState
+from dpt_ray.pipeline.tracking.log_file import LogFile
 from dpt_ray.pipeline.tracking.metrics_file import MetricsFile
 from dpt_ray.pipeline.tracking.open_trackers import open_trackers
+from dpt_ray.pipeline.tracking.run_watch import RunWatch
 from dpt_ray.pipeline.tracking.tensorboard_events import TensorBoardEvents
 
 ROWS = [Measurement("stage 1 classifier", 64 * n, 128, "images", {"loss": 1 / n}, 1000.0 + n) for n in (1, 2)]
@@ -132,14 +135,55 @@ def test_weights_and_biases_get_points_against_images_and_the_figures(tmp_path, 
     fake = types.ModuleType("wandb")
     fake.init = lambda **options: given.update(options) or run
     fake.Settings = dict
+    fake.Image = lambda image, caption: (image.size, caption)
     fake.errors = types.SimpleNamespace(Error=RuntimeError)
     monkeypatch.setitem(sys.modules, "wandb", fake)
     config = load_config(None, ["preset=digits", "tracking={tensorboard: false, wandb: project}"])
     tracker = open_trackers(config, str(tmp_path), "digits/1")[-1]
     tracker.write(ROWS)
+    png = encode_png(np.zeros((3, 4, 6), np.uint8))
+    tracker.show([Picture("stage 1 classifier", 1280, png), Picture("stage 2 generator", 64, png)])
     tracker.close("failed", {"stage3_accuracy": 0.75})
     assert (given["project"], given["name"], given["dir"]) == ("project", "digits/1", str(tmp_path))
     assert given["config"]["stage2.images"] == config.stage2.images
-    assert run.metrics == [("stage_1_classifier/*", "stage_1_classifier/images")]
+    assert run.metrics == [
+        ("stage_1_classifier/*", "stage_1_classifier/images"),
+        ("stage_2_generator/*", "stage_2_generator/images"),
+    ]
+    shown = {"stage_1_classifier/picture": ((6, 4), "after 1,280 images"), "stage_1_classifier/images": 1280}
+    assert run.logged[2] == shown
     assert run.logged[1] == {"stage_1_classifier/loss": 0.5, "stage_1_classifier/images": 128}
     assert (run.summary, run.exit_code) == ({"evaluation/stage3_accuracy": 0.75}, 1)
+
+
+class Picky:
+    """A tracker whose store of pictures cannot be reached."""
+
+    name = "Picky"
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.tried = 0
+
+    def write(self, measurements) -> None:
+        self.written += len(measurements)
+
+    def show(self, pictures) -> None:
+        self.tried += 1
+        raise ConnectionError("no store")
+
+    def close(self, outcome, figures) -> None:
+        self.written += 100
+
+
+def test_a_tracker_that_takes_no_picture_still_gets_measurements(tmp_path, capsys):
+    picky = Picky()
+    watch = RunWatch(str(tmp_path), LiveState("r", [], ""), LogFile(str(tmp_path), lambda about, text: None))
+    watch.use([picky])
+    for row in ROWS:
+        watch.observe(row)
+        watch.observe(Picture("stage 1 classifier", row.done, encode_png(np.zeros((3, 4, 6), np.uint8))))
+        watch._write()
+    watch.close("finished", {}, None, has_report=True)
+    assert (picky.tried, picky.written) == (1, 102)
+    assert "Picky gets no pictures any more (ConnectionError: no store)" in capsys.readouterr().out

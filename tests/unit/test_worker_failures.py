@@ -89,6 +89,22 @@ def test_a_process_that_died_is_a_line_that_says_to_try_again(died):
     assert "run the same command again to resume" in str(told)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[../gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 10000ms for recv operation to complete",
+        "[Rank 0] Watchdog caught collective operation timeout: ProcessGroupNCCL's watchdog: Timeout(ms)=10000",
+    ],
+)
+def test_a_worker_that_hangs_is_a_line_that_names_the_setting(text):
+    told = own_error({0: RuntimeError(text), 1: RuntimeError(text)})
+    assert isinstance(told, TryAgainError)
+    assert str(told).startswith("a training worker hangs or is cut off")
+    assert "cluster.collective_seconds" in str(told)
+    mistake = ValueError("a mistake in the code")
+    assert own_error({0: RuntimeError(text), 1: mistake}) is mistake
+
+
 def test_all_that_is_known_is_better_than_nothing():
     error = lost_neighbour()
     assert own_error(WorkerGroupError("text", {0: error}).worker_failures) is error

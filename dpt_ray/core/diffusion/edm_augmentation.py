@@ -66,11 +66,11 @@ class Augmentation:
         return images, drawn.conditions()
 
     def _draw(self, random: RowRandom) -> "_Draws":
-        uniform = random.uniform(6)
+        uniform = random.uniform(10)
         applied = (uniform[:, :5] < self.probability).float()
         tilted = (uniform[:, 5] >= ALONG_AXIS).float()
-        sides = random.integers(2, 2).float()
-        angles = (random.uniform(2) * 2 - 1) * math.pi
+        sides = (uniform[:, 6:8] < 0.5).float()
+        angles = (uniform[:, 8:] * 2 - 1) * math.pi
         normals = random.normal(4)
         return _Draws(
             flip_x=sides[:, 0] * float(self.horizontal_flip),

@@ -87,11 +87,11 @@ class Weak:
         if self.crop_padding >= min(images.shape[2:]):
             size = "x".join(map(str, images.shape[2:]))
             raise ValueError(f"crop_padding must be less than the side of the images ({size}), got {self.crop_padding}")
-        left, top = (random.integers(2 * self.crop_padding + 1, 2) - self.crop_padding).unbind(1)
-        flip = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        if self.flip:
-            flip = random.uniform() < 0.5
-        return left, top, flip
+        places = 2 * self.crop_padding + 1
+        # One integer for all three, since many small draws take longer than one.
+        drawn = random.integers(places * places * (2 if self.flip else 1))
+        left, top = drawn % places - self.crop_padding, drawn // places % places - self.crop_padding
+        return left, top, drawn >= places * places
 
 
 class Strong:
@@ -140,8 +140,8 @@ class Strong:
             ValueError: `cutout_fill` has not one value per channel.
         """
         color = self._fill(images.shape[1], images.device)
-        operations, uniform = self._draw_operations(len(images), random)
-        square = random.uniform(3) if self.cutout > 0 else torch.zeros(len(images), 3, device=images.device)
+        operations = self._draw_operations(len(images), random)
+        uniform, square = random.uniform(self.num_operations + 3).split([self.num_operations, 3], dim=1)
         if images.device.type == "cpu" and not torch.compiler.is_compiling():
             images = self._in_groups(images, operations, uniform)
             operations, uniform = operations[:, :0], uniform[:, :0]
@@ -156,12 +156,11 @@ class Strong:
             raise ValueError(f"cutout_fill needs {channels} values, one per channel, got {len(fill)}")
         return _color(fill, device)
 
-    def _draw_operations(self, rows: int, random: RowRandom) -> tuple[Tensor, Tensor]:
-        """Return the drawn operations, (B, num_operations): positions in `ranges`, and magnitudes in [0, 1)."""
+    def _draw_operations(self, rows: int, random: RowRandom) -> Tensor:
+        """Return the drawn operations, (B, num_operations): positions in `ranges`."""
         if self.num_operations == 0:
-            nothing = torch.zeros(rows, 0, device=random.device)
-            return nothing.long(), nothing
-        return random.integers(len(self.ranges), self.num_operations), random.uniform(self.num_operations)
+            return torch.zeros(rows, 0, dtype=torch.int64, device=random.device)
+        return random.integers(len(self.ranges), self.num_operations)
 
     def _in_groups(self, images: Tensor, operations: Tensor, uniform: Tensor) -> Tensor:
         """Apply each operation to the rows that drew it, which is the least work on a CPU."""

@@ -92,6 +92,9 @@ class ProposedTrials(TrialQueue):
         self._outcomes[trial.key] = record
         self._close_ended()
 
+    def put_back(self, trial: Trial) -> None:
+        self._waiting.insert(0, trial)
+
     def drop(self, unwanted: Callable[[Trial], bool]) -> list[Trial]:
         dropped = [trial for trial in self._waiting if unwanted(trial)]
         self._waiting = [trial for trial in self._waiting if trial not in dropped]

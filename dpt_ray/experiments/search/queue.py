@@ -30,6 +30,10 @@ class TrialQueue(ABC):
         """Receive the record of a trial that has ended."""
 
     @abstractmethod
+    def put_back(self, trial: Trial) -> None:
+        """Let a trial that did not come to its end be the next one."""
+
+    @abstractmethod
     def drop(self, unwanted: Callable[[Trial], bool]) -> list[Trial]:
         """Remove and return waiting trials."""
 
@@ -59,6 +63,9 @@ class ListedTrials(TrialQueue):
 
     def tell(self, trial: Trial, record: Record) -> None:
         pass
+
+    def put_back(self, trial: Trial) -> None:
+        self._waiting.insert(0, trial)
 
     def drop(self, unwanted: Callable[[Trial], bool]) -> list[Trial]:
         dropped = [trial for trial in self._waiting if unwanted(trial)]

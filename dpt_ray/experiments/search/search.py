@@ -1,22 +1,21 @@
 """A search: from a tune file to the records of its trials. The same command continues an interrupted one."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import cluster as ray_cluster
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.trial_messages import TrialOutcome, TrialReport
-from dpt_ray.errors import UserError
 from dpt_ray.experiments.search.proposals import ProposedTrials
 from dpt_ray.experiments.search.queue import ListedTrials, TrialQueue
 from dpt_ray.experiments.search.records import Record, Records, StageReport, measured
 from dpt_ray.experiments.search.results import remove_other_results
 from dpt_ray.experiments.search.room import room_for
-from dpt_ray.experiments.search.search_checks import check_given_once, check_space
+from dpt_ray.experiments.search.search_checks import check_early_stopping, check_given_once, check_space
 from dpt_ray.experiments.search.sharing import Draws, distinct
 from dpt_ray.experiments.search.space import Point, Trial, Trials, listed_points
 from dpt_ray.experiments.search.trial_process import TrialJob, run_trial
@@ -24,6 +23,8 @@ from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.tables import format_seconds, format_share
 
 Say = Callable[[str], None]
+
+DIED = "the trial's process died, more often than cluster.max_failures; it may have run out of memory"
 
 MANY = 500
 """Number of trials from which the check of their settings shows its progress, since it takes some seconds."""
@@ -68,7 +69,7 @@ class Search:
         points = listed_points(tune) if tune.searcher.name == "random" else listed_points(tune)[:1]
         first = self.trials.trial(points[0], tune.seeds[0]).config
         check_space(tune, self.trials)
-        _check_early_stopping(tune, first)
+        check_early_stopping(tune, first)
         self.listed: list[Trial] = []
         """The different trials that are known from the start."""
         self.draws = Draws([])
@@ -156,6 +157,7 @@ class _Session:
         self._search, self._queue, self._described = search, queue, described
         self._say, self._deadline = say, deadline
         self._running: dict[str, Trial] = {}
+        self._deaths: Counter[str] = Counter()
         self._said_late = False
 
     @property
@@ -178,6 +180,7 @@ class _Session:
             TrialEvents(self._next, self._is_over, self._on_report, self._on_end, self._on_say),
             concurrent=concurrent,
             halving=Halving(scheduler.first_share, scheduler.reduction_factor) if scheduler.name == "asha" else None,
+            stop_seconds=self._search.cluster.preemption_seconds,
             earlier=EarlierReports(
                 [
                     (trial.key, TrialReport(trial.group(report.stage), report.stage, report.share, report.score))
@@ -214,9 +217,13 @@ class _Session:
 
     def _on_end(self, key: str, outcome: TrialOutcome | None, report: TrialReport | None, died: bool) -> None:
         trial = self._running.pop(key)
+        if again := self._why_again(key, outcome, died):
+            self._queue.put_back(trial)
+            self._say(f"{self._label(trial)}: runs again, since {again}")
+            return
         record = self._search.records.read(trial)
         if died:
-            record = replace(record, state="failed", cause="the trial's process died; it may have run out of memory")
+            record = replace(record, state="failed", cause=DIED)
         elif outcome is None and report is not None:
             cause = f"in {_describe_report(report)}"
             record = replace(_with_report(record, report), state="stopped", cause=cause)
@@ -231,6 +238,14 @@ class _Session:
         self._end(trial, record)
         if record.state == "stopped" and report is not None and report.stage == "stage2":
             self._drop_with(trial)
+
+    def _why_again(self, key: str, outcome: TrialOutcome | None, died: bool) -> str | None:
+        """Return why a trial that has ended runs again, from its checkpoint; None if it does not."""
+        if outcome is not None and outcome.preempted is not None:
+            return outcome.preempted
+        self._deaths[key] += died
+        # What another machine would not change occurs again: not for ever, as for a training that fails.
+        return "its process died" if died and self._deaths[key] <= self._search.cluster.max_failures else None
 
     def _end(self, trial: Trial, record: Record) -> None:
         self._search.records.write(trial, record)
@@ -270,18 +285,3 @@ def _with_report(record: Record, report: TrialReport) -> Record:
 
 def _describe_report(report: TrialReport) -> str:
     return f"{report.stage} at {report.share:.0%}, score {report.score:.4g}"
-
-
-def _check_early_stopping(tune: TuneConfig, config: RunConfig) -> None:
-    """Refuse early stopping of a stage that no callback can evaluate."""
-    if tune.scheduler.name == "none":
-        return
-    for stage, section in (("stage2", config.stage1), ("stage3", config.stage3)):
-        if stage in tune.scheduler.stages and section.model.name == "linear_probe":
-            raise UserError(
-                f"{stage} cannot be stopped early with a linear probe",
-                where="scheduler.stages",
-                fix=f"leave {stage} out",
-            )
-    if "stage2" in tune.scheduler.stages and not config.evaluation.frechet:
-        raise UserError("stage2 needs evaluation.frechet, its proxy", where="scheduler.stages", fix="set it to true")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.search.space import Point, Trials, format_value, listed_points
@@ -32,6 +33,25 @@ def check_given_once(tune: TuneConfig, overrides: Sequence[str]) -> None:
                 )
     for name in tune.space:
         _add(given, _parts(name), f"space: {name}")
+
+
+def check_early_stopping(tune: TuneConfig, config: RunConfig) -> None:
+    """Refuse early stopping of a stage that no callback can evaluate.
+
+    Raises:
+        UserError: it is asked for.
+    """
+    if tune.scheduler.name == "none":
+        return
+    for stage, section in (("stage2", config.stage1), ("stage3", config.stage3)):
+        if stage in tune.scheduler.stages and section.model.name == "linear_probe":
+            raise UserError(
+                f"{stage} cannot be stopped early with a linear probe",
+                where="scheduler.stages",
+                fix=f"leave {stage} out",
+            )
+    if "stage2" in tune.scheduler.stages and not config.evaluation.frechet:
+        raise UserError("stage2 needs evaluation.frechet, its proxy", where="scheduler.stages", fix="set it to true")
 
 
 def _add(given: dict[Path, str], path: Path, place: str) -> None:

@@ -251,4 +251,7 @@ def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
         for id, name, meaning in known
         if (value := getattr(metrics, id)) is not None
     )
-    return own + (generation_metrics(metrics.generation) if metrics.generation else ())
+    measured = generation_metrics(metrics.generation) if metrics.generation else ()
+    if metrics.frechet_distance is not None and metrics.generation and metrics.generation.is_of_stage1:
+        measured = measured[1:]  # the same distance
+    return own + measured

@@ -13,6 +13,10 @@ EQUAL_LABELS = "the same number of every class"
 """How the labels of pseudo images were drawn."""
 
 
+STAGE_1 = "stage 1"
+"""Name of the network if it is the stage-1 classifier."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationFacts(Facts):
     """The facts of `MeasureGeneration`.
@@ -54,6 +58,11 @@ class GenerationFacts(Facts):
     memorisation: Memorisation | None = optional()
 
     @property
+    def is_of_stage1(self) -> bool:
+        """Whether the distance is that between training and pseudo images in stage 1's features."""
+        return self.network == STAGE_1 and self.reference is None
+
+    @property
     def is_fid(self) -> bool:
         """Whether distances may be called FID, sFID and KID."""
         return self.distance_name == "FID"
@@ -65,6 +74,7 @@ def generation_metrics(facts: GenerationFacts) -> tuple[Metric, ...]:
     against = facts.reference or f"{facts.real_images:,} training images"
     sets = f"{facts.pseudo_images:,} pseudo images ({facts.labels}) against {against}; {where}. "
     sample = f"{facts.pseudo_sample:,} pseudo and {facts.real_sample:,} training images; {where}. "
+    note = f"{where}, {facts.pseudo_images:,} pseudo images against {against}"
     kernel, score, support = facts.kernel_distance, facts.inception_score, facts.support
     spatial_name = "sFID" if facts.is_fid else f"{facts.distance_name}, spatial"
     found: list[tuple[str, str, float | None, str]] = [
@@ -84,7 +94,7 @@ def generation_metrics(facts: GenerationFacts) -> tuple[Metric, ...]:
             ("coverage", "coverage", support.coverage, f"Share of real images with a pseudo image near them. {sample}"),
         ]  # fmt: skip
     return tuple(
-        Metric(f"generation_{id}", name, value, "", meaning.strip())
+        Metric(f"generation_{id}", name, value, "", meaning.strip(), note=note)
         for id, name, value, meaning in (*found, *_memorised(facts, where))
         if value is not None
     )
@@ -98,7 +108,7 @@ def _memorised(facts: GenerationFacts, where: str) -> list[tuple[str, str, float
     return [
         ("closer_probability", "closer to training images than held-out ones", found.closer_probability,
          f"Probability that a pseudo image is closer to its {among}"
-         f"95% interval {found.interval.low:.2f} to {found.interval.high:.2f}; 0.5 is no difference."),
+         f"95% interval {found.interval.low:.3g} to {found.interval.high:.3g}; 0.5 is no difference."),
         ("close_share", "as close as the closest 1% of held-out images", found.close_share,
          f"Share of pseudo images, by the {among}Above 0.01 hints at copies."),
         ("distance_ratio", "median distance to training images, pseudo over held-out", found.median_ratio,

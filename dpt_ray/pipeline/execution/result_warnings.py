@@ -18,6 +18,7 @@ LEAST_LABELLED = 10
 """Labelled images below which their accuracy says nothing."""
 LEAST_AGREEMENT = 0.5
 """Share of the pseudo images in which stage 1 should see the class that was asked for."""
+_AGREEING = "stage3.mixing.only_agreeing=true (for a probe stage3.probe.only_agreeing), unless it is set"
 LEAST_SPREAD = 0.2
 """Least ratio of the spread of pseudo images to that of real images."""
 _NAMED = 5
@@ -123,7 +124,7 @@ def disagreement(requested: np.ndarray, right: np.ndarray, names: Sequence[str])
     return (
         f"stage 1 sees the class that was asked for in {right.sum() / requested.sum():.0%} of the pseudo images, "
         f"and in less than half of those of {len(low):,} of {len(names):,} classes ({worst}); try more stage2.images, "
-        "a higher sampling.guidance_scale or stage3.mixing.only_agreeing=true"
+        f"a higher sampling.guidance_scale or {_AGREEING}"
     )
 
 
@@ -139,7 +140,7 @@ def stage3_below(stage1: float, stage3: float, change: PairedChange | None) -> s
         return None
     return (
         f"stage 3 ({stage3:.1%}) is below stage 1 ({stage1:.1%}; McNemar's test: p = {change.p_value:.2g}): pseudo "
-        "images did harm; try more stage2.images, a higher stage3.mixing.real_share or stage3.mixing.only_agreeing=true"
+        f"images did harm; try more stage2.images, a higher stage3.mixing.real_share or {_AGREEING}"
     )
 
 

@@ -10,7 +10,7 @@ from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.networks.metric_networks import MetricNetwork, Space
 from dpt_ray.networks.reference_statistics import FoundReference, ReferenceStatistics, read_reference
 from dpt_ray.pipeline.artifacts.feature_statistics import read_statistics
-from dpt_ray.pipeline.artifacts.generation import EQUAL_LABELS, GenerationFacts
+from dpt_ray.pipeline.artifacts.generation import EQUAL_LABELS, STAGE_1, GenerationFacts
 from dpt_ray.pipeline.execution.step import Step, StepContext
 
 _NAMES: dict[Space, str] = {"fid": "FID", "dinov2_large": "FD-DINOv2"}
@@ -52,7 +52,7 @@ class MeasureGeneration(Step[GenerationFacts]):
 
     @property
     def _name(self) -> str:
-        return "stage 1" if self._network is None else self._network.name
+        return STAGE_1 if self._network is None else self._network.name
 
     def plan(self) -> str:
         return f"comparing pseudo images with real ones ({self._name})"

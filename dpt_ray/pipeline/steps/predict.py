@@ -13,6 +13,7 @@ from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import run_units, shard_units
 from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
+from dpt_ray.pipeline.artifacts.dataset import class_names
 from dpt_ray.pipeline.artifacts.features import features_urls
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
 from dpt_ray.pipeline.artifacts.predictions import (
@@ -125,7 +126,7 @@ class Predictions(Step[PredictionsFacts]):
     def warnings(self, facts: PredictionsFacts, context: StepContext) -> list[str]:
         images, classifier = context.parents["images"], context.parents["classifier"]
         index = read_index(images.url)
-        names = _class_names(classifier, index)
+        names = self._class_names(classifier, index)
         finished = Artifact(context.folder, {"facts": facts.to_json()})
         found: list[str | None] = []
         if images.step == "pseudo_images":
@@ -137,6 +138,12 @@ class Predictions(Step[PredictionsFacts]):
             found = [collapse(predicted), empty_classes(predicted, names), _calibration(finished, classifier)]
         return [text for text in found if text is not None]
 
+    def _class_names(self, classifier: Artifact, index: DatasetIndex) -> Sequence[str]:
+        """Return the names of the classes: those given, or those of the classifier's training images, or ids."""
+        trained_on = _parent(classifier, "images")
+        found = read_index(trained_on.url).class_names if trained_on else None
+        return class_names(self._predicting.data, index.num_classes, found)
+
     def summary(self, facts: PredictionsFacts) -> str:
         text = f"{facts.images:,} images, mean confidence {facts.mean_confidence:.3f}"
         return text + summarise_skipped(facts)
@@ -145,13 +152,6 @@ class Predictions(Step[PredictionsFacts]):
 def _parent(artifact: Artifact, role: str) -> Artifact | None:
     address = artifact.parent(role)
     return store_of(artifact).find(*address) if address else None
-
-
-def _class_names(classifier: Artifact, index: DatasetIndex) -> Sequence[str]:
-    """Return the names of the classes in the classifier's training images; ids where they have none."""
-    trained_on = _parent(classifier, "images")
-    names = read_index(trained_on.url).class_names if trained_on else None
-    return names or [str(label) for label in range(index.num_classes)]
 
 
 def _calibration(predictions: Artifact, classifier: Artifact) -> str | None:

@@ -1,11 +1,15 @@
-"""MLflow: measurements, settings and figures of a run, on a tracking server or in a local database."""
+"""MLflow: measurements, pictures, settings and figures of a run, on a tracking server or in a local database."""
 
+import io
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.measurements import Measurement
+from dpt_ray.distributed.measurements import Measurement, Picture
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.run_record import Outcome
 from dpt_ray.pipeline.tracking.tracker import FIGURES, tag
@@ -46,7 +50,7 @@ class MlflowTracker:
         try:
             self._client: Any = MlflowClient(tracking_uri=_tracking_uri(uri))
             experiment = self._client.get_experiment_by_name(name)
-            id = experiment.experiment_id if experiment else self._client.create_experiment(name)
+            id = experiment.experiment_id if experiment else self._client.create_experiment(name, _artifacts(uri))
             tags = {"mlflow.runName": title, "dpt_ray.folder": folder}
             self._run = self._client.create_run(id, tags=tags).info.run_id
             params = [Param(key, str(value)[:LONGEST]) for key, value in settings.items()]
@@ -65,6 +69,15 @@ class MlflowTracker:
         for first in range(0, len(metrics), 10 * BATCH):
             self._client.log_batch(self._run, metrics=metrics[first : first + 10 * BATCH])
 
+    def show(self, pictures: Sequence[Picture]) -> None:
+        """Log pictures as artifacts of the run, which the page of the run shows by step."""
+        for one in pictures:
+            with Image.open(io.BytesIO(one.png)) as image:
+                key, milliseconds = tag(one.step, "picture"), int(1000 * one.seconds)
+                self._client.log_image(
+                    self._run, image, key=key, step=one.done, timestamp=milliseconds, synchronous=True
+                )
+
     def close(self, outcome: Outcome, figures: Mapping[str, float]) -> None:
         """Log the figures and end the run."""
         now = int(1000 * time.time())
@@ -73,6 +86,18 @@ class MlflowTracker:
         self._client.set_terminated(self._run, _STATUS[outcome])
 
 
+def _is_path(uri: str) -> bool:
+    return ":" not in uri and uri != "databricks"
+
+
 def _tracking_uri(uri: str) -> str:
     """Return a path as the URI of a SQLite database, and other URIs as they are."""
-    return uri if ":" in uri or uri == "databricks" else f"sqlite:///{stores.absolute_url(uri)}"
+    return f"sqlite:///{stores.absolute_url(uri)}" if _is_path(uri) else uri
+
+
+def _artifacts(uri: str) -> str | None:
+    """Return where a new experiment keeps its pictures: beside a local database; None lets a server choose.
+
+    MLflow's own default is a folder below the one in which the command runs.
+    """
+    return Path(f"{stores.absolute_url(uri)}.artifacts").as_uri() if _is_path(uri) else None

@@ -5,6 +5,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from dpt_ray.config.places import redacted
 from dpt_ray.data.storage import stores
@@ -30,6 +31,8 @@ PAGE_SHARE = 0.05
 class RunWatch:
     """Observes a run. A tracker that fails is told of once and gets nothing more; the run goes on.
 
+    One that fails with a picture gets no more pictures, but its measurements: services often keep both in two places.
+
     Args:
         folder: URL of the run's folder.
         state: of the steps.
@@ -39,6 +42,7 @@ class RunWatch:
     def __init__(self, folder: str, state: LiveState, log: LogFile):
         self._folder, self._state, self._log = folder, state, log
         self._trackers = list[Tracker]()
+        self._without_pictures = list[Tracker]()
         self._queue: queue.SimpleQueue[Measurement | Picture] = queue.SimpleQueue()
         self._seconds = REMOTE_SECONDS if stores.is_remote(folder) else LOCAL_SECONDS
         self._next_page = 0.0
@@ -103,7 +107,9 @@ class RunWatch:
         for tracker in tuple(self._trackers):
             with _Attempt(self, tracker):
                 tracker.write(measurements)
-                if isinstance(tracker, ShowsPictures):
+            kept = tracker in self._trackers and tracker not in self._without_pictures
+            if kept and isinstance(tracker, ShowsPictures):
+                with _Attempt(self, tracker, "pictures"):
                     tracker.show(pictures)
         for picture in pictures:
             with _Attempt(self, None):
@@ -115,26 +121,30 @@ class RunWatch:
         page = render_live(self._state.report(state, refresh_seconds, notes))
         stores.write_bytes(stores.join(self._folder, REPORT_FILE), page.encode())
 
-    def _failed(self, tracker: Tracker | None, error: Exception) -> None:
+    def _failed(self, tracker: Tracker | None, error: Exception, what: str) -> None:
         """Say that something was not written; what belongs in the run's folder is tried again."""
         if isinstance(error, UserError):
             if not self._has_warned:
                 self._has_warned = True
                 job_log.tell(f"warning: the run's log and measurements: {error}", level="warning")
             return
-        what = tracker.name if tracker else "the run's page"
-        if tracker in self._trackers:
+        name = tracker.name if tracker else "the run's page"
+        if tracker and what == "pictures":
+            self._without_pictures.append(tracker)
+        elif tracker in self._trackers:
             self._trackers.remove(tracker)
-        text = f"warning: {what} gets no measurements any more ({type(error).__name__}: {redacted(one_line(error))})"
+        text = f"warning: {name} gets no {what} any more ({type(error).__name__}: {redacted(one_line(error))})"
         job_log.tell(text, level="warning")
         self._log.add(redacted("".join(traceback.format_exception(error))), time.time(), "WARNING")
 
 
 class _Attempt:
-    """A context that ends no run: an error within it is told."""
+    """A context that ends no run: an error within it is told, with what the tracker then gets no more."""
 
-    def __init__(self, watch: RunWatch, tracker: Tracker | None):
-        self._watch, self._tracker = watch, tracker
+    def __init__(
+        self, watch: RunWatch, tracker: Tracker | None, what: Literal["measurements", "pictures"] = "measurements"
+    ):
+        self._watch, self._tracker, self._what = watch, tracker, what
 
     def __enter__(self) -> None:
         pass
@@ -142,5 +152,5 @@ class _Attempt:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, Exception):
             return False
-        self._watch._failed(self._tracker, error)
+        self._watch._failed(self._tracker, error, self._what)
         return True
