@@ -100,8 +100,9 @@ class StreamedImages:
 
         return read
 
-    def blocks(self, *, starvation: Starvation | None = None) -> Iterator[Columns]:
-        """Yield all rows once, in the source's order, as blocks that Ray Data reads ahead."""
+    def blocks(self, *, starvation: Starvation | None = None, on_outage: Observer | None = None) -> Iterator[Columns]:
+        """Yield all rows once, in the source's order, as blocks that Ray Data reads ahead; see `open`."""
+        self.on_outage = on_outage
         segments = [Segment(number, 0, count) for number, count in enumerate(self.source.counts)]
         return never_starved(
             self._execute(segments, self.readers), segments, self._read_here, starvation or Starvation()

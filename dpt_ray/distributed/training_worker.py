@@ -247,11 +247,6 @@ def _restore(state: TrainState, setup: WorkerSetup, rank: int) -> Restored:
     return restored
 
 
-def _tell_outage(report: Callable[[Event], object], outage: Outage) -> None:
-    """Tell the board of an outage of the store, from any process that reads."""
-    report(of_outage(outage))
-
-
 def _graphed_step(
     setup: WorkerSetup, state: TrainState, model: torch.nn.Module, num_workers: int, rank: int
 ) -> GraphedStep | None:
@@ -271,6 +266,11 @@ def _first_worker_notes(setup: WorkerSetup, rank: int) -> Callable[[str], None]:
     return setup.notes() if rank == 0 else lambda line: None
 
 
+def _tell_outage(report: Callable[[Event], object], outage: Outage) -> None:
+    """Tell the board of an outage of the store, from any process that reads."""
+    report(of_outage(outage))
+
+
 def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int, resident_on: torch.device | None) -> Feed:
     """Open a source: read it whole onto a device if one is given, otherwise segment by segment."""
     job = setup.job
@@ -281,9 +281,9 @@ def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int, res
         lanes=job.data.lanes,
         shuffle_window=job.data.shuffle_window,
     )
-    starvation = Starvation(setup.notes())
+    starvation, on_outage = Starvation(setup.notes()), partial(_tell_outage, setup.notes())
     if resident_on is not None:
-        blocks = setup.readers[name].blocks(starvation=starvation)
+        blocks = setup.readers[name].blocks(starvation=starvation, on_outage=on_outage)
         return Feed(order, read_nothing, batch, ResidentSource.filled(blocks, source.num_images, resident_on))
     read = setup.readers[name].open(
         order=order,
@@ -292,6 +292,6 @@ def _open_feed(name: str, setup: WorkerSetup, lanes: range, first_step: int, res
         first_step=first_step,
         stop_step=job.schedule.num_steps,
         starvation=starvation,
-        on_outage=partial(_tell_outage, setup.notes()),
+        on_outage=on_outage,
     )
     return Feed(order, read, batch)
