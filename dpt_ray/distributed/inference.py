@@ -198,10 +198,7 @@ def run_units(
     missing = [number for number in range(len(units)) if number not in facts]
     if facts and missing:
         progress.note(f"{len(facts):,} of {len(units):,} files are there already")
-    done = 0
-    for entry in UnitsFacts(list(facts.values())):
-        _check(entry, policy)
-        done += count_done(entry, progress.unit)
+    done = _check_finished(UnitsFacts(list(facts.values())), policy, progress.unit)
     try:
         with progress:
             rows = _made(worker_class, settings, [messages[number] for number in missing], resources)
@@ -223,6 +220,15 @@ def run_units(
         if listed is not None:
             listed.close(complete=len(facts) == len(units))
     return UnitsFacts([facts[number] for number in range(len(units))])
+
+
+def _check_finished(finished: UnitsFacts, policy: SkipPolicy, unit: str) -> int:
+    """Check units that are finished already, and return what they add to the progress."""
+    done = 0
+    for facts in finished:
+        _check(facts, policy)
+        done += count_done(facts, unit)
+    return done
 
 
 def _check(facts: JsonObject, policy: SkipPolicy) -> None:
