@@ -203,10 +203,7 @@ def run_units(
         with progress:
             rows = _made(worker_class, settings, [messages[number] for number in missing], resources)
             for number, row in zip(missing, rows, strict=True):
-                if row["complaint"]:
-                    what, where, fix = json.loads(row["complaint"])
-                    raise UserError(what, where=where, fix=fix)
-                found = json.loads(row["facts"])
+                found = _facts_of(row)
                 facts[number] = packed_facts(found)
                 if listed is not None:
                     listed.note(number, found)
@@ -220,6 +217,15 @@ def run_units(
         if listed is not None:
             listed.close(complete=len(facts) == len(units))
     return UnitsFacts([facts[number] for number in range(len(units))])
+
+
+def _facts_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts in a row of a worker; raise the error that it has instead."""
+    if row["complaint"]:
+        what, where, fix = json.loads(row["complaint"])
+        raise UserError(what, where=where, fix=fix)
+    facts: dict[str, Any] = json.loads(row["facts"])
+    return facts
 
 
 def _check_finished(finished: UnitsFacts, policy: SkipPolicy, unit: str) -> int:
