@@ -15,7 +15,7 @@ from dpt_ray.distributed import job_log
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.local_ray import end_local_ray
 from dpt_ray.distributed.lost_ray import RayWatch, lost_ray
-from dpt_ray.distributed.notice import PreemptedSignal
+from dpt_ray.distributed.notice import PreemptedSignal, job_terminated
 from dpt_ray.errors import RESUME, TryAgainError, UserError
 
 USER_MISTAKE, FAILURE, INTERRUPTED, TRY_AGAIN = 2, 1, 130, os.EX_TEMPFAIL
@@ -65,8 +65,10 @@ def _terminable(terminated: threading.Event) -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         terminated.set()
+        job_terminated.set()
         raise PreemptedSignal
 
+    job_terminated.clear()
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield

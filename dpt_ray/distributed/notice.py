@@ -23,6 +23,10 @@ _sigterm = threading.Event()
 """Set by SIGTERM in a training worker."""
 
 
+job_terminated = threading.Event()
+"""Set by SIGTERM in the driver. Where that interrupts a wait within Ray, Ray raises a KeyboardInterrupt of its own."""
+
+
 class PreemptedSignal(KeyboardInterrupt):
     """SIGTERM has interrupted the main thread of a job, as Ctrl-C does, or a trial of a search shall stop."""
 

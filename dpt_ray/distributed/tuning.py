@@ -16,7 +16,7 @@ from dpt_ray.distributed.cluster import join_cluster
 from dpt_ray.distributed.cluster_memory import largest_memory
 from dpt_ray.distributed.job_log import tell
 from dpt_ray.distributed.journal import Journal, KeptJournal, job_of
-from dpt_ray.distributed.notice import SIGTERM_REASON, PreemptedSignal
+from dpt_ray.distributed.notice import SIGTERM_REASON, job_terminated
 from dpt_ray.distributed.private_folder import private_folder
 from dpt_ray.distributed.trial_messages import Report, TrialOutcome, TrialReport
 from dpt_ray.distributed.trial_notice import until_notice
@@ -98,7 +98,7 @@ def run_trials(
         stop_seconds: longest time in which jobs store a checkpoint after SIGTERM.
 
     Raises:
-        PreemptedSignal: this process got SIGTERM.
+        KeyboardInterrupt: this process got SIGTERM or was interrupted.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # an interrupt ends the job, as in all others
@@ -120,7 +120,9 @@ def run_trials(
         )
         try:
             tuner.fit()
-        except PreemptedSignal:  # the exception holds Tune's handles of the trials' actors, so that these live
+        except KeyboardInterrupt:  # it holds Tune's handles of the trials' actors, so that these live
+            if not job_terminated.is_set():
+                raise
             running = journal.stop_trials(SIGTERM_REASON, stop_seconds)
             if running:
                 text = f"warning: {running} trials stored no checkpoint within {stop_seconds:g} s of SIGTERM"
