@@ -177,7 +177,7 @@ def few_labels(
 def own_encoder(output: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Compare features of stage 0 with pixels and with an untrained encoder, by probes on few and on all labels."""
     from dpt_ray.config.load import check_overrides
-    from dpt_ray.experiments.study.own_encoder import compare_own_encoder, encoders_table
+    from dpt_ray.experiments.study.encoder_comparison import compare_own_encoder, encoders_table
 
     check_overrides(overrides)
     figures = compare_own_encoder(settings=overrides, **options)

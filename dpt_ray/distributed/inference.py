@@ -219,12 +219,12 @@ def run_units(
     return UnitsFacts([facts[number] for number in range(len(units))])
 
 
-def _facts_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def _facts_of(row: Mapping[str, Any]) -> JsonObject:
     """Return the facts in a row of a worker; raise the error that it has instead."""
     if row["complaint"]:
         what, where, fix = json.loads(row["complaint"])
         raise UserError(what, where=where, fix=fix)
-    facts: dict[str, Any] = json.loads(row["facts"])
+    facts: JsonObject = json.loads(row["facts"])
     return facts
 
 

@@ -5,7 +5,7 @@ from run_in_process import without_ray
 from settings_reads import train_here
 
 from dpt_ray.config.load import load_config
-from dpt_ray.experiments.study.own_encoder import (
+from dpt_ray.experiments.study.encoder_comparison import (
     PIXELS,
     SETTINGS,
     TRAINED,

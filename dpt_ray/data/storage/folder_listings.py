@@ -1,6 +1,7 @@
 """Listings of folders at any URL, never from a cache."""
 
 import datetime
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from dpt_ray.data.storage.filesystems import filesystem, join, user_errors
@@ -81,7 +82,7 @@ def list_tree(url: str) -> list[StoredFile]:
     return sorted(files, key=lambda file: file["name"])
 
 
-def _changed(entry: dict[str, Any]) -> str:
+def _changed(entry: Mapping[str, Any]) -> str:
     """Return a text that changes with the content of a listed file: its ETag or its time of change."""
     return str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or "")
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dpt_ray.data.shards.label_counts import decode_counts
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls, sidecars_where
-from dpt_ray.data.shards.sidecars import read_sidecar, sidecar_name
+from dpt_ray.data.shards.sidecars import SidecarColumns, read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.pipeline.artifacts.step_facts import Facts, ShardFile
 from dpt_ray.pipeline.artifacts.store import Artifact
@@ -101,7 +100,7 @@ def shard_counts(facts: PredictionsFacts) -> np.ndarray:
 
 def read_predictions(
     artifact: Artifact, *columns: str, most_shards: int | None = None
-) -> Iterator[dict[str, Any] | None]:
+) -> Iterator[SidecarColumns | None]:
     """Yield the sidecars of a `Predictions` artifact in the order of its shards; None for one that could not be read.
 
     Such a shard is listed in the artifact's facts. With `most_shards` the first shards alone are read.
