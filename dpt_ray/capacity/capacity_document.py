@@ -161,9 +161,10 @@ one, and one more for each shuffle window of a lane that ends within it, each fo
 training that the settings describe, without allocating it. A running training keeps two checkpoints, a finished one
 its final state, which is as large, unless `cluster.keep_training_state` is false.
 
-**Driver**: interpolated in the [benchmark of scale](../../results/benchmarks/scale.md), and {PROCESS_BYTES / 2**30:g} GiB
-for the process. From {LEAST_IMAGES:,} images on, `--dry-run` compares it with the machine on which it runs, so run it
-where the job will start. It names the setting to change if memory or {MOST_SECONDS:g} s for a step do not suffice.
+**Driver**: interpolated in the [benchmark of scale](../../results/benchmarks/scale.md), and
+{PROCESS_BYTES / 2**30:g} GiB for the process. From {LEAST_IMAGES:,} images on, `--dry-run` compares it with the machine
+on which it runs, so run it where the job will start. It names the setting to change if memory or {MOST_SECONDS:g} s for
+a step do not suffice.
 
 **Shards**: every file of a sample takes a header of 512 bytes, and its content rounded up to 512 bytes (tar).
 **Results**: keys, labels, confidence, {storage.TOP_BYTES} bytes for each kept class, and features in float32; pseudo
