@@ -101,7 +101,7 @@ def _rates() -> tuple[str, str, str]:
         f"([{rate.source.rpartition('/')[2]}](../../results/benchmarks/{rate.source.rpartition('/')[2]}))"
         for rate in read_rates()
     )
-    shares = "\n".join(
+    shares = "| network | precision | utilisation |\n|---|---|---|\n" + "\n".join(
         f"| {network} | {precision} | {share:g} |"
         for precision, networks in compute.UTILISATION.items()
         for network, share in networks.items()
@@ -131,8 +131,6 @@ def _derivation() -> str:
 The utilisation of the peak is **assumed**. Its only reference is U-ViT's README: 1.14 steps/s of 128 images for H/2 on
 an A100, which is 0.37 of the peak.
 
-| network | precision | utilisation |
-|---|---|---|
 {shares}
 
 **CPU readers for a GPU** = images/s that a GPU takes from the training set / images/s that a CPU reads. The rates of a

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from dpt_ray import __version__
-from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, SamplingConfig
+from dpt_ray.config.schema import STAGE0, GeneratorConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.models.efficientnet_lite import EfficientNetLite
 from dpt_ray.core.models.image_processor import PROCESSOR
 from dpt_ray.core.weights import Description, SamplingEntry, save_network
@@ -159,8 +159,9 @@ def export_classifier(run: str, destination: str, *, stage: int = 3, onnx: bool 
     description: Description
     trained_on = classifier_data(origin)
     if network_kind(file) == "probe":
-        encoder = own_encoder_file(origin)
-        network = Probe(file, encoder=encoder)
+        network = Probe(file)
+        if network.config.encoder == STAGE0:
+            network = Probe(file, encoder=own_encoder_file(origin))
         probe, head = network.config, network.head
         files = {f"{ENCODER_FOLDER}/{name}": content for name, content in _encoder_files(network).items()}
         portable = probe.model_copy(update={"encoder": ENCODER_FOLDER})

@@ -63,10 +63,13 @@ class Origin:
         return read_index(self.need("images").url)
 
 
-def own_encoder_file(origin: Origin) -> str | None:
-    """Return the URL of the encoder of stage 0 that a probe was fitted on; None for a probe on another encoder."""
-    encoder = origin.parent(ENCODER, of=origin.need("encoded"))
-    return None if encoder is None else encoder.file(NETWORK_FILE)
+def own_encoder_file(origin: Origin) -> str:
+    """Return the URL of the encoder of stage 0 that a probe was fitted on.
+
+    Raises:
+        UserError: a manifest does not name it, or it is gone.
+    """
+    return origin.need(ENCODER, of=origin.need("encoded")).file(NETWORK_FILE)
 
 
 def find_origin(url: str, id: str, step: str) -> Origin:

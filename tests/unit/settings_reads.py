@@ -14,6 +14,7 @@ from run_in_process import without_ray
 from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.scalars import is_section
 from dpt_ray.config.schema import ClusterConfig, Section
+from dpt_ray.core.models import network_settings
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training import from_settings
 from dpt_ray.data.loading.read_rows import new_arrays, read_rows
@@ -92,7 +93,8 @@ class Reads:
             self.names = names  # to evaluate the marks of all fields is not to read their values
             return found
 
-        patch.setattr(from_settings, "unread_settings", unread)
+        for module in (from_settings, network_settings):
+            patch.setattr(module, "unread_settings", unread)
         patch.setattr(Section, "__getattribute__", read)
         patch.setattr(Section, "model_copy", copied)
         for holder, attribute in _SEED_HOLDERS.items():

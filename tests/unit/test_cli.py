@@ -23,10 +23,11 @@ from dpt_ray.pipeline.dpt import DualPseudoTraining
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = {
-    "dpt_full": "run", "prepare_data": "prepare", "train_classifier": "train-classifier",
-    "pseudo_label": "pseudo-label", "train_generator": "train-generator", "sample": "sample", "retrain": "retrain",
-    "evaluate": "evaluate", "tune": "tune", "study": "study", "benchmark": "benchmark", "export": "export",
-    "predict": "predict", "generate": "generate", "suggest_labels": "suggest-labels",
+    "dpt_full": "run", "prepare_data": "prepare", "train_encoder": "train-encoder",
+    "train_classifier": "train-classifier", "pseudo_label": "pseudo-label", "train_generator": "train-generator",
+    "sample": "sample", "retrain": "retrain", "evaluate": "evaluate", "tune": "tune", "study": "study",
+    "benchmark": "benchmark", "export": "export", "predict": "predict", "generate": "generate",
+    "suggest_labels": "suggest-labels",
 }  # fmt: skip
 
 
@@ -257,7 +258,7 @@ def completed(line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("dpt tr", ["train-classifier", "train-generator"]),
+        ("dpt tr", ["train-encoder", "train-classifier", "train-generator"]),
         ("dpt run --d", ["--dry-run"]),
         ("dpt run --config imagenet", ["imagenet256_h", "imagenet256_l", "file,imagenet"]),
         ("dpt tune --config gui", ["guidance_scale", "file,gui"]),

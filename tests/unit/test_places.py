@@ -34,7 +34,7 @@ from dpt_ray.errors import UserError
 PLACES = [  # all of them: `test_every_setting_that_takes_a_place_is_tried`
     "root", "data.train", "data.test", "data.train_labels", "data.test_labels", "data.class_file", "labels.file",
     "stage1.probe.encoder", "stage3.probe.encoder", "stage2.latents.autoencoder", "tracking.mlflow",
-    "stage1.from", "stage2.from", "stage3.from", "evaluation.network", "evaluation.inception",
+    "cluster.compiled_code", "stage1.from", "stage2.from", "stage3.from", "evaluation.network", "evaluation.inception",
     "evaluation.reference",
 ]  # fmt: skip
 

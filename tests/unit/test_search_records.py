@@ -85,7 +85,8 @@ def _session(root, trials):
     )
     records = Records(str(root), "try", tune.scheduler.model_dump(mode="json"))
     said: list[str] = []
-    search = SimpleNamespace(tune=tune, records=records, store=SimpleNamespace(root=str(root)))
+    cluster, store = SimpleNamespace(max_failures=0), SimpleNamespace(root=str(root))
+    search = SimpleNamespace(tune=tune, records=records, cluster=cluster, store=store)
     queue = ListedTrials(trials, MadeUpStore())
     return _Session(search, queue, list(trials), said.append, None), records, said
 

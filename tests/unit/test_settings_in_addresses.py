@@ -124,6 +124,7 @@ NO_RESULT = {
 """(kind of step, setting) -> why `make` reads it though its address does not follow from it."""
 
 NOT_READ = {
+    ("features", "probe.encoder"): "decides whether the encoder of stage 0 is a parent",
     ("generator", "data.channels"): "what trains on latents reads their channels",
     ("generator", "conditioning.least_confidence"): "`ConditioningLabels` reads it",
     ("generator", "conditioning.true_labels"): "`ConditioningLabels` reads it",

@@ -55,7 +55,7 @@ def messages(source: ImageSource, lanes: int, window: int, task_rows: int) -> li
     segments = list(segment_sequence(order, range(lanes), 1, 0, stop))
     tasks = divide_segments(segments, source, task_rows)[:20]
     whole = partial(open, "the handle of an object")
-    listed = SegmentDatasource(source, tasks, 1000, None, whole).get_read_tasks(1)
+    listed = SegmentDatasource(source, tasks, 1000, None, whole, None).get_read_tasks(1)
     return [len(cloudpickle.dumps(task)) for task in listed]
 
 
@@ -206,7 +206,7 @@ def with_true_labels(config: Any) -> Any:
 def test_blocks_are_read_from_what_a_task_received():
     source = labelled_shards([7, 8, 5])
     tasks = [[Segment(0, 1, 4), Segment(2, 0, 3)], [Segment(1, 2, 3)]]
-    listed = SegmentDatasource(source, tasks, 4, None, lambda: source).get_read_tasks(1)
+    listed = SegmentDatasource(source, tasks, 4, None, lambda: source, None).get_read_tasks(1)
     tables = [table for task in listed for table in task()]
     assert [len(table) for table in tables] == [4, 2, 1]
     expected = [row for task in tasks for segment in task for row in rows_of(source, segment)]

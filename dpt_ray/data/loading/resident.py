@@ -1,7 +1,7 @@
 """Sources that lie whole on the training device, from which the rows of a step are gathered in the order of the data.
 
-The order is that of `batches.py`: only the numbers of the images are read, shuffled and dealt to steps on the host. So
-a batch equals, bit by bit, the batch that is read from the shards.
+The order is that of `batches.py`: only the numbers of the images are read, shuffled and assigned to steps on the
+host. So a batch equals, bit by bit, the batch that is read from the shards.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
