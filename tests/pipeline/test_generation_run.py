@@ -118,6 +118,7 @@ def check(root, settings, compute) -> None:
     assert found.kernel_distance.mean == pytest.approx(whole, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_of_a_folder(small, tmp_path_factory, capsys):
     root, settings = small
     folder = save_dinov2(tmp_path_factory.mktemp("encoder") / "tiny-dinov2")

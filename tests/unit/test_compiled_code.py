@@ -35,6 +35,7 @@ def run(place: str, own_folder: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_a_second_process_takes_compiled_code_from_the_archive(tmp_path):
     place = tmp_path / "code"

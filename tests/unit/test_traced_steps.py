@@ -30,6 +30,8 @@ GENERATORS = {
     "flow": GeneratorConfig(model=UVIT, process="flow_matching"),
     "discrete": GeneratorConfig(model=UVIT, process="discrete_variance_preserving"),
 }
+ALL = [*ALGORITHMS, *GENERATORS]
+LIKE_FLEXMATCH = ["adamatch", "fixmatch", "freematch", "softmatch"]
 
 
 def started(case: str) -> tuple[nn.Module, Objective, tuple[str, ...]]:
@@ -61,7 +63,11 @@ def inputs(number: int, device: str = "cpu") -> list[Tensor]:
     return [tensor.to(device) for tensor in (images, torch.arange(ROWS) % CLASSES, torch.arange(ROWS), seeds)]
 
 
-@pytest.mark.parametrize("case", [*ALGORITHMS, *GENERATORS])
+@pytest.mark.parametrize(
+    "case",
+    # Seven seconds each; FlexMatch's step has all that theirs have.
+    [pytest.param(case, marks=pytest.mark.slow) if case in LIKE_FLEXMATCH else case for case in ALL],
+)
 def test_a_step_is_one_graph_with_the_numbers_of_eager_steps(case):
     torch.compiler.reset()  # else all cases count as compilations of one function
     model, objective, sources = started(case)
@@ -73,7 +79,7 @@ def test_a_step_is_one_graph_with_the_numbers_of_eager_steps(case):
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", [*ALGORITHMS, *GENERATORS])
+@pytest.mark.parametrize("case", ALL)
 def test_a_step_copies_nothing_from_the_host(case):
     model, objective, sources = started(case)
     stepper(model, objective, sources)(*inputs(0))
