@@ -33,3 +33,17 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     mean, deviation = mean_and_deviation(values)
     half = t.ppf((1 + level) / 2, len(values) - 1) * deviation / math.sqrt(len(values))
     return float(mean - half), float(mean + half)
+
+
+def score_text(values: Sequence[float]) -> str:
+    """Return accuracies over seeds as text: their mean and standard deviation in per cent."""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.1%} ± {deviation:.1%}"
+
+
+def gain_text(before: Sequence[float], after: Sequence[float]) -> str:
+    """Return what accuracies gain, paired by seed: mean and interval in points; nothing for a single seed."""
+    if len(before) < 2:
+        return ""
+    mean, low, high = (100 * value for value in paired_interval(before, after))
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from direct_support import direct_support
 from encoder_folders import save_dinov2
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
@@ -81,22 +82,6 @@ def kernel(real: np.ndarray, pseudo: np.ndarray) -> float:
     return of_others(real) + of_others(pseudo) - 2 * float(values(real, pseudo).mean())
 
 
-def supports(real: np.ndarray, pseudo: np.ndarray) -> tuple[float, float, float, float]:
-    """Precision and recall with k = 3, density and coverage with k = 5, from all distances."""
-
-    def radii(points: np.ndarray, k: int) -> np.ndarray:
-        return np.sort(cdist(points, points), axis=1)[:, k]
-
-    across = cdist(real, pseudo)
-    inside = across <= radii(real, 5)[:, None]
-    return (
-        (across <= radii(real, 3)[:, None]).any(0).mean(),
-        (across <= radii(pseudo, 3)[None]).any(1).mean(),
-        inside.sum() / (5 * len(pseudo)),
-        inside.any(1).mean(),
-    )
-
-
 def check(root, settings, compute) -> None:
     """Compare the figures of a finished run with a direct computation."""
     run = described(root, *settings)[1]
@@ -110,7 +95,7 @@ def check(root, settings, compute) -> None:
     assert found.distance == pytest.approx(frechet(real, pseudo), rel=1e-3)
     assert found.support is not None
     mine = found.support.precision, found.support.recall, found.support.density, found.support.coverage
-    assert mine == pytest.approx(supports(real, pseudo), abs=1e-9)
+    assert mine == pytest.approx(direct_support(real, pseudo), abs=1e-9)
     assert found.memorisation is not None
     nearest = [np.median(cdist(rows, real).min(1)) for rows in (pseudo, held_out)]
     assert found.memorisation.median_ratio == pytest.approx(nearest[0] / nearest[1], rel=1e-4)

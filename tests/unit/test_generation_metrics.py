@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from direct_support import direct_support
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
@@ -24,22 +25,6 @@ from dpt_ray.core.metrics.set_statistics import SetStatistics, decode_statistics
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def direct_support(real: np.ndarray, pseudo: np.ndarray) -> tuple[float, float, float, float]:
-    """Precision, recall, density and coverage as the papers define them, from all distances at once."""
-
-    def radii(points: np.ndarray, k: int) -> np.ndarray:
-        return np.sort(cdist(points, points), axis=1)[:, k]  # column 0 is the point itself
-
-    across = cdist(real, pseudo)
-    inside = across <= radii(real, 5)[:, None]
-    return (
-        (across <= radii(real, 3)[:, None]).any(0).mean(),
-        (across <= radii(pseudo, 3)[None]).any(1).mean(),
-        inside.sum() / (5 * len(pseudo)),
-        inside.any(1).mean(),
-    )
 
 
 @settings(max_examples=20, deadline=None)

@@ -20,6 +20,15 @@ NUM_EXTRA_TOKENS = 2
 MAX_PERIOD = 10_000.0
 
 
+def initialise_linear(network: nn.Module) -> None:
+    """Draw the weights of all linear layers from a truncated normal of standard deviation 0.02; biases are 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
     """Embed times as cosines, then sines, of geometrically spaced frequencies up to the period `MAX_PERIOD`.
 
@@ -162,11 +171,7 @@ class UViT(DenoiserNetwork):
     def _initialise(self) -> None:
         """Truncated normal of standard deviation 0.02 for linear layers and positions; torch's defaults otherwise."""
         nn.init.trunc_normal_(self.positions, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise_linear(self)
         if self.confidence_embedding is not None:
             self.confidence_embedding.reset()
 

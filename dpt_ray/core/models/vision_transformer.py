@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dpt_ray.core.models.base_networks import ClassifierNetwork
 from dpt_ray.core.models.batch_norm import BatchNorm2d
-from dpt_ray.core.models.uvit import Block, sinusoidal_embedding
+from dpt_ray.core.models.uvit import Block, initialise_linear, sinusoidal_embedding
 
 
 class VisionTransformer(ClassifierNetwork):
@@ -44,11 +44,7 @@ class VisionTransformer(ClassifierNetwork):
         self.head = nn.Linear(dim, num_classes)
         self.feature_size = dim
         nn.init.trunc_normal_(self.class_token, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise_linear(self)
 
     def num_patches(self, size: int) -> int:
         """Return N of square images of `size` pixels."""

@@ -20,7 +20,7 @@ from dpt_ray.data.loading.shard_samples import decode_samples, read_shard_sample
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.experiments.many_runs import Make, measure_all
-from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
+from dpt_ray.experiments.statistics import gain_text, score_text
 from dpt_ray.experiments.study.choices import HEADS
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.own_encoder import OwnEncoder
@@ -187,8 +187,8 @@ def encoders_table(rows: Sequence[EncoderRow]) -> str:
         for head, accuracy in row.test.items():
             cells.setdefault((row.per_class, head), {}).setdefault(row.features, []).append(accuracy)
     for (count, head), values in cells.items():
-        gains = [_interval(values[kind], values[TRAINED]) for kind in (PIXELS, UNTRAINED)]
-        scores = [_score(values[kind]) for kind in (PIXELS, UNTRAINED, TRAINED)]
+        gains = [gain_text(values[kind], values[TRAINED]) for kind in (PIXELS, UNTRAINED)]
+        scores = [score_text(values[kind]) for kind in (PIXELS, UNTRAINED, TRAINED)]
         table.append((_labels(rows, count), head, *scores, *gains))
     return markdown_table(table)
 
@@ -197,15 +197,3 @@ def _labels(rows: Sequence[EncoderRow], per_class: int | None) -> str:
     if per_class is not None:
         return str(per_class)
     return f"all {next(row.labelled for row in rows if row.per_class is None):,}"
-
-
-def _score(values: Sequence[float]) -> str:
-    mean, deviation = mean_and_deviation(values)
-    return f"{mean:.1%} ± {deviation:.1%}"
-
-
-def _interval(before: Sequence[float], after: Sequence[float]) -> str:
-    if len(before) < 2:
-        return ""
-    mean, low, high = (100 * value for value in paired_interval(before, after))
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"

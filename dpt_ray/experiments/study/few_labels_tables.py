@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from dpt_ray.experiments.statistics import mean_and_deviation, paired_interval
+from dpt_ray.experiments.statistics import gain_text, score_text
 from dpt_ray.experiments.study.few_labels import FewLabelsRow
 from dpt_ray.tables import markdown_table
 
@@ -22,9 +22,9 @@ def accuracies_table(rows: Sequence[FewLabelsRow], on: Literal["unlabelled", "te
     table: list[tuple[str, ...]] = [("features", "labelled images", "labels a class", "classes", *heads, gain)]
     for (features, choice, count), cell in _cells(rows).items():
         values = {head: [getattr(row, on)[head] for row in cell] for head in heads}
-        scores = [_score(values[head]) for head in heads]
+        scores = [score_text(values[head]) for head in heads]
         classes = f"{np.mean([row.classes for row in cell]):.1f}"
-        table.append((features, choice, str(count), classes, *scores, _interval(values[heads[0]], values[heads[-1]])))
+        table.append((features, choice, str(count), classes, *scores, gain_text(values[heads[0]], values[heads[-1]])))
     return markdown_table(table)
 
 
@@ -53,7 +53,7 @@ def choices_table(rows: Sequence[FewLabelsRow], before: str) -> str:
     for (features, choice, count), cell in cells.items():
         known = cells.get((features, before, count))
         if choice != before and known is not None:
-            gains = [_interval([row.test[head] for row in known], [row.test[head] for row in cell]) for head in heads]
+            gains = [gain_text([row.test[head] for row in known], [row.test[head] for row in cell]) for head in heads]
             table.append((features, choice, str(count), *gains))
     return markdown_table(table)
 
@@ -64,20 +64,8 @@ def self_training_table(rows: Sequence[FewLabelsRow]) -> str:
     table: list[tuple[str, ...]] = [("features", "labelled images", "labels a class", *heads)]
     for (features, choice, count), cell in _cells(rows).items():
         gains = [
-            _interval([row.test[head] for row in cell], [(row.self_trained or {})[head] for row in cell])
+            gain_text([row.test[head] for row in cell], [(row.self_trained or {})[head] for row in cell])
             for head in heads
         ]
         table.append((features, choice, str(count), *gains))
     return markdown_table(table)
-
-
-def _score(values: Sequence[float]) -> str:
-    mean, deviation = mean_and_deviation(values)
-    return f"{mean:.1%} ± {deviation:.1%}"
-
-
-def _interval(before: Sequence[float], after: Sequence[float]) -> str:
-    if len(before) < 2:
-        return ""
-    mean, low, high = (100 * value for value in paired_interval(before, after))
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
