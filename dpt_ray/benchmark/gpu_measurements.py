@@ -3,10 +3,11 @@
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
@@ -15,11 +16,10 @@ from dpt_ray.benchmark.contest import Contestant, run_contest
 from dpt_ray.benchmark.generator_figures import MIXED, OURS
 from dpt_ray.benchmark.generator_job import GeneratorJob
 from dpt_ray.benchmark.generator_speed import PEAKS, measure_sampling, step_flops
-from dpt_ray.benchmark.plain_classifier import CLASSES, plain_loop
+from dpt_ray.benchmark.labelling_speed import labelling_contestant
+from dpt_ray.benchmark.plain_classifier import plain_loop
 from dpt_ray.benchmark.training_speed import classifier_config, our_classifier, random_pixels
-from dpt_ray.core.models.network_settings import build_classifier, channel_statistics
-from dpt_ray.core.pixels import normalise
-from dpt_ray.core.training.compute import Precision, in_precision
+from dpt_ray.core.training.compute import Precision
 from dpt_ray.errors import UserError
 
 
@@ -32,7 +32,7 @@ class Sizes:
         small, large, convolutional: keys of `generator_job.SIZES`.
         small_batch, large_batch, convolutional_batch, sampling_batch: images in a batch of each.
         sampling_steps: steps of guided sampling.
-        labelling_batch: images that are labelled together.
+        labelled_images: images of each shard that is labelled.
         seconds: approximate length of a timed turn, s.
         compiled: compile networks.
     """
@@ -46,12 +46,12 @@ class Sizes:
     convolutional_batch: int
     sampling_batch: int
     sampling_steps: int
-    labelling_batch: int
+    labelled_images: int
     seconds: float
     compiled: bool
 
 
-FULL = Sizes("wide_resnet", "uvit_17m", "uvit_l2", "ddpmpp", 256, 128, 512, 64, 10, 4096, 2.0, True)
+FULL = Sizes("wide_resnet", "uvit_17m", "uvit_l2", "ddpmpp", 256, 128, 512, 64, 10, 5_000, 2.0, True)
 TINY = Sizes("tiny_cnn", "tiny", "tiny", "tiny_ddpmpp", 8, 8, 8, 2, 2, 64, 0.05, False)
 
 PRECISION: Precision = "bfloat16"
@@ -88,21 +88,11 @@ def kernel_seconds(contestant: Contestant, passes: int, device: str) -> tuple[fl
 
 
 def labelling(sizes: Sizes, device: str) -> tuple[float]:
-    """Return images/s of predicting probabilities of images that lie on the device, in bfloat16 and channels last."""
-    config = classifier_config(sizes.classifier)
-    network = build_classifier(config.model, channels=3, num_classes=CLASSES).to(device).eval()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
-    called = in_precision(network, PRECISION, torch.device(device))
-    images = _pixels(sizes.labelling_batch, device)
-    statistics_of_channels = channel_statistics(config.model, 3)
-
-    def run(passes: int) -> int:
-        with torch.inference_mode():
-            for _ in range(passes):
-                called(normalise(images, *statistics_of_channels)).softmax(dim=1).cpu()
-        return passes * len(images)
-
-    return (_rate(run, sizes.seconds),)
+    """Return images/s of labelling shards in one process, as a run does it, with features in bfloat16."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = classifier_config(sizes.classifier)
+        run = labelling_contestant(Path(folder), config, sizes.labelled_images, PRECISION, device)
+        return (_rate(run, sizes.seconds),)
 
 
 def small_uvit(sizes: Sizes, device: str) -> tuple[float]:
@@ -176,8 +166,3 @@ def _training_rate(size: str, batch: int, sizes: Sizes, device: str) -> float:
 def _rate(contestant: Contestant, seconds: float) -> float:
     """Return the median images/s of a contestant over `ROUNDS` turns."""
     return statistics.median(run_contest({"": contestant}, ROUNDS, seconds)[""].rates)
-
-
-def _pixels(count: int, device: str) -> torch.Tensor:
-    values = np.random.default_rng(0).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
-    return torch.from_numpy(values).to(device).contiguous(memory_format=torch.channels_last)

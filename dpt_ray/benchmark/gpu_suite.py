@@ -46,7 +46,7 @@ MEASUREMENTS = (
         50,
     ),
     Measurement(
-        (("labelling, WRN-28-2", "images/s", True, 100_000),),
+        (("labelling shards of PNGs, WRN-28-2", "images/s", True, 100_000),),
         gpu_measurements.labelling,
         10,
     ),

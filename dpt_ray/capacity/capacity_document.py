@@ -125,8 +125,8 @@ def _derivation() -> str:
 {number(compute.DECODE_FLOPS_PER_PIXEL)} to decode, counted on Stable Diffusion's.
 - Peak: {peaks} operations/s
   ({compute.H100.source}).
-- Encoders and inference compute in float32, trainings in the setting `precision`. The preset `cifar10` uses float32, as
-  published.
+- Encoders compute in float32, trainings and classifiers in the setting `precision`. The preset `cifar10` uses float32,
+  as published.
 
 The utilisation of the peak is **assumed**. Its only reference is U-ViT's README: 1.14 steps/s of 128 images for H/2 on
 an A100, which is 0.37 of the peak.

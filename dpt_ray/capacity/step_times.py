@@ -13,6 +13,7 @@ from dpt_ray.capacity.run_size import STAGE_NAMES
 from dpt_ray.config.schema import ClassifierConfig, EncoderConfig, GeneratorConfig, RunConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
+from dpt_ray.core.fitting_batch import SAMPLED_ON_CPU
 from dpt_ray.core.training.from_settings import (
     classifier_training,
     encoder_training,
@@ -181,7 +182,7 @@ def _step_seconds(
 def _evaluation(state: TrainState, config: RunConfig, device: str) -> float:
     """Return the seconds of one evaluation of the generator for one image, in sampling."""
     side, depth = config.stage2.canvas(config.data)
-    batch = config.cluster.sampling_batch
+    batch = config.cluster.sampling_batch or SAMPLED_ON_CPU
     network = state.model.eval()
     noisy = torch.zeros(batch, depth, side, side, device=device)
     levels, labels = torch.ones(batch, device=device), torch.zeros(batch, dtype=torch.long, device=device)

@@ -1033,13 +1033,14 @@ class ClusterConfig(Section):
     needs one training worker; with several a line says that steps are not captured. It has not run on a GPU yet."""
     inference_workers: Count | None = None
     """Number of processes for labelling and sampling; by default one a GPU, or one a CPU without GPUs."""
-    inference_batch: Count = 256
-    """Batch size of a classifier's predictions; it bounds memory."""
-    encoding_batch: Count = 16
-    """Batch size of a frozen encoder or an autoencoder; it bounds memory. On CPUs, batches that fit the caches are
-    faster: 2 images of 224 pixels for `efficientnet-lite0`."""
-    sampling_batch: Count = 100
-    """Batch size of a generator's sampling; it bounds memory."""
+    inference_batch: Count | None = None
+    """Batch size of a classifier's predictions. By default 256 on CPUs, and on GPUs the largest power of two up to 4096
+    that takes at most half of the free memory."""
+    encoding_batch: Count | None = None
+    """Batch size of a frozen encoder or an autoencoder. By default 16 on CPUs; on GPUs see `inference_batch`. On CPUs,
+    batches that fit the caches are faster: 2 images of 224 pixels for `efficientnet-lite0`."""
+    sampling_batch: Count | None = None
+    """Batch size of a generator's sampling. By default 100 on CPUs; on GPUs see `inference_batch`."""
     local_cpus: Count | None = None
     """Number of CPUs of the local Ray that a job starts when RAY_ADDRESS names no cluster; all by default."""
     keep_mib: Annotated[int, Field(ge=0)] = 1024

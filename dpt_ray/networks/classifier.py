@@ -12,6 +12,7 @@ from dpt_ray.core.models.base_networks import ClassifierNetwork
 from dpt_ray.core.models.graphs import ClassifierGraph
 from dpt_ray.core.models.network_settings import build_classifier, channel_statistics, stored_settings
 from dpt_ray.core.pixels import normalise
+from dpt_ray.core.training.compute import FLOAT32, Precision
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import Description, save_network
 from dpt_ray.networks.files import open_network
@@ -49,13 +50,14 @@ class Classifier:
     Args:
         url: path or URL of its file.
         device: device of the network.
+        precision: number format in which features are computed; the last layer and probabilities are float32.
         checksum: SHA-256 of the file's content, hexadecimal; not checked if None.
 
     Raises:
         UserError: the file is damaged, or holds no classifier.
     """
 
-    def __init__(self, url: str, device: str = "cpu", checksum: str | None = None):
+    def __init__(self, url: str, device: str = "cpu", checksum: str | None = None, precision: Precision = FLOAT32):
         def build(description: Description) -> nn.Module:
             config = described_model(description)
             channels = description["channels"]
@@ -67,7 +69,9 @@ class Classifier:
 
         network, self.description = open_network(url, "classifier", build, checksum)
         self.network = cast(ClassifierNetwork, network.eval().to(device))
-        self._device = device
+        self._device, self._precision = torch.device(device), precision
+        if self._device.type == "cuda":
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     def graph(self) -> nn.Module:
         """Return a module that maps uint8 images (B, C, H, W) to class probabilities (B, num_classes)."""
@@ -76,6 +80,9 @@ class Classifier:
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities (B, num_classes) and features (B, D) of uint8 images (B, C, H, W), on the CPU."""
-        features = self.network.features(normalise(images.to(self._device), *self._statistics))
-        logits = self.network.head(features).float()
-        return (logits / self._temperature).softmax(dim=1).cpu(), features.float().cpu()
+        normalised = normalise(images.to(self._device), *self._statistics)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision != FLOAT32):
+            features = self.network.features(normalised)
+        features = features.float()
+        logits = self.network.head(features)
+        return (logits / self._temperature).softmax(dim=1).cpu(), features.cpu()

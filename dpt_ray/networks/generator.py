@@ -57,7 +57,7 @@ class Generator:
         checksum: SHA-256 of the file's content, hexadecimal; not checked if None.
         latents: location of the autoencoder and expected scale of latents, for a generator of latents; those in the
             file if None.
-        decoding_batch: images that the autoencoder decodes at once.
+        decoding_batch: latents that the autoencoder decodes at once; see `Autoencoder`.
         compiled: compile the network, once for each batch size.
         graphed: on a GPU, capture the whole solver as a CUDA graph, once for each batch size and each settings.
 
@@ -73,7 +73,7 @@ class Generator:
         ema_width: float | None = None,
         checksum: str | None = None,
         latents: LatentsConfig | None = None,
-        decoding_batch: int = 16,
+        decoding_batch: int | None = None,
         compiled: bool = False,
         graphed: bool = False,
     ):
@@ -155,13 +155,25 @@ class Generator:
                 fix = f"lower the guidance scale ({config.guidance_scale:g}), or {fix}"
             raise UserError(str(error), where=self._url, fix=fix) from None
 
+    @torch.inference_mode()
+    def evaluate(self, config: SamplingConfig, batch: int) -> None:
+        """Evaluate the guided network once for a batch, which takes the memory of a step of the solver."""
+        noise = torch.zeros(batch, *self.image_shape, device=self._device)
+        levels, labels = (
+            torch.ones(batch, device=self._device),
+            torch.zeros(batch, dtype=torch.long, device=self._device),
+        )
+        self._guided(config)(noise, levels, labels)
+
+    def _guided(self, config: SamplingConfig) -> Denoiser:
+        return build_guidance(config, self._denoiser(self.network, config), self.num_classes, self._weaker(config))
+
     def _denoiser(self, network: nn.Module, config: SamplingConfig) -> Denoiser:
         return self.process.denoiser(in_precision(network, config.precision, torch.device(self._device)))
 
     def _solver(self, config: SamplingConfig) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return a function from noise (B, C, H, W) and labels (B,) to images or latents of that shape."""
-        denoiser = build_guidance(config, self._denoiser(self.network, config), self.num_classes, self._weaker(config))
-        process = self.process
+        denoiser, process = self._guided(config), self.process
 
         def solve(noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             levels = process.sigma_min, process.sigma_max, process.schedule

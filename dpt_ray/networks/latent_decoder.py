@@ -32,14 +32,16 @@ class LatentDecoder:
         described: `latents` in the generator's description.
         latents: location of the autoencoder and expected scale; those in the description where they are None.
         device: device of the autoencoder.
-        batch: latents that are decoded at once.
+        batch: latents that are decoded at once; see `Autoencoder`.
         where: the generator's file, for messages.
 
     Raises:
         UserError: the autoencoder or the scale differs from those in training.
     """
 
-    def __init__(self, described: LatentDescription, latents: LatentsConfig, device: str, batch: int, where: str):
+    def __init__(
+        self, described: LatentDescription, latents: LatentsConfig, device: str, batch: int | None, where: str
+    ):
         found = find_autoencoder(latents.autoencoder or described["location"])
         check_same(found, described["autoencoder"], f"{where} was trained on latents")
         if latents.scale is not None and latents.scale != described["scale"]:
@@ -69,7 +71,7 @@ class LatentDecoder:
 
 
 def open_decoder(
-    url: str, described: LatentDescription | None, latents: LatentsConfig | None, device: str, batch: int
+    url: str, described: LatentDescription | None, latents: LatentsConfig | None, device: str, batch: int | None
 ) -> LatentDecoder | None:
     """Return the decoder of a generator's latents; None for a generator of pixels.
 
@@ -78,7 +80,7 @@ def open_decoder(
         described: `latents` in the generator's description; None for a generator of pixels.
         latents: settings that may name another location of the same autoencoder.
         device: device of the autoencoder.
-        batch: latents that are decoded at once.
+        batch: latents that are decoded at once; see `Autoencoder`.
 
     Raises:
         UserError: an autoencoder is given for a generator of pixels, or the autoencoder or scale differs from those in

@@ -53,8 +53,9 @@ def predict(
         settings = PredictionSettings(data, features, details, kept=kept)
         transduced = classifier.transduces(images)
         return Predictions(title, settings, classifier, images, encoded, transduced=transduced)
-    augmentation = classifier.stage.config.augmentation
-    return Predictions(title, PredictionSettings(data, features, details, augmentation, kept), classifier, images)
+    trained = classifier.stage.config
+    settings = PredictionSettings(data, features, details, trained.augmentation, kept, trained.precision)
+    return Predictions(title, settings, classifier, images)
 
 
 def encode(probe: ProbeConfig, data: DataConfig, images: Step, inputs: Inputs, own: Step | None = None) -> EncodeImages:

@@ -19,6 +19,7 @@ from dpt_ray.config.schema import (
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.diffusion.edm_augmentation import Augmentation
+from dpt_ray.core.fitting_batch import batch_size
 from dpt_ray.core.philox import draws
 from dpt_ray.core.probe.logistic import fit_logistic
 from dpt_ray.core.row_random import RowRandom
@@ -282,6 +283,16 @@ def test_batches_of_the_device_and_those_that_arrive_are_equal():
             assert torch.equal(other.labels.cpu(), expected.labels)
             assert torch.equal(other.random.integers(1000).cpu(), expected.random.integers(1000))
             expected = replace(expected, random=RowRandom(expected.random.seeds, 4))
+
+
+def test_a_found_batch_fits_and_the_next_one_does_not():
+    free, _ = torch.cuda.mem_get_info()
+    bytes_per_image = free // 200  # half of the memory holds 100 images, so 64 fit and 128 do not
+
+    def run(batch):
+        torch.empty(batch * bytes_per_image, dtype=torch.uint8, device="cuda")
+
+    assert batch_size(None, 7, run, "cuda") == 64
 
 
 def test_a_captured_solver_draws_the_same_images(tmp_path):

@@ -12,6 +12,7 @@ from dpt_ray.capacity.run_size import DataSize, size_run
 from dpt_ray.capacity.step_times import estimate_times, measure_times
 from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config
+from dpt_ray.core.fitting_batch import SAMPLED_ON_CPU
 from dpt_ray.core.models.inception import Inception
 from dpt_ray.distributed.node_capacity import Node, Wish
 from dpt_ray.distributed.placement import Plan, plan_placement
@@ -126,7 +127,7 @@ def test_a_measurement_runs_steps_of_each_training(monkeypatch):
     assert times["stage1"] == 0.5 * config.stage1.images / 160
     assert times["stage2"] == 0.5 * config.stage2.images / config.stage2.batch
     assert set(trained) == {160, config.stage2.batch}
-    assert times["pseudo_images"] == pytest.approx(0.5 * 40 * 1000 / config.cluster.sampling_batch)
+    assert times["pseudo_images"] == pytest.approx(0.5 * 40 * 1000 / SAMPLED_ON_CPU)
 
 
 @pytest.mark.parametrize(

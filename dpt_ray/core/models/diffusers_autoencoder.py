@@ -1,7 +1,7 @@
 """Autoencoders of the diffusers library: images to the moments of latents, and latents to images."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dpt_ray.core.diffusion.latent_moments import LOG_VARIANCE_RANGE
+from dpt_ray.core.fitting_batch import ENCODED_ON_CPU, batch_size
 from dpt_ray.core.models.pretrained import check_weights
 from dpt_ray.errors import UserError
 from dpt_ray.text import one_line
@@ -88,7 +89,7 @@ class Autoencoder(nn.Module):
         folder: a local folder with `config.json` and `diffusion_pytorch_model.safetensors`.
         config: content of `config.json`.
         precision: dtype of the computation; weights, moments and images are float32.
-        batch: images that are encoded or decoded at once.
+        batch: images that are encoded or decoded at once; None for 16 on a CPU and as many as fit on a GPU.
         where: name of the folder in messages; the folder itself if None.
 
     Raises:
@@ -102,13 +103,14 @@ class Autoencoder(nn.Module):
         config: Mapping[str, Any],
         *,
         precision: Literal["float32", "bfloat16"] = "float32",
-        batch: int = 16,
+        batch: int | None = None,
         where: str | None = None,
     ):
         super().__init__()
         self.form = autoencoder_form(config)
         self.model: Any = _load(folder, config, self.form.family, where or folder).eval().requires_grad_(False)
         self._precision, self._batch = precision, batch
+        self._found: dict[str, int] = {}
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ class Autoencoder(nn.Module):
             (B, 2 channels, H / downsampling, W / downsampling) float32 on the CPU: means, then log-variances. A family
             without variance returns the means only, (B, channels, ...).
         """
-        return torch.cat([self._encode(part.to(self._device)).float().cpu() for part in images.split(self._batch)])
+        return self._in_batches(self._encode, images)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -130,7 +132,17 @@ class Autoencoder(nn.Module):
         Returns:
             (B, image_channels, h * downsampling, w * downsampling) float32 on the CPU, nominally in [-1, 1].
         """
-        return torch.cat([self._decode(part.to(self._device)).float().cpu() for part in latents.split(self._batch)])
+        return self._in_batches(self._decode, latents)
+
+    def _in_batches(self, function: Callable[[Tensor], Tensor], tensors: Tensor) -> Tensor:
+        """Return the function's values for tensors (B, ...), on the CPU."""
+        key = f"{function.__name__} {tuple(tensors.shape[1:])}"
+        if key not in self._found:
+            one = tensors[:1].to(self._device)
+            run = lambda batch: function(one.expand(batch, *one.shape[1:]))  # noqa: E731
+            self._found[key] = batch_size(self._batch, ENCODED_ON_CPU, run, self._device)
+        parts = tensors.split(self._found[key])
+        return torch.cat([function(part.to(self._device)).float().cpu() for part in parts])
 
     def _encode(self, images: Tensor) -> Tensor:
         with self._autocast():

@@ -112,7 +112,7 @@ def open_autoencoder(
     found: FoundAutoencoder,
     *,
     precision: Literal["float32", "bfloat16"] = "float32",
-    batch: int = 16,
+    batch: int | None = None,
     device: str = "cpu",
 ) -> Autoencoder:
     """Load an autoencoder; remote files are downloaded first.

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 
 from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsConfig
+from dpt_ray.core.fitting_batch import PREDICTED_ON_CPU, batch_size
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
-from dpt_ray.data.loading.shard_samples import decode_samples
+from dpt_ray.core.training.compute import FLOAT32, Precision
+from dpt_ray.data.loading.decoded_batches import decoded_batches
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
 from dpt_ray.data.shards.label_counts import encode_label_counts
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
@@ -39,6 +41,7 @@ class PredictionSettings:
         augmentation: the section `augmentation` of the classifier's stage, for the weak views over which confidence is
             averaged. None for a probe, which predicts from features.
         kept: number of most probable classes that are kept without `details`.
+        precision: number format of the classifier's training, in which its features are computed.
     """
 
     data: DataConfig
@@ -46,6 +49,7 @@ class PredictionSettings:
     details: PseudoLabelsConfig | None = None
     augmentation: AugmentationConfig | None = None
     kept: int = 0
+    precision: Precision = FLOAT32
 
     @property
     def top_k(self) -> int:
@@ -91,7 +95,7 @@ class PredictionWorker(UnitWorker):
             predicts from its images.
         transduced: URL of the folder with the probabilities that the probe's fit has found; None for other images.
         folder: URL of the folder for sidecars.
-        batch: number of images that the classifier labels together.
+        batch: number of images that the classifier labels together; None to find it, see `batch_size`.
         device: the torch device that computes.
     """
 
@@ -103,21 +107,23 @@ class PredictionWorker(UnitWorker):
         from_features: bool,
         transduced: str | None,
         folder: str,
-        batch: int,
+        batch: int | None,
         device: str,
     ):
-        self._settings, self._form, self._batch = settings, image_form(settings.data), batch
+        self._settings, self._form = settings, image_form(settings.data)
+        self._given, self._device = batch, device
         self._num_classes, self._from_features, self._folder = num_classes, from_features, folder
         self._transduced = transduced
-        self._open = lambda: (Probe if from_features else Classifier)(classifier, device)
+        self._file = classifier
         self._classifier: Any = None
+        self._batch = PREDICTED_ON_CPU
 
     def output_url(self, unit: ShardUnit) -> str:
         return stores.join(self._folder, sidecar_name(unit.number))
 
     def make(self, unit: ShardUnit) -> bytes:
         if self._classifier is None and self._transduced is None:
-            self._classifier = self._open()
+            self._open()
         outputs = self._from_sidecar(unit) if self._from_features else self._from_images(unit)
         labels = outputs.probabilities.argmax(1).astype(np.int64)
         columns = {LABEL: labels, CONFIDENCE: outputs.averaged[np.arange(len(labels)), labels]}
@@ -141,13 +147,22 @@ class PredictionWorker(UnitWorker):
             "confidence_sum": float(columns[CONFIDENCE].sum(dtype=np.float64)),
         }
 
+    def _open(self) -> None:
+        if self._from_features:
+            self._classifier = Probe(self._file, self._device)
+            self._batch = self._given or PREDICTED_ON_CPU
+            return
+        classifier = Classifier(self._file, self._device, precision=self._settings.precision)
+        self._classifier = classifier
+        run = lambda batch: classifier(torch.zeros(batch, *self._form.shape, dtype=torch.uint8))  # noqa: E731
+        self._batch = batch_size(self._given, PREDICTED_ON_CPU, run, self._device)
+
     def _from_images(self, unit: ShardUnit) -> Outputs:
         shard = unit.shard
         samples = read_unit_samples(shard)
         parts: list[tuple[np.ndarray, ...]] = []
-        for start in range(0, len(samples), self._batch):
-            together = samples[start : start + self._batch]
-            images = torch.from_numpy(decode_samples(together, self._form, shard))
+        for together, decoded in decoded_batches(samples, self._form, shard, self._batch, self._device):
+            images = torch.from_numpy(decoded)
             probabilities, features = self._classifier(images)
             averaged = (
                 self._average(images, [sample.key for sample in together]) if self._settings.views else probabilities

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from dpt_ray.core.fitting_batch import ENCODED_ON_CPU, batch_size
 from dpt_ray.core.metrics.set_statistics import SetStatistics, encode_statistics
 from dpt_ray.core.weights import read_metadata
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.shard_samples import decode_samples
+from dpt_ray.data.loading.decoded_batches import decoded_batches
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
@@ -48,7 +49,7 @@ class StatisticsWorker(UnitWorker):
         sample: largest number of images in the sample of the whole set.
         images: number of images of the whole set.
         folder: URL of the folder for files.
-        batch: number of images that the network reads together.
+        batch: number of images that the network reads together; None to find it, see `batch_size`.
         device: the torch device that computes.
         strict: whether a range with a shard that cannot be read has no file. Otherwise its file leaves the shard out.
     """
@@ -60,14 +61,15 @@ class StatisticsWorker(UnitWorker):
         sample: int,
         images: int,
         folder: str,
-        batch: int,
+        batch: int | None,
         device: str,
         strict: bool,
     ):
         self._network, self._form = network, form
-        self._sample, self._images, self._folder, self._batch = sample, images, folder, batch
+        self._sample, self._images, self._folder, self._given = sample, images, folder, batch
         self._device, self._strict = device, strict
         self._compute: Any = None
+        self._batch = ENCODED_ON_CPU
 
     def output_url(self, unit: StatisticsPart) -> str:
         return stores.join(self._folder, f"{unit.first:05d}.safetensors")
@@ -110,10 +112,11 @@ class StatisticsWorker(UnitWorker):
             sidecar = read_sidecar(unit.input_sidecar, [FEATURES])
             return sidecar[KEY], MetricFeatures(torch.from_numpy(np.array(sidecar[FEATURES])))
         assert self._form is not None
-        self._compute = self._compute or open_network(self._network, self._device)
+        if self._compute is None:
+            compute, shape = open_network(self._network, self._device), self._form.shape
+            run = lambda batch: compute(torch.zeros(batch, *shape, dtype=torch.uint8))  # noqa: E731
+            self._compute, self._batch = compute, batch_size(self._given, ENCODED_ON_CPU, run, self._device)
         samples = read_unit_samples(shard)
-        found = []
-        for start in range(0, len(samples), self._batch):
-            images = torch.from_numpy(decode_samples(samples[start : start + self._batch], self._form, shard))
-            found.append(self._compute(images))
+        batches = decoded_batches(samples, self._form, shard, self._batch, self._device)
+        found = [self._compute(torch.from_numpy(images)) for _, images in batches]
         return [sample.key for sample in samples], joined_features(found)

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from dpt_ray.config.schema import DataConfig, ProbeConfig
+from dpt_ray.core.fitting_batch import ENCODED_ON_CPU, batch_size
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.shard_samples import decode_samples
+from dpt_ray.data.loading.decoded_batches import decoded_batches
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import count_images
@@ -85,22 +86,23 @@ class EncodeImages(Step[FeaturesFacts]):
 
 
 class _EncodingWorker(UnitWorker):
-    def __init__(self, probe: ProbeConfig, form: ImageForm, folder: str, batch: int, device: str):
+    def __init__(self, probe: ProbeConfig, form: ImageForm, folder: str, batch: int | None, device: str):
         self._probe, self._form = probe, form
-        self._folder, self._batch, self._device = folder, batch, device
+        self._folder, self._given, self._device = folder, batch, device
         self._encoder: Any = None
+        self._batch = ENCODED_ON_CPU
 
     def output_url(self, unit: ShardUnit) -> str:
         return stores.join(self._folder, sidecar_name(unit.number))
 
     def make(self, unit: ShardUnit) -> bytes:
         if self._encoder is None:
-            self._encoder = open_probe_encoder(self._probe.encoder, self._probe, self._device)
+            encoder = self._encoder = open_probe_encoder(self._probe.encoder, self._probe, self._device)
+            run = lambda batch: encoder(torch.zeros(batch, *self._form.shape, dtype=torch.uint8))  # noqa: E731
+            self._batch = batch_size(self._given, ENCODED_ON_CPU, run, self._device)
         samples = read_unit_samples(unit.shard)
-        features = []
-        for start in range(0, len(samples), self._batch):
-            images = decode_samples(samples[start : start + self._batch], self._form, unit.shard)
-            features.append(self._encoder(torch.from_numpy(images)).cpu().numpy())
+        batches = decoded_batches(samples, self._form, unit.shard, self._batch, self._device)
+        features = [self._encoder(torch.from_numpy(images)).cpu().numpy() for _, images in batches]
         return encode_sidecar([sample.key for sample in samples], {FEATURES: np.concatenate(features)})
 
     def facts(self, unit: ShardUnit, content: bytes) -> JsonObject:

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from dpt_ray.config.schema import DataConfig, GeneratorConfig
+from dpt_ray.core.fitting_batch import ENCODED_ON_CPU
 from dpt_ray.core.models.diffusers_autoencoder import Autoencoder
 from dpt_ray.core.pixels import from_uint8
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.shard_samples import decode_samples
+from dpt_ray.data.loading.decoded_batches import decoded_batches
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import count_images
@@ -33,6 +34,9 @@ from dpt_ray.pipeline.artifacts.latents import LATENTS, LatentsFacts, LatentsSha
 from dpt_ray.pipeline.artifacts.step_facts import summarise_skipped
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.tables import format_bytes
+
+_DECODED = 256
+"""Images that are decoded together beside a GPU; the autoencoder computes as many of them at once as fit."""
 
 
 class EncodeLatents(Step[LatentsFacts]):
@@ -136,7 +140,7 @@ class _EncodingWorker(UnitWorker):
         latents: LatentForm,
         images: ImageForm,
         folder: str,
-        batch: int,
+        batch: int | None,
         device: str,
     ):
         self._location, self._latents, self._images = location, latents, images
@@ -153,9 +157,12 @@ class _EncodingWorker(UnitWorker):
         samples = read_unit_samples(shard)
         moments = np.empty((len(samples), *form.shape), form.dtype)
         total = np.zeros(2)
-        for start in range(0, len(samples), self._batch):
-            rows = slice(start, start + self._batch)
-            images = from_uint8(torch.from_numpy(decode_samples(samples[rows], self._images, shard)))
+        start = 0
+        batch = self._batch or (ENCODED_ON_CPU if self._device == "cpu" else _DECODED)
+        for together, decoded in decoded_batches(samples, self._images, shard, batch, self._device):
+            rows = slice(start, start + len(together))
+            start = rows.stop
+            images = from_uint8(torch.from_numpy(decoded))
             for flip in range(form.flips):
                 encoded = self._autoencoder.encode(images.flip(3) if flip else images).numpy()
                 moments[rows, flip] = self._checked(encoded, shard.url)

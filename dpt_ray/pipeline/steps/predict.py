@@ -5,6 +5,7 @@ from itertools import islice
 
 import numpy as np
 
+from dpt_ray.core.training.compute import FLOAT32
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
@@ -84,6 +85,8 @@ class Predictions(Step[PredictionsFacts]):
             "channels": data.channels,
             "features": predicting.features,
         }
+        if predicting.precision != FLOAT32:
+            settings["precision"] = predicting.precision
         if predicting.top_k:
             settings["top_k"] = predicting.top_k
         if predicting.details is not None:

@@ -7,6 +7,7 @@ are a prefix of those of a larger one.
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from dpt_ray.config.effects import read_settings
 from dpt_ray.config.schema import ClusterConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
+from dpt_ray.core.fitting_batch import SAMPLED_ON_CPU, batch_size
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute
 from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_png
@@ -157,6 +159,7 @@ class _SamplingWorker(UnitWorker):
         self._config, self._latents, self._seed = config, latents, seed
         self._cluster, self._device = cluster, device
         self._generator: Generator | None = None
+        self._batch = SAMPLED_ON_CPU
         self._code: CompiledCode | None = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -179,10 +182,12 @@ class _SamplingWorker(UnitWorker):
                 compiled=self._cluster.compile,
                 graphed=self._cluster.cuda_graph,
             )
+            run = partial(self._generator.evaluate, self._config)
+            self._batch = batch_size(self._cluster.sampling_batch, SAMPLED_ON_CPU, run, device)
         _, start, stop = unit
         parts = []
-        for begin in range(start, stop, self._cluster.sampling_batch):
-            numbers = range(begin, min(begin + self._cluster.sampling_batch, stop))
+        for begin in range(start, stop, self._batch):
+            numbers = range(begin, min(begin + self._batch, stop))
             places = [conditioning_class(number, self._generator.num_classes) for number in numbers]
             images = self._generator.draw(self._config, self._seed, places)
             parts.append(self._encoded(places, images.numpy()))
