@@ -90,8 +90,8 @@ def kernel_seconds(contestant: Contestant, passes: int, device: str) -> tuple[fl
 def labelling(sizes: Sizes, device: str) -> tuple[float]:
     """Return images/s of labelling shards in one process, as a run does it, with features in bfloat16."""
     with tempfile.TemporaryDirectory() as folder:
-        config = classifier_config(sizes.classifier)
-        run = labelling_contestant(Path(folder), config, sizes.labelled_images, PRECISION, device)
+        config = classifier_config(sizes.classifier).model_copy(update={"precision": PRECISION})
+        run = labelling_contestant(Path(folder), config, sizes.labelled_images, device)
         return (_rate(run, sizes.seconds),)
 
 

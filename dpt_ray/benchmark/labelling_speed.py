@@ -7,7 +7,6 @@ import numpy as np
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.models.network_settings import build_classifier, stored_settings
-from dpt_ray.core.training.compute import Precision
 from dpt_ray.core.weights import save_network
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.shards.index import ShardInfo
@@ -21,15 +20,14 @@ SHARDS = 4
 
 
 def labelling_contestant(
-    folder: Path, config: ClassifierConfig, images_per_shard: int, precision: Precision, device: str
+    folder: Path, config: ClassifierConfig, images_per_shard: int, device: str
 ) -> Callable[[int], int]:
     """Return a function that labels shards so many times and returns the number of images.
 
     Args:
         folder: receives the shards and a classifier with random weights.
-        config: the classifier.
+        config: the classifier; features are computed in its precision.
         images_per_shard: images of a shard, PNGs of random pixels.
-        precision: number format of the classifier's features.
         device: the torch device.
     """
     units = [_unit(folder, number, images_per_shard) for number in range(SHARDS)]
@@ -37,9 +35,7 @@ def labelling_contestant(
     description = {"kind": "classifier", "model": stored_settings(config.model)}
     file = folder / NETWORK_FILE
     file.write_bytes(save_network(network, {**description, "channels": CHANNELS, "num_classes": CLASSES}))
-    settings = PredictionSettings(
-        DataConfig(train=str(folder), image_size=SIDE, channels=CHANNELS), precision=precision
-    )
+    settings = PredictionSettings(DataConfig(train=str(folder), image_size=SIDE, channels=CHANNELS), classifier=config)
     worker = PredictionWorker(settings, CLASSES, str(file), False, None, str(folder), None, device)
 
     def run(passes: int) -> int:

@@ -53,8 +53,7 @@ def predict(
         settings = PredictionSettings(data, features, details, kept=kept)
         transduced = classifier.transduces(images)
         return Predictions(title, settings, classifier, images, encoded, transduced=transduced)
-    trained = classifier.stage.config
-    settings = PredictionSettings(data, features, details, trained.augmentation, kept, trained.precision)
+    settings = PredictionSettings(data, features, details, classifier.stage.config, kept)
     return Predictions(title, settings, classifier, images)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpt_ray.config.schema import AugmentationConfig, DataConfig, PseudoLabelsConfig
+from dpt_ray.config.schema import ClassifierConfig, DataConfig, PseudoLabelsConfig
 from dpt_ray.core.fitting_batch import PREDICTED_ON_CPU, batch_size
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
@@ -38,18 +38,16 @@ class PredictionSettings:
         features: whether the classifier's features are kept.
         details: the section `pseudo_labels`: which columns are kept, and how confidence is computed. None for
             predictions that are not pseudo-labels.
-        augmentation: the section `augmentation` of the classifier's stage, for the weak views over which confidence is
-            averaged. None for a probe, which predicts from features.
+        classifier: the section of the classifier's stage: its augmentation, for the weak views over which confidence is
+            averaged, and the precision of its training. None for a probe, which predicts from features.
         kept: number of most probable classes that are kept without `details`.
-        precision: number format of the classifier's training, in which its features are computed.
     """
 
     data: DataConfig
     features: bool = False
     details: PseudoLabelsConfig | None = None
-    augmentation: AugmentationConfig | None = None
+    classifier: ClassifierConfig | None = None
     kept: int = 0
-    precision: Precision = FLOAT32
 
     @property
     def top_k(self) -> int:
@@ -59,7 +57,12 @@ class PredictionSettings:
     @property
     def views(self) -> int:
         """Number of weak views over which confidence is averaged; 0 stands for the unaugmented image."""
-        return self.details.views if self.details is not None and self.augmentation is not None else 0
+        return self.details.views if self.details is not None and self.classifier is not None else 0
+
+    @property
+    def precision(self) -> Precision:
+        """Number format in which the classifier's features are computed."""
+        return self.classifier.precision if self.classifier is not None else FLOAT32
 
     @property
     def probabilities(self) -> bool:
@@ -172,8 +175,8 @@ class PredictionWorker(UnitWorker):
         return Outputs([sample.key for sample in samples], *joined)
 
     def _average(self, images: torch.Tensor, keys: list[str]) -> torch.Tensor:
-        augmentation = self._settings.augmentation
-        assert augmentation is not None
+        assert self._settings.classifier is not None
+        augmentation = self._settings.classifier.augmentation
         weak = Weak(augmentation.flip, augmentation.crop_padding)
         total: torch.Tensor | None = None
         for number in range(self._settings.views):

@@ -91,8 +91,8 @@ class Predictions(Step[PredictionsFacts]):
             settings["top_k"] = predicting.top_k
         if predicting.details is not None:
             settings["probabilities"] = predicting.probabilities
-        if predicting.views and predicting.augmentation is not None:
-            augmentation = predicting.augmentation
+        if predicting.views and predicting.classifier is not None:
+            augmentation = predicting.classifier.augmentation
             settings["views"] = [predicting.views, augmentation.flip, augmentation.crop_padding]
             if predicting.probabilities:
                 settings["averaged_probabilities"] = True
