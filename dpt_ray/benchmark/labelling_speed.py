@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from dpt_ray.config.schema import ClassifierConfig, DataConfig
 from dpt_ray.core.models.network_settings import build_classifier, stored_settings
-from dpt_ray.core.weights import save_network
+from dpt_ray.core.weights import Description, save_network
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
@@ -15,7 +16,8 @@ from dpt_ray.distributed.inference import ShardUnit
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings, PredictionWorker
 
-SIDE, CHANNELS, CLASSES = 32, 3, 10
+SIDE, CLASSES = 32, 10
+CHANNELS: Literal[3] = 3
 SHARDS = 4
 
 
@@ -32,9 +34,14 @@ def labelling_contestant(
     """
     units = [_unit(folder, number, images_per_shard) for number in range(SHARDS)]
     network = build_classifier(config.model, channels=CHANNELS, num_classes=CLASSES)
-    description = {"kind": "classifier", "model": stored_settings(config.model)}
+    description: Description = {
+        "kind": "classifier",
+        "model": stored_settings(config.model),
+        "channels": CHANNELS,
+        "num_classes": CLASSES,
+    }
     file = folder / NETWORK_FILE
-    file.write_bytes(save_network(network, {**description, "channels": CHANNELS, "num_classes": CLASSES}))
+    file.write_bytes(save_network(network, description))
     settings = PredictionSettings(DataConfig(train=str(folder), image_size=SIDE, channels=CHANNELS), classifier=config)
     worker = PredictionWorker(settings, CLASSES, str(file), False, None, str(folder), None, device)
 

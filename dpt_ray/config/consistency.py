@@ -122,6 +122,16 @@ def _check_sampling(config: "RunConfig") -> None:
             "sampling.guidance_scale above 0 needs a generator trained with stage2.label_dropout above 0; "
             "set sampling.guidance_scale=0 or give stage2.label_dropout (the paper: 0.1 to 0.15)"
         )
+    if config.sampling.entropy_scale > 0 and config.stage1.model.name == "linear_probe":
+        raise ValueError(
+            "sampling.entropy_scale above 0 needs a stage 1 with a gradient; "
+            "set it to 0, or another stage1.model.name than linear_probe"
+        )
+    if config.sampling.entropy_scale > 0 and config.stage2.in_latents:
+        raise ValueError(
+            "sampling.entropy_scale above 0 needs a generator of pixels; "
+            "set it to 0, or stage2.latents.autoencoder=null"
+        )
     if config.sampling.ema_width is not None and not config.stage2.ema_snapshots:
         raise ValueError("sampling.ema_width needs stage2.ema_snapshots above 0, of which it makes its average")
     if config.sampling.sampler == "dpm_solver_pp_fast" and config.stage2.process == "edm":

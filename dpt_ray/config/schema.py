@@ -883,6 +883,7 @@ class PseudoLabelsConfig(Section):
 
 
 _GUIDED = ReadWhen("guidance_scale above 0", lambda sampling: sampling.guidance_scale > 0)
+_BY_ENTROPY = ReadWhen("entropy_scale above 0", lambda sampling: sampling.entropy_scale > 0)
 
 
 class SamplingConfig(Section):
@@ -901,6 +902,10 @@ class SamplingConfig(Section):
     """[low, high]: noise levels with guidance; fewer levels save evaluations and keep diversity. A level is sigma in
     image + sigma * noise, for images in [-1, 1]; in flow matching it is t / (1 - t). By default all levels are
     guided."""
+    entropy_scale: Annotated[float, Field(ge=0), _BY_ENTROPY] = 0.0
+    """omega of entropy guidance (Askari-Hemmat et al. 2025, arXiv 2502.15588): above 0, images move to where stage 1 is
+    unsure of their class. It needs a stage 1 that is no linear probe, and a generator of pixels. An evaluation takes
+    about three times as long."""
     sampler: Annotated[
         Literal[
             "euler", "heun", "dpm_solver_pp_2m", "dpm_solver_pp_2m_karras", "dpm_solver_fast", "dpm_solver_pp_fast"

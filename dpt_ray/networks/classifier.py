@@ -77,6 +77,12 @@ class Classifier:
         """Return a module that maps uint8 images (B, C, H, W) to class probabilities (B, num_classes)."""
         return ClassifierGraph(self.network, *self._statistics, self._temperature)
 
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, num_classes) of float32 images (B, C, H, W) in [-1, 1], with a gradient."""
+        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in self._statistics)
+        logits: torch.Tensor = self.network(((images + 1) / 2 - mean) / std)
+        return logits / self._temperature
+
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities (B, num_classes) and features (B, D) of uint8 images (B, C, H, W), on the CPU."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from dpt_ray.config.schema import GeneratorConfig, LatentsConfig, SamplingConfig
 from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.diffusion.denoiser import Denoiser
+from dpt_ray.core.diffusion.entropy_guidance import entropy_guided
 from dpt_ray.core.diffusion.process_settings import build_guidance, build_process
 from dpt_ray.core.diffusion.samplers import sample
 from dpt_ray.core.models.network_settings import build_generator, stored_settings
@@ -20,13 +22,14 @@ from dpt_ray.core.training.compute import compile_network, in_precision
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import Description, save_network
 from dpt_ray.errors import UserError
+from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import network_folder, open_network
 from dpt_ray.networks.latent_decoder import open_decoder
 from dpt_ray.networks.snapshots import averaged_weights, early_weights
 
 NOT_DESCRIBED = frozenset({"latents", "from"})
 """Settings of `stage2` that a file leaves out: places on the machine that trained the network."""
-RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width"})
+RUN_SETTINGS = frozenset({"per_class", "images_per_shard", "ema_width", "entropy_scale"})
 """Settings of `sampling` that belong to a run. The others define how an image is sampled from any generator."""
 _LARGEST_SIDE = 8000
 """Largest image side in pixels that a file may describe, equal to the largest that is read."""
@@ -61,6 +64,8 @@ class Generator:
         compiled: compile the network, once for each batch size.
         graphed: on a GPU, capture the whole solver as a CUDA graph, once for each batch size and each settings.
 
+        judge: path or URL of the classifier whose entropy guides (`sampling.entropy_scale`).
+
     Raises:
         UserError: the file is damaged or holds no generator; there are no snapshots for `ema_width`; or the autoencoder
             or the scale differs from those in training.
@@ -76,6 +81,7 @@ class Generator:
         decoding_batch: int | None = None,
         compiled: bool = False,
         graphed: bool = False,
+        judge: str | None = None,
     ):
         def build(description: Description) -> nn.Module:
             config = GeneratorConfig.model_validate(description["config"])
@@ -96,7 +102,8 @@ class Generator:
         self.network = network.eval().to(device)
         if compiled:
             compile_network(self.network)
-        self._url, self._device, self._graphed = url, device, graphed
+        self._judge = Classifier(judge, device) if judge is not None else None
+        self._url, self._device, self._graphed = url, device, graphed and judge is None
         self._solvers: dict[str, GraphedFunction] = {}
         self._weak: dict[int, nn.Module] = {}
 
@@ -106,8 +113,8 @@ class Generator:
         return self._decoder.image_shape(self.image_shape) if self._decoder else self.image_shape
 
     def check_guidance(self, config: SamplingConfig) -> None:
-        """Refuse classifier-free guidance of a generator that was trained without label dropout, and guidance by
-        confidence of one that was not conditioned on it.
+        """Refuse classifier-free guidance of a generator that was trained without label dropout, guidance by
+        confidence of one that was not conditioned on it, and guidance by entropy without a classifier.
 
         Raises:
             UserError: the generator cannot be sampled with `config`.
@@ -126,8 +133,11 @@ class Generator:
                 where=self._url,
                 fix="sample with another guidance_method, or train with stage2.conditioning.confidence=true",
             )
+        if config.entropy_scale > 0 and self._judge is None:
+            raise UserError(
+                "has no classifier beside it whose entropy could guide", where=self._url, fix="set entropy_scale=0"
+            )
 
-    @torch.inference_mode()
     def draw(self, config: SamplingConfig, seed: int, wanted: list[tuple[int, int]]) -> torch.Tensor:
         """Sample images; each is a function of the generator, `config`, `seed` and its own entry in `wanted`.
 
@@ -146,7 +156,8 @@ class Generator:
         self.check_guidance(config)
         random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
         labels = torch.tensor([label for label, _ in wanted], device=self._device)
-        images = self._solver(config)(random.normal(*self.image_shape), labels)
+        with self._without_gradients():
+            images = self._solver(config)(random.normal(*self.image_shape), labels)
         try:
             return to_uint8(self._decoder(images) if self._decoder else images).cpu()
         except ValueError as error:
@@ -155,7 +166,6 @@ class Generator:
                 fix = f"lower the guidance scale ({config.guidance_scale:g}), or {fix}"
             raise UserError(str(error), where=self._url, fix=fix) from None
 
-    @torch.inference_mode()
     def evaluate(self, config: SamplingConfig, batch: int) -> None:
         """Evaluate the guided network once for a batch, which takes the memory of a step of the solver."""
         noise = torch.zeros(batch, *self.image_shape, device=self._device)
@@ -163,10 +173,17 @@ class Generator:
             torch.ones(batch, device=self._device),
             torch.zeros(batch, dtype=torch.long, device=self._device),
         )
-        self._guided(config)(noise, levels, labels)
+        with self._without_gradients():
+            self._guided(config)(noise, levels, labels)
+
+    def _without_gradients(self) -> AbstractContextManager[object]:
+        """Return inference mode; guidance by a classifier takes gradients, which inference mode forbids."""
+        return torch.no_grad() if self._judge else torch.inference_mode()
 
     def _guided(self, config: SamplingConfig) -> Denoiser:
-        return build_guidance(config, self._denoiser(self.network, config), self.num_classes, self._weaker(config))
+        weaker = self._weaker(config)
+        denoiser = build_guidance(config, self._denoiser(self.network, config), self.num_classes, weaker)
+        return entropy_guided(denoiser, self._judge.logits, config.entropy_scale) if self._judge else denoiser
 
     def _denoiser(self, network: nn.Module, config: SamplingConfig) -> Denoiser:
         return self.process.denoiser(in_precision(network, config.precision, torch.device(self._device)))

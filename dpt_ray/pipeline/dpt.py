@@ -116,7 +116,7 @@ def build(
     stage2 = located(config.stage2)
     latents = EncodeLatents(stage2, data, train_data, inputs.autoencoder(stage2, data)) if stage2.in_latents else None
     pretraining, generator = _generator(config, inputs, train_data, conditioning or pseudo_labels, latents)
-    pseudo_images = PseudoImages(config.sampling, seed, generator, train_data, stage2.latents)
+    pseudo_images = PseudoImages(config.sampling, seed, generator, classifier, train_data, stage2.latents)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
     retrained = learn(_classifier_stage(

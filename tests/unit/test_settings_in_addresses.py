@@ -52,6 +52,7 @@ OPTIONS = [
     "stage2.ema_snapshots=3",
     "sampling.ema_width=0.1",
     "sampling.guidance_method=autoguidance",
+    "sampling.entropy_scale=0.5",
     "stage3.mixing={real_share: 0.5, only_agreeing: true, unlabelled: true, separate_statistics: true}",
 ]
 LATENTS = [

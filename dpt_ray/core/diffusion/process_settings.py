@@ -14,6 +14,9 @@ from dpt_ray.core.diffusion.guidance import autoguided, between, guided, guided_
 from dpt_ray.core.diffusion.processes import EdmPreconditioning, Process, VariancePreserving
 from dpt_ray.core.diffusion.samplers import find_sampler, sampling_grid
 
+_PASSES_BY_ENTROPY = 3
+"""Forward passes that an evaluation with a backward pass takes the time of."""
+
 
 def build_process(config: GeneratorConfig) -> Process:
     """Return the diffusion process of a generator."""
@@ -62,10 +65,10 @@ def lacks_times(config: SamplingConfig, process: Process) -> bool:
 
 
 def evaluations_per_image(config: SamplingConfig, process: Process) -> int:
-    """Return the number of network evaluations for an image; a guided evaluation counts twice."""
+    """Return the number of network evaluations for an image; a guided one counts twice, by entropy three times."""
     grid = sampling_grid(config.sampler, config.steps, process.sigma_min, process.sigma_max, process.schedule)
     levels = find_sampler(config.sampler).evaluated(grid)
-    if config.guidance_scale == 0:
-        return len(levels)
-    low, high = config.guidance_interval or (0, math.inf)
-    return len(levels) + guided_levels(levels, low, high)
+    evaluations = len(levels)
+    if config.guidance_scale > 0:
+        evaluations += guided_levels(levels, *(config.guidance_interval or (0, math.inf)))
+    return _PASSES_BY_ENTROPY * evaluations if config.entropy_scale > 0 else evaluations

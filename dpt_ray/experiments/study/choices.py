@@ -19,6 +19,8 @@ MIXINGS: dict[str, tuple[str, ...]] = {
     "agreeing": _AGREEING,
     "quarter real, agreeing": (_QUARTER, *_AGREEING),
     "also unlabelled": ("stage3.mixing.unlabelled=true",),
+    "entropy 0.1": ("sampling.entropy_scale=0.1",),
+    "entropy 1": ("sampling.entropy_scale=1",),
     "real images with pseudo-labels": ("stage3.mixing.images=real",),
     "from stage 1": (_FROM_STAGE1,),
     "from stage 1, quarter real, own statistics": (_FROM_STAGE1, _QUARTER, _OWN),

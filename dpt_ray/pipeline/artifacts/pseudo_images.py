@@ -39,11 +39,12 @@ class PseudoImagesFacts(Facts):
 
 def describe_guidance(config: SamplingConfig) -> str:
     """Describe the guidance of sampling settings in words."""
-    scale = f"{'' if config.guidance_method == 'classifier_free' else 'auto'}guidance scale {config.guidance_scale:g}"
-    if config.guidance_scale == 0 or config.guidance_interval is None:
-        return scale
-    low, high = config.guidance_interval
-    return f"{scale} at noise levels {low:g} to {high:g}"
+    kind = {"classifier_free": "", "autoguidance": "auto", "confidence": "confidence "}[config.guidance_method]
+    text = f"{kind}guidance scale {config.guidance_scale:g}"
+    if config.guidance_scale > 0 and config.guidance_interval is not None:
+        low, high = config.guidance_interval
+        text += f" at noise levels {low:g} to {high:g}"
+    return f"{text}, entropy scale {config.entropy_scale:g}" if config.entropy_scale > 0 else text
 
 
 def conditioning_class(number: Number, num_classes: int) -> tuple[Number, Number]:

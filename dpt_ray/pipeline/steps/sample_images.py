@@ -54,6 +54,7 @@ class PseudoImages(Step[PseudoImagesFacts]):
         config: the section `sampling`.
         seed: the run's seed.
         generator: trains the generator.
+        classifier: stage 1, whose entropy guides if `entropy_scale` is above 0.
         train_data: indexes the training images, which determine the number of classes.
         latents: the section `stage2.latents`: where the autoencoder is.
     """
@@ -62,9 +63,18 @@ class PseudoImages(Step[PseudoImagesFacts]):
     version = 4
     facts_type = PseudoImagesFacts
 
-    def __init__(self, config: SamplingConfig, seed: int, generator: Step, train_data: Step, latents: LatentsConfig):
+    def __init__(
+        self,
+        config: SamplingConfig,
+        seed: int,
+        generator: Step,
+        classifier: Step,
+        train_data: Step,
+        latents: LatentsConfig,
+    ):
         self._config, self._latents, self._seed = config, latents, seed
-        super().__init__("pseudo images", {"generator": generator, "images": train_data})
+        parents = {"generator": generator, "images": train_data}
+        super().__init__("pseudo images", parents | ({"classifier": classifier} if config.entropy_scale > 0 else {}))
 
     @property
     def settings(self) -> JsonObject:
@@ -88,10 +98,12 @@ class PseudoImages(Step[PseudoImagesFacts]):
         size = self._config.images_per_shard
         total = self._config.per_class * classes.num_classes
         resources = inference_resources(context.cluster)
+        classifier = context.parents.get("classifier")
         files = run_units(
             _SamplingWorker,
             {
                 "generator": context.parents["generator"].file(NETWORK_FILE),
+                "classifier": classifier.file(NETWORK_FILE) if classifier else None,
                 "folder": context.file(SHARDS),
                 "config": self._config,
                 "latents": self._latents,
@@ -148,6 +160,7 @@ class _SamplingWorker(UnitWorker):
     def __init__(
         self,
         generator: str,
+        classifier: str | None,
         folder: str,
         config: SamplingConfig,
         latents: LatentsConfig,
@@ -155,7 +168,7 @@ class _SamplingWorker(UnitWorker):
         cluster: ClusterConfig,
         device: str,
     ):
-        self._generator_url, self._folder = generator, folder
+        self._generator_url, self._classifier_url, self._folder = generator, classifier, folder
         self._config, self._latents, self._seed = config, latents, seed
         self._cluster, self._device = cluster, device
         self._generator: Generator | None = None
@@ -181,6 +194,7 @@ class _SamplingWorker(UnitWorker):
                 decoding_batch=self._cluster.encoding_batch,
                 compiled=self._cluster.compile,
                 graphed=self._cluster.cuda_graph,
+                judge=self._classifier_url,
             )
             run = partial(self._generator.evaluate, self._config)
             self._batch = batch_size(self._cluster.sampling_batch, SAMPLED_ON_CPU, run, device)
