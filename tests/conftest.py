@@ -56,6 +56,14 @@ def _group(file: str) -> str:
     return _RAY if file.startswith(_WITH_RAY) else file
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _scripts_run_here():
+    """Let scripts that tests run in this process not fork it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dpt_ray.cli.main.supervised", lambda run: run())
+        yield
+
+
 @pytest.fixture(scope="session")
 def connect_ray():
     """A function that connects this process to the local Ray of the session, which has 2 CPUs."""

@@ -72,9 +72,12 @@ def part(process: int) -> str | None:
 
 
 def processes_of(driver: int, wanted: str) -> list[int]:
-    """Return the processes of a job that play a part; `driver` is the process of the job itself."""
+    """Return the processes of a job that play a part; `driver` is the process that was started for the job.
+
+    A job runs in a child of that process with the same command line. Both are drivers.
+    """
     if wanted == "driver":
-        return [driver]
+        return [driver, *(below for below in descendants(driver) if _words(below) == _words(driver))]
     return sorted(process for process in descendants(driver) if part(process) == wanted)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+from dpt_ray.cli.repeated_signals import counted_once
 from dpt_ray.config.places import redacted
 from dpt_ray.distributed import job_log
 from dpt_ray.distributed.failures import user_error
@@ -69,7 +70,7 @@ def _terminable(terminated: threading.Event) -> Iterator[None]:
         raise PreemptedSignal
 
     job_terminated.clear()
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, counted_once(interrupt))
     try:
         yield
     finally:

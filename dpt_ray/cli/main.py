@@ -1,6 +1,7 @@
 """The command `dpt`, a group of all verbs."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from dpt_ray.cli.runs import runs
 from dpt_ray.cli.serve import serve
 from dpt_ray.cli.study import study
 from dpt_ray.cli.suggest import suggest_labels
+from dpt_ray.cli.supervisor import supervised
 from dpt_ray.cli.tune import tune
 from dpt_ray.cli.verbs import Verbs
 
@@ -60,11 +62,15 @@ for _verb in (
 
 
 def main(verb: str | None = None) -> int:
-    """Run the command line of this process; return the exit status.
+    """Run the command line of this process in a child process; return the exit status.
 
     Args:
         verb: the verb of a job script, whose command line holds only the verb's options; None for `dpt` itself.
     """
+    return supervised(partial(_run, verb))
+
+
+def _run(verb: str | None) -> int:
     if verb is None:
         status = run_command(dpt, program=NAME)
     else:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dpt_ray.distributed.code_folder import FOLDER_VARIABLE, private_code_folder
+from dpt_ray.distributed.folder_guard import MARK, start_guard
 from dpt_ray.distributed.private_folder import make_private_folder, remove_private_folder
 from dpt_ray.errors import TryAgainError
 
@@ -57,7 +58,7 @@ def start_local_ray(**settings: Any) -> None:
 
     ray_internals.leave_clusters()
     ray_internals.forget_token()
-    with _environment(WITHOUT_METRICS | _temporary_folder(folder)):
+    with _environment(WITHOUT_METRICS | _temporary_folder(folder) | {MARK: str(folder)}):
         # Ray documents `_temp_dir` and `_system_config` for `ray.init`, without a promise to keep them.
         _init(
             address="local",
@@ -104,6 +105,7 @@ def _private_folder() -> Path:
     process = os.getpid()
     if process not in _folders:
         _folders[process] = make_private_folder()
+        start_guard(_folders[process])
         atexit.register(_end, process)
     return _folders[process]
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dpt_ray.distributed.folder_guard import LOCK
 from dpt_ray.errors import UserError
 
 PREFIX = "dpt-"
-LOCK = "lock"
 LONGEST_BASE = 26
 """Most bytes in the path of the folder that contains private folders. The operating system limits the path of a Unix
 socket to 107 bytes, and Ray's longest one below a private folder, `/dpt-........./r/session_<time>_<pid>/sockets/

@@ -78,18 +78,25 @@ def steps_of(run: DualPseudoTraining, drawn: Draw) -> list[Step]:
     return in_order(run.steps() if drawn.whole else [getattr(run, drawn.moment.step)])
 
 
+def steps_beside(run: DualPseudoTraining, drawn: Draw) -> list[Step]:
+    """Return the steps that neither are the drawn one nor follow from it, parents first."""
+    step = getattr(run, drawn.moment.step)
+    return [other for other in in_order(run.steps()) if step not in in_order([other])]
+
+
 def crash(drawn: Draw, place: Place, reference: Place) -> Outcome:
     """Run a job, kill what is drawn, and run the same command until it is done.
 
     Args:
         drawn: what is killed and when.
         place: of the results.
-        reference: of the results of an undisturbed run. The steps before the drawn one are taken from it.
+        reference: of the results of an undisturbed run. All steps are taken from it but the drawn one and those that
+            follow from it.
     """
     outcome = Outcome(drawn)
     _, run = described(place.root, *settings(drawn.workers))
     if not drawn.whole:
-        place.begin_with(reference, [step.address for step in steps_of(run, drawn)[:-1]])
+        place.begin_with(reference, [step.address for step in steps_beside(run, drawn)])
     with temporary_folder() as temporary:
         began = time.monotonic()
         variables = {"RAY_TMPDIR": str(temporary), **place.environment}

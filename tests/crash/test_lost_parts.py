@@ -39,6 +39,32 @@ raise SystemExit(status)
 """
 
 
+FETCHING_JOB = """
+import os, sys
+from dpt_ray.cli.guard import INTERRUPTED, TRY_AGAIN, leave, run_guarded
+from dpt_ray.cli.supervisor import supervised
+
+def job():
+    import numpy
+    import ray
+    from dpt_ray.config.schema import ClusterConfig
+    from dpt_ray.distributed.cluster import connect
+    connect(ClusterConfig(local_cpus=1))
+    print("ready", os.getpid(), flush=True)
+    while True:
+        ray.get(ray.put(numpy.zeros(100_000)))
+
+def run():
+    status = run_guarded(job)
+    if status in (INTERRUPTED, TRY_AGAIN):
+        leave(status)
+    return status
+
+sys.exit(supervised(run))
+"""
+"""A job that uses Ray's object store all the time: Ray ends its process when the store dies."""
+
+
 @pytest.mark.parametrize(
     ("part", "number", "status", "line"),
     [
@@ -70,6 +96,30 @@ def test_a_job_ends_soon_with_a_line_and_leaves_nothing(part, number, status, li
         assert "Traceback" not in told
         assert "***" not in told  # a dump of Ray's; it may log a line of an error
         assert seconds < QUICK_SECONDS
+        assert outliving(str(temporary)) == []
+        assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["raylet", "agent", "driver"])
+def test_a_job_that_fetches_results_ends_soon_with_a_line_and_leaves_nothing(part):
+    with temporary_folder() as temporary:
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        job = subprocess.Popen(
+            [sys.executable, "-c", FETCHING_JOB],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment, "RAY_TMPDIR": str(temporary)},
+        )
+        assert job.stdout.readline().startswith("ready"), job.communicate()
+        os.kill(processes_of(job.pid, part)[-1], signal.SIGKILL)  # of two drivers the child
+        killed = time.monotonic()
+        _, told = job.communicate(timeout=10 * QUICK_SECONDS)
+        assert time.monotonic() - killed < QUICK_SECONDS
+        line = told.splitlines()[-1]
+        assert (job.returncode, line.partition(":")[0]) == (os.EX_TEMPFAIL, "error"), told
+        assert RESUME in line
+        assert "Traceback" not in told
         assert outliving(str(temporary)) == []
         assert list(temporary.iterdir()) == []
 

@@ -1,0 +1,72 @@
+"""Trains with two workers on one node, of which one is stopped by SIGSTOP and never goes on.
+
+Argument: a folder. Prints, as JSON, what became of it.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+from cluster_trainings import cluster_of, results, say, small_training, train
+
+from dpt_ray.config.schema import ClusterConfig
+from dpt_ray.core.training.state import TrainState
+
+STOPPED_AT = 12
+"""Step at which a worker is stopped."""
+COLLECTIVE_SECONDS = 20
+
+
+def build(stopped: Path) -> TrainState:
+    state = small_training()
+    state.objective.register_forward_pre_hook(partial(say_which, stopped))
+    return state
+
+
+def say_which(stopped: Path, objective, arguments) -> None:
+    """Say once, on the second worker, which process this is, and wait until that is stopped."""
+    import ray.train
+
+    objective.calls = getattr(objective, "calls", 0) + 1
+    if objective.calls == 1 and stopped.exists():
+        stopped.with_suffix(".again").touch()
+    if objective.calls == STOPPED_AT and not stopped.exists() and ray.train.get_context().get_world_rank() == 1:
+        say(stopped, str(os.getpid()))
+        time.sleep(600)
+
+
+def main(folder: Path) -> None:
+    config = ClusterConfig(workers=2, cpus_per_worker=1, max_failures=3, collective_seconds=COLLECTIVE_SECONDS)
+    stopped, seconds = folder / "stopped", list[float]()
+
+    def stop() -> None:
+        while not stopped.exists():
+            time.sleep(0.05)
+        os.kill(int(stopped.read_text()), signal.SIGSTOP)
+        began = time.monotonic()
+        while not stopped.with_suffix(".again").exists():
+            time.sleep(0.1)
+        seconds.append(time.monotonic() - began)
+
+    with cluster_of(3):
+        train(folder, "undisturbed", config, small_training)
+        threading.Thread(target=stop, daemon=True).start()
+        events = train(folder, "disturbed", config, partial(build, stopped))
+        restarted = next(event for event in events if event.kind.name == "workers_restarted")
+        found = {
+            "equal": results(folder, "disturbed") == results(folder, "undisturbed"),
+            "line": restarted.text,
+            "gone": not Path("/proc", stopped.read_text()).exists(),
+            "restarted after": seconds[0],
+            "collective seconds": COLLECTIVE_SECONDS,
+        }
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
