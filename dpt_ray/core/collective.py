@@ -78,8 +78,8 @@ def variance_of_workers(values: Tensor) -> Tensor:
     return _weighted_mean((values - _weighted_mean(values, counts)).square(), counts)
 
 
-def _weighted_mean(values: Tensor, counts: list[int]) -> Tensor:
-    weights = _weights(tuple(counts), values.dtype, values.device)
+def _weighted_mean(values: Tensor, counts: tuple[int, ...]) -> Tensor:
+    weights = _weights(counts, values.dtype, values.device)
     return (values * weights.view(-1, *[1] * (values.ndim - 1))).sum(0)
 
 

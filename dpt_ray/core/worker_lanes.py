@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 # Not a context variable: torch computes gradients in threads of its own, which would not see it.
 _shared: int | None = None
@@ -39,8 +40,11 @@ def lanes_shared(lanes: int) -> Iterator[None]:
         _shared = before
 
 
-def unequal_lanes(num_workers: int) -> list[int] | None:
+def unequal_lanes(num_workers: int) -> tuple[int, ...] | None:
     """Return the number of lanes of each of some workers; None if all of them have the same weight."""
-    if _shared is None or _shared % num_workers == 0:
-        return None
-    return [len(worker_lanes(_shared, rank, num_workers)) for rank in range(num_workers)]
+    return None if _shared is None or _shared % num_workers == 0 else _lane_counts(_shared, num_workers)
+
+
+@cache
+def _lane_counts(lanes: int, num_workers: int) -> tuple[int, ...]:
+    return tuple(len(worker_lanes(lanes, rank, num_workers)) for rank in range(num_workers))

@@ -26,7 +26,7 @@ from dpt_ray.core.worker_lanes import lanes_shared, worker_lanes
 from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
 
-SIZE, LANES, STEPS, IMAGES, BATCH = 8, 8, 3, 21, 16
+SIZE, LANES, STEPS, IMAGES, BATCH = 8, 8, 2, 21, 16
 VIT = ClassifierModelConfig(name="vit", patch_size=2, dim=16, blocks=1, heads=2)
 CASES = {
     "vicreg": EncoderConfig(method="vicreg", model=ClassifierModelConfig(width=4)),

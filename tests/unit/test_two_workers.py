@@ -158,11 +158,7 @@ def label(mixing: MixingConfig, model: ClassifierModelConfig) -> list[str]:
     return ["mixed"] * (mixing != UNIFORM) + ["wide"] * (model == WIDE)
 
 
-def name_of(number: int) -> str:
-    return "-".join([CASES[number][0], *label(*CASES[number][1:])])
-
-
-@pytest.mark.parametrize("number", range(len(CASES)), ids=name_of)
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: "-".join([CASES[n][0], *label(*CASES[n][1:])]))
 def test_two_workers_give_the_curve_and_the_weights_of_one(two_workers, number):
     metrics, weights = curve(*CASES[number], rank=0, workers=1)
     (first, first_weights), (second, second_weights) = (worker[number] for worker in two_workers[0])

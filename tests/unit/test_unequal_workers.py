@@ -40,9 +40,13 @@ WORLDS = (5, 3)
 VALUES = torch.arange(LANES * ROWS, dtype=torch.float64).sin()[:, None] * torch.tensor([[1.0, 3.0]])
 """A batch of two values in each row."""
 WAYS = ("local", "gathered", "stacked")
-SPREAD = [(name, how) for name, how in generators.SPREAD if "accumulation" not in how]
-PASSES = [(name, how) for name, how in generators.SPREAD if "accumulation" in how]
-"""Five workers cannot do two backward passes each with eight lanes; three can."""
+CLASSIFIERS = {
+    3: classifiers.CASES,
+    5: [("freematch", classifiers.STRATIFIED, classifiers.SMALL), ("freematch", classifiers.UNIFORM, classifiers.WIDE)],
+}
+ENCODERS = {3: list(encoders.CASES), 5: ["vicreg", "msn, sinkhorn"]}
+GENERATORS = {3: generators.SPREAD, 5: [("uvit", {}), ("uvit", {"sharded": True})]}
+"""What is trained by a number of workers. Five cannot do two backward passes each with eight lanes."""
 
 
 def share(values: Tensor, rank: int, workers: int) -> Tensor:
@@ -128,10 +132,11 @@ def worker(rank: int, workers: int, folder: str) -> None:
                 begun.write_bytes(checkpoint)
         else:
             made["resumed"] = result(train_squares("local", rank, workers, begun.read_bytes()))
-    made["classifiers"] = [classifiers.curve(*case, rank, workers) for case in classifiers.CASES]
-    made["encoders"] = [encoders.curve(config, rank, workers) for config in encoders.CASES.values()]
-    spread = SPREAD if workers == WORLDS[0] else SPREAD + PASSES
-    made["generators"] = [generators.trained(name, rank=rank, workers=workers, **how) for name, how in spread]
+    made["classifiers"] = [classifiers.curve(*case, rank, workers) for case in CLASSIFIERS[workers]]
+    made["encoders"] = [encoders.curve(encoders.CASES[name], rank, workers) for name in ENCODERS[workers]]
+    made["generators"] = [
+        generators.trained(name, rank=rank, workers=workers, **how) for name, how in GENERATORS[workers]
+    ]
     torch.save(made, Path(folder, f"{rank}-of-{workers}.pt"))
     leave(rank, Path(folder, str(workers)), workers)
 
@@ -202,26 +207,27 @@ def test_a_checkpoint_between_two_rows_goes_on_with_fewer_workers(groups):
         assert result(train_squares("local", 0, 1, groups[1])) == pytest.approx(straight, rel=1e-6)
 
 
-@pytest.mark.parametrize("workers", WORLDS)
-@pytest.mark.parametrize("number", range(len(classifiers.CASES)), ids=classifiers.name_of)
-def test_classifiers_are_those_of_one_worker(groups, number, workers):
+def numbered(trained: dict[int, list]) -> list:
+    """Return the parameters of a test: the number of workers, and the number of what they train."""
+    return [pytest.param(workers, number) for workers in WORLDS for number in range(len(trained[workers]))]
+
+
+@pytest.mark.parametrize(("workers", "number"), numbered(CLASSIFIERS))
+def test_classifiers_are_those_of_one_worker(groups, workers, number):
     curves = [made["classifiers"][number] for made in groups[0][workers]]
-    assert_like_one(curves, classifiers.curve(*classifiers.CASES[number], rank=0, workers=1), 1e-4)
+    assert_like_one(curves, classifiers.curve(*CLASSIFIERS[workers][number], rank=0, workers=1), 1e-4)
 
 
-@pytest.mark.parametrize("workers", WORLDS)
-@pytest.mark.parametrize("name", encoders.CASES)
-def test_encoders_are_those_of_one_worker(groups, name, workers):
-    curves = [made["encoders"][list(encoders.CASES).index(name)] for made in groups[0][workers]]
-    assert_like_one(curves, encoders.curve(encoders.CASES[name], rank=0, workers=1), 1e-3)
+@pytest.mark.parametrize(("workers", "number"), numbered(ENCODERS))
+def test_encoders_are_those_of_one_worker(groups, workers, number):
+    curves = [made["encoders"][number] for made in groups[0][workers]]
+    config = encoders.CASES[ENCODERS[workers][number]]
+    assert_like_one(curves, encoders.curve(config, rank=0, workers=1), 1e-3)
 
 
-@pytest.mark.parametrize("workers", WORLDS)
-def test_generators_are_those_of_one_worker(groups, workers):
-    alone = {name: generators.trained(name) for name in generators.CONFIGS}
-    spread = SPREAD if workers == WORLDS[0] else SPREAD + PASSES
-    for number, (name, how) in enumerate(spread):
-        made = [worker["generators"][number] for worker in groups[0][workers]]
-        losses = mean_over_rows([worker["losses"] for worker in made])
-        generators.assert_same(made[0], losses, alone[name])
-        assert len({worker["network"] for worker in made}) == 1, how
+@pytest.mark.parametrize(("workers", "number"), numbered(GENERATORS))
+def test_generators_are_those_of_one_worker(groups, workers, number):
+    made = [worker["generators"][number] for worker in groups[0][workers]]
+    losses = mean_over_rows([worker["losses"] for worker in made])
+    generators.assert_same(made[0], losses, generators.trained(GENERATORS[workers][number][0]))
+    assert len({worker["network"] for worker in made}) == 1
