@@ -66,22 +66,13 @@ def _check_mixing(config: "RunConfig") -> None:
 
 
 def _check_workers(config: "RunConfig") -> None:
-    lanes, workers = config.data.lanes, config.cluster.most_workers
-    if isinstance(config.cluster.workers, tuple):
-        if not config.cluster.worker_counts(lanes):
-            least, most = config.cluster.workers
-            each = config.cluster.gradient_accumulation
-            times = f" times cluster.gradient_accumulation={each}" if each > 1 else ""
-            what = f"data.lanes={lanes} is a multiple of no number from {least} to {most}{times}"
-            raise ValueError(f"cluster.workers=[{least}, {most}] has no number to choose: {what}")
-        return
-    if lanes % workers:
-        raise ValueError(f"data.lanes must be a multiple of cluster.workers: {lanes} is not a multiple of {workers}")
-    shares = workers * config.cluster.gradient_accumulation
-    if lanes % shares:
+    workers, passes = config.cluster.workers, config.cluster.gradient_accumulation
+    least = workers[0] if isinstance(workers, tuple) else config.cluster.most_workers
+    if least * passes > config.data.lanes:
+        times = f" times cluster.gradient_accumulation={passes}" if passes > 1 else ""
         raise ValueError(
-            "cluster.workers times cluster.gradient_accumulation must divide data.lanes: "
-            f"{shares} does not divide {lanes}"
+            f"cluster.workers{times} must be at most data.lanes, since each worker reads at least one lane"
+            f"{' in each backward pass' if passes > 1 else ''}: {least * passes} is more than {config.data.lanes}"
         )
 
 

@@ -144,9 +144,8 @@ class DataConfig(Section):
     """How test images with exactly the pixels of a training image are handled. `fail`: they end the job before anything
     trains. `report`: they are counted and listed, as near duplicates always are (`docs/guide/data.md`)."""
     lanes: Count = 8
-    """Number of interleaved streams that make up the data order. Training workers divide the lanes among them, so it
-    must be a multiple of `cluster.workers`. Batch sizes must be multiples of it. More lanes read no more bytes; another
-    number gives another order."""
+    """Number of interleaved streams that make up the data order. Each training worker reads some of them, at least one.
+    Batch sizes must be multiples of it. More lanes read no more bytes; another number gives another order."""
     shuffle_window: Count = 16384
     """Number of images in the shuffle window, over all lanes. It bounds the memory of streaming."""
 
@@ -1010,8 +1009,9 @@ class ClusterConfig(Section):
     workers: Annotated[int | tuple[int, int], WrapValidator(_number_or_range)] = 1
     """Number of training workers: processes with DistributedDataParallel. With 0, a local Ray and no GPUs, the job's
     own process trains (Ray Train's local mode): a training starts about 20 s sooner, but no worker can be restarted.
-    Otherwise 0 means 1. A range `[least, most]` makes trainings elastic: as many workers as the nodes host and as
-    divide `data.lanes`, fewer after the loss of a node, and more when nodes join."""
+    Otherwise 0 means 1. A range `[least, most]` makes trainings elastic: as many workers as the nodes host, fewer after
+    the loss of a node, and more when nodes join. There are at most `data.lanes`; where the number does not divide them,
+    some workers have the images of one lane more in each step."""
     grow_seconds: Annotated[
         Positive, ReadWhen("workers a range", lambda cluster: isinstance(cluster.workers, tuple))
     ] = 60
@@ -1065,8 +1065,8 @@ class ClusterConfig(Section):
     """Generators: activation checkpointing. The backward pass recomputes the activations of each block, which takes
     about a third more time and much less memory."""
     gradient_accumulation: Count = 1
-    """Generators: number of backward passes of a worker in a step. Each takes an equal share of the worker's images, so
-    more passes need less memory. Times `workers`, it must divide `data.lanes`."""
+    """Generators: number of backward passes of a worker in a step. Each takes a share of the worker's lanes, so more
+    passes need less memory. Times `workers`, it must be at most `data.lanes`."""
     shard_weights: Annotated[bool, ReadWhen("workers above 1", lambda cluster: cluster.most_workers > 1)] = False
     """Generators: shard the weights, averages and moments over the workers (FSDP2), for networks that do not fit on one
     GPU."""
@@ -1107,13 +1107,15 @@ class ClusterConfig(Section):
         """Return the numbers of workers that may share a training, the largest first.
 
         Args:
-            lanes: the setting `data.lanes`, which the numbers of a range divide; None for all numbers of the range.
+            lanes: the setting `data.lanes`. Each backward pass of each worker takes at least one lane. None for all
+                numbers of a range.
         """
         if not isinstance(self.workers, tuple):
             return (self.most_workers,)
         least, most = self.workers
-        counts = range(most, least - 1, -1)
-        return tuple(n for n in counts if lanes is None or lanes % (n * self.gradient_accumulation) == 0)
+        if lanes is not None:
+            most = min(most, lanes // self.gradient_accumulation)
+        return tuple(range(most, least - 1, -1))
 
 
 class TrackingConfig(Section):

@@ -35,16 +35,19 @@ class ImageBatch:
         return len(self.labels)
 
     def split(self, count: int) -> "list[ImageBatch]":
-        """Split the rows into `count` equal batches; each row keeps its random numbers.
+        """Split the rows into `count` batches of whole random streams; each row keeps its random numbers.
+
+        Their lengths differ by at most the rows of a stream.
 
         Raises:
-            ValueError: `count` does not divide the number of the rows' random streams.
+            ValueError: the rows have fewer random streams.
         """
         randoms = self.random.split(count)
-        shared = (_chunks(values, count) for values in (self.confidence, self.classes, self.probabilities))
-        tensors = (tensor.chunk(count) for tensor in (self.images, self.labels, self.index))
+        lengths = [len(random) for random in randoms]
+        shared = (_split(values, lengths) for values in (self.confidence, self.classes, self.probabilities))
+        tensors = (tensor.split(lengths) for tensor in (self.images, self.labels, self.index))
         return [ImageBatch(*share) for share in zip(*tensors, randoms, *shared, strict=True)]
 
 
-def _chunks(values: Tensor | None, count: int) -> Sequence[Tensor | None]:
-    return [None] * count if values is None else values.chunk(count)
+def _split(values: Tensor | None, lengths: list[int]) -> Sequence[Tensor | None]:
+    return [None] * len(lengths) if values is None else values.split(lengths)

@@ -17,6 +17,9 @@ class Objective(nn.Module):
     def forward(self, model: nn.Module, batches: Mapping[str, ImageBatch]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return this worker's mean loss (scalar, differentiable) and scalar metrics to log.
 
+        A metric is a mean over this worker's rows, or equal on all workers. Workers may hold different numbers of rows;
+        the caller weights the loss and the metrics by them.
+
         Args:
             model: the network, possibly wrapped by DistributedDataParallel, so it must be called once a step.
             batches: source name -> this worker's rows.

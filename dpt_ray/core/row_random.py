@@ -61,15 +61,14 @@ class RowRandom:
         return self.seeds.device
 
     def split(self, count: int) -> "list[RowRandom]":
-        """Split the streams into `count` equal groups; each group serves the rows of its streams.
+        """Split the streams into `count` groups, whose sizes differ by at most 1; each serves the rows of its streams.
 
         Raises:
-            ValueError: `count` does not divide the number of streams.
+            ValueError: there are fewer streams than groups.
         """
-        size, rest = divmod(len(self.seeds), count)
-        if rest:
-            raise ValueError(f"{len(self.seeds)} random streams cannot be cut into {count} equal parts")
-        groups = [RowRandom(seeds, self.rows_per_stream) for seeds in self.seeds.split(size)]
+        if len(self.seeds) < count:
+            raise ValueError(f"{len(self.seeds)} random streams cannot be cut into {count} parts")
+        groups = [RowRandom(seeds, self.rows_per_stream) for seeds in self.seeds.tensor_split(count)]
         for group in groups:
             group._draws = self._draws
         return groups

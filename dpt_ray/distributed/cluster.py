@@ -309,7 +309,7 @@ def training_wish(config: ClusterConfig, lanes: int | None = None) -> Wish:
 
     Args:
         config: the settings.
-        lanes: the setting `data.lanes`, which every number of workers of a range divides.
+        lanes: the setting `data.lanes`, which bounds the number of workers of a range.
     """
     most, *fewer = config.worker_counts(lanes)
     return Wish(most, config.cpus_per_worker, config.gpus_per_worker, fewer=tuple(fewer))

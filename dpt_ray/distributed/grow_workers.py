@@ -1,7 +1,7 @@
 """Lets a training grow when nodes join the cluster; `PlaceWorkers` lets it shrink after the loss of some.
 
 Ray Train's own resizing stops the workers without a checkpoint. It counts workers by the resources that are free, so it
-would also start them again, every minute, for a number that does not divide the lanes or that leaves readers no CPU.
+would also start them again, every minute, for a number that leaves readers no CPU.
 """
 
 import time

@@ -94,16 +94,18 @@ def plan_placement(nodes: Sequence[Node], wish: Wish, place: str = "the cluster"
     usable = sorted((node for node in nodes if node.usable), key=lambda node: (-node.gpus, -node.cpus, node.name))
     if wish.gpus_per_worker > 1 and wish.gpus_per_worker % 1:
         return Refusal(f"{wish.gpus_per_worker:g} GPUs are neither a share of one GPU nor whole GPUs", _FIX_GPUS, "")
-    choices = wish.choices()
-    for choice in choices:
-        least = UNIT if wish.cpus_per_worker is None and choice is not choices[-1] else 0
+    *choices, last = wish.choices()
+    hosted = sum(most_workers(node, wish, max(1, units(wish.cpus_per_worker or 1))) for node in usable)
+    # Those that need more room than the nodes have are not searched: a range may have hundreds of numbers.
+    for choice in (*(choice for choice in choices if choice.workers * choice.runs <= hosted), last):
+        least = UNIT if wish.cpus_per_worker is None and choice is not last else 0
         for size, group, counts in placements(usable, choice):
             if size < least:
                 continue
             plan = _with_readers(usable, choice, size, counts)
             if plan is not None:
                 return replace(plan, hosts=frozenset(node.name for node in group))
-    return _refusal(usable, choices[-1], place)
+    return _refusal(usable, last, place)
 
 
 def _with_readers(usable: Sequence[Node], wish: Wish, size: int, counts: dict[str, int]) -> Plan | None:

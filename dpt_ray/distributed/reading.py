@@ -5,12 +5,13 @@ form is used. A read task fetches the requested rows, or their whole shards, and
 (`data/loading/segments.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dpt_ray.core.collective import num_workers
 from dpt_ray.data.loading.batches import Columns, ReadSegment
-from dpt_ray.data.loading.order import ImageOrder, Segment
+from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.segments import OnUnreadable
 from dpt_ray.data.loading.source import ImageSource
 from dpt_ray.data.storage.stores import is_remote
@@ -51,18 +52,18 @@ class PlannedStream:
     runs: int
     on_unreadable: OnUnreadable | None
 
-    def open(self, *, order: ImageOrder, lanes: Sequence[int], **arguments: Any) -> ReadSegment:
+    def open(self, **arguments: Any) -> ReadSegment:
         """Return what `StreamedImages.open` returns."""
-        return self._stream(order.lanes // len(lanes)).open(order=order, lanes=lanes, **arguments)
+        return self._stream().open(**arguments)
 
     def blocks(self, **arguments: Any) -> Iterator[Columns]:
         """Yield what `StreamedImages.blocks` yields."""
-        return self._stream(self.training.processes).blocks(**arguments)
+        return self._stream().blocks(**arguments)
 
-    def _stream(self, workers: int) -> StreamedImages:
+    def _stream(self) -> StreamedImages:
         share_cluster(self.runs)
-        training = replace(self.training, processes=workers, cpus=reserved_cpus())
-        return _streamed(self.source, self.streams * workers, training, self.on_unreadable)
+        training = replace(self.training, processes=num_workers(), cpus=reserved_cpus())
+        return _streamed(self.source, self.streams * num_workers(), training, self.on_unreadable)
 
 
 def is_kept(source: ImageSource, keep_bytes: int) -> bool:

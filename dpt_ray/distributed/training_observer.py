@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from dpt_ray.core.collective import agree, mean_over_workers
+from dpt_ray.core.collective import agree, stack_from_workers
 from dpt_ray.core.training.interval import Pace
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.storage import stores
@@ -49,7 +49,7 @@ class Observer:
             self._code.save()
         self._totals[TRAINING] += pace.seconds
         waited = torch.tensor(pace.data_wait_seconds, device=self._device)
-        self._totals[DATA_WAIT] += float(mean_over_workers(waited))
+        self._totals[DATA_WAIT] += float(stack_from_workers(waited).mean())
         if self._board is not None:
             row, totals = state.history[-1], dict(self._totals)
             progress = TrainingProgress(int(row["images"]), pace.images_per_second, row["loss"], totals)

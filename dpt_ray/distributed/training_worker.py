@@ -19,7 +19,8 @@ from dpt_ray.core.training.nonfinite import NonFiniteLossError
 from dpt_ray.core.training.sharding import shard
 from dpt_ray.core.training.state import ForeignCheckpointError, TrainState
 from dpt_ray.core.training.update import StepSettings
-from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
+from dpt_ray.core.worker_lanes import lanes_shared, worker_lanes
+from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.resident import ResidentSource, read_nothing
 from dpt_ray.data.storage import stores
@@ -77,7 +78,7 @@ def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | Stopped | None:
         return complaint
     place, report = _Place(), setup.notes()
     try:
-        with outages.observed(partial(_tell_outage, report)):
+        with outages.observed(partial(_tell_outage, report)), lanes_shared(setup.job.data.lanes):
             return _train(setup, place)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), None, "lower the learning rate or set gradient_clip"

@@ -52,6 +52,7 @@ def setting_warnings(
         *_classifier("stage3", config.stage3, config.data),
         *_mixing(config),
         *_hub_models(config),
+        *_workers(config),
     ]
 
 
@@ -236,6 +237,19 @@ def _mixing(config: RunConfig) -> Iterator[str]:
         yield f"stage3.mixing.pseudo_weight=0: stage 3 learns nothing from {_ADDED[mixing.images]}"
     if mixing.only_agreeing and mixing.least_confidence >= 1:
         yield "stage3.mixing.least_confidence=1 leaves out nearly all pseudo images"
+
+
+def _workers(config: RunConfig) -> Iterator[str]:
+    """Yield a warning if fewer workers would take equally long: the one with most lanes sets the time of a step."""
+    workers, lanes = config.cluster.workers, config.data.lanes
+    if isinstance(workers, tuple) or workers < 2:
+        return
+    most = math.ceil(lanes / workers)
+    if (enough := math.ceil(lanes / most)) < workers:
+        yield (
+            f"cluster.workers={workers}: some workers hold {most} of {lanes} data.lanes, so a step takes as long as "
+            f"with {enough} workers"
+        )
 
 
 def _hub_models(config: RunConfig) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Trains with 1 to 2 workers: on one node, on two when another joins, and on one again when the first is lost.
+"""Trains with 1 to 4 workers: one on a node, four when another node joins, and three when the first node is lost.
 
 Argument: a folder. Prints, as JSON, what became of it, beside a training with one worker that nothing disturbs.
 """
@@ -47,7 +47,7 @@ def wait_for_the_cluster(folder: Path, state: TrainState, objective, arguments) 
     elif step > JOIN_AT and workers == 1 and not (folder / "lose").exists():
         time.sleep(0.5)
     elif step == LOST_AT and not (folder / "lose").exists():
-        say(folder / "lose", ray.get_runtime_context().get_node_id())
+        say(folder / "lose")
         time.sleep(WAIT_SECONDS)
         raise AssertionError("the node was not removed")
 
@@ -61,14 +61,15 @@ def wait_until(is_so) -> None:
 
 def change_the_cluster(cluster: Cluster, folder: Path) -> None:
     wait_until(lambda: (folder / "join").exists())
-    cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+    (first,) = cluster.worker_nodes
+    cluster.add_node(num_cpus=5, object_store_memory=STORE_BYTES)
     say(folder / "joined")
     wait_until(lambda: (folder / "lose").exists())
-    remove_node(cluster, (folder / "lose").read_text())
+    remove_node(cluster, first.node_id)
 
 
 def main(folder: Path) -> None:
-    elastic = ClusterConfig(workers=(1, 2), cpus_per_worker=1.5, grow_seconds=1, max_failures=2)
+    elastic = ClusterConfig(workers=(1, 4), cpus_per_worker=1.5, grow_seconds=1, max_failures=2)
     with cluster_of(2) as cluster, ThreadPoolExecutor(1) as threads:
         train(folder, "fixed", ClusterConfig(workers=1, cpus_per_worker=1.5), small_training, row=1)
         training = threads.submit(train, folder, "elastic", elastic, partial(build, folder), row=1)

@@ -22,10 +22,11 @@ from dpt_ray.config.schema import (
 )
 from dpt_ray.core.training.from_settings import encoder_training
 from dpt_ray.core.training.loop import train_step
-from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
+from dpt_ray.core.worker_lanes import lanes_shared, worker_lanes
+from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
 
-SIZE, LANES, STEPS, IMAGES, BATCH = 8, 4, 3, 21, 16
+SIZE, LANES, STEPS, IMAGES, BATCH = 8, 8, 2, 21, 16
 VIT = ClassifierModelConfig(name="vit", patch_size=2, dim=16, blocks=1, heads=2)
 CASES = {
     "vicreg": EncoderConfig(method="vicreg", model=ClassifierModelConfig(width=4)),
@@ -43,7 +44,7 @@ COMMON = {
 
 
 def read(segment: Segment) -> list[dict[str, np.ndarray]]:
-    images = np.random.default_rng(0).integers(0, 256, (IMAGES, 3, SIZE, SIZE), dtype=np.uint8)
+    images = np.random.default_rng(3).integers(0, 256, (IMAGES, 3, SIZE, SIZE), dtype=np.uint8)
     return [{"image": images[segment.start : segment.stop], "label": np.full(segment.stop - segment.start, -1)}]
 
 
@@ -54,7 +55,8 @@ def curve(config: EncoderConfig, rank: int, workers: int) -> tuple[torch.Tensor,
     network = DistributedDataParallel(state.model) if workers > 1 else state.model
     network.train()
     batches = training_batches({"images": feed}, lanes=worker_lanes(LANES, rank, workers), seed=2)
-    rows = [torch.stack(list(train_step(state, network, batch, None).values())) for batch in islice(batches, STEPS)]
+    with lanes_shared(LANES):
+        rows = [torch.stack(list(train_step(state, network, batch, None).values())) for batch in islice(batches, STEPS)]
     held = [*state.model.state_dict().values(), *state.ema.model.state_dict().values()]
     return torch.stack(rows), torch.cat([value.flatten().float() for value in held])
 

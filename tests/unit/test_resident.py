@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from dpt_ray.core.training.ema import Ema
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
+from dpt_ray.core.worker_lanes import worker_lanes
+from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.resident import ResidentSource, read_nothing
 from dpt_ray.distributed.device_sources import (

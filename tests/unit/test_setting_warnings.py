@@ -47,6 +47,7 @@ def test_a_model_on_the_hub_is_warned_of_once_unless_its_revision_is_given(tmp_p
 
 
 SPOILED = {
+    "cluster.workers=7": "some workers hold 2 of 8 data.lanes, so a step takes as long as with 4 workers",
     "stage2.optimizer.warmup_images=99999999": "reaches 0% of 0.002",
     "stage1.optimizer.warmup_images=192000": "reaches 50% of 0.03",
     "stage2.ema_decay=0.9999": "after 1,750 steps 84% of the averaged weights are still the initial ones",
@@ -117,3 +118,9 @@ def test_local_cpus_have_no_effect_on_a_cluster(monkeypatch):
     assert lines("cluster.local_cpus=2") == []
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     assert "cluster.local_cpus has no effect" in lines("cluster.local_cpus=2")[0]
+
+
+@pytest.mark.parametrize("workers", range(2, 9))
+def test_it_is_told_where_fewer_workers_take_equally_long(workers):
+    told = [line for line in lines(f"cluster.workers={workers}") if "as long as" in line]
+    assert len(told) == (workers in (5, 6, 7))

@@ -13,8 +13,8 @@ import pytest
 from counting_store import CountingStore
 
 from dpt_ray.benchmark.photos import write_photo_shards
+from dpt_ray.core.worker_lanes import worker_lanes
 from dpt_ray.data.images.decoding import ImageForm
-from dpt_ray.data.loading.feed import worker_lanes
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.prefetch_plan import segment_sequence
 from dpt_ray.data.loading.read_rows import new_arrays

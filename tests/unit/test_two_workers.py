@@ -29,10 +29,11 @@ from dpt_ray.core.training.from_settings import classifier_training
 from dpt_ray.core.training.loop import Schedule, train, train_step
 from dpt_ray.core.training.nonfinite import NonFiniteCheck, NonFiniteLossError, step_flags
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.data.loading.feed import Feed, training_batches, worker_lanes
+from dpt_ray.core.worker_lanes import lanes_shared, worker_lanes
+from dpt_ray.data.loading.feed import Feed, training_batches
 from dpt_ray.data.loading.order import ImageOrder, Segment
 
-CLASSES, SIZE, LANES, STEPS = 3, 8, 4, 6
+CLASSES, SIZE, LANES, STEPS, BATCH = 3, 8, 8, 6, 16
 ROWS = {"labelled": 9, "pseudo": 15, "unlabelled": 21}
 UNIFORM, STRATIFIED = MixingConfig(), MixingConfig(real_share=0.5, pseudo_weight=0.5, separate_statistics=True)
 QUICK = {"statistics_momentum": 0.5, "threshold": 0.45, "warmup_share": 0.1, "fairness_weight": 0.1}
@@ -61,14 +62,14 @@ def curve(
         augmentation=AugmentationConfig(crop_padding=1),
         optimizer=OptimizerConfig(name="sgd", learning_rate=0.05),
         mixing=mixing,
-        labelled_batch=8,
-        unlabelled_batch=8,
+        labelled_batch=BATCH,
+        unlabelled_batch=BATCH,
         ema_decay=0.5,
     )
     state = classifier_training(config, channels=1, num_classes=CLASSES, num_unlabelled=ROWS["unlabelled"], seed=0)
-    batches = {"labelled": 8, "unlabelled": 8}
+    batches = {"labelled": BATCH, "unlabelled": BATCH}
     if mixing.real_share is not None:
-        batches["labelled"], batches["pseudo"] = mixing.split(8, LANES)
+        batches["labelled"], batches["pseudo"] = mixing.split(BATCH, LANES)
     feeds = {
         name: Feed(
             ImageOrder([ROWS[name]], seed=1, lanes=LANES, shuffle_window=100),
@@ -80,10 +81,11 @@ def curve(
     lanes = worker_lanes(LANES, rank, workers)
     network = DistributedDataParallel(state.model) if workers > 1 else state.model
     network.train()
-    metrics = [
-        torch.stack(list(train_step(state, network, batch, None).values()))
-        for batch in islice(training_batches(feeds, lanes=lanes, seed=2), STEPS)
-    ]
+    with lanes_shared(LANES):
+        metrics = [
+            torch.stack(list(train_step(state, network, batch, None).values()))
+            for batch in islice(training_batches(feeds, lanes=lanes, seed=2), STEPS)
+        ]
     weights = torch.cat([value.flatten().float() for value in state.ema.model.state_dict().values()])
     return torch.stack(metrics), weights
 

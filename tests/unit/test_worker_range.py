@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpt_ray.config.load import load_config
+from dpt_ray.core.worker_lanes import worker_lanes
 from dpt_ray.distributed import grow_workers, placed_workers
 from dpt_ray.distributed.cluster import training_wish
 from dpt_ray.distributed.grow_workers import GrowWorkers
@@ -23,10 +24,10 @@ def _cluster(*settings: str):
 
 @pytest.mark.parametrize(
     ("workers", "lanes", "counts"),
-    [("[1,8]", 8, (8, 4, 2, 1)), ("[2,7]", 12, (6, 4, 3, 2)), ("[3,5]", 8, (4,)), ("3", 12, (3,)), ("[2, 2]", 8, (2,))],
+    [("[1,5]", 8, (5, 4, 3, 2, 1)), ("[2,7]", 4, (4, 3, 2)), ("[3,3]", 8, (3,)), ("3", 8, (3,)), ("7", 8, (7,))],
 )
-def test_the_numbers_of_a_range_divide_the_lanes(workers, lanes, counts):
-    config = _cluster(f"cluster.workers={workers}", f"data.lanes={lanes}", *_batches(12 * 8))
+def test_any_number_of_a_range_up_to_the_lanes_may_be_taken(workers, lanes, counts):
+    config = _cluster(f"cluster.workers={workers}", f"data.lanes={lanes}", *_batches(64))
     wish = training_wish(config.cluster, config.data.lanes)
     assert (wish.workers, *wish.fewer) == counts
 
@@ -36,16 +37,31 @@ def _batches(size: int) -> list[str]:
     return [f"{name}={size}" for name in (*names, "stage3.unlabelled_batch")]
 
 
-def test_backward_passes_divide_the_images_of_a_lane_too():
-    config = _cluster("cluster.workers=[1,8]", "cluster.gradient_accumulation=2")
+def test_each_backward_pass_of_a_worker_takes_a_lane():
+    config = _cluster("cluster.workers=[1,8]", "cluster.gradient_accumulation=3")
     assert config.data.lanes == 8
-    assert config.cluster.worker_counts(8) == (4, 2, 1)
+    assert config.cluster.worker_counts(8) == (2, 1)
+
+
+@pytest.mark.parametrize("preset", ["imagenet256_l", "imagenet256_h"])
+@pytest.mark.parametrize("workers", [1, 3, 7, 100, 255, 256])
+def test_the_imagenet_presets_train_with_any_number_of_workers_up_to_256(preset, workers):
+    config = load_config(None, [f"preset={preset}", "data.train=shards", f"cluster.workers={workers}"])
+    lanes = [worker_lanes(config.data.lanes, rank, workers) for rank in range(workers)]
+    assert min(map(len, lanes)) >= 1
+    with pytest.raises(UserError, match="257 is more than 256"):
+        load_config(None, [f"preset={preset}", "data.train=shards", "cluster.workers=257"])
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["cluster.workers=[5,7]"], "data.lanes=8 is a multiple of no number from 5 to 7"),
+        (["cluster.workers=9"], "cluster.workers must be at most data.lanes.*: 9 is more than 8"),
+        (["cluster.workers=[9,12]"], "cluster.workers must be at most data.lanes.*: 9 is more than 8"),
+        (
+            ["cluster.workers=[3,12]", "cluster.gradient_accumulation=3"],
+            "cluster.workers times cluster.gradient_accumulation=3 must be at most data.lanes.*: 9 is more than 8",
+        ),
         (
             ["cluster.workers=[4,2]"],
             r"cluster.workers = \[4, 2\] is not allowed: a number from 0 on, or a range such as \[2, 8\]",
@@ -70,14 +86,14 @@ nodes_of_any_size = st.lists(
 
 @given(nodes=nodes_of_any_size, gpus=st.sampled_from([0.0, 1.0]), cpus=st.sampled_from([None, 1.0, 2.0]))
 def test_as_many_workers_as_fit_are_taken(nodes, gpus, cpus):
-    wish = Wish(8, cpus, gpus, fewer=(4, 2, 1))
+    wish = Wish(8, cpus, gpus, fewer=tuple(range(7, 0, -1)))
     plan = plan_placement(nodes, wish)
     if isinstance(plan, Refusal):
         assert plan == plan_placement(nodes, Wish(1, cpus, gpus))
         return
     assert sum(node.workers for node in plan.nodes) == plan.wish.workers
     assert plan.wish.workers == 1 or plan.cpus >= 1
-    for workers in (8, 4, 2):
+    for workers in range(2, 9):
         if workers > plan.wish.workers:
             assert isinstance(plan_placement(nodes, Wish(workers, cpus or 1.0, gpus)), Refusal)
 
@@ -85,7 +101,7 @@ def test_as_many_workers_as_fit_are_taken(nodes, gpus, cpus):
 @pytest.fixture
 def nodes(monkeypatch):
     """The nodes of the cluster, which a test may change."""
-    there = [Node("a", 3.0), Node("b", 3.0)]
+    there = [Node("a", 3.25), Node("b", 2.0)]
     for module in (placed_workers, grow_workers):
         monkeypatch.setattr(module, "answering_nodes", lambda: there)
     return there
@@ -93,31 +109,31 @@ def nodes(monkeypatch):
 
 def test_each_start_takes_the_number_that_the_nodes_host(nodes):
     started: list[int] = []
-    callback = PlaceWorkers(Wish(4, 1.0, fewer=(2, 1)), 1.0, 0.0, print, started.append)
+    callback = PlaceWorkers(Wish(4, 1.0, fewer=(3, 2, 1)), 1.0, 0.0, print, started.append)
     for change in (lambda: None, nodes.pop, lambda: nodes.append(Node("c", 9.0))):
         change()
         decision = SimpleNamespace(num_workers=4, resources_per_worker={"CPU": 1.0})
         callback.before_controller_execute_resize_decision(decision)
         assert decision.num_workers == started[-1]
-    assert started == [4, 2, 4]
+    assert started == [4, 3, 4]
 
 
 def test_workers_are_stopped_when_the_nodes_host_more_of_them(nodes, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(grow_workers.time, "monotonic", lambda: now[0])
     stops: list[float] = []
-    grow = GrowWorkers(Wish(8, 1.0, fewer=(4, 2, 1)), 60.0, lambda: stops.append(now[0]))
-    grow.before_controller_execute_resize_decision(SimpleNamespace(num_workers=4))
+    grow = GrowWorkers(Wish(8, 1.0, fewer=tuple(range(7, 0, -1))), 60.0, lambda: stops.append(now[0]))
+    grow.before_controller_execute_resize_decision(SimpleNamespace(num_workers=5))
     running = RunningState()
     grow.after_controller_state_update(None, running)
     for now[0] in range(1, 130):
         grow.after_controller_state_update(running, running)
-    assert stops == []  # 8 workers do not fit, and 6 do not divide the lanes
-    nodes.append(Node("c", 5.0))
+    assert stops == []  # the nodes host no more than those that run
+    nodes.append(Node("c", 1.0))
     for now[0] in range(130, 200):
         grow.after_controller_state_update(running, running)
     assert stops == [180]
-    grow.before_controller_execute_resize_decision(SimpleNamespace(num_workers=8))
+    grow.before_controller_execute_resize_decision(SimpleNamespace(num_workers=6))
     grow.after_controller_state_update(None, running)
     nodes.pop()  # a node without workers: the loss of others ends the workers anyway
     for now[0] in range(200, 400):

@@ -4,14 +4,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpt_ray.core.collective import gather_differentiably, num_workers
+from dpt_ray.core.collective import (
+    mean_of_workers,
+    num_workers,
+    rows_of_workers,
+    stack_differentiably,
+    variance_of_workers,
+)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` whose training statistics are those of the global batch.
 
-    So the number of workers changes a classifier by rounding only. torch's SyncBatchNorm supports GPUs only. All
-    workers must hold the same number of rows. With a single worker this is `nn.BatchNorm2d`.
+    So the number of workers changes a classifier by rounding only. torch's SyncBatchNorm supports GPUs only. With a
+    single worker this is `nn.BatchNorm2d`.
 
     Attributes:
         auxiliary_rows: number of last rows of a training batch that are normalised by auxiliary statistics: their own
@@ -34,18 +40,17 @@ class BatchNorm2d(nn.BatchNorm2d):
         return torch.cat([self._normalise(main, track=True), self._normalise(auxiliary, track=False)])
 
     def _normalise(self, x_BCHW: Tensor, *, track: bool) -> Tensor:
-        workers = num_workers()
-        if workers == 1:
+        if num_workers() == 1:
             if track:
                 return super().forward(x_BCHW)
             return functional.batch_norm(x_BCHW, None, None, self.weight, self.bias, training=True, eps=self.eps)
         x = x_BCHW.float()
         # The variances within workers and between them: E[x^2] - E[x]^2 would cancel where rows are nearly equal.
         variances, means = torch.var_mean(x, (0, 2, 3), correction=0)
-        means, variances = gather_differentiably(torch.stack([means, variances])[None]).unbind(1)
-        mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
+        means, variances = stack_differentiably(torch.stack([means, variances])).unbind(1)
+        mean, variance = mean_of_workers(means), mean_of_workers(variances) + variance_of_workers(means)
         if track:
-            self._update_running(mean.detach(), variance.detach(), x.numel() // x.shape[1] * workers)
+            self._update_running(mean.detach(), variance.detach(), sum(rows_of_workers(x.numel() // x.shape[1])))
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
             scale = self.weight * scale

@@ -80,7 +80,7 @@ class Algorithm(nn.Module):
 
     A module `algorithms/<name>.py` defines the algorithm `<name>` as `ALGORITHM`, a subclass with a class `Settings`.
     Statistics are means over the rows of all workers (`core/collective.py`), so that the number of workers does not
-    change the method. All workers hold the same number of rows.
+    change the method. Workers may hold different numbers of rows.
 
     Args:
         settings: an instance of the class's `Settings`.

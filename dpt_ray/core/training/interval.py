@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.collective import gather_from_workers, mean_over_workers, num_workers, worker_rank
+from dpt_ray.core.collective import (
+    mean_of_workers,
+    mean_over_workers,
+    num_workers,
+    stack_from_workers,
+    worker_rank,
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Interval:
         if not self.metrics:
             return {}
         names = list(self.metrics[-1])
-        everywhere = gather_from_workers(self._table(names)[None]).cpu()  # (workers, steps, names)
+        everywhere = stack_from_workers(self._table(names)).cpu()  # (workers, steps, names)
         return {name: everywhere[:, :, column].contiguous() for column, name in enumerate(names)}
 
     def next_batch(self, batches: Iterator[Mapping[str, ImageBatch]]) -> Mapping[str, ImageBatch]:
@@ -78,7 +84,7 @@ class Interval:
         return Pace((len(self.metrics) - self.earlier) * images_per_step / seconds, seconds, self.waited)
 
     def row(self, images_seen: int) -> dict[str, float]:
-        """Return the row of the history: the mean of each metric over steps and workers. All workers must call this."""
+        """Return the row of the history: the mean of each metric over steps and rows. All workers must call this."""
         names = list(self.metrics[-1])
         means = self._table(names).mean(0)
         return {"images": images_seen, **dict(zip(names, mean_over_workers(means).tolist(), strict=True))}
@@ -91,4 +97,4 @@ class Interval:
 
 def _own_row(values: Tensor) -> Tensor:
     """Return this worker's row of (workers, steps); the mean row if another number of workers saved it."""
-    return values[worker_rank()] if len(values) == num_workers() else values.mean(0)
+    return values[worker_rank()] if len(values) == num_workers() else mean_of_workers(values)

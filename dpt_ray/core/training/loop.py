@@ -186,8 +186,8 @@ def train_step(
         batches: source name -> this worker's rows.
         gradient_clip: the largest norm of the gradient; None sets no limit.
         precision: the number format of the network's computation.
-        gradient_accumulation: number of equal shares of the rows that are computed one after another, with their
-            gradients added up. The result is the same up to rounding if the objective's loss is a mean over rows.
+        gradient_accumulation: number of shares of the rows that are computed one after another, with their gradients
+            added up. The result is the same up to rounding if the objective's loss is a mean over rows.
 
     Raises:
         NonFiniteLossError: a worker's loss or the gradient is not finite; no weight was updated.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dpt_ray.core.collective import gather_from_workers, mean_over_workers, num_workers
+from dpt_ray.core.collective import mean_over_workers, num_workers, stack_from_workers
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -61,7 +61,7 @@ class NonFiniteCheck:
         if self._on_host[0] == 0:
             return bool(self._on_host[1] > 0)
         flags = torch.stack([torch.isfinite(value).float() for value in self._values.values()])
-        finite = gather_from_workers(flags[None]).cpu() > 0  # (workers, names)
+        finite = stack_from_workers(flags).cpu() > 0  # (workers, names)
         wrong = [name for name, column in zip(self._values, finite.T, strict=True) if not column.all()]
         if wrong:
             ranks = [str(rank + 1) for rank, row in enumerate(finite) if not row.all()]

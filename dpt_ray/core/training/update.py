@@ -27,7 +27,7 @@ class StepSettings:
     Attributes:
         gradient_clip: the largest norm of the gradient; None sets no limit.
         precision: the number format of the network's computation.
-        gradient_accumulation: number of equal shares of the rows that are computed one after another.
+        gradient_accumulation: number of shares of the rows that are computed one after another.
     """
 
     gradient_clip: float | None

@@ -38,17 +38,6 @@ class Feed:
     resident: ResidentSource | None = None
 
 
-def worker_lanes(lanes: int, rank: int, num_workers: int) -> range:
-    """Return the lanes that a worker reads.
-
-    Raises:
-        ValueError: the number of lanes is not a multiple of the number of workers.
-    """
-    if lanes % num_workers:
-        raise ValueError(f"{lanes} lanes cannot be shared equally by {num_workers} workers")
-    return range(rank * lanes // num_workers, (rank + 1) * lanes // num_workers)
-
-
 def training_batches(
     feeds: Mapping[str, Feed],
     *,

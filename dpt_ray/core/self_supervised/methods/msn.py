@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from dpt_ray.config.schema import EncoderConfig, MsnConfig
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.collective import gather_differentiably, gather_from_workers, worker_rank
+from dpt_ray.core.collective import gather_from_workers, mean_of_workers, own_rows, stack_differentiably
 from dpt_ray.core.models.base_networks import ClassifierNetwork
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.self_supervised.method import Method, spread
@@ -34,7 +34,7 @@ def msn_loss(scores: Tensor, targets: Tensor, config: MsnConfig) -> tuple[Tensor
     """
     log_predicted = (scores / config.temperature).log_softmax(dim=2)
     cross_entropy = -(targets * log_predicted).sum(dim=2).mean()
-    mean = gather_differentiably(log_predicted.exp().mean(dim=(0, 1))[None]).mean(dim=0)
+    mean = mean_of_workers(stack_differentiably(log_predicted.exp().mean(dim=(0, 1))))
     entropy = -(mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()
     return cross_entropy - config.entropy_weight * entropy, {"cross_entropy": cross_entropy, "mean_entropy": entropy}
 
@@ -45,8 +45,7 @@ def target_distributions(scores: Tensor, config: MsnConfig) -> Tensor:
     targets = (scores / config.target_temperature).softmax(dim=1)
     if not config.sinkhorn:
         return targets
-    balanced = balance(gather_from_workers(targets), config.sinkhorn)
-    return balanced[worker_rank() * len(targets) :][: len(targets)]
+    return own_rows(balance(gather_from_workers(targets), config.sinkhorn), len(targets))
 
 
 def balance(targets: Tensor, iterations: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dpt_ray.config.schema import Share
-from dpt_ray.core.collective import mean_over_workers
+from dpt_ray.core.collective import mean_over_workers, relative_rows
 from dpt_ray.core.semi_supervised.algorithm import (
     Algorithm,
     PseudoLabelTargets,
@@ -89,11 +89,12 @@ class FreeMatch(Algorithm):
         classes = self.task.num_classes
         Q_BC = strong_logits.softmax(dim=1) * mask[:, None]
         histogram = (functional.one_hot(strong_logits.argmax(dim=1), classes) * mask[:, None]).sum(0)
-        own_sum = Q_BC.sum(0)
-        # The normalisation below cancels constant factors, so means over workers stand for sums over workers.
+        # The normalisation below cancels constant factors, so means over workers stand for sums over workers. A mean
+        # weights each worker by its rows, which a sum contains already.
+        own_sum, histogram = Q_BC.sum(0) / relative_rows(), histogram / relative_rows()
         step = mean_over_workers(torch.cat([own_sum.detach(), histogram]))
         # The value includes the rows of all workers, the gradient only this worker's: the average of the workers'
-        # gradients is then the gradient over all rows.
+        # gradients, with the same weights, is then the gradient over all rows.
         Q_C = step[:classes] + (own_sum - own_sum.detach())
         current = _normalised(_ratio(Q_C, step[classes:]))
         expected = _normalised(_ratio(self.p_tilde, self.h_tilde))

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dpt_ray.config.schema import Share
-from dpt_ray.core.collective import mean_over_workers, num_workers
+from dpt_ray.core.collective import mean_over_workers, rows_of_workers
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, PseudoLabelTargets, Task, UnlabelledSettings, Views
 from dpt_ray.core.semi_supervised.alignment import RunningDistribution, align
 
@@ -59,7 +59,7 @@ class SoftMatch(Algorithm):
         # In float64: for confidences near 1 the difference of moments cancels in float32.
         moments = torch.stack([confidence.double().mean(), confidence.double().square().mean()])
         mean, square = mean_over_workers(moments)
-        count = len(confidence) * num_workers()
+        count = sum(rows_of_workers(len(confidence)))
         variance = (square - mean.square()).clamp_min(0) * count / max(1, count - 1)
         share = 1 - self.settings.statistics_momentum
         self.mu.lerp_(mean.to(self.mu), share)
