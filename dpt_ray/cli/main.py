@@ -22,6 +22,7 @@ from dpt_ray.cli.study import study
 from dpt_ray.cli.suggest import suggest_labels
 from dpt_ray.cli.tune import tune
 from dpt_ray.cli.verbs import Verbs
+from dpt_ray.core.training.freed_memory import use_one_arena
 
 NAME = "dpt"
 
@@ -65,6 +66,7 @@ def main(verb: str | None = None) -> int:
     Args:
         verb: the verb of a job script, whose command line holds only the verb's options; None for `dpt` itself.
     """
+    use_one_arena()  # trainings in this process run in a thread, and threads get their arenas when they start
     if verb is None:
         status = run_command(dpt, program=NAME)
     else:
