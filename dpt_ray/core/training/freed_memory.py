@@ -36,7 +36,8 @@ def freed_memory_kept() -> Iterator[None]:
     if libc is None:
         yield
         return
-    libc.mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
+    if not libc.mallopt(_MMAP_THRESHOLD, _KEPT_BYTES):  # older versions take no more than this:
+        libc.mallopt(_MMAP_THRESHOLD, _USUAL_MMAP)
     libc.mallopt(_TRIM_THRESHOLD, _LARGEST)
     try:
         yield
