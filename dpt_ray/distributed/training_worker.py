@@ -1,6 +1,7 @@
 """One worker of a training: adds data, checkpoints and progress to the loop in `core/training`."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import Event as StopEvent
@@ -13,6 +14,7 @@ from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.collective import agree
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
+from dpt_ray.core.training.freed_memory import freed_memory_kept
 from dpt_ray.core.training.graphed_step import GraphedStep, graph_obstacle
 from dpt_ray.core.training.loop import train
 from dpt_ray.core.training.nonfinite import NonFiniteLossError
@@ -78,7 +80,8 @@ def run_worker(config: Mapping[str, WorkerSetup]) -> Complaint | Stopped | None:
         return complaint
     place, report = _Place(), setup.notes()
     try:
-        with outages.observed(partial(_tell_outage, report)), lanes_shared(setup.job.data.lanes):
+        observed = outages.observed(partial(_tell_outage, report))
+        with observed, lanes_shared(setup.job.data.lanes), _allocator(_device(setup)):
             return _train(setup, place)
     except NonFiniteLossError as error:  # all workers are here, see `train_step`
         return str(error), None, "lower the learning rate or set gradient_clip"
@@ -101,6 +104,11 @@ def _device(setup: WorkerSetup) -> torch.device:
     from ray.train.torch import get_device
 
     return get_device() if setup.stop is None else torch.device("cpu")  # Ray's local mode would take any GPU
+
+
+def _allocator(device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which host memory is allocated."""
+    return freed_memory_kept() if device.type == "cpu" else nullcontext()
 
 
 @dataclass

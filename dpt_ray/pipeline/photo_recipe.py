@@ -22,6 +22,8 @@ _STORED_SIDE = 256
 _LARGE_PIXELS = 512 * 512
 _MAX_CPUS = 16
 _TWO_CORES = 2
+_LEVELS, _COARSEST_GRID = 3, 16
+"""Levels of the generator for CPUs, and the side of the finest of them: more squares take more time than they give."""
 
 
 def choose_reading(given: Mapping[str, Value]) -> Iterator[Choice]:
@@ -47,9 +49,8 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     on_gpu = gpus > 0
     where = f"{machine.gpu or 'a GPU'}" if on_gpu else f"{machine.cpus} CPU cores"
     yield Choice("cluster.gpus_per_worker", int(gpus), f"GPUs seen here: {machine.gpus}")
-    if on_gpu:
-        yield Choice("cluster.channels_last", True, "faster on a GPU")
-    else:
+    yield Choice("cluster.channels_last", True, f"convolutions are faster on {where}")
+    if not on_gpu:
         yield Choice("cluster.workers", 0, "trainings are short here; starting a worker takes 20 s more for each")
     yield from _data(found, on_gpu, where, given)
     probe = given.get("stage1.model.name", "linear_probe" if lite else "other") == "linear_probe"
@@ -58,6 +59,8 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     else:
         yield from _scratch(machine, on_gpu, where, given)
     yield from _generator(found, machine, on_gpu, where, given)
+    if not on_gpu:
+        yield _generator_length(machine, where, probe)
 
 
 def image_side(found: Survey, on_gpu: bool) -> int:
@@ -115,8 +118,14 @@ def _generator(
     found: Survey, machine: Machine, on_gpu: bool, where: str, given: Mapping[str, Value]
 ) -> Iterator[Choice]:
     side = int(given.get("data.image_size", image_side(found, on_gpu)))
-    patch = next(size for size in (max(1, side // (16 if on_gpu else 4)), 4, 2, 1) if side % size == 0)
-    yield Choice("stage2.model.patch_size", patch, f"{(side // patch) ** 2} patches an image")
+    name = str(given.get("stage2.model.name", "uvit" if on_gpu else "ddpmpp"))
+    if name == "ddpmpp":
+        yield Choice("stage2.model.name", name, "convolutions learn shapes in fewer steps than a transformer")
+        yield from _convolutions(side)
+    else:
+        yield Choice("stage2.model.name", name, f"a transformer, fast on {where}")
+        patch = next(size for size in (max(1, side // (16 if on_gpu else 8)), 4, 2, 1) if side % size == 0)
+        yield Choice("stage2.model.patch_size", patch, f"{(side // patch) ** 2} patches an image")
     if on_gpu:
         yield Choice("stage2.model.dim", 384, f"a small U-ViT for {where}")
         yield Choice("stage2.model.depth", 8, "a small U-ViT")
@@ -125,13 +134,36 @@ def _generator(
         yield Choice("stage2.images", 3_000_000, "about 12,000 steps")
         yield Choice("stage2.ema_decay", 0.999, "for thousands of steps")
         yield Choice("stage2.optimizer.learning_rate", 5e-4, "for 384 values a token")
+        yield Choice("sampling.guidance_scale", 0.4, "the paper's")
         if machine.bfloat16:
             yield Choice("stage2.precision", "bfloat16", f"{where} computes in it")
-    else:
-        yield Choice("stage2.images", 24_000 * _speed(machine), f"{375 * _speed(machine):,} steps on {where}")
     classes = found.classes or 10
     per_class = max(20, min(500 if on_gpu else 40, round(found.images / classes)))
     yield Choice("sampling.per_class", per_class, f"{found.images:,} images of {classes} classes, on {where}")
+
+
+def _convolutions(side: int) -> Iterator[Choice]:
+    """Yield the choices of a DDPM++ for images of `side` pixels, whose finest level has at most 16x16 squares."""
+    square = 1
+    while side // square > _COARSEST_GRID:
+        square *= 2
+    while side % square:
+        square //= 2
+    sides = [side // square]
+    while len(sides) < _LEVELS and sides[-1] % 2 == 0:
+        sides.append(sides[-1] // 2)
+    shown = " and ".join(f"{grid}x{grid}" for grid in sides)
+    yield Choice("stage2.model.space_to_depth", square, f"a network on {sides[0]}x{sides[0]} squares")
+    yield Choice("stage2.model.multipliers", str([1, 2, 2][: len(sides)]), f"levels of {shown}")
+    yield Choice("stage2.model.attention_sizes", str(sides[1:2]), "the second level")
+
+
+def _generator_length(machine: Machine, where: str, probe: bool) -> Choice:
+    if probe:
+        images, why = 60_000 * _speed(machine), "the probe leaves the time to the generator"
+    else:
+        images, why = 30_000 * _speed(machine), "as long as stage 1"
+    return Choice("stage2.images", images, f"{images:,} images on {where}: {why}")
 
 
 def _speed(machine: Machine) -> int:

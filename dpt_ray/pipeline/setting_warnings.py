@@ -199,7 +199,7 @@ def _generator(config: GeneratorConfig, data: DataConfig) -> Iterator[str]:
     yield from _average(setting, initial, steps, "averaged weights")
     yield from _optimizer("stage2.optimizer", config.optimizer, config.images)
     size, _ = config.canvas(data)
-    levels = [size // 2**level for level in range(len(config.model.multipliers))]
+    levels = [size // config.model.space_to_depth // 2**level for level in range(len(config.model.multipliers))]
     absent = [side for side in config.model.attention_sizes if side not in levels]
     if config.model.name == "ddpmpp" and absent:
         yield (

@@ -117,9 +117,9 @@ def work(newcomer: Newcomer, settings: list[str], pictures: "Pictures | None" = 
     drawn = [path for path in (folder / "drawn").rglob("*.png") if path.name != "grid.png"]
     check(len(drawn) == DRAWN, f"{len(drawn)} images instead of {DRAWN}")
     check(right > NEW // 2, f"only {right} of {NEW} new photographs are put into their class")
-    newcomer.dpt(*command, "--set", "sampling.guidance_scale=1.5", "--set", "name=guided")
+    newcomer.dpt(*command, "--set", "sampling.guidance_scale=3", "--set", "name=guided")
     compared = newcomer.dpt("runs", "compare", "photos", "guided")
-    check("guidance_scale" in compared and "1.5" in compared, "the comparison does not show the guidance scale")
+    check("guidance_scale" in compared and "3" in compared, "the comparison does not show the guidance scale")
     check(names_of_runs(newcomer) == {"photos", "guided"}, "the list does not show both runs")
     newcomer.dpt("runs", "remove", "guided")
     check(names_of_runs(newcomer) == {"photos"}, "the second run is still listed")

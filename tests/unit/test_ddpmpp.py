@@ -157,3 +157,16 @@ def test_impossible_sizes_are_refused():
         small(channels=10)
     with pytest.raises(ValueError, match=r"\(B, 3, 8, 8\).*\(6, 3, 16, 16\)"):
         small()(torch.zeros(6, 3, 16, 16), *inputs()[1:])
+
+
+def test_squares_are_read_as_one_pixel_with_more_channels():
+    """The network on squares is the network of images with four times the channels, between two reorderings."""
+    model = awake(small(image_size=16, space_to_depth=2))
+    inner = small(in_channels=12)
+    inner.load_state_dict(model.state_dict())
+    x, time, label = torch.randn(2, 3, 16, 16), torch.tensor([0.5, 1.0]), torch.tensor([0, 5])
+    squares = x.unflatten(3, (8, 2)).unflatten(2, (8, 2)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    expected = inner(squares, time, label).unflatten(1, (3, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+    torch.testing.assert_close(model(x, time, label), expected)
+    with pytest.raises(ValueError, match="space_to_depth, 3"):
+        small(space_to_depth=3)

@@ -127,6 +127,7 @@ OF_RUN = {
     "stage2.model.multipliers": ("[1, 2]", DDPMPP, [[]]),
     "stage2.model.blocks": ("2", DDPMPP, [[]]),
     "stage2.model.attention_sizes": ("[4]", DDPMPP, [[]]),
+    "stage2.model.space_to_depth": ("2", DDPMPP, [[]]),
     "stage2.model.dropout": ("0.1", DDPMPP, []),  # it is refused without
     "stage2.latents.downsampling": ("2", LATENTS, [[]]),
     "stage2.latents.channels": ("3", LATENTS, [[]]),

@@ -71,6 +71,24 @@ def test_the_citation_names_the_version():
     assert citation["license"] == PROJECT["license"]
 
 
+def test_the_changelog_begins_with_the_version_or_what_is_to_become_it():
+    """Before a release the top section says which version it becomes; at a release it is that version, with a date."""
+    changelog = (REPOSITORY / "CHANGELOG.md").read_text()
+    top, text = re.search(r"^## \[([^\]]+)\](.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL).groups()
+    if top == "Unreleased":
+        assert re.search(rf"^To become {re.escape(dpt_ray.__version__)}[,.]", text, re.MULTILINE)
+    else:
+        assert top == dpt_ray.__version__
+        assert re.match(r" - \d{4}-\d{2}-\d{2}\n", text)
+
+
+def test_the_version_has_one_place_beside_the_citation():
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert "version" not in settings["project"]
+    assert "version" in settings["project"]["dynamic"]
+    assert settings["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "dpt_ray.__version__"}
+
+
 def test_the_makefile_takes_the_pythons_that_the_package_takes():
     bounds = SpecifierSet(PROJECT["requires-python"])
     named = {text.rpartition(" :: ")[2] for text in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", text)}

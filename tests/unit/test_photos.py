@@ -1,6 +1,7 @@
 """The recipe for own photographs: choices follow the data and the machine, and never touch a given setting."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from importing_data import encoded, write
@@ -100,6 +101,32 @@ def test_sides_suit_the_photographs_and_the_machine():
     assert image_side(PHOTOS, on_gpu=True) == 64
     assert image_side(replace(PHOTOS, short_side=27), on_gpu=True) == 24
     assert image_side(replace(PHOTOS, short_side=3), on_gpu=False) == 8
+
+
+@pytest.mark.parametrize("side", [8, 16, 24, 32, 40, 56, 64, 72, 136, 224])
+def test_a_generator_for_cpus_has_a_grid_of_at_most_16_squares_where_the_side_allows(folder, side):
+    model = photos(folder, f"data.image_size={side}").config.stage2.model
+    assert model.name == "ddpmpp"
+    grid = side // model.space_to_depth
+    assert grid <= 17  # 136 = 8 * 17
+    levels = [grid // 2**level for level in range(len(model.multipliers))]
+    assert all(2 * low == high for high, low in pairwise(levels))
+    assert set(model.attention_sizes) <= set(levels)
+
+
+def test_a_probe_leaves_more_time_to_the_generator(folder, machine):
+    images = {}
+    for lite in (False, True):
+        machine(LAPTOP, lite)
+        images[lite] = photos(folder).config.stage2.images
+    assert images[True] > images[False]
+    machine(Machine(8), lite=True)
+    assert photos(folder).config.stage2.images == 4 * images[True]
+
+
+def test_a_given_transformer_gets_patches_for_the_side(folder):
+    model = photos(folder, "stage2.model.name=uvit", "data.image_size=40").config.stage2.model
+    assert (model.name, model.patch_size) == ("uvit", 5)
 
 
 def test_large_photographs_are_made_smaller_and_greyscale_is_seen():

@@ -128,16 +128,20 @@ class DdpmPlusPlus(DenoiserNetwork):
     `attention_sizes`, in the last decoder block of such a level, and in the first of the two blocks between.
 
     Args:
-        image_size: height and width of the image in pixels; divisible by 2 once for each further level.
+        image_size: height and width of the image in pixels; divisible by `space_to_depth`, and by 2 once for each
+            further level.
         in_channels: channels of the input and the output image.
         channels: base width, a multiple of 4: channels of the first convolution. E is four times as wide.
         multipliers: width of each level, as a multiple of `channels`.
         blocks: residual blocks of a level of the encoder.
-        attention_sizes: image sides, in pixels, of the levels with attention.
+        attention_sizes: sides of the levels with attention, in pixels or, with `space_to_depth`, in squares.
         dropout: probability, in [0, 1).
         num_classes: number of classes; 0 for an unconditional model.
         augmentation_dim: width of the vector that describes an image's augmentation; 0 for no such conditioning.
         confidence: condition the network on the confidence of each label.
+        space_to_depth: side in pixels of the squares that become channels before the first convolution, and pixels
+            again after the last (Shi et al. 2016, "Real-Time Single Image and Video Super-Resolution ...", section
+            3.2; in a diffusion model: Hoogeboom et al. 2023, "simple diffusion", section 3.2). 1 for none, as in EDM.
 
     Attributes:
         null_label: the label that means "no label" (`num_classes`).
@@ -145,7 +149,8 @@ class DdpmPlusPlus(DenoiserNetwork):
             saves memory. False by default.
 
     Raises:
-        ValueError: `image_size` is not divisible by 2 for each further level, or `channels` is no multiple of 4.
+        ValueError: `space_to_depth`, times 2 for each further level, does not divide `image_size`; or `channels` is no
+            multiple of 4.
     """
 
     def __init__(
@@ -161,17 +166,19 @@ class DdpmPlusPlus(DenoiserNetwork):
         dropout: float = 0.13,
         augmentation_dim: int = 0,
         confidence: bool = False,
+        space_to_depth: int = 1,
     ):
         super().__init__()
         levels = len(multipliers)
-        if image_size % 2 ** (levels - 1):
+        if image_size % (space_to_depth * 2 ** (levels - 1)):
             raise ValueError(
-                f"image_size must be divisible by 2 once for each of the {levels - 1} halvings: got {image_size}"
+                f"image_size must be divisible by space_to_depth, {space_to_depth}, and by 2 once for each of the "
+                f"{levels - 1} halvings: got {image_size}"
             )
         if channels % 4 or channels < 8:
             raise ValueError(f"channels must be a multiple of 4, at least 8: got {channels}")
         self.image_shape = (in_channels, image_size, image_size)
-        self.channels, self.null_label = channels, num_classes
+        self.channels, self.null_label, self.space_to_depth = channels, num_classes, space_to_depth
         self.recompute = False
         embedding = 4 * channels
         self.label_embedding = _initialised(nn.Linear(num_classes, channels)) if num_classes else None
@@ -190,14 +197,14 @@ class DdpmPlusPlus(DenoiserNetwork):
             return Block(width, out_width, embedding, dropout_index=next(dropout_indices), dropout=dropout, **options)
 
         widths = [channels * multiplier for multiplier in multipliers]
-        attentive = [image_size // 2**level in attention_sizes for level in range(levels)]
-        self.first = _initialised(nn.Conv2d(in_channels, channels, 3, padding=1))
+        attentive = [image_size // space_to_depth // 2**level in attention_sizes for level in range(levels)]
+        self.first = _initialised(nn.Conv2d(in_channels * space_to_depth**2, channels, 3, padding=1))
         self.encoder, skips = _encoder(block, channels, widths, attentive, blocks)
         width = widths[-1]
         self.bottom = nn.ModuleList([block(width, width, attention=True), block(width, width)])
         self.decoder = _decoder(block, skips, widths, attentive, blocks + 1)
         self.norm = _group_norm(widths[0])
-        self.last = _initialised(nn.Conv2d(widths[0], in_channels, 3, padding=1), BRANCH_SCALE)
+        self.last = _initialised(nn.Conv2d(widths[0], in_channels * space_to_depth**2, 3, padding=1), BRANCH_SCALE)
 
     def blocks(self) -> list[nn.Module]:
         """Return the blocks in the order of the forward pass; they hold nearly all weights."""
@@ -235,7 +242,7 @@ class DdpmPlusPlus(DenoiserNetwork):
                 f"images must have shape (B, {', '.join(map(str, self.image_shape))}): got {tuple(x.shape)}"
             )
         embedding = self._embed(time, label, augmentation, confidence).to(x.dtype)
-        x = self.first(x)
+        x = self.first(functional.pixel_unshuffle(x, self.space_to_depth))
         skips = [x]
         for block in self.encoder:
             x = run_block(block, x, embedding, dropout_seed, recompute=self.recompute)
@@ -246,7 +253,7 @@ class DdpmPlusPlus(DenoiserNetwork):
             if block.resample is None:
                 x = torch.cat([x, skips.pop()], dim=1)
             x = run_block(block, x, embedding, dropout_seed, recompute=self.recompute)
-        return self.last(functional.silu(self.norm(x)))
+        return functional.pixel_shuffle(self.last(functional.silu(self.norm(x))), self.space_to_depth)
 
     def _embed(self, time: Tensor, label: Tensor, augmentation: Tensor | None, confidence: Tensor | None) -> Tensor:
         """Return (B, E)."""

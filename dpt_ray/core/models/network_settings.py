@@ -66,6 +66,7 @@ def build_generator(config: GeneratorConfig, *, image_size: int, channels: int, 
             dropout=model.dropout,
             augmentation_dim=NUM_CONDITIONS if config.augmentation > 0 else 0,
             confidence=confidence,
+            space_to_depth=model.space_to_depth,
         )
     return UViT(
         image_size=image_size,
