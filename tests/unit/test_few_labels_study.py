@@ -9,6 +9,7 @@ import torch
 from encoder_folders import save_msn
 from run_in_process import without_ray
 
+from dpt_ray import __version__
 from dpt_ray.cli.main import dpt
 from dpt_ray.cli.running import run_command
 from dpt_ray.config.shipped import find_config
@@ -62,6 +63,7 @@ def test_the_command_writes_figures_and_tables(tmp_path, capsys):
     ]
     assert run_command(dpt, [*words, "--output", str(tmp_path)]) == 0
     (row,) = json.loads((tmp_path / "few_labels.json").read_text())
+    assert row["version"] == __version__
     assert set(row["test"]) == set(HEADS)
     assert row["unlabelled"]["propagation"] == pytest.approx(0.85, abs=0.15)
     assert (tmp_path / "few_labels.md").read_text() in capsys.readouterr().out

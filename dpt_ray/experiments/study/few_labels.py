@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from torch import Tensor
 
+from dpt_ray import __version__
 from dpt_ray.config.schema import ProbeConfig
 from dpt_ray.core.probe.coverage import coverage_points, farthest_images, typical_images
 from dpt_ray.core.probe.propagation import UNKNOWN
@@ -31,6 +32,7 @@ class FewLabelsRow(Record):
         confidence: head -> mean confidence on held-out images.
         self_trained: head -> accuracy on held-out images of logistic regression that learnt from all training images
             with the classes that the head gives them; None if it was not fitted.
+        version: version of dpt_ray that computed the row; None in rows of versions that did not write it.
     """
 
     features: str
@@ -42,6 +44,7 @@ class FewLabelsRow(Record):
     test: dict[str, float]
     confidence: dict[str, float]
     self_trained: dict[str, float] | None = optional()
+    version: str | None = optional()
 
 
 @dataclass
@@ -133,7 +136,8 @@ def _measure(
         if self_training:
             self_trained[head] = _self_trained(images, np.where(rest, found, given))
     classes = len(np.unique(images.labels[chosen]))
-    return FewLabelsRow(*cell, classes, unlabelled, test, confidence, self_trained if self_training else None)
+    gained = self_trained if self_training else None
+    return FewLabelsRow(*cell, classes, unlabelled, test, confidence, gained, __version__)
 
 
 def _self_trained(images: StudyFeatures, labels: np.ndarray) -> float:
