@@ -20,7 +20,7 @@ from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.layouts import Layout
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
-from dpt_ray.data.shards.stored_latents import LatentForm, encode_latents
+from dpt_ray.data.shards.stored_latents import GROUP_ROWS, LatentForm, encode_latents
 from dpt_ray.data.shards.stored_layouts import encode_layout
 from dpt_ray.data.storage import stores
 
@@ -162,3 +162,16 @@ def test_imagenet_is_fetched_once_an_epoch_by_up_to_256_workers(imagenet, worker
     assert 0 <= IMAGES - rows < 2 * order.lane_window * lanes  # the last windows may lie in the next epoch
     assert fetched <= 1.02 * rows * (IMAGE_BYTES + SHARD_HEADERS)
     assert largest <= 34 * 2**20
+
+
+@pytest.mark.parametrize("size", [1000, 10_000])
+@pytest.mark.parametrize("workers", [1, 3, 7, 100, 256])
+def test_latents_of_imagenet_are_fetched_little_more_than_once_by_up_to_256_workers(size, workers):
+    order = ImageOrder([size] * (IMAGES // size) + [IMAGES % size], seed=0, lanes=256, shuffle_window=16384)
+    fetched = rows = 0
+    for rank in range(workers):
+        for segment in reads_of_an_epoch(order, rank, workers, 512):
+            rows += len(segment)
+            stop = min(order.counts[segment.shard], -(-segment.stop // GROUP_ROWS) * GROUP_ROWS)
+            fetched += stop - segment.start // GROUP_ROWS * GROUP_ROWS
+    assert fetched <= 1.12 * rows
