@@ -31,7 +31,7 @@ def measure_scale(
     folder: str | None,
     most_seconds: float,
     most_mib: float,
-    most_worked: int,
+    most_worked: float,
     again: bool,
     say: Callable[[str], None],
 ) -> ScaleFigures:

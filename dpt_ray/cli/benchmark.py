@@ -186,7 +186,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--folder", metavar="FOLDER", help="Local folder that keeps synthetic data and results for another call.")
 @click.option("--again", is_flag=True, help="Measure what the folder has results of, too.")
 @click.option(
-    "--most-worked", type=int, default=10_000_000, help="With more images, results of workers are drawn at random."
+    "--most-worked", type=float, default=1e7, help="With more images, results of workers are drawn at random."
 )
 @click.option("--most-seconds", type=float, default=300.0, help="Leave out a step that would take longer.")
 @click.option("--most-mib", type=float, default=8192.0, help="Leave out a step that would need more memory.")

@@ -11,6 +11,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.semi_supervised import LabelSpreading
 
+from dpt_ray.config.schema import ProbeConfig
 from dpt_ray.core.probe.heads import MixtureHead
 from dpt_ray.core.probe.logistic import fit_logistic, objective_and_gradient
 from dpt_ray.core.probe.mixture import Mixture, _expect, _maximise, _Prior, _start, fit_mixture
@@ -19,6 +20,7 @@ from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.principal import principal_components
 from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities, propagate, with_class_shares
 from dpt_ray.core.probe.propagation_temperature import own_labels_temperature
+from dpt_ray.pipeline.execution.fit_heads import SharedParts, fit_on_features
 
 CLASSES = 3
 
@@ -217,3 +219,13 @@ def test_more_classes_than_components_are_refused():
     points, labels = make_clusters()
     with pytest.raises(ValueError, match="2 components for 3 labelled classes"):
         fit_mixture(points, labels, CLASSES, components=2, shared=True)
+
+
+def test_a_mixture_of_other_labels_takes_the_projection_of_the_same_features():
+    features, labels = make_clusters()
+    probe, shared = ProbeConfig.model_validate({"head": "mixture"}), SharedParts()
+    fits = [fit_on_features(features, few(labels, n).numpy(), CLASSES, probe, shared) for n in (1, 2)]
+    assert shared.projection is not None
+    alone = fit_on_features(features, few(labels, 2).numpy(), CLASSES, probe)
+    assert torch.equal(fits[1].head(features), alone.head(features))
+    assert not torch.equal(fits[0].head(features), alone.head(features))

@@ -49,6 +49,12 @@ FEATURES = ("pixels", "encoder")
 ALL_LABELS = ("labels.per_class=null", "labels.fraction=1.0", "stage1.algorithm.name=supervised")
 """Settings by which stage 1 learns from the true labels of all training images."""
 
+_GUIDED_BY_CONFIDENCE = (
+    "stage2.conditioning.confidence=true",
+    "stage2.label_dropout=0",
+    "sampling.guidance_method=confidence",
+)
+
 QUARTER = "stage2.images=28000"
 """A quarter of the length of stage 2 on digits."""
 
@@ -73,6 +79,19 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         for name, settings in {
             "a quarter of the images": (QUARTER,),
             "pretrained, a quarter of the images": (QUARTER, "stage2.pretraining.images=112000"),
+        }.items()
+    },
+    **{
+        f"{count} a class, {name}": (
+            f"labels.per_class={count}",
+            *_GUIDED_BY_CONFIDENCE,
+            f"sampling.guidance_scale={scale}",
+        )
+        for count in (1, 4)
+        for name, scale in {
+            "told the confidence, unguided": 0,
+            "guided by confidence": 0.4,
+            "guided by confidence, scale 1": 1,
         }.items()
     },
 }

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import sparse
 from torch import Tensor
 
 from dpt_ray import __version__
@@ -14,7 +13,7 @@ from dpt_ray.core.probe.propagation import UNKNOWN
 from dpt_ray.data.storage.json_records import Record, optional
 from dpt_ray.experiments.study.choices import HEADS, ONE_OF_EACH
 from dpt_ray.experiments.study.study_features import StudyFeatures
-from dpt_ray.pipeline.execution.fit_heads import fit_on_features, graph_of_features
+from dpt_ray.pipeline.execution.fit_heads import SharedParts, fit_on_features, graph_of_features
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,14 @@ class _Measured:
     """Features of images, and what follows from them alone: it is computed once, for all choices of labels."""
 
     images: StudyFeatures
-    graph: sparse.csr_array | None = None
+    shared: SharedParts = field(default_factory=SharedParts)
     points: Tensor | None = field(default=None, repr=False)
 
-    def neighbour_graph(self, probe: ProbeConfig) -> sparse.csr_array:
-        """Return the graph of the training images."""
-        if self.graph is None:
-            self.graph = graph_of_features(self.images.train, probe.propagation)
-        return self.graph
+    def parts_for(self, probe: ProbeConfig) -> SharedParts:
+        """Return what the heads share, with the graph of the training images if the head needs it."""
+        if probe.head == "propagation" and self.shared.graph is None:
+            self.shared.graph = graph_of_features(self.images.train, probe.propagation)
+        return self.shared
 
     def coverage(self) -> Tensor:
         """Return the points in which images to label are sought."""
@@ -124,8 +123,7 @@ def _measure(
     unlabelled, test, confidence, self_trained = {}, {}, {}, {}
     for head in heads:
         probe = ProbeConfig.model_validate(HEADS[head])
-        graph = measured.neighbour_graph(probe) if probe.head == "propagation" else None
-        fitted = fit_on_features(images.train, given, images.num_classes, probe, graph)
+        fitted = fit_on_features(images.train, given, images.num_classes, probe, measured.parts_for(probe))
         logits = [fitted.head(features) / fitted.temperature for features in (images.train, images.test)]
         train, held_out = (values.softmax(1).detach().numpy() for values in logits)
         train = train if fitted.probabilities is None else fitted.probabilities

@@ -1,8 +1,8 @@
 """Pseudo images: their facts, and the class of each."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from dpt_ray.config.schema import SamplingConfig
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex
+from dpt_ray.data.shards.integers import Integers
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 
@@ -70,6 +71,45 @@ def requested_labels(index: DatasetIndex) -> Iterator[np.ndarray]:
     for shard in index.shards:
         start, stop = stop, stop + shard.samples
         yield conditioning_labels(range(start, stop), index.num_classes)
+
+
+class RequestedClasses(Sequence[int]):
+    """The classes that some pseudo images of a shard were sampled for. They are computed when they are read.
+
+    Args:
+        first: number of the shard's first image in the whole artifact.
+        rows: rows of the images in the shard.
+        num_classes: number of classes of the run.
+    """
+
+    __slots__ = ("_first", "_num_classes", "_rows")
+
+    def __init__(self, first: int, rows: Sequence[int], num_classes: int):
+        self._first, self._rows, self._num_classes = first, rows, num_classes
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Integers: ...
+
+    def __getitem__(self, place: int | slice) -> int | Integers:
+        if isinstance(place, slice):
+            return Integers(np.asarray(self)[place])
+        return conditioning_class(self._first + self._rows[place], self._num_classes)[0]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        classes = conditioning_class(self._first + np.asarray(self._rows, np.int64), self._num_classes)[0]
+        return classes.astype(dtype or np.int64, copy=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RequestedClasses) and self[:] == other[:]
+
+    def __hash__(self) -> int:
+        return hash(self[:])
 
 
 class PseudoImage(NamedTuple):

@@ -1,5 +1,7 @@
 """The pseudo images in which stage 1 sees the class that was requested from the generator."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
@@ -15,8 +17,8 @@ from dpt_ray.pipeline.execution.step import StepContext
 
 def agreeing_images(
     context: StepContext, index: DatasetIndex, predictions: Artifact, least_confidence: float | None = None
-) -> list[np.ndarray]:
-    """Return which pseudo images of each shard agree, bool (samples of the shard,); none of an unread shard do.
+) -> Iterator[np.ndarray]:
+    """Yield which pseudo images of each shard agree, bool (samples of the shard,); none of an unread shard do.
 
     Args:
         context: that of the step.
@@ -28,12 +30,11 @@ def agreeing_images(
     sidecars = prediction_sidecars(predictions)
     settings = {"predictions": sidecars, "num_classes": index.num_classes, "least": least_confidence}
     bits = b"".join(run_groups(_AgreeingWorker, settings, shard_groups(counts), context, "agreeing"))
-    found, start = [], 0
+    start = 0
     for count in counts:
         stop = start + -(-count // 8)
-        found.append(np.unpackbits(np.frombuffer(bits[start:stop], np.uint8), count=count).astype(bool))
+        yield np.unpackbits(np.frombuffer(bits[start:stop], np.uint8), count=count).astype(bool)
         start = stop
-    return found
 
 
 class _AgreeingWorker(GroupWorker):

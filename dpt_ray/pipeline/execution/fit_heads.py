@@ -16,7 +16,7 @@ from dpt_ray.core.probe.heads import Head, LinearHead, MixtureHead
 from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
 from dpt_ray.core.probe.mixture import MixtureFit, fit_mixture
 from dpt_ray.core.probe.neighbour_graph import nearest_neighbours, normalised_graph
-from dpt_ray.core.probe.principal import principal_components
+from dpt_ray.core.probe.principal import Projection, principal_components
 from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities, propagate, with_class_shares
 from dpt_ray.core.probe.propagation_temperature import own_labels_temperature
 from dpt_ray.core.probe.temperature import held_out_temperature, out_of_fold_temperature
@@ -72,17 +72,31 @@ class HeadData:
     keep_bytes: int
 
 
-def fit_head(data: HeadData, probe: ProbeConfig, graph: sparse.csr_array | None = None) -> HeadFit:
+@dataclass
+class SharedParts:
+    """What heads need of the features alone, so that fits to other labels of the same images may share it.
+
+    Attributes:
+        graph: propagation: the graph of all images, from `graph_of_features`; it is computed if None.
+        projection: mixture: the projection onto principal components; it is computed, and kept here, if None.
+    """
+
+    graph: sparse.csr_array | None = None
+    projection: Projection | None = None
+
+
+def fit_head(data: HeadData, probe: ProbeConfig, shared: SharedParts | None = None) -> HeadFit:
     """Fit the head that the settings name.
 
     Args:
         data: features and labels.
         probe: the settings.
-        graph: propagation: the graph of all images; it is computed if None.
+        shared: what fits to other labels of the same images computed.
     """
+    shared = shared or SharedParts()
     if probe.head == "propagation":
-        return _fit_propagation(data, probe, graph)
-    return {"logistic": _fit_logistic, "mixture": _fit_mixture}[probe.head](data, probe)
+        return _fit_propagation(data, probe, shared.graph)
+    return _fit_mixture(data, probe, shared) if probe.head == "mixture" else _fit_logistic(data, probe)
 
 
 def graph_of_features(features: Tensor, settings: PropagationConfig) -> sparse.csr_array:
@@ -98,7 +112,7 @@ def fit_on_features(
     labels: np.ndarray,
     num_classes: int,
     probe: ProbeConfig,
-    graph: sparse.csr_array | None = None,
+    shared: SharedParts | None = None,
     *,
     calibrated: bool = True,
 ) -> HeadFit:
@@ -109,7 +123,7 @@ def fit_on_features(
         labels: int64 (N,), `UNKNOWN` for none.
         num_classes: C.
         probe: the settings of the head.
-        graph: propagation: result of `graph_of_features`; it is computed if None.
+        shared: what fits to other labels of the same images computed.
         calibrated: fit a temperature, which takes further fits.
     """
     if probe.head == "logistic":
@@ -117,7 +131,7 @@ def fit_on_features(
         features, labels = features[torch.from_numpy(known)], labels[known]
     piece = HeldFeatures(features, labels)
     data = HeadData([piece], num_classes, len(labels) if calibrated else 0, features.nbytes)
-    return fit_head(data, probe, graph)
+    return fit_head(data, probe, shared)
 
 
 def _fit_logistic(data: HeadData, probe: ProbeConfig) -> HeadFit:
@@ -166,13 +180,14 @@ def _fit_propagation(data: HeadData, probe: ProbeConfig, graph: sparse.csr_array
     return replace(_linear(fitted, 1.0), probabilities=probabilities, unreached=unreached)
 
 
-def _fit_mixture(data: HeadData, probe: ProbeConfig) -> HeadFit:
+def _fit_mixture(data: HeadData, probe: ProbeConfig, shared: SharedParts) -> HeadFit:
     settings, device = probe.mixture, own_device()
     chunks, num_features = feature_chunks(data.pieces, data.keep_bytes)
     labels = torch.from_numpy(np.concatenate([piece.labels for piece in data.pieces])).long()
-    projection = principal_components(
-        feature_blocks(chunks)(), min(settings.dimensions, num_features, len(labels) - 1), device
-    )
+    if shared.projection is None:
+        dimensions = min(settings.dimensions, num_features, len(labels) - 1)
+        shared.projection = principal_components(feature_blocks(chunks)(), dimensions, device)
+    projection = shared.projection
     points = torch.cat([projection(features.to(device)) for features, _ in chunks()])
 
     def fit(given: Tensor) -> MixtureFit:

@@ -1,6 +1,8 @@
 """How stage 3 joins pseudo images to the labelled and unlabelled ones (`stage3.mixing`)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.labelled import labelled_source
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
-from dpt_ray.pipeline.artifacts.pseudo_images import requested_labels
+from dpt_ray.pipeline.artifacts.pseudo_images import RequestedClasses, requested_labels
 from dpt_ray.pipeline.artifacts.trained_network import MixedFacts
 from dpt_ray.pipeline.execution.agreeing_images import agreeing_images
 from dpt_ray.pipeline.execution.step import StepContext
@@ -74,17 +76,19 @@ def _pseudo_images(
 ) -> tuple[ImageSource, MixedFacts]:
     """Return the pseudo images that are used, labelled with the classes that were requested from the generator."""
     index = read_index(context.parents[PSEUDO_IMAGES].url)
-    used: list[np.ndarray] | None = None
+    used: Iterable[np.ndarray | None] = repeat(None, len(index.shards))
     if config.mixing.only_agreeing:
         predictions = context.parents[PSEUDO_PREDICTIONS]
         used = agreeing_images(context, index, predictions, config.mixing.least_confidence)
-    shards = []
+    shards, first = [], 0
     kept = np.zeros(num_classes, np.int64)
-    for number, (info, labels) in enumerate(zip(index.shards, requested_labels(index), strict=True)):
-        rows = np.arange(len(labels)) if used is None else np.flatnonzero(used[number])
+    for info, labels, agrees in zip(index.shards, requested_labels(index), used, strict=True):
+        rows = np.arange(len(labels)) if agrees is None else np.flatnonzero(agrees)
         if len(rows):
-            shards.append(SourceShard(info, Integers(rows), Integers(labels[rows])))
+            used_rows = Integers(rows)
+            shards.append(SourceShard(info, used_rows, RequestedClasses(first, used_rows, num_classes)))
             kept += np.bincount(labels[rows], minlength=num_classes)
+        first += len(labels)
     if not shards:
         raise UserError(
             "stage 1 sees another class than the requested one in every pseudo image, so none is left",
