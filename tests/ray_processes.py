@@ -82,13 +82,18 @@ def processes_of(driver: int, wanted: str) -> list[int]:
 
 
 def processes_with(folder: str) -> Iterator[int]:
-    """Yield the living processes that know a folder from their command line or environment."""
+    """Yield the living processes that know a folder from their command line, environment or open files.
+
+    A process that sets its title, as Ray's do, overwrites a part of its environment.
+    """
     for process in _numbers():
         if process == os.getpid() or not _parent(process):
             continue
         try:
-            known = Path(f"/proc/{process}/environ").read_bytes() + Path(f"/proc/{process}/cmdline").read_bytes()
+            place = Path("/proc", str(process))
+            known = [(place / name).read_bytes().decode(errors="replace") for name in ("environ", "cmdline")]
+            known += [os.readlink(file) for file in (place / "fd").iterdir()]
         except OSError:
             continue
-        if folder.encode() in known:
+        if any(folder in text for text in known):
             yield process

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dpt_ray.distributed.code_folder import FOLDER_VARIABLE, private_code_folder
-from dpt_ray.distributed.folder_guard import MARK, start_guard
+from dpt_ray.distributed.folder_guard import start_guard
 from dpt_ray.distributed.private_folder import make_private_folder, remove_private_folder
 from dpt_ray.errors import TryAgainError
 
@@ -58,7 +58,7 @@ def start_local_ray(**settings: Any) -> None:
 
     ray_internals.leave_clusters()
     ray_internals.forget_token()
-    with _environment(WITHOUT_METRICS | _temporary_folder(folder) | {MARK: str(folder)}):
+    with _environment(WITHOUT_METRICS | _temporary_folder(folder)):
         # Ray documents `_temp_dir` and `_system_config` for `ray.init`, without a promise to keep them.
         _init(
             address="local",

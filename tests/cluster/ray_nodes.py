@@ -13,7 +13,11 @@ STORE_BYTES = 100 * 2**20
 def run_program(name: str, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
     """Run a program of this folder, which starts its own cluster, and return its result; it must succeed."""
     environment = {variable: value for variable, value in os.environ.items() if not variable.startswith("RAY_")}
-    paths = [str(TESTS.parent), str(TESTS), *(str(TESTS / folder) for folder in ("cluster", "distributed", "unit"))]
+    paths = [
+        str(TESTS.parent),
+        str(TESTS),
+        *(str(TESTS / folder) for folder in ("cluster", "distributed", "pipeline", "unit")),
+    ]
     environment |= {
         "RAY_AUTH_MODE": "disabled",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

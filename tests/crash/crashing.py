@@ -6,7 +6,7 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,7 @@ class Outcome:
 
     Attributes:
         drawn: the draw.
+        settings: of the job, beside those of a tiny run.
         statuses: exit status of each attempt.
         outputs: output of each attempt.
         killed: whether the moment came.
@@ -52,6 +53,7 @@ class Outcome:
     """
 
     drawn: Draw
+    settings: tuple[str, ...]
     statuses: list[int] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     killed: bool = False
@@ -68,9 +70,9 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def settings(workers: int) -> tuple[str, ...]:
+def settings(workers: int, trainings: Iterable[str] = LONGER) -> tuple[str, ...]:
     """Settings of a drawn job, of which only the length of trainings changes results."""
-    return *LONGER, OFTEN, f"cluster.workers={workers}"
+    return *trainings, OFTEN, f"cluster.workers={workers}"
 
 
 def steps_of(run: DualPseudoTraining, drawn: Draw) -> list[Step]:
@@ -84,7 +86,7 @@ def steps_beside(run: DualPseudoTraining, drawn: Draw) -> list[Step]:
     return [other for other in in_order(run.steps()) if step not in in_order([other])]
 
 
-def crash(drawn: Draw, place: Place, reference: Place) -> Outcome:
+def crash(drawn: Draw, place: Place, reference: Place, trainings: Iterable[str] = LONGER) -> Outcome:
     """Run a job, kill what is drawn, and run the same command until it is done.
 
     Args:
@@ -92,16 +94,17 @@ def crash(drawn: Draw, place: Place, reference: Place) -> Outcome:
         place: of the results.
         reference: of the results of an undisturbed run. All steps are taken from it but the drawn one and those that
             follow from it.
+        trainings: settings of their length, as in the undisturbed run.
     """
-    outcome = Outcome(drawn)
-    _, run = described(place.root, *settings(drawn.workers))
+    outcome = Outcome(drawn, settings(drawn.workers, trainings))
+    _, run = described(place.root, *outcome.settings)
     if not drawn.whole:
         place.begin_with(reference, [step.address for step in steps_beside(run, drawn)])
     with temporary_folder() as temporary:
         began = time.monotonic()
         variables = {"RAY_TMPDIR": str(temporary), **place.environment}
         while len(outcome.statuses) < MOST_ATTEMPTS and 0 not in outcome.statuses:
-            attempt = Attempt(start_job(drawn.job, place.root, *settings(drawn.workers), **variables))
+            attempt = Attempt(start_job(drawn.job, place.root, *outcome.settings, **variables))
             if not outcome.killed:
                 _kill(attempt, outcome, place, run)
             outcome.statuses.append(attempt.wait(ATTEMPT_SECONDS))
@@ -180,7 +183,7 @@ def problems(outcome: Outcome) -> list[str]:
 
 def differences(outcome: Outcome, place: Place, reference: Place) -> list[str]:
     """Return the artifacts and files of a killed job that are missing or differ from those of an undisturbed run."""
-    _, run = described(place.root, *settings(outcome.drawn.workers))
+    _, run = described(place.root, *outcome.settings)
     made, expected = artifacts(place), artifacts(reference)
     missing = {f"{step.address}/manifest.json" for step in steps_of(run, outcome.drawn)} - set(made)
     return sorted(missing) + [name for name in made if made[name] != expected.get(name)]

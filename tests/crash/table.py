@@ -66,12 +66,13 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def summary(rows: Iterable[Row]) -> str:
-    """Return in a line how many draws came home, and the work that trainings lost."""
+    """Return in a line how many draws came home, and the work that trainings with a checkpoint lost."""
     rows = list(rows)
-    lost = [row["lost_seconds"] for row in rows if row["training"]] or [0.0]
+    lost = [row["lost_seconds"] for row in rows if row["training"] and " after 0 files" not in row["killed"]]
     home = sum(row["equal"] and not row["problems"] for row in rows)
-    lost_text = f"{median(lost):.2f} s in the median, {max(lost):.2f} s at most"
-    return f"{home} of {len(rows)} came home. Trainings lost {lost_text}."
+    what = f"{len(lost)} trainings with a checkpoint lost"
+    lost_text = f"{median(lost or [0]):.2f} s in the median, {max(lost or [0]):.2f} s at most"
+    return f"{home} of {len(rows)} came home. {what} {lost_text}."
 
 
 def markdown(rows: Iterable[Row]) -> str:

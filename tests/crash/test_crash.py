@@ -18,6 +18,9 @@ SEEDS = os.environ.get("DPT_CRASH_SEEDS", "100-129")
 """Seeds of draws on a local disk: a range with both ends, or numbers separated by commas."""
 S3_SEEDS = os.environ.get("DPT_CRASH_S3_SEEDS", "100-104")
 """The same for the draws on an object store."""
+QUICK_SEEDS = (102, 110, 114, 283, 890)
+"""Draws that need no worker of Ray Train and no longer trainings: an agent, the raylet, an inference process, the
+control store in a training and the job itself in a training."""
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,14 @@ def table(request):
     yield rows
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print(f"\n{text_table([HEAD, *map(cells, rows)])}\n{summary(rows)}")
+
+
+@pytest.mark.parametrize("seed", QUICK_SEEDS)
+def test_a_killed_run_of_short_trainings_comes_home_with_the_same_bytes(finished, tmp_path, seed):
+    undisturbed, place = Folder(str(finished)), Folder(str(tmp_path))
+    outcome = crash(draw(seed), place, undisturbed, trainings=())
+    assert problems(outcome) == [], "\n\n".join(outcome.outputs)
+    assert differences(outcome, place, undisturbed) == []
 
 
 @pytest.mark.slow

@@ -15,16 +15,28 @@ from dpt_ray.distributed.folder_guard import processes_of
 
 JOB = """
 import os, subprocess, sys, time
-from dpt_ray.distributed.folder_guard import MARK, start_guard
+from dpt_ray.distributed.folder_guard import start_guard
 from dpt_ray.distributed.private_folder import make_private_folder, remove_private_folder
 
 folder = make_private_folder()
 start_guard(folder)
 sleeper = [sys.executable, "-c", "import time; time.sleep(100)"]
-ours = subprocess.Popen(sleeper, stdout=subprocess.DEVNULL, env={**os.environ, MARK: str(folder)})
-other = subprocess.Popen(sleeper, stdout=subprocess.DEVNULL, env={**os.environ, MARK: f"{folder}-2"})
+(folder / "log").touch()
+ours = subprocess.Popen(sleeper, stdout=open(folder / "log", "a"))
+other = subprocess.Popen(sleeper, stdin=open(folder / "log"), stdout=subprocess.DEVNULL)
 print(folder, ours.pid, other.pid, flush=True)
 """
+
+
+ENDING = """
+ours.kill()
+other.kill()
+log = open(folder / "log", "a")  # as Ray's library does, to the end
+remove_private_folder(folder)
+time.sleep(1)
+sys.exit(7)
+"""
+"""An ordinary end, in which the job lives on for longer than its folder."""
 
 
 @pytest.fixture
@@ -72,7 +84,7 @@ def guards_of(folder: Path) -> list[str]:
 def test_a_killed_job_leaves_no_process_and_no_folder(base):
     job, folder, ours, other = start("time.sleep(100)", base)
     try:
-        wait_until(lambda: list(processes_of(folder)) == [ours])
+        wait_until(lambda: {ours, job.pid} <= set(processes_of(folder)) and other not in processes_of(folder))
         assert len(guards_of(folder)) == 1
         job.kill()
         job.communicate()
@@ -85,8 +97,8 @@ def test_a_killed_job_leaves_no_process_and_no_folder(base):
 
 
 def test_a_guard_ends_with_a_job_that_removes_its_folder(base):
-    job, folder, _, _ = start("ours.kill(); other.kill(); remove_private_folder(folder)", base)
+    job, folder, _, _ = start(ENDING, base)
     job.communicate(timeout=30)
-    assert job.returncode == 0
+    assert job.returncode == 7
     wait_until(lambda: not guards_of(folder))
     assert os.listdir(base) == []
