@@ -43,7 +43,7 @@ def supervised(run: Callable[[], int]) -> int:
     child = os.fork()
     if child:
         os.close(tell)
-        status = _status(_end_of(child), is_told=os.read(told, 1) != b"")
+        status = _status(_end_of(child), is_told=_has_content(told))
         os._exit(status)  # what is left to do at the exit, the child has done
     os.close(told)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -70,6 +70,15 @@ def _end_of(child: int) -> int:
             signal.signal(number, forward)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     return os.waitpid(child, 0)[1]
+
+
+def _has_content(pipe: int) -> bool:
+    """Whether something was written to a pipe. A process that the child has forked may still hold its other end."""
+    os.set_blocking(pipe, False)
+    try:
+        return os.read(pipe, 1) != b""
+    except BlockingIOError:
+        return False
 
 
 def _status(ended: int, *, is_told: bool) -> int:

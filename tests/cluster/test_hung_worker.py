@@ -8,7 +8,7 @@ from ray_nodes import run_program
 
 @pytest.mark.slow
 def test_a_training_goes_on_without_a_stopped_worker(tmp_path):
-    result = run_program("hung_worker.py", str(tmp_path), seconds=500)
+    result = run_program("hung_worker.py", str(tmp_path), seconds=1000)
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["equal"]
     assert "a training worker hangs or is cut off" in found["line"], result.stdout

@@ -29,7 +29,7 @@ OFTEN = f"cluster.checkpoint_seconds={CHECKPOINT_SECONDS}"
 ROW_SECONDS = 1.0
 """Most time from when a checkpoint is due until it is stored: a row of the loss curve, and the file, on busy cores."""
 POLL_SECONDS = 0.01
-ATTEMPT_SECONDS = 300
+ATTEMPT_SECONDS = 900
 QUICK_SECONDS = 15.0
 """Longest time until a job without a part of Ray ends."""
 MOST_ATTEMPTS = 3

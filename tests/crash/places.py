@@ -101,7 +101,8 @@ class Bucket(Place):
             found = self.client.find(below, detail=True)
         except FileNotFoundError:
             return {}
-        return {name.removeprefix(f"{below}/"): entry["LastModified"].timestamp() for name, entry in found.items()}
+        times = {name: entry.get("LastModified") for name, entry in found.items()}  # a folder has none
+        return {name.removeprefix(f"{below}/"): when.timestamp() for name, when in times.items() if when is not None}
 
     def read(self, path: str) -> bytes:
         """See `Place`."""

@@ -78,6 +78,15 @@ def test_a_child_that_ends_without_a_word_becomes_a_line(body, what):
     assert RESUME in line
 
 
+def test_a_process_that_the_child_has_forked_is_not_waited_for():
+    program = start("os.fork() or time.sleep(100); os._exit(1)")
+    try:
+        assert program.wait(timeout=50) == os.EX_TEMPFAIL
+    finally:
+        os.killpg(program.pid, signal.SIGKILL)
+        program.communicate()
+
+
 @pytest.mark.parametrize("to_group", [False, True], ids=["to the command", "to its group, as Ctrl-C in a terminal"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, os.EX_TEMPFAIL)])
 def test_a_signal_reaches_the_child_once(to_group, number, status):
