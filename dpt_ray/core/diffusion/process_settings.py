@@ -2,10 +2,8 @@
 
 import math
 
-from dpt_ray.config.schema import (
-    GeneratorConfig,
-    SamplingConfig,
-)
+from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion import weighting
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving
