@@ -15,7 +15,7 @@ from dpt_ray import __version__
 from dpt_ray.cli import completion, export, study
 from dpt_ray.cli.guard import FAILURE, INTERRUPTED, USER_MISTAKE
 from dpt_ray.cli.main import NAME, dpt
-from dpt_ray.cli.running import run_command
+from dpt_ray.cli.running import CONTEXT, run_command
 from dpt_ray.config.load import setting_names
 from dpt_ray.experiments.study import curve, generators
 from dpt_ray.experiments.study import stage3_gain as mixing
@@ -88,7 +88,7 @@ def test_an_example_is_a_right_command_line(line):
     words, command = shlex.split(line)[1:], dpt
     while isinstance(command, click.Group):
         command = command.commands[words.pop(0)]
-    assert command.make_context("dpt", words).params
+    assert command.make_context("dpt", words, **CONTEXT).params
 
 
 def test_the_version_is_that_of_the_package(capsys):

@@ -14,7 +14,7 @@ import pytest
 from importing_data import encoded, write
 
 from dpt_ray.cli.main import dpt
-from dpt_ray.cli.running import run_command
+from dpt_ray.cli.running import CONTEXT, run_command
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "guide").rglob("*.md"))]
@@ -96,7 +96,7 @@ def test_each_command_does_what_the_page_says_or_would(page, words, folder, caps
     if settings := [block for block in blocks(page, "yaml") if block.startswith("preset:")]:
         (folder / "my.yaml").write_text(settings[0])
     command, rest = verb_of(words)
-    command.make_context(command.name, list(rest))  # every option exists
+    command.make_context(command.name, list(rest), **CONTEXT)  # every option exists
     if NOT_RUN.keys() & set(words) or "--dry-run" not in {name for option in command.params for name in option.opts}:
         return
     assert run_command(dpt, [*words, *(["--dry-run"] if "--dry-run" not in words else [])]) == 0, capsys.readouterr()
@@ -133,4 +133,4 @@ def test_a_wrong_option_and_an_unknown_program_would_be_found():
     (wrong,) = commands(textwrap.dedent("A=1 dpt run \\\n  --confg x  # a comment\n"))
     command, rest = verb_of(wrong[1:])
     with pytest.raises(click.NoSuchOption):
-        command.make_context(command.name, rest)
+        command.make_context(command.name, rest, **CONTEXT)
