@@ -10,7 +10,7 @@ from dpt_ray.benchmark import readers
 from dpt_ray.benchmark.contest import Result, run_contest
 from dpt_ray.benchmark.memory import StreamMemory, measure_stream_memory
 from dpt_ray.benchmark.photos import write_photo_shards
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.importing.file_sets import list_shards
 from dpt_ray.data.loading.source import ImageSource, SourceShard

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from dpt_ray.benchmark.published_uvit import published_steps
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.models.base_networks import DenoiserNetwork
 from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.models.uvit import UViT

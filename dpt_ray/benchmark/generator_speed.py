@@ -12,7 +12,7 @@ from dpt_ray.benchmark.generator_figures import MIXED, OURS, PUBLISHED, Sampling
 from dpt_ray.benchmark.generator_job import CLASSES, GeneratorJob, device_name
 from dpt_ray.benchmark.published_uvit import published_denoiser
 from dpt_ray.benchmark.ray_share import measure_ray_share
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion.process_settings import build_guidance, build_process, evaluations_per_image
 from dpt_ray.core.diffusion.samplers import sample
 from dpt_ray.core.pixels import to_uint8

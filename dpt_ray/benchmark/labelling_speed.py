@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.core.models.network_settings import build_classifier, stored_settings
 from dpt_ray.core.weights import Description, save_network
 from dpt_ray.data.images.decoding import encode_png

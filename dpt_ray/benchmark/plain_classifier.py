@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from dpt_ray.benchmark.contest import Contestant
 from dpt_ray.benchmark.generator_job import wait_for_device
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
 from dpt_ray.core.models.network_settings import build_classifier, channel_statistics
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.row_random import RowRandom

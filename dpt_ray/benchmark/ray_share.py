@@ -13,8 +13,8 @@ import torch
 
 from dpt_ray.benchmark.generator_figures import RayShare
 from dpt_ray.benchmark.generator_job import IMAGES, LANES, GeneratorJob, wait_for_device
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.core.training.compute import compile_network
 from dpt_ray.core.training.loop import train
 from dpt_ray.core.training.state import TrainState

@@ -70,7 +70,7 @@ def _measure(connection: Connection, what: Measurement) -> None:
             what.folder, "test", -(-HELD_OUT // what.per_shard) * what.per_shard, what.classes, what.per_shard
         )
         if step.ray_from is not None and shards >= step.ray_from:
-            from dpt_ray.config.sections.cluster_section import ClusterConfig
+            from dpt_ray.config.cluster_section import ClusterConfig
             from dpt_ray.distributed.cluster import connect
 
             connect(ClusterConfig(local_cpus=1))

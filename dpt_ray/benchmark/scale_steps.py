@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from dpt_ray.benchmark.scale_data import SyntheticSet, labelled_entries
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig, LabelsConfig
 from dpt_ray.config.load import load_config
+from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.config.search_settings import ValidationConfig
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig, LabelsConfig
-from dpt_ray.config.sections.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.core.semi_supervised.algorithm import Task, Views
 from dpt_ray.core.semi_supervised.algorithms.flexmatch import FlexMatch
 from dpt_ray.data.shards.index import read_index

@@ -11,8 +11,8 @@ import torch
 
 from dpt_ray.benchmark.contest import Contestant, run_contest
 from dpt_ray.benchmark.plain_classifier import CLASSES, LABELLED, UNLABELLED, plain_loop
+from dpt_ray.config.classifier_section import ClassifierConfig, ClassifierModelConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.classifier_section import ClassifierConfig, ClassifierModelConfig
 from dpt_ray.core.semi_supervised.classification_objective import SemiSupervised
 from dpt_ray.core.training.compute import Precision, compile_network, keep_channels_last
 from dpt_ray.core.training.from_settings import classifier_training

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.encoder_section import EncoderConfig
+from dpt_ray.config.evaluation_section import EvaluationConfig
+from dpt_ray.config.generator_section import GeneratorConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
-from dpt_ray.config.sections.evaluation_section import EvaluationConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.probe_section import ProbeConfig
 from dpt_ray.core.models.efficientnet_lite import LITE, EfficientNetLite
 from dpt_ray.core.models.inception import Inception
 from dpt_ray.core.models.network_settings import build_classifier, build_generator

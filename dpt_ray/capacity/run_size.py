@@ -9,8 +9,8 @@ import torch
 from dpt_ray.capacity import flops as compute
 from dpt_ray.capacity import storage_bytes as storage
 from dpt_ray.capacity.measured import read_rate
+from dpt_ray.config.classifier_section import ClassifierConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
 from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
 from dpt_ray.core.models.efficientnet_lite import FEATURES, LITE
 from dpt_ray.core.models.network_settings import build_classifier

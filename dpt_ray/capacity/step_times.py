@@ -10,10 +10,10 @@ import torch
 from dpt_ray.capacity import flops as compute
 from dpt_ray.capacity.measured import cpu_flops
 from dpt_ray.capacity.run_size import STAGE_NAMES
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.encoder_section import EncoderConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
 from dpt_ray.core.fitting_batch import SAMPLED_ON_CPU

@@ -4,11 +4,11 @@ import math
 
 import torch
 
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.encoder_section import EncoderConfig
+from dpt_ray.config.generator_section import GeneratorConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.training.from_settings import classifier_training, encoder_training, generator_training
 from dpt_ray.core.training.state import TrainState
 

@@ -11,7 +11,7 @@ from dpt_ray.distributed.job_log import tell
 
 
 def _processes() -> Sequence[str]:
-    from dpt_ray.config.sections.generator_section import GeneratorConfig
+    from dpt_ray.config.generator_section import GeneratorConfig
 
     return get_args(GeneratorConfig.model_fields["process"].annotation)
 
@@ -58,7 +58,7 @@ def import_uvit(
 
     FILE is the path or URL of nnet.pth or nnet_ema.pth. It must hold only tensors.
     """
-    from dpt_ray.config.sections.generator_section import LatentsConfig
+    from dpt_ray.config.generator_section import LatentsConfig
 
     latents = None if autoencoder is None else LatentsConfig(autoencoder=autoencoder, scale=scale)
     if output.endswith(".safetensors"):

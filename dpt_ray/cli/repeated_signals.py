@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-REPEATED_SECONDS = 1.0
+REPEATED_SECONDS = 3.0
 """Time within which a signal that comes again counts once. A terminal sends Ctrl-C to all processes of a command, of
 which one may forward it to another."""
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dpt_ray.config.classifier_section import ClassifierModelConfig
     from dpt_ray.config.schema import RunConfig
-    from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
 
 
 def check_consistent(config: "RunConfig") -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from dpt_ray.config.classifier_section import ClassifierModelConfig
 from dpt_ray.config.complaints import Source, Tree, complaint, origin
+from dpt_ray.config.generator_section import GeneratorModelConfig
 from dpt_ray.config.places import redacted_value
 from dpt_ray.config.scalars import is_null, is_section, shown
 from dpt_ray.config.schema import ONE_OF, RunConfig
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.generator_section import GeneratorModelConfig
 from dpt_ray.config.yaml_reader import UnreadableYamlError, read_value, read_yaml_bytes, read_yaml_file, write_yaml
 from dpt_ray.errors import UserError
 

@@ -1,6 +1,6 @@
 """Every setting of a run, typed and bounded; `load.py` turns files and overrides into one `RunConfig`.
 
-Each section has a file in `sections/`. The docstring under a field gives its meaning and unit. Amounts of work are
+Each section has a file of its own (`*_section.py`). The docstring under a field gives its meaning and unit. Amounts of work are
 counted in images, never in steps. Settings of `cluster` change no result. Every other setting enters the address of the
 steps that read it (`pipeline/execution/step.py`).
 """
@@ -9,16 +9,16 @@ from typing import get_args
 
 from pydantic import model_validator
 
+from dpt_ray.config.classifier_section import ClassifierConfig, ClassifierModelConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.config.consistency import check_consistent
+from dpt_ray.config.data_section import LABEL_CHOICES, DataConfig, LabelsConfig
+from dpt_ray.config.encoder_section import EncoderConfig
+from dpt_ray.config.evaluation_section import EvaluationConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
 from dpt_ray.config.places import Name, Place, Root
-from dpt_ray.config.sections.classifier_section import ClassifierConfig, ClassifierModelConfig
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import LABEL_CHOICES, DataConfig, LabelsConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
-from dpt_ray.config.sections.evaluation_section import EvaluationConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.pseudo_data_section import PseudoLabelsConfig, SamplingConfig
-from dpt_ray.config.sections.section import Section
+from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig, SamplingConfig
+from dpt_ray.config.section import Section
 from dpt_ray.plugins import Group
 
 ONE_OF: dict[str, tuple[tuple[str, ...], ...]] = {

@@ -11,7 +11,7 @@ from dpt_ray.config.complaints import Tree, describe
 from dpt_ray.config.load import leaf_names, setting_names, setting_type
 from dpt_ray.config.places import Place, SearchName
 from dpt_ray.config.scalars import Mistyped, as_wanted, is_null, is_section, shown
-from dpt_ray.config.sections.section import Count, Positive, Section
+from dpt_ray.config.section import Count, Positive, Section
 from dpt_ray.config.yaml_reader import read_yaml_file
 from dpt_ray.errors import UserError
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.distributed import local_ray
 from dpt_ray.distributed.address import join, named_address
 from dpt_ray.distributed.lost_ray import outlive_raylet

@@ -7,11 +7,11 @@ from threading import Event as StopEvent
 from typing import Any
 
 from dpt_ray import plugins
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.encoder_section import EncoderConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.source import ImageSource

@@ -103,7 +103,7 @@ def _device(setup: WorkerSetup) -> torch.device:
     """Return the device that this worker computes on."""
     from ray.train.torch import get_device
 
-    return get_device() if setup.stop is None else torch.device("cpu")  # Ray's local mode would take any GPU
+    return torch.device(get_device() if setup.stop is None else "cpu")  # Ray's local mode would take any GPU
 
 
 def _allocator(device: torch.device) -> AbstractContextManager[None]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaussian_moments
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.transfer import own_device

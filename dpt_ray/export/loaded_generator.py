@@ -10,8 +10,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from dpt_ray.config.sections.generator_section import LatentsConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import LatentsConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion.process_settings import lacks_times
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.storage import stores

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
+from dpt_ray.config.classifier_section import ClassifierModelConfig
 from dpt_ray.core.models.base_networks import ClassifierNetwork
 from dpt_ray.core.models.graphs import ClassifierGraph
 from dpt_ray.core.models.network_settings import build_classifier, channel_statistics, stored_settings

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig, LatentsConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import GeneratorConfig, LatentsConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.entropy_guidance import entropy_guided

@@ -2,7 +2,7 @@
 
 import torch
 
-from dpt_ray.config.sections.generator_section import LatentsConfig
+from dpt_ray.config.generator_section import LatentsConfig
 from dpt_ray.core.diffusion.latent_moments import LatentScale
 from dpt_ray.core.weights import LatentDescription, LatentEntry
 from dpt_ray.errors import UserError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dpt_ray.config.sections.evaluation_section import EvaluationConfig
+from dpt_ray.config.evaluation_section import EvaluationConfig
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.inception_weights import FoundInception, find_inception, open_inception

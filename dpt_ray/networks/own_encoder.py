@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from dpt_ray.config.sections.encoder_section import EncoderConfig
+from dpt_ray.config.encoder_section import EncoderConfig
 from dpt_ray.core.models.base_networks import ClassifierNetwork
 from dpt_ray.core.models.network_settings import build_classifier, channel_statistics, stored_settings
 from dpt_ray.core.pixels import normalise

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.models.graphs import ProbeGraph
 from dpt_ray.core.probe.heads import Head, LinearHead, MixtureHead
 from dpt_ray.core.probe.normalisation import normalise_rows

@@ -2,7 +2,7 @@
 
 import json
 
-from dpt_ray.config.sections.probe_section import STAGE0, ProbeConfig
+from dpt_ray.config.probe_section import STAGE0, ProbeConfig
 from dpt_ray.core.models.frozen_encoder import CONFIG, WEIGHTS
 from dpt_ray.core.models.pretrained import parse_config
 from dpt_ray.data.storage import stores

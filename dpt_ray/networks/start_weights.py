@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpt_ray.config.classifier_section import ClassifierModelConfig
+from dpt_ray.config.data_section import MAX_CLASSES
 from dpt_ray.config.effects import read_settings
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.data_section import MAX_CLASSES
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.models.network_settings import build_classifier, build_generator, channel_statistics
 from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.training.state import TrainState

@@ -6,8 +6,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig, LatentsConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig, LatentsConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.models.network_settings import build_generator
 from dpt_ray.core.models.uvit_names import DISCRETE_WIDTHS, PUBLISHED_HEADS, our_names, uvit_sizes
 from dpt_ray.core.state_mismatch import describe_mismatch

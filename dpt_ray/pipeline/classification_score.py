@@ -4,8 +4,8 @@ A classifier learns from pseudo images alone and is tested on real ones (Ravuri 
 Score for Conditional Generative Models", NeurIPS 2019). What pseudo images lack of their classes, it cannot learn.
 """
 
+from dpt_ray.config.classifier_section import AlgorithmConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.classifier_section import AlgorithmConfig
 from dpt_ray.pipeline.artifacts.predictions import TOP
 from dpt_ray.pipeline.classifier_steps import Classifier, learn, predict
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage

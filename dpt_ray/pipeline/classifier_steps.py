@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.probe_section import ProbeConfig
+from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.probe_section import ProbeConfig
-from dpt_ray.config.sections.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.networks.pretrained.encoders import located
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings

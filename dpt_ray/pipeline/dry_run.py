@@ -10,10 +10,10 @@ from dpt_ray.capacity.run_size import size_run
 from dpt_ray.capacity.size_table import describe_size
 from dpt_ray.capacity.step_times import estimate_times, measure_times
 from dpt_ray.capacity.stored_data import stored_data
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.encoder_section import EncoderConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
 from dpt_ray.core.diffusion.process_settings import build_process, evaluations_per_image
 from dpt_ray.core.models.network_settings import build_classifier, build_generator
 from dpt_ray.core.training.from_settings import encoder_training, images_per_step

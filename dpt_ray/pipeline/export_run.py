@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import cast
 
 from dpt_ray import __version__
-from dpt_ray.config.sections.generator_section import GeneratorConfig, LatentsConfig
-from dpt_ray.config.sections.probe_section import STAGE0
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import GeneratorConfig, LatentsConfig
+from dpt_ray.config.probe_section import STAGE0
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.models.efficientnet_lite import EfficientNetLite
 from dpt_ray.core.models.image_processor import PROCESSOR
 from dpt_ray.core.weights import Description, SamplingEntry, save_network

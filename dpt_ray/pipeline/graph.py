@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import cluster as ray_cluster

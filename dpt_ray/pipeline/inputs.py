@@ -7,11 +7,11 @@ thousand points lists a bucket once.
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, cast
 
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.evaluation_section import EvaluationConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.evaluation_section import EvaluationConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
 from dpt_ray.data.importing.class_folders import describe_class_folders
 from dpt_ray.data.importing.digits import Split
 from dpt_ray.data.importing.found_data import FoundData, find_data

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.documents import read_document
 from dpt_ray.pipeline.artifacts.balanced_predictions import BalancedLabelsFacts

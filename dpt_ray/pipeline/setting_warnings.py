@@ -4,14 +4,14 @@ import math
 import os
 from collections.abc import Collection, Iterator
 
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.effects import unread_settings
+from dpt_ray.config.encoder_section import EncoderConfig
+from dpt_ray.config.generator_section import GeneratorConfig
+from dpt_ray.config.probe_section import STAGE0
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.probe_section import STAGE0
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.models.efficientnet_lite import LITE
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_settings
 from dpt_ray.core.training.from_settings import images_per_step

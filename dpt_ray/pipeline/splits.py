@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.search_settings import ValidationConfig
-from dpt_ray.config.sections.data_section import DataConfig
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.steps.compare_splits import Overlap

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.storage.json_records import Record, optional
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.step import Step

@@ -17,7 +17,7 @@ _INHERITS = {"stage3": "stage1"}
 _HEAD = f"""\
 # Settings
 
-Generated from `dpt_ray/config/sections/` and from the algorithms. Don't edit it, run
+Generated from `dpt_ray/config/*_section.py` and from the algorithms. Don't edit it, run
 
     {COMMAND}
 

@@ -10,9 +10,9 @@ from numbered_shards import IMAGE_SIZE, write_numbered_shards
 from ray.cluster_utils import Cluster
 from ray_nodes import STORE_BYTES
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState

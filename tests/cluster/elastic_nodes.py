@@ -14,7 +14,7 @@ from cluster_trainings import CONFIG, STEPS, cluster_of, remove_node, say, small
 from ray.cluster_utils import Cluster
 from ray_nodes import STORE_BYTES
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.distributed.training_job import HISTORY_FILE
 from dpt_ray.networks.files import NETWORK_FILE

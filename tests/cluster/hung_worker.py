@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cluster_trainings import cluster_of, results, say, small_training, train
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.core.training.state import TrainState
 
 STOPPED_AT = 12

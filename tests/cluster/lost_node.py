@@ -13,7 +13,7 @@ from pathlib import Path
 import ray
 from cluster_trainings import cluster_of, remove_node, results, say, small_training, train
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.distributed.cluster import reserved_cpus
 

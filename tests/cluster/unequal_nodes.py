@@ -9,7 +9,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray_nodes import STORE_BYTES
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.distributed.cluster import (
     cluster_nodes,
     connect,

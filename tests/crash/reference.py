@@ -12,7 +12,7 @@ from draws import WHOLE_JOB
 from places import Folder
 from tiny_runs import start_job
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 
 LARGEST_SHARE = 0.03
 """Most of a training's time, at the default interval, for which it may stand still for checkpoints."""

@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.cluster_section import ClusterConfig
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.tables import format_bytes, text_table

@@ -25,7 +25,7 @@ def wait():
 
 def job():
     import ray
-    from dpt_ray.config.sections.cluster_section import ClusterConfig
+    from dpt_ray.config.cluster_section import ClusterConfig
     from dpt_ray.distributed.cluster import connect
     connect(ClusterConfig(local_cpus=1))
     task = ray.remote(num_cpus=1)(wait).remote()
@@ -47,7 +47,7 @@ from dpt_ray.cli.supervisor import supervised
 def job():
     import numpy
     import ray
-    from dpt_ray.config.sections.cluster_section import ClusterConfig
+    from dpt_ray.config.cluster_section import ClusterConfig
     from dpt_ray.distributed.cluster import connect
     connect(ClusterConfig(local_cpus=1))
     print("ready", os.getpid(), flush=True)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from numbered_shards import IMAGE_SIZE, write_numbered_shards
 
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState

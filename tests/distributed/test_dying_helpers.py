@@ -14,8 +14,8 @@ from ray.util import placement_group_table
 from ray_processes import processes_of
 from test_distributed_training import CONFIG, ONE_WORKER, _build, _finish
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.storage import stores

@@ -10,7 +10,7 @@ PROGRAM = """
 import os, threading, time
 import ray
 from ray.cluster_utils import Cluster
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.distributed.cluster import connect, training_resources
 from dpt_ray.errors import UserError
 

@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from dpt_ray.config.classifier_section import ClassifierConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.training.compute import keep_channels_last

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.images.decoding import MAX_PIXELS
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.import_plan import ImageSet

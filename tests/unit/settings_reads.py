@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from ray.train import torch as ray_torch
 from run_in_process import without_ray
 
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.config.effects import unread_settings
 from dpt_ray.config.scalars import is_section
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.section import Section
+from dpt_ray.config.section import Section
 from dpt_ray.core.models import network_settings
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training import from_settings

@@ -6,8 +6,8 @@ import pytest
 import torch
 from semi_supervised_batches import FixedLogits, logits_of, make_batch, make_objective
 
+from dpt_ray.config.classifier_section import AlgorithmConfig, ClassifierConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.classifier_section import AlgorithmConfig, ClassifierConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, Task, Views
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_names, algorithm_settings

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline import graph
@@ -488,7 +488,7 @@ with Claim(folder, lambda: False, print):
 MAKER = """
 import sys
 from dataclasses import dataclass
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import ArtifactStore

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores

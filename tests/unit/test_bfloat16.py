@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.models.uvit import StreamNorm, UViT
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.loop import Schedule, train

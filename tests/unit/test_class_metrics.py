@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.core.metrics.calibration import reliability
 from dpt_ray.core.metrics.class_counts import count_predictions
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaussian_moments

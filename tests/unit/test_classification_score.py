@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from encoder_folders import save_msn
 
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.cluster_section import ClusterConfig
 from dpt_ray.core.metrics.uncertainty import Interval
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING

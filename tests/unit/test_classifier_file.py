@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
+from dpt_ray.config.classifier_section import ClassifierModelConfig
 from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.weights import save_network
 from dpt_ray.data.storage import stores

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
-from dpt_ray.config.sections.classifier_section import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.classifier_section import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.objective import Objective
 from dpt_ray.core.row_random import RowRandom

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpt_ray.config.sections.generator_section import ConditioningConfig, GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.generator_section import ConditioningConfig, GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.models.network_settings import build_generator

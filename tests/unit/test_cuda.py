@@ -7,10 +7,10 @@ from itertools import islice
 import pytest
 import torch
 
-from dpt_ray.config.sections.classifier_section import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.classifier_section import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.diffusion.edm_augmentation import Augmentation

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.pipeline import graph
 from dpt_ray.pipeline.artifacts import claims

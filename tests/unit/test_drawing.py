@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator, generator_file

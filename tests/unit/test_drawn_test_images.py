@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.search_settings import ValidationConfig
-from dpt_ray.config.sections.data_section import DataConfig
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline import splits

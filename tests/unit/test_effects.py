@@ -145,6 +145,7 @@ OF_RUN = {
     "sampling.guidance_method": ("autoguidance", ["stage2.ema_snapshots=2"],
                                  [["stage2.ema_snapshots=2", "sampling.guidance_scale=0"]]),
     "sampling.weak_snapshot": ("2", AUTOGUIDED, [["sampling.guidance_scale=0"], []]),
+    "sampling.entropy_scale": ("0.5", [], []),
     "sampling.guidance_interval": ("[0.1, 10]", [], [["sampling.guidance_scale=0"]]),
     "evaluation.network": ("owner/name", GENERATION, [[]]),
     "evaluation.inception": (INCEPTION[0], [*GENERATION, "evaluation.network=inception",

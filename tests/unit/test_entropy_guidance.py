@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from dpt_ray.config.classifier_section import ClassifierModelConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion.entropy_guidance import entropy, entropy_guided
 from dpt_ray.core.diffusion.samplers import sample
 from dpt_ray.core.models.network_settings import build_classifier, build_generator, stored_settings

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
+from dpt_ray.config.data_section import LABEL_CHOICES
 from dpt_ray.config.load import dump_yaml, load_config
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.data_section import LABEL_CHOICES
 from dpt_ray.errors import UserError
 
 VALUES = {"per_class": 3, "fraction": 0.25, "file": "/names.txt"}

@@ -16,8 +16,8 @@ from exported_runs import CLASSES, write_run
 from PIL import Image
 
 import dpt_ray
-from dpt_ray.config.sections.generator_section import LatentsConfig
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.generator_section import LatentsConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.probe.heads import MixtureHead
 from dpt_ray.core.probe.mixture import fit_mixture
 from dpt_ray.core.probe.normalisation import normalise_rows

@@ -7,10 +7,10 @@ import pytest
 import torch
 from encoder_folders import save_msn
 
+from dpt_ray.config.classifier_section import ClassifierModelConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.state import ForeignCheckpointError

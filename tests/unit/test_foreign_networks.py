@@ -15,7 +15,7 @@ from encoder_folders import save_dinov2, save_msn
 from peak_memory import at_most_mib
 from safetensors.torch import load_file, save, save_file
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.models.pretrained import MAX_CONFIG_BYTES, check_repetitions, parse_config
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.errors import UserError

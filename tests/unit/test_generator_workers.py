@@ -12,8 +12,8 @@ import torch.multiprocessing as multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 from worker_pairs import leave
 
-from dpt_ray.config.sections.generator_section import ConditioningConfig, GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.generator_section import ConditioningConfig, GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.loop import train_step
 from dpt_ray.core.training.sharding import shard

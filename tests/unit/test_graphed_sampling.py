@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_graphed_step import OnDevice
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion.process_settings import build_guidance, build_process
 from dpt_ray.core.diffusion.samplers import SAMPLERS, sample
 from dpt_ray.core.models.network_settings import build_generator

@@ -12,7 +12,7 @@ from test_training import OPTIMIZERS, Classifier, DroppingGenerator, Generator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dpt_ray.config.sections.classifier_section import AlgorithmConfig
+from dpt_ray.config.classifier_section import AlgorithmConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.cuda_graph import GraphedFunction, without_own_graphs
 from dpt_ray.core.row_random import RowRandom

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import GeneratorConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion.guidance import autoguided, between, guided
 from dpt_ray.core.diffusion.process_settings import (
     build_guidance,

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.errors import UserError
 from dpt_ray.networks.generator import Generator, generator_file

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.distributed import cluster, ray_internals
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.node_capacity import LEAST_READER_CPUS

@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional
 
 import dpt_ray
-from dpt_ray.config.sections.generator_section import LatentsConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import LatentsConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.models.uvit import sinusoidal_embedding
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.errors import UserError

@@ -24,7 +24,7 @@ SECONDS, MIB = 10, 1024
 
 _READ = """
 import json, os, resource, sys, time
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.importing import detect
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.errors import UserError

@@ -12,7 +12,7 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from importing_data import encoded, labels_of, new_place, settings, shards_of, write
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.importing import parquet_file, parquet_footer
 from dpt_ray.data.importing.detect import describe
 from dpt_ray.errors import UserError

@@ -12,10 +12,10 @@ from autoencoder_folders import save_kl, save_tiny
 from diffusers import AutoencoderKL, AutoencoderTiny
 from safetensors.torch import load_file, save_file
 
+from dpt_ray.config.generator_section import GeneratorConfig, LatentsConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.generator_section import GeneratorConfig, LatentsConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw, LatentScale
 from dpt_ray.core.models.diffusers_autoencoder import autoencoder_form
 from dpt_ray.core.pixels import to_uint8

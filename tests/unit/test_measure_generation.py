@@ -7,8 +7,8 @@ import pytest
 import torch
 from encoder_folders import save_msn
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.evaluation_section import EvaluationConfig
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.evaluation_section import EvaluationConfig
 from dpt_ray.core.metrics.set_statistics import SetStatistics, decode_statistics, encode_statistics
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo

@@ -7,8 +7,8 @@ import torch
 from semi_supervised_batches import FixedLogits, logits_of, make_batch, make_objective
 from torch import nn
 
+from dpt_ray.config.classifier_section import MixingConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.classifier_section import MixingConfig
 from dpt_ray.core.models.batch_norm import BatchNorm2d, set_auxiliary_rows
 from dpt_ray.core.semi_supervised.algorithm import Task
 from dpt_ray.core.semi_supervised.algorithms.supervised import Supervised

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dpt_ray.config.sections.classifier_section import ClassifierConfig, ClassifierModelConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.classifier_section import ClassifierConfig, ClassifierModelConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.models.resnet18 import ResNet18
 from dpt_ray.core.models.vision_transformer import VisionTransformer

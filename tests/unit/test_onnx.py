@@ -11,7 +11,7 @@ from exported_runs import CLASSES, write_run
 from PIL import Image
 
 import dpt_ray
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.models.efficientnet_lite import EfficientNetLite
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.data.images.crop import centre_crop

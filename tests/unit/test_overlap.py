@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pictures_of_scenes import as_jpeg, scenes
 
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig
 from dpt_ray.data.images.decoding import decode_image, encode_png
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256

@@ -11,7 +11,7 @@ from safetensors.torch import load
 from settings_reads import train_here
 
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.training.from_settings import encoder_training
 from dpt_ray.core.training.loop import Schedule, train
 from dpt_ray.data.loading.feed import Feed, training_batches

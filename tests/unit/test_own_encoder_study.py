@@ -52,7 +52,7 @@ def test_the_table_has_gains_paired_by_seed():
 
 @pytest.mark.parametrize(("seen", "rate"), [(0, 1.0), (50, 0.5), (100, 0.0)])
 def test_the_cosine_schedule_ends_at_zero(seen, rate):
-    from dpt_ray.config.sections.training_section import OptimizerConfig
+    from dpt_ray.config.training_section import OptimizerConfig
     from dpt_ray.core.training.optim import learning_rate
 
     config = OptimizerConfig(learning_rate=1.0, schedule="cosine")

@@ -12,9 +12,9 @@ import torch.multiprocessing as multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 from worker_pairs import leave
 
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.encoder_section import EmpSslConfig, EncoderConfig, MsnConfig, ViewsConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.classifier_section import ClassifierModelConfig
+from dpt_ray.config.encoder_section import EmpSslConfig, EncoderConfig, MsnConfig, ViewsConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.training.from_settings import encoder_training
 from dpt_ray.core.training.loop import train_step
 from dpt_ray.core.worker_lanes import lanes_shared, worker_lanes

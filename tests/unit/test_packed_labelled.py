@@ -9,7 +9,7 @@ import pytest
 from counting_store import CountingStore
 from run_in_process import without_ray
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.order import ImageOrder
 from dpt_ray.data.loading.prefetch_plan import segment_sequence

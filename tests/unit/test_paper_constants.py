@@ -7,8 +7,8 @@ import torch
 from semi_supervised_batches import make_batch
 from torch import nn
 
+from dpt_ray.config.classifier_section import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.classifier_section import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
 from dpt_ray.core.models.batch_norm import BatchNorm2d
 from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.models.wide_resnet import LEAK, ResidualBlock, WideResNet

@@ -4,9 +4,9 @@ import pytest
 import torch
 from importing_data import encoded, write
 
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
 from dpt_ray.config.shipped import find_config
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.class_ids import UNKNOWN_LABEL

@@ -14,10 +14,10 @@ from plugin_packages import describe, install_toy
 import dpt_ray
 from dpt_ray import plugins
 from dpt_ray.capacity.run_size import DataSize, size_run
+from dpt_ray.config.classifier_section import ClassifierModelConfig
 from dpt_ray.config.load import dump_yaml, load_config, parse_dumped
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.section import Count
+from dpt_ray.config.section import Count
 from dpt_ray.core.diffusion.grids import log_snr_sigmas
 from dpt_ray.core.diffusion.samplers import SAMPLERS, Sampler, num_evaluations, sample, sample_euler
 from dpt_ray.core.models.network_settings import build_classifier

@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.semi_supervised import LabelSpreading
 
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.probe.heads import MixtureHead
 from dpt_ray.core.probe.logistic import fit_logistic, objective_and_gradient
 from dpt_ray.core.probe.mixture import Mixture, _expect, _maximise, _Prior, _start, fit_mixture

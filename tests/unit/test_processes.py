@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.diffusion import weighting
 from dpt_ray.core.diffusion.denoiser import call_network, per_image
 from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dpt_ray.config.sections.encoder_section import ViewsConfig
+from dpt_ray.config.encoder_section import ViewsConfig
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.self_supervised.views import RandomViews
 

@@ -169,8 +169,9 @@ def test_parts_go_on_where_the_whole_is():
     for expected, *got in zip(rest, *(draws(part) for part in parts), strict=True):
         assert torch.equal(torch.cat(got), expected)
     assert torch.equal(RowRandom(range(6), 2).uniform(2), first)
-    with pytest.raises(ValueError, match="6 random streams cannot be cut into 4 equal parts"):
-        whole.split(4)
+    assert [len(part) for part in whole.split(4)] == [4, 4, 2, 2]
+    with pytest.raises(ValueError, match="6 random streams cannot be cut into 7 parts"):
+        whole.split(7)
 
 
 def test_a_longer_draw_begins_like_a_shorter_one():

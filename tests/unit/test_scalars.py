@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from dpt_ray.config.load import load_config
 from dpt_ray.config.scalars import MAX_INTEGER, Plain
-from dpt_ray.config.sections.section import Section
+from dpt_ray.config.section import Section
 from dpt_ray.config.yaml_reader import UnreadableYamlError, read_value, read_yaml, write_value, write_yaml
 from dpt_ray.errors import UserError
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from made_up_search import DIE, FAIL, PREEMPT, STOP, Runs, tune_config
 from search_trials import made_up_trial
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.errors import UserError
 from dpt_ray.experiments.search.finish import finish_search
 from dpt_ray.experiments.search.search import Search

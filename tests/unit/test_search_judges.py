@@ -3,9 +3,9 @@
 import torch
 from test_validation_split import Given, make
 
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.read_rows import new_arrays, read_rows

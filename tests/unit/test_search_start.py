@@ -9,8 +9,8 @@ from counting_store import CountingStore
 from made_up_search import Runs, tune_config
 
 from dpt_ray.capacity.trial_memory import PROCESS_BYTES, TRIAL_PROCESSES, trial_bytes
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.cluster_section import ClusterConfig
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import ray_internals, tuning
 from dpt_ray.experiments.search.room import room_for

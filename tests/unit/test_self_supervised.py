@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig, MsnConfig
+from dpt_ray.config.classifier_section import ClassifierModelConfig
+from dpt_ray.config.encoder_section import EncoderConfig, MsnConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.row_random import RowRandom
 from dpt_ray.core.self_supervised.method import Method, spread

@@ -13,10 +13,10 @@ from autoencoder_folders import save_kl
 from encoder_folders import save_msn
 from settings_reads import Addressed, Sections, addressed, make_recorded
 
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.search_settings import ValidationConfig
-from dpt_ray.config.sections.data_section import DataConfig
 from dpt_ray.data.importing.found_data import FoundData
 from dpt_ray.pipeline import steps
 from dpt_ray.pipeline.artifacts.step_facts import Facts

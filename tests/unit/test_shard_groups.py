@@ -10,10 +10,10 @@ from hypothesis import given as examples
 from hypothesis import strategies as st
 
 from dpt_ray.benchmark.scale_data import SyntheticSet
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig, LabelsConfig
 from dpt_ray.config.load import load_config
 from dpt_ray.config.search_settings import ValidationConfig
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig, LabelsConfig
 from dpt_ray.core.metrics.calibration import reliability
 from dpt_ray.core.metrics.classification import accuracy
 from dpt_ray.core.row_random import derive_seed, derive_seeds

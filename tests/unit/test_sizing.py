@@ -12,7 +12,7 @@ from dpt_ray.capacity import measured
 from dpt_ray.capacity import storage_bytes as storage
 from dpt_ray.capacity.run_size import DataSize, size_run
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.models.uvit import UViT
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.data.loading.order import ImageOrder

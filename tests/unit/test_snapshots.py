@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import GeneratorConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.power_ema import TRACKED, PowerEma
 from dpt_ray.core.weights import load_network

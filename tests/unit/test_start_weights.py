@@ -13,9 +13,9 @@ from run_in_process import without_ray
 from settings_reads import train_here
 from test_job_start import sets, start
 
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
 from dpt_ray.core.training.from_settings import classifier_training, generator_training
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import load_network

@@ -6,8 +6,8 @@ import pytest
 from exported_runs import write_run
 from made_up_report import make_report
 
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.cluster_section import ClusterConfig
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import build

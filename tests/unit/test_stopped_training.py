@@ -8,7 +8,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 from worker_pairs import leave
 
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.collective import num_workers
 from dpt_ray.core.objective import Objective
 from dpt_ray.core.training.ema import Ema

@@ -9,11 +9,11 @@ import torch
 from counting_store import CountingStore
 from ray import cloudpickle
 
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.evaluation_section import EvaluationConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.evaluation_section import EvaluationConfig
-from dpt_ray.config.sections.pseudo_data_section import PseudoLabelsConfig
+from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.core.balanced_assignment import ClassScales
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.order import ImageOrder, Segment

@@ -8,8 +8,8 @@ import torch
 from no_copies import NoCopies
 from torch import Tensor, nn
 
-from dpt_ray.config.sections.classifier_section import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.classifier_section import AlgorithmConfig, ClassifierConfig, ClassifierModelConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.objective import Objective
 from dpt_ray.core.row_random import RowRandom

@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from dpt_ray.config.sections.classifier_section import (
+from dpt_ray.config.classifier_section import (
     AlgorithmConfig,
     AugmentationConfig,
     ClassifierConfig,
     ClassifierModelConfig,
 )
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.objective import Objective
 from dpt_ray.core.training.ema import Ema, HalfLife
 from dpt_ray.core.training.from_settings import classifier_training, generator_training

@@ -14,14 +14,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from worker_pairs import leave
 
-from dpt_ray.config.sections.classifier_section import (
+from dpt_ray.config.classifier_section import (
     AlgorithmConfig,
     AugmentationConfig,
     ClassifierConfig,
     ClassifierModelConfig,
     MixingConfig,
 )
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.objective import Objective
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class, algorithm_names
 from dpt_ray.core.training.ema import Ema

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from worker_pairs import leave
 
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.collective import (
     gather_differentiably,
     gather_from_workers,

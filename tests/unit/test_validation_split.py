@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpt_ray.config.cluster_section import ClusterConfig
+from dpt_ray.config.data_section import DataConfig, LabelsConfig
 from dpt_ray.config.search_settings import ValidationConfig
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.data_section import DataConfig, LabelsConfig
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.images.perceptual_hash import ImageHashes
 from dpt_ray.data.loading.shard_samples import read_shard_samples

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.models.small_cnn import SmallCnn
 from dpt_ray.core.models.wide_resnet import ResidualBlock, WideResNet
 from dpt_ray.core.training.optim import build_optimizer

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from dpt_ray.benchmark.time_to_quality.progress_record import Stage
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.load import load_config
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 
 UNREAD = ("data.train=unread", "data.test=unread")
 """The run reads CIFAR-10 by itself."""

@@ -13,8 +13,8 @@ from dpt_ray.benchmark.time_to_quality.cifar import Cifar
 from dpt_ray.benchmark.time_to_quality.plan import Plan
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Row, Stage
 from dpt_ray.benchmark.time_to_quality.training import SAVING_SECONDS, Run, go_on
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
 from dpt_ray.core.models.network_settings import channel_statistics

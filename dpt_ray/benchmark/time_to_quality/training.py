@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder, Row, Stage
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.training.compute import compile_network, keep_channels_last

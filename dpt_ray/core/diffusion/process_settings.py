@@ -2,8 +2,8 @@
 
 import math
 
-from dpt_ray.config.sections.generator_section import GeneratorConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import GeneratorConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion import weighting
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.discrete_schedule import DiscreteVariancePreserving

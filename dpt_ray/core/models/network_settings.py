@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from dpt_ray.config.classifier_section import ClassifierModelConfig
 from dpt_ray.config.effects import unread_settings
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
 from dpt_ray.core.diffusion.edm_augmentation import NUM_CONDITIONS
 from dpt_ray.core.models.base_networks import ClassifierNetwork, DenoiserNetwork
 from dpt_ray.core.models.ddpmpp import DdpmPlusPlus

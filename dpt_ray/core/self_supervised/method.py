@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dpt_ray.config.sections.encoder_section import EncoderConfig
+from dpt_ray.config.encoder_section import EncoderConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.collective import gather_differentiably
 from dpt_ray.core.models.base_networks import ClassifierNetwork

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dpt_ray.config.sections.encoder_section import ViewsConfig
+from dpt_ray.config.encoder_section import ViewsConfig
 from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.row_random import RowRandom
 

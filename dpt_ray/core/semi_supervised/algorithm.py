@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from dpt_ray.config.sections.section import Section
+from dpt_ray.config.section import Section
 
 Weight = Annotated[float, Field(ge=0)]
 """Weight of a term of a loss."""

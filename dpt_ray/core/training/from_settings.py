@@ -6,10 +6,10 @@ from typing import cast
 import torch
 from torch import nn
 
+from dpt_ray.config.classifier_section import AugmentationConfig, ClassifierConfig
 from dpt_ray.config.effects import unread_settings
-from dpt_ray.config.sections.classifier_section import AugmentationConfig, ClassifierConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.encoder_section import EncoderConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.diffusion.denoising_objective import DiffusionObjective
 from dpt_ray.core.diffusion.edm_augmentation import Augmentation
 from dpt_ray.core.diffusion.latent_moments import LatentDraw

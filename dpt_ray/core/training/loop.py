@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.collective import agree
 from dpt_ray.core.training.compute import FLOAT32, Precision

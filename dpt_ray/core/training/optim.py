@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.training_section import OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

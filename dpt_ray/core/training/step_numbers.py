@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.training.optim import learning_rate
 from dpt_ray.core.training.state import TrainState
 

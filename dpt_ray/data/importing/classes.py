@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.core.class_ids import MAX_CLASS_ID
 from dpt_ray.data.importing.text_files import read_lines
 from dpt_ray.data.shards.keys import normalise_name

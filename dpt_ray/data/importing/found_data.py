@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.class_folders import describe_class_folders
 from dpt_ray.data.importing.classes import given_classes

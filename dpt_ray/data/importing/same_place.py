@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fsspec.implementations.local import LocalFileSystem
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.importing.cifar10_binary import Cifar10
 from dpt_ray.data.importing.csv_table import CsvTable
 from dpt_ray.data.importing.file_sets import PARQUET, SHARDS, is_pattern, match_files, split_location

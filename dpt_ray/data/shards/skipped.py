@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.text import printable, shortened

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.core.metrics.calibration import expected_calibration_error
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.experiments.many_runs import Make, measure_all

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.config.schema import RunConfig
-from dpt_ray.config.sections.probe_section import ProbeConfig
 from dpt_ray.core.models.network_settings import channel_statistics
 from dpt_ray.core.pixels import normalise
 from dpt_ray.core.probe.normalisation import normalise_rows

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from dpt_ray import __version__
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.probe.coverage import coverage_points, farthest_images, typical_images
 from dpt_ray.core.probe.propagation import UNKNOWN
 from dpt_ray.data.storage.json_records import Record, optional

@@ -8,8 +8,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig, LatentsConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.generator_section import GeneratorConfig, LatentsConfig
 from dpt_ray.core.diffusion.latent_moments import LatentScale
 from dpt_ray.core.models.diffusers_autoencoder import CONFIG, WEIGHTS, Autoencoder, AutoencoderForm, autoencoder_form
 from dpt_ray.core.models.pretrained import parse_config

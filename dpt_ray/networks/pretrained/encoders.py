@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.models.efficientnet_lite import LITE, EfficientNetLite
 from dpt_ray.core.models.frozen_encoder import CONFIG, WEIGHTS, FrozenEncoder
 from dpt_ray.core.models.image_processor import PROCESSOR

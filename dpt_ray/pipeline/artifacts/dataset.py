@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.images.white_level import WhiteLevel
 from dpt_ray.data.importing.classes import given_classes

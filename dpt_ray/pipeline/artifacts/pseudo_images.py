@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.networks.start_weights import FoundWeights
 from dpt_ray.pipeline.execution.step import Step
 

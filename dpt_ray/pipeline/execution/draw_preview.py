@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.networks.files import open_content
 from dpt_ray.networks.generator import Generator
 from dpt_ray.report.grid import grid_png

@@ -11,7 +11,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from dpt_ray.config.sections.probe_section import ProbeConfig, PropagationConfig
+from dpt_ray.config.probe_section import ProbeConfig, PropagationConfig
 from dpt_ray.core.probe.heads import Head, LinearHead, MixtureHead
 from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
 from dpt_ray.core.probe.mixture import MixtureFit, fit_mixture

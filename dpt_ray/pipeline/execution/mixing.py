@@ -6,8 +6,8 @@ from itertools import repeat
 
 import numpy as np
 
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.core.training.from_settings import uses_unlabelled
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.source import ImageSource, SourceShard, sidecar_labelled_source, unlabelled_source

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.pseudo_data_section import PseudoLabelsConfig
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.core.fitting_batch import PREDICTED_ON_CPU, batch_size
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak

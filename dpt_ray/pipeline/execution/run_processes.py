@@ -30,7 +30,7 @@ def run_processes(
         UserError: what a worker raises, or there is no cluster at `RAY_ADDRESS`.
     """
     if processes > 1:
-        from dpt_ray.config.sections.cluster_section import ClusterConfig
+        from dpt_ray.config.cluster_section import ClusterConfig
         from dpt_ray.distributed.cluster import Resources, connect
 
         connect(ClusterConfig())

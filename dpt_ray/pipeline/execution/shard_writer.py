@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.images.white_level import Levels
 from dpt_ray.data.importing import detect
 from dpt_ray.data.importing.import_plan import Recipe, Unread, num_images

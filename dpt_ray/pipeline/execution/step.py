@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic
 
 from typing_extensions import TypeVar
 
-from dpt_ray.config.sections.cluster_section import ClusterConfig
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from dpt_ray.config.classifier_section import ClassifierConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.effects import read_settings
-from dpt_ray.config.sections.classifier_section import ClassifierConfig
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.encoder_section import EncoderConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training.loop import Schedule

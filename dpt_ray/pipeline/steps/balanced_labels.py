@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from dpt_ray.config.sections.pseudo_data_section import PseudoLabelsConfig
+from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.core.balanced_assignment import balanced_classes, largest_miss
 from dpt_ray.core.row_random import derive_seed
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.shards.duplicates import Found, Pair, limits_for
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.storage import stores

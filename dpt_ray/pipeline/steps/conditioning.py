@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dpt_ray.config.sections.generator_section import ConditioningConfig
+from dpt_ray.config.generator_section import ConditioningConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import read_index

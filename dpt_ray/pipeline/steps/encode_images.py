@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.fitting_batch import ENCODED_ON_CPU, batch_size
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.decoded_batches import decoded_batches

@@ -6,8 +6,8 @@ from typing import cast
 import numpy as np
 import torch
 
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.fitting_batch import ENCODED_ON_CPU
 from dpt_ray.core.models.diffusers_autoencoder import Autoencoder
 from dpt_ray.core.pixels import from_uint8

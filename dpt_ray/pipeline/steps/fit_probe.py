@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from dpt_ray.config.effects import read_settings
-from dpt_ray.config.sections.probe_section import ProbeConfig
+from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.storage import stores

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.images.white_level import WhiteLevel, level_facts, say_levels
 from dpt_ray.data.importing.classes import check_id_gaps
 from dpt_ray.data.importing.digits import Split

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dpt_ray.config.sections.data_section import DataConfig, LabelsConfig
+from dpt_ray.config.data_section import DataConfig, LabelsConfig
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.label_choice import (
     LabelledImage,

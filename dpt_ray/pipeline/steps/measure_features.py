@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.evaluation_section import EvaluationConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.evaluation_section import EvaluationConfig
 from dpt_ray.core.metrics.set_statistics import SetStatistics, decode_statistics, encode_statistics
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores

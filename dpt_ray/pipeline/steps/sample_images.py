@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.config.effects import read_settings
-from dpt_ray.config.sections.cluster_section import ClusterConfig
-from dpt_ray.config.sections.generator_section import LatentsConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.generator_section import LatentsConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.fitting_batch import SAMPLED_ON_CPU, batch_size
 from dpt_ray.core.row_random import derive_seed

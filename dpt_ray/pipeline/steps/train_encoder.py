@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.encoder_section import EncoderConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.encoder_section import EncoderConfig
 from dpt_ray.core.training.from_settings import encoder_training
 from dpt_ray.data.loading.source import unlabelled_source
 from dpt_ray.data.shards.index import read_index

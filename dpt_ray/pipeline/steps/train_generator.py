@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig
+from dpt_ray.config.data_section import DataConfig
+from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.state import TrainState

@@ -16,10 +16,10 @@ from autoencoder_folders import save_kl, save_tiny
 from encoder_folders import save_dinov2, save_msn
 from test_import_uvit import official
 
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.generator_section import GeneratorConfig, LatentsConfig
-from dpt_ray.config.sections.probe_section import ProbeConfig
-from dpt_ray.config.sections.pseudo_data_section import SamplingConfig
+from dpt_ray.config.classifier_section import ClassifierModelConfig
+from dpt_ray.config.generator_section import GeneratorConfig, LatentsConfig
+from dpt_ray.config.probe_section import ProbeConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.models.network_settings import build_classifier
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.state import ForeignCheckpointError

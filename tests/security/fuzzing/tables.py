@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from importing_data import encoded, settings, shards_of, write
 
-from dpt_ray.config.sections.data_section import DataConfig
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.data.importing.classes import given_classes
 from dpt_ray.data.importing.detect import describe
 from dpt_ray.data.importing.text_files import read_lines

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.section import Count
+from dpt_ray.config.classifier_section import ClassifierModelConfig
+from dpt_ray.config.section import Count
 from dpt_ray.core.models.base_networks import ClassifierNetwork
 from dpt_ray.core.models.batch_norm import BatchNorm2d  # nn.BatchNorm2d would differ between workers
 

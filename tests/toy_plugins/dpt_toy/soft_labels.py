@@ -2,7 +2,7 @@
 
 import torch
 
-from dpt_ray.config.sections.section import Share
+from dpt_ray.config.section import Share
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, PseudoLabelTargets, UnlabelledSettings, Views
 
 

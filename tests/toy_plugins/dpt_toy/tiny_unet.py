@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpt_ray.config.sections.generator_section import GeneratorModelConfig
-from dpt_ray.config.sections.section import Count
+from dpt_ray.config.generator_section import GeneratorModelConfig
+from dpt_ray.config.section import Count
 from dpt_ray.core.models.base_networks import DenoiserNetwork
 from dpt_ray.core.models.uvit import sinusoidal_embedding
 

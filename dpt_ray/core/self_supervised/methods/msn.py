@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpt_ray.config.sections.encoder_section import EncoderConfig, MsnConfig
+from dpt_ray.config.encoder_section import EncoderConfig, MsnConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.collective import gather_from_workers, mean_of_workers, own_rows, stack_differentiably
 from dpt_ray.core.models.base_networks import ClassifierNetwork

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpt_ray.config.sections.encoder_section import EncoderConfig
+from dpt_ray.config.encoder_section import EncoderConfig
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.self_supervised.method import Method, gathered_views, spread
 from dpt_ray.core.self_supervised.views import RandomViews

@@ -8,9 +8,9 @@ from functools import cache
 from pydantic import ValidationError
 
 from dpt_ray import plugins
+from dpt_ray.config.classifier_section import AlgorithmConfig
 from dpt_ray.config.complaints import describe
-from dpt_ray.config.sections.classifier_section import AlgorithmConfig
-from dpt_ray.config.sections.section import Section
+from dpt_ray.config.section import Section
 from dpt_ray.core.semi_supervised.algorithm import Algorithm
 from dpt_ray.errors import UserError
 

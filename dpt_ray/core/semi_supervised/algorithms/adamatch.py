@@ -2,7 +2,7 @@
 
 import torch
 
-from dpt_ray.config.sections.section import Share
+from dpt_ray.config.section import Share
 from dpt_ray.core.collective import mean_over_workers
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, PseudoLabelTargets, Task, UnlabelledSettings, Views
 from dpt_ray.core.semi_supervised.alignment import RunningDistribution, align

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dpt_ray.config.sections.section import Share
+from dpt_ray.config.section import Share
 from dpt_ray.core.collective import gather_from_workers
 from dpt_ray.core.semi_supervised.algorithm import Algorithm, PseudoLabelTargets, Task, UnlabelledSettings, Views
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dpt_ray.config.sections.section import Share
+from dpt_ray.config.section import Share
 from dpt_ray.core.collective import mean_over_workers, relative_rows
 from dpt_ray.core.semi_supervised.algorithm import (
     Algorithm,

@@ -1,6 +1,6 @@
 """Supervised training on labelled images only: the baseline of semi-supervised training."""
 
-from dpt_ray.config.sections.section import Section
+from dpt_ray.config.section import Section
 from dpt_ray.core.semi_supervised.algorithm import Algorithm
 
 

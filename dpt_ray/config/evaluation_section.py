@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from dpt_ray.config.effects import ReadWhen
 from dpt_ray.config.places import Place
-from dpt_ray.config.sections.section import Count, Section
+from dpt_ray.config.section import Count, Section
 
 _GENERATION = ReadWhen("generation: true", lambda evaluation: evaluation.generation)
 _INCEPTION = ReadWhen("network: inception", lambda evaluation: evaluation.network == "inception")

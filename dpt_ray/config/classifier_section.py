@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import ConfigDict, Field, SerializeAsAny, model_validator
 
 from dpt_ray.config.effects import ReadBy, ReadWhen, read_with
-from dpt_ray.config.sections.probe_section import ProbeConfig
-from dpt_ray.config.sections.section import Count, Decay, Positive, Section, Share
-from dpt_ray.config.sections.training_section import NetworkConfig, OptimizerConfig, Started, with_from
+from dpt_ray.config.probe_section import ProbeConfig
+from dpt_ray.config.section import Count, Decay, Positive, Section, Share
+from dpt_ray.config.training_section import NetworkConfig, OptimizerConfig, Started, with_from
 from dpt_ray.plugins import OrPlugin
 
 _CONVOLUTIONAL, _VIT = read_with("name", "small_cnn", "wide_resnet", "resnet18"), read_with("name", "vit")

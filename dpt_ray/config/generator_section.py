@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.effects import ReadWhen, read_with
 from dpt_ray.config.places import Place
-from dpt_ray.config.sections.data_section import DataConfig
-from dpt_ray.config.sections.section import Count, Decay, Positive, Section, Share
-from dpt_ray.config.sections.training_section import NetworkConfig, OptimizerConfig, Started, with_from
+from dpt_ray.config.section import Count, Decay, Positive, Section, Share
+from dpt_ray.config.training_section import NetworkConfig, OptimizerConfig, Started, with_from
 from dpt_ray.plugins import OrPlugin
 
 if TYPE_CHECKING:

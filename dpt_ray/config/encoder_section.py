@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from dpt_ray.config.classifier_section import ClassifierModelConfig
 from dpt_ray.config.effects import read_with
-from dpt_ray.config.sections.classifier_section import ClassifierModelConfig
-from dpt_ray.config.sections.section import Count, Decay, Positive, Section, Share
-from dpt_ray.config.sections.training_section import OptimizerConfig
+from dpt_ray.config.section import Count, Decay, Positive, Section, Share
+from dpt_ray.config.training_section import OptimizerConfig
 
 
 class ViewsConfig(Section):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from dpt_ray.config.effects import ReadWhen, read_with
 from dpt_ray.config.places import Place
-from dpt_ray.config.sections.section import Count, Section, Share
+from dpt_ray.config.section import Count, Section, Share
 from dpt_ray.plugins import OrPlugin
 
 MAX_CLASSES = 1_000_000

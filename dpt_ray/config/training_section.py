@@ -6,7 +6,7 @@ from pydantic import Field, ModelWrapValidatorHandler, create_model, model_valid
 
 from dpt_ray.config.effects import ReadWhen, read_with
 from dpt_ray.config.places import Place
-from dpt_ray.config.sections.section import Decay, Positive, Section
+from dpt_ray.config.section import Decay, Positive, Section
 from dpt_ray.errors import UserError
 from dpt_ray.plugins import find, load_class
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from dpt_ray.config.effects import ReadWhen, read_with
-from dpt_ray.config.sections.section import Count, Positive, Section
+from dpt_ray.config.section import Count, Positive, Section
 from dpt_ray.plugins import OrPlugin
 
 

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from dpt_ray.config.effects import ReadWhen
 from dpt_ray.config.places import Place
-from dpt_ray.config.sections.section import Count, Positive, Section
+from dpt_ray.config.section import Count, Positive, Section
 
 
 def _number_or_range(value: Any, read: ValidatorFunctionWrapHandler) -> int | tuple[int, int]:

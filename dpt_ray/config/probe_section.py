@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from dpt_ray.config.effects import ReadWhen, read_with
 from dpt_ray.config.places import Place
-from dpt_ray.config.sections.section import Count, Positive, Section
+from dpt_ray.config.section import Count, Positive, Section
 
 
 class PropagationConfig(Section):
