@@ -1,8 +1,8 @@
 """Every setting of a run, typed and bounded; `load.py` turns files and overrides into one `RunConfig`.
 
-Each section has a file of its own (`*_section.py`). The docstring under a field gives its meaning and unit. Amounts of work are
-counted in images, never in steps. Settings of `cluster` change no result. Every other setting enters the address of the
-steps that read it (`pipeline/execution/step.py`).
+Each section has a file of its own (`*_section.py`). The docstring under a field gives its meaning and unit. Amounts of
+work are counted in images, never in steps. Settings of `cluster` change no result. Every other setting enters the
+address of the steps that read it (`pipeline/execution/step.py`).
 """
 
 from typing import get_args

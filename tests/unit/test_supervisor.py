@@ -20,8 +20,8 @@ def say(word):
     print(word, os.getpid(), flush=True)
 
 def wait():
-    say("ready")
     try:
+        say("ready")
         time.sleep(60)
     finally:
         say("leaving")
