@@ -16,7 +16,7 @@ from dpt_ray.cli.init import init
 from dpt_ray.cli.job import JOBS
 from dpt_ray.cli.options import example
 from dpt_ray.cli.predict import generate, predict
-from dpt_ray.cli.running import run_command
+from dpt_ray.cli.running import CONTEXT, run_command
 from dpt_ray.cli.runs import runs
 from dpt_ray.cli.serve import serve
 from dpt_ray.cli.study import study
@@ -32,6 +32,7 @@ NAME = "dpt"
 @click.group(
     NAME,
     cls=Verbs,
+    context_settings=CONTEXT,
     epilog=example("dpt run --config digits", notes="'dpt COMMAND --help' shows options and an example."),
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")

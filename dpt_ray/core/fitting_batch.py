@@ -1,8 +1,9 @@
 """The batch size of inference: the largest that fits the memory of a GPU, or one that suits a CPU's caches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 FIRST, MOST = 16, 4096
 """The first batch that is tried, and the largest: beyond it, a GPU computes no faster."""
@@ -29,6 +30,17 @@ def batch_size(given: int | None, on_cpu: int, run: Callable[[int], object], dev
     free, _ = torch.cuda.mem_get_info(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return largest_fitting(lambda batch: _peak_bytes(run, batch, device), _SHARE * (free + unused))
+
+
+def image_batch_size(
+    given: int | None,
+    on_cpu: int,
+    network: Callable[[Tensor], object],
+    shape: Sequence[int],
+    device: torch.device | str,
+) -> int:
+    """As `batch_size`, for a function of uint8 images (B, *shape) on the CPU, which it copies to the device."""
+    return batch_size(given, on_cpu, lambda batch: network(torch.zeros(batch, *shape, dtype=torch.uint8)), device)
 
 
 def largest_fitting(peak_bytes: Callable[[int], float], budget: float) -> int:

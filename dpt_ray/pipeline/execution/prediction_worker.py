@@ -9,7 +9,7 @@ import torch
 from dpt_ray.config.classifier_section import ClassifierConfig
 from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig
-from dpt_ray.core.fitting_batch import PREDICTED_ON_CPU, batch_size
+from dpt_ray.core.fitting_batch import PREDICTED_ON_CPU, image_batch_size
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
 from dpt_ray.core.training.compute import FLOAT32, Precision
@@ -157,10 +157,8 @@ class PredictionWorker(UnitWorker):
             self._classifier = Probe(self._file, self._device)
             self._batch = self._given or PREDICTED_ON_CPU
             return
-        classifier = Classifier(self._file, self._device, precision=self._settings.precision)
-        self._classifier = classifier
-        run = lambda batch: classifier(torch.zeros(batch, *self._form.shape, dtype=torch.uint8))  # noqa: E731
-        self._batch = batch_size(self._given, PREDICTED_ON_CPU, run, self._device)
+        self._classifier = Classifier(self._file, self._device, precision=self._settings.precision)
+        self._batch = image_batch_size(self._given, PREDICTED_ON_CPU, self._classifier, self._form.shape, self._device)
 
     def _from_images(self, unit: ShardUnit) -> Outputs:
         shard = unit.shard

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from dpt_ray.core.fitting_batch import ENCODED_ON_CPU, batch_size
+from dpt_ray.core.fitting_batch import ENCODED_ON_CPU, image_batch_size
 from dpt_ray.core.metrics.set_statistics import SetStatistics, encode_statistics
 from dpt_ray.core.weights import read_metadata
 from dpt_ray.data.images.decoding import ImageForm
@@ -113,9 +113,8 @@ class StatisticsWorker(UnitWorker):
             return sidecar[KEY], MetricFeatures(torch.from_numpy(np.array(sidecar[FEATURES])))
         assert self._form is not None
         if self._compute is None:
-            compute, shape = open_network(self._network, self._device), self._form.shape
-            run = lambda batch: compute(torch.zeros(batch, *shape, dtype=torch.uint8))  # noqa: E731
-            self._compute, self._batch = compute, batch_size(self._given, ENCODED_ON_CPU, run, self._device)
+            self._compute = open_network(self._network, self._device)
+            self._batch = image_batch_size(self._given, ENCODED_ON_CPU, self._compute, self._form.shape, self._device)
         samples = read_unit_samples(shard)
         batches = decoded_batches(samples, self._form, shard, self._batch, self._device)
         found = [self._compute(torch.from_numpy(images)) for _, images in batches]

@@ -7,7 +7,7 @@ import torch
 
 from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.probe_section import ProbeConfig
-from dpt_ray.core.fitting_batch import ENCODED_ON_CPU, batch_size
+from dpt_ray.core.fitting_batch import ENCODED_ON_CPU, image_batch_size
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.decoded_batches import decoded_batches
 from dpt_ray.data.shards.index import read_index
@@ -98,9 +98,8 @@ class _EncodingWorker(UnitWorker):
 
     def make(self, unit: ShardUnit) -> bytes:
         if self._encoder is None:
-            encoder = self._encoder = open_probe_encoder(self._probe.encoder, self._probe, self._device)
-            run = lambda batch: encoder(torch.zeros(batch, *self._form.shape, dtype=torch.uint8))  # noqa: E731
-            self._batch = batch_size(self._given, ENCODED_ON_CPU, run, self._device)
+            self._encoder = open_probe_encoder(self._probe.encoder, self._probe, self._device)
+            self._batch = image_batch_size(self._given, ENCODED_ON_CPU, self._encoder, self._form.shape, self._device)
         samples = read_unit_samples(unit.shard)
         batches = decoded_batches(samples, self._form, unit.shard, self._batch, self._device)
         features = [self._encoder(torch.from_numpy(images)).cpu().numpy() for _, images in batches]
