@@ -65,6 +65,18 @@ sys.exit(supervised(run))
 """A job that uses Ray's object store all the time: Ray ends its process when the store dies."""
 
 
+def start(program, temporary):
+    """Start a job whose local Ray has its files in a folder."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment, "RAY_TMPDIR": str(temporary)},
+    )
+
+
 @pytest.mark.parametrize(
     ("part", "number", "status", "line"),
     [
@@ -77,14 +89,7 @@ sys.exit(supervised(run))
 )
 def test_a_job_ends_soon_with_a_line_and_leaves_nothing(part, number, status, line):
     with temporary_folder() as temporary:
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        job = subprocess.Popen(
-            [sys.executable, "-c", JOB],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**environment, "RAY_TMPDIR": str(temporary)},
-        )
+        job = start(JOB, temporary)
         first = job.stdout.readline()
         assert first == f"ready {job.pid}\n", job.communicate()
         (process,) = processes_of(job.pid, part)
@@ -103,14 +108,7 @@ def test_a_job_ends_soon_with_a_line_and_leaves_nothing(part, number, status, li
 @pytest.mark.parametrize("part", ["raylet", "agent", "driver"])
 def test_a_job_that_fetches_results_ends_soon_with_a_line_and_leaves_nothing(part):
     with temporary_folder() as temporary:
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        job = subprocess.Popen(
-            [sys.executable, "-c", FETCHING_JOB],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**environment, "RAY_TMPDIR": str(temporary)},
-        )
+        job = start(FETCHING_JOB, temporary)
         assert job.stdout.readline().startswith("ready"), job.communicate()
         os.kill(processes_of(job.pid, part)[-1], signal.SIGKILL)  # of two drivers the child
         killed = time.monotonic()
