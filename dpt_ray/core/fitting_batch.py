@@ -19,7 +19,7 @@ def batch_size(given: int | None, on_cpu: int, run: Callable[[int], object], dev
     Args:
         given: the number that the user gives; None to find it.
         on_cpu: the number on a CPU, if none is given.
-        run: computes a batch of so many images on the device, in inference mode.
+        run: computes a batch of so many images on the device.
         device: the device.
     """
     if given is not None:
@@ -65,7 +65,7 @@ def largest_fitting(peak_bytes: Callable[[int], float], budget: float) -> int:
     return batch
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode, in which guidance by a classifier could take no gradient
 def _peak_bytes(run: Callable[[int], object], batch: int, device: torch.device) -> float:
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
