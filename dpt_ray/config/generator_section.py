@@ -122,17 +122,22 @@ class ConditioningConfig(Section):
     """Condition the network on the confidence of each pseudo-label; pseudo images are sampled at confidence 1."""
     true_labels: bool = False
     """Labelled images keep their true labels, with confidence 1, instead of stage 1's predictions."""
+    clusters: Count = 1
+    """Number of clusters that the images of each class are divided into, by their features in stage 1. The network is
+    conditioned on class and cluster. Pseudo images of a class are drawn from its clusters in proportion to their
+    images."""
 
     @property
     def changes_labels(self) -> bool:
         """Whether the labels differ from stage 1's predictions."""
-        return self.true_labels or self.least_confidence > 0
+        return self.true_labels or self.least_confidence > 0 or self.clusters > 1
 
     @model_validator(mode="after")
     def _draws_from_predictions(self) -> "ConditioningConfig":
         if self.labels == "drawn" and self.changes_labels:
             raise ValueError(
-                "labels=drawn takes classes as stage 1 predicts them; leave true_labels and least_confidence out"
+                "labels=drawn takes classes as stage 1 predicts them; leave true_labels, least_confidence and clusters "
+                "out"
             )
         return self
 
@@ -143,6 +148,11 @@ class PretrainingConfig(Section):
     images: Annotated[int, Field(ge=0)] = 0
     """Length of the training without labels in images; `stage2.images` follow with pseudo-labels. Its other settings
     are those of stage 2. With 0 there is none, as published."""
+    clusters: Annotated[Count, ReadWhen("images above 0", lambda pretraining: pretraining.images > 0)] = 1
+    """Number of clusters that all images are divided into, by features that no label reaches: those of the encoder of
+    stage 1's probe, otherwise pixels averaged over 8x8 squares. The training without labels is conditioned on them, and
+    each class then starts as the mixture of clusters that its images lie in. With 1 every image has the null label.
+    Some clusters for each class are far better: twice as many clusters as classes or more."""
 
 
 class GeneratorConfig(_StartedGenerator):
@@ -212,13 +222,13 @@ class GeneratorConfig(_StartedGenerator):
         return self.latents.autoencoder is not None
 
     def without_labels(self) -> "GeneratorConfig":
-        """Return the settings of the training without labels, which hold nothing that concerns labels."""
+        """Return the settings of the training without labels, of which none concerns labels."""
         return self.model_copy(
             update={
                 "images": self.pretraining.images,
                 "pretraining": PretrainingConfig(),
                 "conditioning": ConditioningConfig(),
-                "label_dropout": 0.0,
+                "label_dropout": self.label_dropout if self.pretraining.clusters > 1 else 0.0,
                 "ema_snapshots": 0,
             }
         )

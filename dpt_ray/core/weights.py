@@ -71,6 +71,7 @@ class Description(TypedDict, total=False):
         image_size: encoder, generator: side of the images or latents.
         channels: classifier, encoder, generator: channels of the images or latents.
         num_classes: number of classes.
+        cluster_images: generator on clusters of classes: images of each cluster, C lists of K.
         latents: generator of latents: the latents.
         sampling: imported generator: the published sampling settings.
     """
@@ -86,6 +87,7 @@ class Description(TypedDict, total=False):
     image_size: int
     channels: int
     num_classes: int
+    cluster_images: list[list[int]]
     latents: LatentDescription
     sampling: SamplingEntry
 

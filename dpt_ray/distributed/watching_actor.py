@@ -116,6 +116,8 @@ def _failures_of_ray() -> tuple[type[Exception], ...]:
 class KeptActor:
     """An actor without resources that is replaced by a new one if it dies.
 
+    It runs on the node of this process, where it outlives the loss of any other node.
+
     Args:
         kind: class of the actor; its constructor takes no arguments.
     """
@@ -150,6 +152,8 @@ class KeptActor:
 
     def _start(self) -> Any:
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        actor: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(self._kind)
+        here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(self._kind)
         return actor.options(name=self.mailbox.name, get_if_exists=True).remote()

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 
 from dpt_ray.config.generator_section import GeneratorConfig, LatentsConfig
 from dpt_ray.config.pseudo_data_section import SamplingConfig
+from dpt_ray.core.class_clusters import drawn_clusters
 from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.entropy_guidance import entropy_guided
@@ -43,7 +45,8 @@ def generator_file(config: GeneratorConfig, form: Description, state: TrainState
 
     Args:
         config: settings of the generator.
-        form: the entries `image_size`, `channels`, `num_classes` and, for a generator of latents, `latents`.
+        form: the entries `image_size`, `channels`, `num_classes`; for a generator of latents, `latents`; for one that
+            is conditioned on clusters of classes, `cluster_images`, the images of each cluster, C lists of K.
         state: the training state.
     """
     settings = config.model_dump(mode="json", exclude=set(NOT_DESCRIBED)) | {"model": stored_settings(config.model)}
@@ -92,6 +95,7 @@ class Generator:
             self.process = build_process(config)
             self.image_shape = (channels, size, size)
             self.num_classes = classes
+            self._cluster_images = _cluster_images(config.conditioning.clusters, description)
             self.knows_null_label = config.label_dropout > 0
             self.knows_confidence = config.conditioning.confidence
             return build_generator(config, image_size=size, channels=channels, num_classes=classes)
@@ -156,7 +160,7 @@ class Generator:
         """
         self.check_guidance(config)
         random = RowRandom([derive_seed("pseudo image", seed, *place) for place in wanted], device=self._device)
-        labels = torch.tensor([label for label, _ in wanted], device=self._device)
+        labels = self._labels(seed, wanted)
         with self._without_gradients():
             images = self._solver(config)(random.normal(*self.image_shape), labels)
         try:
@@ -177,13 +181,22 @@ class Generator:
         with self._without_gradients():
             self._guided(config)(noise, levels, labels)
 
+    def _labels(self, seed: int, wanted: list[tuple[int, int]]) -> torch.Tensor:
+        """Return the network's label of each wanted image: its class, or the class and a drawn cluster, int64 (B,)."""
+        classes = torch.tensor([label for label, _ in wanted])
+        if (clusters := self._cluster_images.shape[1]) > 1:
+            random = RowRandom([derive_seed("cluster of a pseudo image", seed, *place) for place in wanted])
+            drawn = drawn_clusters(self._cluster_images, classes.numpy(), random.uniform().numpy())
+            classes = classes * clusters + torch.from_numpy(drawn)
+        return classes.to(self._device)
+
     def _without_gradients(self) -> AbstractContextManager[object]:
         """Return inference mode; guidance by a classifier takes gradients, which inference mode forbids."""
         return torch.no_grad() if self._judge else torch.inference_mode()
 
     def _guided(self, config: SamplingConfig) -> Denoiser:
         weaker = self._weaker(config)
-        denoiser = build_guidance(config, self._denoiser(self.network, config), self.num_classes, weaker)
+        denoiser = build_guidance(config, self._denoiser(self.network, config), self._cluster_images.size, weaker)
         return entropy_guided(denoiser, self._judge.logits, config.entropy_scale) if self._judge else denoiser
 
     def _denoiser(self, network: nn.Module, config: SamplingConfig) -> Denoiser:
@@ -226,6 +239,19 @@ def _unsure(network: nn.Module, x: torch.Tensor, time: torch.Tensor, label: torc
     """Return the prediction of a network for labels with confidence 0."""
     predicted: torch.Tensor = network(x, time, label, confidence=torch.zeros_like(label, dtype=torch.float32))
     return predicted
+
+
+def _cluster_images(clusters: int, description: Description) -> np.ndarray:
+    """Return the number of images of each cluster, int64 (C, K); (C, 1) for a network that is conditioned on classes.
+
+    Raises:
+        ValueError: the description holds other numbers of them.
+    """
+    classes = description["num_classes"]
+    images = np.array(description.get("cluster_images", []) if clusters > 1 else [[1]] * classes, np.int64)
+    if images.shape != (classes, clusters) or (images < 0).any():
+        raise ValueError(f"cluster_images must be {classes} lists of {clusters} numbers")
+    return images
 
 
 def _load_snapshot(network: nn.Module, weights: dict[str, torch.Tensor], folder: str) -> None:

@@ -12,6 +12,8 @@ from dpt_ray.config.classifier_section import ClassifierModelConfig
 from dpt_ray.config.data_section import MAX_CLASSES
 from dpt_ray.config.effects import read_settings
 from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
+from dpt_ray.core.label_mixtures import LabelMixtures
+from dpt_ray.core.models.base_networks import DenoiserNetwork
 from dpt_ray.core.models.network_settings import build_classifier, build_generator, channel_statistics
 from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.training.state import TrainState
@@ -153,7 +155,9 @@ def describe_new_classes(found: FoundWeights, num_classes: int) -> str | None:
     )
 
 
-def start_from(url: str, checksum: str | None, build: Callable[[], TrainState]) -> TrainState:
+def start_from(
+    url: str, checksum: str | None, build: Callable[[], TrainState], mixtures: LabelMixtures | None = None
+) -> TrainState:
     """Return a training before its first step whose network and averages have the weights of a file.
 
     Weights of another shape, which `check_classifier` and `check_generator` allow for classes alone, stay random. So do
@@ -163,6 +167,8 @@ def start_from(url: str, checksum: str | None, build: Callable[[], TrainState]) 
         url: file of the trained network.
         checksum: SHA-256 of its content, hexadecimal; not checked if None.
         build: returns the training with random weights.
+        mixtures: how many images have each pair of a label of the training and a label of the file's generator, from
+            which the weights of its labels follow.
 
     Raises:
         UserError: the file cannot be read, or its content has changed.
@@ -174,12 +180,16 @@ def start_from(url: str, checksum: str | None, build: Callable[[], TrainState]) 
     state = build()
     for network in (state.model, state.ema.model, *(average.model for average in state.power_averages)):
         own = network.state_dict()
+        mixed: dict[str, Tensor] = {}
+        if mixtures is not None and isinstance(network, DenoiserNetwork):
+            mixed = network.mixed_labels(weights, mixtures)
         network.load_state_dict(
             own
             | {
                 name: own[name] if name in own and own[name].shape != value.shape else value
                 for name, value in weights.items()
             }
+            | mixed
         )
     return state
 
@@ -196,7 +206,8 @@ def _statistics(model: ClassifierModelConfig, channels: int, prefix: str) -> dic
 
 
 def _generator(config: GeneratorConfig) -> dict[str, object]:
-    return {**_network(config.model, "stage2.model"), "stage2.process": config.process}
+    clusters = {"stage2.conditioning.clusters": config.conditioning.clusters}
+    return {**_network(config.model, "stage2.model"), "stage2.process": config.process, **clusters}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.inputs import Inputs
-from dpt_ray.pipeline.steps.encode_images import EncodeImages
+from dpt_ray.pipeline.steps.encode_images import PIXELS, EncodeImages
 from dpt_ray.pipeline.steps.fit_probe import FitProbe
 from dpt_ray.pipeline.steps.predict import Predictions
 from dpt_ray.pipeline.steps.train_classifier import TrainClassifier
@@ -72,6 +72,18 @@ def encode(probe: ProbeConfig, data: DataConfig, images: Step, inputs: Inputs, o
     """
     encoder = own if probe.own_encoder and own is not None else inputs.encoder(probe.encoder)
     return EncodeImages(f"features of {images.title}", probe, data, images, encoder)
+
+
+def unlabelled_features(config: RunConfig, images: Step, inputs: Inputs, own: Step | None) -> EncodeImages:
+    """Return the step that computes features of images that no label reaches.
+
+    They are those of the encoder of stage 1's probe; without a probe, the means of pixels. `own` trains the encoder of
+    stage 0.
+    """
+    stage1 = config.stage1
+    if stage1.model.name == "linear_probe":
+        return encode(located(stage1.probe), config.data, images, inputs, own)
+    return EncodeImages(f"pixels of {images.title}", None, config.data, images, PIXELS)
 
 
 def own_encoder(config: RunConfig, train_data: Step) -> TrainEncoder | None:

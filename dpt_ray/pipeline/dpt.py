@@ -23,7 +23,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.autoencoders import located
 from dpt_ray.pipeline.artifacts.predictions import TOP
 from dpt_ray.pipeline.classification_score import classification_score
-from dpt_ray.pipeline.classifier_steps import Classifier, learn, own_encoder, predict
+from dpt_ray.pipeline.classifier_steps import Classifier, learn, own_encoder, predict, unlabelled_features
 from dpt_ray.pipeline.execution.classifier_stage import ClassifierStage
 from dpt_ray.pipeline.execution.step import Step
 from dpt_ray.pipeline.generation_steps import SeenByStage1, measure_generation
@@ -31,6 +31,7 @@ from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.splits import Split, test_split
 from dpt_ray.pipeline.start_checks import check_num_classes, check_submitted
 from dpt_ray.pipeline.steps.balanced_labels import BalancedLabels
+from dpt_ray.pipeline.steps.cluster_images import ClusterImages
 from dpt_ray.pipeline.steps.compare_splits import Overlap
 from dpt_ray.pipeline.steps.conditioning import ConditioningLabels
 from dpt_ray.pipeline.steps.encode_latents import EncodeLatents
@@ -110,12 +111,17 @@ def build(
     is_balanced = config.pseudo_labels.assignment == "balanced"
     pseudo_labels = BalancedLabels(config.pseudo_labels, predicted, train_data) if is_balanced else predicted
 
+    real_features = None
+    if features or config.stage2.conditioning.clusters > 1:
+        real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
     conditioning = None
     if config.stage2.conditioning.changes_labels:
-        conditioning = ConditioningLabels(config.stage2.conditioning, pseudo_labels, train_data, labelled)
+        conditioning = ConditioningLabels(
+            config.stage2.conditioning, pseudo_labels, train_data, labelled, real_features
+        )
     stage2 = located(config.stage2)
     latents = EncodeLatents(stage2, data, train_data, inputs.autoencoder(stage2, data)) if stage2.in_latents else None
-    pretraining, generator = _generator(config, inputs, train_data, conditioning or pseudo_labels, latents)
+    pretraining, generator = _generator(config, inputs, train_data, encoder, conditioning or pseudo_labels, latents)
     pseudo_images = PseudoImages(config.sampling, seed, generator, classifier, train_data, stage2.latents)
 
     on_pseudo_images = predict("stage 1 on pseudo images", data, classifier, pseudo_images, inputs, features=features)
@@ -127,10 +133,7 @@ def build(
     name, measured = parts.held_out_name, config.evaluation.measures_stage1
     stage1_predictions = predict(f"stage 1 on {name}", data, classifier, test_data, inputs, features=measured, kept=TOP)
     stage3_predictions = predict(f"stage 3 on {name}", data, retrained, test_data, inputs, kept=TOP)
-    real_features = None
-    if features:
-        real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
-    seen = SeenByStage1(real_features, on_pseudo_images, stage1_predictions)
+    seen = SeenByStage1(real_features if features else None, on_pseudo_images, stage1_predictions)
     generation = measure_generation(config, inputs, train_data, pseudo_images, test_data, seen)
     on_pseudo, scored = classification_score(config, inputs, encoder, pseudo_images, test_data, name)
     evaluation = Evaluation(
@@ -163,15 +166,22 @@ def _classifier_stage(
 
 
 def _generator(
-    config: RunConfig, inputs: Inputs, train_data: Step, labels: Step, latents: Step | None
+    config: RunConfig, inputs: Inputs, train_data: Step, encoder: Step | None, labels: Step, latents: Step | None
 ) -> tuple[PretrainGenerator | None, TrainGenerator]:
     """Return the steps that train the generator: without labels, if the settings ask for it, and with them."""
     stage2, data, seed = located(config.stage2), config.data, config.seed
     start = inputs.generator_start(stage2, data)
     if not stage2.pretraining.images:
         return None, TrainGenerator(stage2, data, seed, train_data, labels, latents, start)
-    pretraining = PretrainGenerator(stage2, data, seed, train_data, latents, start)
-    return pretraining, TrainGenerator(stage2, data, seed, train_data, labels, latents, pretraining=pretraining)
+    clusters = None
+    if stage2.pretraining.clusters > 1:
+        features = unlabelled_features(config, train_data, inputs, encoder)
+        clusters = ClusterImages(stage2.pretraining, train_data, features)
+    pretraining = PretrainGenerator(stage2, data, seed, train_data, latents, start, clusters)
+    generator = TrainGenerator(
+        stage2, data, seed, train_data, labels, latents, pretraining=pretraining, clusters=clusters
+    )
+    return pretraining, generator
 
 
 def _check(config: RunConfig, inputs: Inputs) -> None:

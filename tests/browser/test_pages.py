@@ -73,8 +73,7 @@ def violations(page) -> list[str]:
     return [f"{v['id']}: {v['help']}: {v['nodes'][0]['html'][:200]} ({len(v['nodes'])} times)" for v in found]
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize(("size", "dark"), [(WIDE, True), (PHONE, False)], ids=["wide-dark", "phone-light"])
 def test_axe_finds_nothing(browser, page_file, size, dark):
     with opened_page(browser, page_file, size, dark=dark, script=True) as page:
         page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")

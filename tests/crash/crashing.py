@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attempt import Attempt
-from draws import Draw, folder_of, progress_of
+from draws import Draw, folder_of, progress_of, sooner
 from places import Place
 from ray_processes import command, processes_of, processes_with
 from tiny_runs import described, start_job
@@ -41,7 +41,7 @@ class Outcome:
     """What became of a killed job.
 
     Attributes:
-        drawn: the draw.
+        drawn: the draw; a sooner one if its step ended before the moment came.
         settings: of the job, beside those of a tiny run.
         statuses: exit status of each attempt.
         outputs: output of each attempt.
@@ -107,12 +107,25 @@ def crash(drawn: Draw, place: Place, reference: Place, trainings: Iterable[str] 
             attempt = Attempt(start_job(drawn.job, place.root, *outcome.settings, **variables))
             if not outcome.killed:
                 _kill(attempt, outcome, place, run)
-            outcome.statuses.append(attempt.wait(ATTEMPT_SECONDS))
+            status = attempt.wait(ATTEMPT_SECONDS)
+            if status == 0 and not outcome.killed and outcome.drawn.files > 0:
+                _begin_again(outcome, place, run)
+                continue
+            outcome.statuses.append(status)
             outcome.outputs.append(attempt.output)
             outcome.left += outliving(str(temporary))
         outcome.seconds = time.monotonic() - began
         outcome.left += [str(path) for path in temporary.glob("dpt-*")]
     return outcome
+
+
+def _begin_again(outcome: Outcome, place: Place, run: DualPseudoTraining) -> None:
+    """Remove the drawn step and what follows from it, after it ended before its moment came, and draw a sooner one."""
+    beside = steps_beside(run, outcome.drawn)
+    for step in in_order(run.steps()):
+        if step not in beside:
+            place.remove(step.address)
+    outcome.drawn = sooner(outcome.drawn)
 
 
 def _kill(attempt: Attempt, outcome: Outcome, place: Place, run: DualPseudoTraining) -> None:

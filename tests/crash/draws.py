@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from places import Place
 
@@ -86,6 +86,11 @@ class Draw:
         """The draw in words."""
         place = f"{self.moment.step} ({self.workers} workers)" if self.in_training else self.moment.step
         return f"{self.part} in {place} after {self.files} files{' of a whole run' if self.whole else ''}"
+
+
+def sooner(drawn: Draw) -> Draw:
+    """Return a draw whose moment comes earlier in its step."""
+    return replace(drawn, files=drawn.files // 2, delay=0.0)
 
 
 def draw(seed: int) -> Draw:

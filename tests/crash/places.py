@@ -1,6 +1,7 @@
 """Where a crashed job keeps its results: a local folder, or a bucket behind a proxy that makes faults."""
 
 import fnmatch
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ class Place(ABC):
     @abstractmethod
     def write(self, path: str, content: bytes) -> None:
         """Write a file, given its path below the root."""
+
+    @abstractmethod
+    def remove(self, folder: str) -> None:
+        """Remove a folder below the root, if it is there."""
 
     def begin_with(self, other: "Place", addresses: Iterable[str]) -> None:
         """Copy artifacts from another place, except those whose files name that place."""
@@ -84,6 +89,10 @@ class Folder(Place):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
 
+    def remove(self, folder: str) -> None:
+        """See `Place`."""
+        shutil.rmtree(Path(self.root, folder), ignore_errors=True)
+
 
 @dataclass(frozen=True)
 class Bucket(Place):
@@ -111,3 +120,10 @@ class Bucket(Place):
     def write(self, path: str, content: bytes) -> None:
         """See `Place`."""
         self.client.pipe_file(f"{self.root.removeprefix('s3://')}/{path}", content)
+
+    def remove(self, folder: str) -> None:
+        """See `Place`."""
+        self.client.invalidate_cache()
+        below = f"{self.root.removeprefix('s3://')}/{folder}"
+        if self.client.exists(below):
+            self.client.rm(below, recursive=True)

@@ -18,9 +18,9 @@ SEEDS = os.environ.get("DPT_CRASH_SEEDS", "100-129")
 """Seeds of draws on a local disk: a range with both ends, or numbers separated by commas."""
 S3_SEEDS = os.environ.get("DPT_CRASH_S3_SEEDS", "100-104")
 """The same for the draws on an object store."""
-QUICK_SEEDS = (102, 114, 890)
-"""Draws that need no worker of Ray Train and no longer trainings: an agent, an inference process, and the job itself in
-a training."""
+QUICK_SEEDS = (102, 114, 258, 533, 890)
+"""Draws that need no longer trainings: an agent, an inference process, a training worker, the control store in
+sampling, and the job itself in a training."""
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dpt_ray.data.storage import stores
+from dpt_ray.distributed import inference
 from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.inference import UnitWorker, run_units
 from dpt_ray.distributed.lost_inference import MEMORY_FIX
@@ -58,6 +59,12 @@ def test_every_unit_gives_its_file_and_facts_in_order(tmp_path, processes):
     facts = _run(tmp_path, processes)
     assert [fact["square"] for fact in facts] == [unit**2 for unit in UNITS]
     assert [Path(fact["url"]).read_bytes() for fact in facts] == [str(unit**2).encode() for unit in UNITS]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_block_of_several_units_makes_each_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "num_blocks", lambda units, processes: 4)
+    assert [fact["square"] for fact in _run(tmp_path)] == [unit**2 for unit in UNITS]
 
 
 @pytest.mark.usefixtures("local_ray")

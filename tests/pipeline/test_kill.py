@@ -122,6 +122,7 @@ def killed_twice(tmp_path_factory):
     return root, second_attempt, survivors, output
 
 
+@pytest.mark.slow
 def test_the_killed_training_went_on_from_a_checkpoint(killed_twice):
     root, second_attempt, _, _ = killed_twice
     assert "stage 1 classifier: goes on from" in second_attempt
@@ -129,6 +130,7 @@ def test_the_killed_training_went_on_from_a_checkpoint(killed_twice):
     assert artifact(root, run.classifier).facts["images_seen"] == 32000
 
 
+@pytest.mark.slow
 def test_finished_shards_of_the_killed_sampling_were_kept(killed_twice):
     root, _, survivors, output = killed_twice
     _, run = described(root)
@@ -137,6 +139,7 @@ def test_finished_shards_of_the_killed_sampling_were_kept(killed_twice):
     assert "stage 2 generator: already made" in output
 
 
+@pytest.mark.slow
 def test_the_results_are_those_of_an_undisturbed_run(killed_twice, finished):
     _, run = described(finished)
     for step, pattern in [

@@ -101,6 +101,13 @@ def test_other_refusals(bucket, proxy, code, message):
     assert message in complaint(stores.read_bytes, f"{bucket}/a")
 
 
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("look", [stores.exists, stores.file_size])
+def test_a_lookup_tells_why_it_was_refused_although_its_answer_has_no_body(bucket, proxy, look):
+    proxy.inject(Fault("", "status", times=-1, status=400, code="ExpiredToken"))
+    assert "the session token has expired (ExpiredToken)" in complaint(look, f"{bucket}/a")
+
+
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.usefixtures("fresh")
 def test_a_missing_bucket(proxy, name):

@@ -134,6 +134,7 @@ OF_RUN = {
     "stage2.latents.scale": ("0.5", LATENTS, [[]]),
     "stage2.latents.precision": ("bfloat16", LATENTS, [[]]),
     "stage2.latents.storage": ("float16", LATENTS, [[]]),
+    "stage2.pretraining.clusters": ("3", ["stage2.pretraining.images=128"], [[]]),
     "stage2.flow_times": ("logit_normal", ["stage2.process=flow_matching"],
                           [[], ["stage2.process=variance_preserving"]]),
     "stage2.min_snr_gamma": ("2", ["stage2.loss_weighting=min_snr"], [[], ["stage2.loss_weighting=edm"]]),

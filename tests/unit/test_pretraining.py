@@ -14,13 +14,14 @@ from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.weights import load_network
 from dpt_ray.data.shards.archive_samples import iter_samples
 from dpt_ray.data.shards.samples import Sample, build_shard
+from dpt_ray.data.shards.sidecars import read_sidecar
 from dpt_ray.data.storage import stores
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build
 from dpt_ray.pipeline.graph import make_all
 
-PRETRAINED = "stage2.pretraining.images=128"
+PRETRAINED, CLUSTERED = "stage2.pretraining.images=128", "stage2.pretraining.clusters=15"
 
 
 def described_shards(split: str) -> str:
@@ -52,6 +53,13 @@ def test_runs_with_other_labels_share_the_training_without_labels(others):
     assert first.generator.address != second.generator.address
 
 
+@pytest.mark.parametrize("others", [("labels.per_class=1",), ("stage2.conditioning.clusters=2",)])
+def test_runs_with_other_labels_share_the_training_on_clusters(others):
+    first, second = described(PRETRAINED, CLUSTERED), described(PRETRAINED, CLUSTERED, *others)
+    assert first.pretraining.address == second.pretraining.address != described(PRETRAINED).pretraining.address
+    assert first.generator.address != second.generator.address
+
+
 def test_other_settings_of_the_network_train_it_again():
     addresses = {
         described(PRETRAINED, *others).pretraining.address
@@ -71,6 +79,8 @@ def test_no_step_above_the_training_without_labels_reads_a_label():
         return {step.name, *(name for parent in step.parents.values() for name in above(parent))}
 
     assert above(described(PRETRAINED).pretraining) == {"pretraining", "dataset", "shards"}
+    clustered = above(described(PRETRAINED, CLUSTERED).pretraining)
+    assert clustered == {"pretraining", "image_clusters", "features", "dataset", "shards"}
 
 
 @pytest.fixture
@@ -99,9 +109,10 @@ def test_given_weights_start_the_training_without_labels(make):
     assert "from" not in run.generator.settings
 
 
-def test_no_label_reaches_the_training_without_labels(make, tmp_path):
+@pytest.mark.parametrize("settings", [(PRETRAINED,), (PRETRAINED, CLUSTERED)], ids=["null label", "clusters"])
+def test_no_label_reaches_the_training_without_labels(make, tmp_path, settings):
     """All true labels are replaced; the weights are the same bits."""
-    first = make("first", "pretraining", PRETRAINED)
+    first = make("first", "pretraining", *settings)
     make("first", "test_data")
     random = np.random.default_rng(0)
     for split in ("train", "test"):
@@ -111,7 +122,7 @@ def test_no_label_reaches_the_training_without_labels(make, tmp_path):
             other = [Sample(s.key, {**s.files, "cls": str(random.permutation(10)[0]).encode()}) for s in samples]
             stores.write_bytes(str(tmp_path / split / path.name), build_shard(other))
     data = [f"data.train={tmp_path / 'train'}", f"data.test={tmp_path / 'test'}"]
-    second = make("second", "pretraining", PRETRAINED, *data)
+    second = make("second", "pretraining", *settings, *data)
     held, other = weights(first), weights(second)
     assert held.keys() == other.keys()
     assert all(held[name].equal(other[name]) for name in held)
@@ -130,6 +141,34 @@ def test_the_training_with_labels_starts_with_the_weights(make):
     for name, value in before.items():
         assert (after[name] - value).abs().max() < 1e-4, name
     assert max((random[name] - value).abs().max() for name, value in before.items()) > 1e-2
+
+
+def test_each_class_starts_as_the_mixture_of_its_images_clusters(make):
+    still = ["stage2.optimizer.learning_rate=1e-7", "stage2.optimizer.weight_decay=0", PRETRAINED, CLUSTERED]
+    clustered = make("results", "pretraining", *still)
+    after = weights(make("results", "generator", *still))["label_embedding.weight"]
+    before = weights(clustered)["label_embedding.weight"]
+    assert len(before) == 15 + 1
+    run = described(*still)
+    folders = (f"{step.address}/predictions" for step in (run.pseudo_labels, run.generator.parents["clusters"]))
+    root = Path(clustered.url).parents[1]
+    classes, clusters = (
+        np.concatenate([read_sidecar(str(file), ["label"])["label"] for file in sorted((root / folder).iterdir())])
+        for folder in folders
+    )
+    for label in range(10):
+        own = before[torch.from_numpy(clusters[classes == label])]
+        if len(own):
+            torch.testing.assert_close(after[label], own.mean(0), rtol=0, atol=1e-4)
+    torch.testing.assert_close(after[-1], before[-1], rtol=0, atol=1e-4)
+
+
+def test_the_null_label_goes_on_where_classes_are_divided(make):
+    still = ["stage2.optimizer.learning_rate=1e-7", "stage2.optimizer.weight_decay=0", PRETRAINED]
+    before = weights(make("results", "pretraining", *still))["label_embedding.weight"]
+    after = weights(make("results", "generator", *still, "stage2.conditioning.clusters=2"))["label_embedding.weight"]
+    assert [len(before), len(after)] == [11, 21]
+    torch.testing.assert_close(after[-1], before[-1], rtol=0, atol=1e-4)
 
 
 def test_every_image_has_the_null_label(make):

@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from dpt_ray.data.shards.label_counts import decode_counts, encode_counts, encode_label_counts
-from dpt_ray.data.storage import stores
-from dpt_ray.distributed import inference
-from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.inference import BLOCKS_PER_PROCESS, MOST_BLOCKS, num_blocks
-from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.unit_facts import UnitsFacts, packed_facts
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.predictions import PredictedShard, summarise_predictions
@@ -92,23 +88,3 @@ def test_counts_of_indexed_and_written_shards_are_added_up_and_not_kept():
 )
 def test_the_driver_starts_few_tasks_and_every_process_has_several(units, processes, blocks):
     assert num_blocks(units, processes) == blocks
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_a_block_of_several_units_makes_each_of_them(tmp_path, monkeypatch):
-    class Numbered(inference.UnitWorker):
-        def output_url(self, unit: int) -> str:
-            return str(tmp_path / f"{unit}.txt")
-
-        def make(self, unit: int) -> bytes:
-            return str(unit).encode()
-
-        def facts(self, unit: int, content: bytes) -> JsonObject:
-            return {"images": 1, "number": int(content)}
-
-    monkeypatch.setattr(inference, "num_blocks", lambda units, processes: 3)
-    facts = inference.run_units(
-        Numbered, {}, list(range(20)), resources=Resources(2, 0.5, 0), progress=ProgressLine("test", 20, "images")
-    )
-    assert [entry["number"] for entry in facts] == list(range(20))
-    assert all(stores.read_bytes(str(tmp_path / f"{number}.txt")) == str(number).encode() for number in range(20))

@@ -1,8 +1,10 @@
 """Base classes of classifier and denoiser networks, built-in ones and those of plug-ins."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
+
+from dpt_ray.core.label_mixtures import LabelMixtures
 
 
 class ClassifierNetwork(nn.Module):
@@ -40,3 +42,14 @@ class DenoiserNetwork(nn.Module):
     def blocks(self) -> Sequence[nn.Module]:
         """Return the blocks, which hold nearly all weights; sharded training gathers the weights of one at a time."""
         return ()
+
+    def mixed_labels(self, held: Mapping[str, Tensor], mixtures: LabelMixtures) -> dict[str, Tensor]:
+        """Return this network's weights of labels, as mixtures of the labels of another network of its kind.
+
+        Those that are left out keep their values, so a network may ignore it.
+
+        Args:
+            held: all weights of the other network.
+            mixtures: how many images have each pair of labels.
+        """
+        return {}

@@ -7,7 +7,7 @@ In the shapes below E is the width of the joint embedding of noise level, label 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, Literal, TypeVar
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.label_mixtures import LabelMixtures
 from dpt_ray.core.models.base_networks import DenoiserNetwork
 from dpt_ray.core.models.confidence_embedding import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
@@ -254,6 +255,15 @@ class DdpmPlusPlus(DenoiserNetwork):
                 x = torch.cat([x, skips.pop()], dim=1)
             x = run_block(block, x, embedding, dropout_seed, recompute=self.recompute)
         return functional.pixel_shuffle(self.last(functional.silu(self.norm(x))), self.space_to_depth)
+
+    def mixed_labels(self, held: Mapping[str, Tensor], mixtures: LabelMixtures) -> dict[str, Tensor]:
+        """See `DenoiserNetwork`."""
+        if self.label_embedding is None:
+            return {}
+        name = "label_embedding.weight"  # (E, labels), which `_embed` scales by the square root of their number
+        scales = [math.sqrt(number) for number in mixtures.shape]
+        rows = mixtures.mixed(held[name].T * scales[1], self.label_embedding.weight.detach().T * scales[0])
+        return {name: (rows / scales[0]).T.contiguous()}
 
     def _embed(self, time: Tensor, label: Tensor, augmentation: Tensor | None, confidence: Tensor | None) -> Tensor:
         """Return (B, E)."""

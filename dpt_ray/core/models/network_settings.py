@@ -46,12 +46,15 @@ def build_classifier(config: ClassifierModelConfig, *, channels: int, num_classe
 
 
 def build_generator(config: GeneratorConfig, *, image_size: int, channels: int, num_classes: int) -> DenoiserNetwork:
-    """Return the network of a class-conditional generator; its label `num_classes` is the null label.
+    """Return the network of a class-conditional generator.
+
+    It has a label for each class, or for each cluster of each class; the next one is the null label.
 
     Raises:
         UserError: a plug-in's network cannot be built.
     """
     model, confidence = config.model, config.conditioning.confidence
+    num_classes *= config.conditioning.clusters
     if _is_of_plugin(model):
         form = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
         return _of_plugin(model, DenoiserNetwork, **form, confidence=confidence)

@@ -5,11 +5,13 @@ Models" (CVPR 2023). In the shapes below N is the number of tokens and D the emb
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpt_ray.core.label_mixtures import LabelMixtures
 from dpt_ray.core.models.base_networks import DenoiserNetwork
 from dpt_ray.core.models.confidence_embedding import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
@@ -178,6 +180,12 @@ class UViT(DenoiserNetwork):
     def blocks(self) -> list[nn.Module]:
         """Return the blocks in the order of the forward pass; they hold nearly all weights."""
         return [*self.in_blocks, self.mid_block, *self.out_blocks]
+
+    def mixed_labels(self, held: Mapping[str, Tensor], mixtures: LabelMixtures) -> dict[str, Tensor]:
+        """See `DenoiserNetwork`; the null label stays what it is in the other network."""
+        name = "label_embedding.weight"
+        rows = mixtures.mixed(held[name][:-1], self.label_embedding.weight.detach()[:-1])
+        return {name: torch.cat([rows, held[name][-1:]])}
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor, *, confidence: Tensor | None = None) -> Tensor:
         """Map noisy images to the network's prediction (noise, for a variance-preserving process).

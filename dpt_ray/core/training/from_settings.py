@@ -114,7 +114,7 @@ def generator_training(
     model.recompute = recompute_activations
     objective = DiffusionObjective(
         build_process(config),
-        null_label=num_classes,
+        null_label=num_classes * config.conditioning.clusters,
         label_dropout=config.label_dropout,
         horizontal_flip=config.flip,
         augmentation=Augmentation(config.augmentation, config.flip) if config.augmentation > 0 else None,

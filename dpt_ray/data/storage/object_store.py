@@ -42,6 +42,7 @@ _MISTAKES: dict[str, tuple[str, str]] = {
     "NoSuchBucket": ("the bucket does not exist", _BUCKET_FIX),
     "InvalidBucketName": ("is no valid name for a bucket", _BUCKET_FIX),
 }
+_BAD_REQUEST = 400
 _CREDENTIAL_ERRORS = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
@@ -111,7 +112,7 @@ class ObjectStore(S3FileSystem):
         try:
             return await retries.with_retries(attempt, where=where, reached=lambda: ObjectStore.reached)
         except Exception as error:
-            mistake = _mistake(error, where)
+            mistake = _mistake(error, where) or await self._mistake_of_head(method, error, parameters)
             if mistake is None:
                 raise
             raise mistake from error
@@ -129,6 +130,23 @@ class ObjectStore(S3FileSystem):
         elif method == "delete_objects" and answer.get("Errors"):  # the status is 200 although objects were refused
             raise translate_boto_error(boto.ClientError({"Error": answer["Errors"][0]}, "DeleteObjects"))
         return answer
+
+    async def _mistake_of_head(
+        self, method: str, error: Exception, parameters: dict[str, Any]
+    ) -> StoreFailureError | None:
+        """Ask why a HEAD request was a bad one, by a request whose answer has a body; a HEAD's answer has none."""
+        status, _ = retries.answer(error) or (0, "")
+        if method not in ("head_object", "head_bucket") or status != _BAD_REQUEST:
+            return None
+        bucket, key = parameters["Bucket"], parameters.get("Key")
+        try:
+            if key:
+                await self._send("get_object", Bucket=bucket, Key=key, Range="bytes=0-0")
+            else:
+                await self._send("list_objects_v2", Bucket=bucket, MaxKeys=1)
+        except Exception as told:
+            return _mistake(told, _where(parameters))
+        return None
 
     async def _completed_before(self, parameters: dict[str, Any], error: Exception) -> dict[str, Any]:
         """Return the object's metadata if an earlier attempt completed this upload although its response was lost."""

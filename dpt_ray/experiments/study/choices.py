@@ -55,6 +55,7 @@ _GUIDED_BY_CONFIDENCE = (
     "sampling.guidance_method=confidence",
 )
 
+_ON_CLUSTERS = ("stage2.pretraining.images=112000", "stage2.pretraining.clusters=20")
 QUARTER = "stage2.images=28000"
 """A quarter of the length of stage 2 on digits."""
 
@@ -71,6 +72,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
             "told the confidence": ("confidence=true",),
             "true labels kept": ("true_labels=true",),
             "labels drawn": ("labels=drawn",),
+            "2 clusters a class": ("clusters=2",),
+            "4 clusters a class": ("clusters=4",),
         }.items()
     },
     **{
@@ -79,6 +82,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         for name, settings in {
             "a quarter of the images": (QUARTER,),
             "pretrained, a quarter of the images": (QUARTER, "stage2.pretraining.images=112000"),
+            "pretrained on 20 clusters, a quarter of the images": (QUARTER, *_ON_CLUSTERS),
         }.items()
     },
     **{

@@ -14,11 +14,16 @@ LABELLED = "labelled"
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionedShard(ShardFile):
-    """The labels of one shard; see `ConditioningLabelsFacts`. Counts are None for a shard that could not be read."""
+    """The labels of one shard; see `ConditioningLabelsFacts`. Counts are None for a shard that could not be read.
+
+    Attributes:
+        labels: images of each label; see `label_counts.py`. None where labels are classes.
+    """
 
     known: int | None = optional()
     corrected: int | None = optional()
     dropped: int | None = optional()
+    labels: str | None = optional()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,8 @@ class ConditioningLabelsFacts(Facts):
         known: images whose true label is used.
         corrected: those of them whose pseudo-label differs.
         dropped: images whose label is left out for its low confidence.
+        images_of_labels: images of each label (class, cluster), in the order of the labels; empty where labels are
+            classes.
         files: the sidecars, in the order of the shards.
     """
 
@@ -37,6 +44,7 @@ class ConditioningLabelsFacts(Facts):
     known: int
     corrected: int
     dropped: int
+    images_of_labels: tuple[int, ...] = ()
     files: tuple[ConditionedShard, ...]
 
 

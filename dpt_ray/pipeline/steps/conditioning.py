@@ -1,13 +1,17 @@
 """The labels on which the generator is conditioned, where they differ from the pseudo-labels
 (`stage2.conditioning`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from dpt_ray.config.generator_section import ConditioningConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import read_index
+from dpt_ray.data.shards.label_counts import decode_counts, encode_label_counts
+from dpt_ray.data.shards.sidecar_urls import SidecarUrls
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
@@ -20,19 +24,26 @@ from dpt_ray.pipeline.artifacts.conditioning_labels import (
     ConditioningLabelsFacts,
     conditioned,
 )
+from dpt_ray.pipeline.artifacts.features import FEATURES
 from dpt_ray.pipeline.artifacts.labelled import read_labelled
-from dpt_ray.pipeline.artifacts.predictions import SIDECARS, sidecar_urls
+from dpt_ray.pipeline.artifacts.predictions import SIDECARS, prediction_sidecars, sidecar_urls
+from dpt_ray.pipeline.execution.cluster_groups import CLUSTERS_FILE, divide_classes, read_clusters, write_clusters
 from dpt_ray.pipeline.execution.step import Step, StepContext
+
+_FEATURES = "features"
+"""Role of a parent: stage 1's predictions with features."""
 
 
 class ConditioningLabels(Step[ConditioningLabelsFacts]):
-    """Pseudo-labels without uncertain ones, and with true labels of labelled images, as the settings say.
+    """Pseudo-labels without uncertain ones, with true labels of labelled images, and divided into clusters, as the
+    settings say.
 
     Args:
         config: the section `stage2.conditioning`.
         pseudo_labels: makes the pseudo-labels.
         images: indexes the images of those labels.
         labelled: chooses the labelled images; a parent with `true_labels` only.
+        features: makes stage 1's predictions with features; a parent with `clusters` above 1 only.
     """
 
     name = "conditioning_labels"
@@ -44,32 +55,46 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
         pseudo_labels: Step,
         images: Step,
         labelled: Step,
+        features: Step | None = None,
     ):
         self._config = config
         parents: dict[str, Step] = {"pseudo_labels": pseudo_labels, "images": images}
         if config.true_labels:
             parents[LABELLED] = labelled
+        if config.clusters > 1 and features is not None:
+            parents[_FEATURES] = features
         super().__init__("labels for the generator", parents)
 
     @property
     def settings(self) -> JsonObject:
-        return {"least_confidence": self._config.least_confidence}
+        clusters = {"clusters": self._config.clusters} if _FEATURES in self.parents else {}
+        return {"least_confidence": self._config.least_confidence, **clusters}
 
     def plan(self) -> str:
         known = ["true labels where they are known"] if LABELLED in self.parents else []
         least = self._config.least_confidence
-        return ", ".join([*known, *([f"no label under a confidence of {least:g}"] if least > 0 else [])])
+        dropped = [f"no label under a confidence of {least:g}"] if least > 0 else []
+        clusters = [f"{self._config.clusters} clusters of each class"] if _FEATURES in self.parents else []
+        return ", ".join([*known, *dropped, *clusters])
 
     def make(self, context: StepContext) -> ConditioningLabelsFacts:
         index = read_index(context.parents["images"].url)
         known: dict[int, dict[int, int]] = {}
         for image in read_labelled(context.parents[LABELLED]) if LABELLED in self.parents else ():
             known.setdefault(image.shard, {})[image.row] = image.label
+        clusters, features = None, None
+        if _FEATURES in self.parents:
+            featured, clusters = context.parents[_FEATURES], context.file(CLUSTERS_FILE)
+            found = divide_classes(context, context.parents["pseudo_labels"], featured, self._config.clusters)
+            write_clusters(clusters, found)
+            features = prediction_sidecars(featured)
         files = run_units(
             _ConditioningWorker,
             {
                 "folder": context.file(SIDECARS),
                 "least_confidence": self._config.least_confidence,
+                "clusters": clusters,
+                "features": features,
             },
             [
                 _Conditioned(unit.number, unit.shard, unit.input_sidecar, known.get(unit.number, {}))
@@ -86,6 +111,7 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
             known=sum(shard.known or 0 for shard in shards),
             corrected=sum(shard.corrected or 0 for shard in shards),
             dropped=sum(shard.dropped or 0 for shard in shards),
+            images_of_labels=_images_of_labels(shards, index.num_classes * self._config.clusters) if clusters else (),
             files=shards,
         )
 
@@ -96,6 +122,14 @@ class ConditioningLabels(Step[ConditioningLabelsFacts]):
         )
 
 
+def _images_of_labels(shards: Sequence[ConditionedShard], labels: int) -> tuple[int, ...]:
+    images = np.zeros(labels, np.int64)
+    for shard in shards:
+        found, counts = decode_counts(shard.labels or "")
+        images[found] += counts
+    return tuple(images.tolist())
+
+
 @dataclass(frozen=True)
 class _Conditioned(ShardUnit):
     """A shard with its known labels: number of a sample -> its class id."""
@@ -104,8 +138,9 @@ class _Conditioned(ShardUnit):
 
 
 class _ConditioningWorker(UnitWorker):
-    def __init__(self, folder: str, least_confidence: float):
-        self._folder, self._least = folder, least_confidence
+    def __init__(self, folder: str, least_confidence: float, clusters: str | None, features: SidecarUrls | None):
+        self._folder, self._least, self._features = folder, least_confidence, features
+        self._clusters = None if clusters is None else read_clusters(clusters)
 
     def output_url(self, unit: _Conditioned) -> str:
         return stores.join(self._folder, sidecar_name(unit.number))
@@ -115,12 +150,18 @@ class _ConditioningWorker(UnitWorker):
             raise UnusableUnitError([Skipped(unit.shard.url, None, "has no pseudo-labels", unit.shard.samples)])
         given, known = read_sidecar(unit.input_sidecar, [LABEL, CONFIDENCE]), dict(unit.known)
         labels, confidence = conditioned(given[LABEL], given[CONFIDENCE], known, self._least)
-        facts = {
+        facts: dict[str, int | str] = {
             "images": len(labels),
             "known": len(known),
             "corrected": sum(int(given[LABEL][row]) != label for row, label in known.items()),
             "dropped": int((labels == UNKNOWN_LABEL).sum()),
         }
+        if self._clusters is not None and self._features is not None:
+            url = self._features[unit.number]
+            if url is None:
+                raise UnusableUnitError([Skipped(unit.shard.url, None, "has no features", unit.shard.samples)])
+            labels = self._clusters.labels(read_sidecar(url, [FEATURES])[FEATURES], labels)
+            facts["labels"] = encode_label_counts(labels[labels != UNKNOWN_LABEL])
         return encode_sidecar(given[KEY], {LABEL: labels, CONFIDENCE: confidence}, facts)
 
     def facts(self, unit: _Conditioned, content: bytes) -> JsonObject:

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
+import numpy as np
+
 from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.diffusion.latent_moments import LatentDraw
+from dpt_ray.core.label_mixtures import LabelMixtures
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import Description, LatentEntry
@@ -21,6 +24,7 @@ from dpt_ray.data.loading.source import (
     unlabelled_source,
 )
 from dpt_ray.data.shards.index import DatasetIndex, read_index
+from dpt_ray.data.shards.sidecar_urls import SidecarUrls, sidecars_where
 from dpt_ray.distributed.preview import preview_if_observed
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
@@ -28,15 +32,18 @@ from dpt_ray.networks.generator import generator_file
 from dpt_ray.networks.latent_decoder import latent_description
 from dpt_ray.networks.pretrained.autoencoders import check_same, find_autoencoder
 from dpt_ray.networks.start_weights import FoundWeights, check_autoencoder, start_from
+from dpt_ray.pipeline.artifacts.conditioning_labels import ConditioningLabelsFacts
 from dpt_ray.pipeline.artifacts.dataset import image_form
 from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, describe_training, summarise_training
 from dpt_ray.pipeline.execution.draw_preview import draw_preview
+from dpt_ray.pipeline.execution.label_pairs import count_label_pairs
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import started, train_network, training_settings
+from dpt_ray.pipeline.steps.cluster_images import ClusterImages, ImageClustersFacts
 
-_LABELS, _PRETRAINING = "pseudo_labels", "pretraining"
+_LABELS, _PRETRAINING, _CLUSTERS = "pseudo_labels", "pretraining", "clusters"
 
 
 class TrainGenerator(Step[TrainingFacts]):
@@ -51,10 +58,11 @@ class TrainGenerator(Step[TrainingFacts]):
         seed: the run's seed.
         train_data: indexes all real training images.
         pseudo_labels: makes the labels: `Predictions`, `BalancedLabels` or `ConditioningLabels`. None for a training
-            in which every image has the null label.
+            in which every image has the null label. `ClusterImages` for one on clusters.
         latents: encodes the images, for a generator of latents; None for a generator of pixels.
         start: the weights that training starts with; None for random ones.
         pretraining: trains the weights that this training starts with; None for `start`.
+        clusters: makes the clusters that the pretraining is conditioned on, if any.
 
     Raises:
         UserError: in `make`: the latents were made with another autoencoder than the one in the settings.
@@ -64,6 +72,8 @@ class TrainGenerator(Step[TrainingFacts]):
     stage_title: ClassVar = "stage 2 generator"
     version = 3
     facts_type = TrainingFacts
+    labels_role: ClassVar = _LABELS
+    """Role of the step that makes the labels."""
 
     def __init__(
         self,
@@ -75,10 +85,12 @@ class TrainGenerator(Step[TrainingFacts]):
         latents: Step | None = None,
         start: FoundWeights | None = None,
         pretraining: Step | None = None,
+        clusters: Step | None = None,
     ):
         self.config, self._data, self._seed, self._start = config, data, seed, start
         parents = {
-            "images": train_data, _LABELS: pseudo_labels, "latents": latents, _PRETRAINING: pretraining,
+            "images": train_data, self.labels_role: pseudo_labels, "latents": latents, _PRETRAINING: pretraining,
+            **({_CLUSTERS: clusters} if clusters is not None else {}),
         }  # fmt: skip
         super().__init__(self.stage_title, {role: parent for role, parent in parents.items() if parent is not None})
 
@@ -91,6 +103,8 @@ class TrainGenerator(Step[TrainingFacts]):
         if self.config.conditioning.labels == "most_probable":
             # Addresses are those of versions that had no other labels.
             del settings["training"]["conditioning"]["labels"]
+        if self.config.conditioning.clusters == 1:  # as of versions that had no clusters
+            del settings["training"]["conditioning"]["clusters"]
         if "latents" in self.parents:
             # The other settings of latents are in the address of the step that encodes them.
             settings["latents"] = {"scale": self.config.latents.scale}
@@ -104,7 +118,8 @@ class TrainGenerator(Step[TrainingFacts]):
             words
             for words, holds in (
                 ("latents", config.in_latents),
-                ("no labels", _LABELS not in self.parents),
+                ("no labels", self.labels_role not in self.parents),
+                ("clusters", self.labels_role == _CLUSTERS and _CLUSTERS in self.parents),
                 ("from pretrained weights", _PRETRAINING in self.parents),
             )
             if holds
@@ -117,14 +132,17 @@ class TrainGenerator(Step[TrainingFacts]):
     def make(self, context: StepContext) -> TrainingFacts:
         config, data = self.config, self._data
         index = read_index(context.parents["images"].url)
+        classes = self.num_classes(index)
         size, channels = config.canvas(data)
         form: Description = {
             "kind": "generator",
             "image_size": size,
             "channels": channels,
-            "num_classes": index.num_classes,
+            "num_classes": classes,
         }
-        labels = context.parents[_LABELS].file(SIDECARS) if _LABELS in self.parents else None
+        labels = context.parents[self.labels_role].file(SIDECARS) if self.labels_role in self.parents else None
+        if config.conditioning.clusters > 1:
+            form["cluster_images"] = self._cluster_images(context)
         if config.in_latents:
             source, draw, described = self._latents(context, index, labels)
             form["latents"] = described["latents"]
@@ -135,7 +153,7 @@ class TrainGenerator(Step[TrainingFacts]):
             config,
             image_size=size,
             channels=channels,
-            num_classes=index.num_classes,
+            num_classes=classes,
             seed=self._seed,
             recompute_activations=context.cluster.recompute_activations,
             latents=draw,
@@ -145,19 +163,46 @@ class TrainGenerator(Step[TrainingFacts]):
             data,
             config,
             sources={"images": (source, config.batch)},
-            build=self._started(context, index.num_classes, build),
+            build=self._started(context, index, build),
             finish=partial(generator_file, config, form),
             seed=self._seed,
-            preview=preview_if_observed(partial(draw_preview, names=index.class_names)) if labels else None,
+            preview=preview_if_observed(partial(draw_preview, names=index.class_names))
+            if _LABELS in self.parents
+            else None,
         )
 
+    def num_classes(self, index: DatasetIndex) -> int:
+        """Return the number of classes that the network is conditioned on."""
+        return index.num_classes
+
+    def _cluster_images(self, context: StepContext) -> list[list[int]]:
+        """Return the number of images of each cluster of each class."""
+        clusters = self.config.conditioning.clusters
+        images = ConditioningLabelsFacts.read(context.parents[_LABELS]).images_of_labels
+        return [list(images[start : start + clusters]) for start in range(0, len(images), clusters)]
+
     def _started(
-        self, context: StepContext, num_classes: int, build: Callable[[], TrainState]
+        self, context: StepContext, index: DatasetIndex, build: Callable[[], TrainState]
     ) -> Callable[[], TrainState]:
         """Return a function that returns the training before its first step."""
-        if _PRETRAINING in context.parents:
-            return partial(start_from, context.parents[_PRETRAINING].file(NETWORK_FILE), None, build)
-        return started(context, self._start, num_classes, build)
+        if _PRETRAINING not in context.parents:
+            return started(context, self._start, self.num_classes(index), build)
+        network = context.parents[_PRETRAINING].file(NETWORK_FILE)
+        return partial(start_from, network, None, build, self._mixtures(context, index))
+
+    def _mixtures(self, context: StepContext, index: DatasetIndex) -> LabelMixtures | None:
+        """Return how many images have each pair of a label and a label of the pretraining; None for the same labels."""
+        labels = self.num_classes(index) * self.config.conditioning.clusters
+        if _CLUSTERS not in context.parents:
+            return LabelMixtures.without_images((labels, index.num_classes)) if labels != index.num_classes else None
+
+        def sidecars(role: str) -> SidecarUrls:
+            files = self.parents[role].facts_type.read(context.parents[role]).files
+            return sidecars_where(context.parents[role].file(SIDECARS), [file.is_made for file in files])
+
+        clusters = ImageClustersFacts.read(context.parents[_CLUSTERS]).clusters
+        counts = np.array([shard.samples for shard in index.shards])
+        return count_label_pairs(context, counts, sidecars(_LABELS), sidecars(_CLUSTERS), (labels, clusters))
 
     def _latents(
         self, context: StepContext, index: DatasetIndex, labels: str | None
@@ -178,7 +223,7 @@ class TrainGenerator(Step[TrainingFacts]):
 class PretrainGenerator(TrainGenerator):
     """Train a generator on images alone, for a `TrainGenerator` that starts with its weights.
 
-    Every image has the null label. No setting or parent that concerns labels is in the address.
+    Every image has the null label, or its cluster. No setting or parent that concerns labels is in the address.
 
     Args:
         config: the section `stage2`.
@@ -187,11 +232,13 @@ class PretrainGenerator(TrainGenerator):
         train_data: indexes all real training images.
         latents: encodes the images, for a generator of latents; None for a generator of pixels.
         start: the weights that training starts with; None for random ones.
+        clusters: makes the clusters; None for a training in which every image has the null label.
     """
 
     name = "pretraining"
     stage_title = "stage 2 pretraining"
     version = 1
+    labels_role = _CLUSTERS
 
     def __init__(
         self,
@@ -201,8 +248,14 @@ class PretrainGenerator(TrainGenerator):
         train_data: Step,
         latents: Step | None = None,
         start: FoundWeights | None = None,
+        clusters: ClusterImages | None = None,
     ):
-        super().__init__(config.without_labels(), data, seed, train_data, None, latents, start)
+        super().__init__(config.without_labels(), data, seed, train_data, clusters, latents, start)
+        self._clusters = clusters
+
+    def num_classes(self, index: DatasetIndex) -> int:
+        """Return the number of clusters; without clusters that of classes, whose labels no image has."""
+        return index.num_classes if self._clusters is None else self._clusters.config.clusters
 
 
 def _image_source(index: DatasetIndex, labels: str | None, form: ImageForm, columns: tuple[str, ...]) -> ImageSource:
