@@ -2,8 +2,9 @@
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from dpt_ray.distributed.background import RepeatedCall
@@ -36,44 +37,75 @@ class TrainingProgress:
     totals: Mapping[Metric, float]
 
 
+@dataclass
+class News:
+    """What workers wrote of a training since the driver read it last.
+
+    Attributes:
+        notes: lines and events.
+        resumed: units that the step goes on from; None if it did not begin anew.
+        evaluations: share and score of each evaluation (`evaluation_callback.py`).
+        rows: rows of the history.
+        pictures: images seen and PNG file of each picture (`preview.py`).
+    """
+
+    notes: list[str | Event] = field(default_factory=list)
+    resumed: int | None = None
+    evaluations: list[tuple[float, float]] = field(default_factory=list)
+    rows: list[Mapping[str, float]] = field(default_factory=list)
+    pictures: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def followed_by(self, later: "News") -> "News":
+        """Return these news and later ones."""
+        return News(
+            self.notes + later.notes,
+            self.resumed if later.resumed is None else later.resumed,
+            self.evaluations + later.evaluations,
+            self.rows + later.rows,
+            self.pictures + later.pictures,
+        )
+
+
 class Board:
     """Holds the newest progress of each training, which its workers write; one Ray actor serves a whole job."""
 
     def __init__(self) -> None:
         self._states: dict[str, TrainingProgress] = {}
-        self._resumed: dict[str, int] = {}
-        self._notes: dict[str, list[str | Event]] = {}
+        self._news: dict[str, News] = defaultdict(News)
+        self._given: dict[str, tuple[int, News]] = {}
         self._stops: dict[str, str] = {}
         self._workers: dict[str, int] = {}
-        self._evaluations: dict[str, list[tuple[float, float]]] = {}
-        self._rows: dict[str, list[Mapping[str, float]]] = {}
-        self._pictures: dict[str, list[tuple[int, bytes]]] = {}
         self._outages: dict[tuple[str, Kind], float] = {}
 
     def begin(self, title: str) -> None:
         """Forget an earlier training of this title."""
-        for kept in (self._states, self._resumed, self._notes, self._evaluations, self._rows, self._pictures):
+        for kept in (self._states, self._news, self._given, self._stops, self._workers):
             kept.pop(title, None)
-        self._stops.pop(title, None)
-        self._workers.pop(title, None)
 
     def write(self, title: str, state: TrainingProgress, row: Mapping[str, float] | None = None) -> None:
-        """Replace a step's state, and add a row to what `take_rows` returns."""
+        """Replace a step's state, and note a row of its history."""
         self._states[title] = state
         if row is not None:
-            self._rows.setdefault(title, []).append(row)
+            self._news[title].rows.append(row)
 
-    def take_rows(self, title: str) -> list[Mapping[str, float]]:
-        """Return, once, the new rows of a training's history."""
-        return self._rows.pop(title, [])
+    def take(self, title: str, received: int) -> tuple[int, News]:
+        """Return the news of a step and their number.
+
+        Args:
+            title: of the step.
+            received: number of the news that the reader received last, 0 for none. News that it did not receive, since
+                an answer came too late, are given again.
+        """
+        number, given = self._given.get(title, (0, News()))
+        news = self._news.pop(title, News())
+        if number != received:
+            news = given.followed_by(news)
+        self._given[title] = number + 1, news
+        return number + 1, news
 
     def resume(self, title: str, done: int) -> None:
         """Note that a step goes on from `done` units."""
-        self._resumed[title] = done
-
-    def take_resumed(self, title: str) -> int | None:
-        """Return, once, where a step went on from."""
-        return self._resumed.pop(title, None)
+        self._news[title].resumed = done
 
     def note(self, title: str, what: str | Event) -> None:
         """Note a line or an event that the reader of a step's progress should know.
@@ -85,11 +117,7 @@ class Board:
             if time.monotonic() - before < SAME_OUTAGE_SECONDS:
                 return
             self._outages[title, what.kind] = time.monotonic()
-        self._notes.setdefault(title, []).append(what)
-
-    def take_notes(self, title: str) -> list[str | Event]:
-        """Return, once, what was noted of a step."""
-        return self._notes.pop(title, [])
+        self._news[title].notes.append(what)
 
     def start(self, title: str, workers: int) -> None:
         """Note that a number of workers starts, and an event if it was another one before."""
@@ -119,19 +147,11 @@ class Board:
 
     def note_evaluation(self, title: str, share: float, score: float) -> None:
         """Note an evaluation of a training (`evaluation_callback.py`)."""
-        self._evaluations.setdefault(title, []).append((share, score))
-
-    def take_evaluations(self, title: str) -> list[tuple[float, float]]:
-        """Return, once, the evaluations of a training: share and score of each."""
-        return self._evaluations.pop(title, [])
+        self._news[title].evaluations.append((share, score))
 
     def show(self, title: str, done: int, png: bytes) -> None:
         """Note a picture of a network that has seen `done` images (`preview.py`)."""
-        self._pictures.setdefault(title, []).append((done, png))
-
-    def take_pictures(self, title: str) -> list[tuple[int, bytes]]:
-        """Return, once, the pictures of a training: images seen and PNG file of each."""
-        return self._pictures.pop(title, [])
+        self._news[title].pictures.append((done, png))
 
     def read(self, title: str) -> TrainingProgress | None:
         """Return a step's newest state."""
@@ -165,6 +185,7 @@ class BoardWatcher:
         self._line, self._on_evaluation = line, on_evaluation
         self._shown: TrainingProgress | None = None
         self._workers: int | None = None
+        self._received = 0
         self._repeated = RepeatedCall(self._show, SHOW_SECONDS)
 
     @property
@@ -181,41 +202,38 @@ class BoardWatcher:
         self._repeated.__exit__(*exception)
 
     def _show(self) -> None:
-        title = (self._line.title,)
-        questions = (
-            Board.take_notes,
-            Board.take_resumed,
-            Board.read,
-            Board.take_evaluations,
-            Board.take_rows,
-            Board.take_pictures,
-            Board.workers,
-        )
+        title = self._line.title
         try:
-            answers = self._board.ask(*((question, title) for question in questions))
+            answers = self._board.ask(
+                (Board.take, (title, self._received)), (Board.read, (title,)), (Board.workers, (title,))
+            )
         except ActorLostError:
+            self._received = 0
             self._line.warn("the process that collects progress died and is started again; the training continues")
             return
         if answers is None:
             return
-        notes, resumed, state, evaluations, rows, pictures, workers = answers
-        for note in notes:
+        (self._received, news), state, workers = answers
+        self._tell(news)
+        if workers is not None and workers != self._workers:
+            self._workers = workers
+            self._line.count_workers(workers)
+        if state and state != self._shown:
+            self._shown = state
+            self._line.update(state.done, state.totals, rate=state.rate, loss=state.loss)
+
+    def _tell(self, news: News) -> None:
+        for note in news.notes:
             if isinstance(note, Event):
                 self._line.report(note)
             else:
                 self._line.note(note)
-        if resumed is not None:
-            self._line.resume(resumed)
-        if workers is not None and workers != self._workers:
-            self._workers = workers
-            self._line.count_workers(workers)
-        for row in rows:
+        if news.resumed is not None:
+            self._line.resume(news.resumed)
+        for row in news.rows:
             self._line.record(row)
-        for done, png in pictures:
+        for done, png in news.pictures:
             self._line.show(done, png)
-        if state and state != self._shown:
-            self._shown = state
-            self._line.update(state.done, state.totals, rate=state.rate, loss=state.loss)
         if self._on_evaluation is not None:
-            for share, score in evaluations:
+            for share, score in news.evaluations:
                 self._on_evaluation(share, score)

@@ -74,7 +74,7 @@ def test_the_events_of_workers_reach_the_driver_by_the_board():
     board = Board()
     board.note("a", events.stored(640, 10, 0.1))
     board.note("a", "a line")
-    assert [type(note) for note in board.take_notes("a")] == [Event, str]
+    assert [type(note) for note in board.take("a", 0)[1].notes] == [Event, str]
     assert board.stop_reason("a") is None
     board.stop("a", SIGTERM_REASON)
     assert (board.stop_reason("a"), board.stop_reason("b")) == (SIGTERM_REASON, None)
@@ -92,11 +92,12 @@ def test_an_outage_that_many_readers_notice_is_one_event(monkeypatch):
     for event in (fails, fails, answers, fails, answers):
         board.note("a", event)
     board.note("b", fails)
-    assert board.take_notes("a") == [fails, answers]
-    assert board.take_notes("b") == [fails]
+    number, news = board.take("a", 0)
+    assert news.notes == [fails, answers]
+    assert board.take("b", 0)[1].notes == [fails]
     now += SAME_OUTAGE_SECONDS
     board.note("a", fails)
-    assert board.take_notes("a") == [fails]
+    assert board.take("a", number)[1].notes == [fails]
 
 
 def test_the_number_of_workers_is_exported_until_the_end(exported):
@@ -113,10 +114,10 @@ def test_another_number_of_workers_is_an_event():
         board.stop("a", GROWTH_REASON)
         board.start("a", workers)
         assert board.stop_reason("a") is None
-    assert board.take_notes("a") == [events.resized(2, 4), events.resized(4, 1)]
+    assert board.take("a", 0)[1].notes == [events.resized(2, 4), events.resized(4, 1)]
     board.begin("a")
     board.start("a", 2)
-    assert board.take_notes("a") == []
+    assert board.take("a", 0)[1].notes == []
 
 
 HEAD, WORKER = SeenNode("10.0.0.1", 0, 0), SeenNode("10.0.0.2", 8, 1)

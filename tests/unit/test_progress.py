@@ -281,5 +281,28 @@ def test_a_board_gives_each_row_of_a_history_once():
     board = Board()
     board.write("a", _progress(1), {"images": 1.0, "loss": 2.0})
     board.write("a", _progress(2), {"images": 2.0, "loss": 1.0})
-    assert [row["loss"] for row in board.take_rows("a")] == [2.0, 1.0]
-    assert board.take_rows("a") == board.take_rows("b") == []
+    number, news = board.take("a", 0)
+    assert [row["loss"] for row in news.rows] == [2.0, 1.0]
+    assert board.take("a", number)[1].rows == board.take("b", 0)[1].rows == []
+
+
+def test_news_whose_answer_came_too_late_are_given_again():
+    board = Board()
+    board.note("a", "first")
+    number, _ = board.take("a", 0)
+    board.note("a", "second")
+    board.resume("a", 5)
+    board.take("a", number)  # the reader waits no longer
+    board.note("a", "third")
+    number, news = board.take("a", number)
+    assert (news.notes, news.resumed) == (["second", "third"], 5)
+    number, news = board.take("a", number)
+    assert (news.notes, news.resumed) == ([], None)
+
+
+def test_a_new_board_begins_anew_for_a_reader_of_the_one_before():
+    board = Board()
+    board.note("a", "first")
+    number, news = board.take("a", 7)
+    assert news.notes == ["first"]
+    assert board.take("a", number)[1].notes == []
