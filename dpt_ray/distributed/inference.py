@@ -10,7 +10,8 @@ receives does not grow with the data set.
 import json
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,8 +201,9 @@ def run_units(
         progress.note(f"{len(facts):,} of {len(units):,} files are there already")
     done = _check_finished(UnitsFacts(list(facts.values())), policy, progress.unit)
     try:
-        with progress:
-            rows = _made(worker_class, settings, [messages[number] for number in missing], resources)
+        # Closed rows end the work of Ray Data. The traceback of an error would hold them until Ray is gone.
+        made = _made(worker_class, settings, [messages[number] for number in missing], resources)
+        with progress, closing(made) as rows:
             for number, row in zip(missing, rows, strict=True):
                 found = _facts_of(row)
                 facts[number] = packed_facts(found)
@@ -265,7 +267,7 @@ def num_blocks(units: int, processes: int) -> int:
 
 def _made(
     worker_class: type[UnitWorker], settings: Mapping[str, Any], units: list[bytes], resources: Resources
-) -> Iterator[Mapping[str, str]]:
+) -> Generator[Mapping[str, str], None, None]:
     """Process packed units on Ray Data, and yield the row of `_Runner` for each, in their order."""
     if not units:
         return
