@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dpt_ray.config.recipe_choices import Choice, Value
 from dpt_ray.core.models.efficientnet_lite import LITE
 from dpt_ray.data.importing.survey import Survey
+from dpt_ray.distributed.node_capacity import LEAST_READER_CPUS
 from dpt_ray.pipeline.machine import Machine
 
 PRESET = "photos"
@@ -51,7 +52,7 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     yield Choice("cluster.gpus_per_worker", int(gpus), f"GPUs seen here: {machine.gpus}")
     yield Choice("cluster.channels_last", True, f"convolutions are faster on {where}")
     if not on_gpu:
-        yield Choice("cluster.workers", 0, "trainings are short here; starting a worker takes 20 s more for each")
+        yield from _processes(machine, given)
     yield from _data(found, on_gpu, where, given)
     probe = given.get("stage1.model.name", "linear_probe" if lite else "other") == "linear_probe"
     if probe:
@@ -61,6 +62,14 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     yield from _generator(found, machine, on_gpu, where, given)
     if not on_gpu:
         yield _generator_length(machine, where, probe)
+
+
+def _processes(machine: Machine, given: Mapping[str, Value]) -> Iterator[Choice]:
+    yield Choice("cluster.workers", 0, "trainings are short here; starting a worker takes 20 s more for each")
+    cpus = int(given.get("cluster.local_cpus", machine.cpus))
+    if machine.alone and cpus > 1 and "cluster.workers" not in given:
+        why = f"{cpus} threads: images stay in memory, so readers need little beside a training"
+        yield Choice("cluster.cpus_per_worker", cpus - LEAST_READER_CPUS, why)
 
 
 def image_side(found: Survey, on_gpu: bool) -> int:

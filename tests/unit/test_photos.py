@@ -11,6 +11,7 @@ from dpt_ray.config.load import dump_yaml, load_config
 from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.shipped import find_config
 from dpt_ray.data.importing.survey import Survey, survey
+from dpt_ray.distributed.cluster import Resources, check_machine
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline import run_settings
 from dpt_ray.pipeline.inputs import Inputs
@@ -54,6 +55,20 @@ def test_every_combination_of_data_and_machine_is_a_valid_configuration(folder, 
                 "linear_probe" if lite else "wide_resnet" if seen.gpus else "small_cnn"
             )
             assert not [line for line in setting_warnings(settings.config) if "without" not in line]
+
+
+def test_all_cores_compute_where_the_job_runs_here(folder, machine):
+    def threads(*settings: str) -> float | None:
+        return photos(folder, *settings).config.cluster.cpus_per_worker
+
+    assert threads() == 1.75
+    assert Resources(1, threads(), 0).threads == 2
+    check_machine(photos(folder, "cluster.local_cpus=2").config.cluster)  # it leaves readers what they need
+    assert threads("cluster.local_cpus=6") == 5.75
+    assert threads("cluster.workers=2") is None
+    for other in (Machine(1), Machine(2, alone=False), SERVER):
+        machine(other)
+        assert threads() is None
 
 
 def test_a_given_setting_is_never_changed_and_others_follow_it(folder, machine):
