@@ -11,7 +11,6 @@ from torch import nn
 
 from dpt_ray.config.generator_section import GeneratorConfig, LatentsConfig
 from dpt_ray.config.pseudo_data_section import SamplingConfig
-from dpt_ray.core.class_clusters import drawn_clusters
 from dpt_ray.core.cuda_graph import GraphedFunction
 from dpt_ray.core.diffusion.denoiser import Denoiser
 from dpt_ray.core.diffusion.entropy_guidance import entropy_guided
@@ -19,6 +18,7 @@ from dpt_ray.core.diffusion.process_settings import build_guidance, build_proces
 from dpt_ray.core.diffusion.samplers import sample
 from dpt_ray.core.models.network_settings import build_generator, stored_settings
 from dpt_ray.core.pixels import to_uint8
+from dpt_ray.core.probe.class_clusters import drawn_clusters
 from dpt_ray.core.row_random import RowRandom, derive_seed
 from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.training.compute import compile_network, in_precision

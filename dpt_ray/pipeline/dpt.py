@@ -115,10 +115,8 @@ def build(
     if features or config.stage2.conditioning.clusters > 1:
         real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
     conditioning = None
-    if config.stage2.conditioning.changes_labels:
-        conditioning = ConditioningLabels(
-            config.stage2.conditioning, pseudo_labels, train_data, labelled, real_features
-        )
+    if (told := config.stage2.conditioning).changes_labels:
+        conditioning = ConditioningLabels(told, pseudo_labels, train_data, labelled, real_features)
     stage2 = located(config.stage2)
     latents = EncodeLatents(stage2, data, train_data, inputs.autoencoder(stage2, data)) if stage2.in_latents else None
     pretraining, generator = _generator(config, inputs, train_data, encoder, conditioning or pseudo_labels, latents)

@@ -10,8 +10,8 @@ from test_start_weights import TINY
 from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.config.load import load_config
 from dpt_ray.config.pseudo_data_section import SamplingConfig
-from dpt_ray.core.class_clusters import ClassClusters, cluster_classes, drawn_clusters
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
+from dpt_ray.core.probe.class_clusters import ClassClusters, cluster_classes, drawn_clusters
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.data.shards.sidecars import read_sidecar

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load, save
 
-from dpt_ray.core.class_clusters import ClassClusters, cluster_classes
+from dpt_ray.core.probe.class_clusters import ClassClusters, cluster_classes
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.row_random import derive_seeds
 from dpt_ray.data.loading.source import LABEL

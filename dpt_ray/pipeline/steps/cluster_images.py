@@ -1,7 +1,5 @@
 """Clusters of all images, on which a generator is conditioned before it sees labels."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from dpt_ray.config.generator_section import PretrainingConfig
@@ -14,25 +12,11 @@ from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import ShardUnit, UnitWorker, UnusableUnitError, run_units, shard_units
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.features import FEATURES, features_urls
+from dpt_ray.pipeline.artifacts.image_clusters import ImageClustersFacts
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
-from dpt_ray.pipeline.artifacts.step_facts import Facts, ShardFile
+from dpt_ray.pipeline.artifacts.step_facts import ShardFile
 from dpt_ray.pipeline.execution.cluster_groups import CLUSTERS_FILE, cluster_images, read_clusters, write_clusters
 from dpt_ray.pipeline.execution.step import Step, StepContext
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageClustersFacts(Facts):
-    """The facts of `ClusterImages`.
-
-    Attributes:
-        images: images with a cluster.
-        clusters: number of clusters; where there are fewer different images, the last ones are empty.
-        files: the sidecars, in the order of the shards.
-    """
-
-    images: int
-    clusters: int
-    files: tuple[ShardFile, ...]
 
 
 class ClusterImages(Step[ImageClustersFacts]):
@@ -48,19 +32,19 @@ class ClusterImages(Step[ImageClustersFacts]):
     facts_type = ImageClustersFacts
 
     def __init__(self, config: PretrainingConfig, images: Step, features: Step):
-        self.config = config
+        self._config = config
         super().__init__("clusters of images", {"images": images, "features": features})
 
     @property
     def settings(self) -> JsonObject:
-        return {"clusters": self.config.clusters}
+        return {"clusters": self._config.clusters}
 
     def plan(self) -> str:
-        return f"dividing all images into {self.config.clusters:,} clusters"
+        return f"dividing all images into {self._config.clusters:,} clusters"
 
     def make(self, context: StepContext) -> ImageClustersFacts:
         index, clusters = read_index(context.parents["images"].url), context.file(CLUSTERS_FILE)
-        found = cluster_images(context, context.parents["features"], self.config.clusters)
+        found = cluster_images(context, context.parents["features"], self._config.clusters)
         write_clusters(clusters, found)
         files = run_units(
             _ClusteringWorker,
@@ -73,7 +57,7 @@ class ClusterImages(Step[ImageClustersFacts]):
         )
         shards = tuple(ShardFile.from_json(file) for file in files)
         return ImageClustersFacts(
-            images=sum(shard.images for shard in shards if shard.is_made), clusters=self.config.clusters, files=shards
+            images=sum(shard.images for shard in shards if shard.is_made), clusters=self._config.clusters, files=shards
         )
 
     def summary(self, facts: ImageClustersFacts) -> str:

@@ -34,6 +34,7 @@ from dpt_ray.networks.pretrained.autoencoders import check_same, find_autoencode
 from dpt_ray.networks.start_weights import FoundWeights, check_autoencoder, start_from
 from dpt_ray.pipeline.artifacts.conditioning_labels import ConditioningLabelsFacts
 from dpt_ray.pipeline.artifacts.dataset import image_form
+from dpt_ray.pipeline.artifacts.image_clusters import ImageClustersFacts
 from dpt_ray.pipeline.artifacts.latents import LATENTS, made_form
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS
 from dpt_ray.pipeline.artifacts.trained_network import TrainingFacts, describe_training, summarise_training
@@ -41,7 +42,6 @@ from dpt_ray.pipeline.execution.draw_preview import draw_preview
 from dpt_ray.pipeline.execution.label_pairs import count_label_pairs
 from dpt_ray.pipeline.execution.step import Step, StepContext
 from dpt_ray.pipeline.execution.train_network import started, train_network, training_settings
-from dpt_ray.pipeline.steps.cluster_images import ClusterImages, ImageClustersFacts
 
 _LABELS, _PRETRAINING, _CLUSTERS = "pseudo_labels", "pretraining", "clusters"
 
@@ -248,14 +248,14 @@ class PretrainGenerator(TrainGenerator):
         train_data: Step,
         latents: Step | None = None,
         start: FoundWeights | None = None,
-        clusters: ClusterImages | None = None,
+        clusters: Step | None = None,
     ):
         super().__init__(config.without_labels(), data, seed, train_data, clusters, latents, start)
-        self._clusters = clusters
+        self._pretraining = config.pretraining
 
     def num_classes(self, index: DatasetIndex) -> int:
         """Return the number of clusters; without clusters that of classes, whose labels no image has."""
-        return index.num_classes if self._clusters is None else self._clusters.config.clusters
+        return self._pretraining.clusters if _CLUSTERS in self.parents else index.num_classes
 
 
 def _image_source(index: DatasetIndex, labels: str | None, form: ImageForm, columns: tuple[str, ...]) -> ImageSource:
