@@ -114,10 +114,9 @@ def build(
     real_features = None
     if features or config.stage2.conditioning.clusters > 1:
         real_features = predict("stage 1 features of real images", data, classifier, train_data, inputs, features=True)
-    conditioning = None
-    if (told := config.stage2.conditioning).changes_labels:
-        conditioning = ConditioningLabels(told, pseudo_labels, train_data, labelled, real_features)
-    stage2 = located(config.stage2)
+    stage2, conditioning = located(config.stage2), None
+    if stage2.conditioning.changes_labels:
+        conditioning = ConditioningLabels(stage2.conditioning, pseudo_labels, train_data, labelled, real_features)
     latents = EncodeLatents(stage2, data, train_data, inputs.autoencoder(stage2, data)) if stage2.in_latents else None
     pretraining, generator = _generator(config, inputs, train_data, encoder, conditioning or pseudo_labels, latents)
     pseudo_images = PseudoImages(config.sampling, seed, generator, classifier, train_data, stage2.latents)
