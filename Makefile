@@ -100,10 +100,10 @@ compare-labels: $(INSTALLED)
 docs: $(TOOLS_INSTALLED)
 	$(TOOLS)/bin/sphinx-build --quiet --fail-on-warning --conf-dir infra/docs --doctree-dir build/doctrees docs site
 
-# Three processes share the tests (tests/conftest.py): those of Ray wait much. Ray's workers have niceness 15, so the others must not have less.
+# Two processes share the tests (tests/conftest.py). Ray's workers have niceness 15, so the others must not have less.
 # A process that dies ends the tests: its replacement would be given no work, and all would wait for ever.
 test: lint $(STORE_INSTALLED)
-	OMP_NUM_THREADS=1 nice -n 15 $(VENV)/bin/pytest --numprocesses 3 --no-loadscope-reorder --max-worker-restart 0 \
+	OMP_NUM_THREADS=1 nice -n 15 $(VENV)/bin/pytest --numprocesses 2 --no-loadscope-reorder --max-worker-restart 0 \
 		--durations=30 --junitxml=build/tests-$$($(VENV)/bin/python -c '$(VERSION)').xml
 
 # The badges of the README, from the results of `make test` with each Python.

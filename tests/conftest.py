@@ -19,8 +19,7 @@ pytest.register_assert_rewrite("store_contract")  # tests that modules of severa
 def pytest_xdist_make_scheduler(config, log):
     """Let `--numprocesses` run the tests of one group in one process, in order.
 
-    Tests that share the session's Ray are one group, and those whose programs start a Ray of their own are another one:
-    more than two Rays on two cores start and compute slowly. Any other file is a group.
+    All tests that start Ray are one group: two Rays on two cores start and compute slowly. Any other file is a group.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -33,12 +32,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_collection_modifyitems(items):
     """Begin with the tests of Ray, which take longest. Give slow tests more time before they count as hung."""
-    first = (_OWN_RAY, _RAY)
-    groups = (_group(item.path.relative_to(TESTS).as_posix()) for item in items)
-    places = {
-        item: first.index(group) if group in first else len(first) for item, group in zip(items, groups, strict=True)
-    }
-    items.sort(key=places.__getitem__)
+    items.sort(key=lambda item: _group(item.path.relative_to(TESTS).as_posix()) != _RAY)
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(3600))
@@ -46,13 +40,20 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip("`ray start` does not run from a folder whose path has a space"))
 
 
-_RAY, _OWN_RAY = "ray", "own ray"
-_WITH_RAY = ("distributed/", "pipeline/", "storage/test_whole_run_on_s3.py")
-_WITH_OWN_RAY = ("cluster/", "crash/", "infra/test_local_run.py", "security/test_neighbours.py")
+_RAY = "ray"
+_WITH_RAY = (
+    "cluster/",
+    "crash/",
+    "distributed/",
+    "infra/test_local_run.py",
+    "pipeline/",
+    "security/test_neighbours.py",
+    "storage/test_whole_run_on_s3.py",
+)
 
 
 def _group(file: str) -> str:
-    return _OWN_RAY if file.startswith(_WITH_OWN_RAY) else _RAY if file.startswith(_WITH_RAY) else file
+    return _RAY if file.startswith(_WITH_RAY) else file
 
 
 @pytest.fixture(scope="session", autouse=True)
