@@ -34,16 +34,18 @@ def common_entries(origin: Origin, description: Description, network: nn.Module,
 
 def generator_data(origin: Origin) -> TrainingData:
     """Return what a generator was trained on."""
-    pseudo_labels = origin.need("pseudo_labels")
+    given = origin.need("pseudo_labels")
+    pseudo_labels = origin.parent("pseudo_labels", given) or given  # those before `stage2.conditioning` changed them
+    changed = "" if pseudo_labels is given else ", changed by stage2.conditioning"
     plain = origin.parent("predictions", pseudo_labels)
     teacher = origin.need("classifier", plain or pseudo_labels)
-    balanced = ", balanced over the classes" if plain else ""
+    changed = (", balanced over the classes" if plain else "") + changed
     true_labels = ChoiceFacts.read(origin.need("labelled", teacher)).images
     return {
         "data": _location(origin),
         "images": origin.index.num_images,
         "true_labels": true_labels,
-        "labels": f"pseudo-labels of all images{balanced}, by {_teacher(teacher)} that saw {true_labels:,} true labels",
+        "labels": f"pseudo-labels of all images{changed}, by {_teacher(teacher)} that saw {true_labels:,} true labels",
         "labels_per_class": list(PredictionsFacts.read(pseudo_labels).predicted_per_class),
         "images_seen": _images_seen(origin.trained),
     }

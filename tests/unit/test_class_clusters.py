@@ -23,7 +23,9 @@ from dpt_ray.pipeline.artifacts.predictions import sidecar_urls
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.execution.cluster_groups import SAMPLED_NUMBERS, sampled_shares
+from dpt_ray.pipeline.export_entries import generator_data
 from dpt_ray.pipeline.graph import make_all
+from dpt_ray.pipeline.network_origin import find_origin
 
 CLUSTERS, CLASSES, DIMENSIONS = 3, 2, 16
 
@@ -150,6 +152,9 @@ def test_a_run_trains_its_generator_on_classes_and_clusters(tmp_path, monkeypatc
         assert (labels["label"] // 2 == classes["label"]).all()
     per_class = np.reshape(facts["images_of_labels"], (10, 2)).sum(1)
     assert per_class.tolist() == list(made[run.pseudo_labels].facts["predicted_per_class"])
+    told = generator_data(find_origin(made[run.generator].url, "generator", "generator"))
+    assert told["labels"].startswith("pseudo-labels of all images, changed by stage2.conditioning, by ")
+    assert told["labels_per_class"] == per_class.tolist()
     generator = Generator(made[run.generator].file(NETWORK_FILE))
     assert generator.num_classes == 10
     assert generator.network.label_embedding.weight.shape[0] == 21
