@@ -152,7 +152,7 @@ class PretrainingConfig(Section):
     """Number of clusters that all images are divided into, by features that no label reaches: those of the encoder of
     stage 1's probe, otherwise pixels averaged over 8x8 squares. The training without labels is conditioned on them, and
     each class then starts as the mixture of clusters that its images lie in. With 1 every image has the null label.
-    Some clusters for each class are far better: twice as many clusters as classes or more."""
+    Use at least twice as many clusters as classes."""
 
 
 class GeneratorConfig(_StartedGenerator):

@@ -65,10 +65,13 @@ class EncodeImages(Step[FeaturesFacts]):
     def make(self, context: StepContext) -> FeaturesFacts:
         index = read_index(context.parents["images"].url)
         probe, data = self._probe, self._data
-        if ENCODER in context.parents and probe is not None:
+        if probe is None:
+            form = image_form(data)
+        elif ENCODER in context.parents:
             probe = probe.model_copy(update={"encoder": context.parents[ENCODER].file(NETWORK_FILE)})
-        own = probe is None or ENCODER in context.parents
-        form = image_form(data) if probe is None or own else ImageForm(probe.resize, 3, data.max_image_pixels)
+            form = image_form(data)
+        else:
+            form = ImageForm(probe.resize, 3, data.max_image_pixels)
         resources = inference_resources(context.cluster)
         files = run_units(
             _EncodingWorker,

@@ -58,11 +58,11 @@ class TrainGenerator(Step[TrainingFacts]):
         seed: the run's seed.
         train_data: indexes all real training images.
         pseudo_labels: makes the labels: `Predictions`, `BalancedLabels` or `ConditioningLabels`. None for a training
-            in which every image has the null label. `ClusterImages` for one on clusters.
+            in which every image has the null label, or its cluster.
         latents: encodes the images, for a generator of latents; None for a generator of pixels.
         start: the weights that training starts with; None for random ones.
         pretraining: trains the weights that this training starts with; None for `start`.
-        clusters: makes the clusters that the pretraining is conditioned on, if any.
+        clusters: makes the clusters that the pretraining is conditioned on, or this training, if it has no labels.
 
     Raises:
         UserError: in `make`: the latents were made with another autoencoder than the one in the settings.
@@ -72,8 +72,6 @@ class TrainGenerator(Step[TrainingFacts]):
     stage_title: ClassVar = "stage 2 generator"
     version = 3
     facts_type = TrainingFacts
-    labels_role: ClassVar = _LABELS
-    """Role of the step that makes the labels."""
 
     def __init__(
         self,
@@ -89,8 +87,8 @@ class TrainGenerator(Step[TrainingFacts]):
     ):
         self.config, self._data, self._seed, self._start = config, data, seed, start
         parents = {
-            "images": train_data, self.labels_role: pseudo_labels, "latents": latents, _PRETRAINING: pretraining,
-            **({_CLUSTERS: clusters} if clusters is not None else {}),
+            "images": train_data, _LABELS: pseudo_labels, "latents": latents, _PRETRAINING: pretraining,
+            _CLUSTERS: clusters,
         }  # fmt: skip
         super().__init__(self.stage_title, {role: parent for role, parent in parents.items() if parent is not None})
 
@@ -118,8 +116,8 @@ class TrainGenerator(Step[TrainingFacts]):
             words
             for words, holds in (
                 ("latents", config.in_latents),
-                ("no labels", self.labels_role not in self.parents),
-                ("clusters", self.labels_role == _CLUSTERS and _CLUSTERS in self.parents),
+                ("no labels", _LABELS not in self.parents and _CLUSTERS not in self.parents),
+                ("clusters", _LABELS not in self.parents and _CLUSTERS in self.parents),
                 ("from pretrained weights", _PRETRAINING in self.parents),
             )
             if holds
@@ -140,7 +138,9 @@ class TrainGenerator(Step[TrainingFacts]):
             "channels": channels,
             "num_classes": classes,
         }
-        labels = context.parents[self.labels_role].file(SIDECARS) if self.labels_role in self.parents else None
+        labels = next(
+            (context.parents[role].file(SIDECARS) for role in (_LABELS, _CLUSTERS) if role in self.parents), None
+        )
         if config.conditioning.clusters > 1:
             form["cluster_images"] = self._cluster_images(context)
         if config.in_latents:
@@ -177,9 +177,9 @@ class TrainGenerator(Step[TrainingFacts]):
 
     def _cluster_images(self, context: StepContext) -> list[list[int]]:
         """Return the number of images of each cluster of each class."""
-        clusters = self.config.conditioning.clusters
         images = ConditioningLabelsFacts.read(context.parents[_LABELS]).images_of_labels
-        return [list(images[start : start + clusters]) for start in range(0, len(images), clusters)]
+        counts: list[list[int]] = np.reshape(images, (-1, self.config.conditioning.clusters)).tolist()
+        return counts
 
     def _started(
         self, context: StepContext, index: DatasetIndex, build: Callable[[], TrainState]
@@ -238,7 +238,6 @@ class PretrainGenerator(TrainGenerator):
     name = "pretraining"
     stage_title = "stage 2 pretraining"
     version = 1
-    labels_role = _CLUSTERS
 
     def __init__(
         self,
@@ -250,7 +249,7 @@ class PretrainGenerator(TrainGenerator):
         start: FoundWeights | None = None,
         clusters: Step | None = None,
     ):
-        super().__init__(config.without_labels(), data, seed, train_data, clusters, latents, start)
+        super().__init__(config.without_labels(), data, seed, train_data, None, latents, start, clusters=clusters)
         self._pretraining = config.pretraining
 
     def num_classes(self, index: DatasetIndex) -> int:
