@@ -19,9 +19,10 @@ from dpt_ray.data.loading.batches import Columns
 from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.prefetch_plan import divide
 from dpt_ray.data.loading.segment_source import SegmentSource, cut
-from dpt_ray.data.loading.segments import OnUnreadable, read_segment
+from dpt_ray.data.loading.segments import OnUnreadable, read_segments
 from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource
 from dpt_ray.data.storage.outages import Observer, outages
+from dpt_ray.data.storage.stores import is_remote
 from dpt_ray.distributed.cluster import configure_data
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.ray_internals import WITHOUT_BACKPRESSURE
@@ -34,7 +35,7 @@ class SegmentDatasource(Datasource):
         source: the source.
         tasks: the segments of each read task.
         block_rows: most rows of a block.
-        on_unreadable: see `read_segment`.
+        on_unreadable: see `read_segments`.
         whole: returns the source in any process.
         on_outage: receives outages of the store that a task meets; it must pickle.
     """
@@ -114,14 +115,15 @@ def _decode_blocks(
     def allocate(rows: int) -> np.ndarray:
         return images[filled : filled + rows]
 
-    for segment, own in listed:
-        source = SegmentSource(form, columns, num_shards, segment, own, whole)
-        for view in read_segment(source, segment, allocate, on_unreadable):
-            views.append(view)
-            filled += len(view[LABEL])
-            if filled == len(images):
-                yield _to_table(images, views)
-                views, filled = [], 0
+    reads = [(SegmentSource(form, columns, num_shards, segment, own, whole), segment) for segment, own in listed]
+    # A file system reads ahead by itself.
+    fetch_ahead = any(is_remote(own.url) for _, own in listed)
+    for view in read_segments(reads, allocate, on_unreadable, fetch_ahead=fetch_ahead):
+        views.append(view)
+        filled += len(view[LABEL])
+        if filled == len(images):
+            yield _to_table(images, views)
+            views, filled = [], 0
     if views:
         yield _to_table(images[:filled], views)
 
@@ -157,7 +159,7 @@ def segment_dataset(
         source: the source.
         tasks: the segments of each read task.
         block_rows: most rows of a block.
-        on_unreadable: see `read_segment`.
+        on_unreadable: see `read_segments`.
         cpus: CPUs that a read task reserves.
         whole: returns the source in any process; None to put the source into the object store for that.
         on_outage: see `SegmentDatasource`.

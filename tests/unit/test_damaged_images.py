@@ -1,6 +1,7 @@
 """Images of which a part of their shard is fetched: they are checked, and only the damaged ones are replaced."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.read_rows import new_arrays
-from dpt_ray.data.loading.segments import fetches_whole, read_segment
+from dpt_ray.data.loading.segment_parts import fetches_whole
+from dpt_ray.data.loading.segments import read_segments
 from dpt_ray.data.loading.source import ImageSource, SourceShard
 from dpt_ray.data.shards import image_ranges
 from dpt_ray.data.shards.image_ranges import fetch_images, near_rows, split_rows
@@ -53,8 +55,14 @@ def damage(info: ShardInfo, row: int) -> None:
     stores.write_bytes(info.url, bytes(data))
 
 
+@pytest.fixture(params=[False, True], ids=["one by one", "fetched ahead"], autouse=True)
+def fetch_ahead(request, monkeypatch) -> None:
+    monkeypatch.setattr(f"{__name__}.read_segments", partial(read_segments, fetch_ahead=request.param))
+
+
 def read(source: ImageSource, start: int, stop: int, listed=None) -> tuple[list[bytes], list[int]]:
-    blocks = list(read_segment(source, Segment(0, start, stop), ALLOCATE, None if listed is None else listed.append))
+    reads = [(source, Segment(0, start, stop))]
+    blocks = list(read_segments(reads, ALLOCATE, None if listed is None else listed.append))
     images = [image.tobytes() for block in blocks for image in block["image"].copy()]
     return images, [label for block in blocks for label in block["label"].tolist()]
 

@@ -1,6 +1,10 @@
-"""Rows of a source's shards as blocks of decoded images or latents, with the labels that the source has."""
+"""Rows of a source's shards as blocks of decoded images or latents, with the labels that the source has.
+
+They are fetched first, and decoded later: a reader decodes one part of its rows while a thread fetches the next.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -83,32 +87,60 @@ def _open_latents(shard: SourceShard, url: str, form: LatentForm, rows: Sequence
     return has_keys, copy
 
 
-def read_rows(
+@dataclass(frozen=True)
+class FetchedRows:
+    """N rows of a shard that are in memory, their images still encoded.
+
+    Attributes:
+        rows: numbers of their samples in the shard.
+        columns: `label`, int64 (N,), `UNKNOWN_LABEL` where the source has no label; the further columns, (N, ...).
+        decode: decodes some of the rows.
+    """
+
+    rows: Sequence[int]
+    columns: Columns
+    decode: Decode
+
+    def blocks(self, allocate: Allocate) -> Iterator[Columns]:
+        """Decode the rows, and yield them as blocks.
+
+        Args:
+            allocate: returns the array for the images of each block, whose length is the length of the block.
+
+        Yields:
+            `image`: uint8 (N, C, H, W), or moments (N, *form.shape); the other columns.
+
+        Raises:
+            UserError: an image cannot be decoded.
+        """
+        start = 0
+        while start < len(self.rows):
+            images = allocate(len(self.rows) - start)
+            block = slice(start, start + len(images))
+            self.decode(self.rows[block], images)
+            start += len(images)
+            yield {IMAGE: images, **{name: values[block] for name, values in self.columns.items()}}
+
+
+def fetch_rows(
     shard: SourceShard,
     wanted: Sequence[int],
     form: ImageForm | LatentForm,
-    allocate: Allocate,
     columns: Sequence[str] = (),
     *,
     whole: bool = True,
-) -> Iterator[Columns]:
-    """Fetch images of a shard once, and yield them with their labels as blocks.
+) -> FetchedRows:
+    """Fetch images of a shard once, and their labels.
 
     Args:
         shard: the shard as the source uses it.
         wanted: numbers of rows, each less than `shard.num_rows`, in any order.
         form: size and channels of the decoded images, or the form of their latents.
-        allocate: returns the array for the images of each block, whose length is the length of the block.
         columns: names of further columns of the shard's label sidecar.
         whole: fetch the whole shard; otherwise only the images, where the shard has a layout.
 
-    Yields:
-        `image`: uint8 (N, C, H, W), or moments (N, *form.shape); `label`: int64 (N,), `UNKNOWN_LABEL` where the source
-        has no label; the further columns, (N, ...).
-
     Raises:
-        UserError: the shard or a sidecar is damaged, differs from the index, or they do not match. It is raised before
-            the first block, except for an image that cannot be decoded.
+        UserError: the shard or a sidecar is damaged, differs from the index, or they do not match.
     """
     rows = shard.samples_of(wanted)
     if isinstance(form, LatentForm):
@@ -127,10 +159,20 @@ def read_rows(
         labels = np.array(shard.labels_of(wanted), np.int64)
     else:
         labels = np.full(len(rows), UNKNOWN_LABEL, np.int64)
-    start = 0
-    while start < len(rows):
-        images = allocate(len(rows) - start)
-        block = slice(start, start + len(images))
-        decode(rows[block], images)
-        start += len(images)
-        yield {IMAGE: images, LABEL: labels[block], **{name: values[block] for name, values in further.items()}}
+    return FetchedRows(rows, {LABEL: labels, **further}, decode)
+
+
+def read_rows(
+    shard: SourceShard,
+    wanted: Sequence[int],
+    form: ImageForm | LatentForm,
+    allocate: Allocate,
+    columns: Sequence[str] = (),
+    *,
+    whole: bool = True,
+) -> Iterator[Columns]:
+    """Fetch images of a shard, and yield them with their labels as blocks; see `fetch_rows` and `FetchedRows.blocks`.
+
+    All errors but those of single images are raised before the first block.
+    """
+    yield from fetch_rows(shard, wanted, form, columns, whole=whole).blocks(allocate)
