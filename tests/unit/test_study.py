@@ -62,6 +62,16 @@ def test_gains_are_told_by_labels_and_mixing():
     assert "| 80.00% ± 0.00% | 82.00% ± 1.00% | +2.00 | -0.48 to +4.48 | +1.0, +2.0, +3.0 |" in table[2]
 
 
+def test_seeds_whose_own_test_is_significant_are_counted_each_way():
+    accuracies = [(0.9, 0.001), (0.9, 0.2), (0.7, 0.01), (0.9, 0.049)]
+    rows = [
+        mixing.GainRow(1, "official", seed, 0.8, stage3, 0.7, 0.7, p_value)
+        for seed, (stage3, p_value) in enumerate(accuracies)
+    ]
+    assert mixing.gains_table(rows, "test").splitlines()[2].endswith("| 2, 1 |")
+    assert mixing.gains_table(rows, "unlabelled").splitlines()[2].count("|") == 8
+
+
 def test_curves_have_a_table_for_each_stage_that_was_trained():
     row = CurvePoint("stage2", 3200.0, 7.4, 0.25)
     assert curves_table([row]).splitlines()[-1] == "| 3,200 | 7 | 0.25 |"

@@ -10,6 +10,7 @@ _QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statis
 _AGREEING = ("stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence=0.9")
 _FROM_STAGE1 = "stage3.mixing.from_stage1=true"
 _BALANCED, _TOLD = "pseudo_labels.assignment=balanced", "stage2.conditioning.confidence=true"
+_CLUSTERS = "stage2.conditioning.clusters=4"
 
 MIXINGS: dict[str, tuple[str, ...]] = {
     "official": (),
@@ -21,6 +22,9 @@ MIXINGS: dict[str, tuple[str, ...]] = {
     "also unlabelled": ("stage3.mixing.unlabelled=true",),
     "entropy 0.1": ("sampling.entropy_scale=0.1",),
     "entropy 1": ("sampling.entropy_scale=1",),
+    "4 clusters a class": (_CLUSTERS,),
+    "4 clusters a class, quarter real, own statistics": (_CLUSTERS, _QUARTER, _OWN),
+    "three times as many pseudo images": ("sampling.per_class=300",),
     "real images with pseudo-labels": ("stage3.mixing.images=real",),
     "from stage 1": (_FROM_STAGE1,),
     "from stage 1, quarter real, own statistics": (_FROM_STAGE1, _QUARTER, _OWN),

@@ -8,7 +8,7 @@ import torch
 
 from dpt_ray.core.metrics.calibration import ReliabilityBin, reliability
 from dpt_ray.core.metrics.classification import accuracy
-from dpt_ray.core.metrics.uncertainty import Interval, PairedChange
+from dpt_ray.core.metrics.uncertainty import Interval, PairedChange, compare_paired
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
@@ -117,6 +117,14 @@ def classifier_accuracy(data: Artifact, predictions: Artifact, leave_out: Collec
     keys, true = read_true_labels(read_index(data.url))
     counts = torch.tensor([key not in leave_out for shard in keys for key in shard])
     return accuracy(*known_pairs(true[counts], read_predicted(predictions, keys)[counts]))
+
+
+def paired_accuracies(data: Artifact, first: Artifact, second: Artifact) -> PairedChange:
+    """Compare the predictions of two classifiers for a data set, on the images that both could read."""
+    keys, true = read_true_labels(read_index(data.url))
+    predicted = read_predicted(first, keys), read_predicted(second, keys)
+    known = known_by_all(true, *predicted)
+    return compare_paired(true[known], *(labels[known] for labels in predicted))
 
 
 def classifier_reliability(
