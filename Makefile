@@ -89,7 +89,7 @@ local: $(INSTALLED) $(STORE_INSTALLED)
 	$(VENV)/bin/python infra/local/run.py local_run
 
 demo: $(INSTALLED)
-	$(VENV)/bin/python jobs/dpt_full.py --config configs/digits.yaml
+	$(VENV)/bin/python jobs/dpt_full.py --config configs/demo.yaml
 
 # Four numbers of labels over three seeds with tiny networks, as one page: dpt_results/comparisons/comparison.html.
 compare-labels: $(INSTALLED)

@@ -6,9 +6,10 @@ interrupted study continues.
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
 from typing import TypeVar
 
 from dpt_ray.config.schema import RunConfig
@@ -46,13 +47,27 @@ def measure_all(
         UserError: a run's settings are wrong, or it failed.
     """
     figures: dict[str, Figures] = {}
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_silence) as pool:
+    with _ended_on_error(ProcessPoolExecutor(processes, get_context("spawn"), initializer=_silence)) as pool:
         futures = {pool.submit(_measure, config, tuple(settings), measure): name for name, settings in runs.items()}
         for future in as_completed(futures):
             name = futures[future]
             figures[name] = future.result()
             say(f"[{len(figures)}/{len(runs)}] {name}")
     return {name: figures[name] for name in runs}
+
+
+@contextmanager
+def _ended_on_error(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """End the runs in progress, and begin no other one, after an error or a signal: the same command resumes them."""
+    with pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():
+                child.kill()  # Ray answers SIGTERM with a dump; the guard of its folder ends what a run has started
+                child.join()
+            raise
 
 
 def _silence() -> None:

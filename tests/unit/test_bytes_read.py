@@ -9,10 +9,10 @@ from counting_store import CountingStore
 
 from dpt_ray.core.worker_lanes import worker_lanes
 from dpt_ray.data.images.decoding import ImageForm, encode_png
+from dpt_ray.data.loading.fetches import fetches_whole, split_segment
 from dpt_ray.data.loading.order import ImageOrder, Segment
 from dpt_ray.data.loading.prefetch_plan import segment_sequence
 from dpt_ray.data.loading.read_rows import new_arrays
-from dpt_ray.data.loading.segment_parts import fetches_whole, split_segment
 from dpt_ray.data.loading.segments import read_segment
 from dpt_ray.data.loading.source import ImageSource, SourceShard
 from dpt_ray.data.shards import sidecar_ranges, stored_layouts
@@ -128,7 +128,7 @@ def imagenet(monkeypatch, request):
     """ImageNet's counts in shards of a number of images, with layouts that are not stored."""
     size = request.param
     counts = [size] * (IMAGES // size) + [IMAGES % size]
-    monkeypatch.setattr("dpt_ray.data.loading.segment_parts.read_layout", lambda info: layout_of(info.samples))
+    monkeypatch.setattr("dpt_ray.data.loading.fetches.read_layout", lambda info: layout_of(info.samples))
     step = IMAGE_BYTES + SHARD_HEADERS
     shards = (SourceShard(ShardInfo(str(n), step * count, "0", count, layouts="0")) for n, count in enumerate(counts))
     return ImageSource(tuple(shards), ImageForm(256, 3))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dpt_ray.data.images.decoding import ImageForm, encode_png
+from dpt_ray.data.loading.fetches import fetches_whole
 from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.read_rows import new_arrays
-from dpt_ray.data.loading.segment_parts import fetches_whole
 from dpt_ray.data.loading.segments import read_segments
 from dpt_ray.data.loading.source import ImageSource, SourceShard
 from dpt_ray.data.shards import image_ranges

@@ -8,7 +8,7 @@ import pytest
 from dpt_ray.data import loading
 
 ROOT = Path(__file__).parents[2]
-WORDS = ("shard", "lane", "shuffle window", "segment", "read task", "block", "batch")
+WORDS = ("shard", "lane", "shuffle window", "segment", "fetch", "read task", "block", "batch")
 RETIRED = re.compile(r"(?<![a-z])(pieces?|hands?|deals?|dealt|rooms?|groups?|parts?|chunks?|runs? of)(?![a-z])", re.I)
 FILES = [
     *sorted((ROOT / "dpt_ray/data/loading").glob("*.py")),

@@ -7,6 +7,7 @@ These are the words for a number of images, here, in `data/shards` and in `distr
 - lane: one of a fixed number of interleaved sequences that make up the data order. Each worker reads some lanes.
 - shuffle window, or window: consecutive images of one lane, which are shuffled together.
 - segment: consecutive rows of one shard. A window consists of segments, and a worker requests one after another.
+- fetch: rows of a segment that a reader requests at once: their whole shard, or at most 32 MiB of images.
 - read task: the segments that one task of Ray Data reads.
 - block: consecutive decoded rows in arrays, one for each column. A segment is read as one or more blocks, each of which
   may be a view of a larger one. Ray's object store holds blocks.

@@ -1,6 +1,6 @@
 """Rows of a source's shards as blocks of decoded images or latents, with the labels that the source has.
 
-They are fetched first, and decoded later: a reader decodes one part of its rows while a thread fetches the next.
+They are fetched first, and decoded later: a reader decodes some while a thread fetches the next ones.
 """
 
 from collections.abc import Callable, Iterator, Sequence

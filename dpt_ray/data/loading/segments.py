@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from dpt_ray.data.loading.batches import Columns
+from dpt_ray.data.loading.fetches import Fetch, fetches_of
 from dpt_ray.data.loading.one_ahead import one_ahead
 from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.read_rows import Allocate
-from dpt_ray.data.loading.segment_parts import Part, parts_of
 from dpt_ray.data.loading.segment_source import Shards
 from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards.image_ranges import fetch_images, images_differ
@@ -51,11 +51,11 @@ def read_segments(
         StoreFailureError: the store does not answer.
         UserError: a shard cannot be read and `on_unreadable` is None, or no shard can be read.
     """
-    parts: Iterator[Part] = (part for source, segment in reads for part in parts_of(source, segment))
+    fetches: Iterator[Fetch] = (fetch for source, segment in reads for fetch in fetches_of(source, segment))
     if fetch_ahead:
-        parts = one_ahead(part.fetched() for part in parts)
-    for part in parts:
-        yield from _Reader(part.source, allocate, on_unreadable).read(part)
+        fetches = one_ahead(fetch.done_ahead() for fetch in fetches)
+    for fetch in fetches:
+        yield from _Reader(fetch.source, allocate, on_unreadable).read(fetch)
 
 
 class _Reader:
@@ -64,23 +64,23 @@ class _Reader:
     def __init__(self, source: Shards, allocate: Allocate, on_unreadable: OnUnreadable | None):
         self._source, self._allocate, self._on_unreadable = source, allocate, on_unreadable
 
-    def read(self, part: Part) -> Iterator[Columns]:
+    def read(self, fetch: Fetch) -> Iterator[Columns]:
         """Yield rows of a shard as blocks, or those of the next shards for those that cannot be read."""
-        for candidate in part.candidates():
+        for candidate in fetch.candidates():
             shard = self._source.shard(candidate.number, candidate.rows)
             # Only the first block is guarded: replacing a shard after some of its rows were yielded would shift the
             # order.
             try:
-                blocks = candidate.fetch(shard).blocks(self._allocate)
+                blocks = candidate.rows_of(shard).blocks(self._allocate)
                 block = next(blocks)
             except StoreFailureError:
                 raise
             except UserError as error:
                 if self._on_unreadable is None:
                     raise
-                wanted = candidate.rows_in(shard)
+                wanted = candidate.numbers_in(shard)
                 intact = self._intact(shard, wanted)
-                if not any(intact) or (all(intact) and not part.whole):  # the images are not what is damaged
+                if not any(intact) or (all(intact) and not fetch.whole):  # the images are not what is damaged
                     self._on_unreadable(Skipped(shard.url, None, _reason(shard, error), shard.num_rows))
                     continue
                 yield from self._mixed(candidate.number, wanted, intact)
@@ -115,7 +115,7 @@ class _Reader:
         for is_intact, places in groupby(range(len(wanted)), key=intact.__getitem__):
             rows = [wanted[place] for place in places]
             shard = number if is_intact else (number + 1) % self._source.num_shards
-            yield from self.read(Part(self._source, shard, rows, whole=False))
+            yield from self.read(Fetch(self._source, shard, rows, whole=False))
 
 
 def _reason(shard: SourceShard, error: UserError) -> str:

@@ -1,4 +1,4 @@
-"""What is fetched at once for a segment of an image source.
+"""The fetches of a segment of an image source.
 
 A shard is fetched whole, and compared with its checksum, if most of it is needed. Otherwise the images are fetched,
 and compared with the checksums of its stored layout. So lanes that share a shard fetch it once together, and the memory
@@ -23,8 +23,8 @@ of its turn."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows of a shard that are fetched at once.
+class Fetch:
+    """Rows of a shard that are fetched at once, by one reader.
 
     Attributes:
         source: the source.
@@ -40,8 +40,8 @@ class Part:
     whole: bool
     ahead: FetchedRows | UserError | None = None
 
-    def fetched(self) -> "Part":
-        """Return the part with its rows in memory, unless they are too large to be there beside others."""
+    def done_ahead(self) -> "Fetch":
+        """Return the fetch with its rows in memory, unless they are too large to be there beside others."""
         shard = self.source.shard(self.number, self.rows)
         if self.whole and shard.info.bytes > MOST_WHOLE_BYTES:
             return self
@@ -50,8 +50,8 @@ class Part:
         except UserError as error:
             return replace(self, ahead=error)
 
-    def fetch(self, shard: SourceShard) -> FetchedRows:
-        """Return the rows from one of the source's shards.
+    def rows_of(self, shard: SourceShard) -> FetchedRows:
+        """Return the rows of one of the source's shards.
 
         Raises:
             UserError: see `fetch_rows`.
@@ -61,27 +61,27 @@ class Part:
         return self.ahead or self._fetch(shard)
 
     def _fetch(self, shard: SourceShard) -> FetchedRows:
-        return fetch_rows(shard, self.rows_in(shard), self.source.form, self.source.columns, whole=self.whole)
+        return fetch_rows(shard, self.numbers_in(shard), self.source.form, self.source.columns, whole=self.whole)
 
-    def rows_in(self, shard: SourceShard) -> list[int]:
+    def numbers_in(self, shard: SourceShard) -> list[int]:
         """Return the numbers of the rows in one of the source's shards."""
         return [row % shard.num_rows for row in self.rows]
 
-    def candidates(self) -> Iterator["Part"]:
-        """Yield the part, then the same of each further shard of the source."""
+    def candidates(self) -> Iterator["Fetch"]:
+        """Yield the fetch, then the same one of each further shard of the source."""
         yield self
         for step in range(1, self.source.num_shards):
             yield replace(self, number=(self.number + step) % self.source.num_shards, ahead=None)
 
 
-def parts_of(source: Shards, segment: Segment) -> Iterator[Part]:
-    """Yield what is fetched at once for a segment."""
+def fetches_of(source: Shards, segment: Segment) -> Iterator[Fetch]:
+    """Yield the fetches of a segment, in the order of its rows."""
     shard = source.shard(segment.shard)
     if fetches_whole(shard, len(segment)):
-        yield Part(source, segment.shard, range(segment.start, segment.stop), whole=True)
+        yield Fetch(source, segment.shard, range(segment.start, segment.stop), whole=True)
         return
     for short in split_segment(source, segment):
-        yield Part(source, short.shard, range(short.start, short.stop), whole=False)
+        yield Fetch(source, short.shard, range(short.start, short.stop), whole=False)
 
 
 def fetches_whole(shard: SourceShard, rows: int) -> bool:
