@@ -99,7 +99,7 @@ def pytest_configure():
 
 def _connect_ray() -> None:
     from dpt_ray.config.cluster_section import ClusterConfig
-    from dpt_ray.distributed.cluster import connect
+    from dpt_ray.distributed.connection import connect
 
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of the user's is not for tests
     connect(ClusterConfig(local_cpus=2))

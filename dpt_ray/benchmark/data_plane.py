@@ -19,7 +19,7 @@ from dpt_ray.data.shards.salvage import reliable_samples
 from dpt_ray.data.shards.samples import fetch_shard, sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
-from dpt_ray.distributed.cluster import connect
+from dpt_ray.distributed.connection import connect
 
 PHOTOS = "photos"
 """Value for `shards` that generates shards of photographs for the benchmark."""

@@ -9,7 +9,7 @@ import psutil
 
 from dpt_ray.data.loading.source import ImageSource
 from dpt_ray.data.storage.json_records import Record
-from dpt_ray.distributed.cluster import configure_data
+from dpt_ray.distributed.connection import configure_data
 
 MIB = 2**20
 SAMPLE_SECONDS = 0.25

@@ -32,9 +32,10 @@ SKIPPED_STEPS = 3
 
 def measure_ray_share(job: GeneratorJob, steps: int, say: Callable[[str], None]) -> RayShare:
     """Time the same steps under Ray Train, with kept images, and without it; two rounds in turns."""
-    from dpt_ray.distributed.cluster import Resources, connect
+    from dpt_ray.distributed.connection import connect
     from dpt_ray.distributed.progress import ProgressLine
     from dpt_ray.distributed.ray_training import run_training
+    from dpt_ray.distributed.resources import Resources
     from dpt_ray.distributed.training_job import TrainingJob
 
     threads = torch.get_num_threads()

@@ -71,7 +71,7 @@ def _measure(connection: Connection, what: Measurement) -> None:
         )
         if step.ray_from is not None and shards >= step.ray_from:
             from dpt_ray.config.cluster_section import ClusterConfig
-            from dpt_ray.distributed.cluster import connect
+            from dpt_ray.distributed.connection import connect
 
             connect(ClusterConfig(local_cpus=1))
         clock = _Clock(what.folder)

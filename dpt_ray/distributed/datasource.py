@@ -23,7 +23,7 @@ from dpt_ray.data.loading.segments import OnUnreadable, read_segments
 from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource
 from dpt_ray.data.storage.outages import Observer, outages
 from dpt_ray.data.storage.stores import is_remote
-from dpt_ray.distributed.cluster import configure_data
+from dpt_ray.distributed.connection import configure_data
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.ray_internals import WITHOUT_BACKPRESSURE
 

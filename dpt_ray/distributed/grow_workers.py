@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dpt_ray.distributed.cluster import answering_nodes
+from dpt_ray.distributed.cluster_nodes import answering_nodes
 from dpt_ray.distributed.node_capacity import Wish
 from dpt_ray.distributed.placement import Plan, plan_placement
 from dpt_ray.distributed.ray_internals import ControllerCallback, RunningState

@@ -24,13 +24,13 @@ from dpt_ray.data.shards.samples import Sample, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
-from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.finished_units import FinishedUnits
 from dpt_ray.distributed.lost_inference import inference_error, memory_error
 from dpt_ray.distributed.messages import packed, unpacked
 from dpt_ray.distributed.metrics import SHARDS
 from dpt_ray.distributed.notice import leave_preempted_trial
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.resources import Resources
 from dpt_ray.distributed.unit_facts import UnitsFacts, packed_facts
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.json_values import JsonObject

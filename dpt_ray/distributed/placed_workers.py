@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dpt_ray.distributed.cluster import answering_nodes
+from dpt_ray.distributed.cluster_nodes import answering_nodes
 from dpt_ray.distributed.events import FEWER_CPUS, WAITING, Event
 from dpt_ray.distributed.node_capacity import Wish
 from dpt_ray.distributed.placement import Plan, Refusal, plan_placement

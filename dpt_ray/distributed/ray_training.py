@@ -17,7 +17,6 @@ from dpt_ray.distributed.checkpoints import (
     images_of,
     run_storage,
 )
-from dpt_ray.distributed.cluster import Resources, runs_here, training_wish, trains_in_this_process
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.events import preempted, restarted
 from dpt_ray.distributed.failures import user_error
@@ -26,6 +25,8 @@ from dpt_ray.distributed.lost_ray import lost_ray
 from dpt_ray.distributed.notice import GROWTH_REASON, Notice, Stopped
 from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.resources import Resources, training_wish, trains_in_this_process
+from dpt_ray.distributed.shared_cluster import runs_here
 from dpt_ray.distributed.skipped_log import open_skipped_log
 from dpt_ray.distributed.training_job import TrainingJob, WorkerSetup
 from dpt_ray.distributed.training_worker import SETUP, Complaint, run_worker

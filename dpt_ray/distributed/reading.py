@@ -15,17 +15,12 @@ from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.segments import OnUnreadable
 from dpt_ray.data.loading.source import ImageSource
 from dpt_ray.data.storage.stores import is_remote
-from dpt_ray.distributed.cluster import (
-    Resources,
-    object_store_bytes,
-    reserved_cpus,
-    runs_here,
-    share_cluster,
-    stream_readers,
-)
+from dpt_ray.distributed.cluster_nodes import object_store_bytes
 from dpt_ray.distributed.datasource import divide_segments, rows_in, segment_dataset
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.kept_images import KeptImages
+from dpt_ray.distributed.resources import Resources, reserved_cpus, stream_readers
+from dpt_ray.distributed.shared_cluster import runs_here, share_cluster
 from dpt_ray.distributed.streamed_images import BLOCK_BYTES, TASK_BLOCKS, StreamedImages
 
 REMOTE_READERS = 2

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.failures import user_error
+from dpt_ray.distributed.resources import Resources
 
 _Result = TypeVar("_Result")
 

@@ -12,8 +12,8 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from dpt_ray.distributed.cluster import join_cluster
 from dpt_ray.distributed.cluster_memory import largest_memory
+from dpt_ray.distributed.connection import join_cluster
 from dpt_ray.distributed.job_log import tell
 from dpt_ray.distributed.journal import Journal, KeptJournal, job_of
 from dpt_ray.distributed.notice import SIGTERM_REASON, job_terminated

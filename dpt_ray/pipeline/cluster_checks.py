@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from dpt_ray.capacity.placement_table import describe_placement
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.distributed.address import named_address
-from dpt_ray.distributed.cluster import connect, nodes_of_job, training_resources, training_wish
+from dpt_ray.distributed.cluster_nodes import nodes_of_job
+from dpt_ray.distributed.connection import connect
 from dpt_ray.distributed.placement import Plan, plan_placement
+from dpt_ray.distributed.resources import training_resources, training_wish
 from dpt_ray.distributed.wait_for_nodes import waiting
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.store import ArtifactStore

@@ -7,8 +7,9 @@ from dataclasses import replace
 from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, SkipPolicy
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed import connection
 from dpt_ray.distributed.checkpoints import remove_checkpoints
+from dpt_ray.distributed.cluster_nodes import shared_capacity
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.finished_units import UNITS_FOLDER
 from dpt_ray.distributed.job_log import about, tell
@@ -140,7 +141,7 @@ def _make_or_wait(
                 remove_checkpoints(context.folder)  # if this process has left some behind
                 _reuse(step, artifact, context.policy, label, say, "made by another job")
                 return artifact
-            ray_cluster.connect(context.cluster)
+            connection.connect(context.cluster)
             try:
                 return _make(step, store, replace(context, owns=claim.ownership.holds), say)
             except Exception:
@@ -162,7 +163,7 @@ def _make(step: Step, store: ArtifactStore, context: StepContext, say: Callable[
     leave_preempted_trial()
     with about(event="step_started"):
         say(f"{label}: {step.plan()}")
-    before = ray_cluster.shared_capacity(context.cluster)
+    before = shared_capacity(context.cluster)
     began = time.monotonic()
     facts = step.make(context)
     files = list_own_files(context.folder)
@@ -182,7 +183,7 @@ def _make(step: Step, store: ArtifactStore, context: StepContext, say: Callable[
             **({"warnings": warnings} if warnings else {}),
             "files": {**files},
             "seconds": round(seconds, 3),
-            "capacity": _larger(before, ray_cluster.shared_capacity(context.cluster)),
+            "capacity": _larger(before, shared_capacity(context.cluster)),
         },
     )
     stores.remove_tree(context.file(WITHDRAWN_FILE))

@@ -9,8 +9,8 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.shards.skipped import skip_policy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import job_log
-from dpt_ray.distributed.cluster import check_machine
 from dpt_ray.distributed.node_watch import watched_surroundings
+from dpt_ray.distributed.resources import check_machine
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
 from dpt_ray.pipeline.cluster_checks import check_cluster
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build

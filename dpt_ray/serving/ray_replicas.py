@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.cluster import connect
+from dpt_ray.distributed.connection import connect
 from dpt_ray.distributed.failures import user_error
 from dpt_ray.distributed.job_log import tell
 from dpt_ray.errors import UserError

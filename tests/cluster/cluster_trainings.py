@@ -17,10 +17,11 @@ from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import save_network
-from dpt_ray.distributed.cluster import connect, training_resources
+from dpt_ray.distributed.connection import connect
 from dpt_ray.distributed.events import Event
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.ray_training import run_training
+from dpt_ray.distributed.resources import training_resources
 from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
 from dpt_ray.networks.files import NETWORK_FILE
 

@@ -15,7 +15,7 @@ from cluster_trainings import cluster_of, remove_node, results, say, small_train
 
 from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.core.training.state import TrainState
-from dpt_ray.distributed.cluster import reserved_cpus
+from dpt_ray.distributed.resources import reserved_cpus
 
 LOST_AT = 12
 """Step at which the node is removed."""

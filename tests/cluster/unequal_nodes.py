@@ -10,14 +10,9 @@ from ray.cluster_utils import Cluster
 from ray_nodes import STORE_BYTES
 
 from dpt_ray.config.cluster_section import ClusterConfig
-from dpt_ray.distributed.cluster import (
-    cluster_nodes,
-    connect,
-    inference_resources,
-    object_store_bytes,
-    stream_readers,
-    training_resources,
-)
+from dpt_ray.distributed.cluster_nodes import cluster_nodes, object_store_bytes
+from dpt_ray.distributed.connection import connect
+from dpt_ray.distributed.resources import inference_resources, stream_readers, training_resources
 from dpt_ray.errors import UserError
 
 

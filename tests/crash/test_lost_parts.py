@@ -26,7 +26,7 @@ def wait():
 def job():
     import ray
     from dpt_ray.config.cluster_section import ClusterConfig
-    from dpt_ray.distributed.cluster import connect
+    from dpt_ray.distributed.connection import connect
     connect(ClusterConfig(local_cpus=1))
     task = ray.remote(num_cpus=1)(wait).remote()
     print("ready", os.getpid(), flush=True)
@@ -48,7 +48,7 @@ def job():
     import numpy
     import ray
     from dpt_ray.config.cluster_section import ClusterConfig
-    from dpt_ray.distributed.cluster import connect
+    from dpt_ray.distributed.connection import connect
     connect(ClusterConfig(local_cpus=1))
     print("ready", os.getpid(), flush=True)
     while True:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from dpt_ray.distributed import cluster
-from dpt_ray.distributed.cluster import Resources, stream_readers
+from dpt_ray.distributed import resources
 from dpt_ray.distributed.node_capacity import MOST_READERS, Node
+from dpt_ray.distributed.resources import Resources, stream_readers
 
 LISTENING = "0A"
 
@@ -59,7 +59,7 @@ def test_everything_that_a_local_ray_starts_listens_on_the_loopback_address():
 
 def test_readers_share_what_a_training_leaves(monkeypatch):
     nodes = [Node("a", 16.0, 2.0)]
-    monkeypatch.setattr(cluster, "cluster_nodes", lambda: nodes)
+    monkeypatch.setattr(resources, "cluster_nodes", lambda: nodes)
     assert stream_readers() == (16, 1.0)
     assert stream_readers(streams=3) == (5, 1.0)
     assert stream_readers(streams=2, training=Resources(2, 4.0, 1.0)) == (4, 1.0)

@@ -20,11 +20,11 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.core.weights import load_network, save_network
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import CHECKPOINT_FILE, checkpoint_name, list_checkpoints
-from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.measurements import Picture, observed_by
 from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.progress import StepProgress
 from dpt_ray.distributed.ray_training import run_training
+from dpt_ray.distributed.resources import Resources
 from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
 from dpt_ray.errors import UserError
 from dpt_ray.networks.files import NETWORK_FILE

@@ -11,7 +11,8 @@ import os, threading, time
 import ray
 from ray.cluster_utils import Cluster
 from dpt_ray.config.cluster_section import ClusterConfig
-from dpt_ray.distributed.cluster import connect, training_resources
+from dpt_ray.distributed.connection import connect
+from dpt_ray.distributed.resources import training_resources
 from dpt_ray.errors import UserError
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})

@@ -7,7 +7,7 @@ import sys
 PROGRAM = """
 import os, sys
 from dpt_ray.config.cluster_section import ClusterConfig
-from dpt_ray.distributed.cluster import connect
+from dpt_ray.distributed.connection import connect
 connect(ClusterConfig(local_cpus=1))
 import ray
 

@@ -75,7 +75,7 @@ def test_training_folders_keep_no_checkpoints(finished):
 
 
 def test_running_again_does_nothing_in_seconds(finished, capsys, monkeypatch):
-    monkeypatch.setattr(graph.ray_cluster, "connect", lambda config: pytest.fail("Ray was started"))
+    monkeypatch.setattr(graph.connection, "connect", lambda config: pytest.fail("Ray was started"))
     began = time.monotonic()
     assert run_all(finished) == 0
     assert time.monotonic() - began < 10

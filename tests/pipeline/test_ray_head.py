@@ -130,7 +130,7 @@ def test_health_is_told_without_a_token(head):
 JOIN = """
 import time
 from dpt_ray.config.cluster_section import ClusterConfig
-from dpt_ray.distributed.cluster import connect
+from dpt_ray.distributed.connection import connect
 from dpt_ray.errors import UserError
 began = time.monotonic()
 try:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dpt_ray.config.search_settings import TuneConfig
-from dpt_ray.distributed import tuning
+from dpt_ray.distributed import resources, tuning
 from dpt_ray.distributed.trial_messages import TrialOutcome, TrialReport
 from dpt_ray.experiments.search import room
 from dpt_ray.experiments.search import search as search_module
@@ -43,8 +43,8 @@ class Runs:
         self.most = 10**6
         """Trials after which the search is interrupted."""
         monkeypatch.setattr(tuning, "run_trials", self._run_trials)
-        monkeypatch.setattr(search_module.ray_cluster, "connect", lambda config: None)
-        monkeypatch.setattr(search_module.ray_cluster, "concurrent_runs", lambda config, wanted: self.concurrent)
+        monkeypatch.setattr(search_module.connection, "connect", lambda config: None)
+        monkeypatch.setattr(resources, "concurrent_runs", lambda config, wanted: self.concurrent)
         monkeypatch.setattr(room, "runs_in_memory", lambda run_bytes: self.concurrent)
 
     def search(self, root: Path, tune: TuneConfig, *overrides: str) -> tuple[Search, Searched]:

@@ -10,9 +10,9 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import checkpoints
 from dpt_ray.distributed.checkpoints import CheckpointWriter, NotStoredError, begin_attempt, restore, store_together
-from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.inference import _Runner
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.resources import Resources
 from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.snapshots import snapshot_files
@@ -32,7 +32,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
                 monkeypatch.setattr(module, attribute, stand_in)
     monkeypatch.setattr(training, "run_training", _run_training)
     monkeypatch.setattr(training, "training_resources", lambda config, lanes: ONE)
-    monkeypatch.setattr(graph.ray_cluster, "connect", lambda config: None)
+    monkeypatch.setattr(graph.connection, "connect", lambda config: None)
     monkeypatch.setattr(step, "StepProgress", ProgressLine)
     monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(checkpoints, "_report_to_ray", lambda images, name: None)

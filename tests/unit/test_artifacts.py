@@ -89,7 +89,7 @@ def made(monkeypatch) -> list[str]:
 def connections(monkeypatch) -> list[ClusterConfig]:
     """Calls that would have started Ray; none starts it."""
     calls: list[ClusterConfig] = []
-    monkeypatch.setattr(graph.ray_cluster, "connect", calls.append)
+    monkeypatch.setattr(graph.connection, "connect", calls.append)
     return calls
 
 
@@ -509,7 +509,7 @@ class Noted(graph.Step):
         return Value(value=7)
 
 
-graph.ray_cluster.connect = lambda config: None
+graph.connection.connect = lambda config: None
 step = Noted("noted", {})
 print("ready", flush=True)
 sys.stdin.readline()

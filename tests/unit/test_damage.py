@@ -60,7 +60,7 @@ class Training(Units):
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> ArtifactStore:
     monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(graph.ray_cluster, "connect", lambda config: None)
+    monkeypatch.setattr(graph.connection, "connect", lambda config: None)
     return ArtifactStore(str(tmp_path))
 
 

@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from dpt_ray.config.cluster_section import ClusterConfig
-from dpt_ray.distributed import cluster, ray_internals
+from dpt_ray.distributed import ray_internals, resources, shared_cluster
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.node_capacity import LEAST_READER_CPUS
 from dpt_ray.distributed.trial_messages import TrialReport
@@ -76,7 +76,7 @@ def of(monkeypatch):
         monkeypatch.setattr(ray, "nodes", lambda: [node])
         monkeypatch.setattr(ray_internals, "draining_nodes", dict)
 
-    monkeypatch.setattr(cluster, "_runs", 1)
+    monkeypatch.setattr(shared_cluster, "_runs", 1)
     return set_resources
 
 
@@ -97,9 +97,9 @@ def of(monkeypatch):
 def test_as_many_runs_as_the_cluster_has_room_for(of, cpus, gpus, config, runs):
     of(cpus, gpus)
     settings = ClusterConfig(**config)
-    assert cluster.concurrent_runs(settings, wanted=10) == runs
-    cluster.share_cluster(runs)
-    training, inference = cluster.training_resources(settings), cluster.inference_resources(settings)
+    assert resources.concurrent_runs(settings, wanted=10) == runs
+    shared_cluster.share_cluster(runs)
+    training, inference = resources.training_resources(settings), resources.inference_resources(settings)
     # All trainings at once leave room for the largest single task, which then ends by itself.
     held = runs * training.processes * training.cpus
     assert cpus - held + 1e-6 >= (inference.cpus if runs > 1 else LEAST_READER_CPUS)
@@ -110,6 +110,6 @@ def test_as_many_runs_as_the_cluster_has_room_for(of, cpus, gpus, config, runs):
 def test_a_run_that_does_not_fit_at_all_is_refused(of):
     of(2)
     with pytest.raises(UserError, match="CPUs are needed"):
-        cluster.concurrent_runs(ClusterConfig(cpus_per_worker=4), wanted=3)
+        resources.concurrent_runs(ClusterConfig(cpus_per_worker=4), wanted=3)
     with pytest.raises(UserError, match="GPUs are needed"):
-        cluster.concurrent_runs(ClusterConfig(gpus_per_worker=1), wanted=3)
+        resources.concurrent_runs(ClusterConfig(gpus_per_worker=1), wanted=3)

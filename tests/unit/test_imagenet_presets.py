@@ -48,7 +48,7 @@ def test_constants(name, recipe):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_dry_run_plans_all_of_it_without_network(name, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(graph.ray_cluster, "connect", lambda config: pytest.fail("Ray was started"))
+    monkeypatch.setattr(graph.connection, "connect", lambda config: pytest.fail("Ray was started"))
     image = encode_png(np.zeros((3, 8, 8), np.uint8))
     for split in ("train", "test"):
         (tmp_path / split).mkdir()

@@ -148,7 +148,7 @@ def test_other_wrong_imports_would_be_found(module, source):
             "import fsspec\nfrom dpt_ray.core.row_random import derive_seed\nfrom . import shards",
         ),
         ("dpt_ray.config.load", "from dpt_ray.errors import UserError\nfrom dpt_ray import __version__"),
-        ("dpt_ray.distributed.cluster", "import ray\nfrom dpt_ray.data.storage import stores"),
+        ("dpt_ray.distributed.cluster_nodes", "import ray\nfrom dpt_ray.data.storage import stores"),
     ],
 )
 def test_right_imports_are_not_complained_of(module, source):

@@ -11,7 +11,7 @@ from dpt_ray.config.load import dump_yaml, load_config
 from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.shipped import find_config
 from dpt_ray.data.importing.survey import Survey, survey
-from dpt_ray.distributed.cluster import Resources, check_machine
+from dpt_ray.distributed.resources import Resources, check_machine
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline import run_settings
 from dpt_ray.pipeline.inputs import Inputs

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpt_ray.distributed import cluster, placed_workers, ray_internals
+from dpt_ray.distributed import cluster_nodes, placed_workers, ray_internals
 from dpt_ray.distributed.node_capacity import Node, Wish
 from dpt_ray.distributed.placed_workers import HELD_SECONDS, MOST_FAILED_STARTS, PlaceWorkers
 from dpt_ray.distributed.ray_internals import (
@@ -129,7 +129,7 @@ def test_a_node_that_does_not_answer_is_lost(monkeypatch):
         gone = {"NodeID": "gone", "Alive": False, "Resources": {}, "NodeManagerAddress": "", "NodeManagerPort": 0}
         monkeypatch.setattr("ray.nodes", lambda: [*listed, gone])
         monkeypatch.setattr(ray_internals, "draining_nodes", dict)
-        assert [node.alive for node in cluster.answering_nodes()] == [True, False, False]
+        assert [node.alive for node in cluster_nodes.answering_nodes()] == [True, False, False]
         monkeypatch.setattr(ray_internals, "draining_nodes", lambda: {str(ports[0]): None})
-        assert [node.alive for node in cluster.answering_nodes()] == [False, False, False]
-        assert [node.alive for node in cluster.cluster_nodes()] == [False, True, False]
+        assert [node.alive for node in cluster_nodes.answering_nodes()] == [False, False, False]
+        assert [node.alive for node in cluster_nodes.cluster_nodes()] == [False, True, False]

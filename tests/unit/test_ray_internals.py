@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import ray
 
-from dpt_ray.distributed.cluster import check_ray_internals
+from dpt_ray.distributed.connection import check_ray_internals
 from dpt_ray.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -26,9 +26,9 @@ from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
-from dpt_ray.distributed.cluster import Resources
 from dpt_ray.distributed.datasource import SegmentDatasource, divide_segments
 from dpt_ray.distributed.messages import packed, unpacked
+from dpt_ray.distributed.resources import Resources
 from dpt_ray.pipeline.artifacts.store import Artifact
 from dpt_ray.pipeline.execution.step import StepContext
 from dpt_ray.pipeline.steps import balanced_labels, conditioning, encode_images, measure_features, predict

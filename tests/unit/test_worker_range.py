@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from dpt_ray.config.load import load_config
 from dpt_ray.core.worker_lanes import worker_lanes
 from dpt_ray.distributed import grow_workers, placed_workers
-from dpt_ray.distributed.cluster import training_wish
 from dpt_ray.distributed.grow_workers import GrowWorkers
 from dpt_ray.distributed.node_capacity import Node, Wish
 from dpt_ray.distributed.placed_workers import PlaceWorkers
 from dpt_ray.distributed.placement import Refusal, plan_placement
 from dpt_ray.distributed.ray_internals import RunningState
+from dpt_ray.distributed.resources import training_wish
 from dpt_ray.errors import UserError
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from dpt_ray.capacity.trial_memory import trial_bytes
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.search_settings import TuneConfig
-from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed import resources
 from dpt_ray.distributed.cluster_memory import runs_in_memory
 from dpt_ray.tables import format_bytes
 
@@ -39,8 +39,8 @@ def room_for(tune: TuneConfig, config: RunConfig, left: int) -> Room:
     """
     needed = int(tune.trial_gib * 2**30) if tune.trial_gib else trial_bytes(config)
     wanted = min(tune.max_concurrent or left, left)
-    by_cpus, by_memory = ray_cluster.concurrent_runs(config.cluster, wanted), max(1, runs_in_memory(needed))
+    by_cpus, by_memory = resources.concurrent_runs(config.cluster, wanted), max(1, runs_in_memory(needed))
     if by_cpus <= by_memory:
         return Room(by_cpus, "CPUs and GPUs allow no more" if by_cpus < wanted else None)
     reason = f"memory allows no more, at {format_bytes(needed)} a trial"
-    return Room(ray_cluster.concurrent_runs(config.cluster, by_memory), reason)
+    return Room(resources.concurrent_runs(config.cluster, by_memory), reason)

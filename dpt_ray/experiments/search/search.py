@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dpt_ray.config.search_settings import TuneConfig
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed import cluster as ray_cluster
+from dpt_ray.distributed import connection
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.trial_messages import TrialOutcome, TrialReport
 from dpt_ray.experiments.search.proposals import ProposedTrials
@@ -123,7 +123,7 @@ class Search:
             say(f"{ended} of {session.total} trials have ended already")
         concurrent = 0
         if not queue.is_empty():
-            ray_cluster.connect(self.cluster)
+            connection.connect(self.cluster)
             left = session.total - ended
             room = room_for(self.tune, self._first, left)
             concurrent = room.runs

@@ -31,7 +31,8 @@ def run_processes(
     """
     if processes > 1:
         from dpt_ray.config.cluster_section import ClusterConfig
-        from dpt_ray.distributed.cluster import Resources, connect
+        from dpt_ray.distributed.connection import connect
+        from dpt_ray.distributed.resources import Resources
 
         connect(ClusterConfig())
         with progress:

@@ -17,10 +17,10 @@ from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.source import ImageSource
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.checkpoints import remove_checkpoints
-from dpt_ray.distributed.cluster import training_resources
 from dpt_ray.distributed.job_log import tell
 from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.ray_training import run_training
+from dpt_ray.distributed.resources import training_resources
 from dpt_ray.distributed.skipped_log import read_skipped_log
 from dpt_ray.distributed.training_job import HISTORY_FILE, TrainingJob
 from dpt_ray.networks.files import NETWORK_FILE

@@ -9,7 +9,7 @@ from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.cluster import inference_resources
+from dpt_ray.distributed.resources import inference_resources
 from dpt_ray.distributed.run_remote import run_once
 from dpt_ray.distributed.training_job import HISTORY_FILE
 from dpt_ray.json_values import JsonObject

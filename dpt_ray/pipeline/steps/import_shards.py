@@ -10,8 +10,8 @@ from dpt_ray.data.importing.facts import image_sizes, left_out_table
 from dpt_ray.data.importing.import_plan import ImageSet
 from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import run_units
+from dpt_ray.distributed.resources import inference_resources
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.shards import (

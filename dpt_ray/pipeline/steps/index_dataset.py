@@ -15,8 +15,8 @@ from dpt_ray.data.shards.label_counts import added_up
 from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.stores import StoredFile
-from dpt_ray.distributed.cluster import inference_resources
 from dpt_ray.distributed.inference import run_units
+from dpt_ray.distributed.resources import inference_resources
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.pipeline.artifacts.dataset import (
