@@ -169,7 +169,7 @@ def _convolutions(side: int) -> Iterator[Choice]:
 
 def _generator_length(machine: Machine, where: str, probe: bool) -> Choice:
     if probe:
-        images, why = 60_000 * _speed(machine), "the probe leaves the time to the generator"
+        images, why = 50_000 * _speed(machine), "the probe leaves the time to the generator"
     else:
         images, why = 30_000 * _speed(machine), "as long as stage 1"
     return Choice("stage2.images", images, f"{images:,} images on {where}: {why}")
