@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dpt_ray.data.images.decoding import ImageForm, encode_png
-from dpt_ray.data.loading.fetches import fetches_whole
+from dpt_ray.data.loading import fetches
+from dpt_ray.data.loading.fetches import fetches_of, fetches_whole
 from dpt_ray.data.loading.order import Segment
 from dpt_ray.data.loading.read_rows import new_arrays
 from dpt_ray.data.loading.segments import read_segments
@@ -155,3 +156,12 @@ def test_an_index_keeps_the_place_of_its_layouts(source, tmp_path):
     again = read_index(folder)
     assert again.layout_folder == layouts
     assert [shard.layout_sidecar for shard in again.shards] == [f"{layouts}/{sidecar_name(n)}" for n in range(2)]
+
+
+@pytest.mark.parametrize(("most_bytes", "is_ahead"), [(0, False), (2**20, True)])
+def test_a_large_shard_without_a_layout_is_not_fetched_ahead(source, monkeypatch, most_bytes, is_ahead):
+    monkeypatch.setattr(fetches, "MOST_WHOLE_BYTES", most_bytes)
+    shards = [replace(shard, info=replace(shard.info, layouts=None)) for shard in source.shards]
+    (fetch,) = fetches_of(ImageSource(tuple(shards), FORM), Segment(0, 2, 5))
+    assert fetch.whole
+    assert (fetch.done_ahead().ahead is not None) == is_ahead
