@@ -14,7 +14,7 @@ from dpt_ray.distributed.shared_cluster import runs_here
 
 
 def cluster_nodes() -> list[Node]:
-    """Return the nodes of the cluster that this process is connected to; one that is draining counts as lost."""
+    """Return the nodes of the cluster that this process is connected to. A node that is draining is not alive."""
     import ray
 
     draining = _draining()
@@ -43,7 +43,7 @@ def this_machine(config: ClusterConfig) -> Node:
 
 
 def answering_nodes() -> list[Node]:
-    """Return the nodes of the cluster; one that is draining or does not answer counts as lost.
+    """Return the nodes of the cluster. A node that is draining or does not answer is not alive.
 
     Ray itself notices the loss of a node after half a minute of missed heartbeats.
     """
@@ -81,7 +81,7 @@ def _draining() -> set[str]:
 def shared_capacity(config: ClusterConfig) -> tuple[float, float]:
     """Return the CPUs and GPUs of all nodes on which processes run, or this process's share of them (`share_cluster`).
 
-    Nodes that drain count, since they are paid for. Without a connection they are those of this machine.
+    Nodes that are draining count, since they are still paid for. Without a connection this machine is the only node.
     """
     nodes = [this_machine(config)]
     if is_connected():

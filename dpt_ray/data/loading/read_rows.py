@@ -173,6 +173,7 @@ def read_rows(
 ) -> Iterator[Columns]:
     """Fetch images of a shard, and yield them with their labels as blocks; see `fetch_rows` and `FetchedRows.blocks`.
 
-    All errors but those of single images are raised before the first block.
+    What is wrong with the shard or a sidecar is raised before the first block, and an image that cannot be decoded with
+    its block.
     """
     yield from fetch_rows(shard, wanted, form, columns, whole=whole).blocks(allocate)

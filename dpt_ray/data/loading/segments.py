@@ -65,7 +65,7 @@ class _Reader:
         self._source, self._allocate, self._on_unreadable = source, allocate, on_unreadable
 
     def read(self, fetch: Fetch) -> Iterator[Columns]:
-        """Yield rows of a shard as blocks, or those of the next shards for those that cannot be read."""
+        """Yield rows of a shard as blocks. Rows of the next shards replace those that cannot be read."""
         for candidate in fetch.candidates():
             shard = self._source.shard(candidate.number, candidate.rows)
             # Only the first block is guarded: replacing a shard after some of its rows were yielded would shift the

@@ -121,5 +121,5 @@ def gains_table(rows: Sequence[GainRow], on: str) -> str:
 
 def _significant(rows: Sequence[GainRow]) -> str:
     """Return in how many rows the test on held-out images tells the classifiers apart, each way."""
-    found = [row.stage3_test > row.stage1_test for row in rows if (row.p_value or 0) < 1 - LEVEL]
+    found = [row.stage3_test > row.stage1_test for row in rows if row.p_value is not None and row.p_value < 1 - LEVEL]
     return f"{sum(found)}, {len(found) - sum(found)}"
