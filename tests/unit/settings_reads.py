@@ -207,6 +207,7 @@ class Addressed:
 def addressed(sections: Sections, describe: Describe) -> dict[str, Addressed]:
     """Return what the steps' addresses follow from, found by giving every setting another value that is allowed."""
     before = describe(sections)
+    own = {id: step.settings for id, step in before.items()}
     fixed = set(setting_names(sections))
     found = {id: Addressed(fixed=fixed) for id in before}
     for name, changed in _changes(sections):
@@ -216,9 +217,10 @@ def addressed(sections: Sections, describe: Describe) -> dict[str, Addressed]:
             continue
         fixed.discard(name)
         for id, step in before.items():
-            if id not in after or after[id].fingerprint != step.fingerprint:
-                found[id].all.add(name)
-            if id in after and type(after[id]) is type(step) and after[id].settings != step.settings:
+            if id in after and after[id].fingerprint == step.fingerprint:
+                continue
+            found[id].all.add(name)
+            if id in after and type(after[id]) is type(step) and after[id].settings != own[id]:
                 found[id].own.add(name)
     return found
 
@@ -235,7 +237,7 @@ def _changes(sections: Sections) -> Iterator[tuple[str, Sections]]:
         for path, annotation in _leaves(section):
             for value in _values(annotation, _get(tree, path)):
                 try:
-                    changed = type(section).model_validate(_with(tree, path, value))
+                    changed = type(section).model_validate(_with(section, path, value))
                 except ValidationError:
                     continue
                 yield prefix + ".".join(path), {**sections, prefix: changed}
@@ -288,8 +290,10 @@ def _get(tree: Any, path: tuple[str, ...]) -> Any:
     return tree
 
 
-def _with(tree: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+def _with(section: Section, path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Return what a section with another value is validated from: sections on the path as values, all others as is."""
     first, *rest = path
+    held = {name: section.__dict__[name] for name in type(section).model_fields} | (section.model_extra or {})
     if path == ("algorithm", "name"):  # another algorithm does not have the settings of this one
-        return {**tree, "algorithm": {"name": value}}
-    return {**tree, first: _with(tree[first], tuple(rest), value) if rest else value}
+        return {**held, "algorithm": {"name": value}}
+    return {**held, first: _with(held[first], tuple(rest), value) if rest else value}
