@@ -59,7 +59,7 @@ def test_a_job_that_gets_sigterm_stores_a_checkpoint_and_goes_on_from_it(finishe
     output = output_of(job)
     assert job.returncode == TRY_AGAIN, output
     assert output.splitlines()[-1] == f"preempted: {RESUME}"
-    assert time.monotonic() - noticed < 25
+    assert time.monotonic() - noticed < 25, output
     images = images_of(list_checkpoints(folder))
     assert images > 0
     assert images_in(r"stopped by a preemption, and goes on from ([\d,]+) images", output) == images
