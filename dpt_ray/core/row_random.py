@@ -4,30 +4,14 @@ A result must not depend on the number of workers. So no code draws from a globa
 `RowRandom`, whose row i gets the same numbers on every worker and in every batch.
 """
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dpt_ray.core.philox.distribution import LARGEST_HIGH, Distribution
 from dpt_ray.core.philox.draws import draw
 from dpt_ray.core.transfer import to_device
-
-
-def derive_seed(*parts: int | str) -> int:
-    """Return a 63-bit seed, a fixed function of `parts` that is the same on every platform."""
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-def derive_seeds(parts: Sequence[int | str], last: Iterable[str]) -> np.ndarray:
-    """Return `derive_seed(*parts, text)` for each text of `last`, int64 (N,)."""
-    prefix = "".join(f"{part}\x1f" for part in parts).encode()
-    sha256 = hashlib.sha256
-    digests = b"".join([sha256(prefix + text.encode()).digest()[:8] for text in last])
-    return (np.frombuffer(digests, "<u8") >> np.uint64(1)).astype(np.int64)
 
 
 class RowRandom:

@@ -8,6 +8,8 @@ receives does not grow with the data set.
 """
 
 import json
+import os
+import sys
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
@@ -113,9 +115,10 @@ class _Runner:
         settings: Mapping[str, Any],
         registered: Sequence[plugins.Plugin] = (),
     ):
-        import torch
-
-        torch.set_num_threads(1)  # results must not depend on how many processes share the CPUs
+        # Results must not depend on how many processes share the CPUs. Torch is not imported for it: many steps need none.
+        os.environ["OMP_NUM_THREADS"] = "1"
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
         plugins.adopt(registered)
         self._worker = worker_class(**settings)
 

@@ -58,7 +58,7 @@ def start_local_ray(**settings: Any) -> None:
 
     ray_internals.leave_clusters()
     ray_internals.forget_token()
-    with _environment(WITHOUT_METRICS | _temporary_folder(folder)):
+    with _environment(WITHOUT_METRICS | _temporary_folder(folder)), ray_internals.agents_on_free_ports():
         # Ray documents `_temp_dir` and `_system_config` for `ray.init`, without a promise to keep them.
         _init(
             address="local",

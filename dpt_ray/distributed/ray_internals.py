@@ -9,7 +9,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ray._private import ray_constants
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+from ray._private.parameter import RayParams
 from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids
 from ray._raylet import (  # type: ignore[attr-defined]  # Cython: Ray's stubs lack them
     AuthenticationMode,
@@ -52,6 +54,21 @@ def leave_clusters() -> None:
     The variable `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER` does the same, but only if it is set before Ray is imported.
     """
     ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+@contextmanager
+def agents_on_free_ports() -> Iterator[None]:
+    """Let the agent of a Ray that `ray.init` starts in this context listen on any free port.
+
+    `ray.init` has no argument for it. Where another Ray of this machine has the usual port, the agent tries again for
+    about 4 s and then goes without, and `ray.init` waits meanwhile.
+    """
+    before = RayParams.__init__
+    RayParams.__init__ = partialmethod(before, dashboard_agent_listen_port=0)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        RayParams.__init__ = before  # type: ignore[method-assign]
 
 
 def forget_token() -> None:

@@ -15,6 +15,7 @@ from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState
 from dpt_ray.data.loading.source import ImageSource
+from dpt_ray.distributed.always_owned import always_owned
 from dpt_ray.distributed.board import Board
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.events import Event
@@ -23,11 +24,6 @@ from dpt_ray.distributed.preview import Preview
 from dpt_ray.distributed.watching_actor import Mailbox
 
 HISTORY_FILE = "history.json"
-
-
-def always() -> bool:
-    """Return true: nobody can take the training over."""
-    return True
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class TrainingJob:
     schedule: Schedule
     seed: int
     folder: str
-    owns: Callable[[], bool] = always
+    owns: Callable[[], bool] = always_owned
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from dpt_ray import plugins
 from dpt_ray.core.batch import ImageBatch
 from dpt_ray.core.collective import agree
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.core.training.compute import check_compute, compile_network, keep_channels_last
 from dpt_ray.core.training.freed_memory import freed_memory_kept
 from dpt_ray.core.training.graphed_step import GraphedStep, graph_obstacle

@@ -13,7 +13,7 @@ from torch import Tensor
 from dpt_ray.config.generator_section import LatentsConfig
 from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion.process_settings import lacks_times
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_class_ids, as_number, as_url, as_whole_number, described

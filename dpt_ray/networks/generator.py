@@ -19,7 +19,8 @@ from dpt_ray.core.diffusion.samplers import sample
 from dpt_ray.core.models.network_settings import build_generator, stored_settings
 from dpt_ray.core.pixels import to_uint8
 from dpt_ray.core.probe.class_clusters import drawn_clusters
-from dpt_ray.core.row_random import RowRandom, derive_seed
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.core.state_mismatch import describe_mismatch
 from dpt_ray.core.training.compute import compile_network, in_precision
 from dpt_ray.core.training.state import TrainState

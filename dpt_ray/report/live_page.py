@@ -1,11 +1,14 @@
 """The page of a run while it runs, or that ended without a report; its words stand in `templates/live.html.j2`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dpt_ray.report.content import Curve, Figure
-from dpt_ray.report.figures import curve_panels
 from dpt_ray.report.page_templates import Column, Table, render_page
+
+if TYPE_CHECKING:
+    from dpt_ray.report.canvas import Panel
 
 
 @dataclass(frozen=True)
@@ -72,5 +75,14 @@ def render_live(report: LiveReport) -> str:
         "live.html.j2",
         report=report,
         steps=Table("Steps", columns, [(step.title, step.state, step.result) for step in report.steps]),
-        curves=[(curve.title, panel) for curve in report.curves for panel in curve_panels(curve)],
+        curves=list(_panels(report.curves)),
     )
+
+
+def _panels(curves: Sequence[Curve]) -> Iterator[tuple[str, "Panel"]]:
+    """Yield each curve's title with its panels."""
+    if curves:
+        from dpt_ray.report.figures import curve_panels  # Matplotlib loads slowly
+
+        for curve in curves:
+            yield from ((curve.title, panel) for panel in curve_panels(curve))

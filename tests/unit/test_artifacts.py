@@ -94,8 +94,7 @@ def connections(monkeypatch) -> list[ClusterConfig]:
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> ArtifactStore:
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)  # nobody else comes
+def store(tmp_path) -> ArtifactStore:
     return ArtifactStore(str(tmp_path / "root"))
 
 
@@ -318,6 +317,13 @@ def test_a_claim_names_its_holder_while_held_and_is_gone_afterwards(folder, monk
     assert waits == []
 
 
+def test_a_free_claim_on_a_local_disk_takes_no_time(folder, monkeypatch):
+    clock = Clock()
+    clock.install(monkeypatch)
+    with claim(folder):
+        assert clock.now == 0
+
+
 def test_a_claim_is_released_when_the_making_fails(folder, monkeypatch):
     Clock().install(monkeypatch)
     with pytest.raises(KeyboardInterrupt), claim(folder):
@@ -327,7 +333,6 @@ def test_a_claim_is_released_when_the_making_fails(folder, monkeypatch):
 
 def test_a_claim_is_renewed_while_held(folder, monkeypatch):
     monkeypatch.setattr(claims, "RENEW_SECONDS", 0.001)
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
     renewals = threading.Semaphore(0)
     write = Claim._write
 
@@ -346,7 +351,6 @@ def test_a_claim_is_renewed_while_held(folder, monkeypatch):
 
 def test_a_store_that_fails_once_does_not_end_the_renewing(folder, monkeypatch):
     monkeypatch.setattr(claims, "RENEW_SECONDS", 0.001)
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
     renewed = threading.Semaphore(0)
     calls = itertools.count()
     write = Claim._write
@@ -441,9 +445,27 @@ def test_of_two_who_come_at_the_same_moment_the_one_whose_claim_was_replaced_wai
 
     clock = Clock(meanwhile)
     clock.install(monkeypatch)
+    monkeypatch.setattr(stores, "write_new", lambda url, data: False)  # as an object store
     waits: list[str] = []
     with claim(folder, lambda: clock.now >= finished, waits):
         assert clock.now >= finished
+    assert waits == ["process 1 on elsewhere"]
+
+
+def test_of_two_who_come_at_the_same_moment_on_a_local_disk_the_second_waits(folder, monkeypatch):
+    clock = Clock()
+    clock.install(monkeypatch)
+    write_new = stores.write_new
+
+    def too_late(url: str, data: bytes) -> bool:
+        put_claim(folder)  # the other one wrote after we had looked
+        return write_new(url, data)
+
+    monkeypatch.setattr(stores, "write_new", too_late)
+    waits: list[str] = []
+    with claim(folder, lambda: clock.now >= 20, waits):
+        assert clock.now >= 20
+        assert claimed(folder)["token"] == "theirs"
     assert waits == ["process 1 on elsewhere"]
 
 
@@ -673,7 +695,6 @@ def test_a_job_that_another_one_overtook_waits_for_it_and_takes_over_if_that_one
 
 def test_a_holder_that_was_succeeded_does_not_renew_its_claim(folder, monkeypatch):
     monkeypatch.setattr(claims, "RENEW_SECONDS", 0.001)
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.0)
     with claim(folder) as held:
         assert held.ownership.holds()
         deadline = time.monotonic() + 30

@@ -22,7 +22,7 @@ from dpt_ray.core.probe.heads import MixtureHead
 from dpt_ray.core.probe.mixture import fit_mixture
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.principal import principal_components
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores

@@ -145,7 +145,7 @@ def test_other_wrong_imports_would_be_found(module, source):
         ("dpt_ray.core.row_random", "import torch\nimport rayleigh"),
         (
             "dpt_ray.data.storage.stores",
-            "import fsspec\nfrom dpt_ray.core.row_random import derive_seed\nfrom . import shards",
+            "import fsspec\nfrom dpt_ray.core.seeds import derive_seed\nfrom . import shards",
         ),
         ("dpt_ray.config.load", "from dpt_ray.errors import UserError\nfrom dpt_ray import __version__"),
         ("dpt_ray.distributed.cluster_nodes", "import ray\nfrom dpt_ray.data.storage import stores"),

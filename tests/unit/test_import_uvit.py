@@ -20,7 +20,8 @@ import dpt_ray
 from dpt_ray.config.generator_section import LatentsConfig
 from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.models.uvit import sinusoidal_embedding
-from dpt_ray.core.row_random import RowRandom, derive_seed
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.errors import UserError
 from dpt_ray.networks import generator as generators
 from dpt_ray.networks.generator import Generator

@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.data.importing import class_folders, labelled_files
 from dpt_ray.data.importing.class_folders import describe_class_folders
 from dpt_ray.data.importing.file_entries import FileEntries

@@ -14,7 +14,8 @@ from no_copies import NoCopies
 from scipy import stats
 
 from dpt_ray.core.philox import host, kernel, reference
-from dpt_ray.core.row_random import RowRandom, derive_seed
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.seeds import derive_seed
 
 KNOWN_ANSWERS = [
     ("0 0 0 0", "0 0", "16554d9eca36314c db20fe9d672d0fdc d7e772cee186176b 7e68b68aec7ba23b"),

@@ -16,7 +16,7 @@ from dpt_ray.config.load import load_config
 from dpt_ray.config.search_settings import ValidationConfig
 from dpt_ray.core.metrics.calibration import reliability
 from dpt_ray.core.metrics.classification import accuracy
-from dpt_ray.core.row_random import derive_seed, derive_seeds
+from dpt_ray.core.seeds import derive_seed, derive_seeds
 from dpt_ray.data.images.perceptual_hash import ImageHashes
 from dpt_ray.data.shards.duplicates import DuplicateSearch, limits_for
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo, few_or_many, read_index

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
-from dpt_ray.core.row_random import derive_seeds
+from dpt_ray.core.seeds import derive_seeds
 from dpt_ray.data.images.decoding import ImageForm, encode_png
 from dpt_ray.data.importing.file_sets import list_shards
 from dpt_ray.data.loading.read_rows import new_arrays, read_rows

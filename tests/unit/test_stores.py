@@ -1,6 +1,9 @@
 """Files on any store: whole or not at all, and one clear line where something cannot be done."""
 
+import errno
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import pytest
@@ -173,3 +176,32 @@ def test_relative_paths_become_absolute_and_urls_stay(tmp_path, monkeypatch):
 
 def test_parts_are_joined_with_single_slashes():
     assert stores.join("s3://bucket/", "a", "b") == stores.join("s3://bucket", "a", "b") == "s3://bucket/a/b"
+
+
+def test_of_many_who_write_a_new_file_one_succeeds_and_readers_see_it_whole(tmp_path):
+    url, start = str(tmp_path / "new" / "file"), threading.Barrier(8)
+
+    def write(number: int) -> bool:
+        start.wait()
+        return stores.write_new(url, bytes([number]) * 10_000)
+
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(write, range(8)))
+    assert written.count(True) == 1
+    assert stores.read_bytes(url) == bytes([written.index(True)]) * 10_000
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_filesystem_without_hard_links_cannot_tell_that_a_file_is_new(tmp_path, monkeypatch, error):
+    def refuse(*paths: object) -> None:
+        raise OSError(error, "no hard links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert not stores.write_new(str(tmp_path / "file"), b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_object_store_cannot_tell_that_a_file_is_new():
+    assert not stores.write_new("memory://new/file", b"content")
+    assert not stores.exists("memory://new/file")

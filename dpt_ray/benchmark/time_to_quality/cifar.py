@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpt_ray.core.row_random import derive_seeds
+from dpt_ray.core.seeds import derive_seeds
 from dpt_ray.data.importing.cifar10_binary import CHANNELS, CLASSES, RECORD, SIZE
 from dpt_ray.errors import UserError
 

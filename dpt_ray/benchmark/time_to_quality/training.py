@@ -10,7 +10,7 @@ from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder, Row
 from dpt_ray.config.classifier_section import ClassifierConfig
 from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.core.training.compute import compile_network, keep_channels_last
 from dpt_ray.core.training.graphed_step import GraphedStep, graph_obstacle
 from dpt_ray.core.training.interval import Pace

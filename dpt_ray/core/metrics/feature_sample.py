@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 
 
 def draw_priorities(keys: Sequence[str], purpose: str) -> Tensor:

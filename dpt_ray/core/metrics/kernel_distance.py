@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 
 SUBSETS, SUBSET_SIZE = 100, 1000
 """Number and largest size of the subsets, as published."""

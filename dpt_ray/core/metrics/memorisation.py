@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
-from dpt_ray.core.metrics.uncertainty import LEVEL, Interval
+from dpt_ray.core.metrics.uncertainty import DEVIATIONS, Interval
 
 QUANTILE = 0.01
 """Of the held-out images' distances: below it a pseudo image counts as close to a training image."""
@@ -51,7 +50,7 @@ def compare_distances(pseudo: Tensor, held_out: Tensor) -> Memorisation:
     closer = _placements(held_out, pseudo)
     area = further.mean().item()
     error = float(further.var() / len(pseudo) + closer.var() / len(held_out)) ** 0.5
-    half = float(norm.ppf((1 + LEVEL) / 2)) * error
+    half = DEVIATIONS * error
     middle = held_out.median().item()
     return Memorisation(
         close_share=(pseudo < torch.quantile(held_out, QUANTILE)).double().mean().item(),

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
-from scipy.stats import binomtest, norm
 from torch import Tensor
 
 LEVEL = 0.95
 """Level of confidence of every interval; a p-value below one minus it tells two classifiers apart."""
+DEVIATIONS = NormalDist().inv_cdf((1 + LEVEL) / 2)
+"""Half the width of an interval of a normal distribution at `LEVEL`, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def wilson_interval(right: int, images: int) -> Interval:
         right: images that are classified right.
         images: all images, at least one.
     """
+    from scipy.stats import binomtest  # loads slowly
+
     bounds = binomtest(right, images).proportion_ci(LEVEL, method="wilson")
     return Interval(float(bounds.low), float(bounds.high))
 
@@ -88,8 +92,10 @@ def paired_change(images: int, mended: int, broken: int) -> PairedChange:
         mended: images that the first gets wrong and the second right.
         broken: images that the first gets right and the second wrong.
     """
+    from scipy.stats import binomtest  # loads slowly
+
     up, down = (mended + 1) / (images + 2), (broken + 1) / (images + 2)
-    half = float(norm.ppf((1 + LEVEL) / 2)) * math.sqrt((up + down - (up - down) ** 2) / (images + 2))
+    half = DEVIATIONS * math.sqrt((up + down - (up - down) ** 2) / (images + 2))
     return PairedChange(
         images=images,
         mended=mended,

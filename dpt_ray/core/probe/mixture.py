@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dpt_ray.core.probe.propagation import UNKNOWN
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 
 _ROWS = 8192
 """Images whose densities are computed together; it bounds memory."""

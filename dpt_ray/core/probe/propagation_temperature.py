@@ -7,7 +7,7 @@ import torch
 
 from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities
 from dpt_ray.core.probe.temperature import fit_temperature
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 
 _ROUNDS = 5
 _MOST_IMAGES = 20_000

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +17,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         logits: (N, C).
         labels: int64 (N,).
     """
+    from scipy.optimize import minimize_scalar  # loads slowly
+
     logits = logits.double()
 
     def loss(log_temperature: float) -> float:

@@ -16,7 +16,7 @@ from dpt_ray.core.diffusion.latent_moments import LatentDraw
 from dpt_ray.core.diffusion.process_settings import build_process, build_weighting
 from dpt_ray.core.models.network_settings import build_classifier, build_generator, channel_statistics
 from dpt_ray.core.objective import Objective
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.core.self_supervised.methods import method_class
 from dpt_ray.core.self_supervised.network import JointEmbedding
 from dpt_ray.core.semi_supervised.algorithm import Task

@@ -7,16 +7,19 @@ part). scikit-learn defines no split, so a hash of each image's number selects a
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import distribution
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.data.importing.import_plan import ImageSet, RawImage, Recipe, RowRange, ranges
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage.json_records import Record
 from dpt_ray.json_values import JsonObject
 
+_FILE = "sklearn/datasets/data/digits.csv.gz"
+"""A row of 64 pixels and the label for each image."""
 _MAX_INK = 16
 """Largest pixel value of the original images; they range from 0 to 16."""
 
@@ -25,10 +28,10 @@ Split = Literal["train", "test"]
 
 @lru_cache(maxsize=1)
 def _load() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return np.round(digits.images * (255 / _MAX_INK)).astype(np.uint8), digits.target
+    # Importing scikit-learn takes as long as all else that a process reads shards with.
+    file = distribution("scikit-learn").locate_file(_FILE)
+    rows = np.loadtxt(str(file), delimiter=",")
+    return np.round(rows[:, :-1].reshape(-1, 8, 8) * (255 / _MAX_INK)).astype(np.uint8), rows[:, -1].astype(np.int64)
 
 
 def digit_numbers(split: Split) -> list[int]:

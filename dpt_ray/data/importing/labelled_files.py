@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.data.importing.file_entries import FileEntries
 from dpt_ray.data.importing.import_plan import Recipe
 from dpt_ray.data.shards.keys import clashing_key, file_key

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dpt_ray.core.batch import ImageBatch
-from dpt_ray.core.row_random import RowRandom, derive_seed
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.core.transfer import CopyStream
 from dpt_ray.data.loading.batches import INDEX, ReadSegment, batches
 from dpt_ray.data.loading.order import ImageOrder

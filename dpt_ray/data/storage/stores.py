@@ -8,7 +8,8 @@ import json
 import os
 import stat
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -126,7 +127,37 @@ def write_bytes(url: str, data: bytes) -> None:
             fs.pipe_file(path, data)
 
 
+def write_new(url: str, data: bytes) -> bool:
+    """Write a file that does not exist yet, atomically; of several processes at once, one succeeds.
+
+    Returns:
+        Whether the file was written. It never is where the store cannot tell: on object stores, and on filesystems
+        without hard links.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    fs, path = filesystem(url)
+    if not isinstance(fs, LocalFileSystem):
+        return False
+    with user_errors(url, NO_WRITE), _partial_file(Path(path), data) as partial:
+        try:
+            os.link(partial, path)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                return False
+            raise
+    return True
+
+
 def _write_local(path: Path, data: bytes) -> None:
+    with _partial_file(path, data) as partial:
+        os.replace(partial, path)
+
+
+@contextmanager
+def _partial_file(path: Path, data: bytes) -> Iterator[Path]:
+    """Write a file beside its place. It is removed at the end if it is still there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
     try:
@@ -134,7 +165,7 @@ def _write_local(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        yield partial
     finally:
         partial.unlink(missing_ok=True)
 

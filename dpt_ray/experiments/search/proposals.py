@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from dpt_ray.config.search_settings import METRICS, DimensionConfig, TuneConfig
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.data.storage import stores
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.experiments.search.queue import Missing, TrialQueue

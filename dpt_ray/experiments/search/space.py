@@ -11,7 +11,7 @@ import numpy as np
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.config.search_settings import DimensionConfig, TuneConfig
 from dpt_ray.config.yaml_reader import write_value
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.dpt import DualPseudoTraining, build

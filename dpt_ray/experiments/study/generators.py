@@ -11,7 +11,7 @@ import torch
 from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance, gaussian_moments
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.loading.shard_samples import decode_samples, read_shard_samples
 from dpt_ray.data.shards.index import read_index

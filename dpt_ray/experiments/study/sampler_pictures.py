@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from dpt_ray.core.diffusion.samplers import SAMPLERS, num_evaluations
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.generator import Generator
 from dpt_ray.pipeline.artifacts.store import ArtifactStore

@@ -27,7 +27,8 @@ STALE_SECONDS = 30.0
 SEEN_SECONDS = 120.0
 """As `STALE_SECONDS` for whoever looks once and cannot wait: it allows for clocks that differ and slow stores."""
 SETTLE_SECONDS = 0.3
-"""Time in seconds between writing a claim and reading it again, since another job may have replaced it."""
+"""Time in seconds between writing a claim and reading it again, since another job may have replaced it. A claim on a
+local filesystem that no file was in the place of needs none."""
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, PAUSE_GROWTH = 1.0, 15.0, 1.25
 """First and longest pause in seconds between two looks at a claim that is waited for, and by how much they grow."""
 
@@ -78,15 +79,14 @@ class Claim:
         self._url = stores.join(folder, CLAIM_FILE)
         self._is_done, self._on_wait, self._on_takeover = is_done, on_wait, on_takeover
         self._token, self._needs = uuid.uuid4().hex, tuple(needs) or None
+        self._succeeded: Holder | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> "Claim":
         _held.add(self._token)
         while self._wait():
-            self._write()
-            time.sleep(SETTLE_SECONDS)
-            if self._is_mine():
+            if self._take():
                 self._thread.start()
                 break
         return self
@@ -131,6 +131,7 @@ class Claim:
             if claim is None or is_free:
                 if holder:
                     self._on_takeover(holder)
+                self._succeeded = claim
                 return True
             if not holder:
                 holder = f"process {claim.process} on {claim.host}"
@@ -138,13 +139,27 @@ class Claim:
             time.sleep(pause)
             pause = min(MOST_PAUSE_SECONDS, pause * PAUSE_GROWTH)
 
+    def _take(self) -> bool:
+        """Write a claim that was found free; return whether it is this one that stays."""
+        if stores.write_new(self._url, self._content()):
+            return True
+        claim = _read(self._url)
+        if claim is not None and claim != self._succeeded:
+            return False  # another job was faster
+        self._write()
+        time.sleep(SETTLE_SECONDS)
+        return self._is_mine()
+
     def _is_mine(self) -> bool:
         claim = _read(self._url)
         return claim is not None and claim.token == self._token
 
-    def _write(self) -> None:
+    def _content(self) -> bytes:
         holder = Holder(socket.gethostname(), os.getpid(), self._token, time.time(), self._needs)
-        stores.write_json(self._url, holder.to_json())
+        return stores.json_bytes(holder.to_json())
+
+    def _write(self) -> None:
+        stores.write_bytes(self._url, self._content())
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS) and self.ownership.holds():

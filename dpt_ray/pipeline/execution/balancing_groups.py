@@ -15,7 +15,7 @@ from dpt_ray.core.balanced_assignment import (
     dual_sums,
     streamed_log_scales,
 )
-from dpt_ray.core.row_random import derive_seeds
+from dpt_ray.core.seeds import derive_seeds
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores

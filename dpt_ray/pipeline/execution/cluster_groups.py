@@ -9,7 +9,7 @@ from safetensors.numpy import load, save
 
 from dpt_ray.core.probe.class_clusters import ClassClusters, cluster_classes
 from dpt_ray.core.probe.normalisation import normalise_rows
-from dpt_ray.core.row_random import derive_seeds
+from dpt_ray.core.seeds import derive_seeds
 from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls, sidecars_where
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar

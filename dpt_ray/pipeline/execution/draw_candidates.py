@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from safetensors.numpy import load, save
 
-from dpt_ray.core.row_random import derive_seeds
+from dpt_ray.core.seeds import derive_seeds
 from dpt_ray.data.loading.source import LABEL
 from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.label_choice import Candidates

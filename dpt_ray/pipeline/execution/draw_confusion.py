@@ -10,7 +10,6 @@ from dpt_ray.data.loading.read_rows import new_arrays, read_rows
 from dpt_ray.data.loading.source import IMAGE, LABEL, ImageSource
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.files import open_content
-from dpt_ray.report.confusion_picture import confusion_png
 
 MAX_IMAGES, MAX_SHARDS = 512, 16
 """Few images of few shards: a picture costs less than a second of a training on a GPU."""
@@ -35,6 +34,8 @@ def draw_confusion(network: bytes, source: ImageSource, names: Sequence[str] | N
     Raises:
         UserError: an image cannot be read.
     """
+    from dpt_ray.report.confusion_picture import confusion_png  # Matplotlib loads slowly
+
     classifier = open_content(Classifier, network)
     images, labels = _sample(source)
     probabilities, _ = classifier(torch.from_numpy(images))

@@ -10,7 +10,8 @@ from dpt_ray.config.classifier_section import ClassifierConfig
 from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.core.fitting_batch import PREDICTED_ON_CPU, image_batch_size
-from dpt_ray.core.row_random import RowRandom, derive_seed
+from dpt_ray.core.row_random import RowRandom
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.core.semi_supervised.weak_strong_augmentation import Weak
 from dpt_ray.core.training.compute import FLOAT32, Precision
 from dpt_ray.data.loading.decoded_batches import decoded_batches

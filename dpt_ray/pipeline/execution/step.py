@@ -11,9 +11,9 @@ from typing_extensions import TypeVar
 from dpt_ray.config.cluster_section import ClusterConfig
 from dpt_ray.data.shards.skipped import SkipPolicy
 from dpt_ray.data.storage import stores
+from dpt_ray.distributed.always_owned import always_owned
 from dpt_ray.distributed.evaluation_callback import EvaluationCallback
 from dpt_ray.distributed.progress import ProgressLine, StepProgress
-from dpt_ray.distributed.training_job import always
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.step_facts import Facts
 from dpt_ray.pipeline.artifacts.store import Artifact, fingerprint
@@ -43,7 +43,7 @@ class StepContext:
     title: str
     policy: SkipPolicy
     callback: EvaluationCallback | None = None
-    owns: Callable[[], bool] = always
+    owns: Callable[[], bool] = always_owned
     recorded: JsonObject | None = None
 
     def file(self, *parts: str) -> str:

@@ -10,7 +10,7 @@ from dpt_ray.config.data_section import DataConfig
 from dpt_ray.config.effects import read_settings
 from dpt_ray.config.encoder_section import EncoderConfig
 from dpt_ray.config.generator_section import GeneratorConfig
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.core.semi_supervised.algorithms import algorithm_class
 from dpt_ray.core.training.loop import Schedule
 from dpt_ray.core.training.state import TrainState

@@ -7,7 +7,7 @@ import torch
 
 from dpt_ray.config.pseudo_data_section import PseudoLabelsConfig
 from dpt_ray.core.balanced_assignment import balanced_classes, largest_miss
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.data.loading.source import CONFIDENCE, LABEL, TOP_CLASSES, TOP_PROBABILITIES
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.label_counts import encode_label_counts

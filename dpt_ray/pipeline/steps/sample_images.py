@@ -20,7 +20,7 @@ from dpt_ray.config.generator_section import LatentsConfig
 from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.diffusion.samplers import num_evaluations
 from dpt_ray.core.fitting_batch import SAMPLED_ON_CPU, batch_size
-from dpt_ray.core.row_random import derive_seed
+from dpt_ray.core.seeds import derive_seed
 from dpt_ray.core.training.compute import check_compute
 from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_png
 from dpt_ray.data.loading.shard_samples import read_shard_samples

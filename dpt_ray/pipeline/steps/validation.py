@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from dpt_ray.config.search_settings import ValidationConfig
-from dpt_ray.core.row_random import derive_seeds
+from dpt_ray.core.seeds import derive_seeds
 from dpt_ray.data.shards.copies import Copies, ImageNumbers
 from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, few_or_many, read_index
 from dpt_ray.data.shards.label_choice import Candidates, draw_smallest
