@@ -115,7 +115,7 @@ class _Runner:
         settings: Mapping[str, Any],
         registered: Sequence[plugins.Plugin] = (),
     ):
-        # Results must not depend on how many processes share the CPUs. Torch is not imported for it: many steps need none.
+        # Results must not depend on how many processes share the CPUs. Many steps need no torch, so none is imported.
         os.environ["OMP_NUM_THREADS"] = "1"
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)

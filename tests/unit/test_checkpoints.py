@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from safetensors.torch import load, save
 from torch import nn
-from worker_pairs import leave
+from worker_pairs import leave, train_together
 
 from dpt_ray.core.collective import from_first_worker
 from dpt_ray.core.objective import Objective
@@ -323,7 +322,7 @@ def test_two_workers_go_on_from_the_same_checkpoint_and_stop_together(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_pair, (port, str(tmp_path)), nprocs=2)
+    train_together(_pair, (port, str(tmp_path)))
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     for told in (first, second):
         assert (told["text"], told["nothing"]) == ("Größe 0\n", "")

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch.nn.parallel import DistributedDataParallel
-from worker_pairs import leave
+from worker_pairs import leave, train_together
 
 from dpt_ray.config.generator_section import ConditioningConfig, GeneratorConfig, GeneratorModelConfig
 from dpt_ray.config.training_section import OptimizerConfig
@@ -119,7 +118,7 @@ def two_workers(tmp_path_factory) -> list[list[dict]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(worker, (port, str(folder)), nprocs=2)
+    train_together(worker, (port, str(folder)))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch.nn.parallel import DistributedDataParallel
-from worker_pairs import leave
+from worker_pairs import leave, train_together
 
 from dpt_ray.config.classifier_section import ClassifierModelConfig
 from dpt_ray.config.encoder_section import EmpSslConfig, EncoderConfig, MsnConfig, ViewsConfig
@@ -69,7 +68,7 @@ def two_workers(tmp_path_factory) -> list[dict[str, tuple[torch.Tensor, torch.Te
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(worker, (port, str(folder)), nprocs=2)
+    train_together(worker, (port, str(folder)))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

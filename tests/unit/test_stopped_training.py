@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
-from worker_pairs import leave
+from worker_pairs import leave, train_together
 
 from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.collective import num_workers
@@ -122,7 +121,7 @@ def _one_of_two(rank: int, folder: str) -> None:
 
 
 def test_a_request_to_one_of_two_workers_stops_both_after_the_same_step(tmp_path):
-    multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    train_together(_one_of_two, (str(tmp_path),))
     assert [(tmp_path / f"{rank}.equal").read_text() for rank in (0, 1)] == ["True", "True"]
     images = {int((tmp_path / f"{rank}.images").read_text()) for rank in (0, 1)}
     assert len(images) == 1

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from worker_pairs import leave
+from worker_pairs import leave, train_together
 
 from dpt_ray.config.classifier_section import (
     AlgorithmConfig,
@@ -148,7 +147,7 @@ def two_workers(tmp_path_factory) -> tuple[list[list[tuple[torch.Tensor, torch.T
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(worker, (port, str(folder)), nprocs=2)
+    train_together(worker, (port, str(folder)))
     assert {(folder / f"{rank}.txt").read_text() for rank in range(2)} == {"loss is not finite on worker 2 of 2"}
     told = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)], told

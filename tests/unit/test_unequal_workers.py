@@ -9,10 +9,9 @@ import test_own_encoder_workers as encoders
 import test_two_workers as classifiers
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from worker_pairs import leave
+from worker_pairs import leave, train_together
 
 from dpt_ray.config.training_section import OptimizerConfig
 from dpt_ray.core.collective import (
@@ -45,7 +44,10 @@ CLASSIFIERS = {
     5: [("freematch", classifiers.STRATIFIED, classifiers.SMALL), ("freematch", classifiers.UNIFORM, classifiers.WIDE)],
 }
 ENCODERS = {3: list(encoders.CASES), 5: ["vicreg", "msn, sinkhorn"]}
-GENERATORS = {3: generators.SPREAD, 5: [("uvit", {}), ("uvit", {"sharded": True})]}
+GENERATORS = {
+    3: [(name, options) for name in generators.CONFIGS for options in ({}, {"sharded": True, "accumulation": 2})],
+    5: [("uvit", {})],
+}
 """What is trained by a number of workers. Five cannot do two backward passes each with eight lanes."""
 
 
@@ -147,7 +149,7 @@ def groups(tmp_path_factory) -> tuple[dict[int, list[dict]], bytes]:
     folder = tmp_path_factory.mktemp("unequal")
     for workers in WORLDS:
         (folder / str(workers)).mkdir()
-        multiprocessing.spawn(worker, (workers, str(folder)), nprocs=workers)
+        train_together(worker, (workers, str(folder)), workers)
     made = {
         workers: [torch.load(folder / f"{rank}-of-{workers}.pt", weights_only=True) for rank in range(workers)]
         for workers in WORLDS
