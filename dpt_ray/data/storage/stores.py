@@ -127,12 +127,15 @@ def write_bytes(url: str, data: bytes) -> None:
             fs.pipe_file(path, data)
 
 
+_NOT_LINKED = (errno.EEXIST, errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
 def write_new(url: str, data: bytes) -> bool:
     """Write a file that does not exist yet, atomically; of several processes at once, one succeeds.
 
     Returns:
         Whether the file was written. It never is where the store cannot tell: on object stores, and on filesystems
-        without hard links.
+        without hard links. Nor is it if another process removes the part that is written, as one that cleans up does.
 
     Raises:
         UserError: the file cannot be written.
@@ -144,9 +147,9 @@ def write_new(url: str, data: bytes) -> bool:
         try:
             os.link(partial, path)
         except OSError as error:
-            if error.errno in (errno.EEXIST, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                return False
-            raise
+            if error.errno not in _NOT_LINKED:
+                raise
+            return False
     return True
 
 
