@@ -13,7 +13,7 @@ from dpt_ray.core.weights import Description, save_network
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
-from dpt_ray.distributed.inference import ShardUnit
+from dpt_ray.distributed.units import ShardUnit
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.execution.prediction_worker import PredictionSettings, PredictionWorker
 

@@ -20,7 +20,7 @@ from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage.json_records import Record
-from dpt_ray.distributed.inference import shard_units
+from dpt_ray.distributed.units import shard_units
 from dpt_ray.networks.inception_weights import find_inception, open_inception
 from dpt_ray.networks.metric_networks import MetricNetwork
 from dpt_ray.pipeline.execution.statistics_worker import StatisticsPart, StatisticsWorker

@@ -16,7 +16,7 @@ import numpy as np
 
 from dpt_ray.benchmark.scale_data import SyntheticSet
 from dpt_ray.data.shards.label_choice import Candidates
-from dpt_ray.distributed.inference import UnitWorker
+from dpt_ray.distributed.units import UnitWorker
 from dpt_ray.pipeline.execution import balancing_groups, repeated_images, shard_groups
 from dpt_ray.pipeline.execution.draw_candidates import encode_candidates
 from dpt_ray.pipeline.execution.draw_many import encode_drawn

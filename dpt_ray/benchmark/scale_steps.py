@@ -24,10 +24,11 @@ from dpt_ray.data.shards.sidecars import sidecar_name
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.finished_units import FinishedUnits
-from dpt_ray.distributed.inference import ShardUnit, UnitWorker, run_units, shard_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.messages import packed
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.resources import Resources
+from dpt_ray.distributed.units import ShardUnit, UnitWorker, shard_units
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.labelled import ChoiceFacts, write_labelled
 from dpt_ray.pipeline.artifacts.predictions import SIDECARS, PredictedShard, summarise_predictions

@@ -6,8 +6,9 @@ from dpt_ray.capacity import flops as compute
 from dpt_ray.capacity import storage_bytes as storage
 from dpt_ray.capacity.driver_size import MOST_SECONDS, PROCESS_BYTES
 from dpt_ray.capacity.measured import LEAST_IMAGES, read_rates
-from dpt_ray.capacity.run_size import LATENT_READ_RATE, DataSize, RunSize, size_run
+from dpt_ray.capacity.run_size import LATENT_READ_RATE, size_run
 from dpt_ray.capacity.size_table import number, size_table
+from dpt_ray.capacity.sizes import DataSize, RunSize
 from dpt_ray.config.load import load_config
 from dpt_ray.config.schema import RunConfig
 

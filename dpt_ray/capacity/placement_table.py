@@ -1,7 +1,7 @@
 """Where the workers and readers of a training run, as text for `--dry-run`."""
 
-from dpt_ray.capacity.run_size import RunSize
 from dpt_ray.capacity.size_table import number
+from dpt_ray.capacity.sizes import RunSize
 from dpt_ray.distributed.placement import Plan
 from dpt_ray.tables import text_table
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dpt_ray.capacity.flops import H100
-from dpt_ray.capacity.run_size import RunSize, StageSize
+from dpt_ray.capacity.sizes import RunSize, StageSize
 from dpt_ray.tables import MISSING, format_bytes, markdown_table, text_table
 
 ASSUMED = "assumed"

@@ -9,7 +9,7 @@ import torch
 
 from dpt_ray.capacity import flops as compute
 from dpt_ray.capacity.measured import cpu_flops
-from dpt_ray.capacity.run_size import STAGE_NAMES
+from dpt_ray.capacity.sizes import STAGE_NAMES
 from dpt_ray.config.classifier_section import ClassifierConfig
 from dpt_ray.config.encoder_section import EncoderConfig
 from dpt_ray.config.generator_section import GeneratorConfig

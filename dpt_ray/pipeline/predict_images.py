@@ -16,8 +16,8 @@ from dpt_ray.data.images.decoding import decode_images
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import Record
-from dpt_ray.distributed.inference import UnitWorker
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.units import UnitWorker
 from dpt_ray.errors import UserError
 from dpt_ray.export.loaded_classifier import LoadedClassifier, load_classifier
 from dpt_ray.export.onnx_classifier import ENDING, OnnxClassifier, load_onnx

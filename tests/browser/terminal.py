@@ -92,9 +92,16 @@ def record(command: Sequence[str], *, until: str | None = None, rows: int = ROWS
     Raises:
         TimeoutError: the text did not appear, or the command did not end.
     """
+    screen = ""
     with Terminal(command, rows=rows) as terminal:
-        terminal.wait(lambda: until is not None and until in _plain(terminal.screen()), seconds)
-        return terminal.screen()
+
+        def shows_it() -> bool:
+            nonlocal screen
+            screen = terminal.screen()
+            return until is not None and until in _plain(screen)
+
+        terminal.wait(shows_it, seconds)
+        return screen if until is not None and until in _plain(screen) else terminal.screen()
 
 
 def to_svg(screen: str, title: str) -> str:

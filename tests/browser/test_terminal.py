@@ -19,7 +19,7 @@ def test_a_picture_has_the_last_screen_of_a_command():
 
 
 def test_it_is_taken_when_a_text_appears():
-    loop = "import time\nfor n in range(10**6): print('row', n, flush=True); time.sleep(0.05)"
+    loop = "import time\nfor n in range(10**6): print('row', n, flush=True); time.sleep(0.3)"
     screen = record([sys.executable, "-c", loop], until="row 7", rows=5)
     assert "row 7" in screen
     assert max(map(len, screen.splitlines())) <= COLUMNS

@@ -8,10 +8,11 @@ import pytest
 
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import inference
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.lost_inference import MEMORY_FIX
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.resources import Resources
+from dpt_ray.distributed.units import UnitWorker
 from dpt_ray.errors import TryAgainError, UserError
 
 UNITS = list(range(6))

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from tiny_runs import REPOSITORY, arguments, artifact, described, files, run_all
 
 import dpt_ray
-from dpt_ray.capacity.run_size import STAGE_NAMES
+from dpt_ray.capacity.sizes import STAGE_NAMES
 from dpt_ray.cli.job import run_job
 from dpt_ray.data.images.decoding import ImageForm, decode_image
 from dpt_ray.data.shards.archive_samples import iter_samples

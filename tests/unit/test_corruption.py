@@ -17,7 +17,7 @@ from dpt_ray.data.shards.salvage import reliable_samples
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.skipped import Skipped, read_skipped
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnusableUnitError
+from dpt_ray.distributed.units import UnusableUnitError
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.execution.index_worker import IndexWorker, ListedShard
 

@@ -19,7 +19,7 @@ from dpt_ray.data.loading.source import SourceShard
 from dpt_ray.data.shards.index import ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.skipped import Skipped, read_skipped
-from dpt_ray.distributed.inference import UnusableUnitError
+from dpt_ray.distributed.units import UnusableUnitError
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.execution.index_worker import IndexWorker, ListedShard
 

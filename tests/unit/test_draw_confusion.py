@@ -14,6 +14,7 @@ from dpt_ray.data.loading.source import ImageSource, SourceShard
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.pipeline.execution import draw_confusion as drawing
+from dpt_ray.report import confusion_picture
 from dpt_ray.report.confusion_picture import MAX_CLASSES, _shown, confusion_png
 
 
@@ -29,7 +30,7 @@ def source(tmp_path):
 
 def test_the_matrix_counts_labelled_images_by_given_and_predicted_class(source, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(drawing, "confusion_png", lambda *drawn_: drawn.append(drawn_) or b"png")
+    monkeypatch.setattr(confusion_picture, "confusion_png", lambda *drawn_: drawn.append(drawn_) or b"png")
     network = _classifier()
     assert drawing.draw_confusion(network, drawing.few_shards(source), ["a", "b", "c"]) == b"png"
     ((labels, predictions, names, caption),) = drawn

@@ -8,7 +8,8 @@ from test_job_start import sets, start
 from dpt_ray.capacity import step_times
 from dpt_ray.capacity.measured import cpu_flops
 from dpt_ray.capacity.placement_table import describe_placement, describe_readers
-from dpt_ray.capacity.run_size import DataSize, size_run
+from dpt_ray.capacity.run_size import size_run
+from dpt_ray.capacity.sizes import DataSize
 from dpt_ray.capacity.step_times import estimate_times, measure_times
 from dpt_ray.cli.job import run_job
 from dpt_ray.config.load import load_config

@@ -12,9 +12,10 @@ from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped, SkipPolicy
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed import inference
 from dpt_ray.distributed.finished_units import UNITS_FOLDER
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.progress import ProgressLine
 from dpt_ray.distributed.resources import Resources
+from dpt_ray.distributed.units import UnitWorker, UnusableUnitError
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.artifacts.damage import list_own_files
 

@@ -14,8 +14,8 @@ from dpt_ray.data.images.decoding import ImageForm
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING, Skipped
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnusableUnitError
 from dpt_ray.distributed.skipped_log import SKIPPED_FILE, read_skipped_log
+from dpt_ray.distributed.units import UnusableUnitError
 from dpt_ray.errors import UserError
 from dpt_ray.export.folder import FORMAT, FORMAT_VERSION, read_export
 from dpt_ray.pipeline.artifacts.claims import CLAIM_FILE, Claim

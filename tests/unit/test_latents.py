@@ -32,7 +32,7 @@ from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_name
 from dpt_ray.data.shards.stored_latents import LatentForm, encode_latents, read_latents
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import shard_units
+from dpt_ray.distributed.units import shard_units
 from dpt_ray.errors import UserError
 from dpt_ray.networks.generator import Generator, generator_file
 from dpt_ray.networks.latent_decoder import latent_description

@@ -15,7 +15,7 @@ from dpt_ray.data.shards.index import DatasetIndex, ShardInfo
 from dpt_ray.data.shards.samples import Sample, build_shard, sha256
 from dpt_ray.data.shards.skipped import TOLERATE_NOTHING
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnusableUnitError, shard_units
+from dpt_ray.distributed.units import UnusableUnitError, shard_units
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.metric_networks import DINOV2_LARGE, MetricNetwork, find_network, open_network

@@ -51,9 +51,7 @@ def test_every_combination_of_data_and_machine_is_a_valid_configuration(folder, 
         machine(seen, lite)
         for overrides in ([], ["data.image_size=8"], ["data.image_size=40"], ["data.image_size=224"]):
             settings = photos(folder, *overrides)
-            assert settings.config.stage1.model.name == (
-                "linear_probe" if lite else "wide_resnet" if seen.gpus else "small_cnn"
-            )
+            assert settings.config.stage1.model.name == ("wide_resnet" if seen.gpus and not lite else "linear_probe")
             assert not [line for line in setting_warnings(settings.config) if "without" not in line]
 
 
@@ -129,7 +127,19 @@ def test_a_generator_for_cpus_has_a_grid_of_at_most_16_squares_where_the_side_al
     assert set(model.attention_sizes) <= set(levels)
 
 
-def test_a_probe_leaves_more_time_to_the_generator(folder, machine):
+def test_without_a_pretrained_encoder_a_laptop_trains_one_of_its_own(folder, machine):
+    config = photos(folder).config
+    assert (config.stage1.probe.encoder, config.stage3.probe.encoder, config.has_stage0) == ("stage0", "stage0", True)
+    machine(Machine(8))
+    assert photos(folder).config.stage0.images == 4 * config.stage0.images
+    scratch = photos(folder, "stage1.model.name=small_cnn")
+    assert not scratch.config.has_stage0
+    assert not any(choice.name.startswith("stage0.") for choice in scratch.choices)
+    machine(LAPTOP, lite=True)
+    assert not photos(folder).config.has_stage0
+
+
+def test_a_pretrained_encoder_leaves_more_time_to_the_generator(folder, machine):
     images = {}
     for lite in (False, True):
         machine(LAPTOP, lite)

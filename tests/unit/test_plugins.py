@@ -13,7 +13,8 @@ from plugin_packages import describe, install_toy
 
 import dpt_ray
 from dpt_ray import plugins
-from dpt_ray.capacity.run_size import DataSize, size_run
+from dpt_ray.capacity.run_size import size_run
+from dpt_ray.capacity.sizes import DataSize
 from dpt_ray.config.classifier_section import ClassifierModelConfig
 from dpt_ray.config.load import dump_yaml, load_config, parse_dumped
 from dpt_ray.config.schema import RunConfig

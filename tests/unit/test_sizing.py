@@ -10,7 +10,8 @@ from dpt_ray.capacity import capacity_document as document
 from dpt_ray.capacity import flops as compute
 from dpt_ray.capacity import measured
 from dpt_ray.capacity import storage_bytes as storage
-from dpt_ray.capacity.run_size import DataSize, size_run
+from dpt_ray.capacity.run_size import size_run
+from dpt_ray.capacity.sizes import DataSize
 from dpt_ray.config.load import load_config
 from dpt_ray.config.probe_section import ProbeConfig
 from dpt_ray.core.models.uvit import UViT

@@ -19,7 +19,7 @@ from dpt_ray.core.seeds import derive_seeds
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker
+from dpt_ray.distributed.units import UnitWorker
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.predictions import PROBABILITIES, PredictionsFacts, prediction_sidecars, shard_counts
 from dpt_ray.pipeline.artifacts.store import Artifact

@@ -20,7 +20,7 @@ from dpt_ray.data.shards.sidecars import encode_sidecar, sidecar_facts, sidecar_
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.shards.stored_layouts import encode_layout
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError
+from dpt_ray.distributed.units import UnitWorker, UnusableUnitError
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.dataset import NO_LABEL

@@ -19,8 +19,9 @@ from dpt_ray.data.shards.sidecars import sidecar_name
 from dpt_ray.data.shards.skipped import Skipped, SkipPolicy
 from dpt_ray.data.shards.stored_layouts import encode_layout, read_layout
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError, run_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.resources import inference_resources
+from dpt_ray.distributed.units import UnitWorker, UnusableUnitError
 from dpt_ray.errors import StoreFailureError, UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.step_facts import ShardFile

@@ -20,7 +20,7 @@ from dpt_ray.data.shards.label_counts import encode_label_counts
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, read_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import ShardUnit, UnitWorker, UnusableUnitError, read_unit_samples
+from dpt_ray.distributed.units import ShardUnit, UnitWorker, UnusableUnitError, read_unit_samples
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.classifier import Classifier
 from dpt_ray.networks.probe import Probe

@@ -18,7 +18,7 @@ from dpt_ray.data.shards.index import DatasetIndex
 from dpt_ray.data.shards.sidecar_urls import SidecarUrls, label_sidecars
 from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker
+from dpt_ray.distributed.units import UnitWorker
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.store import fingerprint

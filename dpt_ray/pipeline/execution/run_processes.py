@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker, count_done, run_units
+from dpt_ray.distributed.inference import count_done, run_units
 from dpt_ray.distributed.progress import ProgressLine
+from dpt_ray.distributed.units import UnitWorker
 from dpt_ray.json_values import JsonObject
 
 

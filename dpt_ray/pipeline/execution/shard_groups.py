@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.resources import inference_resources
+from dpt_ray.distributed.units import UnitWorker
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.execution.step import StepContext
 

@@ -14,7 +14,7 @@ from dpt_ray.data.importing.prepare import Prepared, prepare
 from dpt_ray.data.shards.samples import build_shard, sha256
 from dpt_ray.data.shards.skipped import Skipped, count_images
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import UnitWorker, UnusableUnitError
+from dpt_ray.distributed.units import UnitWorker, UnusableUnitError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.shards import SHARDS, WrittenShard
 

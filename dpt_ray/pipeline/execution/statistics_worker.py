@@ -16,7 +16,7 @@ from dpt_ray.data.shards.sidecars import KEY, read_sidecar
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import plain_json
-from dpt_ray.distributed.inference import ShardUnit, UnitFacts, UnitWorker, UnusableUnitError, read_unit_samples
+from dpt_ray.distributed.units import ShardUnit, UnitFacts, UnitWorker, UnusableUnitError, read_unit_samples
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.metric_networks import (
     MetricFeatures,

@@ -15,8 +15,9 @@ from dpt_ray.data.shards.sidecar_urls import SidecarUrls
 from dpt_ray.data.shards.sidecars import KEY, encode_sidecar, read_sidecar, sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import Skipped
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import ShardUnit, UnitWorker, UnusableUnitError, run_units, shard_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.resources import inference_resources
+from dpt_ray.distributed.units import ShardUnit, UnitWorker, UnusableUnitError, shard_units
 from dpt_ray.json_values import JsonObject
 from dpt_ray.pipeline.artifacts.conditioning_labels import (
     LABELLED,

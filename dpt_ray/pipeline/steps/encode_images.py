@@ -15,8 +15,9 @@ from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.shards.sidecars import KEY, decode_sidecar, encode_sidecar, sidecar_name
 from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import ShardUnit, UnitWorker, read_unit_samples, run_units, shard_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.resources import inference_resources
+from dpt_ray.distributed.units import ShardUnit, UnitWorker, read_unit_samples, shard_units
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.networks.probe_encoder import ProbeEncoder, open_probe_encoder

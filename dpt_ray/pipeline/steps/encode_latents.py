@@ -18,8 +18,9 @@ from dpt_ray.data.shards.sidecars import sidecar_facts, sidecar_name
 from dpt_ray.data.shards.skipped import count_images
 from dpt_ray.data.shards.stored_latents import LatentForm, encode_latents
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import ShardUnit, UnitWorker, read_unit_samples, run_units, shard_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.resources import inference_resources
+from dpt_ray.distributed.units import ShardUnit, UnitWorker, read_unit_samples, shard_units
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.pretrained.autoencoders import (

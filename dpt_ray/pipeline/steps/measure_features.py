@@ -7,8 +7,9 @@ from dpt_ray.config.evaluation_section import EvaluationConfig
 from dpt_ray.core.metrics.set_statistics import SetStatistics, decode_statistics, encode_statistics
 from dpt_ray.data.shards.index import read_index
 from dpt_ray.data.storage import stores
-from dpt_ray.distributed.inference import ShardUnit, UnitFacts, run_units, shard_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.resources import inference_resources
+from dpt_ray.distributed.units import ShardUnit, UnitFacts, shard_units
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.metric_networks import MetricNetwork

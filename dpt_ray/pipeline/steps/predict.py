@@ -10,8 +10,9 @@ from dpt_ray.data.loading.source import CONFIDENCE, LABEL
 from dpt_ray.data.shards.index import DatasetIndex, read_index
 from dpt_ray.data.shards.label_choice import LabelledImage
 from dpt_ray.data.shards.sidecars import read_sidecar
-from dpt_ray.distributed.inference import run_units, shard_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.resources import inference_resources
+from dpt_ray.distributed.units import shard_units
 from dpt_ray.json_values import Json, JsonObject
 from dpt_ray.networks.files import NETWORK_FILE
 from dpt_ray.pipeline.artifacts.dataset import class_names

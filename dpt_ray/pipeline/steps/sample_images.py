@@ -28,9 +28,10 @@ from dpt_ray.data.shards.index import INDEX_FILE, DatasetIndex, ShardInfo, read_
 from dpt_ray.data.shards.samples import LABEL_EXTENSION, Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.distributed.compiled_code import CompiledCode
-from dpt_ray.distributed.inference import UnitWorker, run_units
+from dpt_ray.distributed.inference import run_units
 from dpt_ray.distributed.job_log import tell
 from dpt_ray.distributed.resources import inference_resources
+from dpt_ray.distributed.units import UnitWorker
 from dpt_ray.errors import UserError
 from dpt_ray.json_values import JsonObject
 from dpt_ray.networks.files import NETWORK_FILE

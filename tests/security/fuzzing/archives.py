@@ -13,7 +13,7 @@ from dpt_ray.data.shards.archive_samples import iter_samples
 from dpt_ray.data.shards.salvage import read_content
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.shards.skipped import read_skipped
-from dpt_ray.distributed.inference import UnusableUnitError
+from dpt_ray.distributed.units import UnusableUnitError
 from dpt_ray.errors import UserError
 from dpt_ray.pipeline.execution.index_worker import IndexWorker, ListedShard
 from fuzzing.raw import change_raw
