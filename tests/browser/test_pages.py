@@ -118,6 +118,11 @@ def test_without_scripts_nothing_is_fetched_and_everything_is_there(browser, pag
         assert all(pictures.nth(number).bounding_box()["width"] > 0 for number in range(min(50, pictures.count())))
 
 
+@pytest.mark.parametrize(
+    "page_file",
+    [pytest.param(name, marks=[] if name == "report" else pytest.mark.slow) for name in PAGES],
+    indirect=True,
+)
 def test_pictures_are_taken(browser, page_file, tmp_path):
     taken = take_pictures(browser, page_file, str(tmp_path / "shot"), pdf=True)
     assert [path.name for path in taken] == [f"shot-{kind}.png" for kind in ("wide", "phone", "dark", "print")]
