@@ -86,7 +86,7 @@ def _some_shards(shards: int) -> list[int]:
 
 @dataclass
 class PseudoImageDistance:
-    """Minus the Frechet distance of a few pseudo images in the features of stage 1: a cheap proxy of image quality.
+    """Minus the Fréchet distance of a few pseudo images in the features of stage 1: a cheap proxy of image quality.
 
     With few images the distance is biased upwards, by about as much for all generators that are compared.
 

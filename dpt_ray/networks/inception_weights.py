@@ -19,7 +19,7 @@ from dpt_ray.text import one_line
 
 PUBLISHED = "6726825d"
 """First digits of the SHA-256 of the published port, `pt_inception-2015-12-05-6726825d.pth`, which are in its name. A
-Frechet distance is called FID with these weights alone."""
+Fréchet distance is called FID with these weights alone."""
 
 _FIX = f"give pt_inception-2015-12-05-{PUBLISHED}.pth (pytorch-fid, torch-fidelity), or its tensors as safetensors"
 _COUNTER = ".num_batches_tracked"

@@ -16,7 +16,7 @@ from dpt_ray.networks.pretrained.encoders import encoder_identity, open_encoder
 from dpt_ray.networks.pretrained.model_files import is_folder, located
 
 Space = Literal["fid", "inception", "dinov2_large", "other"]
-"""What a Frechet distance is called in: FID with the published weights alone, FD-DINOv2 with the model of its paper."""
+"""What a Fréchet distance is called in: FID with the published weights alone, FD-DINOv2 with the model of its paper."""
 
 DINOV2_LARGE = "facebook/dinov2-large"
 """ViT-L/14, the network of FD-DINOv2 (Stein et al., "Exposing Flaws of Generative Model Evaluation Metrics and Their

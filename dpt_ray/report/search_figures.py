@@ -1,4 +1,4 @@
-"""Curves of a search: accuracies, Frechet distance and gain over each searched setting."""
+"""Curves of a search: accuracies, Fréchet distance and gain over each searched setting."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
     ("gain of stage 3, points", (("gain", "stage 3 over stage 1"),)),
-    ("Frechet distance", (("frechet_distance", "pseudo images"),)),
+    ("Fréchet distance", (("frechet_distance", "pseudo images"),)),
 )
 """Heading, and the figures that it shows with what to call them."""
 

@@ -13,7 +13,7 @@ COLUMNS = (
     ("stage1_accuracy", "Stage 1"),
     ("stage3_accuracy", "Stage 3"),
     ("gain", "Gain (points)"),
-    ("frechet_distance", "Frechet distance"),
+    ("frechet_distance", "Fréchet distance"),
     ("pseudo_image_agreement", "Agreement"),
     ("pseudo_label_accuracy", "Pseudo-labels"),
 )

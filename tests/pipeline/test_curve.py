@@ -30,7 +30,7 @@ def test_curves_end_with_the_networks_that_are_kept(local_ray, tmp_path, monkeyp
     words += ["--output", str(output)] + [word for setting in TINY for word in ("--set", setting)]
     monkeypatch.setattr(sys, "argv", ["study.py", *words])
     assert _status_of_study() == 0
-    assert "Frechet distance" in capsys.readouterr().out
+    assert "Fréchet distance" in capsys.readouterr().out
     rows = json.loads((output / "curve.json").read_text())
     assert [(row["stage"], row["images"]) for row in rows] == [
         *(("stage1", 8000 * n) for n in (1, 2, 3, 4)),

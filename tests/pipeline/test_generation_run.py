@@ -63,7 +63,7 @@ def features_of(data, compute) -> np.ndarray:
 
 
 def frechet(real: np.ndarray, pseudo: np.ndarray) -> float:
-    """The squared Frechet distance of the Gaussians of two sets of features (Heusel et al. 2017, equation 6)."""
+    """The squared Fréchet distance of the Gaussians of two sets of features (Heusel et al. 2017, equation 6)."""
     covariances = np.cov(real, rowvar=False), np.cov(pseudo, rowvar=False)
     root = sqrtm(covariances[0] @ covariances[1])
     means = real.mean(0) - pseudo.mean(0)
@@ -111,7 +111,7 @@ def test_a_vision_transformer_of_a_folder(small, tmp_path_factory, capsys):
     assert run_all(root, *settings) == 0
     printed = capsys.readouterr().out
     assert re.search(
-        r"\nFrechet distance +\S+ +features of tiny-dinov2, 55 pseudo images against 55 training images", printed
+        r"\nFréchet distance +\S+ +features of tiny-dinov2, 55 pseudo images against 55 training images", printed
     ), printed
     assert "FID" not in printed  # it is another network
     encoder = open_encoder(folder, crop=8, blocks=1)

@@ -192,7 +192,7 @@ def test_the_card_and_the_configuration_tell_where_it_is_from(run, generator_fol
         "pseudo-labels of all images, by a small_cnn (freematch) that saw 12 true labels",
         "| images by label | 9, 10, 11 |",
         "| pseudo-label accuracy | 0.625 |",
-        "| Frechet distance (features of stage 1) | 1.5 |",
+        "| Fréchet distance (features of stage 1) | 1.5 |",
         'dpt_ray.load_generator("generator")',
     ):
         assert text in card, text

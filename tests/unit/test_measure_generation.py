@@ -134,8 +134,8 @@ def normal(rows: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("space", "called", "kernel"),
-    [("fid", "FID", "KID"), ("inception", "Frechet distance", "kernel distance"),
-     ("dinov2_large", "FD-DINOv2", "kernel distance"), ("other", "Frechet distance", "kernel distance")],
+    [("fid", "FID", "KID"), ("inception", "Fréchet distance", "kernel distance"),
+     ("dinov2_large", "FD-DINOv2", "kernel distance"), ("other", "Fréchet distance", "kernel distance")],
 )  # fmt: skip
 def test_a_distance_is_called_fid_with_the_published_weights_alone(tmp_path, space, called, kernel):
     sets = {"train_data": normal(60, 0), "pseudo_images": normal(50, 1), "test_data": normal(40, 2)}

@@ -58,9 +58,9 @@ def test_imagenet_stands_beside_the_row_of_its_labels(labels, before, after):
 @pytest.mark.parametrize(("labels", "published"), [(1, [3.08]), (2, [2.52]), (5, [])])
 def test_a_distance_stands_beside_the_fid_if_it_is_one(labels, published):
     of = {name: figures(IMAGENET, [labels] * 1000, facts(50_000, generation=generation(name)))
-          for name in ("FID", "Frechet distance")}  # fmt: skip
+          for name in ("FID", "Fréchet distance")}  # fmt: skip
     assert [row[1:] for row in of["FID"] if row[0] == "FID"] == [(4.5, each) for each in published]
-    assert [row[0] for row in of["Frechet distance"]] == ["stage 1 accuracy", "stage 3 accuracy"]
+    assert [row[0] for row in of["Fréchet distance"]] == ["stage 1 accuracy", "stage 3 accuracy"]
 
 
 @pytest.mark.parametrize(

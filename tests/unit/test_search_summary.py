@@ -101,7 +101,7 @@ def test_the_page_shows_curves_and_points_and_needs_no_network():
     assert headings == [
         "accuracy over guidance scale",
         "gain of stage 3, points over guidance scale",
-        "Frechet distance over guidance scale",
+        "Fréchet distance over guidance scale",
     ]
     assert "no &lt;memory&gt;" in page
     assert "Search: &lt;b&gt;" in page

@@ -85,5 +85,5 @@ def quality_table(progress: Progress) -> str:
                 f"{best(scores):.4g}" if scores else "",
             )
         )
-    meaning = "Scores are accuracies on the test images; of generators, Frechet distances in stage 1's features."
+    meaning = "Scores are accuracies on the test images; of generators, Fréchet distances in stage 1's features."
     return f"{progress.device}.\n\n{markdown_table(rows)}\n\n{meaning}"

@@ -18,7 +18,7 @@ class Row(Record):
     Attributes:
         seconds: time of the stage until then, over all its chunks and with compiling, s.
         images: images that were trained on.
-        score: accuracy in [0, 1], or Frechet distance.
+        score: accuracy in [0, 1], or Fréchet distance.
     """
 
     seconds: float

@@ -1,4 +1,4 @@
-"""Frechet distance between Gaussians fitted to features (Heusel et al. 2017), in float64.
+"""Fréchet distance between Gaussians fitted to features (Heusel et al. 2017), in float64.
 
 Features may come from any network; with the pooled features of Inception-v3 the distance is the FID. Moments can be
 merged, so that each worker reduces its own images. Shapes: N images, D features.
@@ -45,7 +45,7 @@ class GaussianMoments:
             return
         features = features.to(self.mean)
         if not features.isfinite().all():
-            raise ValueError("features contain values that are not finite; the Frechet distance is undefined")
+            raise ValueError("features contain values that are not finite; the Fréchet distance is undefined")
         mean = features.mean(0)
         deviation = features - mean
         self._add(len(features), mean, deviation.T @ deviation)
@@ -110,7 +110,7 @@ class Gaussian:
 
 
 def frechet_distance(a: GaussianMoments, b: GaussianMoments) -> float:
-    """Return the squared Frechet distance between the Gaussians with these moments; see `gaussian_distance`.
+    """Return the squared Fréchet distance between the Gaussians with these moments; see `gaussian_distance`.
 
     Raises:
         ValueError: the numbers of features differ, or either side has fewer than two vectors.
@@ -119,7 +119,7 @@ def frechet_distance(a: GaussianMoments, b: GaussianMoments) -> float:
 
 
 def gaussian_distance(a: Gaussian, b: Gaussian) -> float:
-    """Return the squared Frechet distance |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) of covariances A and B.
+    """Return the squared Fréchet distance |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) of covariances A and B.
 
     The trace of (A B)^(1/2) equals that of (A^(1/2) B A^(1/2))^(1/2), which is symmetric and positive semidefinite. So
     the result is real for singular covariances, too (fewer images than features), where a general matrix square root

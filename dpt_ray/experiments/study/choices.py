@@ -3,7 +3,7 @@
 from dpt_ray.json_values import JsonObject
 
 STAGE1, STAGE2 = "stage1", "stage2"
-MEASURES = {STAGE1: "test accuracy", STAGE2: "Frechet distance of pseudo images in stage 1's features"}
+MEASURES = {STAGE1: "test accuracy", STAGE2: "Fréchet distance of pseudo images in stage 1's features"}
 """Stage -> its measure in the curves."""
 
 _QUARTER, _OWN = "stage3.mixing.real_share=0.25", "stage3.mixing.separate_statistics=true"

@@ -116,7 +116,7 @@ def generators_table(rows: Sequence[GeneratorRow]) -> str:
     }
     true_distances = [row.frechet_distance for row in cells.get(TRUE_LABELS, [])]
     truth = mean_and_deviation(true_distances)[0] if true_distances else None
-    table = [("labels", "Frechet distance, mean ± deviation", "against true labels", "agreement", "seed by seed")]
+    table = [("labels", "Fréchet distance, mean ± deviation", "against true labels", "agreement", "seed by seed")]
     for variant, cell in cells.items():
         distances = [row.frechet_distance for row in cell]
         mean, deviation = mean_and_deviation(distances)

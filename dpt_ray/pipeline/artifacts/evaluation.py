@@ -249,7 +249,7 @@ def described_metrics(metrics: EvaluationFacts) -> tuple[Metric, ...]:
          "Held-out images with the very pixels of a training image."),
         ("near_duplicate_test_images", "near-duplicate test images",
          "Further held-out images that look like a training image."),
-        ("frechet_distance", "Frechet distance (features of stage 1)",
+        ("frechet_distance", "Fréchet distance (features of stage 1)",
          "Between training and pseudo images in the features of the stage-1 classifier (of its encoder, for a probe); "
          "0 is equal. "
          "Not comparable with distances in other features."),

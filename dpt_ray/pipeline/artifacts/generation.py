@@ -32,7 +32,7 @@ class GenerationFacts(Facts):
         training_images: all training images.
         pseudo_sample: pseudo images that are compared one by one.
         held_out_sample: held-out images that are compared one by one.
-        distance: squared Frechet distance between the Gaussians of real and pseudo images.
+        distance: squared Fréchet distance between the Gaussians of real and pseudo images.
         spatial_distance: the same in spatial features: sFID. None if the network or the reference has none.
         kernel_distance: squared maximum mean discrepancy; KID in the features of the published Inception-v3.
         inception_score: None for another network.

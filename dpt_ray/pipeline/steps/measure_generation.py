@@ -67,7 +67,7 @@ class MeasureGeneration(Step[GenerationFacts]):
         enough = min(len(real_sample), len(pseudo_sample)) > WIDE
         return GenerationFacts(
             network=self._name,
-            distance_name=_NAMES.get(self._network.space, "Frechet distance") if self._network else "Frechet distance",
+            distance_name=_NAMES.get(self._network.space, "Fréchet distance") if self._network else "Fréchet distance",
             labels=EQUAL_LABELS,
             real_images=None if reference else real.images,
             reference=self._reference.name if self._reference else None,
