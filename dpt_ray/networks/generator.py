@@ -68,7 +68,6 @@ class Generator:
         decoding_batch: latents that the autoencoder decodes at once; see `Autoencoder`.
         compiled: compile the network, once for each batch size.
         graphed: on a GPU, capture the whole solver as a CUDA graph, once for each batch size and each settings.
-
         judge: path or URL of the classifier whose entropy guides (`sampling.entropy_scale`).
 
     Raises:
