@@ -185,7 +185,7 @@ class BoardWatcher:
         self._line, self._on_evaluation = line, on_evaluation
         self._shown: TrainingProgress | None = None
         self._workers: int | None = None
-        self._received = 0
+        self._received, self._answered = 0, True
         self._repeated = RepeatedCall(self._show, SHOW_SECONDS)
 
     @property
@@ -200,6 +200,8 @@ class BoardWatcher:
 
     def __exit__(self, *exception: object) -> None:
         self._repeated.__exit__(*exception)
+        if exception[0] is None and not self._answered:
+            self._show()  # the last news of a training must not depend on one answer
 
     def _show(self) -> None:
         title = self._line.title
@@ -211,6 +213,7 @@ class BoardWatcher:
             self._received = 0
             self._line.warn("the process that collects progress died and is started again; the training continues")
             return
+        self._answered = answers is not None
         if answers is None:
             return
         (self._received, news), state, workers = answers

@@ -1,7 +1,7 @@
 """Training with Ray Train: starts the workers, and goes on after failures."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from threading import Event
@@ -31,7 +31,7 @@ from dpt_ray.distributed.skipped_log import open_skipped_log
 from dpt_ray.distributed.training_job import TrainingJob, WorkerSetup
 from dpt_ray.distributed.training_worker import SETUP, Complaint, run_worker
 from dpt_ray.distributed.wait_for_nodes import requested_nodes
-from dpt_ray.distributed.watching_actor import Mailbox
+from dpt_ray.distributed.watching_actor import ANSWER_SECONDS, ActorLostError, Mailbox
 from dpt_ray.distributed.worker_failures import (
     MORE_OFTEN,
     FailureCount,
@@ -240,16 +240,17 @@ def _placement(setup: WorkerSetup, resources: Resources) -> list[Any]:
 
     cluster, board, title = setup.job.cluster, setup.board.name, setup.title
     wish = training_wish(cluster, setup.job.data.lanes).shared(runs_here())
-    started = partial(_send, board, Board.start, title)
+    started = partial(_tell, board, Board.start, title)
     place = PlaceWorkers(wish, resources.cpus, cluster.wait_seconds, setup.notes(), started)
     if not wish.fewer:
         return [place]
-    return [place, GrowWorkers(wish, cluster.grow_seconds, partial(_send, board, Board.stop, title, GROWTH_REASON))]
+    return [place, GrowWorkers(wish, cluster.grow_seconds, partial(_tell, board, Board.stop, title, GROWTH_REASON))]
 
 
-def _send(board: str, message: Callable[..., object], *arguments: object) -> None:
-    """Send a message to the board of this name, from any process."""
-    Mailbox(board).send(message, *arguments)
+def _tell(board: str, message: Callable[..., object], *arguments: object) -> None:
+    """Send a message, which may come twice, to the board of this name, from any process; wait until it has come."""
+    with suppress(ActorLostError):
+        Mailbox(board).ask(message, *arguments, seconds=ANSWER_SECONDS)
 
 
 def _report_nothing(share: float, score: float) -> None:

