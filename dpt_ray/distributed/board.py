@@ -120,13 +120,10 @@ class Board:
         self._news[title].notes.append(what)
 
     def start(self, title: str, workers: int) -> None:
-        """Note that a number of workers starts, and an event if it was another one before."""
+        """Note that a number of workers starts."""
         if self._stops.get(title) == GROWTH_REASON:
             del self._stops[title]
-        before = self._workers.setdefault(title, workers)
-        if before != workers:
-            self._workers[title] = workers
-            self.note(title, resized(before, workers))
+        self._workers[title] = workers
 
     def workers(self, title: str) -> int | None:
         """Return with how many workers a training runs; None before their first start."""
@@ -219,6 +216,8 @@ class BoardWatcher:
         (self._received, news), state, workers = answers
         self._tell(news)
         if workers is not None and workers != self._workers:
+            if self._workers is not None:  # the board may have been lost meanwhile
+                self._line.report(resized(self._workers, workers))
             self._workers = workers
             self._line.count_workers(workers)
         if state and state != self._shown:

@@ -9,12 +9,13 @@ import pytest
 from dpt_ray.data.storage import retries
 from dpt_ray.data.storage.outages import Outage, Outages, outages
 from dpt_ray.distributed import events, job_log, metrics
-from dpt_ray.distributed.board import SAME_OUTAGE_SECONDS, Board
+from dpt_ray.distributed.board import SAME_OUTAGE_SECONDS, Board, BoardWatcher
 from dpt_ray.distributed.events import KINDS, NODE_LOST, Event, Kind, of_outage
 from dpt_ray.distributed.metrics import CHECKPOINT_TIME, EVENT_TIME, EVENTS, WORKERS
 from dpt_ray.distributed.node_watch import NodeWatch, SeenNode, changes
 from dpt_ray.distributed.notice import GROWTH_REASON, SIGTERM_REASON
 from dpt_ray.distributed.progress import StepProgress
+from dpt_ray.distributed.watching_actor import ActorLostError
 from dpt_ray.errors import StoreFailureError
 
 
@@ -107,17 +108,46 @@ def test_the_number_of_workers_is_exported_until_the_end(exported):
     assert [value for metric, value, _ in exported if metric is WORKERS] == [3, 0]
 
 
-def test_another_number_of_workers_is_an_event():
-    board = Board()
-    board.begin("a")
+class BoardOfThisProcess:
+    """A board whose actor may die."""
+
+    def __init__(self) -> None:
+        self.board, self.is_lost = Board(), False
+
+    def ask(self, *calls):
+        if self.is_lost:
+            self.board, self.is_lost = Board(), False
+            raise ActorLostError("it died")
+        return [method(self.board, *arguments) for method, arguments in calls]
+
+
+class EventsLine(StepProgress):
+    """Keeps the events."""
+
+    def __init__(self) -> None:
+        super().__init__("a", 10, "images", io.StringIO())
+        self.events: list[Event] = []
+
+    def report(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def test_another_number_of_workers_is_an_event_though_the_board_is_lost_meanwhile(exported, monkeypatch):
+    kept, line = BoardOfThisProcess(), EventsLine()
+    monkeypatch.setattr("dpt_ray.distributed.board.job_board", lambda: kept)
+    watcher = BoardWatcher(line)
+    watcher._show()
     for workers in (2, 2, 4, 1):
-        board.stop("a", GROWTH_REASON)
-        board.start("a", workers)
-        assert board.stop_reason("a") is None
-    assert board.take("a", 0)[1].notes == [events.resized(2, 4), events.resized(4, 1)]
-    board.begin("a")
-    board.start("a", 2)
-    assert board.take("a", 0)[1].notes == []
+        kept.board.stop("a", GROWTH_REASON)
+        kept.board.start("a", workers)
+        assert kept.board.stop_reason("a") is None
+        watcher._show()
+    kept.is_lost = True  # with the node that it runs on
+    watcher._show()
+    watcher._show()
+    kept.board.start("a", 3)
+    watcher._show()
+    assert line.events == [events.resized(2, 4), events.resized(4, 1), events.resized(1, 3)]
 
 
 HEAD, WORKER = SeenNode("10.0.0.1", 0, 0), SeenNode("10.0.0.2", 8, 1)
