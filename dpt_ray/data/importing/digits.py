@@ -28,7 +28,7 @@ Split = Literal["train", "test"]
 
 @lru_cache(maxsize=1)
 def _load() -> tuple[np.ndarray, np.ndarray]:
-    # Importing scikit-learn takes as long as all else that a process reads shards with.
+    # `sklearn.datasets.load_digits` reads this file; importing scikit-learn takes a second in each process.
     file = distribution("scikit-learn").locate_file(_FILE)
     rows = np.loadtxt(str(file), delimiter=",")
     return np.round(rows[:, :-1].reshape(-1, 8, 8) * (255 / _MAX_INK)).astype(np.uint8), rows[:, -1].astype(np.int64)

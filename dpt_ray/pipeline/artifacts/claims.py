@@ -27,8 +27,8 @@ STALE_SECONDS = 30.0
 SEEN_SECONDS = 120.0
 """As `STALE_SECONDS` for whoever looks once and cannot wait: it allows for clocks that differ and slow stores."""
 SETTLE_SECONDS = 0.3
-"""Time in seconds between writing a claim and reading it again, since another job may have replaced it. A claim on a
-local filesystem that no file was in the place of needs none."""
+"""Time in seconds between writing a claim and reading it again, since another job may have replaced it. A
+claim that is new on a local filesystem needs none: see `stores.write_new`."""
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, PAUSE_GROWTH = 1.0, 15.0, 1.25
 """First and longest pause in seconds between two looks at a claim that is waited for, and by how much they grow."""
 
