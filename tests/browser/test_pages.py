@@ -23,7 +23,7 @@ LONG = " with a name of several words that goes on, and Donaudampfschifffahrtsel
 PAGES = {
     "report": lambda: render(make_report(10)),
     "report of long names": lambda: render(make_report(12, LONG)),
-    "report of many classes": lambda: render(make_report(200)),
+    "report of many classes": lambda: render(make_report(100)),
     "comparison": lambda: render_comparison(made_up_comparison()),
     # Without its reload, which axe-core refuses; a page without scripts has no other way to show what is new.
     "run in progress of long names": lambda: live_page(LONG, None),
