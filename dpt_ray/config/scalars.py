@@ -124,7 +124,7 @@ def as_wanted(value: Any, annotation: Any) -> Any:
 
     Values that are not YAML scalars keep their type. A truth value is not accepted as a number, nor a text as either.
     """
-    if type(value) is annotation:  # so have most values that come from code; this saves a third of the time
+    if type(value) is annotation:  # most values that come from code; it saves a third of the time
         return value
     choices = _choices(annotation)
     if isinstance(value, list | tuple):

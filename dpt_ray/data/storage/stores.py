@@ -134,8 +134,8 @@ def write_new(url: str, data: bytes) -> bool:
     """Write a file that does not exist yet, atomically; of several processes at once, one succeeds.
 
     Returns:
-        Whether the file was written. It never is where the store cannot tell: on object stores, and on filesystems
-        without hard links. Nor is it if another process removes the part that is written, as one that cleans up does.
+        Whether the file was written. Object stores and filesystems without hard links cannot tell whether it is new, so
+        nothing is written there. The same holds if another process removes the unfinished file while it cleans up.
 
     Raises:
         UserError: the file cannot be written.

@@ -140,7 +140,7 @@ class Claim:
             pause = min(MOST_PAUSE_SECONDS, pause * PAUSE_GROWTH)
 
     def _take(self) -> bool:
-        """Write a claim that was found free; return whether it is this one that stays."""
+        """Write the claim, after `_wait` found it free; return whether this job holds it."""
         if stores.write_new(self._url, self._content()):
             return True
         claim = _read(self._url)
