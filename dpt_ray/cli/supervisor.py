@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 
 from dpt_ray.cli.guard import FAILURE, report_user_error
 from dpt_ray.cli.repeated_signals import counted_once
@@ -40,6 +39,7 @@ def supervised(run: Callable[[], int]) -> int:
     told, tell = os.pipe()
     parent = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where a parent ignored it, the end of the child would be lost
     child = os.fork()
     if child:
         os.close(tell)
@@ -60,16 +60,19 @@ def supervised(run: Callable[[], int]) -> int:
 
 
 def _end_of(child: int) -> int:
-    """Forward signals to a child until it ends; return its wait status."""
+    """Forward signals to a child until it ends; return its wait status.
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        os.kill(child, number)
-
-    for number in FORWARDED:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, forward)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    return os.waitpid(child, 0)[1]
+    Signals stay blocked and are fetched: a Python handler would not run if its signal came just before `waitpid`.
+    """
+    awaited = {signal.SIGCHLD, *(number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN)}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        number = signal.sigwait(awaited)
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
 
 
 def _has_content(pipe: int) -> bool:
@@ -93,5 +96,6 @@ def _status(ended: int, *, is_told: bool) -> int:
         fix = "if it ends again, it may lack memory: lower the batch, or run fewer jobs on this machine at a time"
         return report_user_error(TryAgainError(what, fix=fix))
     signal.signal(-status, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {-status})
     os.kill(os.getpid(), -status)
     return FAILURE

@@ -22,7 +22,8 @@ def say(word):
 def wait():
     try:
         say("ready")
-        time.sleep(60)
+        for _ in range(600):
+            time.sleep(0.1)  # one long sleep would go on if a signal came just before it
     finally:
         say("leaving")
         time.sleep(0.3)  # a second signal would interrupt this
@@ -53,6 +54,16 @@ def test_the_exit_status_is_that_of_the_child(body, status):
     program = start(body)
     assert program.communicate(timeout=60) == ("", "")
     assert program.returncode == status
+
+
+def test_a_command_whose_parent_ignores_the_end_of_children_ends():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        program = start("return 3")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert program.communicate(timeout=60) == ("", "")
+    assert program.returncode == 3
 
 
 def test_an_error_is_told_once():
