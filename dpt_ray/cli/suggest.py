@@ -25,14 +25,14 @@ from dpt_ray.distributed.job_log import tell
     "--uncertain",
     type=click.IntRange(min=0),
     default=0,
-    help="How many of them are those whose class is least certain from labels.file; the others cover the images.",
+    help="How many of them are those whose class is least certain from the labels so far; the others cover the images.",
 )
 @click.option("--output", metavar="URL", default="labels", help="Folder for labels.csv and labels.html.")
 def suggest_labels(config: str | None, overrides: tuple[str, ...], count: int, uncertain: int, output: str) -> None:
     """Choose the images whose labels teach most: a page with pictures, and a table to fill in.
 
-    The features are those of stage1.probe.encoder. The images cover them: each is typical of a group. With labels.file
-    the images in it count as labelled, and the table begins with them.
+    The features are those of stage1.probe.encoder. The images cover them: each is typical of a group. The table begins
+    with the images that count as labelled: those of labels.file, or all with a label if labels.fraction is 1.
     """
     file = find_config(config) if config else None
     from dpt_ray.pipeline.suggest_labels import suggest_labels as suggest

@@ -5,6 +5,7 @@ thousand points lists a bucket once.
 """
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from dpt_ray.config.classifier_section import ClassifierConfig
@@ -31,9 +32,14 @@ Found = TypeVar("Found")
 
 
 class Inputs:
-    """Reads each place once and keeps the result. One object serves one command, so the next command sees changes."""
+    """Reads each place once and keeps the result. One object serves one command, so the next command sees changes.
 
-    def __init__(self) -> None:
+    Args:
+        without_classes: whether a folder of images without class folders is a training set, without any label.
+    """
+
+    def __init__(self, *, without_classes: bool = False) -> None:
+        self._without_classes = without_classes
         self._found: dict[Hashable, Any] = {}
         self._listings: Listings | None = None
 
@@ -58,7 +64,8 @@ class Inputs:
             UserError: there are none, or they cannot be used.
         """
         train = self.data("train", data) if split == "test" else None
-        folders = describe_class_folders if self._listings is None else self._listings.describe
+        describe = describe_class_folders if self._listings is None else self._listings.describe
+        folders = partial(describe, without_classes=self._without_classes)
         return self._once((split, data.model_dump_json()), lambda: find_data(split, data, train, folders))
 
     def label_list(self, file: str) -> list[str]:

@@ -72,19 +72,22 @@ class Listings:
         self._folder, self._again = stores.join(stores.absolute_url(root), LISTINGS), again
         self._new: list[_New] = []
 
-    def describe(self, location: str, known: ClassList | None, split: Split = "train") -> ClassFolders:
+    def describe(
+        self, location: str, known: ClassList | None, split: Split = "train", *, without_classes: bool = False
+    ) -> ClassFolders:
         """Return what `describe_class_folders` returns.
 
         Raises:
             UserError: see there.
         """
         names = None if known is None else list(known.names)
-        note = stores.join(self._folder, f"{fingerprint([location, names, split])}.json")
+        asked = [location, names, split, *(["without_classes"] if without_classes else [])]
+        note = stores.join(self._folder, f"{fingerprint(asked)}.json")
         found = None if self._again else self._find(note)
         if found is not None:
             return found
         began = time.time()
-        found = describe_class_folders(location, known, split)
+        found = describe_class_folders(location, known, split, without_classes=without_classes)
         if len(found.files) >= KEPT_FROM:
             folders = {} if stores.is_remote(location) else _times(location, found)
             settled = all(changed < (began - SETTLED_SECONDS) * 1e9 for changed in folders.values())

@@ -16,12 +16,12 @@ class SuggestedImage:
     """An image to label.
 
     Attributes:
-        key: its key.
+        name: its file name or key.
         reason: why it is suggested.
         pixels: uint8 (C, H, W), C 1 or 3.
     """
 
-    key: str
+    name: str
     reason: str
     pixels: np.ndarray
 
@@ -34,8 +34,9 @@ class SuggestedLabels:
         title: of the page.
         created: ISO 8601 time, UTC.
         images: in the order of their use: if only some are labelled, the first.
-        classes: names of the classes.
+        classes: names of the classes; none if they are not known yet.
         table: file name of the table to fill in.
+        setting: the setting that takes the table.
         headline: figures below the title.
         notes: warnings.
     """
@@ -45,6 +46,7 @@ class SuggestedLabels:
     images: Sequence[SuggestedImage]
     classes: Sequence[str]
     table: str
+    setting: str
     headline: Sequence[Figure] = ()
     notes: Sequence[str] = ()
 

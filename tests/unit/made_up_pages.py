@@ -60,6 +60,7 @@ def suggested_page(name: str = "") -> str:
             images=images,
             classes=[f"red apples{name}", "pears", "cherries"],
             table="labels.csv",
+            setting="labels.file",
             headline=(Figure("images", "17"), Figure("of", "600")),
             notes=["a warning"],
         )

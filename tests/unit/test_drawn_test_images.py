@@ -82,9 +82,14 @@ def choice(labelled=None) -> ValidationChoice:
 
 def test_a_class_keeps_an_image_to_train_on():
     with pytest.raises(UserError, match=r"data.test_share: 1 of the 1 images of class 0 would be kept out"):
-        choice()._counts(np.array([1]))
+        choice()._counts(np.array([1]), [1])
 
 
 def test_a_list_that_names_every_labelled_image_is_answered_with_the_remedy():
     with pytest.raises(UserError, match=r"set labels.fraction=1"):
-        choice(choice())._counts(np.array([0]))
+        choice(choice())._counts(np.array([0]), [4])
+
+
+def test_labels_for_data_without_any_are_answered_with_the_setting_that_divides_them():
+    with pytest.raises(UserError, match=r"given as data\.train_labels, a part is held out"):
+        choice(choice())._counts(np.array([0]), [0])

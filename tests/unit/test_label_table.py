@@ -11,7 +11,10 @@ NAMES = ("cat", "0")
 
 
 def chosen(*lines: str) -> list[tuple[str, int]]:
-    return [(image.key, image.label) for image in choose_tabled(ListedImages.all(IMAGES), lines, NAMES, "labels.csv")]
+    chosen = choose_tabled(ListedImages.all(IMAGES), lines, NAMES, "labels.csv")
+    true = {image.key: image.label for image in IMAGES}
+    assert [in_data for _, in_data in chosen] == [true[image.key] for image, _ in chosen]
+    return [(image.key, image.label) for image, _ in chosen]
 
 
 @pytest.mark.parametrize("header", ["file,label", "label,file", '\ufeff"File", Label ,note'])

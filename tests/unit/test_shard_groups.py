@@ -450,7 +450,7 @@ def test_listed_images_are_found_by_groups_as_among_all(tmp_path, in_groups, mon
     config = DataConfig(num_classes=2, train=LOCATION)
     step = LabelledSubset(LabelsConfig(file="labelled.csv"), config, given(), lines)
     index = read_index(data.url)
-    alone = step._choose_listed(index, ListedImages.all(AllImages(index)))
+    alone = [image for image, _ in step._choose_listed(index, ListedImages.all(AllImages(index)))]
     read = []
     monkeypatch.setattr(AllImages, "__iter__", lambda self: read.append(1) or iter(()))
     facts = step.make(context_of(tmp_path / "made", images=data))

@@ -16,6 +16,7 @@ from dpt_ray.pipeline.artifacts.labelled import AllImages
 from dpt_ray.pipeline.artifacts.store import ArtifactStore
 from dpt_ray.pipeline.dpt import build
 from dpt_ray.pipeline.suggest_labels import suggest_labels
+from tests.newcomer.photographs import write_photographs
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,61 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(place, count, uncertai
 def test_a_table_is_never_written_over(place):
     with pytest.raises(UserError, match=r"is there already.*--output"):
         suggest(place, "first", 5)
+
+
+@pytest.fixture
+def photographs(place, tmp_path, monkeypatch):
+    """A folder of photographs without class folders; their names tell their classes."""
+    without_ray(monkeypatch)
+    folder = tmp_path / "all of them"
+    write_photographs(folder, 6, flat=True)
+    return folder
+
+
+def suggest_photographs(place: Path, folder: Path, name: str, count: int, *more: str, uncertain: int = 0) -> str:
+    given = [f"data.train={folder}", f"root={folder.parent / 'results'}", "stage1.model.name=linear_probe", *more]
+    encoder = f"{{encoder: '{place / 'encoder'}', resize: 8, crop: 8}}"
+    given.append(f"stage1.probe={encoder}")
+    return suggest_labels(None, ["preset=photos", *given], count, uncertain, str(folder.parent / name))
+
+
+def label_by_names(table: Path) -> Path:
+    """Fill a table in with the beginnings of file names, which are classes; return it."""
+    lines = [f"{file},{label or Path(file).name[:2]}" for file, label in rows(table)]
+    table.write_text("\n".join(["file,label", *lines]))
+    return table
+
+
+@pytest.mark.parametrize("holder", ["", "unlabelled", "DCIM"])
+def test_a_folder_without_any_label_gets_its_first_labels_and_more(place, photographs, holder):
+    if holder:
+        whole = photographs.with_name("whole")
+        whole.mkdir()
+        photographs.rename(whole / holder)
+        photographs = whole
+    text = suggest_photographs(place, photographs, "first", 20)
+    table = photographs.parent / "first" / "labels.csv"
+    assert text.endswith(f"then set data.train_labels={table}")
+    assert all((photographs / file).is_file() for file, _ in rows(table))
+    page = table.with_name("labels.html").read_text()
+    assert "Then set data.train_labels to the file" in page
+    assert "The names that you write are the classes" in page
+
+    labelled = f"data.train_labels={label_by_names(table)}"
+    suggest_photographs(place, photographs, "second", 5, labelled, "data.unlisted=unlabelled", uncertain=2)
+    first, second = dict(rows(table)), rows(photographs.parent / "second" / "labels.csv")
+    kept = [(file, label) for file, label in second if label]
+    assert kept == [(file, first[file]) for file, _ in kept]
+    assert len(first) - len(kept) == len(set(first.values()))  # one image of each class is held out
+    assert not {file for file, label in second if not label} & first.keys()
+
+
+def test_without_labels_nothing_can_be_uncertain(place, photographs):
+    with pytest.raises(UserError, match=r"needs labels.*set data\.train_labels"):
+        suggest_photographs(place, photographs, "first", 5, uncertain=2)
+
+
+def test_classes_of_the_settings_are_on_the_page(place, photographs):
+    suggest_photographs(place, photographs, "first", 5, "data.class_names=[Bl, Bü, Fa, Tü, Äp]")
+    page = (photographs.parent / "first" / "labels.html").read_text()
+    assert "<li>Bü</li>" in page

@@ -175,6 +175,18 @@ def test_named_labelled_images_are_spared(tmp_path):
     assert not content(out).keys() & set(names.read_text().split())
 
 
+def test_a_table_may_correct_labels_and_the_share_is_of_those_in_the_data(tmp_path):
+    table = tmp_path / "labels.csv"
+    others = [*range(0, 12, 3), *range(1, 3)]  # four images of class 0, called 2 in the table, and one of each other
+    table.write_text("file,label\n" + "\n".join(f"{n:04d},{2 if n in range(0, 9, 3) else n % 3}" for n in others))
+    whole = Given([30])  # ten of each class
+    labelled = LabelledSubset(LabelsConfig(file=str(table)), DATA, whole, Inputs().label_list(str(table)))
+    _, held_out, choice = parts(whole, ValidationConfig(images="training", share=0.5), labelled)
+    out, chosen = make(tmp_path / "r", held_out, choice)
+    assert np.bincount([*content(out).values()]).tolist() == [3, 4, 4]  # halves of 6, 9 and 9
+    assert ChoiceFacts.read(chosen).of == 24
+
+
 def test_a_carve_out_of_the_labelled_images_leaves_the_rest_to_train_on(tmp_path):
     whole = Given([20, 25])
     labelled = LabelledSubset(LabelsConfig(per_class=4), DATA, whole)

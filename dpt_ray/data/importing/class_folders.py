@@ -32,7 +32,9 @@ class ClassFolders(FileSet):
     kind: ClassVar[str] = "class_folders"
 
 
-def describe_class_folders(location: str, known: ClassList | None, split: Split = "train") -> ClassFolders:
+def describe_class_folders(
+    location: str, known: ClassList | None, split: Split = "train", *, without_classes: bool = False
+) -> ClassFolders:
     """List the images in class folders, and those of the folder `UNLABELLED` beside them.
 
     A folder without files is not a class. A folder whose files cannot be used is an error, since its class would be
@@ -42,12 +44,15 @@ def describe_class_folders(location: str, known: ClassList | None, split: Split 
         location: URL of the folder that holds the class folders.
         known: the classes in the order of their ids; None to sort the names of the folders.
         split: split of the images. Of test images those without a label are ignored.
+        without_classes: whether images that no class folders divide are listed, too, as images without a label.
 
     Raises:
         UserError: there is no image in a class folder, the folders are not classes, a class folder holds no usable
             image, or `known` lacks a class.
     """
     tree = list_tree(location)
+    if without_classes and (undivided := _undivided(location, tree, known)):
+        return undivided
     found = sort_out(tree, look_into=lambda name: "/" in name)
     if known is not None:
         known = replace(known, names=tuple(map(normalise_name, known.names)))
@@ -62,7 +67,7 @@ def describe_class_folders(location: str, known: ClassList | None, split: Split 
         check_structure(location, checked.names(), set(known.names) if known else set())
         _refuse_empty_classes(location, set(folders), found, known)
     else:
-        _refuse_absent(location, tree, found, bool(loose))
+        _refuse_absent(location, tree, found, bool(loose), split)
     ids = ids_of_names(folders.values(), known, location)
     unused = []
     if split == "test":
@@ -78,6 +83,23 @@ def describe_class_folders(location: str, known: ClassList | None, split: Split 
         refused=tuple(found.refused),
         ignored=(*found.ignored, *loose, *unused, *_empty_folders(location, tree)),
         notes=_merged(folders),
+    )
+
+
+def _undivided(location: str, tree: FileEntries, known: ClassList | None) -> ClassFolders | None:
+    """Return the images of a folder without class folders, or with one, all unlabelled; None for any other folder."""
+    found = sort_out(tree)
+    unlabelled = _unlabelled_folders(found.images, known)
+    classes = {_top(name) for name in found.images.names() if "/" in name} - unlabelled
+    if not found.images or len(classes) > (known is None):
+        return None
+    return ClassFolders(
+        location,
+        hash_listing(found.images, [entry.to_json() for entry in found.refused]),
+        known.names if known else None,
+        LabelledFiles(found.images, [None] * len(found.images)),
+        refused=tuple(found.refused),
+        ignored=tuple(found.ignored),
     )
 
 
@@ -133,7 +155,7 @@ def _merged(folders: dict[str, str]) -> tuple[str, ...]:
     )
 
 
-def _refuse_absent(location: str, tree: FileEntries, found: SortedFiles, loose_images: bool) -> None:
+def _refuse_absent(location: str, tree: FileEntries, found: SortedFiles, loose_images: bool, split: Split) -> None:
     """Raise the error for a location without class folders: what it holds, and what to do."""
     if not tree and not stores.exists(location):
         raise UserError("does not exist", where=location, fix="give a folder with a folder for each class")
@@ -144,7 +166,7 @@ def _refuse_absent(location: str, tree: FileEntries, found: SortedFiles, loose_i
         "holds images but no class folders" if loose_images else "holds no images in class folders",
         where=location,
         fix="put each image into a folder named after its class, or name a table of labels "
-        "(data.train_labels, data.test_labels)",
+        f"(data.{split}_labels)" + ("; without any label begin with dpt suggest-labels" if split == "train" else ""),
     )
 
 

@@ -6,6 +6,7 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from dpt_ray.data.shards.label_choice import LabelledImage, ListedImages, find_listed
 from dpt_ray.errors import UserError
@@ -23,13 +24,25 @@ def is_label_table(lines: Sequence[str]) -> bool:
         return False
 
 
+class TabledImage(NamedTuple):
+    """An image that a table names.
+
+    Attributes:
+        image: the image with the label that the table gives it.
+        label_in_data: its label in the data; -1 for none.
+    """
+
+    image: LabelledImage
+    label_in_data: int
+
+
 def choose_tabled(
     images: ListedImages,
     lines: Sequence[str],
     class_names: Sequence[str],
     where: str,
     location: str | None = None,
-) -> list[LabelledImage]:
+) -> list[TabledImage]:
     """Return the images that a table names, with the labels that it gives them.
 
     A label is the name of a class, or its id if no class has that name. It takes the place of a label in the data.
@@ -48,14 +61,14 @@ def choose_tabled(
     named = table_rows(lines, where)
     ids = {str(number): number for number in range(len(class_names))}
     ids |= {name.strip(): number for number, name in enumerate(class_names)}
-    chosen: dict[str, LabelledImage] = {}
+    chosen: dict[str, TabledImage] = {}
     for name, image in find_listed(images, [*named], where, location).items():
         text = named[name]
         if text not in ids:
             known = ", ".join(map(repr, class_names[:10])) + (", ..." if len(class_names) > 10 else "")
             what = f"labels {shortened(name)!r} as {shortened(text)!r}, which is no class"
             raise UserError(what, where=where, fix=f"the classes are {known}")
-        given = replace(image, label=ids[text])
+        given = TabledImage(replace(image, label=ids[text]), image.label)
         if chosen.setdefault(image.key, given) != given:
             raise UserError(f"gives the image {shortened(image.key)!r} two labels", where=where, fix="remove one row")
     return list(chosen.values())

@@ -28,11 +28,14 @@ class ChoiceFacts(Facts):
         images: number of chosen images.
         of: number of all images.
         packed_shards: shards that hold the chosen images alone; None if they are read from the shards of all images.
+        classes_in_data: how many of the chosen images have each class in the data; None if their labels are those of
+            the data.
     """
 
     images: int
     of: int
     packed_shards: int | None = optional()
+    classes_in_data: tuple[int, ...] | None = optional()
 
 
 class AllImages:

@@ -156,7 +156,8 @@ class Dataset(Step[DatasetFacts]):
         )
 
     def summary(self, facts: DatasetFacts) -> str:
-        text = f"{facts.images:,} images of {len(facts.images_per_class)} classes in {facts.shards} shards"
+        classes = f"of {len(facts.images_per_class)} classes" if any(facts.images_per_class) else "without a label"
+        text = f"{facts.images:,} images {classes} in {facts.shards} shards"
         further = filter(None, [say_levels(facts.levels), say_passed_over(facts.passed_over)])
         return "; ".join([text + summarise_skipped(facts) + say_ignored(self._beside), *further])
 

@@ -1,5 +1,6 @@
 """The labelled subset: the only source of true labels for training."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from dpt_ray.config.data_section import DataConfig, LabelsConfig
@@ -12,7 +13,7 @@ from dpt_ray.data.shards.label_choice import (
     choose_listed,
     draw_per_class,
 )
-from dpt_ray.data.shards.label_table import choose_tabled, is_label_table, table_rows
+from dpt_ray.data.shards.label_table import TabledImage, choose_tabled, is_label_table, table_rows
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.json_values import JsonObject
@@ -56,10 +57,15 @@ class LabelledSubset(Step[ChoiceFacts]):
 
     def make(self, context: StepContext) -> ChoiceFacts:
         index = read_index(context.parents["images"].url)
-        chosen = self._choose(context, index)
+        found = self._choose(context, index)
+        chosen = [image for image, _ in found]
         write_labelled(context.folder, chosen)
-        packed = pack_labelled(context, index, chosen, image_form(self._data))
-        return ChoiceFacts(images=len(chosen), of=index.num_images, packed_shards=packed)
+        return ChoiceFacts(
+            images=len(chosen),
+            of=index.num_images,
+            packed_shards=pack_labelled(context, index, chosen, image_form(self._data)),
+            classes_in_data=_classes_in_data(found, index.num_classes),
+        )
 
     def check_labels(self, index: DatasetIndex) -> None:
         """Check that the labelled images of a data set can be chosen, without drawing them.
@@ -75,7 +81,7 @@ class LabelledSubset(Step[ChoiceFacts]):
         else:
             check_enough(self._names(index), self._counts(index), index.class_counts)
 
-    def _choose(self, context: StepContext, index: DatasetIndex) -> list[LabelledImage]:
+    def _choose(self, context: StepContext, index: DatasetIndex) -> list[TabledImage]:
         if self._labels.file is not None:
             location = _training_location(self._data)
             return self._choose_listed(index, listed_candidates(context, index, self._listed_names(), location))
@@ -84,21 +90,21 @@ class LabelledSubset(Step[ChoiceFacts]):
         found = draw_candidates(context, index, salt, counts, index.class_counts)
         chosen = draw_per_class(found, self._names(index), counts, index.class_counts)
         check_every_class_labelled(chosen, self._names(index), "labels")
-        return chosen
+        return _as_in_data(chosen)
 
     def _listed_names(self) -> Sequence[str]:
         where = self._labels.file
         assert where is not None
         return [*table_rows(self._lines, where)] if is_label_table(self._lines) else self._lines
 
-    def _choose_listed(self, index: DatasetIndex, images: ListedImages) -> list[LabelledImage]:
+    def _choose_listed(self, index: DatasetIndex, images: ListedImages) -> list[TabledImage]:
         where, location = self._labels.file, _training_location(self._data)
         assert where is not None
         if is_label_table(self._lines):
             chosen = choose_tabled(images, self._lines, self._names(index), where, location)
         else:
-            chosen = choose_listed(images, self._lines, where, location)
-        check_every_class_labelled(chosen, self._names(index), where)
+            chosen = _as_in_data(choose_listed(images, self._lines, where, location))
+        check_every_class_labelled([image for image, _ in chosen], self._names(index), where)
         return chosen
 
     def _names(self, index: DatasetIndex) -> Sequence[str]:
@@ -113,6 +119,18 @@ class LabelledSubset(Step[ChoiceFacts]):
             return [self._labels.per_class] * index.num_classes
         assert self._labels.fraction is not None  # `LabelsConfig` has exactly one of the three
         return [max(1, round(self._labels.fraction * count)) for count in index.class_counts]
+
+
+def _as_in_data(images: Sequence[LabelledImage]) -> list[TabledImage]:
+    return [TabledImage(image, image.label) for image in images]
+
+
+def _classes_in_data(chosen: Sequence[TabledImage], num_classes: int) -> tuple[int, ...] | None:
+    """Return `ChoiceFacts.classes_in_data`."""
+    if all(image.label == in_data for image, in_data in chosen):
+        return None
+    counts = Counter(in_data for _, in_data in chosen)
+    return tuple(counts[label] for label in range(num_classes))
 
 
 def _training_location(data: DataConfig) -> str | None:

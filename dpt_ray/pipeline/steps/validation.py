@@ -1,6 +1,7 @@
 """Images that are held out of all training: to compare settings, so that the test split stays unread, or to evaluate a
 run that has no test split."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -84,7 +85,7 @@ class ValidationChoice(Step[ChoiceFacts]):
         given = numbers.of(known.shards, known.rows)
         if self._config.images == "labelled":
             available = np.bincount(known.labels, minlength=index.num_classes)
-            chosen = draw_smallest(known, self._counts(available))
+            chosen = draw_smallest(known, self._counts(available, index.class_counts))
             held_out = np.zeros(index.num_images, bool)
             held_out[given[chosen]] = True
             copies.add(held_out)
@@ -92,9 +93,9 @@ class ValidationChoice(Step[ChoiceFacts]):
         else:
             spared = np.zeros(index.num_images, bool)
             spared[given] = True
-            lost = np.bincount(known.labels, minlength=index.num_classes) + copies.add(spared, index.num_classes)
+            lost = _classes_in_data(context, known, index.num_classes) + copies.add(spared, index.num_classes)
             available = np.array(index.class_counts) - lost
-            counts = self._counts(available)
+            counts = self._counts(available, index.class_counts)
             salt, rows = (_SALT, self._config.seed), numbers.by_shard(np.flatnonzero(spared))
             del spared
             held_out = draw_many(context, index, salt, counts, available.tolist(), rows)
@@ -103,10 +104,15 @@ class ValidationChoice(Step[ChoiceFacts]):
         write_choice(context.file(ROWS_FILE), held_out, numbers.counts)
         return ChoiceFacts(images=int(held_out.sum()), of=int(available.sum()))
 
-    def _counts(self, available: np.ndarray) -> list[int]:
-        """Return how many images of each class are held out, of those that may be."""
+    def _counts(self, available: np.ndarray, class_counts: Sequence[int]) -> list[int]:
+        """Return how many images of each class are held out, of those that may be.
+
+        Args:
+            available: images of each class that may be held out, int64 (C,).
+            class_counts: images of each class in the data.
+        """
         if not available.any():
-            raise self._no_label()
+            raise self._no_label(class_counts)
         counts = []
         for label, images in enumerate(available.tolist()):
             count = (self._config.per_class or max(1, round((self._share or 0) * images))) if images else 0
@@ -122,13 +128,15 @@ class ValidationChoice(Step[ChoiceFacts]):
             images = int(available[gone[0]])
             raise self._leaves_none(images, images, int(gone[0]))
 
-    def _no_label(self) -> UserError:
+    def _no_label(self, class_counts: Sequence[int]) -> UserError:
         what = "no training image has a true label"
         if self._purpose == "validation":
             return UserError(what, where="validation.images", fix="set it to labelled")
         if "labelled" in self.parents:
             what = "no image besides those of labels.file has a true label, so none can be held out for evaluation"
         fix = "give data.test, or set labels.fraction=1: then a part of all labelled images is held out"
+        if not any(class_counts):
+            fix = "give data.test; of a table of image files, given as data.train_labels, a part is held out"
         return UserError(what, where="data.test_share", fix=fix)
 
     def _leaves_none(self, count: int, images: int, label: int) -> UserError:
@@ -244,6 +252,14 @@ def _given(labelled: Artifact, seed: int) -> Candidates:
     )
     keys = [image.key for image in images]
     return Candidates(shards, rows, labels, derive_seeds((_SALT, seed), keys), keys)
+
+
+def _classes_in_data(context: StepContext, known: Candidates, num_classes: int) -> np.ndarray:
+    """Return how many of the given labelled images have each class in the data, int64 (C,)."""
+    facts = ChoiceFacts.read(context.parents["labelled"]) if "labelled" in context.parents else None
+    if facts is None or facts.classes_in_data is None:
+        return np.bincount(known.labels, minlength=num_classes)
+    return np.array(facts.classes_in_data)
 
 
 def _group_numbers(records: np.ndarray) -> np.ndarray:
