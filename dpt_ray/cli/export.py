@@ -5,6 +5,7 @@ from typing import get_args
 
 import click
 
+from dpt_ray.cli.model_place import model_place
 from dpt_ray.cli.options import example, together
 from dpt_ray.cli.verbs import OneOf, PositiveNumber, Verbs
 from dpt_ray.distributed.job_log import tell
@@ -76,17 +77,17 @@ def import_uvit(
 @export.command(
     "generator",
     short_help="Write a run's generator as a folder.",
-    epilog=example("dpt export generator dpt_results/runs/digits digits-generator"),
+    epilog=example("dpt export generator digits digits-generator"),
 )
 @_places
 def generator(run: str, destination: str) -> None:
     """Write a run's generator as a folder for dpt_ray.load_generator.
 
-    RUN is the URL of <root>/runs/<name> or of a finished training. DEST is the path or URL of a new folder.
+    RUN is a run (its name, or <root>/runs/<name>) or a finished training. DEST is the path or URL of a new folder.
     """
     from dpt_ray.pipeline.export_run import export_generator
 
-    tell(f"generator: {export_generator(run, destination)}")
+    tell(f"generator: {export_generator(model_place(run), destination)}")
 
 
 @export.command(
@@ -112,7 +113,7 @@ def push(folder: str, name: str, public: bool) -> None:
 @export.command(
     "classifier",
     short_help="Write a run's classifier as a folder.",
-    epilog=example("dpt export classifier dpt_results/runs/digits digits-classifier --onnx"),
+    epilog=example("dpt export classifier digits digits-classifier --onnx"),
 )
 @_places
 @click.option("--stage", type=OneOf(lambda: ("1", "3")), default="3", help="Which of a run's classifiers.")
@@ -120,8 +121,8 @@ def push(folder: str, name: str, public: bool) -> None:
 def classifier(run: str, destination: str, stage: str, onnx: bool) -> None:
     """Write a run's classifier as a folder for dpt_ray.load_classifier.
 
-    RUN is the URL of <root>/runs/<name> or of a finished training. DEST is the path or URL of a new folder.
+    RUN is a run (its name, or <root>/runs/<name>) or a finished training. DEST is the path or URL of a new folder.
     """
     from dpt_ray.pipeline.export_run import export_classifier
 
-    tell(f"classifier: {export_classifier(run, destination, stage=int(stage), onnx=onnx)}")
+    tell(f"classifier: {export_classifier(model_place(run), destination, stage=int(stage), onnx=onnx)}")

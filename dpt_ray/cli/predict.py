@@ -2,6 +2,7 @@
 
 import click
 
+from dpt_ray.cli.model_place import model_place
 from dpt_ray.cli.options import example, together
 from dpt_ray.cli.verbs import OneOf, Verb
 from dpt_ray.distributed.job_log import tell
@@ -21,7 +22,7 @@ _compute = together(
     "predict",
     cls=Verb,
     short_help="Classify new images: a CSV or Parquet table.",
-    epilog=example("dpt predict dpt_results/runs/digits scans/ --output scans.csv --top 3"),
+    epilog=example("dpt predict digits scans/ --output scans.csv --top 3"),
 )
 @click.argument("model", metavar="MODEL")
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
@@ -38,8 +39,9 @@ def predict(
 ) -> None:
     """Classify images.
 
-    MODEL is a run (<root>/runs/<name>), a finished training, a folder that dpt export wrote, or a classifier's *.onnx
-    file. IMAGES are image files, folders, patterns in quotes, lists of paths (*.txt), or WebDataset shards (*.tar).
+    MODEL is a run (its name, or <root>/runs/<name>), a finished training, a folder that dpt export wrote, or a
+    classifier's *.onnx file. IMAGES are image files, folders, patterns in quotes, lists of paths (*.txt), or WebDataset
+    shards (*.tar).
 
     The row of an image that cannot be read holds the reason and no class. After an interruption the same command
     resumes.
@@ -47,14 +49,14 @@ def predict(
     from dpt_ray.pipeline.predict_images import predict_images
 
     chosen = int(stage) if stage is not None else None
-    tell(predict_images(model, images, output, top=top, stage=chosen, processes=processes, device=device))
+    tell(predict_images(model_place(model), images, output, top=top, stage=chosen, processes=processes, device=device))
 
 
 @click.command(
     "generate",
     cls=Verb,
     short_help="Draw images of chosen classes as files.",
-    epilog=example("dpt generate dpt_results/runs/digits drawn --class 3 --count 20"),
+    epilog=example("dpt generate digits drawn --class 3 --count 20"),
 )
 @click.argument("model", metavar="MODEL")
 @click.argument("output", metavar="FOLDER")
@@ -75,8 +77,9 @@ def predict(
 def generate(model: str, output: str, classes: tuple[str, ...], count: int, kind: str, **options: object) -> None:
     """Draw images.
 
-    MODEL is a run (<root>/runs/<name>), a finished training, or a folder that dpt export wrote. FOLDER receives a
-    folder of images for each class, manifest.csv and grid.png. After an interruption the same command resumes.
+    MODEL is a run (its name, or <root>/runs/<name>), a finished training, or a folder that dpt export wrote. FOLDER
+    receives a folder of images for each class, manifest.csv and grid.png. After an interruption the same command
+    resumes.
     """
     from dpt_ray.pipeline.generate_images import generate_images
 

@@ -2,6 +2,7 @@
 
 import click
 
+from dpt_ray.cli.model_place import model_place
 from dpt_ray.cli.options import example
 from dpt_ray.cli.verbs import Verb
 from dpt_ray.distributed.job_log import tell
@@ -12,7 +13,7 @@ from dpt_ray.distributed.job_log import tell
     cls=Verb,
     short_help="A page on which images are drawn and classified.",
     epilog=example(
-        "dpt serve dpt_results/runs/digits",
+        "dpt serve digits",
         notes="The token of a service that others can reach is in DPT_SERVE_TOKEN or --token-file.",
     ),
 )
@@ -54,8 +55,9 @@ def serve(
 ) -> None:
     """Serve trained networks until Ctrl-C or SIGTERM.
 
-    MODEL is a run (<root>/runs/<name>), whose generator and classifier are served, or one or two folders that dpt
-    export wrote. The page lets a person pick class, seed, guidance scale and sampler steps, and upload an image.
+    MODEL is a run (its name, or <root>/runs/<name>), whose generator and classifier are served, or one or two folders
+    that dpt export wrote. The page lets a person pick class, seed, guidance scale and sampler steps, and upload an
+    image.
     """
     from dpt_ray.errors import UserError
     from dpt_ray.serving.limits import Limits
@@ -64,8 +66,9 @@ def serve(
     if max_images > batch:
         raise UserError(f"at most --batch={batch}, not {max_images}", where="--max-images")
     limits = Limits(held, batch, max_images, max_steps, max_upload_mib * 2**20)
+    places = [model_place(model) for model in models]
     tell(
         serve_models(
-            models, host=host, port=port, token_file=token_file, limits=limits, replicas=replicas, device=device
+            places, host=host, port=port, token_file=token_file, limits=limits, replicas=replicas, device=device
         )
     )

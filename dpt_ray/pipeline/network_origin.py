@@ -88,10 +88,12 @@ def find_origin(url: str, id: str, step: str) -> Origin:
         return _of_run(url, id)
     manifest = stores.join(url, MANIFEST_FILE)
     if not stores.exists(manifest):
+        what = f"holds neither a finished run ({RUN_FILE}) nor a finished training ({MANIFEST_FILE})"
         raise UserError(
-            f"holds neither a finished run ({RUN_FILE}) nor a finished training ({MANIFEST_FILE})",
+            what if stores.exists(url) else "does not exist",
             where=url,
-            fix="give <root>/runs/<name>, or the folder that dpt train-generator or another command named at its end",
+            fix="give the name of a run (dpt runs list), <root>/runs/<name>, or the folder that dpt train-generator or "
+            "another command named at its end",
         )
     artifact = read_artifact(url)
     if artifact.step != step:

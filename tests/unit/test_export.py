@@ -354,6 +354,7 @@ def test_what_is_no_export_is_refused_by_name(run, generator_folder, classifier_
     assert "holds a generator, not a classifier" in told(dpt_ray.load_classifier, generator_folder)
     assert "holds no exported generator" in told(dpt_ray.load_generator, str(tmp_path / "nowhere"))
     assert "holds neither a finished run (run.json)" in told(export_generator, str(tmp_path), str(tmp_path / "e"))
+    assert "does not exist; give the name of a run" in told(export_generator, str(tmp_path / "x"), str(tmp_path / "e"))
     training = stores.join(stores.absolute_url(run[0]).rsplit("/", 2)[0], "classifier", "c0")
     assert "holds a classifier, not a generator" in told(export_generator, training, str(tmp_path / "e"))
     assert not (tmp_path / "e").exists()
