@@ -19,8 +19,9 @@ class PropagationConfig(Section):
     sharpness: Positive = 1.0
     """Exponent of the similarities that are the weights of the graph; above 1, nearer neighbours count more."""
     class_shares: Literal["labels", "equal"] = "labels"
-    """Share of the images that each class with a label gets. `labels`: its share of the labels, which suits labels of
-    images drawn from all. `equal`: equal shares, where classes are known to have about as many images each."""
+    """What share of the images each class with a label is expected to have. `labels`: its share of the labels, which
+    suits labels of images drawn from all. `equal`: equal shares, where classes are known to have about as many images
+    each."""
 
 
 class MixtureConfig(Section):

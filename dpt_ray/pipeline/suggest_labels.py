@@ -12,7 +12,7 @@ from dpt_ray.config.schema import RunConfig
 from dpt_ray.core.probe.coverage import NEIGHBOURS, coverage_points, typical_images, uncertain_images
 from dpt_ray.core.probe.neighbour_graph import nearest_neighbours, normalised_graph
 from dpt_ray.core.probe.normalisation import normalise_rows
-from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities, propagate, with_class_shares
+from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities, propagate, with_equal_masses
 from dpt_ray.data.importing.classes import given_classes
 from dpt_ray.data.importing.image_files import FileSet
 from dpt_ray.data.importing.labelled_files import FileList
@@ -159,7 +159,7 @@ def _choose(
         labels = np.full(len(images.places), UNKNOWN)
         labels[[*known]] = [*known.values()]
         graph = normalised_graph(nearest_neighbours(lambda: [images.points], len(labels), NEIGHBOURS), _SHARPNESS)
-        scores = with_class_shares(propagate(graph, labels, num_classes, _ALPHA), labels)
+        scores = with_equal_masses(propagate(graph, labels, num_classes, _ALPHA))
         unsure = uncertain_images(images.points, class_probabilities(scores), uncertain, [*known, *typical])
         chosen += [(row, "between classes") for row in unsure.tolist()]
     return [(images.places[row], reason) for row, reason in chosen]

@@ -18,7 +18,13 @@ from dpt_ray.core.probe.mixture import Mixture, _expect, _maximise, _Prior, _sta
 from dpt_ray.core.probe.neighbour_graph import Neighbours, nearest_neighbours, normalised_graph
 from dpt_ray.core.probe.normalisation import normalise_rows
 from dpt_ray.core.probe.principal import principal_components
-from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities, propagate, with_class_shares
+from dpt_ray.core.probe.propagation import (
+    UNKNOWN,
+    class_probabilities,
+    propagate,
+    shares_of_classes,
+    with_equal_masses,
+)
 from dpt_ray.core.probe.propagation_temperature import own_labels_temperature
 from dpt_ray.pipeline.execution.fit_heads import SharedParts, fit_on_features
 
@@ -40,11 +46,39 @@ def few(labels: torch.Tensor, per_class: int = 1) -> torch.Tensor:
     return kept
 
 
-def test_each_class_with_a_label_gets_its_share_of_the_labels_or_an_equal_one():
+def test_classes_have_equal_masses_and_their_share_of_the_labels_or_an_equal_one():
     scores = np.array([[4.0, 1, 2, 0], [2, 1, 6, 0]], np.float32)
+    np.testing.assert_allclose(with_equal_masses(scores).sum(0), [1, 1, 1, 0])
     labels = np.array([0, 0, 1, UNKNOWN])
-    np.testing.assert_allclose(with_class_shares(scores, labels).sum(0), [2, 1, 0, 0])
-    np.testing.assert_allclose(with_class_shares(scores, labels, equal=True).sum(0), [1, 1, 0, 0])
+    np.testing.assert_allclose(shares_of_classes(labels, 4), [2 / 3, 1 / 3, 0, 0])
+    np.testing.assert_allclose(shares_of_classes(labels, 4, equal=True), [1 / 2, 1 / 2, 0, 0])
+    assert not shares_of_classes(np.full(3, UNKNOWN), 4).any()
+
+
+def test_shares_are_multiplied_after_the_power():
+    scores = np.array([[0.2, 0.8], [0.0, 0.0], [0.5, 0.5]])
+    found = class_probabilities(scores, 0.5, np.array([0.8, 0.2]))
+    np.testing.assert_allclose(found, [[0.2, 0.8], [0.8, 0.2], [0.8, 0.2]], rtol=1e-6)  # 0.04 * 0.8 to 0.64 * 0.2
+    only = class_probabilities(np.array([[0.0, 1.0]]), 0.5, np.array([1.0, 0.0]))
+    np.testing.assert_allclose(only, [[0.5, 0.5]])  # labels reach the image from a class without a share: none is sure
+
+
+def test_labels_drawn_from_all_images_of_unequal_classes_do_not_drown_the_rare_ones():
+    random = np.random.default_rng(0)
+    sizes = np.array([320, 160, 80, 40])
+    labels = np.repeat(np.arange(4), sizes)
+    features = torch.from_numpy(random.normal(size=(4, 6))[labels] + 0.9 * random.normal(size=(600, 6))).float()
+    graph = normalised_graph(nearest_neighbours(lambda: [normalise_rows(features)], 600, 10), 1.0)
+    given = np.full(600, UNKNOWN)
+    chosen = np.concatenate([np.flatnonzero(labels == c)[: n // 20] for c, n in enumerate(sizes)])
+    given[chosen] = labels[chosen]
+    raw = propagate(graph, given, 4, 0.99)
+    shares = shares_of_classes(given, 4)
+    np.testing.assert_allclose(shares, sizes / 600, atol=1e-6)
+    found = class_probabilities(with_equal_masses(raw), 0.2, shares).argmax(1)
+    mass_first = (with_equal_masses(raw) * shares).argmax(1)
+    assert (found == labels).mean() > (mass_first == labels).mean() + 0.05
+    assert set(found) == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(("block", "keep"), [(90, 2**30), (7, 2**30), (13, 30 * 6 * 4), (1, 1)])
@@ -93,7 +127,7 @@ def test_propagation_is_scikit_learns_label_spreading_and_the_inverse():
 def test_propagation_labels_clusters_from_one_label_and_reaches_no_other_island():
     features, labels = make_clusters()
     graph = normalised_graph(nearest_neighbours(lambda: [normalise_rows(features)], 90, 5), 1.0)
-    scores = with_class_shares(propagate(graph, few(labels).numpy(), CLASSES, 0.99), few(labels).numpy())
+    scores = with_equal_masses(propagate(graph, few(labels).numpy(), CLASSES, 0.99))
     assert (scores.argmax(1) == labels.numpy()).mean() > 0.95
     np.testing.assert_allclose(scores.sum(0), 1, rtol=1e-5)
     pair = sparse.block_array([[graph, None], [None, graph]]).tocsr()
@@ -108,19 +142,20 @@ def test_with_one_label_a_class_the_temperature_makes_confidence_meet_accuracy()
     graph = normalised_graph(nearest_neighbours(lambda: [features], 900, 10), 1.0)
 
     def scores(given: np.ndarray) -> np.ndarray:
-        return with_class_shares(propagate(graph, given, 10, 0.99), given)
+        return with_equal_masses(propagate(graph, given, 10, 0.99))
 
     given = np.full(900, UNKNOWN)
     for label in range(10):
         given[np.flatnonzero(labels == label)[0]] = label
     raw = scores(given)
-    temperature = own_labels_temperature(raw, given, scores)
+    shares = shares_of_classes(given, 10)
+    temperature = own_labels_temperature(raw, given, scores, shares)
     accuracy = (raw.argmax(1) == labels).mean()
-    plain, fitted = (class_probabilities(raw, t).max(1).mean() for t in (1.0, temperature))
+    plain, fitted = (class_probabilities(raw, t, shares).max(1).mean() for t in (1.0, temperature))
     assert plain < accuracy - 0.2  # far too unsure
     assert abs(fitted - accuracy) < abs(plain - accuracy) / 2
-    assert own_labels_temperature(raw, given, scores) == temperature
-    assert own_labels_temperature(np.zeros((4, 2)), np.full(4, UNKNOWN), scores) == 1.0
+    assert own_labels_temperature(raw, given, scores, shares) == temperature
+    assert own_labels_temperature(np.zeros((4, 2)), np.full(4, UNKNOWN), scores, np.zeros(2)) == 1.0
 
 
 def test_duplicates_and_opposite_images_make_a_graph():

@@ -60,35 +60,51 @@ def _solve(graph: sparse.csr_array, right: np.ndarray, alpha: float, tolerance: 
     return solution
 
 
-def with_class_shares(scores: np.ndarray, labels: np.ndarray, *, equal: bool = False) -> np.ndarray:
-    """Return scores whose sum in each class is the share of that class among the labels, up to a common factor.
+def with_equal_masses(scores: np.ndarray) -> np.ndarray:
+    """Return scores whose sum in each class is 1, or 0 for a class that no image has a score of.
 
-    This is the class mass normalisation of Zhu et al. (2003). Without it a class whose few labelled images have many
-    near neighbours takes the images of others.
+    Without it a class with more labels, or whose labelled images have many near neighbours, takes the images of others.
 
     Args:
         scores: result of `propagate`, (N, C).
-        labels: as there.
+    """
+    masses = scores.sum(0, dtype=np.float64)
+    return scores * np.where(masses > 0, 1 / np.where(masses > 0, masses, 1), 0).astype(np.float32)
+
+
+def shares_of_classes(labels: np.ndarray, num_classes: int, *, equal: bool = False) -> np.ndarray:
+    """Return the share of each class among the labels, float32 (C,).
+
+    Args:
+        labels: int64 (N,), `UNKNOWN` for images without one.
+        num_classes: C.
         equal: give all classes with a label the same share instead.
     """
-    shares = np.bincount(labels[labels != UNKNOWN], minlength=scores.shape[1])
+    counts = np.bincount(labels[labels != UNKNOWN], minlength=num_classes)
     if equal:
-        shares = np.sign(shares)
-    masses = scores.sum(0, dtype=np.float64)
-    return scores * np.where(masses > 0, shares / np.where(masses > 0, masses, 1), 0).astype(np.float32)
+        counts = np.sign(counts)
+    return (counts / max(1, counts.sum())).astype(np.float32)
 
 
-def class_probabilities(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return probabilities proportional to the scores to the power of 1 / temperature.
+def class_probabilities(scores: np.ndarray, temperature: float = 1.0, shares: np.ndarray | None = None) -> np.ndarray:
+    """Return probabilities proportional to shares of classes and to scores to the power of 1 / temperature.
+
+    Scores of `with_equal_masses` stand for p(image | class) ^ temperature: propagation by `alpha` near 1 makes the
+    scores of classes nearly equal. So shares, which are p(class), are multiplied after the power. Class mass
+    normalisation (Zhu et al. 2003) multiplies them before, and then the class with the most labels takes most images.
 
     Args:
         scores: float (N, C), not negative.
         temperature: above 1 it makes probabilities more even, below 1 less.
+        shares: (C,), from `shares_of_classes`; None for equal ones.
 
     Returns:
-        Float32 (N, C). All classes are equally probable in a row of zeros.
+        Float32 (N, C). Probabilities are the shares in a row of zeros.
     """
     peak = scores.max(axis=1, keepdims=True)
     relative = np.where(peak > 0, scores / np.where(peak > 0, peak, 1), 1)
     powers = relative ** (1 / temperature)
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    if shares is not None and shares.any():
+        powers = powers * shares
+    total = powers.sum(axis=1, keepdims=True)
+    return np.where(total > 0, powers / np.where(total > 0, total, 1), 1 / scores.shape[1]).astype(np.float32)

@@ -15,7 +15,7 @@ _MOST_IMAGES = 20_000
 
 
 def own_labels_temperature(
-    scores: np.ndarray, labels: np.ndarray, propagate: Callable[[np.ndarray], np.ndarray]
+    scores: np.ndarray, labels: np.ndarray, propagate: Callable[[np.ndarray], np.ndarray], shares: np.ndarray
 ) -> float:
     """Return the temperature by which propagation finds its own result again from as many labels.
 
@@ -27,6 +27,7 @@ def own_labels_temperature(
         scores: result of propagation from the given labels, (N, C).
         labels: int64 (N,), the given labels, `UNKNOWN` for none.
         propagate: maps labels to scores.
+        shares: of the classes, (C,).
 
     Returns:
         The temperature, 1.0 if there are no labels or no other images.
@@ -45,4 +46,5 @@ def own_labels_temperature(
             return 1.0
         logits.append(np.log(class_probabilities(propagate(given)[rest]).clip(1e-12)))
         targets.append(found[rest])
-    return fit_temperature(torch.from_numpy(np.concatenate(logits)), torch.from_numpy(np.concatenate(targets)))
+    offset = torch.from_numpy(shares).clamp_min(1e-12).log()
+    return fit_temperature(torch.from_numpy(np.concatenate(logits)), torch.from_numpy(np.concatenate(targets)), offset)

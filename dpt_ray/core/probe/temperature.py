@@ -10,19 +10,21 @@ LARGEST_LOG = 4.0
 """Bound of |log T|: temperatures lie between exp(-4) and exp(4)."""
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return the temperature T > 0 that minimises the mean of CE(softmax(logits / T), labels).
+def fit_temperature(logits: Tensor, labels: Tensor, offset: Tensor | None = None) -> float:
+    """Return the temperature T > 0 that minimises the mean of CE(softmax(logits / T + offset), labels).
 
     Args:
         logits: (N, C).
         labels: int64 (N,).
+        offset: (C,); None for zeros.
     """
     from scipy.optimize import minimize_scalar  # loads slowly
 
     logits = logits.double()
+    added = torch.zeros(logits.shape[1]).double() if offset is None else offset.double()
 
     def loss(log_temperature: float) -> float:
-        return functional.cross_entropy(logits * torch.exp(torch.tensor(-log_temperature)), labels).item()
+        return functional.cross_entropy(logits * torch.exp(torch.tensor(-log_temperature)) + added, labels).item()
 
     found = minimize_scalar(loss, bounds=(-LARGEST_LOG, LARGEST_LOG), method="bounded")
     return float(torch.exp(torch.tensor(found.x)))
@@ -49,13 +51,16 @@ def out_of_fold_temperature(
     return held_out_temperature(labels, logits, folds)
 
 
-def held_out_temperature(labels: Tensor, logits: Callable[[Tensor], Tensor], folds: int = 5) -> float:
+def held_out_temperature(
+    labels: Tensor, logits: Callable[[Tensor], Tensor], folds: int = 5, offset: Tensor | None = None
+) -> float:
     """Return the temperature of a classifier, fitted on its logits of labelled images whose labels it did not get.
 
     Args:
         labels: int64 (N,) of the labelled images.
         logits: maps the images of a fold, bool (N,), to their logits (n, C) without their labels.
         folds: largest number of folds; fewer if the smallest class has fewer images.
+        offset: as for `fit_temperature`.
 
     Returns:
         The temperature; 1.0 if some class has a single image, which cannot be held out.
@@ -74,4 +79,4 @@ def held_out_temperature(labels: Tensor, logits: Callable[[Tensor], Tensor], fol
         values = logits(held_out)
         found = found if found.shape[1] else torch.empty(len(labels), values.shape[1])
         found[held_out] = values.float()
-    return fit_temperature(found, labels)
+    return fit_temperature(found, labels, offset)

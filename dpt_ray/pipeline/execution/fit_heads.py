@@ -17,7 +17,13 @@ from dpt_ray.core.probe.logistic import Chunks, LogisticFit, fit_logistic
 from dpt_ray.core.probe.mixture import MixtureFit, fit_mixture
 from dpt_ray.core.probe.neighbour_graph import nearest_neighbours, normalised_graph
 from dpt_ray.core.probe.principal import Projection, principal_components
-from dpt_ray.core.probe.propagation import UNKNOWN, class_probabilities, propagate, with_class_shares
+from dpt_ray.core.probe.propagation import (
+    UNKNOWN,
+    class_probabilities,
+    propagate,
+    shares_of_classes,
+    with_equal_masses,
+)
 from dpt_ray.core.probe.propagation_temperature import own_labels_temperature
 from dpt_ray.core.probe.temperature import held_out_temperature, out_of_fold_temperature
 from dpt_ray.core.transfer import own_device
@@ -161,19 +167,19 @@ def _fit_propagation(data: HeadData, probe: ProbeConfig, graph: sparse.csr_array
         graph = normalised_graph(found, settings.sharpness)
 
     def scores(given: np.ndarray) -> np.ndarray:
-        found = propagate(graph, given, data.num_classes, settings.alpha)
-        return with_class_shares(found, given, equal=settings.class_shares == "equal")
+        return with_equal_masses(propagate(graph, given, data.num_classes, settings.alpha))
 
     def logits(hidden: np.ndarray) -> Tensor:
         chosen = scores(_without(labels, hidden))[hidden]
         return torch.from_numpy(class_probabilities(chosen)).clamp_min(1e-12).log()
 
-    raw = scores(labels)
+    raw, shares = scores(labels), shares_of_classes(labels, data.num_classes, equal=settings.class_shares == "equal")
     if _can_be_hidden(labels[: data.calibrated]):
-        temperature = _held_out_temperature(labels, data.calibrated, logits)
+        offset = torch.from_numpy(shares).clamp_min(1e-12).log()
+        temperature = _held_out_temperature(labels, data.calibrated, logits, offset)
     else:
-        temperature = own_labels_temperature(raw, labels, scores)
-    probabilities = class_probabilities(raw, temperature)
+        temperature = own_labels_temperature(raw, labels, scores, shares)
+    probabilities = class_probabilities(raw, temperature, shares)
     unreached = int((raw.max(1) <= 0).sum())
     fitted = _solver(probe, num_features, data.num_classes)(with_targets(chunks, probabilities), len(labels))
     # The targets are calibrated, so that the student's probabilities need no temperature.
@@ -224,18 +230,22 @@ def _can_be_hidden(labels: np.ndarray) -> bool:
     return bool(len(counts)) and int(counts[counts > 0].min()) >= 2
 
 
-def _held_out_temperature(labels: np.ndarray, calibrated: int, logits: Callable[[np.ndarray], Tensor]) -> float:
+def _held_out_temperature(
+    labels: np.ndarray, calibrated: int, logits: Callable[[np.ndarray], Tensor], offset: Tensor | None = None
+) -> float:
     """Return the temperature of a head that uses all images.
 
     Args:
         labels: int64 (N,), `UNKNOWN` for none.
         calibrated: number of the first images whose labels may be hidden.
         logits: maps numbers of labelled images to their logits without their labels.
+        offset: added to logits after the division, (C,).
     """
     known = np.flatnonzero(labels[:calibrated] != UNKNOWN)
     if not len(known):
         return 1.0
-    return held_out_temperature(torch.from_numpy(labels[known]).long(), lambda fold: logits(known[fold.numpy()]))
+    given = torch.from_numpy(labels[known]).long()
+    return held_out_temperature(given, lambda fold: logits(known[fold.numpy()]), offset=offset)
 
 
 def _without(labels: np.ndarray, hidden: np.ndarray) -> np.ndarray:

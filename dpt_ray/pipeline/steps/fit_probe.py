@@ -57,8 +57,6 @@ class FitProbe(Step[ProbeFacts]):
     @property
     def settings(self) -> JsonObject:
         read = read_settings(self.probe)
-        if "propagation" in read and self.probe.propagation.class_shares == "labels":
-            del read["propagation"]["class_shares"]  # addresses are those of versions that had no other shares
         used = {"regularisation", "tolerance", "max_evaluations"}
         if self.probe.head != "logistic":  # without it, addresses are those of versions that had no other head
             used |= {"head", self.probe.head}
