@@ -148,6 +148,12 @@ def generators(output: str, **options: Any) -> None:
 @_named("--choices", CHOICES, "Who chooses the labelled images.")
 @_named("--heads", HEADS, "Heads; the last is compared with the first.")
 @click.option("--self-training", is_flag=True, help="Fit logistic regression to the classes that each head gives, too.")
+@click.option(
+    "--class-ratio",
+    type=click.FloatRange(min=1),
+    default=1.0,
+    help="Keep fewer images of each further class: the first has this many times those of the last.",
+)
 @config_option("Settings whose data and stage1.probe.encoder give the features, in place of the digits.")
 @set_option("Override one setting of --config; may be repeated.")
 def few_labels(

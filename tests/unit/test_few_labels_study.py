@@ -23,7 +23,7 @@ from dpt_ray.experiments.study.few_labels_tables import (
     confidence_table,
     self_training_table,
 )
-from dpt_ray.experiments.study.study_features import data_features, digits_features
+from dpt_ray.experiments.study.study_features import data_features, digits_features, with_unequal_classes
 
 
 def test_heads_and_choices_are_compared_seed_by_seed():
@@ -46,6 +46,18 @@ def test_heads_and_choices_are_compared_seed_by_seed():
     for table in (accuracies_table(rows, "test"), accuracies_table(rows, "unlabelled"), confidence_table(rows)):
         assert len(table.splitlines()) == 2 + len(CHOICES)
     assert len(choices_table(rows, ONE_OF_EACH).splitlines()) == 2 + len(CHOICES) - 1
+
+
+def test_classes_of_unequal_size_fall_by_the_same_factor():
+    whole = digits_features("pixels")
+    some = with_unequal_classes(whole, 8.0)
+    before, after = (np.bincount(images.labels, minlength=10) for images in (whole, some))
+    np.testing.assert_allclose(after / before, 8.0 ** (-np.arange(10) / 9), atol=0.01)
+    assert after[0] == before[0]
+    assert len(some.train) == len(some.labels) == after.sum()
+    assert len(some.test) == len(some.test_labels) < len(whole.test)
+    first = whole.train[torch.from_numpy(np.flatnonzero(whole.labels == 3)[: after[3]])]
+    assert torch.equal(some.train[torch.from_numpy(some.labels == 3)], first)
 
 
 def test_the_command_writes_figures_and_tables(tmp_path, capsys):

@@ -19,7 +19,12 @@ from dpt_ray.experiments.study.few_labels_tables import (
     confidence_table,
     self_training_table,
 )
-from dpt_ray.experiments.study.study_features import StudyFeatures, data_features, digits_features
+from dpt_ray.experiments.study.study_features import (
+    StudyFeatures,
+    data_features,
+    digits_features,
+    with_unequal_classes,
+)
 
 _PART_FILE = "few_labels.part.json"
 
@@ -43,6 +48,7 @@ def study_few_labels(
     overrides: Sequence[str],
     features: Sequence[str],
     *,
+    class_ratio: float = 1.0,
     say: Callable[[str], None],
     **options: Any,
 ) -> list[FewLabelsRow]:
@@ -53,6 +59,7 @@ def study_few_labels(
         config: settings whose data are studied; the digits if None.
         overrides: settings over those of `config`.
         features: some of `FEATURES`, for the digits.
+        class_ratio: see `with_unequal_classes`.
         say: called with a line of text as rows are done.
         options: further arguments of `compare_few_labels`.
 
@@ -66,8 +73,10 @@ def study_few_labels(
         check_overrides(list(overrides))
         encoder = load_config(config, list(overrides)).stage1.probe.encoder
         computed = {encoder: partial(data_features, config, overrides, say)}
+    if class_ratio > 1:
+        computed = {name: partial(_unequal, compute, class_ratio) for name, compute in computed.items()}
     part = stores.join(output, _PART_FILE)
-    asked = {"config": config, "set": list(overrides), "features": list(computed), **options}
+    asked = {"config": config, "set": list(overrides), "features": list(computed), "ratio": class_ratio, **options}
     json_asked = json.loads(json.dumps(plain_json(asked)))
     rows = compare_few_labels(
         features=computed,
@@ -78,6 +87,10 @@ def study_few_labels(
     )
     stores.remove_tree(part)
     return rows
+
+
+def _unequal(compute: Callable[[], StudyFeatures], ratio: float) -> StudyFeatures:
+    return with_unequal_classes(compute(), ratio)
 
 
 def _read_part(place: str, asked: Any) -> list[FewLabelsRow]:

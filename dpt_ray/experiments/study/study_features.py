@@ -49,6 +49,30 @@ class StudyFeatures:
     num_classes: int
 
 
+def with_unequal_classes(images: StudyFeatures, ratio: float) -> StudyFeatures:
+    """Return some of the images, so that their number falls from class to class by the same factor.
+
+    Args:
+        images: the images.
+        ratio: how many times the share of the last class the first one keeps, which keeps all images; at least 1.
+    """
+    kept = ratio ** (-np.arange(images.num_classes) / max(1, images.num_classes - 1))
+
+    def rows(labels: np.ndarray) -> np.ndarray:
+        members = [np.flatnonzero(labels == label) for label in range(images.num_classes)]
+        parts = [of_class[: round(len(of_class) * share)] for of_class, share in zip(members, kept, strict=True)]
+        return np.sort(np.concatenate(parts))
+
+    train, test = rows(images.labels), rows(images.test_labels)
+    return StudyFeatures(
+        images.train[torch.from_numpy(train)],
+        images.labels[train],
+        images.test[torch.from_numpy(test)],
+        images.test_labels[test],
+        images.num_classes,
+    )
+
+
 def data_features(config: str, overrides: Sequence[str], say: Callable[[str], None]) -> StudyFeatures:
     """Return features of the data of some settings by `stage1.probe.encoder`. They are kept as artifacts below `root`.
 
