@@ -46,7 +46,7 @@ def measure_scale(
             by default.
         most_seconds: a step that would take longer, by its wall time at the sizes before, is left out, s.
         most_mib: the same of its memory, MiB.
-        most_worked: images above which the partial results of groups are drawn (`scale_groups.py`).
+        most_worked: images above which the partial results of groups are drawn (`scale_groups.py`), where a step allows.
         again: measure steps that the folder has already.
         say: called with each result, as a line of text, when it is known.
 
@@ -69,7 +69,8 @@ def measure_scale(
                     found = known.get((name, size, count))
                     found = found or left_out(measured, name, size, count, most_seconds, most_mib)
                     if found is None:
-                        found = measure_in_process(Measurement(place, name, size, count, per_shard, size > most_worked))
+                        drawn = STEPS[name].draws and size > most_worked
+                        found = measure_in_process(Measurement(place, name, size, count, per_shard, drawn))
                         _keep(kept, found)
                     measured.append(found)
                     say(str(found))

@@ -71,11 +71,14 @@ class Measured(NamedTuple):
         prepare: makes what the work reads, which is not measured; returns the work.
         follows: what its size follows: "images", or "classes" for work that does not depend on the images.
         ray_from: number of shards from which it sends work to Ray; None if it never does.
+        draws: whether results of workers can be drawn at random (`scale_groups.py`): a step that makes a file for each
+            shard needs its workers.
     """
 
     prepare: Callable[[Place], Work]
     follows: str = "images"
     ray_from: int | None = None
+    draws: bool = True
 
 
 class _Stored(Step[ChoiceFacts]):
@@ -259,7 +262,7 @@ STEPS: dict[str, Measured] = {
     "overlap of the splits": Measured(_overlap, ray_from=LEAST_SHARDS + 1),
     "evaluation": Measured(_evaluation, ray_from=LEAST_SHARDS + 1),
     "facts of finished units": Measured(_finished_units),
-    "balanced labels": Measured(_balanced, ray_from=1),
+    "balanced labels": Measured(_balanced, ray_from=1, draws=False),
     "mixing of pseudo images": Measured(_mixing, ray_from=LEAST_SHARDS + 1),
     f"{FLEXMATCH_STEPS} steps of FlexMatch": Measured(_flexmatch),
     "classes in the report": Measured(_report, "classes"),
