@@ -46,7 +46,7 @@ def measure_scale(
             by default.
         most_seconds: a step that would take longer, by its wall time at the sizes before, is left out, s.
         most_mib: the same of its memory, MiB.
-        most_worked: images above which the partial results of groups are drawn (`scale_groups.py`), where a step allows.
+        most_worked: images above which partial results of groups are drawn (`scale_groups.py`), where a step allows it.
         again: measure steps that the folder has already.
         say: called with each result, as a line of text, when it is known.
 
