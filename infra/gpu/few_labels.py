@@ -18,8 +18,8 @@ sys.path.insert(0, str(REPOSITORY))
 import torch
 from safetensors import SafetensorError
 
-from dpt_ray.benchmark.label_sets.chunk import label_sets_table, run_chunk
-from dpt_ray.benchmark.label_sets.plan import full_plan, tiny_plan
+from dpt_ray.benchmark.label_sets.label_sets_chunk import label_sets_table, run_chunk
+from dpt_ray.benchmark.label_sets.label_sets_plan import full_plan, tiny_plan
 from dpt_ray.benchmark.time_to_quality.cifar import made_up_cifar, read_cifar
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder
 from dpt_ray.benchmark.time_to_quality.training import Run

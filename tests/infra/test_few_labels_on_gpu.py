@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from dpt_ray.benchmark.label_sets import without_labels
-from dpt_ray.benchmark.label_sets.chunk import ROWS_FILE, label_sets_table, run_chunk
 from dpt_ray.benchmark.label_sets.encoded import chosen_images
 from dpt_ray.benchmark.label_sets.label_set import LabelSetRow
-from dpt_ray.benchmark.label_sets.plan import HEADS, full_plan, tiny_plan
+from dpt_ray.benchmark.label_sets.label_sets_chunk import ROWS_FILE, label_sets_table, run_chunk
+from dpt_ray.benchmark.label_sets.label_sets_plan import HEADS, full_plan, tiny_plan
 from dpt_ray.benchmark.time_to_quality.cifar import made_up_cifar
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder
 from dpt_ray.benchmark.time_to_quality.training import Run

@@ -10,7 +10,7 @@ from scipy import sparse
 from torch import Tensor
 
 from dpt_ray.benchmark.label_sets.encoded import Encoded, chosen_images, moments_of
-from dpt_ray.benchmark.label_sets.plan import LabelSetsPlan
+from dpt_ray.benchmark.label_sets.label_sets_plan import LabelSetsPlan
 from dpt_ray.benchmark.label_sets.without_labels import drawn, form_of, join_generator, read_clusters
 from dpt_ray.benchmark.time_to_quality.cifar import Cifar
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Stage

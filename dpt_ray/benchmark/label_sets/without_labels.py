@@ -9,7 +9,7 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from dpt_ray.benchmark.label_sets.encoded import Encoded, moments_of
-from dpt_ray.benchmark.label_sets.plan import LabelSetsPlan
+from dpt_ray.benchmark.label_sets.label_sets_plan import LabelSetsPlan
 from dpt_ray.benchmark.time_to_quality.cifar import Cifar
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder, Row, Stage
 from dpt_ray.benchmark.time_to_quality.training import Run, go_on

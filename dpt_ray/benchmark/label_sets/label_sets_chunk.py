@@ -9,7 +9,7 @@ import torch
 
 from dpt_ray.benchmark.label_sets.encoded import Encoded
 from dpt_ray.benchmark.label_sets.label_set import LabelSetRow, LabelSets
-from dpt_ray.benchmark.label_sets.plan import HEADS, LabelSetsPlan
+from dpt_ray.benchmark.label_sets.label_sets_plan import HEADS, LabelSetsPlan
 from dpt_ray.benchmark.label_sets.without_labels import train_without_labels
 from dpt_ray.benchmark.time_to_quality.cifar import Cifar
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock
