@@ -36,9 +36,9 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
 
 
 def score_text(values: Sequence[float]) -> str:
-    """Return accuracies over seeds as text: their mean and standard deviation in per cent."""
+    """Return accuracies over seeds as text: their mean and standard deviation in per cent; of one seed no deviation."""
     mean, deviation = mean_and_deviation(values)
-    return f"{mean:.1%} ± {deviation:.1%}"
+    return f"{mean:.1%}" if len(values) == 1 else f"{mean:.1%} ± {deviation:.1%}"
 
 
 def gain_text(before: Sequence[float], after: Sequence[float]) -> str:
