@@ -152,8 +152,10 @@ def test_a_draw_that_found_too_few_is_made_again_with_all_images(tmp_path, in_gr
     assert (wanted.labels == 0).sum() < 150
 
 
+@pytest.mark.parametrize("together", [1, 2**21], ids=["class by class", "all together"])
 @pytest.mark.parametrize("share", [0.2, 0.9, 1.0])
-def test_many_drawn_images_are_those_of_smallest_hash(tmp_path, in_groups, share):
+def test_many_drawn_images_are_those_of_smallest_hash(tmp_path, in_groups, monkeypatch, share, together):
+    monkeypatch.setattr(draw_many, "SORTED_TOGETHER", together)
     index = read_index(SyntheticSet(tmp_path, "train", 3000, 2, 300).data().url)
     spared = {3: np.array([0, 7, 299])}
     available = [count - number for count, number in zip(index.class_counts, (1, 2), strict=True)]

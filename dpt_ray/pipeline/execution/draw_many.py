@@ -6,7 +6,8 @@ bit for each image below, and hashes only of those between this limit and the up
 each image of the set.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -19,6 +20,8 @@ from dpt_ray.pipeline.execution.draw_candidates import LARGEST_DRAW, DrawWorker,
 from dpt_ray.pipeline.execution.shard_groups import Group, run_groups, shard_groups
 from dpt_ray.pipeline.execution.step import StepContext
 
+SORTED_TOGETHER = 2**21
+"""Images that are sorted at a time, if no class has more. It bounds memory."""
 _BITS, _SURE, _SURE_IMAGES, _NUMBER, _DRAW = "bits", "sure", "sure_images", "number", "draw"
 
 
@@ -40,23 +43,53 @@ def draw_many(
         settings = {"sidecars": label_sidecars(index), "salt": salt, "lows": lows, "limits": limits}
         groups = shard_groups([shard.samples for shard in index.shards], spared)
         drawn, sure = np.zeros(index.num_images, bool), np.zeros(len(counts), np.int64)
-        between: list[Mapping[str, np.ndarray]] = []
+        between: list[_Between] = []
         for group, content in zip(groups, run_groups(_ManyWorker, settings, groups, context), strict=True):
             arrays = load(content)
             drawn[group.first : group.first + group.images] = np.unpackbits(arrays[_BITS], count=group.images)
             sure[arrays[_SURE]] += arrays[_SURE_IMAGES]
-            between.append({name: arrays[name].copy() for name in (_NUMBER, LABEL, _DRAW)})
-        numbers, labels, draws = (
-            np.concatenate([part[name] for part in between] or [np.zeros(0, np.int64)])
-            for name in (_NUMBER, LABEL, _DRAW)
-        )
-        present = sure + np.bincount(labels, minlength=len(counts))
-        failed = (sure > wanted) | ((present < np.minimum(wanted, available)) & (limits < LARGEST_DRAW))
+            place = np.int32 if index.num_images < 2**31 else np.int64
+            between.append(
+                _Between(arrays[_NUMBER].astype(place), arrays[LABEL].astype(np.int32), arrays[_DRAW].copy())
+            )
+        unsure = np.zeros(len(counts), np.int64)
+        for part in between:
+            unsure += np.bincount(part.labels, minlength=len(counts))
+        failed = (sure > wanted) | ((sure + unsure < np.minimum(wanted, available)) & (limits < LARGEST_DRAW))
         if not failed.any():
-            places = Candidates(np.zeros(len(numbers), np.int32), numbers, labels, draws, [])
-            drawn[numbers[draw_smallest(places, (wanted - sure).tolist())]] = True
+            for chosen in _smallest(between, wanted - sure, unsure):
+                drawn[chosen] = True
             return drawn
         lows, limits = np.where(failed, -1, lows), np.where(failed, LARGEST_DRAW, limits)
+
+
+class _Between(NamedTuple):
+    """The images of a group between the limits, (M,) each: number in the set, class, and hash."""
+
+    numbers: np.ndarray
+    labels: np.ndarray
+    draws: np.ndarray
+
+
+def _smallest(between: Sequence[_Between], wanted: np.ndarray, present: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the numbers of the images with the smallest hashes of each class, for some classes at a time.
+
+    Args:
+        between: the images of all groups.
+        wanted: images of each class that are still wanted, (C,).
+        present: images of each class in `between`, (C,).
+    """
+    block = np.cumsum(present) // SORTED_TOGETHER
+    for number in np.unique(block):
+        first, last = np.searchsorted(block, number), np.searchsorted(block, number, "right")
+        rows = [np.flatnonzero((part.labels >= first) & (part.labels < last)) for part in between]
+        found = [
+            np.concatenate([values[of_part] for values, of_part in zip(column, rows, strict=True)])
+            for column in zip(*between, strict=True)
+        ]
+        numbers, labels, draws = found
+        places = Candidates(np.zeros(len(numbers), np.int32), numbers, labels, draws, [])
+        yield numbers[draw_smallest(places, wanted.tolist())]
 
 
 def draw_floors(counts: Sequence[int], available: Sequence[int]) -> np.ndarray:
