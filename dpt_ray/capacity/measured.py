@@ -21,6 +21,8 @@ SCALE = "scale_after.json"
 """File of the benchmark of scale."""
 LEAST_IMAGES = 1_000_000
 """Images below which every driver is large enough, so such figures are not copied."""
+SAMPLED = ("balanced labels",)
+"""Steps whose sample has a largest size: what they need of a smaller set does not grow with the images."""
 STORED_PIXELS = {"data_cifar10.json": 32 * 32, "data_photos.json": 500 * 400}
 """File of a reading benchmark -> height times width of its stored JPEGs."""
 
@@ -81,7 +83,7 @@ def collect(benchmarks: Path) -> JsonObject:
             mib=round(entry["peak_mib"]),
         ).to_json()
         for entry in scale
-        if entry["wall_seconds"] is not None and entry["images"] >= LEAST_IMAGES
+        if entry["wall_seconds"] is not None and entry["images"] >= LEAST_IMAGES and entry["step"] not in SAMPLED
     ]
     return {"reading": rates, "driver": steps}
 
