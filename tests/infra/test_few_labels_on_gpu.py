@@ -11,7 +11,7 @@ import pytest
 
 from dpt_ray.benchmark.label_sets import without_labels
 from dpt_ray.benchmark.label_sets.encoded import chosen_images
-from dpt_ray.benchmark.label_sets.label_set import LabelSetRow
+from dpt_ray.benchmark.label_sets.label_set import LabelSetRow, LabelSets
 from dpt_ray.benchmark.label_sets.label_sets_chunk import ROWS_FILE, label_sets_table, run_chunk
 from dpt_ray.benchmark.label_sets.label_sets_plan import HEADS, full_plan, tiny_plan
 from dpt_ray.benchmark.time_to_quality.cifar import made_up_cifar
@@ -73,6 +73,15 @@ def test_a_further_chunk_adds_the_missing_sets_and_repeats_none(state, monkeypat
     assert [(row.seed, row.head) for row in rows[2:]] == [(1, head) for head in HEADS]
     again, said = chunk(state, 0, seeds=(0, 1, 2))
     assert again == rows
+    assert said[-1] == "the other label sets run in the next chunk"
+
+
+@needs_lite
+def test_a_set_whose_training_is_cut_short_has_no_row(state, monkeypatch):
+    before = json.loads((state / ROWS_FILE).read_text())
+    monkeypatch.setattr(LabelSets, "_trained", lambda self, *arguments: None)
+    rows, said = chunk(state, 300, seeds=(7,))
+    assert [row.to_json() for row in rows] == before == json.loads((state / ROWS_FILE).read_text())
     assert said[-1] == "the other label sets run in the next chunk"
 
 

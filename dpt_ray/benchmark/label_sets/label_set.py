@@ -78,8 +78,8 @@ class LabelSets:
         self._test_labels = data.test_labels.cpu().numpy()
         self._graph: sparse.csr_array | None = None
 
-    def row(self, per_class: int, seed: int, head: str, clock: Clock) -> LabelSetRow:
-        """Run one label set."""
+    def row(self, per_class: int, seed: int, head: str, clock: Clock) -> LabelSetRow | None:
+        """Run one label set; return None if time is over before its generator is trained."""
         labels, plan = self._data.labels, self._plan
         given = np.full(len(labels), UNKNOWN)
         chosen = chosen_images(labels, per_class, seed)
@@ -88,6 +88,8 @@ class LabelSets:
         train = self._encoded.train
         found = _classes(fitted, train) if fitted.probabilities is None else fitted.probabilities.argmax(1)
         content = self._trained(f"{per_class} labels, seed {seed}, {head}", found, clock)
+        if content is None:
+            return None
         images = drawn(self._run, plan, content, CLASSES, plan.pseudo_per_class * CLASSES)
         pseudo = self._encoded.features.of(images)
         wanted = np.arange(len(images)) % CLASSES
@@ -122,17 +124,17 @@ class LabelSets:
     def _accuracy(self, fitted: HeadFit) -> float:
         return float((_classes(fitted, self._encoded.test) == self._test_labels).mean())
 
-    def _trained(self, name: str, labels: np.ndarray, clock: Clock) -> bytes:
-        """Train a generator on pseudo-labels from the one without labels; return its file."""
+    def _trained(self, name: str, labels: np.ndarray, clock: Clock) -> bytes | None:
+        """Train a generator on pseudo-labels from the one without labels; return its file, None if time is over."""
         config = self._plan.generator.model_copy(update={"images": self._plan.further_images})
         pairs, images = np.unique(np.stack([labels, self._clusters]), axis=1, return_counts=True)
         mixtures = LabelMixtures(pairs[0], pairs[1], images, (CLASSES, self._plan.clusters))
         build = partial(generator_training, config, image_size=SIZE, channels=CHANNELS, num_classes=CLASSES, seed=0)
         state = start_from(self._start, None, build, mixtures)
         sources = {"images": ({"image": self._data.images, "label": labels}, config.batch)}
-        steps = config.images // config.batch + 1  # no row
-        go_on(self._run, name, Stage(), state, config, sources, clock, lambda state: 0.0, steps, None)
-        return generator_file(config, form_of(CLASSES), state)
+        stage, steps = Stage(), config.images // config.batch + 1  # no row
+        go_on(self._run, name, stage, state, config, sources, clock, lambda state: 0.0, steps, None)
+        return generator_file(config, form_of(CLASSES), state) if stage.finished else None
 
 
 @torch.no_grad()

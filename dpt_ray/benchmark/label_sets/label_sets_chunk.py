@@ -44,10 +44,12 @@ def run_chunk(run: Run, data: Cifar, plan: LabelSetsPlan, clock: Clock) -> list[
         sets = LabelSets(run, data, encoded, plan, Path(folder))
         for per_class, seed, head in _missing(plan, rows):
             longest = max((row.seconds for row in rows), default=0.0)
-            if not enough_time(clock) or clock.left < LONGER * longest + SAVING_SECONDS:
+            row = None
+            if enough_time(clock) and clock.left >= LONGER * longest + SAVING_SECONDS:
+                row = sets.row(per_class, seed, head, clock.part(clock.left))
+            if row is None:
                 run.say("the other label sets run in the next chunk")
                 break
-            row = sets.row(per_class, seed, head, clock.part(clock.left))
             rows.append(row)
             stores.write_json(run.folder.file(ROWS_FILE), [row.to_json() for row in rows])
             run.say(f"{per_class} labels a class, seed {seed}, {head}: {row.stage1:.1%} to {row.stage3:.1%}")

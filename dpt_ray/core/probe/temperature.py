@@ -21,7 +21,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, offset: Tensor | None = None
     from scipy.optimize import minimize_scalar  # loads slowly
 
     logits = logits.double()
-    added = torch.zeros(logits.shape[1]).double() if offset is None else offset.double()
+    added = logits.new_zeros(logits.shape[1]) if offset is None else offset.to(logits)
 
     def loss(log_temperature: float) -> float:
         return functional.cross_entropy(logits * torch.exp(torch.tensor(-log_temperature)) + added, labels).item()
