@@ -5,49 +5,28 @@
 Each call goes on where the last one stopped: `--state` holds everything that it needs. See docs/guide/cluster/gpu.md.
 """
 
-# ruff: noqa: E402 - the path must be set before the imports, since the repository need not be installed
 import argparse
 import sys
 from functools import partial
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY))
-
-import torch
-from safetensors import SafetensorError
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dpt_ray.benchmark.time_to_quality.chunk import STAGES, quality_table, run_chunk
-from dpt_ray.benchmark.time_to_quality.cifar import made_up_cifar, read_cifar
+from dpt_ray.benchmark.time_to_quality.command import CONFIGURATION, begin, chunk_options, print_or_refuse
 from dpt_ray.benchmark.time_to_quality.plan import full_plan, tiny_plan
-from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder
-from dpt_ray.benchmark.time_to_quality.training import Run
-from dpt_ray.distributed.code_folder import use_private_code_folder
 from dpt_ray.errors import UserError
-from dpt_ray.text import one_line
-
-CONFIGURATION = REPOSITORY / "configs" / "cifar10_minutes.yaml"
-MADE_UP_IMAGES = 200
 
 
 def main() -> int:
     """Run a chunk and print the table; return the exit status."""
-    parser = argparse.ArgumentParser(description="CIFAR-10 with 40 labels on one GPU, in chunks.")
-    parser.add_argument("--data", help="folder with CIFAR-10's binary version")
-    parser.add_argument("--state", required=True, help="folder that travels from chunk to chunk")
+    parser = chunk_options("CIFAR-10 with 40 labels on one GPU, in chunks.")
     parser.add_argument("--stages", default=",".join(STAGES), help=f"of {', '.join(STAGES)}; all by default")
-    parser.add_argument("--minutes", type=float, default=12.5, help="time of this chunk")
-    parser.add_argument("--rehearse", action="store_true", help="made-up images and tiny networks, on the CPU")
-    options = parser.parse_args()
-    try:
-        return run(options)
-    except (UserError, ValueError, SafetensorError) as error:  # the last two: a damaged file of `--state`
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    return print_or_refuse(partial(run, parser.parse_args()))
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run a chunk; see `main`.
+def run(options: argparse.Namespace) -> str:
+    """Run a chunk; return the table.
 
     Raises:
         UserError: a stage is unknown, there is no GPU or no data, or the state is damaged.
@@ -55,19 +34,9 @@ def run(options: argparse.Namespace) -> int:
     wanted = tuple(options.stages.split(","))
     if unknown := set(wanted) - set(STAGES):
         raise UserError(f"there is no stage {', '.join(sorted(unknown))}", fix=f"there are: {', '.join(STAGES)}")
-    if not options.rehearse and not torch.cuda.is_available():
-        raise UserError("this machine has no GPU", fix="'--rehearse' runs the same code with tiny sizes on the CPU")
-    if not options.rehearse and options.data is None:
-        raise UserError("--data is missing", fix="give the folder with CIFAR-10's binary version")
-    clock = Clock(60 * options.minutes)
-    use_private_code_folder()
-    device = "cpu" if options.rehearse else "cuda"
-    data = made_up_cifar(MADE_UP_IMAGES, device) if options.rehearse else read_cifar(options.data, device)
+    begun = begin(options)
     plan = (tiny_plan if options.rehearse else full_plan)(str(CONFIGURATION))
-    lines = partial(print, file=sys.stderr, flush=True)
-    run_settings = Run(Folder(options.state), device, not options.rehearse, lines)
-    print(quality_table(run_chunk(run_settings, data, plan, wanted, clock)))
-    return 0
+    return quality_table(run_chunk(begun.run, begun.data, plan, wanted, begun.clock))
 
 
 if __name__ == "__main__":

@@ -2,38 +2,31 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from without_ray import run_without_ray
 
 from dpt_ray.benchmark.label_sets import without_labels
-from dpt_ray.benchmark.label_sets.encoded import chosen_images
 from dpt_ray.benchmark.label_sets.label_set import LabelSetRow, LabelSets
 from dpt_ray.benchmark.label_sets.label_sets_chunk import ROWS_FILE, label_sets_table, run_chunk
 from dpt_ray.benchmark.label_sets.label_sets_plan import HEADS, full_plan, tiny_plan
 from dpt_ray.benchmark.time_to_quality.cifar import made_up_cifar
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder
 from dpt_ray.benchmark.time_to_quality.training import Run
+from dpt_ray.experiments.study.images_of_each_class import images_of_each_class
 from dpt_ray.networks.pretrained import lite_encoder
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "infra" / "gpu" / "few_labels.py"
 CONFIGURATION = str(REPOSITORY / "configs" / "cifar10_minutes.yaml")
-WITHOUT_RAY = """
-import runpy, sys
-sys.modules["ray"] = None  # an import of it fails
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 needs_lite = pytest.mark.skipif(not lite_encoder.is_installed(), reason="needs the weights of EfficientNet-Lite0")
 
 
 def script(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WITHOUT_RAY, str(SCRIPT), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return run_without_ray(SCRIPT, *options)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +100,7 @@ def test_labelled_images_are_those_of_the_study():
     labels = np.arange(60) % 3
     random = np.random.default_rng(4)
     wanted = np.concatenate([random.permutation(np.flatnonzero(labels == label))[:2] for label in range(3)])
-    assert np.array_equal(chosen_images(labels, 2, 4), wanted)
+    assert np.array_equal(images_of_each_class(labels, 2, 4), wanted)
 
 
 def test_the_table_has_paired_gains():

@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from without_ray import run_without_ray
 
 from dpt_ray.benchmark.time_to_quality import chunk, stages
 from dpt_ray.benchmark.time_to_quality.chunk import STAGES, quality_table, run_chunk
@@ -23,17 +23,9 @@ REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "infra" / "gpu" / "time_to_quality.py"
 CONFIGURATION = str(REPOSITORY / "configs" / "cifar10_minutes.yaml")
 
-WITHOUT_RAY = """
-import runpy, sys
-sys.modules["ray"] = None  # an import of it fails
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
 
 def script(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WITHOUT_RAY, str(SCRIPT), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return run_without_ray(SCRIPT, *options)
 
 
 def test_the_script_runs_every_stage_without_ray_and_prints_the_table(tmp_path):

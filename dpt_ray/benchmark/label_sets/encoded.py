@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,10 +70,3 @@ def moments_of(features: Tensor) -> GaussianMoments:
     moments = GaussianMoments(features.shape[1])
     moments.update(features)
     return moments
-
-
-def chosen_images(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Return the numbers of the labelled images, those that `dpt study few-labels` draws with this seed, int64 (M,)."""
-    random = np.random.default_rng(seed)
-    members = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
-    return np.concatenate([random.permutation(of_class)[:per_class] for of_class in members])

@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from dpt_ray.benchmark.label_sets.encoded import Encoded, chosen_images, moments_of
+from dpt_ray.benchmark.label_sets.encoded import Encoded, moments_of
 from dpt_ray.benchmark.label_sets.label_sets_plan import LabelSetsPlan
 from dpt_ray.benchmark.label_sets.without_labels import drawn, form_of, join_generator, read_clusters
 from dpt_ray.benchmark.time_to_quality.cifar import Cifar
@@ -22,6 +22,7 @@ from dpt_ray.core.probe.propagation import UNKNOWN
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.data.importing.cifar10_binary import CHANNELS, CLASSES, SIZE
 from dpt_ray.data.storage.json_records import Record
+from dpt_ray.experiments.study.images_of_each_class import images_of_each_class
 from dpt_ray.networks.generator import generator_file
 from dpt_ray.networks.start_weights import start_from
 from dpt_ray.pipeline.execution.fit_heads import HeadFit, SharedParts, fit_on_features, graph_of_features
@@ -82,7 +83,7 @@ class LabelSets:
         """Run one label set; return None if time is over before its generator is trained."""
         labels, plan = self._data.labels, self._plan
         given = np.full(len(labels), UNKNOWN)
-        chosen = chosen_images(labels, per_class, seed)
+        chosen = images_of_each_class(labels, per_class, seed)
         given[chosen] = labels[chosen]
         fitted = self._fit(head, self._encoded.train, given, self._shared(head))
         train = self._encoded.train

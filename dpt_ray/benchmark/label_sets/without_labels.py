@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.numpy import load, save
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from dpt_ray.benchmark.label_sets.encoded import Encoded, moments_of
 from dpt_ray.benchmark.label_sets.label_sets_plan import LabelSetsPlan
 from dpt_ray.benchmark.time_to_quality.cifar import Cifar
 from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Folder, Row, Stage
+from dpt_ray.benchmark.time_to_quality.stages import draw
 from dpt_ray.benchmark.time_to_quality.training import Run, go_on
 from dpt_ray.config.generator_section import GeneratorConfig
 from dpt_ray.core.metrics.frechet import frechet_distance
@@ -29,7 +29,7 @@ PART_BYTES = 15 * 2**20
 
 
 def form_of(num_classes: int) -> Description:
-    """Return the description of a generator of CIFAR-10's images with so many labels."""
+    """Return the description of a generator of CIFAR-10's images with `num_classes` labels."""
     return {"kind": "generator", "image_size": SIZE, "channels": CHANNELS, "num_classes": num_classes}
 
 
@@ -87,10 +87,7 @@ def distance(
 
 def drawn(run: Run, plan: LabelSetsPlan, content: bytes, num_classes: int, count: int) -> Tensor:
     """Draw images by a generator's file, uint8 (count, 3, 32, 32); image n has the label n modulo the labels."""
-    wanted = [(number % num_classes, number // num_classes) for number in range(count)]
-    parts = [wanted[start : start + plan.drawn_together] for start in range(0, count, plan.drawn_together)]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "generator.safetensors"
         file.write_bytes(content)
-        generator = Generator(str(file), run.device)
-        return torch.cat([generator.draw(plan.sampling, 0, part) for part in parts])
+        return draw(Generator(str(file), run.device), plan.sampling, count, plan.drawn_together, num_classes)

@@ -15,6 +15,7 @@ from dpt_ray.benchmark.time_to_quality.progress_record import Clock, Row, Stage
 from dpt_ray.benchmark.time_to_quality.training import SAVING_SECONDS, Run, go_on
 from dpt_ray.config.classifier_section import ClassifierConfig
 from dpt_ray.config.generator_section import GeneratorConfig
+from dpt_ray.config.pseudo_data_section import SamplingConfig
 from dpt_ray.core.class_ids import UNKNOWN_LABEL
 from dpt_ray.core.metrics.frechet import GaussianMoments, frechet_distance
 from dpt_ray.core.models.network_settings import channel_statistics
@@ -137,7 +138,9 @@ class Generators:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / GENERATOR
             file.write_bytes(generator_file(config, FORM, state))
-            images = draw(Generator(str(file), self._run.device), self._plan, self._plan.scored_images)
+            plan = self._plan
+            generator = Generator(str(file), self._run.device)
+            images = draw(generator, plan.sampling, plan.scored_images, plan.drawn_together)
         return frechet_distance(self._predict(images.numpy())[1], self._real)
 
     def _predict(self, images: np.ndarray) -> tuple[Tensor, GaussianMoments]:
@@ -152,17 +155,19 @@ class Generators:
         return torch.cat(probabilities), moments
 
 
-def draw(generator: Generator, plan: Plan, count: int) -> Tensor:
-    """Draw images, uint8 (count, 3, 32, 32); image n is of class n % 10."""
-    wanted = [(number % CLASSES, number // CLASSES) for number in range(count)]
-    parts = [wanted[start : start + plan.drawn_together] for start in range(0, count, plan.drawn_together)]
-    return torch.cat([generator.draw(plan.sampling, 0, part) for part in parts])
+def draw(
+    generator: Generator, sampling: SamplingConfig, count: int, together: int, num_classes: int = CLASSES
+) -> Tensor:
+    """Draw images, `together` at a time, uint8 (count, 3, 32, 32); image n is of class n modulo the classes."""
+    wanted = [(number % num_classes, number // num_classes) for number in range(count)]
+    parts = [wanted[start : start + together] for start in range(0, count, together)]
+    return torch.cat([generator.draw(sampling, 0, part) for part in parts])
 
 
 def sample(run: Run, plan: Plan, stage: Stage, clock: Clock) -> None:
     """(c) Draw the pseudo images."""
     generator = Generator(run.folder.require(GENERATOR), run.device, compiled=run.compiled)
-    images = draw(generator, plan, plan.pseudo_images)
+    images = draw(generator, plan.sampling, plan.pseudo_images, plan.drawn_together)
     run.folder.write(IMAGES, save({"images": images.numpy()}))
     stage.seconds += clock.passed
     stage.finished = True

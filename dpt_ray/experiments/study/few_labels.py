@@ -12,6 +12,7 @@ from dpt_ray.core.probe.coverage import coverage_points, farthest_images, typica
 from dpt_ray.core.probe.propagation import UNKNOWN
 from dpt_ray.data.storage.json_records import Record, optional
 from dpt_ray.experiments.study.choices import HEADS, ONE_OF_EACH
+from dpt_ray.experiments.study.images_of_each_class import images_of_each_class
 from dpt_ray.experiments.study.study_features import StudyFeatures
 from dpt_ray.pipeline.execution.fit_heads import SharedParts, fit_on_features, graph_of_features
 
@@ -148,8 +149,7 @@ def _choose(measured: _Measured, choice: str, per_class: int, seed: int) -> np.n
     images, random = measured.images, np.random.default_rng(seed)
     count = per_class * images.num_classes
     if choice == ONE_OF_EACH:
-        members = [np.flatnonzero(images.labels == label) for label in range(images.num_classes)]
-        return np.concatenate([random.permutation(member)[:per_class] for member in members])
+        return images_of_each_class(images.labels, per_class, seed)
     if choice == "any images":
         return random.permutation(len(images.labels))[:count]
     choose = typical_images if choice == "typical images" else farthest_images
