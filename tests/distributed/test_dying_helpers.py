@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 from numbered_shards import write_numbered_shards
+from ray.exceptions import RayActorError
 from ray.util import placement_group_table
 from ray_processes import processes_of
 from test_distributed_training import CONFIG, ONE_WORKER, _build, _finish
@@ -165,6 +166,21 @@ def _work(mailbox, name: str) -> object:
     return job
 
 
+def _is_dead(actor) -> bool:
+    try:
+        ray.get(actor.stop_reason.remote())
+    except RayActorError:
+        return True
+    return False
+
+
+def _wait_until(holds) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.usefixtures("local_ray")
 def test_a_journal_that_is_killed_is_replaced_with_its_jobs(capsys):
     said: list[tuple[str, str]] = []
@@ -174,9 +190,11 @@ def test_a_journal_that_is_killed_is_replaced_with_its_jobs(capsys):
         journal.put_job("b", "other work")
         assert ray.get(_work.remote(journal.mailbox, "a")) == "its work"
         journal.drop_job("a")
-        ray.kill(ray.get_actor(journal.mailbox.name))
+        actor = ray.get_actor(journal.mailbox.name)
+        ray.kill(actor)
+        _wait_until(lambda: _is_dead(actor))  # a dying one may still take a message, which is lost with it
         assert ray.get(_work.remote(journal.mailbox, "b")) == "other work"
-    assert ("b", "does other work") in said
+        _wait_until(lambda: ("b", "does other work") in said)
     assert capsys.readouterr().out == "warning: the search's journal died and is started again; the trials continue\n"
 
 
