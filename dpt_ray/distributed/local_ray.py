@@ -29,6 +29,9 @@ WITHOUT_METRICS = {"AUTOSCALER_METRIC_PORT": "-1", "DASHBOARD_METRIC_PORT": "-1"
 """Ray's monitor and dashboard have no setting that turns their metrics off. With an invalid port they log an error and
 continue. The agent of each node, which is the third server of metrics, has the setting `enable_metrics_collection`."""
 
+START_SECONDS = 120.0
+"""Longest time in which Ray's processes must start."""
+
 _folders: dict[int, Path] = {}
 """Process id -> private folder. A forked process must neither use nor remove the folder of its parent."""
 
@@ -58,7 +61,11 @@ def start_local_ray(**settings: Any) -> None:
 
     ray_internals.leave_clusters()
     ray_internals.forget_token()
-    with _environment(WITHOUT_METRICS | _temporary_folder(folder)), ray_internals.agents_on_free_ports():
+    with (
+        _environment(WITHOUT_METRICS | _temporary_folder(folder)),
+        ray_internals.agents_on_free_ports(),
+        ray_internals.patient_start(START_SECONDS),
+    ):
         # Ray documents `_temp_dir` and `_system_config` for `ray.init`, without a promise to keep them.
         _init(
             address="local",
@@ -74,7 +81,7 @@ def start_local_ray(**settings: Any) -> None:
 
 
 def _init(**settings: Any) -> None:
-    """Call `ray.init`, which waits 30 s for Ray's processes.
+    """Call `ray.init`.
 
     Raises:
         TryAgainError: they did not start in time.

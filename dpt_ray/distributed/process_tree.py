@@ -17,6 +17,13 @@ def descendants(process: int) -> list[int]:
     return found
 
 
+def has_started(program: str) -> bool:
+    """Whether a program that this process has started is running."""
+    stats = [_read(child, "stat") for child in descendants(os.getpid())]
+    beginnings = [stat.partition(b"(")[2].rpartition(b")") for stat in stats]
+    return any(name == program.encode() and rest.split()[0] != b"Z" for name, _, rest in beginnings if rest.split())
+
+
 def submitted_jobs(variable: str) -> list[int]:
     """Return the ids of this user's Python processes that are the scripts of submitted jobs, not their children.
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import grpc
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from ray._private.parameter import RayParams
-from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids
+from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids, get_node
 from ray._raylet import (  # type: ignore[attr-defined]  # Cython: Ray's stubs lack them
     AuthenticationMode,
     AuthenticationTokenLoader,
@@ -42,7 +42,7 @@ from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.controller.state import RunningState as RunningState
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from dpt_ray.distributed.process_tree import descendants
+from dpt_ray.distributed.process_tree import descendants, has_started
 
 WITHOUT_BACKPRESSURE = {"_generator_backpressure_num_objects": -1}
 """Option of a read task, for which Ray Data has no setting: it never stalls until its blocks are consumed."""
@@ -69,6 +69,33 @@ def agents_on_free_ports() -> Iterator[None]:
         yield
     finally:
         RayParams.__init__ = before  # type: ignore[method-assign]
+
+
+@contextmanager
+def patient_start(seconds: float) -> Iterator[None]:
+    """Let `ray.init` wait longer in this context for the raylet that it starts than 30 s, which is fixed in Ray.
+
+    A loaded machine needs longer. If the raylet has ended, nothing is waited for.
+
+    Args:
+        seconds: longest time to wait.
+    """
+
+    def wait_for_node(gcs_address: str, node_id: str) -> Any:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return get_node(gcs_address, node_id)
+            except RuntimeError:  # the control store does not know the node yet
+                if time.monotonic() > deadline or not has_started("raylet"):
+                    raise
+            time.sleep(0.1)
+
+    services.get_node = wait_for_node
+    try:
+        yield
+    finally:
+        services.get_node = get_node
 
 
 def forget_token() -> None:

@@ -1,5 +1,6 @@
 """One file uses what Ray does not promise to keep, and a job whose Ray lacks it ends with one line."""
 
+import contextlib
 import importlib
 import re
 import sys
@@ -9,6 +10,7 @@ from types import ModuleType
 import pytest
 import ray
 
+from dpt_ray.distributed import ray_internals
 from dpt_ray.distributed.connection import check_ray_internals
 from dpt_ray.errors import UserError
 
@@ -65,3 +67,22 @@ def test_a_ray_that_lacks_something_is_named_in_one_line(monkeypatch):
     assert text.startswith(f"Ray {ray.__version__} lacks an internal function that this package uses")
     assert "find_node_ids" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(("running", "calls"), [(True, 3), (False, 1)])
+def test_a_node_that_registers_late_is_waited_for_while_its_raylet_runs(monkeypatch, running, calls):
+    services = importlib.import_module("ray._private.services")
+    before, left = services.get_node, [{"node": "late"}, RuntimeError("unknown"), RuntimeError("unknown")]
+
+    def get_node(gcs_address, node_id):
+        answer = left.pop()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(ray_internals, "get_node", get_node)
+    monkeypatch.setattr(ray_internals, "has_started", lambda program: running)
+    with ray_internals.patient_start(60), contextlib.nullcontext() if running else pytest.raises(RuntimeError):
+        assert services.get_node("127.0.0.1:1", "id") == {"node": "late"}
+    assert (len(left), services.get_node) == (3 - calls, get_node)
+    services.get_node = before
