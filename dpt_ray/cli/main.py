@@ -25,6 +25,7 @@ from dpt_ray.cli.supervisor import supervised
 from dpt_ray.cli.tune import tune
 from dpt_ray.cli.verbs import Verbs
 from dpt_ray.core.training.freed_memory import use_one_arena
+from dpt_ray.core.training.spin_count import limit_spinning
 
 NAME = "dpt"
 
@@ -73,6 +74,7 @@ def main(verb: str | None = None) -> int:
 
 
 def _run(verb: str | None) -> int:
+    limit_spinning()
     use_one_arena()  # trainings in this process run in a thread, and threads get their arenas when they start
     if verb is None:
         status = run_command(dpt, program=NAME)

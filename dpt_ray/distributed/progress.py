@@ -18,6 +18,8 @@ LINE_SECONDS = 10.0
 """Between two plain lines."""
 BAR_SECONDS = 0.1
 """Between two states of a bar."""
+RATE_SECONDS = 2.0
+"""Shortest time over which a rate is measured. Units that arrive together, such as two shards, would give any rate."""
 PUBLISH_SECONDS = 1.0
 """Between two measurements of a step that trains nothing."""
 
@@ -105,13 +107,16 @@ class ProgressLine:
 
     def _details(self, done: int, seconds: float, values: dict[str, float]) -> tuple[str, str]:
         """Return what is known of a state of progress, and how long the rest takes; empty if that is not known."""
-        rate = (done - self._first) / seconds if seconds > 0 else 0.0
-        rate = values.pop("rate", rate)
+        rate = values.pop("rate", self._rate(done, seconds))
         text = f"{done:,} of {self.total:,} {self.unit}"
         if rate > 0:
             text += f", {rate:,.0f} {self.unit}/s"
         text += "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
         return text, duration((self.total - done) / rate) if rate > 0 and done < self.total else ""
+
+    def _rate(self, done: int, seconds: float) -> float:
+        """Return units per second since the first sight of them; 0 where the time is too short to tell."""
+        return (done - self._first) / seconds if seconds >= RATE_SECONDS else 0.0
 
     def _draw(self, done: int, seconds: float, values: dict[str, float]) -> None:
         details, left = self._details(done, seconds, values)
@@ -203,8 +208,9 @@ class StepProgress(ProgressLine):
         if done < self.total and now - self._published < PUBLISH_SECONDS:
             return
         self._published = now
-        rate = (done - self._first) / (now - self._began) if self._began is not None and now > self._began else 0.0
-        publish(self._step, done, self.total, self.unit, {f"{self.unit}_per_second": rate, **values})
+        rate = self._rate(done, now - self._began) if self._began is not None else 0.0
+        measured = {f"{self.unit}_per_second": rate} if rate > 0 else {}
+        publish(self._step, done, self.total, self.unit, {**measured, **values})
 
     def resume(self, done: int) -> None:
         """Tell that the step goes on from `done` units."""

@@ -101,7 +101,7 @@ def test_a_terminal_gets_a_bar_that_is_redrawn_in_place_and_ended_once(clock, mo
     states = drawn(stream)
     assert [re.sub("[ ━╸╺]+", " ", state) for state in states if " of " in state] == [
         "[2/9] labels 0% 0 of 200 images",
-        "[2/9] labels 25% 3s 50 of 200 images, 50 images/s",
+        "[2/9] labels 25% 50 of 200 images",  # too soon to tell the rate
         "[2/9] labels 50% 2s 100 of 200 images, 50 images/s",
         "[2/9] labels 100% 200 of 200 images, 67 images/s",
         "[2/9] labels 100% 200 of 200 images, 67 images/s",  # once more as it ends
@@ -221,6 +221,14 @@ def test_the_rate_counts_what_was_done_since_the_first_sight_of_it(clock):
         "[2/9] labels: 600 of 1,000 images",
         "[2/9] labels: 800 of 1,000 images, 10 images/s, 20s left",
     ]
+
+
+def test_units_that_arrive_together_have_no_rate(clock):
+    line, stream = log_line()
+    line.update(500)
+    clock.now += 0.01
+    line.update(1000)
+    assert stream.getvalue().splitlines()[-1] == "[2/9] labels: 1,000 of 1,000 images"
 
 
 def test_a_given_rate_replaces_the_measured_one_and_values_follow_it():
