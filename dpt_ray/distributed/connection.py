@@ -43,9 +43,11 @@ def connect(config: ClusterConfig) -> None:
     if ray.is_initialized():
         return
     check_ray_internals()
+    from dpt_ray.distributed.ray_internals import unprinted_messages
+
     # Workers report errors as exceptions and progress through a board, so their logs would only repeat both.
     settings = {"logging_level": logging.ERROR, "log_to_driver": False}
-    with _kept_signals():
+    with _kept_signals(), unprinted_messages():
         if address:
             join(address, settings)
         else:

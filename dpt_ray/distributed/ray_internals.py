@@ -98,6 +98,22 @@ def patient_start(seconds: float) -> Iterator[None]:
         services.get_node = get_node
 
 
+@contextmanager
+def unprinted_messages() -> Iterator[None]:
+    """Let a connection that `ray.init` makes in this context print no messages of Ray's own processes.
+
+    With `log_to_driver=False` a thread of Ray still prints some, such as the number of workers that have started. They
+    stand in Ray's log files.
+    """
+    worker: Any = ray._private.worker
+    before = worker.listen_error_messages
+    worker.listen_error_messages = lambda worker, threads_stopped: None
+    try:
+        yield
+    finally:
+        worker.listen_error_messages = before
+
+
 def forget_token() -> None:
     """Let Ray read its token again. Ray caches the token, and an earlier Ray of this process may have had another."""
     AuthenticationTokenLoader.instance().reset_cache()

@@ -125,6 +125,10 @@ def test_what_trials_share_is_made_once_and_waited_for(place, undisturbed):
     assert "waiting for process" in undisturbed
 
 
+def test_ray_and_tune_print_nothing(undisturbed):
+    assert not [words for words in ("(raylet)", "Configuration for", "View detailed") if words in undisturbed]
+
+
 def test_no_trial_reads_the_test_split(place, undisturbed):
     assert not (place / "no-test-split").exists()
     finished = [trial for trial in _results(place, "undisturbed")["trials"] if trial["state"] == "finished"]

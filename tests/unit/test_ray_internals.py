@@ -86,3 +86,11 @@ def test_a_node_that_registers_late_is_waited_for_while_its_raylet_runs(monkeypa
         assert services.get_node("127.0.0.1:1", "id") == {"node": "late"}
     assert (len(left), services.get_node) == (3 - calls, get_node)
     services.get_node = before
+
+
+def test_messages_of_rays_processes_are_not_printed_by_connections_of_this_package():
+    worker = importlib.import_module("ray._private.worker")
+    before = worker.listen_error_messages
+    with ray_internals.unprinted_messages():
+        assert worker.listen_error_messages(None, None) is None  # Ray's would need a worker
+    assert worker.listen_error_messages is before
