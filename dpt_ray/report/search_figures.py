@@ -44,6 +44,11 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 """Heading, and the figures that it shows with what to call them."""
 
 
+def spoken_names(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return what to call settings in headings, by their dotted names."""
+    return {name: _SPOKEN.get(name, short.replace("_", " ")) for name, short in short_names(settings).items()}
+
+
 def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[str, Panel]]:
     """Draw every figure over one setting, with bars of one standard deviation over seeds, or of the spreads' bounds.
 
@@ -57,7 +62,7 @@ def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[s
     Returns:
         Heading and picture of each; those without a value are left out.
     """
-    names = {name: short.replace("_", " ") for name, short in short_names(points[0].point).items()} | _SPOKEN
+    names = spoken_names(points[0].point)
     others = [name for name in points[0].point if name != setting and len({repr(p.point[name]) for p in points}) > 1]
     lines = _lines(points, {other: names[other] for other in others})
     positions, labels = _positions([point.point[setting] for point in points])
@@ -82,7 +87,10 @@ def setting_panels(points: Sequence[PointFigures], setting: str) -> list[tuple[s
         panels.append(
             (
                 f"{heading} over {names[setting]}",
-                Panel(to_svg(canvas, salt=f"{setting}/{heading}"), _words(lines or {}, points, setting, figures)),
+                Panel(
+                    to_svg(canvas, salt=f"{setting}/{heading}"),
+                    _words(lines or {}, points, setting, positions, figures),
+                ),
             )
         )
     return panels
@@ -169,11 +177,12 @@ def _words(
     lines: Mapping[str, Sequence[PointFigures]],
     points: Sequence[PointFigures],
     setting: str,
+    positions: Mapping[str, float],
     figures: Sequence[tuple[str, str]],
 ) -> str:
     """Return the numbers of a drawing: the means of each line, or of each figure of all points if there is one line.
 
-    They are those of `SPOKEN_POINTS` points at most.
+    They are those of the first `SPOKEN_POINTS` points at most, in the order of the axis.
     """
     if len(lines) > 1:
         spoken = [(line, members, figures[-1][0]) for line, members in lines.items()]
@@ -183,7 +192,8 @@ def _words(
     sentences = []
     for name, members, figure in spoken:
         known = [(point.point[setting], point.figures[figure].mean) for point in members if figure in point.figures]
-        shown = ", ".join(f"{_format(figure, mean)} at {_value(value)}" for value, mean in known[:most])
+        told = sorted(known[:most], key=lambda pair: positions[repr(pair[0])])
+        shown = ", ".join(f"{_format(figure, mean)} at {_value(value)}" for value, mean in told)
         more = f" and {len(known) - most} more points" if len(known) > most else ""
         if shown:
             sentences.append(f"{name[0].upper()}{name[1:]}: {shown}{more}.")

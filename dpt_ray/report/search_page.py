@@ -6,7 +6,7 @@ from typing import Any
 
 from dpt_ray.report.page_templates import Column, Table, render_page
 from dpt_ray.report.search_content import PointFigures, SearchReport, Spread
-from dpt_ray.report.search_figures import setting_panels
+from dpt_ray.report.search_figures import setting_panels, spoken_names
 from dpt_ray.tables import MISSING, format_number, format_seconds, format_share
 
 COLUMNS = (
@@ -18,6 +18,15 @@ COLUMNS = (
     ("pseudo_label_accuracy", "Pseudo-labels"),
 )
 
+METRICS = {
+    "stage1_accuracy": "stage 1 accuracy",
+    "stage3_accuracy": "stage 3 accuracy",
+    "gain": "gain",
+    "frechet_distance": "Fréchet distance",
+    "pseudo_image_agreement": "pseudo-image agreement",
+}
+"""What to call the figures that a search can compare, within a sentence."""
+
 
 def render_search(report: SearchReport) -> str:
     """Return the whole page; equal reports give equal text."""
@@ -25,7 +34,7 @@ def render_search(report: SearchReport) -> str:
     return render_page(
         "search.html.j2",
         report=report,
-        metric=dict(COLUMNS).get(report.metric, report.metric.replace("_", " ")),
+        metric=METRICS[report.metric],
         curves=[panel for setting in varied(finished) for panel in setting_panels(finished, setting)],
         points=_points_table(report),
         sharing=_sharing_table(report),
@@ -53,7 +62,7 @@ def format_spread(figure: str, spread: Spread | None) -> str:
 
 
 def _points_table(report: SearchReport) -> Table:
-    names = list(report.points[0].point) if report.points else []
+    names = spoken_names(report.points[0].point).values() if report.points else ()
     shown = [(f, title) for f, title in COLUMNS if any(f in point.figures for point in report.points)]
     columns = [Column(name, "name" if number == 0 else "number") for number, name in enumerate(names)]
     columns += [Column(title, "number") for _, title in shown] + [Column("Finished seeds", "number")]

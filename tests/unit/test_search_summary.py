@@ -121,6 +121,12 @@ def test_a_search_over_two_settings_has_a_line_for_each_value_of_the_other():
     assert "labels a class 10" in svg
 
 
+def test_the_numbers_of_a_drawing_stand_in_the_order_of_its_axis():
+    points = best_first(points_of(_trials({(0.4, 0): 0.7, (0.0, 0): 0.9, (1.6, 0): 0.8})), "stage3_accuracy")
+    panel = dict(setting_panels(points, "sampling.guidance_scale"))["accuracy over guidance scale"]
+    assert "Stage 3: 90.0% at 0, 70.0% at 0.4, 80.0% at 1.6." in panel.alt
+
+
 @pytest.mark.parametrize("values", [[1, 2, 4, 10], ["heun", "euler"], [None, 0.25], [True, False], [[0.1, 2.0], None]])
 def test_settings_of_every_kind_can_be_drawn(values):
     trials = []

@@ -109,12 +109,12 @@ def _images(tune: TuneConfig) -> str:
 
 
 def _headline(tune: TuneConfig, best: PointFigures | None, searched: Searched, costs: Costs) -> tuple[Figure, ...]:
-    from dpt_ray.report.search_page import format_spread
+    from dpt_ray.report.search_page import METRICS, format_spread
 
     figures = []
     if best is not None:
         spread = best.figures.get(tune.metric)
-        title = f"best {tune.metric.replace('_', ' ')}"
+        title = f"best {METRICS[tune.metric]}"
         figures.append(Figure(title, format_spread(tune.metric, spread), describe_point(best.point)))
     ended = sum(record.state == "finished" for _, record in searched.trials)
     figures.append(Figure("trials finished", f"{ended} of {len(searched.trials)}", f"{len(tune.seeds)} seeds a point"))
