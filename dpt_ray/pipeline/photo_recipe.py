@@ -24,6 +24,9 @@ _STORED_SIDE = 256
 _LARGE_PIXELS = 512 * 512
 _MAX_CPUS = 16
 _TWO_CORES = 2
+_FEW_LABELS = 3
+"""Labels a class up to which label propagation is better than logistic regression on small sets of photographs
+(`docs/results/studies/few-labels-cifar10.md`)."""
 _LEVELS, _COARSEST_GRID = 3, 16
 """Levels of the generator for CPUs, and the side of the finest of them: more squares take more time than they give."""
 
@@ -58,6 +61,7 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     encoder = _encoder(on_gpu, given, lite)
     if encoder is not None:
         yield from _probe(encoder, machine, where)
+        yield from _head(found, encoder, given)
     else:
         yield from _scratch(machine, on_gpu, where, given)
     yield from _generator(found, machine, on_gpu, where, given)
@@ -114,6 +118,23 @@ def _probe(encoder: str, machine: Machine, where: str) -> Iterator[Choice]:
         hint = "no pretrained encoder is installed: pip install 'dpt_ray[photos]' gives one, far better on few labels"
         yield Choice("stage1.probe.encoder", STAGE0, hint)
         yield from _own_encoder(machine, where)
+
+
+def _head(found: Survey, encoder: str, given: Mapping[str, Value]) -> Iterator[Choice]:
+    """Yield the head that is best with few labels. Without pretraining neighbours in the graph are no better guide."""
+    labels = _labels_of_a_class(found, given)
+    if encoder != STAGE0 and labels is not None and labels <= _FEW_LABELS:
+        why = f"about {labels:.2g} labels a class: neighbours help with {_FEW_LABELS} or fewer"
+        yield Choice("stage1.probe.head", "propagation", why)
+
+
+def _labels_of_a_class(found: Survey, given: Mapping[str, Value]) -> float | None:
+    """Return how many labels of a class count in the mean; None if a file lists them or the classes are not known."""
+    if "labels.per_class" in given:
+        return float(given["labels.per_class"])
+    if "labels.file" in given or found.classes is None:
+        return None
+    return found.images * (1 - found.unlabelled) * float(given.get("labels.fraction", 1)) / found.classes
 
 
 def _own_encoder(machine: Machine, where: str) -> Iterator[Choice]:

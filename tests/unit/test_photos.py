@@ -152,6 +152,25 @@ def test_a_pretrained_encoder_leaves_more_time_to_the_generator(folder, machine)
     assert photos(folder).config.stage2.images == 4 * images[True]
 
 
+@pytest.mark.parametrize(
+    ("given", "unlabelled", "lite", "spreads"),
+    [
+        ({"labels.per_class": 3}, 0.0, True, True),
+        ({"labels.per_class": 4}, 0.0, True, False),
+        ({}, 0.98, True, True),  # 12 of 600 images of 5 classes
+        ({}, 0.9, True, False),
+        ({"labels.fraction": 0.2}, 0.9, True, True),
+        ({"labels.file": "few.txt"}, 0.9, True, False),  # how many it lists is not known yet
+        ({"labels.per_class": 2}, 0.0, False, False),  # an encoder of one's own
+        ({"labels.per_class": 2, "stage1.probe.encoder": "facebook/vit-msn-base-4"}, 0.0, False, True),
+    ],
+)
+def test_few_labels_spread_to_neighbours(given, unlabelled, lite, spreads):
+    choices = choose(replace(PHOTOS, unlabelled=unlabelled), LAPTOP, given, lite)
+    heads = [choice.value for choice in choices if choice.name == "stage1.probe.head"]
+    assert heads == ["propagation"] * spreads
+
+
 def test_a_given_transformer_gets_patches_for_the_side(folder):
     model = photos(folder, "stage2.model.name=uvit", "data.image_size=40").config.stage2.model
     assert (model.name, model.patch_size) == ("uvit", 5)

@@ -106,9 +106,10 @@ def report_few_labels(rows: Sequence[FewLabelsRow]) -> str:
     tables = {
         "Accuracy on unlabelled training images:": accuracies_table(rows, "unlabelled"),
         "Accuracy on held-out images:": accuracies_table(rows, "test"),
-        f"Gain over '{ONE_OF_EACH}' on held-out images, points:": choices_table(rows, ONE_OF_EACH),
-        "Mean confidence less accuracy on held-out images, points:": confidence_table(rows),
     }
+    if len({row.choice for row in rows}) > 1:
+        tables[f"Gain over '{ONE_OF_EACH}' on held-out images, points:"] = choices_table(rows, ONE_OF_EACH)
+    tables["Mean confidence less accuracy on held-out images, points:"] = confidence_table(rows)
     if all(row.self_trained for row in rows):
         title = "Gain of logistic regression that learnt a head's classes over the head, on held-out images, points:"
         tables[title] = self_training_table(rows)
