@@ -121,7 +121,7 @@ def _probe(encoder: str, machine: Machine, where: str) -> Iterator[Choice]:
 
 
 def _head(found: Survey, encoder: str, given: Mapping[str, Value]) -> Iterator[Choice]:
-    """Yield the head that is best with few labels. Without pretraining neighbours in the graph are no better guide."""
+    """Yield the head for few labels of each class, which was not measured with an encoder of one's own."""
     labels = _labels_of_a_class(found, given)
     if encoder != STAGE0 and labels is not None and labels <= _FEW_LABELS:
         why = f"about {labels:.2g} labels a class: neighbours help with {_FEW_LABELS} or fewer"
