@@ -75,7 +75,7 @@ def _table(tune: TuneConfig, points: list[PointFigures]) -> str:
     from dpt_ray.report.search_page import COLUMNS, format_spread
 
     shown = [(figure, title) for figure, title in COLUMNS if any(figure in point.figures for point in points)]
-    rows = [(*short_names(tune.space).values(), *(title.lower() for _, title in shown), "seeds")]
+    rows = [(*short_names(tune.space).values(), *(title for _, title in shown), "Seeds")]
     rows += [
         (
             *(format_value(value) for value in point.point.values()),
