@@ -41,7 +41,9 @@ def choose_reading(given: Mapping[str, Value]) -> Iterator[Choice]:
         yield Choice("data.unlisted", "unlabelled", "images of the folder that the table does not list have no label")
 
 
-def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bool) -> Iterator[Choice]:
+def choose(
+    found: Survey, machine: Machine, given: Mapping[str, Value], lite: bool, listed: int | None = None
+) -> Iterator[Choice]:
     """Yield a choice for each setting that depends on data or machine.
 
     Args:
@@ -49,6 +51,7 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
         machine: the machine.
         given: dotted name -> value of settings that the user gives.
         lite: whether the weights of EfficientNet-Lite0 are installed.
+        listed: number of labelled images that `labels.file` lists; None without it.
     """
     gpus = float(given.get("cluster.gpus_per_worker", 1 if machine.gpus else 0))
     on_gpu = gpus > 0
@@ -61,7 +64,7 @@ def choose(found: Survey, machine: Machine, given: Mapping[str, Value], lite: bo
     encoder = _encoder(on_gpu, given, lite)
     if encoder is not None:
         yield from _probe(encoder, machine, where)
-        yield from _head(found, encoder, given)
+        yield from _head(found, encoder, given, listed)
     else:
         yield from _scratch(machine, on_gpu, where, given)
     yield from _generator(found, machine, on_gpu, where, given)
@@ -120,21 +123,22 @@ def _probe(encoder: str, machine: Machine, where: str) -> Iterator[Choice]:
         yield from _own_encoder(machine, where)
 
 
-def _head(found: Survey, encoder: str, given: Mapping[str, Value]) -> Iterator[Choice]:
+def _head(found: Survey, encoder: str, given: Mapping[str, Value], listed: int | None) -> Iterator[Choice]:
     """Yield the head for few labels of each class, which was not measured with an encoder of one's own."""
-    labels = _labels_of_a_class(found, given)
+    labels = _labels_of_a_class(found, given, listed)
     if encoder != STAGE0 and labels is not None and labels <= _FEW_LABELS:
         why = f"about {labels:.2g} labels a class: neighbours help with {_FEW_LABELS} or fewer"
         yield Choice("stage1.probe.head", "propagation", why)
 
 
-def _labels_of_a_class(found: Survey, given: Mapping[str, Value]) -> float | None:
-    """Return how many labels of a class count in the mean; None if a file lists them or the classes are not known."""
+def _labels_of_a_class(found: Survey, given: Mapping[str, Value], listed: int | None) -> float | None:
+    """Return how many labels of a class count in the mean; None if the number of classes is not known."""
     if "labels.per_class" in given:
         return float(given["labels.per_class"])
-    if "labels.file" in given or found.classes is None:
+    if found.classes is None:
         return None
-    return found.images * (1 - found.unlabelled) * float(given.get("labels.fraction", 1)) / found.classes
+    labelled = found.images * (1 - found.unlabelled) * float(given.get("labels.fraction", 1))
+    return (labelled if listed is None else listed) / found.classes
 
 
 def _own_encoder(machine: Machine, where: str) -> Iterator[Choice]:

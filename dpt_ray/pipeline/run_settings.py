@@ -7,6 +7,7 @@ from dpt_ray.config.load import given_settings, load_config, setting_names, valu
 from dpt_ray.config.recipe_choices import Choice, left_open
 from dpt_ray.config.schema import RunConfig
 from dpt_ray.data.importing.survey import survey
+from dpt_ray.data.shards.label_table import listed_names
 from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.lite_encoder import is_installed
 from dpt_ray.pipeline import photo_recipe
@@ -56,5 +57,16 @@ def load_run(file: str | None, *layers: Sequence[str], inputs: Inputs | None = N
     found = survey(inputs.data("train", config.data))
     if found is None:
         raise UserError("no image can be read", where=str(config.data.train), fix="dpt prepare lists the reasons")
-    choices = [*first, *left_open(photo_recipe.choose(found, this_machine(), values, is_installed()), given)]
+    chosen = photo_recipe.choose(found, this_machine(), values, is_installed(), _listed_labels(config, inputs))
+    choices = [*first, *left_open(chosen, given)]
     return RunSettings(load_config(file, *layers, chosen=[choice.override for choice in choices]), tuple(choices))
+
+
+def _listed_labels(config: RunConfig, inputs: Inputs) -> int | None:
+    """Return how many images `labels.file` lists; None without it.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    file = config.labels.file
+    return None if file is None else len(listed_names(inputs.label_list(file), file))

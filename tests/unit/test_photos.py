@@ -160,7 +160,6 @@ def test_a_pretrained_encoder_leaves_more_time_to_the_generator(folder, machine)
         ({}, 0.98, True, True),  # 12 of 600 images of 5 classes
         ({}, 0.9, True, False),
         ({"labels.fraction": 0.2}, 0.9, True, True),
-        ({"labels.file": "few.txt"}, 0.9, True, False),  # how many it lists is not known yet
         ({"labels.per_class": 2}, 0.0, False, False),  # an encoder of one's own
         ({"labels.per_class": 2, "stage1.probe.encoder": "facebook/vit-msn-base-4"}, 0.0, False, True),
     ],
@@ -169,6 +168,15 @@ def test_few_labels_spread_to_neighbours(given, unlabelled, lite, spreads):
     choices = choose(replace(PHOTOS, unlabelled=unlabelled), LAPTOP, given, lite)
     heads = [choice.value for choice in choices if choice.name == "stage1.probe.head"]
     assert heads == ["propagation"] * spreads
+
+
+@pytest.mark.parametrize(("listed", "heads"), [(2, ["propagation"]), (4, [])])
+def test_a_list_of_labelled_images_is_counted(folder, machine, tmp_path, listed, heads):
+    machine(LAPTOP, lite=True)
+    lines = ["file,label", *(f"{name}/{number}.png,{name}" for number in range(listed) for name in ("Äpfel rot", "b"))]
+    (tmp_path / "few.csv").write_text("\n".join(lines), encoding="utf-8")
+    settings = photos(folder, f"labels.file={tmp_path}/few.csv")
+    assert [choice.value for choice in settings.choices if choice.name == "stage1.probe.head"] == heads
 
 
 def test_a_given_transformer_gets_patches_for_the_side(folder):

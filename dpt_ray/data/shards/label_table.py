@@ -74,6 +74,19 @@ def choose_tabled(
     return list(chosen.values())
 
 
+def listed_names(lines: Sequence[str], where: str) -> Sequence[str]:
+    """Return the names of images in a table, or those that a list names one a line.
+
+    Args:
+        lines: those of `labels.file`.
+        where: its location, for errors.
+
+    Raises:
+        UserError: as `table_rows`.
+    """
+    return [*table_rows(lines, where)] if is_label_table(lines) else lines
+
+
 def table_rows(lines: Sequence[str], where: str) -> dict[str, str]:
     """Return the table's labels by file name."""
     found: dict[str, str] = {}

@@ -13,7 +13,7 @@ from dpt_ray.data.shards.label_choice import (
     choose_listed,
     draw_per_class,
 )
-from dpt_ray.data.shards.label_table import TabledImage, choose_tabled, is_label_table, table_rows
+from dpt_ray.data.shards.label_table import TabledImage, choose_tabled, is_label_table, listed_names
 from dpt_ray.data.shards.samples import sha256
 from dpt_ray.data.storage import stores
 from dpt_ray.json_values import JsonObject
@@ -84,18 +84,14 @@ class LabelledSubset(Step[ChoiceFacts]):
     def _choose(self, context: StepContext, index: DatasetIndex) -> list[TabledImage]:
         if self._labels.file is not None:
             location = _training_location(self._data)
-            return self._choose_listed(index, listed_candidates(context, index, self._listed_names(), location))
+            names = listed_names(self._lines, self._labels.file)
+            return self._choose_listed(index, listed_candidates(context, index, names, location))
         counts, salt = self._counts(index), ("labelled", self._labels.seed)
         check_enough(self._names(index), counts, index.class_counts)  # before all sidecars are read
         found = draw_candidates(context, index, salt, counts, index.class_counts)
         chosen = draw_per_class(found, self._names(index), counts, index.class_counts)
         check_every_class_labelled(chosen, self._names(index), "labels")
         return _as_in_data(chosen)
-
-    def _listed_names(self) -> Sequence[str]:
-        where = self._labels.file
-        assert where is not None
-        return [*table_rows(self._lines, where)] if is_label_table(self._lines) else self._lines
 
     def _choose_listed(self, index: DatasetIndex, images: ListedImages) -> list[TabledImage]:
         where, location = self._labels.file, _training_location(self._data)
