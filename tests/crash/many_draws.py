@@ -26,11 +26,9 @@ from table import HEAD, Row, append_row, cells, markdown, read_table, record, su
 
 
 def seeds(text: str) -> list[int]:
-    """Return the seeds of a range with both ends, or of numbers separated by commas."""
-    if "-" in text:
-        first, _, last = text.partition("-")
-        return list(range(int(first), int(last) + 1))
-    return [int(word) for word in text.split(",") if word]
+    """Return the seeds of numbers and ranges with both ends, separated by commas."""
+    bounds = [word.partition("-") for word in text.split(",") if word]
+    return [seed for first, _, last in bounds for seed in range(int(first), int(last or first) + 1)]
 
 
 @contextmanager
