@@ -10,8 +10,8 @@ import io
 import re
 import shlex
 import subprocess
+import tempfile
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,6 +31,8 @@ _ENDED = "\u2400ended"  # no command prints this
 class Terminal:
     """A terminal in which a command runs; the end of the context ends the command.
 
+    Each has a tmux server of its own: a shared one ends with its last session, while another may begin.
+
     Args:
         command: the command.
         folder: where it runs; None for the present folder.
@@ -38,18 +40,19 @@ class Terminal:
     """
 
     def __init__(self, command: Sequence[str], folder: Path | None = None, rows: int = ROWS):
-        self._session = f"picture-{uuid.uuid4().hex[:8]}"
+        self._server = tempfile.TemporaryDirectory(prefix="tmux")
         shell = f"{shlex.join(command)}; printf '\\n%s%s' $? {_ENDED}; sleep {KEPT_SECONDS}"
         place = [] if folder is None else ["-c", str(folder)]
         size = ["-x", str(COLUMNS), "-y", str(rows)]
-        subprocess.run(["tmux", "new-session", "-d", "-s", self._session, *place, *size, "sh", "-c", shell], check=True)
+        self._tmux("new-session", "-d", *place, *size, "sh", "-c", shell, check=True)
 
     def __enter__(self) -> "Terminal":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _tmux("send-keys", "-t", self._session, "C-c")
-        _tmux("kill-session", "-t", self._session)
+        self._tmux("send-keys", "C-c")
+        self._tmux("kill-server")
+        self._server.cleanup()
 
     def screen(self) -> str:
         """Return what stands there, with escape sequences of colours."""
@@ -57,7 +60,7 @@ class Terminal:
 
     def text(self) -> str:
         """Return what stands there and what was there before, without colours."""
-        return re.sub(rf"\s*\d+{_ENDED}\s*$", "\n", _tmux("capture-pane", "-p", "-J", "-S", "-", "-t", self._session))
+        return re.sub(rf"\s*\d+{_ENDED}\s*$", "\n", self._tmux("capture-pane", "-p", "-J", "-S", "-"))
 
     def status(self) -> int | None:
         """Return the exit status of the command; None while it runs."""
@@ -77,7 +80,11 @@ class Terminal:
             time.sleep(POLL_SECONDS)
 
     def _capture(self) -> str:
-        return _tmux("capture-pane", "-p", "-e", "-t", self._session)
+        return self._tmux("capture-pane", "-p", "-e")
+
+    def _tmux(self, *arguments: str, check: bool = False) -> str:
+        command = ["tmux", "-S", f"{self._server.name}/socket", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=check).stdout
 
 
 def record(command: Sequence[str], *, until: str | None = None, rows: int = ROWS, seconds: float = 3600) -> str:
@@ -116,10 +123,6 @@ def to_svg(screen: str, title: str) -> str:
     title = title if len(title) <= LONGEST_TITLE else f"{title[:LONGEST_TITLE].rstrip()} …"
     without_fonts = re.sub(r"@font-face \{\{.*?\}\}\s*|<!--.*?-->\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return console.export_svg(title=title, code_format=without_fonts, unique_id="terminal")
-
-
-def _tmux(*arguments: str) -> str:
-    return subprocess.run(["tmux", *arguments], capture_output=True, text=True, check=False).stdout
 
 
 def _plain(screen: str) -> str:
