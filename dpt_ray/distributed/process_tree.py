@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 
 def descendants(process: int) -> list[int]:
     """Return the ids of the living descendants of a process, parents first; none where there is no /proc."""
     children: dict[int, list[int]] = {}
     for entry in _entries():
-        children.setdefault(_parent(entry), []).append(entry)
+        children.setdefault(_state(entry).parent, []).append(entry)
     found, left = list[int](), [process]
     while left:
         below = children.get(left.pop(0), [])
@@ -19,9 +20,8 @@ def descendants(process: int) -> list[int]:
 
 def has_started(program: str) -> bool:
     """Whether a program that this process has started is running."""
-    stats = [_read(child, "stat") for child in descendants(os.getpid())]
-    beginnings = [stat.partition(b"(")[2].rpartition(b")") for stat in stats]
-    return any(name == program.encode() and rest.split()[0] != b"Z" for name, _, rest in beginnings if rest.split())
+    states = [_state(child) for child in descendants(os.getpid())]
+    return any(state.name == program.encode() and not state.is_zombie for state in states)
 
 
 def submitted_jobs(variable: str) -> list[int]:
@@ -54,8 +54,18 @@ def _entries() -> list[int]:
         return []
 
 
-def _parent(process: int) -> int:
+class _State(NamedTuple):
+    """What the kernel says of a process; no name and parent 0 if it has ended."""
+
+    name: bytes
+    is_zombie: bool
+    parent: int
+
+
+def _state(process: int) -> _State:
+    beginning, _, rest = _read(process, "stat").rpartition(b")")  # a name may hold brackets and spaces
     try:
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError, ValueError):  # it has ended
-        return 0
+        letter, parent = rest.split()[:2]
+        return _State(beginning.partition(b"(")[2], letter == b"Z", int(parent))
+    except ValueError:
+        return _State(b"", False, 0)

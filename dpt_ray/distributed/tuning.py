@@ -101,7 +101,7 @@ def run_trials(
         KeyboardInterrupt: this process got SIGTERM or was interrupted.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer output prints a table and a folder even if told not to
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer output prints in spite of verbose=0
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # an interrupt ends the job, as in all others
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     scheduler = GroupedHalving(halving, earlier) if halving else FIFOScheduler()

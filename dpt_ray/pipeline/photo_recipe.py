@@ -124,7 +124,10 @@ def _probe(encoder: str, machine: Machine, where: str) -> Iterator[Choice]:
 
 
 def _head(found: Survey, encoder: str, given: Mapping[str, Value], listed: int | None) -> Iterator[Choice]:
-    """Yield the head for few labels of each class, which was not measured with an encoder of one's own."""
+    """Yield label propagation for few labels of each class.
+
+    With the encoder of stage 0 logistic regression stays, since propagation was not measured there.
+    """
     labels = _labels_of_a_class(found, given, listed)
     if encoder != STAGE0 and labels is not None and labels <= _FEW_LABELS:
         why = f"about {labels:.2g} labels a class: neighbours help with {_FEW_LABELS} or fewer"

@@ -182,7 +182,7 @@ def _words(
 ) -> str:
     """Return the numbers of a drawing: the means of each line, or of each figure of all points if there is one line.
 
-    They are those of the first `SPOKEN_POINTS` points at most, in the order of the axis.
+    Only the first `SPOKEN_POINTS` points are told, in the order of the axis.
     """
     if len(lines) > 1:
         spoken = [(line, members, figures[-1][0]) for line, members in lines.items()]

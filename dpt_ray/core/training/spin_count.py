@@ -22,7 +22,7 @@ _POLICY = "OMP_WAIT_POLICY"
 def limit_spinning() -> None:
     """Let threads of this process and its children spin `SPIN_COUNT` times, unless the user has set a variable for it.
 
-    It has an effect before torch is imported.
+    Call it before torch is imported, since its OpenMP library then reads the variable.
     """
     if _POLICY not in os.environ:
         os.environ.setdefault(_COUNT, str(SPIN_COUNT))

@@ -82,7 +82,7 @@ def listed_names(lines: Sequence[str], where: str) -> Sequence[str]:
         where: its location, for errors.
 
     Raises:
-        UserError: as `table_rows`.
+        UserError: the table cannot be read, or a row lacks a name or a label.
     """
     return [*table_rows(lines, where)] if is_label_table(lines) else lines
 

@@ -8,7 +8,7 @@ def images_of_each_class(labels: np.ndarray, per_class: int, seed: int) -> np.nd
 
     Args:
         labels: classes of all images, int64 (N,).
-        per_class: images of a class; all of one that has fewer.
+        per_class: number of images of each class. A class that has fewer gives all of them.
         seed: of the draw.
     """
     random = np.random.default_rng(seed)
