@@ -93,13 +93,14 @@ def algorithms(output: str, **options: Any) -> None:
     _runs(seeds=5),
     _per_class(1, 2, 4, 10),
     _named("--mixings", MIXINGS, "Ways to mix.", ["official"]),
+    _named("--heads", HEADS, "Heads of a probe; that of --config if not given.", []),
     short_help="Stage 3 against stage 1, by labels and mixing.",
     epilog=example(
         'dpt study mixing --per-class 1 2 --mixings official "quarter real"', notes=_listed("Mixings", MIXINGS)
     ),
 )
 def mixing(output: str, **options: Any) -> None:
-    """Compare stage 3 with stage 1, by labels a class and by how pseudo images are mixed in."""
+    """Compare stage 3 with stage 1, by labels a class, by how pseudo images are mixed in, and by the head of a probe."""
     from dpt_ray.experiments.study.stage3_gain import gains_of_stage3, gains_table
 
     figures = gains_of_stage3(**options)

@@ -35,10 +35,10 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     return float(mean - half), float(mean + half)
 
 
-def score_text(values: Sequence[float]) -> str:
+def score_text(values: Sequence[float], digits: int = 1) -> str:
     """Return accuracies over seeds as text: their mean and standard deviation in per cent; of one seed no deviation."""
     mean, deviation = mean_and_deviation(values)
-    return f"{mean:.1%}" if len(values) == 1 else f"{mean:.1%} ± {deviation:.1%}"
+    return f"{mean:.{digits}%}" if len(values) == 1 else f"{mean:.{digits}%} ± {deviation:.{digits}%}"
 
 
 def gain_text(before: Sequence[float], after: Sequence[float]) -> str:
