@@ -100,7 +100,7 @@ def algorithms(output: str, **options: Any) -> None:
     ),
 )
 def mixing(output: str, **options: Any) -> None:
-    """Compare stage 3 with stage 1, by labels a class, by how pseudo images are mixed in, and by the head of a probe."""
+    """Compare stage 3 with stage 1, by labels a class, by the mixing of pseudo images, and by the head of a probe."""
     from dpt_ray.experiments.study.stage3_gain import gains_of_stage3, gains_table
 
     figures = gains_of_stage3(**options)

@@ -14,6 +14,7 @@ from dpt_ray.experiments.study import algorithm_comparison as menu
 from dpt_ray.experiments.study import confidence, generators
 from dpt_ray.experiments.study import sampler_pictures as samplers
 from dpt_ray.experiments.study import stage3_gain as mixing
+from dpt_ray.experiments.study.choices import HEADS
 from dpt_ray.experiments.study.curve import CurvePoint, curves_table
 from dpt_ray.pipeline.execution.step import Step
 
@@ -60,6 +61,30 @@ def test_gains_are_told_by_labels_and_mixing():
     table = mixing.gains_table(rows, "test").splitlines()
     assert len(table) == 3
     assert "| 80.00% ± 0.00% | 82.00% ± 1.00% | +2.00 | -0.48 to +4.48 | +1.0, +2.0, +3.0 |" in table[2]
+
+
+def test_a_gain_of_one_seed_has_no_interval():
+    table = mixing.gains_table([mixing.GainRow(1, "official", 0, 0.8, 0.82, 0.7, 0.7)], "test").splitlines()
+    assert table[2] == "| 1 | official | 80.00% | 82.00% | +2.00 |  | +2.0 |"
+
+
+def test_heads_of_a_probe_are_told_apart():
+    rows = [
+        mixing.GainRow(1, "official", seed, 0.8, 0.9, 0.7, 0.7, head=head)
+        for head in ("logistic", "propagation")
+        for seed in (0, 1)
+    ]
+    table = mixing.gains_table(rows, "test").splitlines()
+    assert table[0].startswith("| labels a class | mixing | head | stage 1 |")
+    assert [line.split(" | ")[2] for line in table[2:]] == ["logistic", "propagation"]
+
+
+@pytest.mark.parametrize(("name", "settings"), HEADS.items())
+def test_the_head_of_a_study_is_that_of_both_probes(name, settings):
+    config = load_config("configs/digits_encoder.yaml", mixing._head_settings(name))
+    for probe in (config.stage1.probe, config.stage3.probe):
+        assert probe == probe.model_validate({**probe.model_dump(), **settings})
+        assert probe.head == settings["head"]
 
 
 def test_seeds_whose_own_test_is_significant_are_counted_each_way():
