@@ -37,14 +37,21 @@ def test_the_paired_interval_is_students():
 
 @pytest.mark.parametrize("name", mixing.MIXINGS)
 def test_every_way_to_mix_is_a_valid_setting(name):
-    plain, config = (load_config(None, ["preset=digits", *settings]) for settings in ((), mixing.MIXINGS[name]))
-    changed = [
-        f"{section}.{setting}"
-        for section in ("stage3.mixing", "pseudo_labels", "stage2.conditioning", "sampling")
-        for setting, value in attrgetter(section)(config).model_dump().items()
-        if value != attrgetter(section)(plain).model_dump()[setting]
-    ]
+    plain, config = (
+        dict(_leaves(load_config(None, ["preset=digits", *settings]).model_dump()))
+        for settings in ((), mixing.MIXINGS[name])
+    )
+    changed = [setting for setting in config if config[setting] != plain.get(setting)]
     assert sorted(changed) == sorted(setting.split("=")[0] for setting in mixing.MIXINGS[name])
+
+
+def _leaves(value, name=""):
+    """Yield the dotted name and the value of each setting."""
+    if not isinstance(value, dict):
+        yield name[1:], value
+        return
+    for key, inner in value.items():
+        yield from _leaves(inner, f"{name}.{key}")
 
 
 def test_every_algorithm_runs_with_valid_settings():
