@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dpt_ray.pipeline.finished_run import Run
     from dpt_ray.plugins import Group
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def run(

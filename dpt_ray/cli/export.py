@@ -6,7 +6,7 @@ from typing import get_args
 import click
 
 from dpt_ray.cli.model_place import model_place
-from dpt_ray.cli.options import example, together
+from dpt_ray.cli.options import example, stage_option, together
 from dpt_ray.cli.verbs import OneOf, PositiveNumber, Verbs
 from dpt_ray.distributed.job_log import tell
 
@@ -116,13 +116,16 @@ def push(folder: str, name: str, public: bool) -> None:
     epilog=example("dpt export classifier digits digits-classifier --onnx"),
 )
 @_places
-@click.option("--stage", type=OneOf(lambda: ("1", "3")), default="3", help="Which of a run's classifiers.")
+@stage_option()
 @click.option("--onnx", is_flag=True, help="Also write model.onnx (pip install 'dpt_ray[onnx]').")
-def classifier(run: str, destination: str, stage: str, onnx: bool) -> None:
+def classifier(run: str, destination: str, stage: str | None, onnx: bool) -> None:
     """Write a run's classifier as a folder for dpt_ray.load_classifier.
 
     RUN is a run (its name, or <root>/runs/<name>) or a finished training. DEST is the path or URL of a new folder.
     """
+    from dpt_ray.pipeline.best_stage import best_stage
     from dpt_ray.pipeline.export_run import export_classifier
 
-    tell(f"classifier: {export_classifier(model_place(run), destination, stage=int(stage), onnx=onnx)}")
+    place = model_place(run)
+    chosen, reason = best_stage(place) if stage is None else (int(stage), "")
+    tell(f"classifier{reason}: {export_classifier(place, destination, stage=chosen, onnx=onnx)}")

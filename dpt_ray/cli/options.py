@@ -6,6 +6,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from dpt_ray.cli.verbs import OneOf
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 """Adds an option or argument to the function of a verb."""
 
@@ -46,6 +48,15 @@ def set_option(about: str) -> Decorator:
     """Return the option `--set`."""
     return click.option(
         "--set", "overrides", metavar="a.b=c", multiple=True, shell_complete=_complete_setting, help=about
+    )
+
+
+def stage_option() -> Decorator:
+    """Return the option `--stage`, which chooses one of a run's classifiers."""
+    return click.option(
+        "--stage",
+        type=OneOf(lambda: ("1", "3")),
+        help="Which of a run's classifiers. Default: 3, unless held-out images or the pseudo images speak for 1.",
     )
 
 

@@ -3,7 +3,7 @@
 import click
 
 from dpt_ray.cli.model_place import model_place
-from dpt_ray.cli.options import example, together
+from dpt_ray.cli.options import example, stage_option, together
 from dpt_ray.cli.verbs import OneOf, Verb
 from dpt_ray.distributed.job_log import tell
 
@@ -28,11 +28,7 @@ _compute = together(
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
 @click.option("--output", metavar="URL", default="predictions.csv", help="Path of the table; ends in .csv or .parquet.")
 @click.option("--top", type=click.IntRange(min=1), default=1, help="Classes in each row, the most probable first.")
-@click.option(
-    "--stage",
-    type=OneOf(lambda: ("1", "3")),
-    help="Which of a run's classifiers. Default: 3, unless the held-out images show that 1 is more accurate.",
-)
+@stage_option()
 @_compute
 def predict(
     model: str, images: tuple[str, ...], output: str, top: int, stage: str | None, device: str | None, processes: int

@@ -1,20 +1,24 @@
 """`dpt predict`: every image of every kind of place is a row, whatever interrupts it; what cannot be read says why."""
 
 import csv
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 from exported_runs import CLASSES, write_run
 from PIL import Image
 
 import dpt_ray
+from dpt_ray.cli.main import dpt
 from dpt_ray.core.metrics.uncertainty import compare_paired
 from dpt_ray.data.images.decoding import encode_png
 from dpt_ray.data.shards.samples import Sample, build_shard
 from dpt_ray.data.storage import stores
 from dpt_ray.data.storage.json_records import plain_json
 from dpt_ray.errors import UserError
+from dpt_ray.export.folder import WEIGHTS_FILE
 from dpt_ray.pipeline import predict_images as prediction
 from dpt_ray.pipeline import prediction_inputs
 from dpt_ray.pipeline.export_run import export_classifier
@@ -80,20 +84,46 @@ def test_a_parquet_table_and_an_exported_folder_give_the_same(run, images, tmp_p
         assert sum(row[name] for name in ranked[1::2]) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("corrected", "broken", "stage"), [(2, 30, 1), (8, 9, 3), (30, 2, 3)])
-def test_stage_1_predicts_where_the_held_out_images_show_that_it_is_better(images, tmp_path, corrected, broken, stage):
+@pytest.mark.parametrize(
+    ("corrected", "broken", "agreement", "reason"),
+    [
+        (2, 30, 0.9, "which is 28.0 points more accurate"),
+        (8, 9, 0.9, None),
+        (30, 2, 0.9, None),
+        (8, 9, 0.16, "which sees the wanted class in only 16% of the pseudo images"),
+        (30, 2, 0.16, None),  # the held-out images decide
+    ],
+)
+def test_stage_1_predicts_where_held_out_or_pseudo_images_speak_for_it(
+    images, tmp_path, corrected, broken, agreement, reason
+):
     run = write_run(tmp_path / "results")[0]
-    manifest = tmp_path / "results" / "evaluation" / "e" / "manifest.json"
-    content = stores.read_json(str(manifest))
     first = [True] * broken + [False] * corrected + [True] * (100 - corrected - broken)
     second = [False] * broken + [True] * (100 - broken)
     change = compare_paired(torch.ones(100), *(torch.tensor(right).float() for right in (first, second)))
-    content["facts"]["stage3_change"] = plain_json(change)
-    stores.write_json(str(manifest), content)
+    change_evaluation(run, stage3_change=plain_json(change), pseudo_image_agreement=agreement)
     told = predict_images(run, [str(images)], str(tmp_path / "p.csv"))
-    assert ("by stage 1, which is 28.0 points more accurate" in told) == (stage == 1)
-    predict_images(run, [str(images)], str(tmp_path / "same.csv"), stage=stage)
+    assert (f"by stage 1, {reason}" in told) == (reason is not None)
+    predict_images(run, [str(images)], str(tmp_path / "same.csv"), stage=3 if reason is None else 1)
     assert rows_of(tmp_path / "p.csv") == rows_of(tmp_path / "same.csv")
+
+
+def test_the_classifier_that_predicts_is_also_exported(tmp_path):
+    run = write_run(tmp_path / "results")[0]
+    change_evaluation(run, pseudo_image_agreement=0.16)
+    told = CliRunner().invoke(dpt, ["export", "classifier", run, str(tmp_path / "chosen")], standalone_mode=False)
+    assert "classifier by stage 1, which sees the wanted class in only 16%" in told.output
+    export_classifier(run, str(tmp_path / "first"), stage=1)
+    first, chosen = ((tmp_path / name / WEIGHTS_FILE).read_bytes() for name in ("first", "chosen"))
+    assert first == chosen
+
+
+def change_evaluation(run: str, **facts: object) -> None:
+    """Write facts into the manifest of a run's evaluation."""
+    manifest = str(Path(run).parents[1] / "evaluation" / "e" / "manifest.json")
+    content = stores.read_json(manifest)
+    content["facts"].update(facts)
+    stores.write_json(manifest, content)
 
 
 def as_text(value: object) -> str:
