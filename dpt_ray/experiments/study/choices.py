@@ -11,6 +11,7 @@ _AGREEING = ("stage3.mixing.only_agreeing=true", "stage3.mixing.least_confidence
 _FROM_STAGE1 = "stage3.mixing.from_stage1=true"
 _BALANCED, _TOLD = "pseudo_labels.assignment=balanced", "stage2.conditioning.confidence=true"
 _CLUSTERS = "stage2.conditioning.clusters=4"
+_ON_CLUSTERS = ("stage2.pretraining.images=112000", "stage2.pretraining.clusters=20")
 QUARTER = "stage2.images=28000"
 """A quarter of the length of stage 2 on digits."""
 
@@ -28,7 +29,7 @@ MIXINGS: dict[str, tuple[str, ...]] = {
     "4 clusters a class, quarter real, own statistics": (_CLUSTERS, _QUARTER, _OWN),
     "three times as many pseudo images": ("sampling.per_class=300",),
     "real images with pseudo-labels": ("stage3.mixing.images=real",),
-    "pretrained without labels": ("stage2.pretraining.images=112000", QUARTER),
+    "pretrained on 20 clusters": (*_ON_CLUSTERS, QUARTER),
     "from stage 1": (_FROM_STAGE1,),
     "from stage 1, quarter real, own statistics": (_FROM_STAGE1, _QUARTER, _OWN),
     "from stage 1, no pseudo images": (_FROM_STAGE1, _QUARTER, _OWN, "stage3.mixing.pseudo_weight=0"),
@@ -62,7 +63,6 @@ _GUIDED_BY_CONFIDENCE = (
     "sampling.guidance_method=confidence",
 )
 
-_ON_CLUSTERS = ("stage2.pretraining.images=112000", "stage2.pretraining.clusters=20")
 NO_LABELS, TRUE_LABELS = "no labels", "true labels"
 VARIANTS: dict[str, tuple[str, ...]] = {
     NO_LABELS: ("labels.per_class=4", "stage2.label_dropout=1.0"),
