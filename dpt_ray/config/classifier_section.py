@@ -163,6 +163,6 @@ class ClassifierConfig(_StartedClassifier):
     """Decay per step of the averaged weights, which are evaluated and stored."""
     precision: Annotated[Literal["float32", "bfloat16"], _TRAINED] = "float32"
     """Number format of the network's computation. `bfloat16`: autocast; weights, losses and statistics stay float32. It
-    needs a GPU that supports bfloat16; CPUs only emulate it."""
+    is for GPUs that support bfloat16 and CPUs with AMX; other CPUs only emulate it."""
     seed: Annotated[int, _TRAINED] = 0
     """Together with the run's seed it fixes initial weights, data order and augmentation."""

@@ -103,7 +103,7 @@ class EncoderConfig(Section):
     rises linearly to 1 (the paper: from 0.996). The other methods were published without an average (0)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of the network's computation. `bfloat16`: autocast; weights, losses and statistics stay float32. It
-    needs a GPU that supports bfloat16; CPUs only emulate it."""
+    is for GPUs that support bfloat16 and CPUs with AMX; other CPUs only emulate it."""
     seed: int = 0
     """Together with the run's seed it fixes initial weights, data order and views."""
 

@@ -68,8 +68,8 @@ class SamplingConfig(Section):
     but the last take two. `_fast` solvers combine three intervals to a step of third order. Guidance doubles the
     evaluations."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the network's computation. `bfloat16`: autocast; the solver keeps its precision. It needs a GPU
-    that supports bfloat16; CPUs only emulate it."""
+    """Number format of the network's computation. `bfloat16`: autocast; the solver keeps its precision. It is for
+    GPUs that support bfloat16 and CPUs with AMX; other CPUs only emulate it."""
     ema_width: Annotated[float, Field(gt=0, lt=0.28)] | None = None
     """Sample with a power-function average of the weights of this relative width (0.05: over about the last 5 % of the
     training) instead of stage 2's own average. It needs `stage2.ema_snapshots` and no new training."""

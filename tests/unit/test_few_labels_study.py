@@ -98,6 +98,18 @@ def test_the_data_of_settings_have_their_encoders_features_and_true_labels(tmp_p
     assert (nearest == found.test_labels).mean() > 0.4  # features and labels are those of the same images
 
 
+def test_the_encoder_of_stage_0_is_trained_for_a_study_and_the_study_goes_on_with_it(tmp_path, monkeypatch):
+    without_ray(monkeypatch)
+    small = "{model: {name: small_cnn, width: 4}, hidden: 16, projection: 16, batch: 64, images: 128}"
+    probe = ["stage1.model.name=linear_probe", "stage1.probe={encoder: stage0}"]
+    given = [f"root={tmp_path}", "preset=digits", f"stage0={small}", *probe]
+    said: list[str] = []
+    found = [data_features(find_config("digits"), given, said.append) for _ in range(2)]
+    assert sum("stage 0 encoder: done" in line for line in said) == 1
+    torch.testing.assert_close(found[0].test, found[1].test, rtol=0, atol=0)
+    assert len(found[0].train) == len(digits_features("pixels").train)
+
+
 def test_self_training_learns_the_classes_that_a_head_gives(tmp_path):
     options = {"choices": [ONE_OF_EACH], "heads": ["logistic"], "per_class": [10], "seeds": [0]}
     (row,) = compare_few_labels(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpt_ray.core.label_mixtures import LabelMixtures
+from dpt_ray.core.models.attention import attend
 from dpt_ray.core.models.base_networks import DenoiserNetwork
 from dpt_ray.core.models.confidence_embedding import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
@@ -63,7 +64,7 @@ class SelfAttention(nn.Module):
         """(B, C, H, W) -> (B, C, H, W)."""
         # (B, 3 C, H, W) -> three of (B, 1, H W, C)
         queries, keys, values = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=3)
-        attended = functional.scaled_dot_product_attention(queries, keys, values)
+        attended = attend(queries, keys, values)
         return (x + self.projection(attended.squeeze(1).transpose(1, 2).reshape(x.shape))) * SKIP_SCALE
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpt_ray.core.label_mixtures import LabelMixtures
+from dpt_ray.core.models.attention import attend
 from dpt_ray.core.models.base_networks import DenoiserNetwork
 from dpt_ray.core.models.confidence_embedding import ConfidenceEmbedding
 from dpt_ray.core.models.recompute import run_block
@@ -77,7 +78,7 @@ class Attention(nn.Module):
         """(B, N, D) -> (B, N, D)."""
         # (B, N, 3 D) -> three of (B, heads, N, D / heads)
         queries, keys, values = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(queries, keys, values)
+        attended = attend(queries, keys, values)
         return self.projection(attended.transpose(1, 2).flatten(2))
 
 

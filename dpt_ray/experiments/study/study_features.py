@@ -19,7 +19,7 @@ from dpt_ray.errors import UserError
 from dpt_ray.networks.pretrained.encoders import located, open_encoder
 from dpt_ray.pipeline.artifacts.features import FEATURES, features_urls
 from dpt_ray.pipeline.artifacts.store import Artifact, ArtifactStore
-from dpt_ray.pipeline.classifier_steps import encode
+from dpt_ray.pipeline.classifier_steps import encode, own_encoder
 from dpt_ray.pipeline.graph import make_all
 from dpt_ray.pipeline.inputs import Inputs
 from dpt_ray.pipeline.run_settings import load_run
@@ -76,6 +76,8 @@ def with_unequal_classes(images: StudyFeatures, ratio: float) -> StudyFeatures:
 def data_features(config: str, overrides: Sequence[str], say: Callable[[str], None]) -> StudyFeatures:
     """Return features of the data of some settings by `stage1.probe.encoder`. They are kept as artifacts below `root`.
 
+    The encoder `stage0` is trained on the training images first.
+
     Args:
         config: YAML settings.
         overrides: settings `a.b=c`, stronger than the file.
@@ -88,7 +90,8 @@ def data_features(config: str, overrides: Sequence[str], say: Callable[[str], No
     loaded = load_run(config, overrides, inputs=inputs).config
     split = test_split(loaded, inputs)
     probe = located(loaded.stage1.probe)
-    steps = [encode(probe, loaded.data, images, inputs) for images in (split.train_data, split.held_out)]
+    own = own_encoder(loaded, split.train_data)
+    steps = [encode(probe, loaded.data, images, inputs, own) for images in (split.train_data, split.held_out)]
     made = make_all([*steps], ArtifactStore(loaded.root), loaded.cluster, say)
     (train, labels), (test, test_labels) = (_read_encoded(made[step.parents["images"]], made[step]) for step in steps)
     return StudyFeatures(train, labels, test, test_labels, read_index(made[split.train_data].url).num_classes)
