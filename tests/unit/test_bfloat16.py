@@ -6,6 +6,7 @@ import torch
 
 from dpt_ray.config.generator_section import GeneratorConfig, GeneratorModelConfig
 from dpt_ray.config.training_section import OptimizerConfig
+from dpt_ray.core.models.attention import attend
 from dpt_ray.core.models.uvit import StreamNorm, UViT
 from dpt_ray.core.training.from_settings import generator_training
 from dpt_ray.core.training.loop import Schedule, train
@@ -86,3 +87,20 @@ def test_the_norm_of_bfloat16_is_that_of_float32_up_to_rounding():
     assert narrow.dtype == torch.bfloat16
     assert wide.dtype == torch.float32
     torch.testing.assert_close(narrow.float(), wide, rtol=0.01, atol=0.02)
+
+
+@pytest.mark.parametrize("tokens", [66, 258])
+def test_attention_and_its_gradients_are_those_of_float32_up_to_rounding(tokens):
+    generator = torch.Generator().manual_seed(0)
+    wide = [torch.randn(2, 4, tokens, 16, generator=generator).requires_grad_() for _ in range(3)]
+    narrow = [given.detach().to(torch.bfloat16).requires_grad_() for given in wide]
+    expected = torch.nn.functional.scaled_dot_product_attention(*wide)
+    found = attend(*narrow)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+    expected.square().sum().backward()
+    found.float().square().sum().backward()
+    for exact, rounded in zip(wide, narrow, strict=True):
+        torch.testing.assert_close(rounded.grad.float(), exact.grad, rtol=0.05, atol=0.05)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(*narrow).float(), expected, rtol=0.02, atol=0.02)
