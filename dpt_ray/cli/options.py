@@ -56,7 +56,7 @@ def stage_option() -> Decorator:
     return click.option(
         "--stage",
         type=OneOf(lambda: ("1", "3")),
-        help="Which of a run's classifiers. Default: 3, unless held-out images or the pseudo images speak for 1.",
+        help="Which of a run's classifiers. Default: 3, unless 1 is more accurate or the pseudo images are poor.",
     )
 
 

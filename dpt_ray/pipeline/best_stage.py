@@ -11,8 +11,8 @@ def best_stage(model: str) -> tuple[int, str]:
     """Return the stage of the classifier to use, and the reason as a part of a sentence.
 
     Where McNemar's test on the run's held-out images tells the stages apart, it is the more accurate one. Otherwise it
-    is stage 3, unless stage 1 sees the wanted class in less than half of the pseudo images that stage 3 learnt from:
-    few held-out images would not show the harm that these do.
+    is stage 3, unless stage 1 sees the wanted class in less than half of the pseudo images: few held-out images would
+    not show the harm that these do.
 
     Args:
         model: URL of a run. Anything that is no run has one classifier; the stage means nothing there.
@@ -33,7 +33,6 @@ def best_stage(model: str) -> tuple[int, str]:
             return 3, ""
         lost = -100 * change.gain
         return 1, f" by stage 1, which is {lost:.1f} points more accurate than stage 3 on the run's held-out images"
-    if facts.pseudo_image_agreement < LEAST_AGREEMENT:
-        seen = facts.pseudo_image_agreement
+    if (seen := facts.pseudo_image_agreement) < LEAST_AGREEMENT:
         return 1, f" by stage 1, which sees the wanted class in only {seen:.0%} of the pseudo images of stage 3"
     return 3, ""
